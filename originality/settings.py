@@ -1,0 +1,223 @@
+"""Every knob of an audit, in one place: frozen, checked, each with its unit and source.
+
+A YAML file and command line flags fill the same models; an unknown key is an error that names the nearest
+known one. ``paper`` is the published protocol (arXiv 2408.08184, Sections 4.2 and E); what the paper does
+not state is marked "our choice".
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from originality.prompts import DOMAINS, REDRAW_PROMPT
+
+SHIPPED_MODEL = "shapes"
+"""Name of the small Stable Diffusion that comes with the package."""
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be; the message is one line and says the fix."""
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class ModelSettings(Frozen):
+    """Which model is asked, and where it runs."""
+
+    path: str = SHIPPED_MODEL
+    """A diffusers folder, or "shapes": the model that ships."""
+    dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Precision of UNet and VAE; token vectors and their optimiser are always fp32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """"auto" takes a GPU where there is one."""
+
+
+class InversionSettings(Frozen):
+    """Multi-token textual inversion (Section 3.1, E.1)."""
+
+    steps: int = Field(2000, ge=1)
+    """Optimiser steps for one number of tokens."""
+    batch_size: int = Field(20, ge=1)
+    """Noise samples of one image in a step."""
+    learning_rate: float = Field(5e-4, gt=0)
+    """Step size of AdamW, constant. No weight decay: our choice (it is named nowhere in the paper)."""
+    lanes: int = Field(1, ge=1)
+    """Images that share one UNet pass. Every pass has this many lanes: a short one is filled up with
+    repeats, so that an image's numbers do not depend on how many neighbours it had."""
+
+
+class RedrawSettings(Frozen):
+    """Drawing the concept again from its pseudo-word (Section 3.1, E.2)."""
+
+    count: int = Field(20, ge=2)
+    """Redraws whose mean distance is the score."""
+    steps: int = Field(35, ge=1)
+    """Denoising steps: 35 for Stable Diffusion v1-4, 50 in the synthetic setting."""
+    scheduler: Literal["pndm", "ddim", "euler", "dpm++", "unipc"] = "pndm"
+    """One of diffusers' samplers; PNDM is v1-4's own."""
+    guidance_scale: float = Field(7.5, ge=0)
+    """Classifier-free guidance: our choice (diffusers' default); 0 or 1 turn it off."""
+    prompt: str = REDRAW_PROMPT
+    """``{}`` stands for the pseudo-word."""
+
+
+class DistanceSettings(Frozen):
+    """How far a redraw is from the image."""
+
+    metric: Literal["elements", "dreamsim", "imagenet"] = "dreamsim"
+    """"elements" for the world of shapes, "dreamsim" as the paper, "imagenet" offline without hub."""
+    threshold: float = Field(0.45, ge=0)
+    """A mean distance under this is a redraw. Our choice: 0.45 separates every published common image
+    from every published original one (Figures 7 and 8)."""
+    folder: str | None = None
+    """Offline folder of the metric's weights, where it has some."""
+
+
+class InDistributionSettings(Frozen):
+    """Whether the pseudo-word stays a word of the model and is no copy of one picture (Section 3.1)."""
+
+    check: Literal["positions", "editability", "none"] = "positions"
+    """"positions": the elements stand elsewhere in every redraw (synthetic setting)."""
+    threshold: float = Field(0.5, ge=0)
+    """Least score that passes; the check says what its score means. Our choice."""
+
+
+class AuditSettings(Frozen):
+    """One audit: the whole of what decides a verdict."""
+
+    model: ModelSettings = ModelSettings()
+    domain: str = "shapes"
+    """Initial word and templates: one of originality.prompts.DOMAINS."""
+    max_tokens: int = Field(5, ge=1, le=16)
+    """The sweep ends here; an image that never passed is censored ("+" in Figure 6)."""
+    inversion: InversionSettings = InversionSettings()
+    redraw: RedrawSettings = RedrawSettings()
+    distance: DistanceSettings = DistanceSettings()
+    in_distribution: InDistributionSettings = InDistributionSettings()
+    seed: int = Field(0, ge=0)
+    """Every random number is drawn from a generator keyed by (seed, image_id, m, step)."""
+
+    @model_validator(mode="after")
+    def _domain_exists(self) -> Self:
+        if self.domain not in DOMAINS:
+            raise ValueError(f"domain {self.domain!r} is unknown{_nearest(self.domain, DOMAINS)}")
+        return self
+
+    def digest(self) -> str:
+        """Short digest of everything that decides a verdict."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "domain": "houses",
+        "model": {"path": "CompVis/stable-diffusion-v1-4", "dtype": "fp16"},
+        "in_distribution": {"check": "editability"},
+    },
+    "paper-shapes": {
+        "redraw": {"steps": 50},
+        "distance": {"metric": "elements", "threshold": 0.25},
+    },
+    "laptop": {
+        "inversion": {"steps": 250, "batch_size": 8, "learning_rate": 1e-2, "lanes": 3},
+        "redraw": {"steps": 20, "scheduler": "dpm++", "guidance_scale": 3.0},
+        "distance": {"metric": "elements", "threshold": 0.25},
+    },
+}
+"""Named settings. ``paper``: Section 4.2 on Stable Diffusion v1-4; ``paper-shapes``: Appendix E.1 on the
+world of shapes; ``laptop``: the model that ships, within minutes on two cores."""
+
+DEFAULT_PRESET = "laptop"
+
+
+def _nearest(word: str, known: Any) -> str:
+    names = sorted(str(k) for k in known)
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def load_settings(
+    preset: str | None = None,
+    file: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> AuditSettings:
+    """Settings from a preset, over it a YAML file, over both the flags (a nested mapping).
+
+    The YAML file may name its own ``preset``; a preset given by flag beats it.
+
+    Raises:
+        SettingsError: an unknown key, preset or domain, or an impossible value.
+    """
+    chosen: dict[str, Any] = {}
+    if file is not None:
+        chosen = _read_yaml(file)
+    file_preset = chosen.pop("preset", None)
+    name = preset or file_preset or DEFAULT_PRESET
+    if name not in PRESETS:
+        raise SettingsError(f"preset {name!r} is unknown{_nearest(str(name), PRESETS)}")
+    values = _merge(_merge(PRESETS[name], chosen), flags or {})
+    try:
+        return AuditSettings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from error
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise SettingsError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file} is not a text file; give a YAML file of settings") from error
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise SettingsError(f"{file} is not valid YAML{line}") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"{file} must hold settings as 'key: value' lines")
+    return values
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first problem of a validation, with the setting's path and the nearest known key."""
+    problem = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        model: type[BaseModel] = AuditSettings
+        for part in problem["loc"][:-1]:
+            inner = model.model_fields[str(part)].annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                model = inner
+        key = str(problem["loc"][-1])
+        return f"unknown setting {path!r}{_nearest(key, model.model_fields)}"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
+    return f"setting {path!r}: {problem['msg']} (given: {problem['input']!r})"
+
+
+def choices(model: type[BaseModel], field: str) -> tuple[str, ...]:
+    """The values that a Literal setting allows."""
+    return tuple(str(value) for value in get_args(model.model_fields[field].annotation))
