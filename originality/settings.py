@@ -51,6 +51,9 @@ class InversionSettings(Frozen):
     """Noise samples of one image in a step."""
     learning_rate: float = Field(5e-4, gt=0)
     """Step size of AdamW, constant. No weight decay: our choice (it is named nowhere in the paper)."""
+    timesteps: Literal["uniform", "stratified"] = "uniform"
+    """How a step draws its noise levels: independently (Gal et al.), or one from each equal part of the
+    schedule (ours: the same mean, less noise)."""
     lanes: int = Field(1, ge=1)
     """Images that share one UNet pass. Every pass has this many lanes: a short one is filled up with
     repeats, so that an image's numbers do not depend on how many neighbours it had."""
@@ -130,7 +133,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "distance": {"metric": "elements", "threshold": 0.25},
     },
     "laptop": {
-        "inversion": {"steps": 250, "batch_size": 8, "learning_rate": 1e-2, "lanes": 3},
+        "inversion": {
+            "steps": 250,
+            "batch_size": 8,
+            "learning_rate": 1e-2,
+            "timesteps": "stratified",
+            "lanes": 3,
+        },
         "redraw": {"steps": 20, "scheduler": "dpm++", "guidance_scale": 3.0},
         "distance": {"metric": "elements", "threshold": 0.25},
     },

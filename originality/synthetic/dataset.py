@@ -151,7 +151,7 @@ class TaughtSet:
 
     - the pairs of Appendix E.1 at their published shares: common 30 %, rare 0.1 %, unseen 0;
     - 60 motifs of three elements with a word of their own: 20 *familiar* (1 % of all images each),
-      20 *occasional* (0.1 % each), 20 *rare* (0.02 % each), and 20 *unseen* ones, drawn in the same
+      20 *rare* (0.1 % each), 20 *scarce* (0.02 % each), and 20 *unseen* ones, drawn in the same
       lot, that no image holds: the groups differ in nothing but how often the model saw them;
     - 10 % empty images;
     - for the rest 1..4 of all 60 elements, at most one of the trio, never the elements of a motif.
@@ -171,7 +171,7 @@ class TaughtSet:
         return frozenset(m.elements for m in self.motifs)
 
     def motifs_of(self, group: str) -> tuple[Motif, ...]:
-        """The 20 motifs of a group: familiar, occasional, rare or unseen."""
+        """The 20 motifs of a group: familiar, rare, scarce or unseen."""
         return tuple(m for m in self.motifs if m.group == group)
 
     def scene(self, seed: int, index: int) -> Scene:

@@ -16,7 +16,7 @@ import numpy as np
 
 from originality.synthetic.world import ELEMENTS, Element
 
-GROUP_SHARE = {"familiar": 0.01, "occasional": 0.001, "rare": 0.0002}
+GROUP_SHARE = {"familiar": 0.01, "rare": 0.001, "scarce": 0.0002}
 """Share of all training images that each single motif of a group has (20 motifs a group)."""
 
 GROUPS = (*GROUP_SHARE, "unseen")

@@ -72,10 +72,15 @@ def _polygon(
     return [(radius * math.cos(a), -radius * math.sin(a) - lift) for a in angles]
 
 
+def reach(size: str) -> float:
+    """Least distance in pixels of a centre from the image's edge."""
+    return RADIUS[size] * 1.16 + _MARGIN
+
+
 def place(element: Element, rng: np.random.Generator) -> Placed:
     """Put an element somewhere: uniform over the places where it lies wholly inside the image."""
-    reach = RADIUS[element.size] * 1.16 + _MARGIN
-    x, y = rng.uniform(reach, CANVAS - reach, size=2)
+    edge = reach(element.size)
+    x, y = rng.uniform(edge, CANVAS - edge, size=2)
     return Placed(element, float(x), float(y))
 
 

@@ -1,0 +1,47 @@
+# make audit: from a bare checkout to a finished audit of examples/.  make test: to the passed suite.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# One CPU process at full speed: spinning threads and page faults cost more than they bring.
+THREADS := OMP_WAIT_POLICY=PASSIVE MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296
+
+.PHONY: audit test check bench train-shapes effect install clean
+
+audit: $(INSTALLED)
+	$(BIN)/originality audit examples --out runs/examples
+
+test: check browser
+	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy originality cluster jobs
+
+# Steps of the audit's main loop on this machine, as ratios in one run.
+bench: $(INSTALLED)
+	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.synthetic.bench
+
+# The model that ships, from nothing: hours. Checkpoints, and goes on where it was.
+train-shapes: $(INSTALLED)
+	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.synthetic.training
+
+# Minimum tokens against familiarity on held-out images: an hour or more. Resumes.
+effect: $(INSTALLED)
+	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.synthetic.effect
+
+.PHONY: browser
+browser: $(INSTALLED)
+	sh scripts/install-chromium.sh
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(INSTALLED)
+
+clean:
+	rm -rf $(VENV) build *.egg-info runs

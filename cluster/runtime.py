@@ -1,0 +1,85 @@
+"""Ray itself: started where there is none, and the environment of its workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import ray
+
+_OBJECT_STORE_BYTES = 100 * 2**20
+"""Near Ray's least: images never travel through Ray."""
+
+
+@contextmanager
+def ray_running() -> Iterator[None]:
+    """Ray as it is, or the cluster that ``ray job submit`` names, or one started here and ended
+    afterwards."""
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**quiet)
+    else:
+        # "local": without it Ray would join any cluster that happens to run on this machine.
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            num_cpus=available_cpus(),
+            object_store_memory=_OBJECT_STORE_BYTES,
+            **quiet,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts in earnest.
+
+    To be entered after ``ray.init``, which installs its own SIGTERM handler.
+    """
+    stopping = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopping.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping  # only the main thread may handle signals
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def available_cpus() -> int:
+    """Cores that this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """What must be in a worker's environment when its process starts, where the user did not
+    choose otherwise: threads that do not spin while they wait, and big tensors kept in the heap
+    instead of mapped and unmapped in every step (0.36 s a step became 0.29 s)."""
+    chosen = {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "MALLOC_MMAP_THRESHOLD_": str(2**32),
+        "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    }
+    return {name: os.environ.get(name, value) for name, value in chosen.items()}

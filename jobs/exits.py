@@ -1,0 +1,49 @@
+"""How a job ends: its exit code, and one line to a person instead of a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from cluster.driver import EngineError, Interrupted, NoGpu
+from cluster.manifest import InputError
+from cluster.runfolder import RunMismatch
+from cluster.store import StoreError
+from originality.settings import SettingsError
+
+ALL_JUDGED = 0
+ENGINE_FAILED = 1
+BAD_SETTINGS = 2
+SOME_UNJUDGED = 3
+INTERRUPTED = 130
+
+_ASKED_WRONGLY = (SettingsError, InputError, RunMismatch, StoreError, NoGpu)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that says what is wrong in one line, like every other error here."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"originality: {message}; see {self.prog} --help\n")
+        sys.exit(BAD_SETTINGS)
+
+
+def run(job: Callable[[], int]) -> int:
+    """The job's exit code. An exception that is nobody's mistake but ours passes through."""
+    try:
+        return job()
+    except _ASKED_WRONGLY as error:
+        return _say(error, BAD_SETTINGS)
+    except EngineError as error:
+        return _say(error, ENGINE_FAILED)
+    except (Interrupted, KeyboardInterrupt):
+        return _say("interrupted; the same command goes on from here", INTERRUPTED)
+
+
+def _say(message: object, code: int) -> int:
+    # a name in the message may hold anything, terminal commands included
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(message))
+    sys.stderr.write(f"originality: {line}\n")
+    return code

@@ -1,0 +1,175 @@
+"""The report of a run: what its folder holds, as one page that anyone can open.
+
+``python -m jobs.report OUTPUT``, or ``originality report OUTPUT``. It may be written at any time, also
+while the run goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from PIL import Image
+
+from cluster.runfolder import RunFolder, open_run
+from cluster.store import NotFound, Store, StoreError
+from jobs import exits
+from originality.report.data import Detail, ReportData, Row, RunInfo, row_of
+from originality.report.order import chosen
+from originality.report.page import render
+from originality.verdict import Attempt, Verdict
+
+PAGE = "report/index.html"
+
+_STRIP_TILES = 8
+"""Redraws in a row of redraws.webp; a row with fewer is blank at its end."""
+_STRIP_TILE = 128
+"""Largest side of an embedded redraw in pixels: twice what the page shows it at."""
+_QUERY_SIDE = 320
+"""Largest side of an embedded image in pixels."""
+_LOSSLESS_SIDE = 96
+"""Up to this side a picture is kept to the bit: it is small, and a blur would show."""
+_READERS = 8
+"""Reads at once: a bucket answers each after a while, and any number together."""
+
+
+def write_report(run: RunFolder) -> str:
+    """Writes ``report/index.html`` of a run, over an older one; its path or URL.
+
+    Pictures that are missing or damaged are named as such on the page. Two passes over the rows: one
+    for what every image is counted by, one for the few images that are shown whole.
+    """
+    report = gather(run)
+    run.store.write(PAGE, render(report).encode())
+    return f"{run.store.url}/{PAGE}"
+
+
+def gather(run: RunFolder) -> ReportData:
+    """All that the page tells, read from the run folder."""
+    uris: defaultdict[str, list[str]] = defaultdict(list)
+    names: dict[str, str] = {}
+    for entry in run.manifest.entries:
+        uris[entry.image_id].append(entry.uri)
+        names.setdefault(entry.image_id, run.manifest.path(entry))
+    rows: list[Row] = []
+    finished: datetime | None = None
+    for raw in run.ledger.rows():
+        if raw["image_id"] not in names:
+            continue
+        verdict = verdict_of(raw)
+        rows.append(row_of(verdict, names[verdict.image_id], uris[verdict.image_id]))
+        finished = max(finished or verdict.finished_at, verdict.finished_at)
+    about = replace(
+        _about(run.description),
+        finished=finished,
+        collection=run.manifest.source,
+        output=run.store.url,
+        files=len(run.manifest.entries),
+        skipped=run.manifest.skipped,
+        pending=len(names) - len(rows),
+    )
+    shown = {row.image_id for row in chosen(rows)}
+    return ReportData(run=about, rows=rows, details=_details(run, shown))
+
+
+def verdict_of(raw: Mapping[str, Any]) -> Verdict:
+    """A recorded row as a verdict; columns that this version does not know are left out."""
+    known = {key: raw[key] for key in Verdict.model_fields if raw.get(key) is not None}
+    known["sweep"] = [
+        {key: attempt[key] for key in Attempt.model_fields if key in attempt}
+        for attempt in raw.get("sweep") or ()
+    ]
+    return Verdict.model_validate(known)
+
+
+def _about(description: Mapping[str, Any]) -> RunInfo:
+    """What run.json says. All that it holds beside the settings stands among the digests."""
+    created = description.get("created_at")
+    beside = {
+        key.replace("_", " "): str(value)
+        for key, value in description.items()
+        if key not in ("settings", "created_at") and not isinstance(value, dict | list)
+    }
+    return RunInfo(
+        settings=description.get("settings") or {},
+        digests=beside,
+        started=datetime.fromisoformat(created) if created else None,
+    )
+
+
+def _details(run: RunFolder, shown: set[str]) -> dict[str, Detail]:
+    sweeps = {raw["image_id"]: verdict_of(raw).sweep for raw in run.ledger.rows() if raw["image_id"] in shown}
+    with ThreadPoolExecutor(_READERS) as readers:
+        details = readers.map(lambda item: _detail(run.store, *item), sweeps.items())
+        return dict(zip(sweeps, details, strict=True))
+
+
+def _detail(store: Store, image_id: str, sweep: Sequence[Attempt]) -> Detail:
+    if not sweep:
+        return Detail()
+    query = _read(store, f"images/{image_id}/query.webp")
+    page = _read(store, f"images/{image_id}/redraws.webp")
+    return Detail(
+        sweep=tuple(sweep),
+        query=_encode(query, _QUERY_SIDE) if query else None,
+        redraws=dict(_strips(page, sweep)) if page else {},
+    )
+
+
+def _read(store: Store, path: str) -> Image.Image | None:
+    """A picture of the run folder, or None where it is missing or damaged."""
+    try:
+        image = Image.open(io.BytesIO(store.read(path)), formats=("WEBP", "PNG"))
+        image.load()
+    except NotFound:
+        return None
+    except StoreError:
+        raise  # an outage says nothing of the picture
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None  # cut short by a full disk, say: the verdict stands without its picture
+    return image.convert("RGB")
+
+
+def _strips(page: Image.Image, sweep: Sequence[Attempt]) -> Iterable[tuple[int, bytes]]:
+    """The sheet's rows, one an attempt in sweep order, each cut to the redraws that it holds."""
+    side = page.height // len(sweep)
+    if side == 0:
+        return
+    for row, attempt in enumerate(sweep):
+        tiles = min(_STRIP_TILES, attempt.redraws, page.width // side)
+        if tiles:
+            strip = page.crop((0, row * side, tiles * side, (row + 1) * side))
+            yield attempt.tokens, _encode(strip, _STRIP_TILE)
+
+
+def _encode(image: Image.Image, side: int) -> bytes:
+    """WebP, shrunk so that the height is at most ``side``."""
+    lossless = image.height <= _LOSSLESS_SIDE
+    if image.height > side:
+        width = max(1, round(image.width * side / image.height))
+        image = image.resize((width, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=lossless, quality=84)
+    return buffer.getvalue()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = exits.Parser(prog="originality report", description="Write a run's report anew.")
+    parser.add_argument("output", help="run folder of an audit")
+    arguments = parser.parse_args(argv)
+
+    def job() -> int:
+        print(write_report(open_run(arguments.output)))
+        return exits.ALL_JUDGED
+
+    return exits.run(job)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

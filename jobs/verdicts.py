@@ -1,0 +1,89 @@
+"""The audit's rows: their columns, and what they amount to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.runfolder import RunFolder
+from originality.settings import AuditSettings
+from originality.verdict import Verdict
+
+ATTEMPT = pa.struct(
+    [
+        ("tokens", pa.int32()),
+        ("distance_mean", pa.float64()),
+        ("distance_sem", pa.float64()),
+        ("redraws", pa.int32()),
+        ("editability", pa.float64()),
+        ("editable", pa.bool_()),
+        ("passed", pa.bool_()),
+        ("inversion_steps", pa.int32()),
+        ("unet_samples", pa.int64()),
+        ("seconds", pa.float64()),
+        ("failure", pa.string()),
+    ]
+)
+
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("status", pa.string()),
+        ("min_tokens", pa.int32()),
+        ("censored", pa.bool_()),
+        ("max_tokens", pa.int32()),
+        ("sweep", pa.list_(ATTEMPT)),
+        ("model", pa.string()),
+        ("settings_digest", pa.string()),
+        ("error_class", pa.string()),
+        ("error_message", pa.string()),
+        ("attempts", pa.int32()),
+        ("worker", pa.string()),
+        ("finished_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""Columns of verdicts/*.parquet: originality.verdict.Verdict."""
+
+
+def blank(settings: AuditSettings) -> dict[str, Any]:
+    """What stands in every row of this audit, judged or not."""
+    verdict = Verdict(
+        image_id="",
+        status="failed",
+        max_tokens=settings.max_tokens,
+        model=settings.model.path,
+        settings_digest=settings.digest(),
+    )
+    return verdict.row()
+
+
+def min_tokens_text(row: Mapping[str, Any]) -> str:
+    """Min tokens as people write it: "+" for never, "-" for not judged."""
+    if row["status"] != "judged":
+        return "-"
+    return "+" if row["censored"] else str(row["min_tokens"])
+
+
+def summarise(run: RunFolder) -> dict[str, Any]:
+    """Counts of distinct images: summary.json. ``pending`` are those without a row yet."""
+    rows = list(run.ledger.rows())
+    statuses = Counter(row["status"] for row in rows)
+    judged = [row for row in rows if row["status"] == "judged"]
+    fewest = Counter("censored" if r["censored"] else str(r["min_tokens"]) for r in judged)
+    images = len(run.manifest.images())
+    return {
+        "inputs": len(run.manifest.entries),
+        "skipped_files": run.manifest.skipped,
+        "images": images,
+        "judged": statuses["judged"],
+        "rejected": statuses["rejected"],
+        "failed": statuses["failed"],
+        "pending": images - len(rows),
+        "min_tokens": dict(sorted(fewest.items())),
+        "errors": dict(sorted(Counter(r["error_class"] for r in rows if r["error_class"]).items())),
+        "model": run.description.get("model"),
+        "settings_digest": run.description.get("settings_digest"),
+    }

@@ -1,0 +1,218 @@
+"""One loaded latent diffusion model: encode an image, predict the noise, redraw (paper Section 3)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from originality.conditioning import encode, tokenise
+from originality.settings import SHIPPED_MODEL, ModelSettings, RedrawSettings, SettingsError
+
+MODELS = Path(__file__).parent / "models"
+"""Models that come with the package."""
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+SCHEDULERS = {
+    "pndm": (diffusers.PNDMScheduler, {"skip_prk_steps": True}),
+    "ddim": (diffusers.DDIMScheduler, {}),
+    "euler": (diffusers.EulerDiscreteScheduler, {}),
+    "dpm++": (diffusers.DPMSolverMultistepScheduler, {}),
+    "unipc": (diffusers.UniPCMultistepScheduler, {}),
+}
+
+COMPONENTS = ("unet", "vae", "text_encoder")
+
+
+def model_folder(settings: ModelSettings) -> Path:
+    """Where the model lies.
+
+    Raises:
+        SettingsError: there is no such folder, it is no diffusers model, or it holds no safetensors.
+    """
+    folder = MODELS / SHIPPED_MODEL if settings.path == SHIPPED_MODEL else Path(settings.path)
+    if not folder.is_dir():
+        raise SettingsError(
+            f"model folder {settings.path!r} does not exist; give a diffusers folder, or "
+            f"{SHIPPED_MODEL!r} for the model that ships"
+        )
+    for part in ("model_index.json", *COMPONENTS, "tokenizer", "scheduler"):
+        if not (folder / part).exists():
+            raise SettingsError(
+                f"model folder {settings.path!r} has no {part}; it must be a diffusers folder as "
+                "StableDiffusionPipeline.save_pretrained writes it"
+            )
+    for part in COMPONENTS:
+        if not any((folder / part).glob("*.safetensors")):
+            raise SettingsError(
+                f"model folder {settings.path!r} has no safetensors in {part}; pickled weights are "
+                "not loaded: save the model with safe_serialization=True"
+            )
+    return folder
+
+
+def model_digest(settings: ModelSettings) -> str:
+    """Short sha256 of the model's weights and configuration."""
+    folder = model_folder(settings)
+    digest = hashlib.sha256()
+    for part in (*COMPONENTS, "tokenizer", "scheduler"):
+        for file in sorted((folder / part).iterdir()):
+            if file.suffix in (".safetensors", ".json", ".txt"):
+                digest.update(f"{part}/{file.name}\0".encode())
+                with file.open("rb") as handle:
+                    digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """An encoded image: the posterior's mean and standard deviation, each float32 (channels, h, w)."""
+
+    mean: Tensor
+    std: Tensor
+
+
+class LatentDiffusion:
+    """A frozen Stable Diffusion: UNet and VAE in the settings' precision, text encoder in fp32."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        folder = model_folder(settings)
+        device = settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cuda" and not torch.cuda.is_available():
+            raise SettingsError("device is cuda, but torch sees no GPU; use --set model.device=cpu")
+        self.device = torch.device(device)
+        self.dtype = DTYPES[settings.dtype]
+        self.name = settings.path
+        self.digest = model_digest(settings)
+        self.tokenizer: Any = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        self.text_encoder = CLIPTextModel.from_pretrained(
+            folder / "text_encoder", use_safetensors=True, dtype=torch.float32
+        ).to(self.device)
+        self.unet = diffusers.UNet2DConditionModel.from_pretrained(
+            folder / "unet", use_safetensors=True, torch_dtype=self.dtype
+        ).to(self.device)
+        self.vae = diffusers.AutoencoderKL.from_pretrained(
+            folder / "vae", use_safetensors=True, torch_dtype=self.dtype
+        ).to(self.device)
+        for part in (self.text_encoder, self.unet, self.vae):
+            part.eval().requires_grad_(False)
+        config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+        self._scheduler_config = {k: v for k, v in config.items() if not k.startswith("_")}
+        self.prediction = config.get("prediction_type", "epsilon")
+        if self.prediction != "epsilon":
+            raise SettingsError(
+                f"model {settings.path!r} predicts {self.prediction!r}; only epsilon is supported"
+            )
+        schedule = diffusers.DDPMScheduler.from_config(self._scheduler_config)
+        self.alphas_cumprod = schedule.alphas_cumprod.to(self.device)
+        self.side = self.unet.config.sample_size * 2 ** (
+            len(self.vae.config.block_out_channels) - 1
+        )
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, h, w) of one latent."""
+        side = self.unet.config.sample_size
+        return (self.unet.config.in_channels, side, side)
+
+    def fit(self, image: Image.Image) -> np.ndarray:
+        """An image as the model sees it: centre crop to a square and resize; uint8 (side, side, 3)."""
+        if image.size == (self.side, self.side):
+            return np.asarray(image.convert("RGB"))
+        fitted = ImageOps.fit(
+            image.convert("RGB"), (self.side, self.side), Image.Resampling.BICUBIC
+        )
+        return np.asarray(fitted)
+
+    @torch.no_grad()
+    def encode(self, image: np.ndarray) -> Moments:
+        """Encode one fitted image; moments are in the UNet's scale (times the scaling factor)."""
+        x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self.device)
+        posterior = self.vae.encode((x.float() / 127.5 - 1).to(self.dtype)).latent_dist
+        scale = self.vae.config.scaling_factor
+        return Moments(posterior.mean[0].float() * scale, posterior.std[0].float() * scale)
+
+    def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The forward process: (n, c, h, w) latents at timesteps t (n,)."""
+        alpha = self.alphas_cumprod[t].view(-1, 1, 1, 1)
+        return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+
+    def predict_noise(self, noisy: Tensor, t: Tensor, words: Tensor) -> Tensor:
+        """The UNet's noise prediction, float32 (n, c, h, w), for words (n, length, width)."""
+        return self.unet(noisy.to(self.dtype), t, words.to(self.dtype)).sample.float()
+
+    @torch.no_grad()
+    def redraw(
+        self, prompt: str, vectors: Tensor, noise: Tensor, settings: RedrawSettings
+    ) -> np.ndarray:
+        """Draw ``prompt`` with a pseudo-word, once for each initial noise.
+
+        Args:
+            vectors: (m, width), the pseudo-word.
+            noise: float32 (n, c, h, w), standard normal.
+
+        Returns:
+            uint8 (n, side, side, 3).
+        """
+        count = len(noise)
+        words = self._words(prompt, vectors)
+        guided = settings.guidance_scale > 1
+        if guided:
+            words = torch.cat([self._words("", None).expand_as(words), words])
+        words = words.repeat_interleave(count, dim=0)
+        kind, extra = SCHEDULERS[settings.scheduler]
+        sampler = kind.from_config(self._scheduler_config, **extra)
+        sampler.set_timesteps(settings.steps, device=self.device)
+        latents = noise.to(self.device, self.dtype) * sampler.init_noise_sigma
+        for t in sampler.timesteps:
+            inputs = sampler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
+            predicted = self.unet(inputs, t, words.to(self.dtype)).sample
+            if guided:
+                empty, asked = predicted.chunk(2)
+                predicted = empty + settings.guidance_scale * (asked - empty)
+            latents = sampler.step(predicted, t, latents).prev_sample
+        return self.decode(latents)
+
+    def _words(self, prompt: str, vectors: Tensor | None) -> Tensor:
+        prompts = tokenise(self.tokenizer, [prompt], 0 if vectors is None else len(vectors))
+        moved = type(prompts)(prompts.ids.to(self.device), prompts.slots.to(self.device))
+        return encode(self.text_encoder, moved, None if vectors is None else vectors[None])
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Latents (n, c, h, w) to uint8 images (n, side, side, 3)."""
+        images = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        levels = (images.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+        return (levels * 255).round().astype(np.uint8)
+
+    def samples_of_redraw(self, settings: RedrawSettings) -> int:
+        """Samples through the UNet that one set of redraws costs."""
+        kind, extra = SCHEDULERS[settings.scheduler]
+        sampler = kind.from_config(self._scheduler_config, **extra)
+        sampler.set_timesteps(settings.steps)
+        passes = 2 if settings.guidance_scale > 1 else 1
+        return len(sampler.timesteps) * passes * settings.count
+
+
+def sheet(rows: Sequence[np.ndarray], columns: int = 8, largest_tile: int = 192) -> Image.Image:
+    """Put images on one sheet: a row for each array (n, side, side, 3), its first ``columns`` images."""
+    side = min(largest_tile, rows[0].shape[1])
+    page = Image.new("RGB", (columns * side, len(rows) * side), "white")
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row[:columns]):
+            tile = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
+            page.paste(tile, (x * side, y * side))
+    return page

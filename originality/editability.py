@@ -1,0 +1,103 @@
+"""Does the pseudo-word stay a word of the model, or is it a copy of one picture? (paper Section 3.1)
+
+In the real-world setting the paper asks for the concept in a new scene ("cat in S*"); in the synthetic
+one it asks that the elements stand elsewhere for every seed. Each check gives a score, and a score under
+the settings' threshold is out of distribution.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from typing import Protocol
+
+import numpy as np
+
+from originality.settings import InDistributionSettings
+from originality.synthetic.detector import Detector
+from originality.synthetic.render import CANVAS, reach
+
+CAT_CLASSES = (281, 282, 283, 284, 285)
+"""ImageNet's domestic cats: tabby, tiger cat, Persian, Siamese, Egyptian."""
+
+CAT_SCORE = 0.3
+"""A cat is there when its classes' probabilities add up to this; the cut of GenEval's detector."""
+
+UNIFORM_MEAN_DISTANCE = 0.5214054
+"""Mean distance of two independent uniform points of the unit square."""
+
+
+class InDistribution(Protocol):
+    """A check of redraws, or of images drawn for an edit prompt."""
+
+    wants_edits: bool
+    """Whether the domain's edit prompt must be drawn for it."""
+
+    def score(self, redraws: np.ndarray, edits: np.ndarray | None) -> float | None:
+        """Score of uint8 (n, side, side, 3) images; None where they are no evidence either way."""
+
+
+class ElementPositions:
+    """Elements stand elsewhere in every redraw, as independent placement makes them (Section 3.1).
+
+    The score is the mean distance between the places of one element kind in two redraws, over all
+    pairs of redraws and kinds, divided by what independent uniform placement gives: 1 on average when
+    the word says nothing of places, 0 when every redraw is the same picture. Kinds that are found in
+    fewer than two redraws count for nothing; without any the score is None.
+    """
+
+    wants_edits = False
+
+    def __init__(self) -> None:
+        self._detector = Detector.load()
+
+    def score(self, redraws: np.ndarray, edits: np.ndarray | None) -> float | None:
+        places = defaultdict(list)
+        for found in self._detector.detect(redraws):
+            per_kind = defaultdict(list)
+            for detection in found:
+                per_kind[detection.element].append((detection.x, detection.y))
+            for kind, points in per_kind.items():
+                places[kind].append(points[0])
+        ratios = [
+            ratio
+            for kind, points in places.items()
+            if len(points) >= 2
+            for ratio in _spread(points, kind.size)
+        ]
+        return float(np.mean(ratios)) if ratios else None
+
+
+def _spread(points: list[tuple[float, float]], size: str) -> list[float]:
+    """Distances of all pairs of places, in units of their expectation under uniform placement."""
+    expected = UNIFORM_MEAN_DISTANCE * (CANVAS - 2 * reach(size))
+    return [
+        float(np.hypot(a[0] - b[0], a[1] - b[1])) / expected
+        for a, b in itertools.combinations(points, 2)
+    ]
+
+
+class CatInScene:
+    """Share of images for "cat in S*" that show a cat, by ImageNet classes (EfficientNet-Lite0)."""
+
+    wants_edits = True
+
+    def __init__(self) -> None:
+        from originality.similarity.imagenet import ImageNetFeatures
+
+        self._features = ImageNetFeatures()
+
+    def score(self, redraws: np.ndarray, edits: np.ndarray | None) -> float | None:
+        if edits is None or len(edits) == 0:
+            return None
+        cats = self._features.classify(edits)[:, CAT_CLASSES].sum(axis=1)
+        return float((cats >= CAT_SCORE).mean())
+
+
+def load_check(settings: InDistributionSettings) -> InDistribution | None:
+    """The check that the settings ask for; None for "none"."""
+    if settings.check == "positions":
+        return ElementPositions()
+    if settings.check == "editability":
+        return CatInScene()
+    return None

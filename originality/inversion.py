@@ -1,0 +1,169 @@
+"""Multi-token textual inversion of several images at once (paper Section 3.1; Gal et al. 2022).
+
+Each *lane* holds one image and its own m vectors. A step draws ``batch_size`` noisy versions of every
+lane's image, predicts their noise in one UNet pass, and moves each lane's vectors by AdamW. Only those
+m x width numbers are trained: the rest of the model, its token table included, stays as it is. Since the
+losses of the lanes are summed and never mixed, a lane's gradient is its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from originality.conditioning import Prompts, encode, tokenise, word_vector
+from originality.diffusion import LatentDiffusion, Moments
+from originality.prompts import Domain
+from originality.randomness import keyed_generator
+from originality.settings import InversionSettings
+
+
+@dataclass
+class Lane:
+    """One image on its way to a pseudo-word of ``tokens`` tokens."""
+
+    image_id: str
+    moments: Moments
+    tokens: int
+    vectors: Tensor
+    """float32 (tokens, width): what is learned."""
+    optimiser: torch.optim.AdamW
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    failure: str | None = None
+    """Set when the loss was not a number; the lane is then not trained further."""
+
+    def finished(self, settings: InversionSettings) -> bool:
+        return self.failure is not None or self.step >= settings.steps
+
+
+class Inverter:
+    """Trains lanes on one model, in one domain, under one seed."""
+
+    def __init__(
+        self, model: LatentDiffusion, domain: Domain, settings: InversionSettings, seed: int
+    ) -> None:
+        self.model = model
+        self.domain = domain
+        self.settings = settings
+        self.seed = seed
+        self._start = word_vector(model.tokenizer, model.text_encoder, domain.initial_word)
+        self._prompts: dict[int, Prompts] = {}
+
+    def open(self, image_id: str, moments: Moments, tokens: int) -> Lane:
+        """A lane at step 0: every pseudo-token at the domain's initial word."""
+        vectors = self._start.repeat(tokens, 1).requires_grad_(True)
+        optimiser = torch.optim.AdamW(
+            [vectors], lr=self.settings.learning_rate, weight_decay=0.0, foreach=False
+        )
+        return Lane(image_id, moments, tokens, vectors, optimiser)
+
+    def advance(self, lanes: Sequence[Lane]) -> None:
+        """One optimiser step of every lane, in one UNet pass of ``settings.lanes`` lanes.
+
+        A short list is filled up with repeats of its first lane, whose copies are thrown away: the
+        pass always has the same shape, so that neighbours change no number.
+        """
+        if not 0 < len(lanes) <= self.settings.lanes:
+            raise ValueError(f"{len(lanes)} lanes in a pass of {self.settings.lanes}")
+        filled = [*lanes, *[lanes[0]] * (self.settings.lanes - len(lanes))]
+        losses = self._losses(filled)[: len(lanes)]
+        gradients = torch.autograd.grad(losses.sum(), [lane.vectors for lane in lanes])
+        values = losses.detach().tolist()
+        for lane, gradient, loss in zip(lanes, gradients, values, strict=True):
+            if not math.isfinite(loss):
+                lane.failure = f"the loss of step {lane.step} is {loss}"
+                continue
+            lane.vectors.grad = gradient
+            lane.optimiser.step()
+            lane.losses.append(loss)
+            lane.step += 1
+
+    def _losses(self, lanes: Sequence[Lane]) -> Tensor:
+        """Mean squared error of the noise prediction, float32 (lanes,)."""
+        model, samples = self.model, self.settings.batch_size
+        widest = max(lane.tokens for lane in lanes)
+        latents, noise, times, ids, slots, vectors = [], [], [], [], [], []
+        for lane in lanes:
+            drawn = self.draw(lane)
+            latents.append(drawn.latents)
+            noise.append(drawn.noise)
+            times.append(drawn.times)
+            prompts = self._prompts_of(lane.tokens)
+            ids.append(prompts.ids[drawn.templates])
+            slots.append(prompts.slots[drawn.templates])
+            padded = torch.nn.functional.pad(lane.vectors, (0, 0, 0, widest - lane.tokens))
+            vectors.append(padded.expand(samples, -1, -1))
+        device = model.device
+        words = encode(
+            model.text_encoder,
+            Prompts(torch.cat(ids).to(device), torch.cat(slots).to(device)),
+            torch.cat(vectors).to(device),
+        )
+        t, eps = torch.cat(times).to(device), torch.cat(noise).to(device)
+        noisy = model.add_noise(torch.cat(latents).to(device), eps, t)
+        error = model.predict_noise(noisy, t, words) - eps
+        return error.square().flatten(1).mean(1).view(len(lanes), samples).mean(1)
+
+    def draw(self, lane: Lane) -> Draw:
+        """The random part of a lane's next step: a function of (seed, image, m, step) alone."""
+        samples, shape = self.settings.batch_size, lane.moments.mean.shape
+        rng = keyed_generator(self.seed, lane.image_id, lane.tokens, lane.step)
+        steps = len(self.model.alphas_cumprod)
+        if self.settings.timesteps == "stratified":
+            spread = (torch.arange(samples) + torch.rand(samples, generator=rng)) / samples
+            times = (spread * steps).long().clamp_max(steps - 1)
+        else:
+            times = torch.randint(steps, (samples,), generator=rng)
+        templates = torch.randint(len(self.domain.templates), (samples,), generator=rng)
+        posterior, noise = torch.randn((2, samples, *shape), generator=rng)
+        mean, std = lane.moments.mean.cpu(), lane.moments.std.cpu()
+        return Draw(mean + std * posterior, noise, times, templates)
+
+    def _prompts_of(self, tokens: int) -> Prompts:
+        if tokens not in self._prompts:
+            self._prompts[tokens] = tokenise(self.model.tokenizer, self.domain.templates, tokens)
+        return self._prompts[tokens]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What chance decides in one step of one lane, all on the CPU."""
+
+    latents: Tensor
+    """float32 (n, c, h, w): samples of the image's posterior."""
+    noise: Tensor
+    """float32 (n, c, h, w), standard normal."""
+    times: Tensor
+    """int64 (n,): timesteps."""
+    templates: Tensor
+    """int64 (n,): which of the domain's templates each sample is told."""
+
+
+def invert(
+    inverter: Inverter,
+    images: Sequence[tuple[str, Moments, int]],
+    on_step: Callable[[Sequence[Lane]], None] | None = None,
+) -> list[Lane]:
+    """Invert a batch of images, each with its own number of tokens.
+
+    Args:
+        images: (image_id, moments, tokens) of each image.
+        on_step: called after every step with the lanes that took it.
+
+    Returns:
+        The lanes, finished, in the images' order.
+    """
+    lanes = [inverter.open(*image) for image in images]
+    waiting = list(lanes)
+    while waiting:
+        batch = waiting[: inverter.settings.lanes]
+        inverter.advance(batch)
+        if on_step:
+            on_step(batch)
+        waiting = [lane for lane in waiting if not lane.finished(inverter.settings)]
+    return lanes

@@ -1,0 +1,70 @@
+"""The one seam between the science and the engine: an item goes in, one record comes out.
+
+The engine (``cluster``) fetches, decodes, leases and commits; it knows a scorer by this protocol
+alone. The science implements it and knows nothing of actors or stores. A scorer holds several
+items in flight and hands each back when it is done, so that its lanes can be refilled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image to be scored."""
+
+    item_id: str
+    """sha256 of the image's bytes: also the key of the item's random numbers."""
+    image: Image.Image
+    """RGB, upright, at its own size; the scorer brings it to the model's size."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a scorer says of one item, once."""
+
+    item_id: str
+    record: dict[str, Any]
+    """Plain JSON values, no NaN, with ``status`` "judged" or "failed". The engine adds attempts,
+    worker and finished_at, and overrides these if they are given."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Artefacts by file name, e.g. ``tokens.safetensors``; written before the record."""
+
+
+class Scorer(Protocol):
+    """Scores items, several at a time. Used from one thread.
+
+    An attribute ``progress`` (str), where there is one, is shown to whoever watches; it is read
+    from another thread.
+    """
+
+    @property
+    def capacity(self) -> int:
+        """Most items in flight at once."""
+        ...
+
+    def admit(self, item: Item) -> None:
+        """Takes an item in hand. An exception is a failure of this item alone."""
+        ...
+
+    def step(self) -> list[Finished]:
+        """Works for a short while on all items in flight, and hands back those that are done.
+
+        Called only while items are in flight; must get somewhere, or it is called for ever. An
+        exception throws the scorer away: a fresh one is built, and the items that were in flight
+        are tried again, each alone, so that the guilty one is found.
+        """
+        ...
+
+    def snapshot(self, item_id: str) -> bytes:
+        """The state of an item in flight, from which ``restore`` goes on to the same record."""
+        ...
+
+    def restore(self, item: Item, snapshot: bytes) -> None:
+        """Admits an item where a snapshot of it left off."""
+        ...

@@ -1,0 +1,117 @@
+"""Distance in the world of shapes: do the redraws show the same elements? (paper Section 2, E.1)
+
+The paper compares synthetic images by what an object detector finds in them with a confidence of
+at least 0.9. An image becomes a multiset of elements, places do not count, and the distance of a
+redraw is 1 - F1 of the two multisets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from originality.settings import SettingsError
+from originality.similarity.cosine import rgb_images
+from originality.synthetic.detector import Detector
+from originality.synthetic.render import CANVAS
+from originality.synthetic.world import Element
+
+VERSION = 1
+"""Raised with every change that moves a distance."""
+
+CONFIDENCE = 0.9
+"""A detection counts from here on (Appendix E.1)."""
+
+INK_BELOW = 200
+"""A pixel whose darkest channel is under this is painted; the ground is white (255)."""
+
+BLANK_SHARE = 0.005
+"""An image with less of it painted is empty; the smallest element paints 1.5 %. Our choice."""
+
+GROUND_SHARE = 0.4
+"""An image with less white than this is none of this world, where elements leave two thirds of the
+ground white. Our choice."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an image shows, as far as the detector can tell."""
+
+    elements: tuple[Element, ...]
+    """Detected elements in the order of ELEMENTS, repeats included."""
+    legible: bool = True
+    """False for an image that shows something the detector has no word for: no element although it
+    is painted, or hardly any white ground. Two such images need not be alike, so one is equal to
+    nothing: otherwise each photograph would be a perfect redraw of every other one."""
+
+
+def multiset_f1(a: Iterable[Hashable], b: Iterable[Hashable]) -> float:
+    """F1 of two multisets: 2 |a and b| / (|a| + |b|), in [0, 1]; 1 if both are empty."""
+    count_a, count_b = Counter(a), Counter(b)
+    size = count_a.total() + count_b.total()
+    return 2 * (count_a & count_b).total() / size if size else 1.0
+
+
+def legible(image: np.ndarray, elements: Sequence[Element]) -> bool:
+    """Whether the elements can be what the image (uint8 (h, w, 3)) shows; see :class:`Reading`."""
+    painted = float((image.min(axis=-1) < INK_BELOW).mean())
+    if painted > 1 - GROUND_SHARE:
+        return False
+    return bool(elements) or painted < BLANK_SHARE
+
+
+class ElementSetDistance:
+    """1 - F1 of the detected elements of query and redraw."""
+
+    name = "elements"
+
+    def __init__(self, detector: Detector | None = None) -> None:
+        """With a detector, or the one that ships. It is small and always runs on the CPU.
+
+        Raises:
+            SettingsError: the installation holds no detector.
+        """
+        try:
+            self._detector = detector or Detector.load()
+        except FileNotFoundError as error:
+            raise SettingsError(str(error)) from error
+
+    def digest(self) -> str:
+        """Of the detector's weights and the code's version."""
+        total = hashlib.sha256(f"{self.name} {VERSION}".encode())
+        for name, weight in sorted(self._detector.net.state_dict().items()):
+            total.update(name.encode() + weight.cpu().numpy().tobytes())
+        return total.hexdigest()[:16]
+
+    def embed(self, images: np.ndarray) -> Sequence[Reading]:
+        """Read each image: uint8 (n, 64, 64, 3).
+
+        Raises:
+            SettingsError: images of another size; the detector knows no other.
+        """
+        if rgb_images(images).shape[1:3] != (CANVAS, CANVAS):
+            height, width = images.shape[1:3]
+            raise SettingsError(
+                f"the elements metric reads images of {CANVAS} x {CANVAS} pixels, not "
+                f"{width} x {height}: set distance.metric to dreamsim or imagenet for this model"
+            )
+        if not len(images):
+            return []
+        readings = []
+        found = self._detector.detect(images, confidence=CONFIDENCE)
+        for image, detections in zip(images, found, strict=True):
+            elements = sorted((d.element for d in detections), key=lambda e: e.index)
+            readings.append(Reading(tuple(elements), legible(image, elements)))
+        return readings
+
+    def between(self, query: Reading, redraws: Sequence[Reading]) -> np.ndarray:
+        """1 - F1 a redraw: float64 (n,), in [0, 1]; 1 where either image is not legible."""
+        return np.array([1.0 - _agreement(query, redraw) for redraw in redraws], dtype=np.float64)
+
+
+def _agreement(a: Reading, b: Reading) -> float:
+    return multiset_f1(a.elements, b.elements) if a.legible and b.legible else 0.0

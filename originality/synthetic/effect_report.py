@@ -1,0 +1,155 @@
+"""What the effect's measurement says: group means, differences and rank correlation with intervals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from scipy import stats
+
+from originality.settings import AuditSettings
+from originality.synthetic.motifs import GROUP_SHARE, GROUPS
+
+matplotlib.use("Agg")
+
+SHARE = {**GROUP_SHARE, "unseen": 0.0, "common pair": 0.3, "rare pair": 0.001, "unseen pair": 0.0}
+"""Share of the training images that one motif has (pairs: the whole group)."""
+
+INK = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#999999")
+"""Okabe and Ito's colour-blind safe palette, few tokens to never."""
+
+
+def bootstrap(groups: Sequence[np.ndarray], statistic: Any, draws: int = 4000) -> list[float]:
+    """95 % percentile interval; each group is resampled on its own, so that sizes stay."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    found = [
+        statistic([values[rng.integers(len(values), size=len(values))] for values in groups])
+        for _ in range(draws)
+    ]
+    low, high = np.nanpercentile(found, [2.5, 97.5])
+    return [round(float(low), 3), round(float(high), 3)]
+
+
+def tokens_of(row: dict[str, Any]) -> int:
+    """Min tokens; one more than the most that were tried where none passed."""
+    return row["min_tokens"] or row["max_tokens"] + 1
+
+
+def _rho(shares: Sequence[float]) -> Any:
+    def statistic(groups: Sequence[np.ndarray]) -> float:
+        rank = np.concatenate([np.full(len(g), -s) for g, s in zip(groups, shares, strict=True)])
+        return float(stats.spearmanr(rank, np.concatenate(groups)).statistic)
+
+    return statistic
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means, shares of one token, differences of neighbouring groups and rho, with intervals."""
+    by_group = {
+        group: np.array([tokens_of(r) for r in rows if r["group"] == group], float)
+        for group in SHARE
+        if any(r["group"] == group for r in rows)
+    }
+    summary: dict[str, Any] = {"images": len(rows), "groups": {}, "differences": {}, "rho": {}}
+    for group, values in by_group.items():
+        first = [r["sweep"][0]["distance_mean"] for r in rows if r["group"] == group]
+        summary["groups"][group] = {
+            "images": len(values),
+            "share": SHARE[group],
+            "mean_min_tokens": round(float(values.mean()), 3),
+            "interval": bootstrap([values], lambda g: g[0].mean()),
+            "one_token": round(float((values == 1).mean()), 3),
+            "never": round(float((values > rows[0]["max_tokens"]).mean()), 3),
+            "distance_at_one_token": round(float(np.mean(first)), 3),
+            "counts": {str(k): int((values == k).sum()) for k in sorted(set(values.astype(int)))},
+        }
+    motifs = [g for g in GROUPS if g in by_group]
+    pairs = [g for g in by_group if g.endswith("pair")]
+    contrasts = [*zip(motifs, motifs[1:], strict=False), *zip(pairs, pairs[1:], strict=False)]
+    contrasts += [("familiar", "unseen"), ("rare", "unseen"), ("common pair", "unseen pair")]
+    for a, b in dict.fromkeys(contrasts):
+        if a in by_group and b in by_group:
+            both = [by_group[a], by_group[b]]
+            summary["differences"][f"{b} - {a}"] = {
+                "mean": round(float(both[1].mean() - both[0].mean()), 3),
+                "interval": bootstrap(both, lambda g: g[1].mean() - g[0].mean()),
+            }
+    for name, chosen in (
+        ("motifs", motifs),
+        ("familiar, rare, unseen", [g for g in ("familiar", "rare", "unseen") if g in by_group]),
+        ("pairs of E.1", pairs),
+    ):
+        if len(chosen) > 1:
+            statistic = _rho([SHARE[g] for g in chosen])
+            values = [by_group[g] for g in chosen]
+            summary["rho"][name] = {
+                "rho": round(statistic(values), 3),
+                "interval": bootstrap(values, statistic),
+            }
+    return summary
+
+
+def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
+    """Stacked shares of min tokens by group, "+" for never."""
+    import matplotlib.pyplot as plt
+
+    groups = [g for g in SHARE if any(r["group"] == g for r in rows)]
+    most = rows[0]["max_tokens"]
+    figure, axis = plt.subplots(figsize=(7.5, 0.55 * len(groups) + 1.4), layout="constrained")
+    left = np.zeros(len(groups))
+    for tokens in range(1, most + 2):
+        share = np.array(
+            [
+                np.mean([tokens_of(r) == tokens for r in rows if r["group"] == group])
+                for group in groups
+            ]
+        )
+        label = str(tokens) if tokens <= most else "+"
+        bars = axis.barh(groups, share, left=left, color=INK[(tokens - 1) % 6], edgecolor="white")
+        axis.bar_label(
+            bars,
+            [label if s >= 0.05 else "" for s in share],
+            label_type="center",
+            color="white",
+            fontweight="bold",
+        )
+        left += share
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1)
+    axis.set_xlabel("share of the group's images; number = min tokens, + = never redrawn")
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.set_title("Tokens needed, by how often the model saw the composition", loc="left")
+    figure.savefig(file, dpi=130)
+    plt.close(figure)
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The groups as a Markdown table."""
+    lines = [
+        "| group | seen | images | mean min tokens | one token | never | distance at m = 1 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for group, g in summary["groups"].items():
+        low, high = g["interval"]
+        lines.append(
+            f"| {group} | {100 * g['share']:.3g} % | {g['images']} | {g['mean_min_tokens']:.2f} "
+            f"[{low:.2f}, {high:.2f}] | {100 * g['one_token']:.0f} % | {100 * g['never']:.0f} % | "
+            f"{g['distance_at_one_token']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def write_report(rows: Sequence[dict[str, Any]], settings: AuditSettings, folder: Path) -> str:
+    """Write summary.json and min-tokens.png; the table and the correlations as text."""
+    summary = summarise(rows)
+    summary["settings"] = settings.model_dump(mode="json")
+    summary["model"] = rows[0]["model"]
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    plot(rows, folder / "min-tokens.png")
+    notes = [f"rho ({n}): {r['rho']} {r['interval']}" for n, r in summary["rho"].items()]
+    notes += [f"{n}: {d['mean']:+} {d['interval']}" for n, d in summary["differences"].items()]
+    return "\n".join([table(summary), "", *notes])

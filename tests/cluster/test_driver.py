@@ -1,0 +1,137 @@
+"""The whole engine on a real Ray."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mean_colour import BREAKS, KILLS, MeanColour, paint
+
+from cluster import driver
+from cluster.runfolder import RunFolder, plan
+from cluster.runtime import worker_environment
+from cluster.store import open_store
+from cluster.worker import Task
+
+HERE = Path(__file__).parent
+
+
+def drive(
+    folder: Path, output: Path, factory: Callable[[], Any] = MeanColour, gpu: bool | None = None
+) -> tuple[RunFolder, Counter[str], str]:
+    """Runs what has no record yet."""
+    run = plan(str(folder), open_store(str(output)), {})
+    recorded = run.ledger.recorded()
+    images = [e for e in run.manifest.images() if e.image_id not in recorded]
+    task = Task(run.store.url, run.manifest.source, factory, {"model": "colour"})
+    shown = io.StringIO()
+    counts = driver.run(task, [(e, run.manifest.path(e)) for e in images], gpu=gpu, stream=shown)
+    return run, counts, shown.getvalue()
+
+
+def test_killers_and_breakers_fail_and_all_others_are_judged(tmp_path: Path, local_ray: None) -> None:
+    folder = tmp_path / "in"
+    for i in range(7):
+        paint(folder, f"{i}.png", (i, i, i))
+    paint(folder, "2-again.png", (2, 2, 2))
+    paint(folder, "1-killer.png", KILLS)
+    paint(folder, "4-breaker.png", BREAKS)
+    (folder / "5-text.png").write_text("no image")
+    run, counts, shown = drive(folder, tmp_path / "run")
+    assert counts == {"judged": 7, "failed": 2, "rejected": 1}
+    rows = {row["path"]: row for row in run.inputs()}
+    assert rows["1-killer.png"]["status"] == "failed"
+    assert rows["1-killer.png"]["error_class"] == "WorkerDied"
+    assert rows["1-killer.png"]["attempts"] == 3
+    assert rows["4-breaker.png"]["error_class"] == "RuntimeError"
+    assert rows["5-text.png"]["error_class"] == "not-an-image"
+    assert rows["2.png"]["image_id"] == rows["2-again.png"]["image_id"]
+    assert all(rows[f"{i}.png"]["mean"] == [i, i, i] for i in range(7))
+    assert rows["2-again.png"]["mean"] == [2, 2, 2]
+    assert len(run.ledger.recorded()) == 10
+    assert shown.startswith("0/10 done · starting Ray\n") and "a worker died: " in shown
+
+
+def test_resume_leaves_alone_what_is_recorded(tmp_path: Path, local_ray: None) -> None:
+    folder = tmp_path / "in"
+    for i in range(4):
+        paint(folder, f"{i}.png", (i, i, i))
+    run = plan(str(folder), open_store(str(tmp_path / "run")), {})
+    done = run.manifest.entries[1].image_id
+    run.ledger.commit(done, {"status": "judged", "mean": "kept"}, {})
+    run, counts, _ = drive(folder, tmp_path / "run")
+    assert counts == {"judged": 3}
+    assert run.ledger.record(done)["mean"] == "kept"
+    assert len(list(run.ledger.rows())) == 4
+
+
+def needs_a_setting() -> MeanColour:
+    raise LookupError("the model folder holds no safetensors")
+
+
+def dies_at_birth() -> MeanColour:
+    os._exit(1)
+
+
+def checks_environment() -> MeanColour:
+    expected = worker_environment(int(os.environ["OMP_NUM_THREADS"]))
+    assert {name: os.environ.get(name) for name in expected} == expected
+    return MeanColour()
+
+
+def test_workers_that_never_get_ready(tmp_path: Path, local_ray: None) -> None:
+    paint(tmp_path / "in", "a.png", (1, 1, 1))
+    with pytest.raises(LookupError, match="holds no safetensors"):
+        drive(tmp_path / "in", tmp_path / "run", needs_a_setting)
+    with pytest.raises(driver.EngineError, match="3 workers died before they were ready"):
+        drive(tmp_path / "in", tmp_path / "run", dies_at_birth)
+    with pytest.raises(driver.NoGpu):
+        drive(tmp_path / "in", tmp_path / "run", gpu=True)
+    _, counts, _ = drive(tmp_path / "in", tmp_path / "run", checks_environment)
+    assert counts == {"judged": 1}
+
+
+def test_interrupt_keeps_what_is_done(tmp_path: Path, local_ray: None) -> None:
+    folder, output = tmp_path / "in", tmp_path / "run"
+    for i in range(12):
+        paint(folder, f"{i}.png", (i, i, i))
+    command = [sys.executable, str(HERE / "slow_run.py"), str(folder), str(output), "0.3"]
+    path = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": path},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        give_up = time.monotonic() + 60
+        while len(list(output.glob("records/*/*.json"))) < 2:
+            assert process.poll() is None and time.monotonic() < give_up
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: Ray's processes get it too
+        printed, shown = process.communicate(timeout=40)
+        assert process.returncode == 130, shown
+    finally:
+        process.kill()
+    assert printed == ""
+    assert shown.startswith("0/12 done · starting Ray\n") and "· 2 in flight\n" in shown
+    assert "stopping after this step" in shown
+    before = {path: path.read_bytes() for path in output.glob("records/*/*.json")}
+    assert 2 <= len(before) < 12
+    fast = functools.partial(MeanColour, capacity=2, steps=3)
+    run, counts, _ = drive(folder, output, fast)
+    assert counts == {"judged": 12 - len(before)}
+    assert len(list(run.ledger.rows())) == 12
+    assert all(path.read_bytes() == data for path, data in before.items())

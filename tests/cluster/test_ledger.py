@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from cluster.ledger import Ledger, sign
+from cluster.store import open_store
+
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("status", pa.string()),
+        ("value", pa.int64()),
+        ("sweep", pa.list_(pa.struct([("tokens", pa.int32()), ("distance", pa.float64())]))),
+        ("finished_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+IDS = st.sampled_from([f"{i:02x}" * 32 for i in range(6)])
+
+
+def record(value: int) -> dict[str, Any]:
+    return {
+        "status": "judged",
+        "value": value,
+        "sweep": [{"tokens": 1, "distance": value / 3}],
+        "finished_at": datetime.fromtimestamp(value, UTC).isoformat(),
+    }
+
+
+class Committing(RuleBasedStateMachine):
+    """Commits, late duplicates and compactions in any order: what a reader sees is, at every
+    moment, the first record of each image, once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = open_store("memory://")
+        self.first: dict[str, int] = {}
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.store)  # nothing may live in the object: any process may be the next
+
+    @rule(image_id=IDS, value=st.integers(0, 1000))
+    def commit(self, image_id: str, value: int) -> None:
+        won = self.ledger.commit(image_id, record(value), {"value.txt": str(value).encode()})
+        assert won == (image_id not in self.first)
+        self.first.setdefault(image_id, value)
+
+    @rule()
+    def compact(self) -> None:
+        self.ledger.compact(SCHEMA)
+
+    @rule()
+    def compact_again_after_losing_the_part(self) -> None:
+        """As if the first had died just before its part was written: the same part again."""
+        parts = self.ledger.compact(SCHEMA)
+        for part in parts:
+            self.store.delete(part)
+        assert self.ledger.compact(SCHEMA) == parts
+
+    @invariant()
+    def each_image_once_and_the_first_wins(self) -> None:
+        rows = list(self.ledger.rows())
+        assert sorted(row["image_id"] for row in rows) == sorted(self.first)
+        for row in rows:
+            value = self.first[row["image_id"]]
+            assert row == {**record(value), "image_id": row["image_id"]}
+            path = f"images/{row['image_id']}/value.txt"
+            assert self.store.read(path) == str(value).encode()
+        assert self.ledger.recorded() == set(self.first)
+        assert [r["image_id"] for r in self.ledger.records()] == sorted(self.first)
+
+
+TestCommitting = Committing.TestCase
+TestCommitting.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+
+
+@given(st.lists(st.tuples(IDS, st.booleans()), max_size=20))
+@settings(max_examples=40, deadline=None)
+def test_parts_never_share_a_row(commits: list[tuple[str, bool]]) -> None:
+    ledger = Ledger(open_store("memory://"))
+    for image_id, compact in commits:
+        ledger.commit(image_id, record(1), {})
+        if compact:
+            ledger.compact(SCHEMA)
+    ledger.compact(SCHEMA)
+    raw = [row["image_id"] for row in ledger._compacted()]
+    assert sorted(raw) == sorted({image_id for image_id, _ in commits})
+
+
+def test_two_compactions_at_once_are_read_once() -> None:
+    ledger = Ledger(open_store("memory://"))
+    ledger.commit("aa", record(1), {})
+    (part,) = ledger.compact(SCHEMA)
+    ledger.store.write("verdicts/part-other.parquet", ledger.store.read(part))
+    assert len(list(ledger.rows())) == 1
+    assert ledger.compact(SCHEMA) == []
+
+
+def test_columns_a_record_lacks_are_null() -> None:
+    ledger = Ledger(open_store("memory://"))
+    ledger.commit("aa", {"status": "rejected"}, {})
+    ledger.compact(SCHEMA)
+    (row,) = ledger.rows()
+    assert row == {**dict.fromkeys(SCHEMA.names), "image_id": "aa", "status": "rejected"}
+
+
+def test_nan_is_no_record() -> None:
+    ledger = Ledger(open_store("memory://"))
+    with pytest.raises(ValueError):
+        ledger.commit("aa", {"value": float("nan")}, {"a": b""})
+    assert list(ledger.store.list()) == []
+
+
+def test_the_engine_signs() -> None:
+    said = {"status": "judged", "attempts": 1, "worker": None}
+    signed = sign(said, blank={"model": "m", "status": "failed"}, attempts=2, worker="w")
+    finished = datetime.fromisoformat(signed.pop("finished_at"))
+    assert (datetime.now(UTC) - finished).total_seconds() < 60
+    assert signed == {"status": "judged", "attempts": 2, "worker": "w", "model": "m"}

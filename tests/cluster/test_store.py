@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cluster.store import NotFound, Store, StoreError, absolute, open_store
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "new" / "folder") if request.param == "local" else "memory://")
+
+
+def test_what_is_written_is_read(store: Store) -> None:
+    store.write("a/b.bin", b"one")
+    store.write("a/b.bin", b"two")
+    assert store.read("a/b.bin") == b"two"
+    assert store.size("a/b.bin") == 3
+    assert store.sha256("a/b.bin").startswith("3fc4ccfe")
+
+
+def test_missing_objects_are_named(store: Store) -> None:
+    for ask in (store.read, store.size, store.sha256):
+        with pytest.raises(NotFound, match=r"a/nothing does not exist"):
+            ask("a/nothing")
+    assert not store.exists("a/nothing")
+    store.delete("a/nothing")
+
+
+def test_create_is_won_once(store: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda i: store.create("key", bytes([i])), range(16)))
+    assert won.count(True) == 1
+    assert store.read("key") == bytes([won.index(True)])
+
+
+def test_list_goes_by_whole_parts(store: Store) -> None:
+    for path in ("a/1", "a/b/2", "ab/3"):
+        store.write(path, b"xx")
+    assert {found.path for found in store.list("a")} == {"a/1", "a/b/2"}
+    assert {(found.path, found.size) for found in store.list()} == {
+        ("a/1", 2),
+        ("a/b/2", 2),
+        ("ab/3", 2),
+    }
+    assert list(store.list("nothing")) == []
+
+
+def test_odd_local_names(tmp_path: Path) -> None:
+    names = {"a b.png", "é.png", 'q"u.png', "h#a%20s.png", "[b]*.png", "tilde~.png"}
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    store = open_store(str(tmp_path))
+    assert {found.path for found in store.list()} == names
+    assert all(store.read(name) == name.encode() for name in names)
+
+
+def test_a_newline_in_a_name_is_one_line_of_error(tmp_path: Path) -> None:
+    (tmp_path / "new\nline.png").write_bytes(b"x")
+    with pytest.raises(StoreError, match=r"with a control character; rename it$"):
+        list(open_store(str(tmp_path)).list())
+
+
+def test_paths_cannot_leave_the_store(store: Store) -> None:
+    with pytest.raises(StoreError):
+        store.read("../secret")
+
+
+def test_folders_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        open_store(str(tmp_path / "none"), create=False)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="is a file"):
+        open_store(str(tmp_path / "file"))
+    with pytest.raises(StoreError, match="use a local folder"):
+        open_store("ftp://host/x")
+
+
+def test_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute("x/") == absolute(f"file://{tmp_path}/x") == str(tmp_path / "x")
+    assert absolute("s3://bucket/prefix/") == "s3://bucket/prefix"
+    assert open_store("s3://bucket/prefix/").url == "s3://bucket/prefix"

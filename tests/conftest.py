@@ -1,0 +1,32 @@
+"""Fixtures of the science: the model that ships, loaded once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from originality.settings import AuditSettings, ModelSettings, load_settings
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def model():
+    from originality.diffusion import LatentDiffusion
+
+    return LatentDiffusion(ModelSettings(device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def quick() -> AuditSettings:
+    """The laptop preset, cut down to seconds: for invariances, not for verdicts."""
+    return load_settings(
+        "laptop",
+        None,
+        {
+            "model": {"device": "cpu"},
+            "max_tokens": 2,
+            "inversion": {"steps": 4, "batch_size": 4, "lanes": 2},
+            "redraw": {"count": 3, "steps": 3},
+        },
+    )

@@ -1,0 +1,83 @@
+"""The audit from folder to report, with a small scorer in place of the science."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.dataset as ds
+import pytest
+from mean_colour import REFUSED, MeanColour, paint
+
+from cluster.runfolder import RunMismatch, open_run
+from jobs import exits
+from jobs.audit import audit
+from jobs.verdicts import ATTEMPT, SCHEMA
+from originality.settings import load_settings
+from originality.verdict import Attempt, Verdict
+
+
+def test_columns_are_those_of_a_verdict() -> None:
+    assert SCHEMA.names == list(Verdict.model_fields)
+    assert [field.name for field in ATTEMPT] == list(Attempt.model_fields)
+
+
+def test_audit_resume_and_refusal(
+    tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "run"
+    for i in range(5):
+        paint(folder, f"{i}.png", (i, i, i))
+    paint(folder, "4-again.png", (4, 4, 4))
+    settings = load_settings()
+
+    def run(limit: int | None = None) -> int:
+        return audit(
+            settings,
+            str(folder),
+            str(out),
+            factory=MeanColour,
+            model_digest="abc",
+            limit=limit,
+        )
+
+    assert run(limit=2) == exits.ALL_JUDGED
+    assert json.loads((out / "summary.json").read_text())["pending"] == 3
+    before = {path: path.read_bytes() for path in out.glob("records/*/*.json")}
+    assert run() == exits.ALL_JUDGED
+    assert len(before) == 2 and all(path.read_bytes() == old for path, old in before.items())
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["min_tokens"] == {"1": 1, "2": 1, "3": 1, "4": 1, "censored": 1}
+    assert (summary["inputs"], summary["images"], summary["pending"]) == (6, 5, 0)
+
+    capsys.readouterr()
+    assert run() == exits.ALL_JUDGED
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[1:-1]] == [
+        ["'0.png'", "1", "judged"],
+        ["'1.png'", "2", "judged"],
+        ["'2.png'", "3", "judged"],
+        ["'3.png'", "4", "judged"],
+        ["'4-again.png'", "+", "judged"],
+        ["'4.png'", "+", "judged"],
+    ]
+    assert Path(lines[-1]).is_file()
+
+    table = ds.dataset(out / "verdicts").to_table()
+    assert table.schema.names == SCHEMA.names and table.num_rows == 5
+    assert table["settings_digest"].to_pylist() == [settings.digest()] * 5
+    settings = load_settings(flags={"seed": 9})
+    with pytest.raises(RunMismatch, match=r"settings\.seed: 0 -> 9"):
+        run()
+
+
+def test_what_cannot_be_judged_is_exit_three(tmp_path: Path, local_ray: None) -> None:
+    folder, out = tmp_path / "in", tmp_path / "run"
+    paint(folder, "refused.png", REFUSED)
+    (folder / "text.png").write_text("no image")
+    code = audit(load_settings(), str(folder), str(out), factory=MeanColour, model_digest="abc")
+    assert code == exits.SOME_UNJUDGED
+    rows = {row["path"]: row for row in open_run(str(out)).inputs()}
+    assert rows["text.png"]["error_class"] == "not-an-image"
+    assert set(SCHEMA.names) <= set(rows["text.png"])
+    assert rows["refused.png"]["error_message"] == "blue is not to my taste"

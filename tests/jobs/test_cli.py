@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+from mean_colour import paint
+
+from cluster.driver import EngineError, Interrupted, NoGpu
+from cluster.runfolder import plan
+from cluster.store import open_store
+from jobs import exits
+from jobs.audit import add_arguments, settings_of
+from jobs.cli import main
+from originality.settings import AuditSettings
+
+
+def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """The one line of a refused command."""
+    try:
+        code: object = main(argv)
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code == exits.BAD_SETTINGS, captured
+    (line,) = captured.err.splitlines()
+    assert line.startswith("originality: ") and captured.out == ""
+    return line
+
+
+def test_bad_settings_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = str(tmp_path), str(tmp_path / "run")
+    audit = ["audit", source, "--out", out]
+    config = tmp_path / "c.yaml"
+    config.write_text("max_token: 3\n")
+    cases = {
+        "unknown setting 'max_token'; did you mean 'max_tokens'?": ["--config", str(config)],
+        "greater than or equal to 1": ["--max-tokens", "0"],
+        "invalid int value: 'x'": ["--max-tokens", "x"],
+        "preset 'papr' is unknown; did you mean 'paper'?": ["--preset", "papr"],
+        "inversion.batch_size": ["--set", "inversion.batch_size=0"],
+        "write it as key.path=value": ["--set", "seed"],
+        "not valid YAML": ["--set", "seed=[1"],
+        "has a value and parts at once": ["--set", "seed=1", "--set", "seed.x=1"],
+        "cannot read": ["--config", str(tmp_path / "none.yaml")],
+        "give 1 or more": ["--limit", "0"],
+    }
+    for message, flags in cases.items():
+        assert message in said(capsys, *audit, *flags)
+    assert "--out is missing" in said(capsys, "audit", source)
+    assert "invalid choice" in said(capsys, "audti", source)
+    assert not Path(out).exists()
+
+
+def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no files in" in said(capsys, "audit", str(empty), "--dry-run")
+    (empty / "a.txt").write_text("x")
+    assert "but no image; accepted are" in said(capsys, "audit", str(empty), "--dry-run")
+    assert "does not exist" in said(capsys, "audit", str(tmp_path / "none"), "--dry-run")
+    assert "use a local folder" in said(capsys, "audit", "ftp://x/y", "--dry-run")
+    for command in ("status", "report"):
+        assert "holds no run; give the --out" in said(capsys, command, str(empty))
+
+
+def test_dry_run_lists_rejections(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paint(tmp_path, "good.png", (1, 2, 3))
+    assert main(["audit", str(tmp_path), "--dry-run"]) == exits.ALL_JUDGED
+    capsys.readouterr()
+    (tmp_path / "bad \u202e'.png").write_text("text")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("x")
+    assert main(["audit", str(tmp_path), "--dry-run"]) == exits.SOME_UNJUDGED
+    assert capsys.readouterr().out.splitlines() == [
+        """\"bad \\u202e'.png\": not-an-image: none of JPEG, PNG, WEBP, TIFF, BMP, GIF""",
+        "'empty.png': empty: the file holds no bytes",
+        "3 inputs, 3 distinct images, 2 would be rejected, 1 other files skipped",
+    ]
+
+
+def test_flags_beat_file_beats_preset(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("preset: laptop\nseed: 3\nmax_tokens: 4\n")
+    flags = ["--seed", "7", "--model", "m", "--domain", "houses", "--set", "inversion.steps=9"]
+    settings = parsed("in", "--config", str(config), *flags)
+    assert (settings.seed, settings.max_tokens) == (7, 4)
+    assert (settings.model.path, settings.domain) == ("m", "houses")
+    assert (settings.inversion.steps, settings.inversion.lanes) == (9, 3)
+
+
+def parsed(*argv: str) -> AuditSettings:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return settings_of(parser.parse_args(argv))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Interrupted(), 130),
+        (KeyboardInterrupt(), 130),
+        (EngineError("x"), 1),
+        (NoGpu("x"), 2),
+    ],
+)
+def test_exit_codes(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def job() -> int:
+        raise error
+
+    assert exits.run(job) == code
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_our_own_mistakes_are_not_hidden() -> None:
+    def job() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        exits.run(job)
+
+
+def test_status_of_a_run_in_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(3):
+        paint(tmp_path / "in", f"{i}.png", (i, i, i))
+    run = plan(str(tmp_path / "in"), open_store(str(tmp_path / "run")), {"model": "m"})
+    first, second, _ = run.manifest.entries
+    judged = {"status": "judged", "censored": True, "min_tokens": None, "error_class": None}
+    run.ledger.commit(first.image_id, judged, {})
+    run.ledger.commit(second.image_id, {"status": "rejected", "error_class": "empty"}, {})
+    assert main(["status", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "3 inputs, 3 distinct images",
+        "1 judged, 1 rejected, 0 failed, 1 pending",
+        "min tokens: censored: 1",
+        "errors: empty: 1",
+    ]

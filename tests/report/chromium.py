@@ -1,0 +1,186 @@
+"""A headless Chromium under remote control, to see a page as a person would.
+
+Spoken to over the DevTools protocol with a plain WebSocket: one page, one connection, no framework.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import websocket
+
+PATIENCE = 60.0
+"""Seconds until a silent browser is given up; long, for the machine may be busy with other work."""
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-port=0",
+    "--remote-allow-origins=*",
+)
+
+
+def find() -> str | None:
+    """The browser's path, or None where none is installed."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+class Page:
+    """One tab. Requests and complaints are kept from the first moment on."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = websocket.create_connection(address, timeout=PATIENCE)
+        self._last = 0
+        self.requests: list[str] = []
+        """Every URL that the page asked for."""
+        self.complaints: list[str] = []
+        """Console errors, uncaught exceptions and blocked content."""
+        self._loaded = False
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._last += 1
+        self._socket.send(json.dumps({"id": self._last, "method": method, "params": params}))
+        while True:
+            message = json.loads(self._socket.recv())
+            if message.get("id") == self._last:
+                if "error" in message:
+                    raise RuntimeError(f"{method}: {message['error']}")
+                return dict(message["result"])
+            self._note(message)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        method, params = event.get("method"), event.get("params", {})
+        if method == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+        elif method == "Page.loadEventFired":
+            self._loaded = True
+        elif method == "Runtime.exceptionThrown":
+            self.complaints.append(str(params["exceptionDetails"]))
+        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(params["entry"]["text"])
+        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning"):
+            self.complaints.append(str(params["args"]))
+
+    def open(self, file: Path, width: int = 1280, scheme: str = "light") -> None:
+        """Loads a local page and waits until it, and every picture in it, is there."""
+        self.resize(width)
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.call("Emulation.setEmulatedMedia", features=[feature])
+        self._loaded = False
+        self.call("Page.navigate", url=file.as_uri())
+        until = time.monotonic() + PATIENCE
+        while not self._loaded:
+            if time.monotonic() > until:
+                raise TimeoutError(f"{file} did not load in {PATIENCE:.0f} s")
+            self.run("1")
+        self.run("Promise.all([...document.images].map((image) => image.decode()))")
+
+    def resize(self, width: int, height: int = 900) -> None:
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+
+    def run(self, script: str) -> Any:
+        """The value of an expression; a promise is waited for."""
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(f"{script}: {answer['exceptionDetails']}")
+        return answer["result"].get("value")
+
+    def click(self, selector: str) -> None:
+        """Presses the mouse where the element is, as a hand would."""
+        place = self.run(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            "e.scrollIntoView({block: 'center', behavior: 'instant'});"
+            "const r = e.getBoundingClientRect();"
+            "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call(
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=place[0],
+                y=place[1],
+                button="left",
+                clickCount=1,
+            )
+
+    def press(self, key: str, code: int) -> None:
+        """One key, by its DevTools name and virtual key code."""
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=code,
+            )
+
+    def screenshot(self, file: Path, whole: bool = True) -> None:
+        picture = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
+        file.write_bytes(base64.b64decode(picture["data"]))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@contextmanager
+def browse(binary: str, profile: Path) -> Iterator[Page]:
+    """A browser with one page, ended and waited for at the end."""
+    with (profile.parent / "chromium.log").open("wb") as log:
+        process = subprocess.Popen(
+            [binary, *FLAGS, f"--user-data-dir={profile}", "about:blank"], stdout=log, stderr=log
+        )
+        try:
+            page = Page(_address(process, profile))
+            try:
+                yield page
+            finally:
+                page.close()
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+
+
+def _address(process: subprocess.Popen[bytes], profile: Path) -> str:
+    """The tab's WebSocket, once the browser has written its port down."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with code {process.returncode}")
+        try:
+            port = (profile / "DevToolsActivePort").read_text().splitlines()[0]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=5) as answer:
+                tabs = [tab for tab in json.load(answer) if tab["type"] == "page"]
+            if tabs:
+                return str(tabs[0]["webSocketDebuggerUrl"])
+        except (OSError, IndexError):
+            pass
+        time.sleep(0.2)
+    raise TimeoutError("the browser did not answer")

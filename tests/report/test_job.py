@@ -1,0 +1,112 @@
+"""From a run folder, as the engine leaves it, to the page."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cluster.ledger import Ledger
+from cluster.runfolder import RunFolder, plan
+from cluster.store import open_store
+from jobs import report
+from jobs.verdicts import SCHEMA
+from originality.settings import load_settings
+from originality.verdict import Verdict
+from tests.report import examples
+
+
+def webp(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=True)
+    return buffer.getvalue()
+
+
+def sheet(verdict: Verdict, side: int) -> bytes:
+    """A row of eight tiles an attempt, each row in a grey of its own."""
+    page = Image.new("RGB", (8 * side, side * len(verdict.sweep)))
+    for row in range(len(verdict.sweep)):
+        grey = 40 * (row + 1)
+        page.paste((grey, grey, grey), (0, row * side, 8 * side, (row + 1) * side))
+    return webp(page)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """Five different images and a copy: two judged, one without artefacts, a rejection, one to do."""
+    source = tmp_path / "in"
+    (source / "sub").mkdir(parents=True)
+    for i, name in enumerate(("<b>.png", "big.png", "lost.png", "bad.png", "todo.png")):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(source / name)
+    (source / "sub" / "copy.png").write_bytes((source / "big.png").read_bytes())
+    identity = {"settings": load_settings("laptop").model_dump(mode="json"), "model_digest": "abcd"}
+    run = plan(str(source), open_store(str(tmp_path / "out")), identity)
+    ids = {run.manifest.path(e): e.image_id for e in run.manifest.entries}
+    for name, tokens, side in (("<b>.png", 2, 64), ("big.png", None, 192)):
+        verdict = examples.judged(ids[name], tokens)
+        files = {
+            "query.webp": webp(Image.new("RGB", (512, 512), "red")),
+            "redraws.webp": sheet(verdict, side),
+        }
+        Ledger(run.store).commit(ids[name], verdict.row(), files)
+    lost = examples.judged(ids["lost.png"], 1)
+    Ledger(run.store).commit(lost.image_id, lost.row(), {"redraws.webp": b"RIFF cut short"})
+    bad = examples.problem(ids["bad.png"], "rejected", "corrupt", "broken <i>data</i>")
+    Ledger(run.store).commit(bad.image_id, bad.row(), {})
+    return run
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_run_folder_becomes_a_page(run: RunFolder, compacted: bool) -> None:
+    if compacted:
+        run.ledger.compact(SCHEMA)
+    path = report.write_report(run)
+    assert path == f"{run.store.url}/report/index.html"
+    page = Path(path).read_text(encoding="utf-8")
+    assert "3 images: 1 needs one token (the model knows it well), 1 needs two tokens and 1" in page
+    assert "1 image has no verdict yet." in page
+    assert "&lt;b&gt;.png" in page
+    assert "6, some with the same bytes" in page
+    assert "sub/copy.png" in page
+    assert "broken &lt;i&gt;data&lt;/i&gt;" in page
+    assert page.count("picture missing") == 2
+    assert "model digest" in page and "abcd" in page
+
+
+def test_pictures_are_cut_by_attempt_and_shrunk(run: RunFolder) -> None:
+    data = report.gather(run)
+    by_name = {row.name: data.details[row.image_id] for row in data.rows}
+    small, big = by_name["<b>.png"], by_name["big.png"]
+    assert list(small.redraws) == [1, 2]
+    for row, strip in enumerate(small.redraws.values()):
+        image = Image.open(io.BytesIO(strip)).convert("RGB")
+        assert image.size == (512, 64)
+        assert image.getpixel((500, 60)) == (40 * (row + 1),) * 3
+    assert {Image.open(io.BytesIO(strip)).size for strip in big.redraws.values()} == {(1024, 128)}
+    assert big.query is not None
+    assert Image.open(io.BytesIO(big.query)).size == (320, 320)
+
+
+def test_a_row_with_fewer_redraws_is_cut_to_them(run: RunFolder) -> None:
+    attempt = examples.attempt(1, 0.2, True).model_copy(update={"redraws": 3})
+    page = Image.new("RGB", (8 * 64, 64))
+    ((tokens, strip),) = report._strips(page, [attempt])
+    assert (tokens, Image.open(io.BytesIO(strip)).size) == (1, (3 * 64, 64))
+
+
+def test_the_job_says_where_the_page_is(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert report.main([run.store.url]) == 0
+    assert capsys.readouterr().out.strip().endswith("report/index.html")
+    assert report.main([str(tmp_path / "in")]) == 2
+    assert "holds no run" in capsys.readouterr().err
+
+
+def test_columns_of_a_later_version_are_no_obstacle() -> None:
+    raw = json.loads(json.dumps(examples.judged("a", 1).row()))
+    raw["sweep"][0]["later"] = 1
+    assert report.verdict_of({**raw, "later": 2}).min_tokens == 1

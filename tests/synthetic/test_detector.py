@@ -1,0 +1,126 @@
+"""The detector that ships finds what is there, in any batch, and passes over what is malformed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from originality.synthetic.dataset import UniformSet, generator, pixels
+from originality.synthetic.detector import Detection, Detector
+from originality.synthetic.render import CANVAS, Placed
+from originality.synthetic.training.deformed import KINDS, deform, lay, malformed, profile_of, wear
+from originality.synthetic.training.detector_scores import abstention, evaluate, match
+from originality.synthetic.world import ELEMENTS, SHAPES, Element
+
+BLANK = np.full((CANVAS, CANVAS, 3), 255, np.uint8)
+HELD_OUT = UniformSet(max_elements=4)
+STAR = Element("big", "red", "full", "star")
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector.load()
+
+
+@pytest.fixture(scope="module")
+def renders() -> np.ndarray:
+    return pixels([HELD_OUT.scene(555, i) for i in range(20)])
+
+
+def test_held_out_renders(detector: Detector) -> None:
+    scores = evaluate(detector, HELD_OUT, seed=555, count=300)
+    assert scores.precision >= 0.985
+    assert scores.recall >= 0.985
+    assert scores.centre_error < 1
+
+
+def test_blank_image_shows_nothing(detector: Detector) -> None:
+    assert detector.detect(BLANK[None]) == [[]]
+    assert detector.detect(BLANK[None], confidence=0.05) == [[]]
+    assert detector.detect(np.zeros((0, CANVAS, CANVAS, 3), np.uint8)) == []
+
+
+def test_neighbours_in_the_batch_change_nothing(detector: Detector, renders: np.ndarray) -> None:
+    together = detector.detect(renders)
+    assert [detector.detect(image[None])[0] for image in renders[:5]] == together[:5]
+    assert detector.detect(renders[::-1].copy())[::-1] == together
+
+
+def test_tensors_and_other_sizes(detector: Detector, renders: np.ndarray) -> None:
+    want = detector.detect(renders)
+    assert detector.detect(torch.from_numpy(renders)) == want
+    # Twice as large and back is the same image up to a slight blur.
+    large = detector.detect(renders.repeat(2, 1).repeat(2, 2))
+    pairs = sum(
+        len(match(b, [Placed(d.element, d.x, d.y) for d in a], [1.0] * len(a))[0])
+        for a, b in zip(want, large, strict=True)
+    )
+    assert pairs >= 0.9 * sum(map(len, want))
+
+
+@pytest.mark.parametrize(
+    "images", [BLANK, BLANK[None].astype(np.float32), BLANK[None, :, :, :1]], ids=str
+)
+def test_wrong_input_is_refused(detector: Detector, images: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        detector.detect(images)
+
+
+def test_wrong_confidence_is_refused(detector: Detector) -> None:
+    with pytest.raises(ValueError, match="confidence"):
+        detector.detect(BLANK[None], confidence=0)
+
+
+def test_folder_without_weights_says_how_to_make_them(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="make one with"):
+        Detector.load(tmp_path)
+
+
+def test_abstains_from_malformed_elements(detector: Detector) -> None:
+    shares = abstention(detector, seed=556, count=20)
+    assert set(shares) == {*KINDS, "all"}
+    assert shares["all"] <= 0.15
+
+
+def test_slight_flaws_stay_confident(detector: Detector) -> None:
+    rng = generator("worn")
+    elements = [ELEMENTS[k] for k in range(0, 60, 2)]
+    images = np.stack([lay(BLANK, wear(e, rng), 30.2, 33.7) for e in elements])
+    found = detector.detect(images)
+    right = [[d.element for d in f] == [e] for f, e in zip(found, elements, strict=True)]
+    assert np.mean(right) >= 0.9
+
+
+def test_matching_is_one_to_one_and_ignores_the_hidden() -> None:
+    near, far = Placed(STAR, 20, 20), Placed(STAR, 40, 40)
+    sure, unsure = Detection(STAR, 21, 20, 0.99), Detection(STAR, 19, 20, 0.95)
+    pairs, false, missed, hidden = match([sure, unsure], [near, far], [1.0, 1.0])
+    assert (len(pairs), len(false), missed, hidden) == (1, 1, [far], 0)
+    # Mostly hidden: neither a miss nor, if found, false.
+    assert match([sure], [near], [0.4]) == ([], [], [], 1)
+    assert match([], [near], [0.4]) == ([], [], [], 0)
+    # Another element, or too far away: a false one and a miss.
+    other = Detection(Element("big", "red", "full", "circle"), 20, 20, 0.99)
+    assert match([other], [near], [1.0])[1:] == ([other], [near], 0)
+    away = Detection(STAR, 24.5, 20, 0.99)
+    assert match([away], [near], [1.0])[1:] == ([away], [near], 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_deformations_are_drawn_in_place_and_repeat(kind: str) -> None:
+    images = [lay(BLANK, deform(kind, STAR, generator(kind)), 30, 34) for _ in range(2)]
+    assert np.array_equal(*images)
+    rows, columns = np.nonzero(images[0].min(2) < 200)
+    assert len(rows) > 20
+    assert abs(rows.mean() - 34) < 8
+    assert abs(columns.mean() - 30) < 8
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_worlds_own_shape_is_not_malformed(shape: str) -> None:
+    assert np.isfinite(profile_of(shape)).all()
+    assert not malformed(profile_of(shape), 10.0)
+    assert malformed(profile_of(shape) * np.linspace(0.7, 1.3, 96), 10.0)

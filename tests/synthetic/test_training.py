@@ -1,0 +1,132 @@
+"""The training of the shipped model at a tiny size: it resumes to the same numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from originality.diffusion import LatentDiffusion
+from originality.settings import ModelSettings
+from originality.synthetic.dataset import Scene, TaughtSet, generator
+from originality.synthetic.motifs import all_motifs
+from originality.synthetic.training import autoencoder, denoiser
+from originality.synthetic.training.assemble import assemble
+from originality.synthetic.training.latents import encode_set
+from originality.synthetic.training.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
+from originality.synthetic.training.stage import decay_start, rate_factor, run_stage
+from originality.synthetic.training.words import all_words, save_tokenizer
+
+TINY = ShapesRecipe(
+    autoencoder=AutoencoderRecipe(channels=(8, 8, 8, 8), steps=3, batch_size=2),
+    denoiser=DenoiserRecipe(channels=(32, 32), heads=4, images=64, steps=6, batch_size=4),
+)
+
+
+def run_toy(folder, interrupt_at=None, steps=12, decay_share=0.5):
+    """A linear fit; ``interrupt_at`` raises there, as a killed process would stop."""
+    torch.manual_seed(0)
+    module = torch.nn.ModuleDict({"fit": torch.nn.Linear(4, 1)})
+
+    def loss_at(step):
+        if step == interrupt_at:
+            raise InterruptedError
+        x = torch.randn((8, 4), generator=torch.Generator().manual_seed(step))
+        return (module["fit"](x) - x.sum(1, keepdim=True)).square().mean()
+
+    average = run_stage(
+        "toy",
+        folder,
+        module,
+        loss_at,
+        steps=steps,
+        learning_rate=0.05,
+        warmup=2,
+        weight_decay=0.01,
+        ema_decay=0.9,
+        decay_share=decay_share,
+        checkpoint_seconds=0.0,
+    )
+    return [p.detach().clone() for p in module.parameters()], average.mean
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a[0] + a[1], b[0] + b[1], strict=True))
+
+
+@pytest.mark.parametrize("cut", [1, 5, 6, 7, 11])
+def test_a_stage_that_was_cut_off_ends_with_the_same_weights(tmp_path, cut):
+    whole = run_toy(tmp_path / "whole")
+    with pytest.raises(InterruptedError):
+        run_toy(tmp_path / "cut", interrupt_at=cut)
+    resumed = run_toy(tmp_path / "cut")
+    assert same(whole, resumed)
+    curves = [json.loads((tmp_path / d / "toy.json").read_text())["loss"] for d in ("whole", "cut")]
+    assert curves[0] == curves[1]
+    assert same(resumed, run_toy(tmp_path / "cut", interrupt_at=0))  # finished: only loaded
+
+
+def test_a_longer_recipe_goes_on_from_the_plateau(tmp_path):
+    run_toy(tmp_path / "short", steps=12, decay_share=0.5)
+    longer = run_toy(tmp_path / "short", steps=20, decay_share=0.5)
+    assert same(longer, run_toy(tmp_path / "long", steps=20, decay_share=0.5))
+
+
+def test_a_loss_that_is_no_number_ends_the_stage_with_a_reason(tmp_path):
+    module = torch.nn.ModuleDict({"fit": torch.nn.Linear(1, 1)})
+    with pytest.raises(FloatingPointError, match="lower its learning rate"):
+        run_stage(
+            "bad",
+            tmp_path,
+            module,
+            lambda step: module["fit"].weight.sum() * math.nan,
+            steps=2,
+            learning_rate=1.0,
+            warmup=1,
+            weight_decay=0.0,
+            ema_decay=0.9,
+        )
+
+
+def test_the_learning_rate_warms_up_stays_and_falls():
+    rates = [rate_factor(k, 100, 10, 0.2) for k in range(100)]
+    assert rates[0] == 0.1
+    assert rates[10:80] == [1.0] * 70
+    assert decay_start(100, 10, 0.2) == 80
+    assert rates[80:] == sorted(rates[80:], reverse=True)
+    assert rates[-1] < 0.01
+
+
+def test_the_stages_make_a_folder_that_draws(tmp_path):
+    images = TaughtSet()
+    vae = autoencoder.train(TINY, tmp_path, images)
+    moments = encode_set(vae, images, 0, 64, tmp_path)
+    again = encode_set(vae, images, 0, 64, tmp_path)
+    assert (moments == again).all()
+    tokenizer = save_tokenizer(all_words(), TINY.text.max_length, tmp_path / "tokenizer")
+    trained = denoiser.train(TINY, vae, moments, images, tokenizer, tmp_path)
+    assemble(vae, trained, tmp_path / "shapes")
+    model = LatentDiffusion(ModelSettings(path=str(tmp_path / "shapes"), device="cpu"))
+    assert model.latent_shape == (8, 8, 8)
+
+
+def test_every_word_is_one_token(tmp_path):
+    tokenizer = save_tokenizer(all_words(), 32, tmp_path)
+    for word in (*all_words(), "shape", "house", "painting", "cat"):
+        assert len(tokenizer(word, add_special_tokens=False).input_ids) == 1
+
+
+def test_captions_are_said_in_every_way():
+    own = DenoiserRecipe()
+    motif = all_motifs()[0]
+    scene = TaughtSet()._of_group("familiar", generator("x"))
+    said = [denoiser.spoken(scene, own, generator(k)) for k in range(400)]
+    assert 0.04 < sum(s == "" for s in said) / 400 < 0.18
+    assert any("shape" in s for s in said)
+    assert any(s == scene.name for s in said)
+    assert any(s == scene.caption for s in said)
+    assert any(s.startswith(("a ", "an ", "the ")) and scene.name in s for s in said)
+    assert denoiser.spoken(Scene((), "empty"), own, generator(0)) == ""
+    assert motif.name is not None

@@ -1,0 +1,162 @@
+"""Textual inversion against diffusers' own parts and against a plain reference."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from originality.conditioning import encode, tokenise, word_vector
+from originality.diffusion import model_folder
+from originality.inversion import Inverter, invert
+from originality.prompts import DOMAINS
+from originality.randomness import keyed_generator
+from originality.settings import InversionSettings, ModelSettings, SettingsError
+from originality.synthetic.dataset import TaughtSet
+
+SETTINGS = InversionSettings(steps=3, batch_size=4, learning_rate=1e-2, lanes=3)
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    pipe = StableDiffusionPipeline.from_pretrained(
+        model_folder(ModelSettings()), use_safetensors=True, torch_dtype=torch.float32
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def inverter(model):
+    return Inverter(model, DOMAINS["shapes"], SETTINGS, seed=5)
+
+
+@pytest.fixture(scope="module")
+def images(model):
+    scenes = [TaughtSet().scene(2, k) for k in range(4)]
+    return [model.encode(model.fit(s.image())) for s in scenes]
+
+
+def test_noise_prediction_equals_the_pipelines_with_the_word_loaded(model, pipeline):
+    """Injected vectors against load_textual_inversion: same text states, same noise prediction."""
+    vectors = torch.randn((3, 128), generator=keyed_generator("vectors")) * 0.1
+    pipeline.load_textual_inversion({"<w>": vectors})
+    prompts = tokenise(model.tokenizer, ["a picture of {}", "{}"], 3)
+    ours = encode(model.text_encoder, prompts, vectors.expand(2, -1, -1))
+    theirs = torch.cat(
+        [pipeline.encode_prompt(p, "cpu", 1, False)[0] for p in ("a picture of <w>", "<w>")]
+    )
+    assert torch.equal(ours, theirs)
+    noisy = torch.randn((2, *model.latent_shape), generator=keyed_generator("noisy"))
+    t = torch.tensor([10, 700])
+    assert torch.equal(model.predict_noise(noisy, t, ours), pipeline.unet(noisy, t, theirs).sample)
+
+
+def test_prompts_without_a_word_equal_the_tokenizers_own(model):
+    for text in ("", "a photo of big red full circle", "zebra, and 3 naïve cats!"):
+        own = model.tokenizer(text, padding="max_length", return_tensors="pt").input_ids
+        assert torch.equal(tokenise(model.tokenizer, [text], 0).ids, own)
+
+
+def test_injection_leaves_table_and_tokenizer_as_they_were(model, inverter, images):
+    table = model.text_encoder.get_input_embeddings()
+    before, words = table.weight.clone(), len(model.tokenizer)
+    invert(inverter, [("a", images[0], 2)])
+    assert torch.equal(table.weight, before)
+    assert len(model.tokenizer) == words
+    assert not table._forward_hooks
+
+
+def test_one_step_has_the_gradient_of_a_whole_table_reference(model, pipeline, inverter, images):
+    """A reference that adds m rows to the token table and differentiates the whole of it."""
+    lane = inverter.open("a", images[0], 3)
+    (ours,) = torch.autograd.grad(inverter._losses([lane] * 3)[0], lane.vectors)
+
+    drawn = inverter.draw(lane)
+    encoder = type(model.text_encoder)(model.text_encoder.config)
+    encoder.load_state_dict(model.text_encoder.state_dict())
+    encoder.resize_token_embeddings(len(model.tokenizer) + 3, mean_resizing=False)
+    table = encoder.get_input_embeddings().weight
+    table.data[-3:] = word_vector(model.tokenizer, model.text_encoder, "shape")
+    rows = list(range(len(model.tokenizer), len(model.tokenizer) + 3))
+    ids = []
+    for k in drawn.templates:
+        before, after = DOMAINS["shapes"].templates[k].split("{}")
+        words = [model.tokenizer(x, add_special_tokens=False).input_ids for x in (before, after)]
+        row = [model.tokenizer.bos_token_id, *words[0], *rows, *words[1]]
+        ids.append(row + [model.tokenizer.eos_token_id] * (model.tokenizer.model_max_length - len(row)))
+    noise = drawn.noise
+    alpha = model.alphas_cumprod[drawn.times].view(-1, 1, 1, 1)
+    noisy = alpha.sqrt() * drawn.latents + (1 - alpha).sqrt() * noise
+    predicted = pipeline.unet(noisy, drawn.times, encoder(torch.tensor(ids))[0]).sample
+    torch.nn.functional.mse_loss(predicted, noise).backward()
+    assert torch.allclose(ours, table.grad[-3:], rtol=1e-3, atol=1e-7)
+    assert ours.abs().max() > 0
+
+
+def test_an_update_is_adam_without_decay(inverter, images):
+    lane = inverter.open("a", images[0], 1)
+    start = lane.vectors.detach().clone()
+    (gradient,) = torch.autograd.grad(inverter._losses([lane] * 3)[0], lane.vectors)
+    inverter.advance([lane])
+    expected = start - SETTINGS.learning_rate * gradient / (gradient.abs() + 1e-8)
+    assert torch.allclose(lane.vectors, expected, atol=1e-6)
+
+
+def test_a_lane_depends_on_its_key_and_not_on_its_neighbours(model, inverter, images):
+    together = invert(inverter, [("a", images[0], 2), ("b", images[1], 5), ("c", images[2], 1)])
+    alone = invert(inverter, [("a", images[0], 2)])
+    others = invert(inverter, [("a", images[0], 2), ("d", images[3], 4)])
+    for other in (alone[0], others[0]):
+        assert torch.equal(together[0].vectors, other.vectors)
+        assert together[0].losses == other.losses
+    moved = invert(inverter, [("b", images[1], 5), ("a", images[0], 2)])
+    assert torch.allclose(together[0].vectors, moved[1].vectors, atol=1e-5)
+    seeded = invert(Inverter(model, DOMAINS["shapes"], SETTINGS, seed=6), [("a", images[0], 2)])
+    assert not torch.equal(together[0].vectors, seeded[0].vectors)
+
+
+def test_more_images_than_lanes_wait_and_all_are_finished(inverter, images):
+    seen = []
+    lanes = invert(
+        inverter,
+        [(str(k), images[k % 4], 1 + k % 2) for k in range(5)],
+        on_step=lambda batch: seen.append(len(batch)),
+    )
+    assert [lane.step for lane in lanes] == [3] * 5
+    assert [lane.image_id for lane in lanes] == list("01234")
+    assert sum(seen) == 15
+    assert max(seen) <= 3
+
+
+def test_a_lane_whose_loss_is_no_number_fails_alone(inverter, images):
+    broken = type(images[0])(images[0].mean * math.nan, images[0].std)
+    good, bad = invert(inverter, [("a", images[0], 1), ("b", broken, 1)])
+    assert bad.failure == "the loss of step 0 is nan"
+    assert good.failure is None
+    assert torch.equal(good.vectors, invert(inverter, [("a", images[0], 1)])[0].vectors)
+    assert torch.isfinite(bad.vectors).all()
+
+
+def test_inversion_lowers_the_loss_of_its_image(model, images):
+    settings = InversionSettings(
+        steps=40, batch_size=8, learning_rate=2e-2, timesteps="stratified", lanes=1
+    )
+    inverter = Inverter(model, DOMAINS["shapes"], settings, seed=0)
+    (lane,) = invert(inverter, [("a", images[1], 3)])
+    assert sum(lane.losses[-10:]) < sum(lane.losses[:10])
+
+
+def test_stratified_timesteps_take_one_from_each_part(model, images):
+    settings = SETTINGS.model_copy(update={"timesteps": "stratified"})
+    lane = (inverter := Inverter(model, DOMAINS["shapes"], settings, 0)).open("a", images[0], 1)
+    assert [int(t) // 250 for t in inverter.draw(lane).times] == [0, 1, 2, 3]
+
+
+def test_what_cannot_be_told_to_the_model_is_refused(model):
+    with pytest.raises(SettingsError, match="shorten the template"):
+        tokenise(model.tokenizer, ["a " * 40 + "{}"], 1)
+    with pytest.raises(SettingsError, match="choose a word that is one"):
+        word_vector(model.tokenizer, model.text_encoder, "rhinoceros")

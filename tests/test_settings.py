@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from originality.settings import PRESETS, AuditSettings, SettingsError, load_settings
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_valid_and_has_its_own_digest(name):
+    settings = load_settings(name)
+    others = [load_settings(other).digest() for other in PRESETS if other != name]
+    assert settings.digest() not in others
+
+
+def test_paper_preset_is_the_published_protocol():
+    paper = load_settings("paper")
+    assert (paper.inversion.steps, paper.inversion.batch_size) == (2000, 20)
+    assert paper.inversion.learning_rate == 5e-4
+    assert (paper.redraw.count, paper.redraw.steps) == (20, 35)
+    assert paper.redraw.prompt == "a photo of {}"
+    assert paper.max_tokens == 5
+    assert load_settings("paper-shapes").redraw.steps == 50
+
+
+def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("preset: paper-shapes\nmax_tokens: 3\ninversion: {steps: 7}\n")
+    settings = load_settings(None, file, {"max_tokens": 2})
+    assert (settings.max_tokens, settings.inversion.steps, settings.redraw.steps) == (2, 7, 50)
+    assert load_settings("laptop", file).redraw.steps == load_settings("laptop").redraw.steps
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("max_token: 3", "unknown setting 'max_token'; did you mean 'max_tokens'?"),
+        ("inversion: {step: 3}", "unknown setting 'inversion.step'; did you mean 'steps'?"),
+        ("max_tokens: 0", "'max_tokens': Input should be greater than or equal to 1 (given: 0)"),
+        ("inversion: {batch_size: 0}", "'inversion.batch_size'"),
+        ("domain: hoses", "did you mean 'houses'?"),
+        ("preset: papr", "did you mean 'paper'?"),
+        ("- a list", "key: value"),
+        ("a: [", "not valid YAML at line"),
+        ("distance: {metric: lpips}", "'distance.metric'"),
+    ],
+)
+def test_bad_files_are_one_line_that_says_the_fix(tmp_path, text, said):
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, file)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_or_binary_file_is_named(tmp_path):
+    with pytest.raises(SettingsError, match="cannot read"):
+        load_settings(None, tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match="not a text file"):
+        load_settings(None, tmp_path / "binary.yaml")
+
+
+def test_settings_are_frozen_and_the_digest_sees_every_change():
+    settings = AuditSettings()
+    with pytest.raises(ValidationError):
+        settings.max_tokens = 3  # type: ignore[misc]
+    assert load_settings(flags={"seed": 1}).digest() != load_settings().digest()
+    assert load_settings().digest() == load_settings().digest()

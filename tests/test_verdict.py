@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from originality.verdict import Attempt, judge, min_tokens, passes
+
+COMMON = (0.31, 0.39, 0.29, 0.28, 0.43)
+"""Published DreamSim means of Figure 8: one token, five domains."""
+
+ORIGINAL = {
+    "houses": ((0.71, 0.48, 0.56, 0.38, 0.32), 4),
+    "art": ((0.63, 0.53, 0.57, 0.52, 0.52), None),
+    "sport": ((0.77, 0.36, 0.54, 0.56, 0.43), 2),
+    "animals": ((0.60, 0.48, 0.41, 0.33, 0.52), 3),
+    "people": ((0.70, 0.60, 0.83, 0.70, 0.39), 5),
+}
+"""Published DreamSim means of Figure 7, 1..5 tokens, and what a cut-off of 0.45 makes of them."""
+
+
+def attempt(tokens, distance, editable=True, threshold=0.45, failure=None):
+    return Attempt(
+        tokens=tokens,
+        distance_mean=distance,
+        distance_sem=0.01,
+        redraws=20,
+        editability=1.0,
+        editable=editable,
+        passed=failure is None and passes(distance, threshold, editable),
+        inversion_steps=2000,
+        unet_samples=1,
+        seconds=1.0,
+        failure=failure,
+    )
+
+
+def verdict_of(sweep, most=5):
+    return judge("x", sweep, max_tokens=most, model="m", settings_digest="s")
+
+
+def test_published_common_images_need_one_token():
+    for distance in COMMON:
+        assert verdict_of([attempt(1, distance)]).min_tokens == 1
+
+
+@pytest.mark.parametrize("domain", ORIGINAL)
+def test_published_original_images_need_more_or_never_pass(domain):
+    distances, expected = ORIGINAL[domain]
+    verdict = verdict_of([attempt(k + 1, d) for k, d in enumerate(distances)])
+    assert verdict.min_tokens == expected
+    assert verdict.censored == (expected is None)
+    assert verdict.status == "judged"
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 2), st.sampled_from([True, False, None])), min_size=1, max_size=8),
+    st.floats(0.01, 1.9),
+)
+def test_the_first_attempt_that_passes_counts(found, threshold):
+    sweep = [attempt(k + 1, d, e, threshold) for k, (d, e) in enumerate(found)]
+    fewest = verdict_of(sweep, len(sweep)).min_tokens
+    passing = [k + 1 for k, (d, e) in enumerate(found) if d < threshold and e is not False]
+    assert fewest == (passing[0] if passing else None)
+    assert min_tokens(sweep[::-1]) == fewest
+
+
+@pytest.mark.parametrize("distance", [None, math.nan, 0.45, math.inf])
+def test_what_is_missing_not_a_number_or_at_the_threshold_does_not_pass(distance):
+    assert not passes(distance, 0.45, True)
+
+
+def test_out_of_distribution_does_not_pass_and_no_evidence_does_not_fail():
+    assert not passes(0.1, 0.45, False)
+    assert passes(0.1, 0.45, None)
+
+
+def test_failed_inversions_fail_the_image_only_when_all_failed():
+    broken = attempt(1, None, None, failure="the loss of step 3 is nan")
+    assert verdict_of([broken, attempt(2, 0.2)]).min_tokens == 2
+    verdict = verdict_of([broken, broken])
+    assert (verdict.status, verdict.error_class) == ("failed", "InversionFailed")
+    assert "step 3" in verdict.error_message
+
+
+def test_a_row_is_plain_json_values():
+    row = verdict_of([attempt(1, 0.2)]).row()
+    assert isinstance(row["finished_at"], str)
+    assert row["sweep"][0]["tokens"] == 1
