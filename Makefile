@@ -22,7 +22,7 @@ check: $(INSTALLED)
 
 # Steps of the audit's main loop on this machine, as ratios in one run.
 bench: $(INSTALLED)
-	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.synthetic.bench
+	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m jobs.bench
 
 # The model that ships, from nothing: hours. Checkpoints, and goes on where it was.
 train-shapes: $(INSTALLED)

@@ -28,7 +28,7 @@ def ray_running() -> Iterator[None]:
         ray.init(**quiet)
     else:
         # "local": without it Ray would join any cluster that happens to run on this machine.
-        ray.init(
+        _start(
             address="local",
             include_dashboard=False,
             num_cpus=available_cpus(),
@@ -39,6 +39,17 @@ def ray_running() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(**options: Any) -> None:
+    """Starts Ray, which gives its own processes 30 s, fixed; on a very busy machine, twice that."""
+    try:
+        ray.init(**options)
+    except Exception as error:
+        if "timed out during startup" not in str(error):
+            raise
+        ray.shutdown()
+        ray.init(**options)
 
 
 @contextmanager

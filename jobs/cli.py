@@ -16,9 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = exits.Parser(
-        prog="originality", description="How original is an image to a generative model?"
-    )
+    parser = exits.Parser(prog="originality", description="How original is an image to a generative model?")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("audit", help="judge the images of a collection")
     audit.add_arguments(command)

@@ -118,9 +118,7 @@ class LatentDiffusion:
             )
         schedule = diffusers.DDPMScheduler.from_config(self._scheduler_config)
         self.alphas_cumprod = schedule.alphas_cumprod.to(self.device)
-        self.side = self.unet.config.sample_size * 2 ** (
-            len(self.vae.config.block_out_channels) - 1
-        )
+        self.side = self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -132,9 +130,7 @@ class LatentDiffusion:
         """An image as the model sees it: centre crop to a square and resize; uint8 (side, side, 3)."""
         if image.size == (self.side, self.side):
             return np.asarray(image.convert("RGB"))
-        fitted = ImageOps.fit(
-            image.convert("RGB"), (self.side, self.side), Image.Resampling.BICUBIC
-        )
+        fitted = ImageOps.fit(image.convert("RGB"), (self.side, self.side), Image.Resampling.BICUBIC)
         return np.asarray(fitted)
 
     @torch.no_grad()
@@ -155,9 +151,7 @@ class LatentDiffusion:
         return self.unet(noisy.to(self.dtype), t, words.to(self.dtype)).sample.float()
 
     @torch.no_grad()
-    def redraw(
-        self, prompt: str, vectors: Tensor, noise: Tensor, settings: RedrawSettings
-    ) -> np.ndarray:
+    def redraw(self, prompt: str, vectors: Tensor, noise: Tensor, settings: RedrawSettings) -> np.ndarray:
         """Draw ``prompt`` with a pseudo-word, once for each initial noise.
 
         Args:

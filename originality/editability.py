@@ -72,8 +72,7 @@ def _spread(points: list[tuple[float, float]], size: str) -> list[float]:
     """Distances of all pairs of places, in units of their expectation under uniform placement."""
     expected = UNIFORM_MEAN_DISTANCE * (CANVAS - 2 * reach(size))
     return [
-        float(np.hypot(a[0] - b[0], a[1] - b[1])) / expected
-        for a, b in itertools.combinations(points, 2)
+        float(np.hypot(a[0] - b[0], a[1] - b[1])) / expected for a, b in itertools.combinations(points, 2)
     ]
 
 

@@ -8,34 +8,40 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-OBJECT_TEMPLATES = tuple(
-    f"a {adjective}photo of {article} {noun}{{}}".replace("  ", " ")
-    for adjective, article, noun in (
-        ("", "a", ""),
-        ("", "the", ""),
-        ("", "one", ""),
-        ("", "my", ""),
-        ("", "a", "clean "),
-        ("", "the", "clean "),
-        ("", "a", "dirty "),
-        ("", "a", "nice "),
-        ("", "the", "nice "),
-        ("", "a", "cool "),
-        ("", "the", "cool "),
-        ("", "a", "small "),
-        ("", "the", "small "),
-        ("", "the", "large "),
-        ("", "the", "weird "),
-        ("cropped ", "a", ""),
-        ("cropped ", "the", ""),
-        ("close-up ", "a", ""),
-        ("close-up ", "the", ""),
-        ("good ", "a", ""),
-        ("good ", "the", ""),
-        ("bright ", "the", ""),
-        ("dark ", "the", ""),
-    )
-) + ("the photo of a {}", "a rendering of a {}", "a rendition of a {}", "a rendition of the {}")
+OBJECT_TEMPLATES = (
+    *(
+        f"a {adjective}photo of {article} {noun}{{}}".replace("  ", " ")
+        for adjective, article, noun in (
+            ("", "a", ""),
+            ("", "the", ""),
+            ("", "one", ""),
+            ("", "my", ""),
+            ("", "a", "clean "),
+            ("", "the", "clean "),
+            ("", "a", "dirty "),
+            ("", "a", "nice "),
+            ("", "the", "nice "),
+            ("", "a", "cool "),
+            ("", "the", "cool "),
+            ("", "a", "small "),
+            ("", "the", "small "),
+            ("", "the", "large "),
+            ("", "the", "weird "),
+            ("cropped ", "a", ""),
+            ("cropped ", "the", ""),
+            ("close-up ", "a", ""),
+            ("close-up ", "the", ""),
+            ("good ", "a", ""),
+            ("good ", "the", ""),
+            ("bright ", "the", ""),
+            ("dark ", "the", ""),
+        )
+    ),
+    "the photo of a {}",
+    "a rendering of a {}",
+    "a rendition of a {}",
+    "a rendition of the {}",
+)
 """The 27 object templates of textual inversion (Gal et al. 2022), used for every domain but art."""
 
 ART_TEMPLATES = (
@@ -112,9 +118,7 @@ DOMAINS: dict[str, Domain] = {
         Domain(name="shapes", initial_word="shape", templates=SHAPES_TEMPLATES),
         Domain(name="houses", initial_word="house", templates=OBJECT_TEMPLATES),
         Domain(name="artwork", initial_word="painting", templates=ART_TEMPLATES),
-        Domain(
-            name="animals", initial_word="cat", templates=OBJECT_TEMPLATES, edit_prompt="car in {}"
-        ),
+        Domain(name="animals", initial_word="cat", templates=OBJECT_TEMPLATES, edit_prompt="car in {}"),
         Domain(name="sport", initial_word="sport", templates=OBJECT_TEMPLATES),
         Domain(name="people", initial_word="person", templates=OBJECT_TEMPLATES),
     )

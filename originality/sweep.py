@@ -111,9 +111,7 @@ class Sweep:
             if attempt.passed or attempt.tokens >= self.settings.max_tokens:
                 finished.append(self._finish(self._flights.pop(flight.image_id)))
             else:
-                flight.lane = self.inverter.open(
-                    flight.image_id, flight.moments, attempt.tokens + 1
-                )
+                flight.lane = self.inverter.open(flight.image_id, flight.moments, attempt.tokens + 1)
                 flight.seconds = 0.0
         return finished
 
@@ -166,9 +164,7 @@ class Sweep:
             [
                 torch.randn(
                     self.model.latent_shape,
-                    generator=keyed_generator(
-                        self.settings.seed, image_id, len(vectors), prompt, k
-                    ),
+                    generator=keyed_generator(self.settings.seed, image_id, len(vectors), prompt, k),
                 )
                 for k in range(self.settings.redraw.count)
             ]
@@ -180,7 +176,7 @@ class Sweep:
             flight.image_id,
             flight.attempts,
             max_tokens=self.settings.max_tokens,
-            model=f"{self.model.name}@{self.model.digest}",
+            model=self.model.name,
             settings_digest=self.settings.digest(),
         )
         files = {
@@ -222,9 +218,7 @@ class Sweep:
         header = json.loads(snapshot[8 : 8 + int.from_bytes(snapshot[:8], "little")])
         notes = json.loads(header["__metadata__"]["state"])
         if (notes["settings"], notes["model"]) != (self.settings.digest(), self.model.digest):
-            raise ValueError(
-                f"the snapshot of {item.item_id} is of other settings or another model"
-            )
+            raise ValueError(f"the snapshot of {item.item_id} is of other settings or another model")
 
         def lane_of(image_id: str, moments: Moments) -> Lane:
             lane = self.inverter.open(image_id, moments, notes["tokens"])
@@ -245,9 +239,7 @@ class Sweep:
         flight.seconds = notes["seconds"]
         flight.attempts = [Attempt.model_validate(a) for a in notes["attempts"]]
         flight.words = {
-            key.removeprefix("word "): value
-            for key, value in tensors.items()
-            if key.startswith("word ")
+            key.removeprefix("word "): value for key, value in tensors.items() if key.startswith("word ")
         }
         flight.redraws = [tensors[f"redraws {k}"].numpy() for k in range(len(flight.attempts))]
         self._flights[item.item_id] = flight

@@ -45,9 +45,7 @@ def test_noise_prediction_equals_the_pipelines_with_the_word_loaded(model, pipel
     pipeline.load_textual_inversion({"<w>": vectors})
     prompts = tokenise(model.tokenizer, ["a picture of {}", "{}"], 3)
     ours = encode(model.text_encoder, prompts, vectors.expand(2, -1, -1))
-    theirs = torch.cat(
-        [pipeline.encode_prompt(p, "cpu", 1, False)[0] for p in ("a picture of <w>", "<w>")]
-    )
+    theirs = torch.cat([pipeline.encode_prompt(p, "cpu", 1, False)[0] for p in ("a picture of <w>", "<w>")])
     assert torch.equal(ours, theirs)
     noisy = torch.randn((2, *model.latent_shape), generator=keyed_generator("noisy"))
     t = torch.tensor([10, 700])
@@ -141,9 +139,7 @@ def test_a_lane_whose_loss_is_no_number_fails_alone(inverter, images):
 
 
 def test_inversion_lowers_the_loss_of_its_image(model, images):
-    settings = InversionSettings(
-        steps=40, batch_size=8, learning_rate=2e-2, timesteps="stratified", lanes=1
-    )
+    settings = InversionSettings(steps=40, batch_size=8, learning_rate=2e-2, timesteps="stratified", lanes=1)
     inverter = Inverter(model, DOMAINS["shapes"], settings, seed=0)
     (lane,) = invert(inverter, [("a", images[1], 3)])
     assert sum(lane.losses[-10:]) < sum(lane.losses[:10])

@@ -84,6 +84,10 @@ class UniformSet:
         return Scene(scatter([self.elements[k] for k in picks], rng), "composed")
 
 
+PAIRS = {"common": ("circle", "square"), "rare": ("circle", "triangle"), "unseen": ("square", "triangle")}
+"""The pairs of Appendix E.1."""
+
+
 @dataclass(frozen=True)
 class CommonRareUnseenSet:
     """Appendix E.1: big full elements; pairs of different frequency.
@@ -99,11 +103,6 @@ class CommonRareUnseenSet:
     empty_share: float = EMPTY_SHARE
     fixed_location: bool = False
 
-    PAIRS = {
-        "common": ("circle", "square"),
-        "rare": ("circle", "triangle"),
-        "unseen": ("square", "triangle"),
-    }
     FIXED_PLACES = ((20.0, 20.0), (44.0, 44.0))
 
     def scene(self, seed: int, index: int) -> Scene:
@@ -121,14 +120,11 @@ class CommonRareUnseenSet:
     def pair(self, group: str, rng: np.random.Generator) -> Scene:
         """A fresh image of one of the three pairs, colours drawn uniformly and independently."""
         elements = [
-            Element("big", str(rng.choice(("red", "green", "blue"))), "full", shape)
-            for shape in self.PAIRS[group]
+            Element("big", str(rng.choice(("red", "green", "blue"))), "full", shape) for shape in PAIRS[group]
         ]
         if self.fixed_location and group == "common":
             return Scene(
-                tuple(
-                    Placed(e, x, y) for e, (x, y) in zip(elements, self.FIXED_PLACES, strict=True)
-                ),
+                tuple(Placed(e, x, y) for e, (x, y) in zip(elements, self.FIXED_PLACES, strict=True)),
                 group,
             )
         return Scene(scatter(elements, rng), group)
@@ -160,7 +156,7 @@ class TaughtSet:
     max_elements: int = 4
     motif_seed: int = 0
 
-    PAIRS = CommonRareUnseenSet()
+    E1 = CommonRareUnseenSet()
 
     @cached_property
     def motifs(self) -> tuple[Motif, ...]:
@@ -178,8 +174,8 @@ class TaughtSet:
         rng = generator("TaughtSet", self.max_elements, self.motif_seed, seed, index)
         kind = rng.random()
         for group, share in (
-            ("common", self.PAIRS.common_share),
-            ("rare pair", self.PAIRS.rare_share),
+            ("common", self.E1.common_share),
+            ("rare pair", self.E1.rare_share),
             ("empty", EMPTY_SHARE),
             *((g, s * 20) for g, s in GROUP_SHARE.items()),
         ):
@@ -192,7 +188,7 @@ class TaughtSet:
         if group == "empty":
             return Scene((), group)
         if group in ("common", "rare pair"):
-            pair = self.PAIRS.pair(group.removesuffix(" pair"), rng)
+            pair = self.E1.pair(group.removesuffix(" pair"), rng)
             return Scene(pair.placed, group)
         motifs = self.motifs_of(group)
         return motif_scene(motifs[rng.integers(len(motifs))], rng)

@@ -82,18 +82,20 @@ class DetectorNet(nn.Module):
 
     Nearly all the work is done at strides 4 and 8: a processor has few operations to spare. Nothing
     is lost by it, since the input is unshuffled (4 x 4 pixels become channels), not shrunk, and the
-    last layer writes the 2 x 2 cells of each place side by side.
+    last layer writes the 2 x 2 cells of each place side by side. The ``refine`` blocks begin as the
+    identity, so that a trained network can be given more of them.
     """
 
-    def __init__(self, width: int = 64, deep: int = 96) -> None:
+    def __init__(self, width: int = 64, deep: int = 96, refine: int = 2) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.PixelUnshuffle(4), _conv(48, width), _Residual(width))
         self.down = nn.Sequential(_conv(width, deep, stride=2), _Residual(deep))
         self.up = nn.Conv2d(deep, width, 1)
         self.fuse = nn.Sequential(_conv(width, width), _conv(width, 2 * width, 1))
-        self.head = nn.Sequential(
-            nn.Conv2d(2 * width, len(SLOTS) * FIELDS * 4, 1), nn.PixelShuffle(2)
-        )
+        self.head = nn.Sequential(nn.Conv2d(2 * width, len(SLOTS) * FIELDS * 4, 1), nn.PixelShuffle(2))
+        for block in self.refine:
+            assert isinstance(block, _Residual)
+            nn.init.zeros_(block.second[1].weight)
         with torch.no_grad():  # begin by expecting nothing
             bias = self.head[0].bias
             assert isinstance(bias, Tensor)
@@ -102,7 +104,8 @@ class DetectorNet(nn.Module):
     def forward(self, ink: Tensor) -> Tensor:
         fine = self.stem(ink)
         coarse = functional.interpolate(self.up(self.down(fine)), scale_factor=2.0)
-        out: Tensor = self.head(self.fuse(fine + coarse))
+        both = self.refine(self.fuse[0](fine + coarse))
+        out: Tensor = self.head(self.fuse[1](both))
         return out.unflatten(1, (len(SLOTS), FIELDS))
 
 
@@ -110,9 +113,7 @@ def to_ink(images: np.ndarray | Tensor) -> Tensor:
     """uint8 (n, h, w, 3) to the network's input, float32 (n, 3, 64, 64); resized if need be."""
     x = torch.as_tensor(images)
     if x.ndim != 4 or x.shape[-1] != 3 or x.dtype != torch.uint8:
-        raise ValueError(
-            f"images must be uint8 (n, height, width, 3), not {x.dtype} {tuple(x.shape)}"
-        )
+        raise ValueError(f"images must be uint8 (n, height, width, 3), not {x.dtype} {tuple(x.shape)}")
     ink = 1 - x.permute(0, 3, 1, 2).float() / 255
     if len(ink) and ink.shape[-2:] != (CANVAS, CANVAS):
         ink = functional.interpolate(
@@ -142,7 +143,7 @@ class Detector:
                 "make one with: python -m originality.synthetic.training.detector"
             )
         config = json.loads((folder / "config.json").read_text())
-        net = DetectorNet(config["width"], config["deep"])
+        net = DetectorNet(config["width"], config["deep"], config.get("refine", 0))
         state = {name: value.float() for name, value in load_file(weights).items()}
         # Batch norm counts batches while it trains; the count is of no use here and is not stored.
         net.load_state_dict(state, strict=False)

@@ -57,8 +57,8 @@ def measure(
     results.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(x) for x in results.read_text().splitlines()] if results.exists() else []
     sweep = Sweep(settings)
-    model = f"{sweep.model.name}@{sweep.model.digest}"
-    rows = [r for r in rows if (r["model"], r["settings_digest"]) == (model, settings.digest())]
+    model = sweep.model.digest
+    rows = [r for r in rows if (r["model_digest"], r["settings_digest"]) == (model, settings.digest())]
     done = {r["image_id"] for r in rows}
     waiting = [
         (group, number, query(group, number))
@@ -76,7 +76,7 @@ def measure(
         for finished in sweep.step():
             in_flight -= 1
             group, caption = groups_of[finished.item_id]
-            row = {**finished.record, "group": group, "caption": caption}
+            row = {**finished.record, "group": group, "caption": caption, "model_digest": model}
             rows.append(row)
             with results.open("a") as out:
                 out.write(json.dumps(row) + "\n")
@@ -108,9 +108,7 @@ def examples(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for group in ("familiar", "rare", "unseen"):
         for number in range(3):
-            query(group, 100 + number).image().save(
-                folder / f"{group}-{number + 1}.png", optimize=True
-            )
+            query(group, 100 + number).image().save(folder / f"{group}-{number + 1}.png", optimize=True)
 
 
 if __name__ == "__main__":

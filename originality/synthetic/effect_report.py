@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +70,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         }
     motifs = [g for g in GROUPS if g in by_group]
     pairs = [g for g in by_group if g.endswith("pair")]
-    contrasts = [*zip(motifs, motifs[1:], strict=False), *zip(pairs, pairs[1:], strict=False)]
+    contrasts = [*itertools.pairwise(motifs), *itertools.pairwise(pairs)]
     contrasts += [("familiar", "unseen"), ("rare", "unseen"), ("common pair", "unseen pair")]
     for a, b in dict.fromkeys(contrasts):
         if a in by_group and b in by_group:
@@ -103,10 +104,7 @@ def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
     left = np.zeros(len(groups))
     for tokens in range(1, most + 2):
         share = np.array(
-            [
-                np.mean([tokens_of(r) == tokens for r in rows if r["group"] == group])
-                for group in groups
-            ]
+            [np.mean([tokens_of(r) == tokens for r in rows if r["group"] == group]) for group in groups]
         )
         label = str(tokens) if tokens <= most else "+"
         bars = axis.barh(groups, share, left=left, color=INK[(tokens - 1) % 6], edgecolor="white")
@@ -147,7 +145,7 @@ def write_report(rows: Sequence[dict[str, Any]], settings: AuditSettings, folder
     """Write summary.json and min-tokens.png; the table and the correlations as text."""
     summary = summarise(rows)
     summary["settings"] = settings.model_dump(mode="json")
-    summary["model"] = rows[0]["model"]
+    summary["model_digest"] = rows[0]["model_digest"]
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     plot(rows, folder / "min-tokens.png")
     notes = [f"rho ({n}): {r['rho']} {r['interval']}" for n, r in summary["rho"].items()]

@@ -38,10 +38,7 @@ class Motif:
 
 def motif_names() -> tuple[str, ...]:
     """Invented words, pronounceable and none a word of the captions."""
-    names = [
-        a + b + c + d
-        for a, b, c, d in itertools.product("bdfgklmnpvz", "aeiou", "bdgklmnv", "aiou")
-    ]
+    names = [a + b + c + d for a, b, c, d in itertools.product("bdfgklmnpvz", "aeiou", "bdgklmnv", "aiou")]
     order = np.random.Generator(np.random.PCG64(7)).permutation(len(names))
     count = MOTIFS_PER_GROUP * len(GROUP_SHARE)
     return tuple(names[k] for k in order[:count])

@@ -65,9 +65,7 @@ def outline(shape: str, radius: float) -> list[tuple[float, float]]:
     return _polygon(48, radius, 0.0)
 
 
-def _polygon(
-    corners: int, radius: float, phase: float, lift: float = 0.0
-) -> list[tuple[float, float]]:
+def _polygon(corners: int, radius: float, phase: float, lift: float = 0.0) -> list[tuple[float, float]]:
     angles = [phase + 2 * math.pi * k / corners for k in range(corners)]
     return [(radius * math.cos(a), -radius * math.sin(a) - lift) for a in angles]
 
@@ -127,10 +125,7 @@ def _paint(
     radius = RADIUS[element.size]
 
     def at(r: float) -> list[tuple[float, float]]:
-        return [
-            ((placed.x + dx) * scale, (placed.y + dy) * scale)
-            for dx, dy in outline(element.shape, r)
-        ]
+        return [((placed.x + dx) * scale, (placed.y + dy) * scale) for dx, dy in outline(element.shape, r)]
 
     edge = at(radius)
     stroke = STROKE[element.size] * scale

@@ -110,22 +110,23 @@ class Page:
         return answer["result"].get("value")
 
     def click(self, selector: str) -> None:
-        """Presses the mouse where the element is, as a hand would."""
-        place = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
-            "e.scrollIntoView({block: 'center', behavior: 'instant'});"
-            "const r = e.getBoundingClientRect();"
+        """Presses the mouse where the element is, as a hand would: once the page stands still."""
+        element = f"document.querySelector({json.dumps(selector)})"
+        self.run(f"{element}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        self.settle()
+        x, y = self.run(
+            f"(() => {{ const r = {element}.getBoundingClientRect();"
             "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
-        for kind in ("mousePressed", "mouseReleased"):
-            self.call(
-                "Input.dispatchMouseEvent",
-                type=kind,
-                x=place[0],
-                y=place[1],
-                button="left",
-                clickCount=1,
-            )
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+        self.settle()
+
+    def settle(self) -> None:
+        """Two frames: what was off screen has been laid out, and moved what is below it."""
+        frames = "requestAnimationFrame(() => requestAnimationFrame(done))"
+        self.run(f"new Promise(done => {frames}).then(() => 1)")
 
     def press(self, key: str, code: int) -> None:
         """One key, by its DevTools name and virtual key code."""
@@ -137,6 +138,7 @@ class Page:
                 code=key,
                 windowsVirtualKeyCode=code,
             )
+        self.settle()
 
     def screenshot(self, file: Path, whole: bool = True) -> None:
         picture = self.call("Page.captureScreenshot", captureBeyondViewport=whole)

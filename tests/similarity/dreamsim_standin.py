@@ -90,7 +90,7 @@ def save_adapter(folder: Path, branch: str) -> None:
 
     base = PerceptualModel(**dreamsim_args["model_config"][branch], device="cpu", load_dir=str(folder))
     config = LoraConfig(r=16, lora_alpha=8, lora_dropout=0.3, bias="none", target_modules=["qkv"])
-    tuned = get_peft_model(base, config)  # type: ignore[arg-type]
+    tuned = get_peft_model(base, config)
     rng = torch.Generator().manual_seed(9)
     for name, weight in tuned.named_parameters():
         if "lora_" in name:

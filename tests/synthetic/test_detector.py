@@ -61,9 +61,7 @@ def test_tensors_and_other_sizes(detector: Detector, renders: np.ndarray) -> Non
     assert pairs >= 0.9 * sum(map(len, want))
 
 
-@pytest.mark.parametrize(
-    "images", [BLANK, BLANK[None].astype(np.float32), BLANK[None, :, :, :1]], ids=str
-)
+@pytest.mark.parametrize("images", [BLANK, BLANK[None].astype(np.float32), BLANK[None, :, :, :1]], ids=str)
 def test_wrong_input_is_refused(detector: Detector, images: np.ndarray) -> None:
     with pytest.raises(ValueError, match="uint8"):
         detector.detect(images)

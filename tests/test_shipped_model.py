@@ -1,0 +1,87 @@
+"""The model that ships: what a stranger who loads it relies on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from originality.diffusion import MODELS, LatentDiffusion, model_digest, model_folder
+from originality.prompts import DOMAINS
+from originality.settings import ModelSettings, SettingsError
+from originality.synthetic.detector import Detector
+from originality.synthetic.motifs import motif_names
+from originality.synthetic.training.card import pair_prompts
+from originality.synthetic.training.prompting import score_prompts
+from originality.synthetic.world import elements_of
+
+FOLDER = MODELS / "shapes"
+
+
+def test_it_is_small_and_holds_safetensors_only():
+    files = [f for f in FOLDER.rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in files) <= 25e6
+    assert not [f for f in files if f.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
+
+
+def test_diffusers_own_pipeline_draws_from_it():
+    pipe = StableDiffusionPipeline.from_pretrained(FOLDER, use_safetensors=True)
+    pipe.set_progress_bar_config(disable=True)
+    image = pipe("big red full circle", num_inference_steps=3).images[0]
+    assert image.size == (64, 64)
+
+
+def test_it_knows_its_words(model):
+    words = [d.initial_word for d in DOMAINS.values()] + list(motif_names()) + ["photo", "circle"]
+    for word in words:
+        assert len(model.tokenizer(word, add_special_tokens=False).input_ids) == 1
+
+
+def test_it_draws_the_common_pair_that_it_is_asked_for(model):
+    prompts = pair_prompts("common", 24)
+    drawn = score_prompts(model, Detector.load(), [elements_of(p) for p in prompts], prompts)
+    assert drawn.f1 > 0.8
+
+
+def test_the_card_is_of_this_model(model):
+    scores = json.loads((FOLDER / "scores.json").read_text())
+    assert scores["model"] == model.digest
+    assert (FOLDER / "README.md").exists()
+
+
+def test_encoding_and_decoding_keeps_the_elements(model):
+    from originality.synthetic.dataset import UniformSet, pixels
+
+    pictures = pixels([UniformSet().scene(5, k) for k in range(16)])
+    moments = [model.encode(p) for p in pictures]
+    again = model.decode(torch.stack([m.mean for m in moments]))
+    detector = Detector.load()
+    before = [sorted(d.element for d in found) for found in detector.detect(pictures)]
+    after = [sorted(d.element for d in found) for found in detector.detect(again)]
+    assert sum(a == b for a, b in zip(before, after, strict=True)) >= 13
+
+
+def test_the_digest_sees_weights_and_names_a_missing_folder(tmp_path):
+    assert model_digest(ModelSettings()) == LatentDiffusion(ModelSettings(device="cpu")).digest
+    with pytest.raises(SettingsError, match="does not exist; give a diffusers folder"):
+        model_folder(ModelSettings(path=str(tmp_path / "none")))
+    with pytest.raises(SettingsError, match="has no model_index"):
+        model_folder(ModelSettings(path=str(tmp_path)))
+
+
+def test_a_model_without_safetensors_is_refused(tmp_path):
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "model_index.json").write_text("{}")
+    (tmp_path / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(SettingsError, match="has no safetensors in unet"):
+        model_folder(ModelSettings(path=str(tmp_path)))
+
+
+def test_a_gpu_that_is_not_there_is_an_error_that_says_the_fix():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(SettingsError, match="device=cpu"):
+        LatentDiffusion(ModelSettings(device="cuda"))
