@@ -102,10 +102,10 @@ class LatentDiffusion:
             folder / "text_encoder", use_safetensors=True, dtype=torch.float32
         ).to(self.device)
         self.unet = diffusers.UNet2DConditionModel.from_pretrained(
-            folder / "unet", use_safetensors=True, torch_dtype=self.dtype
+            folder / "unet", use_safetensors=True, dtype=self.dtype
         ).to(self.device)
         self.vae = diffusers.AutoencoderKL.from_pretrained(
-            folder / "vae", use_safetensors=True, torch_dtype=self.dtype
+            folder / "vae", use_safetensors=True, dtype=self.dtype
         ).to(self.device)
         for part in (self.text_encoder, self.unet, self.vae):
             part.eval().requires_grad_(False)
@@ -129,14 +129,14 @@ class LatentDiffusion:
     def fit(self, image: Image.Image) -> np.ndarray:
         """An image as the model sees it: centre crop to a square and resize; uint8 (side, side, 3)."""
         if image.size == (self.side, self.side):
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
         fitted = ImageOps.fit(image.convert("RGB"), (self.side, self.side), Image.Resampling.BICUBIC)
-        return np.asarray(fitted)
+        return np.array(fitted)
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Moments:
         """Encode one fitted image; moments are in the UNet's scale (times the scaling factor)."""
-        x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self.device)
+        x = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device)
         posterior = self.vae.encode((x.float() / 127.5 - 1).to(self.dtype)).latent_dist
         scale = self.vae.config.scaling_factor
         return Moments(posterior.mean[0].float() * scale, posterior.std[0].float() * scale)

@@ -22,7 +22,7 @@ SETTINGS = InversionSettings(steps=3, batch_size=4, learning_rate=1e-2, lanes=3)
 @pytest.fixture(scope="module")
 def pipeline():
     pipe = StableDiffusionPipeline.from_pretrained(
-        model_folder(ModelSettings()), use_safetensors=True, torch_dtype=torch.float32
+        model_folder(ModelSettings()), use_safetensors=True, dtype=torch.float32
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

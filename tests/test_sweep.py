@@ -116,7 +116,7 @@ def test_records_hold_what_the_contract_says(together, quick):
 def test_redraws_equal_the_pipelines_for_the_same_noise(model, name):
     """Our denoising loop against StableDiffusionPipeline with the word loaded."""
     folder = model_folder(ModelSettings())
-    pipe = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     kind, extra = SCHEDULERS[name]
     pipe.scheduler = kind.from_config(model._scheduler_config, **extra)

@@ -65,6 +65,11 @@ class _Residual(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
         )
 
+    def begin_as_identity(self) -> None:
+        norm = self.second[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        nn.init.zeros_(norm.weight)
+
     def forward(self, x: Tensor) -> Tensor:
         return functional.relu(x + self.second(self.first(x)))
 
@@ -92,10 +97,11 @@ class DetectorNet(nn.Module):
         self.down = nn.Sequential(_conv(width, deep, stride=2), _Residual(deep))
         self.up = nn.Conv2d(deep, width, 1)
         self.fuse = nn.Sequential(_conv(width, width), _conv(width, 2 * width, 1))
+        self.refine = nn.Sequential(*(_Residual(width) for _ in range(refine)))
         self.head = nn.Sequential(nn.Conv2d(2 * width, len(SLOTS) * FIELDS * 4, 1), nn.PixelShuffle(2))
         for block in self.refine:
             assert isinstance(block, _Residual)
-            nn.init.zeros_(block.second[1].weight)
+            block.begin_as_identity()
         with torch.no_grad():  # begin by expecting nothing
             bias = self.head[0].bias
             assert isinstance(bias, Tensor)

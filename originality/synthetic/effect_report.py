@@ -86,10 +86,10 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     ):
         if len(chosen) > 1:
             statistic = _rho([SHARE[g] for g in chosen])
-            values = [by_group[g] for g in chosen]
+            chosen_values = [by_group[g] for g in chosen]
             summary["rho"][name] = {
-                "rho": round(statistic(values), 3),
-                "interval": bootstrap(values, statistic),
+                "rho": round(statistic(chosen_values), 3),
+                "interval": bootstrap(chosen_values, statistic),
             }
     return summary
 
