@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from originality.conditioning import encode, tokenise
+from originality.conditioning import Prompts, encode, tokenise
 from originality.settings import SHIPPED_MODEL, ModelSettings, RedrawSettings, SettingsError
 
 MODELS = Path(__file__).parent / "models"
@@ -152,21 +152,34 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def redraw(self, prompt: str, vectors: Tensor, noise: Tensor, settings: RedrawSettings) -> np.ndarray:
-        """Draw ``prompt`` with a pseudo-word, once for each initial noise.
+        """Draw ``prompt`` with a pseudo-word (m, width), once for each initial noise; see :meth:`sample`."""
+        words = self.words([prompt], vectors[None])
+        return self.sample(words.expand(len(noise), -1, -1), noise, settings)
+
+    def words(self, prompts: Sequence[str], vectors: Tensor | None = None) -> Tensor:
+        """Text states of prompts: float32 (n, length, width).
 
         Args:
-            vectors: (m, width), the pseudo-word.
+            vectors: (n, m, width), each prompt's pseudo-word; None where no prompt holds one.
+        """
+        told = tokenise(self.tokenizer, prompts, 0 if vectors is None else vectors.shape[1])
+        moved = Prompts(told.ids.to(self.device), told.slots.to(self.device))
+        return encode(self.text_encoder, moved, None if vectors is None else vectors.to(self.device))
+
+    @torch.no_grad()
+    def sample(self, words: Tensor, noise: Tensor, settings: RedrawSettings) -> np.ndarray:
+        """Denoise with classifier-free guidance, as diffusers' pipeline does.
+
+        Args:
+            words: (n, length, width), what each image is told.
             noise: float32 (n, c, h, w), standard normal.
 
         Returns:
             uint8 (n, side, side, 3).
         """
-        count = len(noise)
-        words = self._words(prompt, vectors)
         guided = settings.guidance_scale > 1
         if guided:
-            words = torch.cat([self._words("", None).expand_as(words), words])
-        words = words.repeat_interleave(count, dim=0)
+            words = torch.cat([self.words([""]).expand_as(words), words])
         kind, extra = SCHEDULERS[settings.scheduler]
         sampler = kind.from_config(self._scheduler_config, **extra)
         sampler.set_timesteps(settings.steps, device=self.device)
@@ -179,11 +192,6 @@ class LatentDiffusion:
                 predicted = empty + settings.guidance_scale * (asked - empty)
             latents = sampler.step(predicted, t, latents).prev_sample
         return self.decode(latents)
-
-    def _words(self, prompt: str, vectors: Tensor | None) -> Tensor:
-        prompts = tokenise(self.tokenizer, [prompt], 0 if vectors is None else len(vectors))
-        moved = type(prompts)(prompts.ids.to(self.device), prompts.slots.to(self.device))
-        return encode(self.text_encoder, moved, None if vectors is None else vectors[None])
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> np.ndarray:

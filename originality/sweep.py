@@ -11,6 +11,7 @@ import io
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,7 +88,7 @@ class Sweep:
     def _first_lane(self, image_id: str, moments: Moments) -> Lane:
         return self.inverter.open(image_id, moments, 1)
 
-    def _flight(self, item: Item, lane_of) -> Flight:  # type: ignore[no-untyped-def]
+    def _flight(self, item: Item, lane_of: Callable[[str, Moments], Lane]) -> Flight:
         picture = self.model.fit(item.image)
         moments = self.model.encode(picture)
         query = self.distance.embed(picture[None])[0]
