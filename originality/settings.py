@@ -134,13 +134,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "laptop": {
         "inversion": {
-            "steps": 250,
+            "steps": 120,
             "batch_size": 8,
             "learning_rate": 1e-2,
             "timesteps": "stratified",
             "lanes": 3,
         },
-        "redraw": {"steps": 20, "scheduler": "dpm++", "guidance_scale": 3.0},
+        "redraw": {"steps": 15, "scheduler": "dpm++", "guidance_scale": 3.0},
         "distance": {"metric": "elements", "threshold": 0.25},
     },
 }
