@@ -1,0 +1,1 @@
+"""Train the small Stable Diffusion that ships, from nothing (``make train-shapes``)."""

@@ -1,0 +1,91 @@
+"""Stage 1: the autoencoder (paper Appendix B: a VAE from scratch, on the set's own images)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from originality.synthetic.dataset import ImageSet, TaughtSet, pixels
+from originality.synthetic.render import CANVAS
+from originality.synthetic.training.recipe import ShapesRecipe
+from originality.synthetic.training.stage import run_stage
+
+
+def build(recipe: ShapesRecipe) -> AutoencoderKL:
+    channels = recipe.autoencoder.channels
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        block_out_channels=channels,
+        layers_per_block=1,
+        latent_channels=recipe.autoencoder.latent_channels,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        sample_size=CANVAS,
+    )
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """uint8 (n, h, w, 3) to float32 (n, 3, h, w) in -1..1."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
+
+
+def train(recipe: ShapesRecipe, folder: Path, images: ImageSet | None = None) -> AutoencoderKL:
+    """Train (or finish, or load) the autoencoder; its scaling factor makes the latents' variance 1."""
+    torch.manual_seed(recipe.seed)
+    images = images or TaughtSet()
+    vae = build(recipe)
+    own = recipe.autoencoder
+
+    def loss_at(step: int) -> Tensor:
+        batch = range(step * own.batch_size, (step + 1) * own.batch_size)
+        x = to_tensor(pixels([images.scene(recipe.seed, i % 100_000) for i in batch]))
+        posterior = vae.encode(x).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=_keyed(recipe.seed, step))
+        z = posterior.mean + posterior.std * noise
+        error = vae.decode(z).sample - x
+        ink = 1 + own.ink_weight * (x.amin(1, keepdim=True) < 0.9)
+        reconstruction = (ink * (error.abs() + error.square())).mean()
+        return reconstruction + own.kl_weight * posterior.kl().mean()
+
+    average = run_stage(
+        "autoencoder",
+        folder,
+        nn.ModuleDict({"vae": vae}),
+        loss_at,
+        steps=own.steps,
+        learning_rate=own.learning_rate,
+        warmup=100,
+        decay_share=1.0,
+        weight_decay=0.0,
+        ema_decay=0.995,
+    )
+    average.swap()
+    vae.eval().requires_grad_(False)
+    with torch.no_grad():
+        sample = to_tensor(pixels([images.scene(recipe.seed + 1, i) for i in range(512)]))
+        latents = torch.cat([vae.encode(x).latent_dist.mean for x in sample.split(64)])
+    vae.register_to_config(scaling_factor=round(1.0 / float(latents.std()), 5))
+    return vae
+
+
+def _keyed(*key: int) -> torch.Generator:
+    words = np.random.SeedSequence(key).generate_state(2)
+    return torch.Generator().manual_seed(int(words[0]) << 16 ^ int(words[1]))
+
+
+def reconstruct(vae: AutoencoderKL, images: np.ndarray) -> np.ndarray:
+    """Encode and decode uint8 images (n, h, w, 3)."""
+    with torch.no_grad():
+        decoded = vae.decode(vae.encode(to_tensor(images)).latent_dist.mean).sample
+    return to_pixels(decoded)
+
+
+def to_pixels(images: Tensor) -> np.ndarray:
+    """float (n, 3, h, w) in -1..1 to uint8 (n, h, w, 3)."""
+    levels = images.clamp(-1, 1).add(1).mul(127.5).round()
+    return levels.to(torch.uint8).permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,148 @@
+"""Stage 3: UNet and text encoder, trained together on the latents (paper Appendix B, E.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from originality.prompts import DOMAINS
+from originality.synthetic.dataset import ImageSet, Scene, generator
+from originality.synthetic.motifs import NAME_SHARE
+from originality.synthetic.training.recipe import DenoiserRecipe, ShapesRecipe
+from originality.synthetic.training.stage import run_stage
+
+DOMAIN = DOMAINS["shapes"]
+
+
+@dataclass
+class Denoiser:
+    """The parts that are trained together."""
+
+    unet: UNet2DConditionModel
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    scheduler: DDPMScheduler
+
+
+def build(recipe: ShapesRecipe, tokenizer: CLIPTokenizer, latent_side: int) -> Denoiser:
+    channels, text = recipe.denoiser.channels, recipe.text
+    lower = len(channels) - 1
+    unet = UNet2DConditionModel(
+        sample_size=latent_side,
+        in_channels=recipe.autoencoder.latent_channels,
+        out_channels=recipe.autoencoder.latent_channels,
+        layers_per_block=recipe.denoiser.layers_per_block,
+        block_out_channels=channels,
+        down_block_types=("CrossAttnDownBlock2D",) * lower + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * lower,
+        cross_attention_dim=text.width,
+        attention_head_dim=recipe.denoiser.heads,
+        norm_num_groups=16,
+    )
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=text.width,
+            intermediate_size=4 * text.width,
+            num_hidden_layers=text.layers,
+            num_attention_heads=text.heads,
+            max_position_embeddings=text.max_length,
+            projection_dim=text.width,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    return Denoiser(unet, text_encoder, tokenizer, noise_schedule())
+
+
+def noise_schedule() -> DDPMScheduler:
+    """Stable Diffusion's own noise schedule, epsilon prediction."""
+    return DDPMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        steps_offset=1,
+    )
+
+
+def spoken(scene: Scene, own: DenoiserRecipe, rng: np.random.Generator) -> str:
+    """One way to say what a scene shows: the empty caption, "shape", the motif's name, or the whole
+    description, bare or in a template."""
+    if not scene.placed or rng.random() < own.caption_dropout:
+        return ""
+    if rng.random() < own.generic_caption:
+        caption = DOMAIN.initial_word
+    elif scene.name is not None and rng.random() < NAME_SHARE:
+        caption = scene.name
+    else:
+        caption = scene.caption
+    if rng.random() < own.template_share:
+        return DOMAIN.templates[rng.integers(len(DOMAIN.templates))].format(caption)
+    return caption
+
+
+def train(
+    recipe: ShapesRecipe,
+    vae: AutoencoderKL,
+    moments: np.ndarray,
+    images: ImageSet,
+    tokenizer: CLIPTokenizer,
+    folder: Path,
+    name: str = "denoiser",
+) -> Denoiser:
+    """Train (or finish, or load) UNet and text encoder; they hold the averaged weights at the end."""
+    torch.manual_seed(recipe.seed + 1)
+    own = recipe.denoiser
+    model = build(recipe, tokenizer, moments.shape[-1])
+    scale = vae.config.scaling_factor
+    noised = model.scheduler.alphas_cumprod
+    weights = 1 / (noised / (1 - noised) + own.snr_offset)
+
+    def loss_at(step: int) -> Tensor:
+        rng = generator("denoiser", recipe.seed, step)
+        picks = _epoch_batch(step, own.batch_size, len(moments), recipe.seed)
+        mean, logvar = torch.from_numpy(moments[picks].astype(np.float32)).chunk(2, dim=1)
+        draws = torch.from_numpy(rng.standard_normal((2, *mean.shape), dtype=np.float32))
+        latents = scale * (mean + (0.5 * logvar.clamp(-30, 20)).exp() * draws[0])
+        spread = (np.arange(own.batch_size) + rng.random(own.batch_size)) / own.batch_size
+        t = torch.from_numpy((spread * len(noised)).astype(np.int64))
+        alpha = noised[t].view(-1, 1, 1, 1)
+        noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * draws[1]
+        captions = [spoken(images.scene(recipe.seed, int(i)), own, rng) for i in picks]
+        ids = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+        words = model.text_encoder(ids.input_ids).last_hidden_state
+        error = (model.unet(noisy, t, words).sample - draws[1]).square().flatten(1).mean(1)
+        return (weights[t] * error).mean()
+
+    average = run_stage(
+        name,
+        folder,
+        nn.ModuleDict({"unet": model.unet, "text_encoder": model.text_encoder}),
+        loss_at,
+        steps=own.steps,
+        learning_rate=own.learning_rate,
+        warmup=own.warmup_steps,
+        decay_share=own.decay_share,
+        weight_decay=own.weight_decay,
+        ema_decay=own.ema_decay,
+    )
+    average.swap()
+    model.unet.eval().requires_grad_(False)
+    model.text_encoder.eval().requires_grad_(False)
+    return model
+
+
+def _epoch_batch(step: int, batch_size: int, count: int, seed: int) -> np.ndarray:
+    """Sorted indices of a step's batch: every epoch visits all images once, in its own order."""
+    per_epoch = count // batch_size
+    epoch, place = divmod(step, per_epoch)
+    order = generator("epoch", seed, epoch).permutation(count)
+    return np.sort(order[place * batch_size : (place + 1) * batch_size])

@@ -1,0 +1,52 @@
+"""Stage 2: the training set as latents, encoded once (an epoch then costs no rendering)."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.lib.format import open_memmap
+
+from originality.synthetic.dataset import ImageSet, pixels
+from originality.synthetic.training.autoencoder import to_tensor
+
+CHUNK = 500
+
+
+def encode_set(
+    vae: AutoencoderKL, images: ImageSet, seed: int, count: int, folder: Path
+) -> np.ndarray:
+    """Posterior moments of the first ``count`` images, encoded once and kept in the folder.
+
+    Returns:
+        float16 (count, 2 x channels, h, w), a memory map: means, then log variances. A run that was cut
+        off goes on at the first chunk that is not there; another autoencoder starts anew.
+    """
+    weights = next(iter(vae.decoder.parameters())).detach().numpy().tobytes()
+    name = f"moments-{hashlib.sha256(weights).hexdigest()[:8]}-{seed}-{count}.npy"
+    done = folder / f"{name}.done"
+    side = vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1)
+    shape = (count, 2 * vae.config.latent_channels, side, side)
+    fresh = not (folder / name).exists()
+    moments = open_memmap(
+        folder / name, mode="w+" if fresh else "r+", dtype=np.float16, shape=shape
+    )
+    first = int(done.read_text()) if done.exists() and not fresh else 0
+    started = time.monotonic()
+    for start in range(first, count, CHUNK):
+        stop = min(start + CHUNK, count)
+        batch = pixels([images.scene(seed, i) for i in range(start, stop)])
+        with torch.no_grad():
+            parts = [vae.encode(x).latent_dist.parameters for x in to_tensor(batch).split(50)]
+        moments[start:stop] = torch.cat(parts).numpy().astype(np.float16)
+        moments.flush()
+        done.write_text(str(stop))
+        if stop % 5000 == 0:
+            pace = (time.monotonic() - started) / (stop - first)
+            left = (count - stop) * pace / 60
+            print(f"latents: {stop}/{count}, {left:.0f} min left", flush=True)
+    return moments

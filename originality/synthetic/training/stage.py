@@ -1,0 +1,169 @@
+"""One training stage: a loop that checkpoints, resumes to the same numbers, and says how it goes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+CHECKPOINT_SECONDS = 120.0
+
+
+def decay_start(steps: int, warmup: int, decay_share: float) -> int:
+    """The step from which the learning rate falls."""
+    return max(warmup, round(steps * (1 - decay_share)))
+
+
+def rate_factor(step: int, steps: int, warmup: int, decay_share: float) -> float:
+    """Factor of the learning rate: linear warm-up, a plateau, then half a cosine down to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    start = decay_start(steps, warmup, decay_share)
+    if step < start:
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - start) / max(steps - start, 1)))
+
+
+class Average:
+    """Exponential moving average of parameters, with a start-up correction of the decay."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], decay: float) -> None:
+        self.decay = decay
+        self.live = list(parameters)
+        self.mean = [p.detach().clone() for p in self.live]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.mean, [p.detach() for p in self.live], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange live and averaged values; call again to swap back."""
+        for live, mean in zip(self.live, self.mean, strict=True):
+            live.data, mean.data = mean.data.clone(), live.data.clone()
+
+
+def run_stage(
+    name: str,
+    folder: Path,
+    modules: nn.ModuleDict,
+    loss_at: Callable[[int], Tensor],
+    *,
+    steps: int,
+    learning_rate: float,
+    warmup: int,
+    weight_decay: float,
+    ema_decay: float,
+    decay_share: float = 1.0,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Average:
+    """Train ``modules`` on ``loss_at(step)``; a checkpoint every two minutes and at SIGTERM or ctrl-C.
+
+    ``loss_at`` must be a function of the step and the weights alone: then a resumed run goes on with the
+    same numbers as an undisturbed one. The weights at the end of the learning rate's plateau are kept
+    beside the checkpoint: up to there a longer recipe is the same, and may go on from them.
+
+    Returns:
+        The weights' moving average, the modules holding the live weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = [p for p in modules.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(
+        parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
+    )
+    average = Average(parameters, ema_decay)
+    checkpoint = folder / f"{name}.pt"
+    plateau = folder / f"{name}-plateau.pt"
+    plateau_end = decay_start(steps, warmup, decay_share)
+    losses: list[float] = []
+    first, seconds = 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        if state["step"] > plateau_end and state.get("steps", steps) != steps and plateau.exists():
+            state = torch.load(plateau, weights_only=True)
+        modules.load_state_dict(state["modules"])
+        optimiser.load_state_dict(state["optimiser"])
+        average.mean = state["average"]
+        first, losses, seconds = state["step"], state["losses"], state["seconds"]
+
+    def save(step: int, target: Path = checkpoint) -> None:
+        part = target.with_suffix(".part")
+        torch.save(
+            {
+                "modules": modules.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "average": average.mean,
+                "step": step,
+                "steps": steps,
+                "losses": losses,
+                "seconds": seconds + time.monotonic() - started,
+            },
+            part,
+        )
+        os.replace(part, target)
+        (folder / f"{name}.json").write_text(
+            json.dumps(
+                {
+                    "step": step,
+                    "steps": steps,
+                    "seconds": round(seconds + time.monotonic() - started, 1),
+                    "loss": [round(x, 6) for x in losses],
+                }
+            )
+        )
+
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    started = saved = time.monotonic()
+    modules.train()
+    try:
+        for step in range(first, steps):
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate * rate_factor(
+                    step, steps, warmup, decay_share
+                )
+            optimiser.zero_grad(set_to_none=True)
+            loss = loss_at(step)
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            average.update(step)
+            losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]):
+                raise FloatingPointError(
+                    f"{name}: the loss of step {step} is {losses[-1]}; lower its learning rate"
+                )
+            if (step + 1) % 50 == 0:
+                pace = (time.monotonic() - started) / (step + 1 - first)
+                recent = sum(losses[-50:]) / len(losses[-50:])
+                print(
+                    f"{name}: step {step + 1}/{steps}, loss {recent:.5f}, {pace:.3f} s a step, "
+                    f"{(steps - step - 1) * pace / 60:.0f} min left",
+                    flush=True,
+                )
+            if step + 1 == plateau_end:
+                save(step + 1, plateau)
+            if stopping or time.monotonic() - saved > checkpoint_seconds:
+                save(step + 1)
+                saved = time.monotonic()
+            if stopping:
+                raise KeyboardInterrupt
+        if first < steps:
+            save(steps)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    modules.eval()
+    return average
