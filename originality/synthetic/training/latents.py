@@ -17,9 +17,7 @@ from originality.synthetic.training.autoencoder import to_tensor
 CHUNK = 500
 
 
-def encode_set(
-    vae: AutoencoderKL, images: ImageSet, seed: int, count: int, folder: Path
-) -> np.ndarray:
+def encode_set(vae: AutoencoderKL, images: ImageSet, seed: int, count: int, folder: Path) -> np.ndarray:
     """Posterior moments of the first ``count`` images, encoded once and kept in the folder.
 
     Returns:
@@ -32,9 +30,7 @@ def encode_set(
     side = vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1)
     shape = (count, 2 * vae.config.latent_channels, side, side)
     fresh = not (folder / name).exists()
-    moments = open_memmap(
-        folder / name, mode="w+" if fresh else "r+", dtype=np.float16, shape=shape
-    )
+    moments = open_memmap(folder / name, mode="w+" if fresh else "r+", dtype=np.float16, shape=shape)
     first = int(done.read_text()) if done.exists() and not fresh else 0
     started = time.monotonic()
     for start in range(first, count, CHUNK):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -76,9 +75,7 @@ def run_stage(
     """
     folder.mkdir(parents=True, exist_ok=True)
     parameters = [p for p in modules.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(
-        parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
-    )
+    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
     average = Average(parameters, ema_decay)
     checkpoint = folder / f"{name}.pt"
     plateau = folder / f"{name}-plateau.pt"
@@ -108,7 +105,7 @@ def run_stage(
             },
             part,
         )
-        os.replace(part, target)
+        part.replace(target)
         (folder / f"{name}.json").write_text(
             json.dumps(
                 {
@@ -132,9 +129,7 @@ def run_stage(
     try:
         for step in range(first, steps):
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate * rate_factor(
-                    step, steps, warmup, decay_share
-                )
+                group["lr"] = learning_rate * rate_factor(step, steps, warmup, decay_share)
             optimiser.zero_grad(set_to_none=True)
             loss = loss_at(step)
             loss.backward()

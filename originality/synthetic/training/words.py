@@ -46,14 +46,10 @@ def save_tokenizer(words: Iterable[str], max_length: int, folder: Path) -> CLIPT
     vocab = {piece: k for k, piece in enumerate(dict.fromkeys(pieces))}
     vocab[START], vocab[END] = len(vocab), len(vocab) + 1
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = CLIPTokenizer(
-        vocab=vocab, merges=[tuple(m) for m in merges], model_max_length=max_length
-    )
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=[tuple(m) for m in merges], model_max_length=max_length)
     tokenizer.save_pretrained(folder)
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
-    (folder / "merges.txt").write_text(
-        "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges)
-    )
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
     broken = [w for w in words if len(tokenizer(w)["input_ids"]) != 3]
     if broken:
         raise ValueError(f"words that are not one token: {', '.join(broken)}")
