@@ -145,7 +145,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Named settings. ``paper``: Section 4.2 on Stable Diffusion v1-4; ``paper-shapes``: Appendix E.1 on the
-world of shapes; ``laptop``: the model that ships, within minutes on two cores."""
+world of shapes; ``laptop``: the model that ships, on two cores."""
 
 DEFAULT_PRESET = "laptop"
 
