@@ -26,7 +26,7 @@ bench: $(INSTALLED)
 
 # The model that ships, from nothing: hours. Checkpoints, and goes on where it was.
 train-shapes: $(INSTALLED)
-	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.synthetic.training
+	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2 -m originality.synthetic.training
 
 # Minimum tokens against familiarity on held-out images: an hour or more. Resumes.
 effect: $(INSTALLED)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from originality.synthetic.training import autoencoder, denoiser
 from originality.synthetic.training.assemble import assemble
 from originality.synthetic.training.latents import encode_set
 from originality.synthetic.training.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
-from originality.synthetic.training.stage import decay_start, rate_factor, run_stage
+from originality.synthetic.training.stage import Crew, decay_start, rate_factor, run_stage
 from originality.synthetic.training.words import all_words, save_tokenizer
 
 TINY = ShapesRecipe(
@@ -66,6 +68,54 @@ def test_a_stage_that_was_cut_off_ends_with_the_same_weights(tmp_path, cut):
     curves = [json.loads((tmp_path / d / "toy.json").read_text())["loss"] for d in ("whole", "cut")]
     assert curves[0] == curves[1]
     assert same(resumed, run_toy(tmp_path / "cut", interrupt_at=0))  # finished: only loaded
+
+
+def fit_in_crew(rank, size, folder, rendezvous):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size
+    )
+    torch.manual_seed(0)
+    module = torch.nn.ModuleDict({"fit": torch.nn.Linear(4, 1)})
+    part = Crew.here().part(8)
+
+    def loss_at(step):
+        if step == 7 and rank == 0 and not (folder / "asked").exists():
+            (folder / "asked").touch()
+            os.kill(os.getpid(), signal.SIGTERM)  # one of them is asked to stop
+        x = torch.randn((8, 4), generator=torch.Generator().manual_seed(step))[part]
+        return (module["fit"](x) - x.sum(1, keepdim=True)).square().mean()
+
+    recipe = {
+        "steps": 12,
+        "learning_rate": 0.05,
+        "warmup": 2,
+        "weight_decay": 0.01,
+        "ema_decay": 0.9,
+        "decay_share": 0.5,
+    }
+    try:
+        run_stage("toy", folder, module, loss_at, **recipe)
+    except KeyboardInterrupt:
+        run_stage("toy", folder, module, loss_at, **recipe)
+    torch.save([p.detach() for p in module.parameters()], folder / f"weights-{rank}.pt")
+
+
+def test_processes_that_share_the_work_learn_as_one_would_and_stop_together(tmp_path):
+    alone = run_toy(tmp_path / "alone")[0]
+    torch.multiprocessing.spawn(fit_in_crew, (2, tmp_path, tmp_path / "meet"), nprocs=2)
+    first, second = (torch.load(tmp_path / f"weights-{rank}.pt") for rank in (0, 1))
+    for weight, same_weight, own in zip(first, second, alone, strict=True):
+        assert torch.equal(weight, same_weight)
+        torch.testing.assert_close(weight, own)
+    curve = json.loads((tmp_path / "toy.json").read_text())["loss"]
+    whole = json.loads((tmp_path / "alone" / "toy.json").read_text())["loss"]
+    assert curve == pytest.approx(whole, rel=1e-4)
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused():
+    assert list(range(8))[Crew(1, 2).part(8)] == [1, 3, 5, 7]
+    with pytest.raises(ValueError, match="cannot be shared evenly"):
+        Crew(0, 3).part(8)
 
 
 def test_a_longer_recipe_goes_on_from_the_plateau(tmp_path):

@@ -1,26 +1,23 @@
 """``python -m originality.synthetic.training``: train the model that ships, stage by stage.
 
-Each stage checkpoints into the user's cache and goes on from there; a finished stage is only loaded.
+Each stage checkpoints into the user's cache and goes on from there; a finished stage is only loaded. Started
+by ``torchrun --standalone --nproc-per-node N -m originality.synthetic.training``, N processes share the work.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
+
+from diffusers import AutoencoderKL
 
 from originality.synthetic.dataset import TaughtSet
 from originality.synthetic.training import autoencoder, denoiser
 from originality.synthetic.training.assemble import assemble
 from originality.synthetic.training.latents import encode_set
 from originality.synthetic.training.recipe import ShapesRecipe
+from originality.synthetic.training.stage import Crew, default_folder, join_crew
 from originality.synthetic.training.words import all_words, save_tokenizer
-
-
-def default_folder() -> Path:
-    """Checkpoints live in the user's cache, so that they outlast a checkout."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "originality" / "train-shapes"
 
 
 def main() -> None:
@@ -28,17 +25,28 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=default_folder(), help="checkpoints")
     parser.add_argument("--out", type=Path, help="model folder (default: FOLDER/shapes)")
     parser.add_argument("--recipe", type=Path, help="JSON of a recipe, to train another model")
+    parser.add_argument(
+        "--autoencoder", type=Path, help="model folder whose finished autoencoder is taken over"
+    )
     arguments = parser.parse_args()
+    join_crew()
     folder = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
     recipe = ShapesRecipe()
     if arguments.recipe:
         recipe = ShapesRecipe.model_validate_json(arguments.recipe.read_text())
     images = TaughtSet()
-    vae = autoencoder.train(recipe, folder, images)
+    if arguments.autoencoder:
+        vae = AutoencoderKL.from_pretrained(arguments.autoencoder, subfolder="vae").eval()
+        vae.requires_grad_(False)
+    else:
+        vae = autoencoder.train(recipe, folder, images)
     moments = encode_set(vae, images, recipe.seed, recipe.denoiser.images, folder)
-    tokenizer = save_tokenizer(all_words(), recipe.text.max_length, folder / "tokenizer")
+    rank = Crew.here().rank
+    tokenizer = save_tokenizer(all_words(), recipe.text.max_length, folder / f"tokenizer-{rank}")
     trained = denoiser.train(recipe, vae, moments, images, tokenizer, folder)
-    assemble(vae, trained, arguments.out or folder / "shapes")
+    if rank == 0:
+        assemble(vae, trained, arguments.out or folder / "shapes")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from originality.synthetic.dataset import ImageSet, TaughtSet, pixels
 from originality.synthetic.render import CANVAS
 from originality.synthetic.training.recipe import ShapesRecipe
-from originality.synthetic.training.stage import run_stage
+from originality.synthetic.training.stage import Crew, run_stage
 
 
 def build(recipe: ShapesRecipe) -> AutoencoderKL:
@@ -39,14 +39,16 @@ def train(recipe: ShapesRecipe, folder: Path, images: ImageSet | None = None) ->
     torch.manual_seed(recipe.seed)
     images = images or TaughtSet()
     vae = build(recipe)
-    own = recipe.autoencoder
+    own, crew = recipe.autoencoder, Crew.here()
 
     def loss_at(step: int) -> Tensor:
         batch = range(step * own.batch_size, (step + 1) * own.batch_size)
-        x = to_tensor(pixels([images.scene(recipe.seed, i % 100_000) for i in batch]))
+        mine = crew.part(own.batch_size)
+        x = to_tensor(pixels([images.scene(recipe.seed, i % 100_000) for i in batch[mine]]))
         posterior = vae.encode(x).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=_keyed(recipe.seed, step))
-        z = posterior.mean + posterior.std * noise
+        shape = (own.batch_size, *posterior.mean.shape[1:])
+        noise = torch.randn(shape, generator=_keyed(recipe.seed, step))
+        z = posterior.mean + posterior.std * noise[mine]
         error = vae.decode(z).sample - x
         ink = 1 + own.ink_weight * (x.amin(1, keepdim=True) < 0.9)
         reconstruction = (ink * (error.abs() + error.square())).mean()

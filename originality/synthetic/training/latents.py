@@ -13,6 +13,7 @@ from numpy.lib.format import open_memmap
 
 from originality.synthetic.dataset import ImageSet, pixels
 from originality.synthetic.training.autoencoder import to_tensor
+from originality.synthetic.training.stage import Crew
 
 CHUNK = 500
 
@@ -26,23 +27,29 @@ def encode_set(vae: AutoencoderKL, images: ImageSet, seed: int, count: int, fold
     """
     weights = next(iter(vae.decoder.parameters())).detach().numpy().tobytes()
     name = f"moments-{hashlib.sha256(weights).hexdigest()[:8]}-{seed}-{count}.npy"
-    done = folder / f"{name}.done"
+    crew = Crew.here()
+    done = folder / f"{name}.{crew.rank}-of-{crew.size}.done"
     side = vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1)
     shape = (count, 2 * vae.config.latent_channels, side, side)
-    fresh = not (folder / name).exists()
-    moments = open_memmap(folder / name, mode="w+" if fresh else "r+", dtype=np.float16, shape=shape)
-    first = int(done.read_text()) if done.exists() and not fresh else 0
+    if crew.rank == 0 and not (folder / name).exists():
+        open_memmap(folder / name, mode="w+", dtype=np.float16, shape=shape)
+        for stale in folder.glob(f"{name}.*.done"):
+            stale.unlink()
+    crew.wait()
+    moments = open_memmap(folder / name, mode="r+", dtype=np.float16, shape=shape)
+    first = int(done.read_text()) if done.exists() else 0
     started = time.monotonic()
-    for start in range(first, count, CHUNK):
+    for start in range(first + crew.rank * CHUNK, count, crew.size * CHUNK):
         stop = min(start + CHUNK, count)
         batch = pixels([images.scene(seed, i) for i in range(start, stop)])
         with torch.no_grad():
             parts = [vae.encode(x).latent_dist.parameters for x in to_tensor(batch).split(50)]
         moments[start:stop] = torch.cat(parts).numpy().astype(np.float16)
         moments.flush()
-        done.write_text(str(stop))
+        done.write_text(str(start - crew.rank * CHUNK + crew.size * CHUNK))
         if stop % 5000 == 0:
             pace = (time.monotonic() - started) / (stop - first)
             left = (count - stop) * pace / 60
             print(f"latents: {stop}/{count}, {left:.0f} min left", flush=True)
+    crew.wait()
     return moments
