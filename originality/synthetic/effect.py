@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from originality.scoring import Item
 from originality.settings import AuditSettings, load_settings
 from originality.sweep import Sweep
@@ -27,8 +29,12 @@ from originality.synthetic.dataset import (
 )
 from originality.synthetic.effect_report import write_report
 from originality.synthetic.motifs import GROUPS
+from originality.verdict import passes
 
 PAIR_GROUPS = ("common pair", "rare pair", "unseen pair")
+CHECKPOINTS = (5, 10, 20, 40, 80, 160)
+"""Optimiser steps after which steps-to-pass looks at the redraws."""
+
 HELD_OUT_SEED = 1
 """Training draws its scenes under seed 0."""
 
@@ -86,10 +92,69 @@ def measure(
     return rows
 
 
+def measure_steps(
+    settings: AuditSettings, groups: Sequence[str], count: int, tokens: int, results: Path
+) -> list[dict[str, Any]]:
+    """How long each image's word of ``tokens`` tokens must be trained until it passes.
+
+    The same numbers as the sweep's, stopped at each of CHECKPOINTS to look; one line an image in
+    ``results``, those that have one are not measured again. All lines of these settings.
+    """
+    results.parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(x) for x in results.read_text().splitlines()] if results.exists() else []
+    sweep = Sweep(settings)
+    key = (sweep.model.digest, settings.digest(), tokens)
+    rows = [r for r in rows if (r["model_digest"], r["settings_digest"], r["tokens"]) == key]
+    done = {r["image_id"] for r in rows}
+    waiting = [(g, f"{g} {k}", query(g, k)) for k in range(count) for g in groups if f"{g} {k}" not in done]
+    size = settings.inversion.lanes
+    for batch in (waiting[k : k + size] for k in range(0, len(waiting), size)):
+        pictures = [np.asarray(scene.image()) for _, _, scene in batch]
+        embedded = sweep.distance.embed(np.stack(pictures))
+        lanes = [
+            sweep.inverter.open(image_id, sweep.model.encode(picture), tokens)
+            for (_, image_id, _), picture in zip(batch, pictures, strict=True)
+        ]
+        passed: dict[str, int] = {}
+        distances: dict[str, list[float]] = {image_id: [] for _, image_id, _ in batch}
+        for steps in CHECKPOINTS:
+            while lanes[0].step < steps:
+                sweep.inverter.advance(lanes)
+            for lane, known in zip(lanes, embedded, strict=True):
+                if lane.image_id in passed:
+                    continue
+                redraws = sweep.draw(lane.image_id, lane.vectors.detach(), settings.redraw.prompt)
+                mean = float(np.mean(sweep.distance.between(known, sweep.distance.embed(redraws))))
+                distances[lane.image_id].append(round(mean, 4))
+                if passes(mean, settings.distance.threshold, None):
+                    passed[lane.image_id] = steps
+            if len(passed) == len(lanes):
+                break
+        for group, image_id, _ in batch:
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "group": group,
+                    "tokens": tokens,
+                    "steps": passed.get(image_id),
+                    "distances": distances[image_id],
+                    "settings_digest": settings.digest(),
+                    "model_digest": sweep.model.digest,
+                }
+            )
+            with results.open("a") as out:
+                out.write(json.dumps(rows[-1]) + "\n")
+            print(
+                f"{len(rows)}: {image_id} with {tokens} tokens: {passed.get(image_id, '+')} steps", flush=True
+            )
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Min tokens against familiarity.")
     parser.add_argument("--out", type=Path, default=Path("docs/effect"))
     parser.add_argument("--count", type=int, default=20, help="images a group")
+    parser.add_argument("--steps-count", type=int, default=10, help="images a group for steps-to-pass")
     parser.add_argument("--groups", nargs="+", default=[*GROUPS, *PAIR_GROUPS])
     parser.add_argument("--preset", default="laptop")
     parser.add_argument("--config", type=Path)
@@ -100,7 +165,10 @@ def main() -> None:
         return
     settings = load_settings(arguments.preset, arguments.config)
     rows = measure(settings, arguments.groups, arguments.count, arguments.out / "results.jsonl")
-    print(write_report(rows, settings, arguments.out))
+    steps = measure_steps(
+        settings, arguments.groups, arguments.steps_count, settings.max_tokens, arguments.out / "steps.jsonl"
+    )
+    print(write_report(rows, steps, settings, arguments.out))
 
 
 def examples(folder: Path) -> None:

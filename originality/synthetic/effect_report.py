@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,30 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return summary
 
 
+def summarise_steps(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Median of the steps to pass by group (None: more than half never did), and rho over the motifs."""
+    never = math.inf
+    by_group = {
+        group: np.array([r["steps"] or never for r in rows if r["group"] == group], float)
+        for group in SHARE
+        if any(r["group"] == group for r in rows)
+    }
+    motifs = [g for g in GROUPS if g in by_group]
+    values = [by_group[g] for g in motifs]
+    return {
+        "tokens": rows[0]["tokens"],
+        "groups": {
+            group: {
+                "images": len(v),
+                "median_steps": None if np.median(v) == never else float(np.median(v)),
+                "passed": round(float(np.isfinite(v).mean()), 3),
+            }
+            for group, v in by_group.items()
+        },
+        "rho": round(_rho([SHARE[g] for g in motifs])(values), 3) if len(motifs) > 1 else None,
+    }
+
+
 def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
     """Stacked shares of min tokens by group, "+" for never."""
     import matplotlib.pyplot as plt
@@ -127,27 +152,38 @@ def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
 
 def table(summary: dict[str, Any]) -> str:
     """The groups as a Markdown table."""
+    steps = summary["steps_to_pass"]
     lines = [
-        "| group | seen | images | mean min tokens | one token | never | distance at m = 1 |",
-        "|---|---|---|---|---|---|---|",
+        "| group | seen | images | mean min tokens | one token | never | distance at m = 1 | "
+        f"median steps to pass with {steps['tokens']} tokens |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for group, g in summary["groups"].items():
         low, high = g["interval"]
+        own = steps["groups"].get(group, {})
+        median = f"{own['median_steps']:.0f}" if own.get("median_steps") else "never"
         lines.append(
             f"| {group} | {100 * g['share']:.3g} % | {g['images']} | {g['mean_min_tokens']:.2f} "
             f"[{low:.2f}, {high:.2f}] | {100 * g['one_token']:.0f} % | {100 * g['never']:.0f} % | "
-            f"{g['distance_at_one_token']:.2f} |"
+            f"{g['distance_at_one_token']:.2f} | {median if own else ''} |"
         )
     return "\n".join(lines)
 
 
-def write_report(rows: Sequence[dict[str, Any]], settings: AuditSettings, folder: Path) -> str:
+def write_report(
+    rows: Sequence[dict[str, Any]],
+    steps: Sequence[dict[str, Any]],
+    settings: AuditSettings,
+    folder: Path,
+) -> str:
     """Write summary.json and min-tokens.png; the table and the correlations as text."""
     summary = summarise(rows)
+    summary["steps_to_pass"] = summarise_steps(steps)
     summary["settings"] = settings.model_dump(mode="json")
     summary["model_digest"] = rows[0]["model_digest"]
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     plot(rows, folder / "min-tokens.png")
     notes = [f"rho ({n}): {r['rho']} {r['interval']}" for n, r in summary["rho"].items()]
     notes += [f"{n}: {d['mean']:+} {d['interval']}" for n, d in summary["differences"].items()]
+    notes.append(f"rho of steps to pass (motifs): {summary['steps_to_pass']['rho']}")
     return "\n".join([table(summary), "", *notes])

@@ -1,0 +1,99 @@
+"""The effect's experiment: its queries, and what its report makes of known answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from originality.settings import load_settings
+from originality.synthetic.dataset import TaughtSet, clear_view
+from originality.synthetic.effect import PAIR_GROUPS, examples, query
+from originality.synthetic.effect_report import summarise, summarise_steps, write_report
+from originality.synthetic.motifs import GROUPS
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def judged(tokens_by_group, images=20):
+    return [
+        {
+            "group": group,
+            "min_tokens": tokens if tokens < 6 else None,
+            "max_tokens": 5,
+            "model_digest": "m",
+            "sweep": [{"distance_mean": 0.1 * tokens}],
+        }
+        for group, tokens in tokens_by_group.items()
+        for _ in range(images)
+    ]
+
+
+def trained(steps_by_group, images=10):
+    return [
+        {"group": group, "tokens": 5, "steps": steps}
+        for group, steps in steps_by_group.items()
+        for _ in range(images)
+    ]
+
+
+@pytest.mark.parametrize("group", [*GROUPS, *PAIR_GROUPS])
+def test_queries_are_held_out_clear_and_repeat(group):
+    scenes = [query(group, k) for k in range(6)]
+    assert all(clear_view(scene) for scene in scenes)
+    assert [s.placed for s in scenes] == [query(group, k).placed for k in range(6)]
+    assert len({s.placed for s in scenes}) == 6
+    assert {len(s.placed) for s in scenes} == {3 if group in GROUPS else 2}
+
+
+def test_every_motif_of_a_group_is_asked_for_once():
+    for group in GROUPS:
+        asked = [tuple(sorted(query(group, k).elements)) for k in range(20)]
+        assert sorted(asked) == sorted(m.elements for m in TaughtSet().motifs_of(group))
+
+
+def test_groups_in_the_order_of_familiarity_have_rho_one():
+    rows = judged({"familiar": 1, "rare": 2, "scarce": 4, "unseen": 6})
+    summary = summarise(rows)
+    assert summary["rho"]["motifs"] == {"rho": 1.0, "interval": [1.0, 1.0]}
+    assert summary["differences"]["rare - familiar"] == {"mean": 1.0, "interval": [1.0, 1.0]}
+    assert summary["groups"]["familiar"]["one_token"] == 1.0
+    assert summary["groups"]["unseen"]["never"] == 1.0
+    assert summary["groups"]["unseen"]["mean_min_tokens"] == 6.0
+
+
+def test_groups_that_do_not_differ_have_rho_near_zero_and_an_interval_around_it():
+    rng = np.random.default_rng(0)
+    rows = judged({"familiar": 1, "rare": 1, "unseen": 1}, images=40)
+    for row in rows:
+        row["min_tokens"] = int(rng.integers(1, 6))
+    low, high = summarise(rows)["rho"]["motifs"]["interval"]
+    assert low < 0 < high
+
+
+def test_steps_of_a_group_that_mostly_never_passes_have_no_median():
+    summary = summarise_steps(trained({"familiar": 10, "rare": 40, "unseen": None}))
+    assert summary["groups"]["familiar"] == {"images": 10, "median_steps": 10.0, "passed": 1.0}
+    assert summary["groups"]["unseen"] == {"images": 10, "median_steps": None, "passed": 0.0}
+    assert summary["rho"] == 1.0
+
+
+def test_the_report_is_written(tmp_path):
+    rows = judged({"familiar": 1, "rare": 2, "unseen": 6})
+    steps = trained({"familiar": 10, "rare": 40, "unseen": None})
+    text = write_report(rows, steps, load_settings("laptop"), tmp_path)
+    assert "| unseen | 0 % | 20 | 6.00 [6.00, 6.00] | 0 % | 100 % | 0.60 | never |" in text
+    assert json.loads((tmp_path / "summary.json").read_text())["model_digest"] == "m"
+    with Image.open(tmp_path / "min-tokens.png") as picture:
+        assert picture.width > 500
+
+
+def test_the_examples_are_the_committed_ones(tmp_path):
+    examples(tmp_path)
+    made = {p.name: np.asarray(Image.open(p)) for p in tmp_path.iterdir()}
+    assert len(made) == 9
+    for name, pixels in made.items():
+        assert (pixels == np.asarray(Image.open(EXAMPLES / name))).all(), name
