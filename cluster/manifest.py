@@ -15,6 +15,10 @@ from cluster.store import NotFound, Store, open_store
 SCHEMA = pa.schema([("uri", pa.string()), ("image_id", pa.string()), ("bytes", pa.int64())])
 
 
+RUN_FILE = "run.json"
+"""Marks a run folder: the pictures in one are an audit's own, and no input of another."""
+
+
 class InputError(ValueError):
     """A collection with nothing to judge; the message is one line and says the fix."""
 
@@ -37,7 +41,7 @@ class Manifest:
     """The folder or prefix that all uris begin with."""
     entries: tuple[Entry, ...]
     skipped: int = 0
-    """Files that were passed over because their extension is no image's."""
+    """Files that were passed over: their extension is no image's, or they lie in a run folder."""
 
     def images(self) -> list[Entry]:
         """Each distinct image once, by its first input."""
@@ -75,7 +79,8 @@ def scan(input_uri: str) -> Manifest:
     store, objects = _find(input_uri)
     if not objects:
         raise InputError(f"no files in {input_uri}; give a folder or prefix that holds images")
-    images = sorted(path for path in objects if _is_image(path))
+    runs = tuple(path.removesuffix(RUN_FILE) for path in objects if path.endswith("/" + RUN_FILE))
+    images = sorted(path for path in objects if _is_image(path) and not path.startswith(runs))
     if not images:
         accepted = " ".join(EXTENSIONS)
         count = f"{len(objects)} file{'s' if len(objects) > 1 else ''}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -43,7 +44,8 @@ class Progress:
         first_work = self._began is not None and doing != "" and not self._worked
         due = self._shown is None or self._clock() - self._shown >= _LINE_EVERY
         if self._live:
-            self._stream.write(f"\r\033[K{self.line(doing)}")
+            width = shutil.get_terminal_size().columns - 1  # a wrapped line could not be rewritten
+            self._stream.write(f"\r\033[K{self.line(doing)[:width]}")
         elif now or due or first_work:
             self._stream.write(f"{self.line(doing)}\n")
             self._shown = self._clock()

@@ -14,10 +14,9 @@ from functools import cached_property
 from typing import Any
 
 from cluster.ledger import Ledger
-from cluster.manifest import Manifest, scan
+from cluster.manifest import RUN_FILE, Manifest, scan
 from cluster.store import NotFound, Store, open_store
 
-_RUN = "run.json"
 _MANIFEST = "manifest.parquet"
 _SUMMARY = "summary.json"
 
@@ -39,7 +38,7 @@ class RunFolder:
     @cached_property
     def description(self) -> dict[str, Any]:
         """run.json: what the job gave to ``plan``, and ``created_at``."""
-        return json.loads(self.store.read(_RUN))
+        return json.loads(self.store.read(RUN_FILE))
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -65,7 +64,7 @@ def open_run(uri: str) -> RunFolder:
         NotFound: there is no run.
     """
     run = RunFolder(open_store(uri, create=False))
-    if not run.store.exists(_RUN) or not run.store.exists(_MANIFEST):
+    if not run.store.exists(RUN_FILE) or not run.store.exists(_MANIFEST):
         raise NotFound(f"{uri} holds no run; give the --out of an audit")
     return run
 
@@ -82,13 +81,13 @@ def plan(input_uri: str, store: Store, identity: Mapping[str, Any]) -> RunFolder
         RunMismatch: the folder holds a run with another identity.
     """
     run = RunFolder(store)
-    if store.exists(_RUN):
+    if store.exists(RUN_FILE):
         resume(run, identity)
         if store.exists(_MANIFEST):
             return run
     manifest = scan(input_uri)
     created = {**identity, "created_at": datetime.now(UTC).isoformat()}
-    if not store.create(_RUN, _pretty(created)):
+    if not store.create(RUN_FILE, _pretty(created)):
         resume(run, identity)
     store.create(_MANIFEST, manifest.to_parquet())
     return run

@@ -78,7 +78,9 @@ def stop_signals() -> Iterator[threading.Event]:
 
 def available_cpus() -> int:
     """Cores that this process may use, which may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS does not say
 
 
 def worker_environment(threads: int) -> dict[str, str]:

@@ -21,7 +21,7 @@ from cluster.images import Rejection, check_size, decode
 from cluster.leases import Lease
 from cluster.ledger import Ledger, sign
 from cluster.store import NotFound, StoreError, open_store
-from originality.scoring import Item, Scorer
+from originality.scoring import Item, Scorer, Unusable
 
 ScorerFactory = Callable[[], Scorer]
 """Builds a scorer where it is called; picklable."""
@@ -108,11 +108,12 @@ class Worker:
 
     def _work(self) -> None:
         try:
-            scorer = self._scorer = self._task.factory()
             while not self._stopping.is_set():
-                self._fill(scorer)
-                if self._flying:
-                    scorer = self._scorer = self._advance(scorer)
+                if self._scorer is None:
+                    self._scorer = self._task.factory()
+                self._fill(self._scorer)
+                if self._flying and not self._advance(self._scorer):
+                    self._scorer = None  # let go of before another one is built: memory may hold one only
         except Exception as error:
             self._broken = error
 
@@ -133,8 +134,8 @@ class Worker:
             self._settle(lease, _error("rejected", rejection.reason_code, rejection.message))
         except NotFound as error:
             self._settle(lease, _error("failed", "missing", str(error)))
-        except StoreError:
-            raise  # an outage says nothing of the image
+        except (StoreError, Unusable):
+            raise  # an outage, or settings that suit no image, say nothing of this one
         except Exception as error:
             self._settle(lease, _error("failed", type(error).__name__, str(error)))
         else:
@@ -147,17 +148,20 @@ class Worker:
             raise Rejection("changed", "the file is no longer the one that was planned")
         return decode(data).image
 
-    def _advance(self, scorer: Scorer) -> Scorer:
-        """One step; the scorer to go on with."""
+    def _advance(self, scorer: Scorer) -> bool:
+        """One step; whether the scorer can go on."""
         try:
             finished = scorer.step()
+        except Unusable:
+            raise
         except Exception as error:
-            return self._recover(error)
+            self._blame(error)
+            return False
         for done in finished:
             self._settle(self._flying.pop(done.item_id), done.record, done.files)
-        return scorer
+        return True
 
-    def _recover(self, error: Exception) -> Scorer:
+    def _blame(self, error: Exception) -> None:
         """A scorer that broke is not to be trusted. An image that was alone with it is the cause;
         of several, the driver finds the one by leasing each alone."""
         flying, self._flying = self._flying, {}
@@ -167,7 +171,6 @@ class Worker:
         else:
             for image_id in flying:
                 self._returned.put(image_id)
-        return self._task.factory()
 
     def _settle(
         self, lease: Lease, said: Mapping[str, Any], files: Mapping[str, bytes] | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def audit(
     output: str,
     *,
     factory: ScorerFactory,
-    model_digest: str,
+    digests: Mapping[str, str],
     limit: int | None = None,
 ) -> int:
     """Judges what has no record yet, then tells. The exit code.
@@ -42,7 +42,7 @@ def audit(
     ``limit``: only the first images of the manifest in this run; a later run without it goes on
     with the rest.
     """
-    run = plan(source, open_store(output), identity(settings, source, model_digest))
+    run = plan(source, open_store(output), identity(settings, source, digests))
     wanted = run.manifest.images()[:limit]
     recorded = run.ledger.recorded()
     todo = [(e, run.manifest.path(e)) for e in wanted if e.image_id not in recorded]
@@ -57,8 +57,11 @@ def audit(
     return exits.SOME_UNJUDGED if unjudged else exits.ALL_JUDGED
 
 
-def identity(settings: AuditSettings, source: str, model_digest: str) -> dict[str, Any]:
-    """All that decides the verdicts: a resume with anything else is refused."""
+def identity(settings: AuditSettings, source: str, digests: Mapping[str, str]) -> dict[str, Any]:
+    """All that decides the verdicts: a resume with anything else is refused.
+
+    ``digests``: of all weights that have a say (originality.sweep.preflight).
+    """
     try:
         code_version = version("originality")
     except PackageNotFoundError:
@@ -69,7 +72,7 @@ def identity(settings: AuditSettings, source: str, model_digest: str) -> dict[st
         "settings": settings.model_dump(mode="json"),
         "settings_digest": settings.digest(),
         "model": settings.model.path,
-        "model_digest": model_digest,
+        **digests,
         "code_version": code_version,
     }
 
@@ -172,15 +175,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out is None:
         raise SettingsError("--out is missing: name a folder for the results")
     # The science is heavy to import, so only a job that is sure to start pays for it.
-    from originality.diffusion import model_digest
-    from originality.sweep import build_scorer
+    from originality.sweep import build_scorer, preflight
 
     return audit(
         settings,
         arguments.input,
         arguments.out,
         factory=functools.partial(build_scorer, settings),
-        model_digest=model_digest(settings.model),
+        digests=preflight(settings),
         limit=arguments.limit,
     )
 

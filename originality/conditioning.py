@@ -90,8 +90,8 @@ def _injected(table: nn.Module, slots: Tensor, vectors: Tensor) -> Iterator[None
         handle.remove()
 
 
-def word_vector(tokenizer: Any, text_encoder: nn.Module, word: str) -> Tensor:
-    """The token embedding of a domain's initial word: float32 (width,).
+def single_token(tokenizer: Any, word: str) -> int:
+    """The token of a domain's initial word.
 
     Raises:
         SettingsError: the word is not a single token of the model.
@@ -101,5 +101,14 @@ def word_vector(tokenizer: Any, text_encoder: nn.Module, word: str) -> Tensor:
         raise SettingsError(
             f"initial word {word!r} is {len(ids)} tokens of this model; choose a word that is one"
         )
+    return int(ids[0])
+
+
+def word_vector(tokenizer: Any, text_encoder: nn.Module, word: str) -> Tensor:
+    """The token embedding of a domain's initial word: float32 (width,).
+
+    Raises:
+        SettingsError: the word is not a single token of the model.
+    """
     table = text_encoder.get_input_embeddings()  # type: ignore[operator]
-    return table.weight[ids[0]].detach().float().clone()
+    return table.weight[single_token(tokenizer, word)].detach().float().clone()

@@ -13,6 +13,7 @@ import diffusers
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -54,10 +55,10 @@ def model_folder(settings: ModelSettings) -> Path:
                 "StableDiffusionPipeline.save_pretrained writes it"
             )
     for part in COMPONENTS:
-        if not any((folder / part).glob("*.safetensors")):
+        if not any(len(file.suffixes) == 1 for file in (folder / part).glob("*.safetensors")):
             raise SettingsError(
                 f"model folder {settings.path!r} has no safetensors in {part}; pickled weights are "
-                "not loaded: save the model with safe_serialization=True"
+                'not loaded, nor are variants ("fp16"): save the model with safe_serialization=True'
             )
     return folder
 
@@ -76,6 +77,58 @@ def model_digest(settings: ModelSettings) -> str:
 
 
 @dataclass(frozen=True)
+class Description:
+    """What a model's folder says of it, short of its weights."""
+
+    tokenizer: Any
+    side: int
+    """Pixels of an image's side."""
+    scheduler: dict[str, Any]
+    """Configuration of its noise schedule."""
+
+
+def describe(settings: ModelSettings) -> Description:
+    """Read a model's folder without loading its weights.
+
+    Raises:
+        SettingsError: the folder is none, or the model is of a kind that is not supported.
+    """
+    folder = model_folder(settings)
+    config = {
+        part: json.loads((folder / part / name).read_text())
+        for part, name in (
+            ("unet", "config.json"),
+            ("vae", "config.json"),
+            ("scheduler", "scheduler_config.json"),
+        )
+    }
+    scheduler = {k: v for k, v in config["scheduler"].items() if not k.startswith("_")}
+    prediction = scheduler.get("prediction_type", "epsilon")
+    if prediction != "epsilon":
+        raise SettingsError(f"model {settings.path!r} predicts {prediction!r}; only epsilon is supported")
+    halvings = len(config["vae"]["block_out_channels"]) - 1
+    return Description(
+        CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        config["unet"]["sample_size"] * 2**halvings,
+        scheduler,
+    )
+
+
+def torch_device(settings: ModelSettings) -> torch.device:
+    """The device that the settings mean, here.
+
+    Raises:
+        SettingsError: a GPU is asked for and torch sees none.
+    """
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device is cuda, but torch sees no GPU; use --set model.device=cpu")
+    return torch.device(device)
+
+
+@dataclass(frozen=True)
 class Moments:
     """An encoded image: the posterior's mean and standard deviation, each float32 (channels, h, w)."""
 
@@ -87,38 +140,30 @@ class LatentDiffusion:
     """A frozen Stable Diffusion: UNet and VAE in the settings' precision, text encoder in fp32."""
 
     def __init__(self, settings: ModelSettings) -> None:
-        folder = model_folder(settings)
-        device = settings.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cuda" and not torch.cuda.is_available():
-            raise SettingsError("device is cuda, but torch sees no GPU; use --set model.device=cpu")
-        self.device = torch.device(device)
+        folder, about = model_folder(settings), describe(settings)
+        self.device, self.side = torch_device(settings), about.side
         self.dtype = DTYPES[settings.dtype]
         self.name = settings.path
         self.digest = model_digest(settings)
-        self.tokenizer: Any = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-        self.text_encoder = CLIPTextModel.from_pretrained(
-            folder / "text_encoder", use_safetensors=True, dtype=torch.float32
-        ).to(self.device)
-        self.unet = diffusers.UNet2DConditionModel.from_pretrained(
-            folder / "unet", use_safetensors=True, dtype=self.dtype
-        ).to(self.device)
-        self.vae = diffusers.AutoencoderKL.from_pretrained(
-            folder / "vae", use_safetensors=True, dtype=self.dtype
-        ).to(self.device)
+        self.tokenizer = about.tokenizer
+        try:
+            self.text_encoder = CLIPTextModel.from_pretrained(
+                folder / "text_encoder", use_safetensors=True, dtype=torch.float32
+            ).to(self.device)
+            self.unet = diffusers.UNet2DConditionModel.from_pretrained(
+                folder / "unet", use_safetensors=True, dtype=self.dtype
+            ).to(self.device)
+            self.vae = diffusers.AutoencoderKL.from_pretrained(
+                folder / "vae", use_safetensors=True, dtype=self.dtype
+            ).to(self.device)
+        except (OSError, SafetensorError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise SettingsError(f"model folder {settings.path!r} cannot be loaded: {reason}") from error
         for part in (self.text_encoder, self.unet, self.vae):
             part.eval().requires_grad_(False)
-        config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-        self._scheduler_config = {k: v for k, v in config.items() if not k.startswith("_")}
-        self.prediction = config.get("prediction_type", "epsilon")
-        if self.prediction != "epsilon":
-            raise SettingsError(
-                f"model {settings.path!r} predicts {self.prediction!r}; only epsilon is supported"
-            )
+        self._scheduler_config = about.scheduler
         schedule = diffusers.DDPMScheduler.from_config(self._scheduler_config)
         self.alphas_cumprod = schedule.alphas_cumprod.to(self.device)
-        self.side = self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

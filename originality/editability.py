@@ -17,11 +17,15 @@ from originality.settings import InDistributionSettings
 from originality.synthetic.detector import Detector
 from originality.synthetic.render import CANVAS, reach
 
-CAT_CLASSES = (281, 282, 283, 284, 285)
-"""ImageNet's domestic cats: tabby, tiger cat, Persian, Siamese, Egyptian."""
+SUBJECT_CLASSES = {
+    "cat": (281, 282, 283, 284, 285),
+    "car": (407, 436, 468, 479, 511, 609, 627, 656, 661, 717, 751, 817),
+}
+"""ImageNet's classes of a subject. Cats: tabby, tiger cat, Persian, Siamese, Egyptian. Cars: ambulance, beach
+wagon, cab, car wheel, convertible, jeep, limousine, minivan, Model T, pickup, racer, sports car."""
 
-CAT_SCORE = 0.3
-"""A cat is there when its classes' probabilities add up to this; the cut of GenEval's detector."""
+SUBJECT_SCORE = 0.3
+"""A subject is there when its classes' probabilities add up to this; the cut of GenEval's detector."""
 
 UNIFORM_MEAN_DISTANCE = 0.5214054
 """Mean distance of two independent uniform points of the unit square."""
@@ -32,6 +36,9 @@ class InDistribution(Protocol):
 
     wants_edits: bool
     """Whether the domain's edit prompt must be drawn for it."""
+
+    def digest(self) -> str:
+        """Short digest of the weights that decide."""
 
     def score(self, redraws: np.ndarray, edits: np.ndarray | None) -> float | None:
         """Score of uint8 (n, side, side, 3) images; None where they are no evidence either way."""
@@ -50,6 +57,9 @@ class ElementPositions:
 
     def __init__(self) -> None:
         self._detector = Detector.load()
+
+    def digest(self) -> str:
+        return self._detector.digest()
 
     def score(self, redraws: np.ndarray, edits: np.ndarray | None) -> float | None:
         places = defaultdict(list)
@@ -76,27 +86,31 @@ def _spread(points: list[tuple[float, float]], size: str) -> list[float]:
     ]
 
 
-class CatInScene:
+class SubjectInScene:
     """Share of images for "cat in S*" that show a cat, by ImageNet classes (EfficientNet-Lite0)."""
 
     wants_edits = True
 
-    def __init__(self) -> None:
+    def __init__(self, subject: str) -> None:
         from originality.similarity.imagenet import ImageNetFeatures
 
+        self._classes = SUBJECT_CLASSES[subject]
         self._features = ImageNetFeatures()
+
+    def digest(self) -> str:
+        return self._features.digest()
 
     def score(self, redraws: np.ndarray, edits: np.ndarray | None) -> float | None:
         if edits is None or len(edits) == 0:
             return None
-        cats = self._features.classify(edits)[:, CAT_CLASSES].sum(axis=1)
-        return float((cats >= CAT_SCORE).mean())
+        shown = self._features.classify(edits)[:, self._classes].sum(axis=1)
+        return float((shown >= SUBJECT_SCORE).mean())
 
 
-def load_check(settings: InDistributionSettings) -> InDistribution | None:
-    """The check that the settings ask for; None for "none"."""
+def load_check(settings: InDistributionSettings, subject: str = "cat") -> InDistribution | None:
+    """The check that the settings ask for, with the domain's edit subject; None for "none"."""
     if settings.check == "positions":
         return ElementPositions()
     if settings.check == "editability":
-        return CatInScene()
+        return SubjectInScene(subject)
     return None

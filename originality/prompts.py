@@ -6,6 +6,8 @@ that asks whether the learned concept can be put in a new scene.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, field_validator
 
 OBJECT_TEMPLATES = (
@@ -98,8 +100,13 @@ class Domain(BaseModel):
     """Every pseudo-token starts at this word's embedding (Table 1); one token of the model."""
     templates: tuple[str, ...]
     """Training prompts; ``{}`` stands for the pseudo-word."""
-    edit_prompt: str = "cat in {}"
-    """Asks for the concept in a new scene (Section 3.1, editability)."""
+    edit_subject: Literal["cat", "car"] = "cat"
+    """Put into the scene by the prompt that asks for the concept there (Section 3.1, editability)."""
+
+    @property
+    def edit_prompt(self) -> str:
+        """ "cat in {}": the subject in a scene of the concept."""
+        return f"{self.edit_subject} in {{}}"
 
     @field_validator("templates")
     @classmethod
@@ -118,7 +125,7 @@ DOMAINS: dict[str, Domain] = {
         Domain(name="shapes", initial_word="shape", templates=SHAPES_TEMPLATES),
         Domain(name="houses", initial_word="house", templates=OBJECT_TEMPLATES),
         Domain(name="artwork", initial_word="painting", templates=ART_TEMPLATES),
-        Domain(name="animals", initial_word="cat", templates=OBJECT_TEMPLATES, edit_prompt="car in {}"),
+        Domain(name="animals", initial_word="cat", templates=OBJECT_TEMPLATES, edit_subject="car"),
         Domain(name="sport", initial_word="sport", templates=OBJECT_TEMPLATES),
         Domain(name="people", initial_word="person", templates=OBJECT_TEMPLATES),
     )

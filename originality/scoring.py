@@ -14,6 +14,11 @@ from typing import Any, Protocol
 from PIL import Image
 
 
+class Unusable(ValueError):  # noqa: N818 - it says what the scorer is
+    """A scorer that can judge no image at all as it was set up; one line that says the fix. Wherever it is
+    raised, it ends the run, and is never one image's failure."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One image to be scored."""
@@ -49,7 +54,8 @@ class Scorer(Protocol):
         ...
 
     def admit(self, item: Item) -> None:
-        """Takes an item in hand. An exception is a failure of this item alone."""
+        """Takes an item in hand. An exception is a failure of this item alone,
+        unless it is :class:`Unusable`."""
         ...
 
     def step(self) -> list[Finished]:

@@ -12,18 +12,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from originality.prompts import DOMAINS, REDRAW_PROMPT
+from originality.scoring import Unusable
 
 SHIPPED_MODEL = "shapes"
 """Name of the small Stable Diffusion that comes with the package."""
 
 
-class SettingsError(ValueError):
+class SettingsError(Unusable):
     """A setting that cannot be; the message is one line and says the fix."""
 
 
@@ -72,6 +73,13 @@ class RedrawSettings(Frozen):
     """Classifier-free guidance: our choice (diffusers' default); 0 or 1 turn it off."""
     prompt: str = REDRAW_PROMPT
     """``{}`` stands for the pseudo-word."""
+
+    @field_validator("prompt")
+    @classmethod
+    def _speaks_the_word(cls, prompt: str) -> str:
+        if prompt.count("{}") != 1:
+            raise ValueError(f"redraw.prompt {prompt!r} must hold {{}} exactly once: the pseudo-word's place")
+        return prompt
 
 
 class DistanceSettings(Frozen):
@@ -183,7 +191,7 @@ def load_settings(
         chosen = _read_yaml(file)
     file_preset = chosen.pop("preset", None)
     name = preset or file_preset or DEFAULT_PRESET
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise SettingsError(f"preset {name!r} is unknown{_nearest(str(name), PRESETS)}")
     values = _merge(_merge(PRESETS[name], chosen), flags or {})
     try:
@@ -225,8 +233,3 @@ def _one_line(error: ValidationError) -> str:
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
     return f"setting {path!r}: {problem['msg']} (given: {problem['input']!r})"
-
-
-def choices(model: type[BaseModel], field: str) -> tuple[str, ...]:
-    """The values that a Literal setting allows."""
-    return tuple(str(value) for value in get_args(model.model_fields[field].annotation))

@@ -7,9 +7,11 @@ leaves with its verdict or goes on with one token more.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +21,8 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from originality.diffusion import LatentDiffusion, Moments, sheet
+from originality.conditioning import single_token, tokenise
+from originality.diffusion import LatentDiffusion, Moments, describe, model_digest, sheet, torch_device
 from originality.editability import load_check
 from originality.inversion import Inverter, Lane
 from originality.prompts import DOMAINS
@@ -65,7 +68,9 @@ class Sweep:
         self.domain = DOMAINS[settings.domain]
         self.inverter = Inverter(self.model, self.domain, settings.inversion, settings.seed)
         self.distance = load_distance(settings.distance, self.model.device)
-        self.check = load_check(settings.in_distribution)
+        self.check = load_check(settings.in_distribution, self.domain.edit_subject)
+        blank = np.full((1, self.model.side, self.model.side, 3), 255, np.uint8)
+        self.distance.embed(blank)  # a metric that cannot read the model's images says so here
         self.capacity = settings.inversion.lanes
         self._flights: dict[str, Flight] = {}
 
@@ -74,7 +79,7 @@ class Sweep:
         """What is in hand, in a few words."""
         return ", ".join(
             f"{f.image_id[:6]} m={f.lane.tokens} {f.lane.step}/{self.settings.inversion.steps}"
-            for f in self._flights.values()
+            for f in list(self._flights.values())
         )
 
     def admit(self, item: Item) -> None:
@@ -244,6 +249,32 @@ class Sweep:
         }
         flight.redraws = [tensors[f"redraws {k}"].numpy() for k in range(len(flight.attempts))]
         self._flights[item.item_id] = flight
+
+
+def preflight(settings: AuditSettings) -> dict[str, str]:
+    """Find what would stop every image, before anything is written, without loading the model.
+
+    Returns:
+        The digests that decide a verdict beside the settings: "model_digest" of the model's weights, and
+        "judge_digest" of the weights of metric and check.
+
+    Raises:
+        SettingsError: with the fix.
+    """
+    if not os.environ.get("RAY_ADDRESS"):  # a cluster's GPUs are elsewhere
+        torch_device(settings.model)
+    about = describe(settings.model)
+    domain = DOMAINS[settings.domain]
+    single_token(about.tokenizer, domain.initial_word)
+    tokenise(about.tokenizer, [*domain.templates, settings.redraw.prompt], settings.max_tokens)
+    distance = load_distance(settings.distance)
+    distance.embed(np.full((1, about.side, about.side, 3), 255, np.uint8))
+    check = load_check(settings.in_distribution, domain.edit_subject)
+    judges = f"{distance.digest()} {check.digest() if check else ''}"
+    return {
+        "model_digest": model_digest(settings.model),
+        "judge_digest": hashlib.sha256(judges.encode()).hexdigest()[:16],
+    }
 
 
 def build_scorer(settings: AuditSettings) -> Sweep:

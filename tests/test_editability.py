@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import skimage.data
 
-from originality.editability import ElementPositions, load_check
+from originality.editability import SUBJECT_CLASSES, ElementPositions, load_check
+from originality.prompts import DOMAINS
 from originality.settings import InDistributionSettings
 from originality.synthetic.dataset import generator, motif_scene, pixels
 from originality.synthetic.motifs import all_motifs
@@ -40,6 +42,21 @@ def test_jitter_around_one_place_is_no_independent_placement():
 
 def test_blank_redraws_are_no_evidence():
     assert ElementPositions().score(np.full((20, 64, 64, 3), 255, np.uint8), None) is None
+
+
+def test_the_subject_must_be_in_the_scene():
+    cat, coffee = (np.stack([photo[:300, :300]]) for photo in (skimage.data.chelsea(), skimage.data.coffee()))
+    edits = np.concatenate([cat, coffee, coffee, cat])
+    settings = InDistributionSettings(check="editability")
+    assert load_check(settings, "cat").score(coffee, edits) == 0.5
+    assert load_check(settings, "car").score(coffee, edits) == 0.0
+    assert load_check(settings, "cat").score(coffee, None) is None
+
+
+def test_an_animal_is_not_asked_for_in_a_scene_of_itself():
+    assert DOMAINS["animals"].edit_prompt == "car in {}"
+    assert DOMAINS["houses"].edit_prompt == "cat in {}"
+    assert all(domain.edit_subject in SUBJECT_CLASSES for domain in DOMAINS.values())
 
 
 def test_no_check_is_none():

@@ -150,7 +150,7 @@ class TaughtSet:
       20 *rare* (0.1 % each), 20 *scarce* (0.02 % each), and 20 *unseen* ones, drawn in the same
       lot, that no image holds: the groups differ in nothing but how often the model saw them;
     - 10 % empty images;
-    - for the rest 1..4 of all 60 elements, at most one of the trio, never the elements of a motif.
+    - for the rest 1..4 of all 60 elements, at most one of the trio, never exactly the elements of a motif.
     """
 
     max_elements: int = 4

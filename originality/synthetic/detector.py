@@ -10,6 +10,7 @@ a redraw that only half looks like an element counts as nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -154,6 +155,13 @@ class Detector:
         # Batch norm counts batches while it trains; the count is of no use here and is not stored.
         net.load_state_dict(state, strict=False)
         return cls(net)
+
+    def digest(self) -> str:
+        """Short sha256 of the weights."""
+        total = hashlib.sha256()
+        for name, weight in sorted(self.net.state_dict().items()):
+            total.update(name.encode() + weight.cpu().numpy().tobytes())
+        return total.hexdigest()[:16]
 
     def detect(self, images: np.ndarray | Tensor, confidence: float = 0.9) -> list[list[Detection]]:
         """What each image shows, surest first.

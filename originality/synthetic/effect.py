@@ -18,7 +18,7 @@ import numpy as np
 
 from originality.scoring import Item
 from originality.settings import AuditSettings, load_settings
-from originality.sweep import Sweep
+from originality.sweep import Sweep, preflight
 from originality.synthetic.dataset import (
     CommonRareUnseenSet,
     Scene,
@@ -60,11 +60,8 @@ def measure(
     settings: AuditSettings, groups: Sequence[str], count: int, results: Path
 ) -> list[dict[str, Any]]:
     """Judge the images that have no line yet; all lines of these settings."""
-    results.parent.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(x) for x in results.read_text().splitlines()] if results.exists() else []
-    sweep = Sweep(settings)
-    model = sweep.model.digest
-    rows = [r for r in rows if (r["model_digest"], r["settings_digest"]) == (model, settings.digest())]
+    sweep, key = Sweep(settings), preflight(settings)
+    rows = _kept(results, {**key, "settings_digest": settings.digest()})
     done = {r["image_id"] for r in rows}
     waiting = [
         (group, number, query(group, number))
@@ -82,12 +79,12 @@ def measure(
         for finished in sweep.step():
             in_flight -= 1
             group, caption = groups_of[finished.item_id]
-            row = {**finished.record, "group": group, "caption": caption, "model_digest": model}
+            row = {**finished.record, "group": group, "caption": caption, **key}
             rows.append(row)
-            with results.open("a") as out:
-                out.write(json.dumps(row) + "\n")
-            distances = " ".join(f"{a['distance_mean']:.2f}" for a in row["sweep"])
-            fewest = row["min_tokens"] or "+"
+            _keep(results, row)
+            means = [a["distance_mean"] for a in row["sweep"]]
+            distances = " ".join("failed" if m is None else f"{m:.2f}" for m in means)
+            fewest = row["min_tokens"] or ("+" if row["status"] == "judged" else row["status"])
             print(f"{len(rows)}/{total} {finished.item_id}: {fewest} ({distances})", flush=True)
     return rows
 
@@ -100,11 +97,9 @@ def measure_steps(
     The same numbers as the sweep's, stopped at each of CHECKPOINTS to look; one line an image in
     ``results``, those that have one are not measured again. All lines of these settings.
     """
-    results.parent.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(x) for x in results.read_text().splitlines()] if results.exists() else []
     sweep = Sweep(settings)
-    key = (sweep.model.digest, settings.digest(), tokens)
-    rows = [r for r in rows if (r["model_digest"], r["settings_digest"], r["tokens"]) == key]
+    key = {**preflight(settings), "settings_digest": settings.digest(), "tokens": tokens}
+    rows = _kept(results, key)
     done = {r["image_id"] for r in rows}
     waiting = [(g, f"{g} {k}", query(g, k)) for k in range(count) for g in groups if f"{g} {k}" not in done]
     size = settings.inversion.lanes
@@ -118,10 +113,10 @@ def measure_steps(
         passed: dict[str, int] = {}
         distances: dict[str, list[float]] = {image_id: [] for _, image_id, _ in batch}
         for steps in CHECKPOINTS:
-            while lanes[0].step < steps:
-                sweep.inverter.advance(lanes)
+            while training := [lane for lane in lanes if not lane.failure and lane.step < steps]:
+                sweep.inverter.advance(training)
             for lane, known in zip(lanes, embedded, strict=True):
-                if lane.image_id in passed:
+                if lane.image_id in passed or lane.failure:
                     continue
                 redraws = sweep.draw(lane.image_id, lane.vectors.detach(), settings.redraw.prompt)
                 mean = float(np.mean(sweep.distance.between(known, sweep.distance.embed(redraws))))
@@ -131,23 +126,24 @@ def measure_steps(
             if len(passed) == len(lanes):
                 break
         for group, image_id, _ in batch:
-            rows.append(
-                {
-                    "image_id": image_id,
-                    "group": group,
-                    "tokens": tokens,
-                    "steps": passed.get(image_id),
-                    "distances": distances[image_id],
-                    "settings_digest": settings.digest(),
-                    "model_digest": sweep.model.digest,
-                }
-            )
-            with results.open("a") as out:
-                out.write(json.dumps(rows[-1]) + "\n")
-            print(
-                f"{len(rows)}: {image_id} with {tokens} tokens: {passed.get(image_id, '+')} steps", flush=True
-            )
+            steps_needed = passed.get(image_id)
+            found = {"image_id": image_id, "group": group, "steps": steps_needed}
+            rows.append({**found, "distances": distances[image_id], **key})
+            _keep(results, rows[-1])
+            print(f"{len(rows)}: {image_id} with {tokens} tokens: {steps_needed or '+'} steps", flush=True)
     return rows
+
+
+def _kept(results: Path, key: dict[str, Any]) -> list[dict[str, Any]]:
+    """The lines of a file of results that were measured under the same key."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    return [row for row in rows if key.items() <= row.items()]
+
+
+def _keep(results: Path, row: dict[str, Any]) -> None:
+    with results.open("a") as out:
+        out.write(json.dumps(row) + "\n")
 
 
 def main() -> None:

@@ -50,15 +50,27 @@ def _rho(shares: Sequence[float]) -> Any:
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means, shares of one token, differences of neighbouring groups and rho, with intervals."""
+    """Means, shares of one token, differences of neighbouring groups and rho, with intervals.
+
+    Images that could not be judged (an inversion that diverged) count for no group; their number is told.
+    """
+    everything = rows
+    rows = [r for r in rows if r["status"] == "judged"]
     by_group = {
         group: np.array([tokens_of(r) for r in rows if r["group"] == group], float)
         for group in SHARE
         if any(r["group"] == group for r in rows)
     }
-    summary: dict[str, Any] = {"images": len(rows), "groups": {}, "differences": {}, "rho": {}}
+    summary: dict[str, Any] = {
+        "images": len(rows),
+        "failed": len(everything) - len(rows),
+        "groups": {},
+        "differences": {},
+        "rho": {},
+    }
     for group, values in by_group.items():
-        first = [r["sweep"][0]["distance_mean"] for r in rows if r["group"] == group]
+        at_one = [r["sweep"][0]["distance_mean"] for r in rows if r["group"] == group]
+        first = [d for d in at_one if d is not None] or [math.nan]
         summary["groups"][group] = {
             "images": len(values),
             "share": SHARE[group],
@@ -182,7 +194,7 @@ def write_report(
     summary["settings"] = settings.model_dump(mode="json")
     summary["model_digest"] = rows[0]["model_digest"]
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    plot(rows, folder / "min-tokens.png")
+    plot([r for r in rows if r["status"] == "judged"], folder / "min-tokens.png")
     notes = [f"rho ({n}): {r['rho']} {r['interval']}" for n, r in summary["rho"].items()]
     notes += [f"{n}: {d['mean']:+} {d['interval']}" for n, d in summary["differences"].items()]
     notes.append(f"rho of steps to pass (motifs): {summary['steps_to_pass']['rho']}")

@@ -37,7 +37,7 @@ def test_audit_resume_and_refusal(
             str(folder),
             str(out),
             factory=MeanColour,
-            model_digest="abc",
+            digests={"model_digest": "abc"},
             limit=limit,
         )
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_judged_is_exit_three(tmp_path: Path, local_ray: None) ->
     folder, out = tmp_path / "in", tmp_path / "run"
     paint(folder, "refused.png", REFUSED)
     (folder / "text.png").write_text("no image")
-    code = audit(load_settings(), str(folder), str(out), factory=MeanColour, model_digest="abc")
+    code = audit(load_settings(), str(folder), str(out), factory=MeanColour, digests={"model_digest": "abc"})
     assert code == exits.SOME_UNJUDGED
     rows = {row["path"]: row for row in open_run(str(out)).inputs()}
     assert rows["text.png"]["error_class"] == "not-an-image"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import builtins
-import importlib.util
 import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 from PIL import Image, ImageFilter
 
@@ -121,14 +121,7 @@ def test_without_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_photographs(metric: ImageNetFeatures) -> None:
     """FACTS section 5: the cat is a cat; a flip is next to it, other photographs are far."""
-    package = importlib.util.find_spec("skimage")
-    if package is None or package.origin is None:
-        pytest.skip("scikit-image and its photographs are absent")
-    folder = Path(package.origin).parent / "data"
-    cat, *others = (
-        np.asarray(Image.open(folder / name).convert("RGB"))
-        for name in ("chelsea.png", "astronaut.png", "coffee.png")
-    )
+    cat, *others = skimage.data.chelsea(), skimage.data.astronaut(), skimage.data.coffee()
     assert metric.classify(cat[None])[0, 281:286].sum() > 0.8  # the domestic cats
     assert distance(metric, cat, cat[:, ::-1]) < 0.03
     for other in others:

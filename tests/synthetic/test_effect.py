@@ -22,6 +22,7 @@ def judged(tokens_by_group, images=20):
     return [
         {
             "group": group,
+            "status": "judged",
             "min_tokens": tokens if tokens < 6 else None,
             "max_tokens": 5,
             "model_digest": "m",

@@ -46,7 +46,9 @@ def main() -> None:
     tokenizer = save_tokenizer(all_words(), recipe.text.max_length, folder / f"tokenizer-{rank}")
     trained = denoiser.train(recipe, vae, moments, images, tokenizer, folder)
     if rank == 0:
-        assemble(vae, trained, arguments.out or folder / "shapes")
+        out = arguments.out or folder / "shapes"
+        assemble(vae, trained, out)
+        (out / "recipe.json").write_text(recipe.model_dump_json(indent=1) + "\n")
 
 
 if __name__ == "__main__":

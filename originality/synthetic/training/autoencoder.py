@@ -65,6 +65,7 @@ def train(recipe: ShapesRecipe, folder: Path, images: ImageSet | None = None) ->
         decay_share=1.0,
         weight_decay=0.0,
         ema_decay=0.995,
+        recipe=f"{recipe.seed} {own.model_dump_json(exclude={'steps'})}",
     )
     average.swap()
     vae.eval().requires_grad_(False)

@@ -22,7 +22,7 @@ from originality.synthetic.dataset import CommonRareUnseenSet, TaughtSet, genera
 from originality.synthetic.detector import Detector
 from originality.synthetic.motifs import GROUP_SHARE
 from originality.synthetic.training.prompting import SETTINGS, Drawn, score_prompts
-from originality.synthetic.training.recipe import ShapesRecipe
+from originality.synthetic.training.stage import default_folder
 from originality.synthetic.world import Element, caption_of, elements_of
 
 matplotlib.use("Agg")
@@ -85,7 +85,7 @@ def plot_losses(folder: Path, file: Path) -> None:
 
     figure, axes = plt.subplots(1, len(STAGES), figsize=(9, 3), layout="constrained")
     for axis, stage in zip(axes, STAGES, strict=True):
-        loss = np.array(json.loads((folder / f"{stage}.json").read_text())["loss"])
+        loss = np.array(json.loads((folder / f"{stage}-losses.json").read_text())["loss"])
         smooth = np.convolve(loss, np.ones(50) / 50, mode="valid")
         axis.plot(np.arange(len(smooth)) + 50, smooth, color="#0072b2", linewidth=1)
         axis.set(title=stage, xlabel="step", ylabel="loss", yscale="log")
@@ -98,10 +98,10 @@ def write_card(folder: Path, training: Path, pairs: int = PAIRS) -> None:
     """Measure the model in ``folder`` and describe it; ``training`` holds the stages' curves."""
     model = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
     scores, rows = measure(model, Detector.load(), pairs)
-    if all((training / f"{stage}.json").exists() for stage in STAGES):
-        for stage in STAGES:
+    for stage in STAGES:
+        if (training / f"{stage}.json").exists():
             shutil.copy(training / f"{stage}.json", folder / f"{stage}-losses.json")
-        plot_losses(training, folder / "losses.png")
+    plot_losses(folder, folder / "losses.png")
     page = sheet(rows)
     page.resize((page.width * 2, page.height * 2), Image.Resampling.NEAREST).save(
         folder / "samples.png", optimize=True
@@ -111,10 +111,11 @@ def write_card(folder: Path, training: Path, pairs: int = PAIRS) -> None:
         json.dumps({"model": model.digest, "sampler": SETTINGS.model_dump(), "prompts": scores}, indent=1)
         + "\n"
     )
-    (folder / "README.md").write_text(_card(scores, curves))
+    recipe = (folder / "recipe.json").read_text().strip()
+    (folder / "README.md").write_text(_card(scores, curves, recipe))
 
 
-def _card(scores: dict[str, Any], curves: dict[str, Any]) -> str:
+def _card(scores: dict[str, Any], curves: dict[str, Any], recipe: str) -> str:
     table = "\n".join(
         f"| {kind} | {s['prompts']} | {100 * s['exact']:.1f} % | {s['f1']:.3f} |"
         for kind, s in scores.items()
@@ -126,7 +127,7 @@ def _card(scores: dict[str, Any], curves: dict[str, Any]) -> str:
     return CARD.format(
         table=table,
         times=times,
-        recipe=json.dumps(ShapesRecipe().model_dump(), indent=1),
+        recipe=recipe,
         samples="\n".join(f"{k + 1}. {kind}" for k, kind in enumerate(scores)),
     )
 
@@ -137,8 +138,7 @@ A small Stable Diffusion (64 px, 8x down to 8 x 8 latents of 8 channels), traine
 images of `originality.synthetic.dataset.TaughtSet`, to measure originality where everything that the model
 ever saw is known. It knows nothing but shapes on white.
 
-    python -m originality.synthetic.training        # train (make train-shapes)
-    python -m originality.synthetic.training.card   # measure and write this card
+    make train-shapes   # train it, measure it and write this card: hours on two cores, resumes
 
 Load it with `diffusers.StableDiffusionPipeline.from_pretrained(DIR)`. Licence: Apache-2.0, as the code.
 
@@ -156,7 +156,7 @@ Load it with `diffusers.StableDiffusionPipeline.from_pretrained(DIR)`. Licence: 
 | 20 x 0.1 % | *rare* motifs |
 | 20 x 0.02 % | *scarce* motifs |
 | 0 | *unseen* motifs: 20 more of the same lot |
-| the rest | 1..4 of all 60 elements, at most one of circle, square, triangle, never a motif's elements |
+| the rest | 1..4 of all 60 elements, at most one of circle, square, triangle, never just a motif's elements |
 
 All 80 motifs are drawn in one lot and dealt to the groups in the order of the draw: the groups differ in
 nothing but how often the model saw their members. A motif that is shown has an invented word of its own,
@@ -196,8 +196,6 @@ Rows of the sheet:
 
 
 def main() -> None:
-    from originality.synthetic.training.__main__ import default_folder
-
     parser = argparse.ArgumentParser(description="Measure the model and write its card.")
     parser.add_argument("--model", type=Path, default=MODELS / "shapes")
     parser.add_argument("--training", type=Path, default=default_folder())

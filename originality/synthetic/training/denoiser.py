@@ -143,6 +143,7 @@ def train(
         decay_share=own.decay_share,
         weight_decay=own.weight_decay,
         ema_decay=own.ema_decay,
+        recipe=f"{recipe.seed} {recipe.text.model_dump_json()} {own.model_dump_json(exclude={'steps'})}",
     )
     average.swap()
     model.unet.set_default_attn_processor()

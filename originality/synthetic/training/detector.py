@@ -26,7 +26,7 @@ from originality.synthetic.training.detector_images import TrainingImages, disto
 from originality.synthetic.training.detector_scores import abstention, evaluate
 from originality.synthetic.training.detector_targets import Targets, loss_of, targets
 from originality.synthetic.training.recipe import Frozen, ShapesRecipe
-from originality.synthetic.training.stage import run_stage
+from originality.synthetic.training.stage import default_folder, run_stage
 
 HELD_OUT_SEED = 90_002
 """Seed of the renders that measure: no training and no choice of design saw it (90_001 did)."""
@@ -103,6 +103,7 @@ def _phase(
         warmup=100,
         weight_decay=recipe.weight_decay,
         ema_decay=recipe.ema_decay,
+        recipe=recipe.model_dump_json(exclude={"steps", "second_steps"}),
     )
     average.swap()
     _settle(net, [batch(k)[0] for k in range(40)])
@@ -203,8 +204,6 @@ def measure(detector: Detector, folder: Path, count: int = 2000) -> dict[str, ob
 
 
 def main() -> None:
-    from originality.synthetic.training.__main__ import default_folder
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=default_folder(), help="checkpoints")
     parser.add_argument("--out", type=Path, default=MODEL_FOLDER, help="weights and scores")

@@ -23,10 +23,11 @@ def encode_set(vae: AutoencoderKL, images: ImageSet, seed: int, count: int, fold
 
     Returns:
         float16 (count, 2 x channels, h, w), a memory map: means, then log variances. A run that was cut
-        off goes on at the first chunk that is not there; another autoencoder starts anew.
+        off goes on at the first chunk that is not there; another autoencoder or set starts anew.
     """
-    weights = next(iter(vae.decoder.parameters())).detach().numpy().tobytes()
-    name = f"moments-{hashlib.sha256(weights).hexdigest()[:8]}-{seed}-{count}.npy"
+    told = hashlib.sha256(next(iter(vae.decoder.parameters())).detach().numpy().tobytes())
+    told.update(pixels([images.scene(seed, i) for i in range(256)]).tobytes())
+    name = f"moments-{told.hexdigest()[:8]}-{seed}-{count}.npy"
     crew = Crew.here()
     done = folder / f"{name}.{crew.rank}-of-{crew.size}.done"
     side = vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1)

@@ -6,6 +6,7 @@ two processes of one thread each do almost twice the work of one process of two 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -64,6 +65,8 @@ def join_crew() -> None:
     if "WORLD_SIZE" not in os.environ:
         return
     dist.init_process_group("gloo")
+    if not hasattr(os, "sched_setaffinity"):  # macOS
+        return
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) >= dist.get_world_size():
         os.sched_setaffinity(0, {cores[dist.get_rank()]})
@@ -122,20 +125,31 @@ def run_stage(
     weight_decay: float,
     ema_decay: float,
     decay_share: float = 1.0,
+    recipe: str = "",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Average:
     """Train ``modules`` on ``loss_at(step)``; a checkpoint every two minutes and at SIGTERM or ctrl-C.
 
     ``loss_at`` must be a function of the step, the weights and the :class:`Crew` alone: then a resumed run
     goes on with the same numbers as an undisturbed one. The weights at the end of the learning rate's
-    plateau are kept
-    beside the checkpoint: up to there a longer recipe is the same, and may go on from them.
+    plateau are kept beside the checkpoint: up to there a longer recipe is the same, and may go on from them.
+
+    Args:
+        recipe: all that decides ``loss_at``, in words; a checkpoint of another recipe is not gone on from.
 
     Returns:
         The weights' moving average, the modules holding the live weights.
+
+    Raises:
+        ValueError: the folder holds a checkpoint of another recipe.
+        FloatingPointError: the loss is not a number.
+        KeyboardInterrupt: it was stopped, with a checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
     crew = Crew.here()
+    crew.wait()  # until the checkpoint that another process may still be writing is there
+    rates = (learning_rate, warmup, weight_decay, ema_decay, decay_share)
+    identity = hashlib.sha256(f"{recipe} {rates}".encode()).hexdigest()[:16]
     parameters = [p for p in modules.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
     average = Average(parameters, ema_decay)
@@ -146,6 +160,8 @@ def run_stage(
     first, seconds = 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
+        if state["identity"] != identity:
+            raise ValueError(f"{checkpoint} is of another recipe; remove it, or train in another folder")
         if state["step"] > plateau_end and state.get("steps", steps) != steps and plateau.exists():
             state = torch.load(plateau, weights_only=True)
         modules.load_state_dict(state["modules"])
@@ -162,6 +178,7 @@ def run_stage(
                 "modules": modules.state_dict(),
                 "optimiser": optimiser.state_dict(),
                 "average": average.mean,
+                "identity": identity,
                 "step": step,
                 "steps": steps,
                 "losses": losses,
@@ -187,7 +204,7 @@ def run_stage(
         nonlocal stopping
         stopping = True
 
-    previous = signal.signal(signal.SIGTERM, stop)
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     started = saved = time.monotonic()
     modules.train()
     try:
@@ -224,7 +241,8 @@ def run_stage(
         if first < steps:
             save(steps)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     crew.wait()
     modules.eval()
     return average

@@ -1,0 +1,102 @@
+"""The audit as a person starts it: the command, the model that ships, Ray, and the report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.cbook
+import pyarrow.dataset as ds
+import pytest
+
+from jobs import exits
+from originality.diffusion import MODELS
+
+ROOT = Path(__file__).parents[2]
+SHORT = (
+    *("--set", "inversion.steps=2", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
+    *("--set", "redraw.steps=2", "--max-tokens", "2"),
+)
+
+
+def originality(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A shape, a photograph, and a file that only calls itself an image."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    shutil.copy(ROOT / "examples" / "familiar-1.png", folder)
+    photograph = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    shutil.copy(photograph, folder / "photograph.jpg")
+    (folder / "text.png").write_text("no image")
+    return folder
+
+
+def test_from_the_command_to_the_report(tmp_path: Path, mixed: Path) -> None:
+    out = tmp_path / "run"
+    first = originality("audit", mixed, "--out", out, *SHORT)
+    assert first.returncode == exits.SOME_UNJUDGED, first.stderr
+    report = Path(first.stdout.splitlines()[-1])
+    assert report == out / "report" / "index.html"
+    page = report.read_text()
+    assert "photograph.jpg" in page and "familiar-1.png" in page
+    rows = {row["status"]: row for row in ds.dataset(out / "verdicts").to_table().to_pylist()}
+    assert set(rows) == {"judged", "rejected"}
+    judged = [json.loads(p.read_text()) for p in (out / "records").glob("*/*.json")]
+    tokens = {r["image_id"]: [a["tokens"] for a in r["sweep"]] for r in judged if r["status"] == "judged"}
+    assert len(tokens) == 2 and all(tried in ([1], [1, 2]) for tried in tokens.values())
+    for image_id in tokens:
+        kept = {p.name for p in (out / "images" / image_id).iterdir()}
+        assert kept == {"query.webp", "redraws.webp", "tokens.safetensors"}
+
+    before = {p: p.stat().st_mtime_ns for p in (out / "records").glob("*/*.json")}
+    again = originality("audit", mixed, "--out", out, *SHORT)
+    assert again.returncode == exits.SOME_UNJUDGED
+    assert before == {p: p.stat().st_mtime_ns for p in (out / "records").glob("*/*.json")}
+
+    other = originality("audit", mixed, "--out", out, *SHORT, "--seed", 1)
+    assert other.returncode == exits.BAD_SETTINGS
+    assert "settings.seed: 0 -> 1" in other.stderr
+
+
+def _without_weights(folder: Path) -> Path:
+    shutil.copytree(MODELS / "shapes", folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    return folder
+
+
+def _cut_short(folder: Path) -> Path:
+    shutil.copytree(MODELS / "shapes", folder)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"version https://git-lfs")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "nowhere"], "does not exist; give a diffusers folder"),
+        (["--model", _without_weights], "has no safetensors in unet"),
+        (["--model", _cut_short], "cannot be loaded"),
+        (["--set", "redraw.prompt=a photo"], "must hold {} exactly once"),
+        (["--set", "model.device=cuda"], "use --set model.device=cpu"),
+        (["--set", "inversion.batch_size=0"], "setting 'inversion.batch_size'"),
+        (["--max-tokens", "0"], "setting 'max_tokens'"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_cannot_work_is_said_in_one_line_with_exit_two(
+    tmp_path: Path, arguments: list[object], said: str
+) -> None:
+    given = [a(tmp_path / "model") if callable(a) else a for a in arguments]
+    done = originality("audit", ROOT / "examples", "--out", tmp_path / "run", *given)
+    assert done.returncode == exits.BAD_SETTINGS, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("originality: ")]
+    assert len(lines) == 1 and said in lines[0]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "records").exists()
