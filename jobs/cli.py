@@ -6,8 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cluster.runfolder import open_run
-from jobs import audit, exits, status
+from jobs import audit, exits, report, status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,16 +24,9 @@ def _parser() -> argparse.ArgumentParser:
     status.add_arguments(command)
     command.set_defaults(run=status.run)
     command = commands.add_parser("report", help="write a run's report anew")
-    command.add_argument("output", help="run folder of an audit")
-    command.set_defaults(run=_report)
+    report.add_arguments(command)
+    command.set_defaults(run=report.run)
     return parser
-
-
-def _report(arguments: argparse.Namespace) -> int:
-    from jobs.report import write_report
-
-    print(write_report(open_run(arguments.output)))
-    return exits.ALL_JUDGED
 
 
 if __name__ == "__main__":

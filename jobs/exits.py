@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from cluster.driver import EngineError, Interrupted, NoGpu
@@ -28,6 +28,20 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"originality: {message}; see {self.prog} --help\n")
         sys.exit(BAD_SETTINGS)
+
+
+def main(
+    prog: str,
+    description: str | None,
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+    job: Callable[[argparse.Namespace], int],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """One job as a command of its own: parse, run, exit code."""
+    parser = Parser(prog=prog, description=description)
+    add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    return run(lambda: job(arguments))
 
 
 def run(job: Callable[[], int]) -> int:

@@ -6,6 +6,7 @@ while the run goes on.
 
 from __future__ import annotations
 
+import argparse
 import io
 import sys
 from collections import defaultdict
@@ -159,16 +160,17 @@ def _encode(image: Image.Image, side: int) -> bytes:
     return buffer.getvalue()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = exits.Parser(prog="originality report", description="Write a run's report anew.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help="run folder of an audit")
-    arguments = parser.parse_args(argv)
 
-    def job() -> int:
-        print(write_report(open_run(arguments.output)))
-        return exits.ALL_JUDGED
 
-    return exits.run(job)
+def run(arguments: argparse.Namespace) -> int:
+    print(write_report(open_run(arguments.output)))
+    return exits.ALL_JUDGED
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return exits.main("originality report", "Write a run's report anew.", add_arguments, run, argv)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = exits.Parser(prog="originality status", description=__doc__)
-    add_arguments(parser)
-    arguments = parser.parse_args(argv)
-    return exits.run(lambda: run(arguments))
+    return exits.main("originality status", __doc__, add_arguments, run, argv)
 
 
 if __name__ == "__main__":

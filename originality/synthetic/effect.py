@@ -79,7 +79,7 @@ def measure(
         for finished in sweep.step():
             in_flight -= 1
             group, caption = groups_of[finished.item_id]
-            row = {**finished.record, "group": group, "caption": caption, **key}
+            row: dict[str, Any] = {**finished.record, "group": group, "caption": caption, **key}
             rows.append(row)
             _keep(results, row)
             means = [a["distance_mean"] for a in row["sweep"]]

@@ -118,10 +118,17 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused():
         Crew(0, 3).part(8)
 
 
-def test_a_longer_recipe_goes_on_from_the_plateau(tmp_path):
+@pytest.mark.parametrize("steps", [14, 20, 40])
+def test_a_longer_recipe_goes_on_from_the_plateau(tmp_path, steps):
     run_toy(tmp_path / "short", steps=12, decay_share=0.5)
-    longer = run_toy(tmp_path / "short", steps=20, decay_share=0.5)
-    assert same(longer, run_toy(tmp_path / "long", steps=20, decay_share=0.5))
+    longer = run_toy(tmp_path / "short", steps=steps, decay_share=0.5)
+    assert same(longer, run_toy(tmp_path / "long", steps=steps, decay_share=0.5))
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
+    run_toy(tmp_path)
+    with pytest.raises(ValueError, match="of another recipe; remove it"):
+        run_toy(tmp_path, decay_share=0.25)
 
 
 def test_a_loss_that_is_no_number_ends_the_stage_with_a_reason(tmp_path):

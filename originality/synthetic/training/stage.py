@@ -160,9 +160,10 @@ def run_stage(
     first, seconds = 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
-        if state["identity"] != identity:
+        if state.get("identity") != identity:
             raise ValueError(f"{checkpoint} is of another recipe; remove it, or train in another folder")
-        if state["step"] > plateau_end and state.get("steps", steps) != steps and plateau.exists():
+        in_decay = state["step"] > decay_start(state["steps"], warmup, decay_share)
+        if state["steps"] != steps and in_decay:
             state = torch.load(plateau, weights_only=True)
         modules.load_state_dict(state["modules"])
         optimiser.load_state_dict(state["optimiser"])
