@@ -104,7 +104,7 @@ def measure_steps(
     waiting = [(g, f"{g} {k}", query(g, k)) for k in range(count) for g in groups if f"{g} {k}" not in done]
     size = settings.inversion.lanes
     for batch in (waiting[k : k + size] for k in range(0, len(waiting), size)):
-        pictures = [np.asarray(scene.image()) for _, _, scene in batch]
+        pictures = [sweep.model.fit(scene.image()) for _, _, scene in batch]
         embedded = sweep.distance.embed(np.stack(pictures))
         lanes = [
             sweep.inverter.open(image_id, sweep.model.encode(picture), tokens)

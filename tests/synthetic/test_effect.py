@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from originality.inversion import Inverter
 from originality.settings import load_settings
+from originality.synthetic import effect
 from originality.synthetic.dataset import TaughtSet, clear_view
-from originality.synthetic.effect import PAIR_GROUPS, examples, query
+from originality.synthetic.effect import PAIR_GROUPS, examples, measure, measure_steps, query
 from originality.synthetic.effect_report import summarise, summarise_steps, write_report
 from originality.synthetic.motifs import GROUPS
 
@@ -90,6 +94,38 @@ def test_the_report_is_written(tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["model_digest"] == "m"
     with Image.open(tmp_path / "min-tokens.png") as picture:
         assert picture.width > 500
+
+
+def test_each_image_is_measured_once(tmp_path, quick, capsys):
+    results = tmp_path / "results.jsonl"
+    rows = measure(quick, ["familiar", "unseen"], 1, results)
+    assert [r["image_id"] for r in rows] == ["familiar 0", "unseen 0"]
+    assert all(r["status"] == "judged" and len(r["sweep"]) >= 1 for r in rows)
+    again = measure(quick, ["familiar", "unseen"], 2, results)
+    assert again[:2] == rows
+    assert {r["image_id"] for r in again} == {"familiar 0", "unseen 0", "familiar 1", "unseen 1"}
+    other = quick.model_copy(update={"seed": 1})
+    assert len(measure(other, ["familiar"], 1, results)) == 1  # lines of other settings are left alone
+    assert len(results.read_text().splitlines()) == 5
+
+
+def test_steps_to_pass_are_those_of_the_sweep(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(effect, "CHECKPOINTS", (1, 4))
+    (swept,) = measure(quick, ["familiar"], 1, tmp_path / "results.jsonl")
+    (row,) = measure_steps(quick, ["familiar"], 1, 1, tmp_path / "steps.jsonl")
+    assert len(row["distances"]) == 2
+    assert row["distances"][-1] == pytest.approx(swept["sweep"][0]["distance_mean"], abs=1e-4)
+    assert measure_steps(quick, ["familiar"], 1, 1, tmp_path / "steps.jsonl") == [row]
+
+
+def test_a_word_that_diverges_ends_the_measurement(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(Inverter, "_losses", lambda self, lanes: _no_number(lanes))
+    (row,) = measure_steps(quick, ["rare"], 1, 1, tmp_path / "steps.jsonl")
+    assert (row["steps"], row["distances"]) == (None, [])
+
+
+def _no_number(lanes):
+    return torch.stack([lane.vectors.sum() * math.nan for lane in lanes])
 
 
 def test_the_examples_are_the_committed_ones(tmp_path):
