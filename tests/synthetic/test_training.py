@@ -19,7 +19,7 @@ from originality.synthetic.training.assemble import assemble
 from originality.synthetic.training.latents import encode_set
 from originality.synthetic.training.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
 from originality.synthetic.training.stage import Crew, decay_start, rate_factor, run_stage
-from originality.synthetic.training.words import all_words, save_tokenizer
+from originality.synthetic.training.words import all_words, learn_merges, save_tokenizer
 
 TINY = ShapesRecipe(
     autoencoder=AutoencoderRecipe(channels=(8, 8, 8, 8), steps=3, batch_size=2),
@@ -167,6 +167,14 @@ def test_the_stages_make_a_folder_that_draws(tmp_path):
     assemble(vae, trained, tmp_path / "shapes")
     model = LatentDiffusion(ModelSettings(path=str(tmp_path / "shapes"), device="cpu"))
     assert model.latent_shape == (8, 8, 8)
+
+
+def test_the_same_words_always_get_the_same_ids(tmp_path):
+    for k, words in enumerate((all_words(), reversed(all_words()))):
+        save_tokenizer(words, 32, tmp_path / str(k))
+    first, second = ((tmp_path / str(k) / "vocab.json").read_text() for k in range(2))
+    assert first == second
+    assert learn_merges(["ab", "abc", "b"]) == [("a", "b"), ("a", "b</w>"), ("ab", "c</w>")]
 
 
 def test_every_word_is_one_token(tmp_path):

@@ -101,7 +101,6 @@ def train(
 ) -> Denoiser:
     """Train (or finish, or load) UNet and text encoder; they hold the averaged weights at the end."""
     torch.manual_seed(recipe.seed + 1)
-    torch.set_flush_denormal(True)
     own = recipe.denoiser
     model = build(recipe, tokenizer, moments.shape[-1])
     scale = vae.config.scaling_factor

@@ -40,7 +40,7 @@ class DenoiserRecipe(Frozen):
     heads: PositiveInt = 8
     images: PositiveInt = 100_000
     """Size of the training set (Appendix B)."""
-    steps: PositiveInt = 9500
+    steps: PositiveInt = 9000
     batch_size: PositiveInt = 128
     learning_rate: PositiveFloat = 1e-3
     bf16: bool = True

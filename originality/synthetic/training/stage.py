@@ -208,6 +208,7 @@ def run_stage(
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     started = saved = time.monotonic()
     modules.train()
+    torch.set_flush_denormal(True)  # the optimiser's smallest moments would slow every step
     try:
         for step in range(first, steps):
             for group in optimiser.param_groups:
@@ -242,6 +243,7 @@ def run_stage(
         if first < steps:
             save(steps)
     finally:
+        torch.set_flush_denormal(False)
         for number, handler in previous.items():
             signal.signal(number, handler)
     crew.wait()
