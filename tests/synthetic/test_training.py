@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import sys
 
 import pytest
 import torch
@@ -167,6 +168,30 @@ def test_the_stages_make_a_folder_that_draws(tmp_path):
     assemble(vae, trained, tmp_path / "shapes")
     model = LatentDiffusion(ModelSettings(path=str(tmp_path / "shapes"), device="cpu"))
     assert model.latent_shape == (8, 8, 8)
+    assert sys.float_info.min / 2 > 0  # flushing denormals ends with the training
+
+
+def test_a_second_round_goes_on_from_a_model_folder(tmp_path):
+    images = TaughtSet()
+    vae = autoencoder.train(TINY, tmp_path, images)
+    moments = encode_set(vae, images, 0, 64, tmp_path)
+    tokenizer = save_tokenizer(all_words(), TINY.text.max_length, tmp_path / "tokenizer")
+
+    def train(rounds, folder, taught=None):
+        recipe = TINY.model_copy(update={"denoiser": TINY.denoiser.model_copy(update={"rounds": rounds})})
+        return denoiser.train(recipe, vae, moments, images, tokenizer, tmp_path / folder, taught)
+
+    both = train(2, "both")
+    assemble(vae, train(1, "first"), tmp_path / "model")
+    second = train(2, "second", tmp_path / "model")
+    for ours, theirs in zip(both.unet.parameters(), second.unet.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=5e-3, rtol=5e-3)  # the folder holds a UNet in fp16
+    curves = [json.loads((tmp_path / f / "denoiser-2.json").read_text())["loss"] for f in ("both", "second")]
+    assert curves[0] == pytest.approx(curves[1], rel=0.02)
+    assert not (tmp_path / "second" / "denoiser-1.json").exists()
+    other = save_tokenizer((*all_words(), "walrus"), TINY.text.max_length, tmp_path / "other")
+    with pytest.raises(ValueError, match="another vocabulary"):
+        denoiser.train(TINY, vae, moments, images, other, tmp_path / "refused", tmp_path / "model")
 
 
 def test_the_same_words_always_get_the_same_ids(tmp_path):

@@ -28,6 +28,9 @@ def main() -> None:
     parser.add_argument(
         "--autoencoder", type=Path, help="model folder whose finished autoencoder is taken over"
     )
+    parser.add_argument(
+        "--first-round", type=Path, help="model folder at the end of the first round, to go on from"
+    )
     arguments = parser.parse_args()
     join_crew()
     folder = arguments.folder
@@ -44,7 +47,7 @@ def main() -> None:
     moments = encode_set(vae, images, recipe.seed, recipe.denoiser.images, folder)
     rank = Crew.here().rank
     tokenizer = save_tokenizer(all_words(), recipe.text.max_length, folder / f"tokenizer-{rank}")
-    trained = denoiser.train(recipe, vae, moments, images, tokenizer, folder)
+    trained = denoiser.train(recipe, vae, moments, images, tokenizer, folder, arguments.first_round)
     if rank == 0:
         out = arguments.out or folder / "shapes"
         assemble(vae, trained, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -97,9 +98,16 @@ def train(
     images: ImageSet,
     tokenizer: CLIPTokenizer,
     folder: Path,
-    name: str = "denoiser",
+    taught: Path | None = None,
 ) -> Denoiser:
-    """Train (or finish, or load) UNet and text encoder; they hold the averaged weights at the end."""
+    """Train (or finish, or load) UNet and text encoder; they hold the averaged weights at the end.
+
+    Args:
+        taught: model folder that stands at the end of the first round, which is then left out.
+
+    Raises:
+        ValueError: ``taught`` has another vocabulary.
+    """
     torch.manual_seed(recipe.seed + 1)
     own = recipe.denoiser
     model = build(recipe, tokenizer, moments.shape[-1])
@@ -111,9 +119,12 @@ def train(
     if own.bf16:
         _attend_by_matrix_products(model)
 
-    def loss_at(step: int) -> Tensor:
-        rng = generator("denoiser", recipe.seed, step)
-        picks = _epoch_batch(step, own.batch_size, len(moments), recipe.seed)
+    if taught is not None:
+        _take_over(model, taught)
+
+    def loss_at(round_: int, step: int) -> Tensor:
+        rng = generator("denoiser", recipe.seed, round_, step)
+        picks = _epoch_batch(step, own.batch_size, len(moments), recipe.seed, round_)
         captions = [spoken(images.scene(recipe.seed, int(i)), own, rng) for i in picks]
         draws = rng.standard_normal((2, own.batch_size, *latent_shape), dtype=np.float32)
         spread = (np.arange(own.batch_size) + rng.random(own.batch_size)) / own.batch_size
@@ -131,24 +142,37 @@ def train(
         error = (predicted.float() - noise).square().flatten(1).mean(1)
         return (weights[t] * error).mean()
 
-    average = run_stage(
-        name,
-        folder,
-        nn.ModuleDict({"unet": model.unet, "text_encoder": model.text_encoder}),
-        loss_at,
-        steps=own.steps,
-        learning_rate=own.learning_rate,
-        warmup=own.warmup_steps,
-        decay_share=own.decay_share,
-        weight_decay=own.weight_decay,
-        ema_decay=own.ema_decay,
-        recipe=f"{recipe.seed} {recipe.text.model_dump_json()} {own.model_dump_json(exclude={'steps'})}",
-    )
-    average.swap()
+    whole = own.model_dump_json(exclude={"steps", "rounds"})
+    for round_ in range(0 if taught is None else 1, own.rounds):
+        average = run_stage(
+            f"denoiser-{round_ + 1}",
+            folder,
+            nn.ModuleDict({"unet": model.unet, "text_encoder": model.text_encoder}),
+            partial(loss_at, round_),
+            steps=own.steps,
+            learning_rate=own.learning_rate,
+            warmup=own.warmup_steps,
+            decay_share=own.decay_share,
+            weight_decay=own.weight_decay,
+            ema_decay=own.ema_decay,
+            recipe=f"{recipe.seed} {recipe.text.model_dump_json()} {whole}",
+        )
+        average.swap()
     model.unet.set_default_attn_processor()
     model.unet.eval().requires_grad_(False)
     model.text_encoder.eval().requires_grad_(False)
     return model
+
+
+def _take_over(model: Denoiser, folder: Path) -> None:
+    """The weights of a model folder."""
+    words = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer").get_vocab()
+    if words != model.tokenizer.get_vocab():
+        raise ValueError(f"{folder} has another vocabulary than the recipe's: train from nothing")
+    text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder")
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", use_safetensors=True)
+    model.text_encoder.load_state_dict(text_encoder.state_dict())
+    model.unet.load_state_dict(unet.float().state_dict())
 
 
 def _attend_by_matrix_products(model: Denoiser) -> None:
@@ -158,9 +182,9 @@ def _attend_by_matrix_products(model: Denoiser) -> None:
     model.text_encoder.set_attn_implementation("eager")
 
 
-def _epoch_batch(step: int, batch_size: int, count: int, seed: int) -> np.ndarray:
+def _epoch_batch(step: int, batch_size: int, count: int, *key: int) -> np.ndarray:
     """Sorted indices of a step's batch: every epoch visits all images once, in its own order."""
     per_epoch = count // batch_size
     epoch, place = divmod(step, per_epoch)
-    order = generator("epoch", seed, epoch).permutation(count)
+    order = generator("epoch", *key, epoch).permutation(count)
     return np.sort(order[place * batch_size : (place + 1) * batch_size])
