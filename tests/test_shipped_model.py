@@ -44,8 +44,10 @@ def test_it_knows_its_words(model):
 def test_the_card_is_of_this_model_and_says_how_well_it_draws(model):
     card = json.loads((FOLDER / "scores.json").read_text())
     assert card["model"] == model.digest
+    assert card["prompts"]["pairs, common"]["exact"] >= 0.9
     prompts = pair_prompts("common", 40)
     drawn = score_prompts(model, Detector.load(), [elements_of(p) for p in prompts], prompts)
+    assert drawn.exact >= 0.85
     assert drawn.f1 == pytest.approx(card["prompts"]["pairs, common"]["f1"], abs=0.12)
     assert f"{card['prompts']['pairs, common']['f1']:.3f}" in (FOLDER / "README.md").read_text()
 

@@ -24,7 +24,7 @@ from originality.synthetic.training.words import all_words, learn_merges, save_t
 
 TINY = ShapesRecipe(
     autoencoder=AutoencoderRecipe(channels=(8, 8, 8, 8), steps=3, batch_size=2),
-    denoiser=DenoiserRecipe(channels=(32, 32), heads=4, images=64, steps=6, batch_size=4),
+    denoiser=DenoiserRecipe(channels=(32, 32), heads=4, images=64, steps=(6,), batch_size=4),
 )
 
 
@@ -177,13 +177,13 @@ def test_a_second_round_goes_on_from_a_model_folder(tmp_path):
     moments = encode_set(vae, images, 0, 64, tmp_path)
     tokenizer = save_tokenizer(all_words(), TINY.text.max_length, tmp_path / "tokenizer")
 
-    def train(rounds, folder, taught=None):
-        recipe = TINY.model_copy(update={"denoiser": TINY.denoiser.model_copy(update={"rounds": rounds})})
+    def train(steps, folder, taught=None):
+        recipe = TINY.model_copy(update={"denoiser": TINY.denoiser.model_copy(update={"steps": steps})})
         return denoiser.train(recipe, vae, moments, images, tokenizer, tmp_path / folder, taught)
 
-    both = train(2, "both")
-    assemble(vae, train(1, "first"), tmp_path / "model")
-    second = train(2, "second", tmp_path / "model")
+    both = train((6, 6), "both")
+    assemble(vae, train((6,), "first"), tmp_path / "model")
+    second = train((6, 6), "second", tmp_path / "model")
     for ours, theirs in zip(both.unet.parameters(), second.unet.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=5e-3, rtol=5e-3)  # the folder holds a UNet in fp16
     curves = [json.loads((tmp_path / f / "denoiser-2.json").read_text())["loss"] for f in ("both", "second")]

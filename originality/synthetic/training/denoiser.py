@@ -142,14 +142,14 @@ def train(
         error = (predicted.float() - noise).square().flatten(1).mean(1)
         return (weights[t] * error).mean()
 
-    whole = own.model_dump_json(exclude={"steps", "rounds"})
-    for round_ in range(0 if taught is None else 1, own.rounds):
+    whole = own.model_dump_json(exclude={"steps"})
+    for round_, steps in list(enumerate(own.steps))[0 if taught is None else 1 :]:
         average = run_stage(
             f"denoiser-{round_ + 1}",
             folder,
             nn.ModuleDict({"unet": model.unet, "text_encoder": model.text_encoder}),
             partial(loss_at, round_),
-            steps=own.steps,
+            steps=steps,
             learning_rate=own.learning_rate,
             warmup=own.warmup_steps,
             decay_share=own.decay_share,

@@ -40,11 +40,9 @@ class DenoiserRecipe(Frozen):
     heads: PositiveInt = 8
     images: PositiveInt = 100_000
     """Size of the training set (Appendix B)."""
-    steps: PositiveInt = 9000
-    """Steps of one round."""
-    rounds: PositiveInt = 2
-    """Each goes on from the averaged weights of the one before, with a new optimiser and the whole course of
-    the learning rate again: a finished model can be taught further."""
+    steps: tuple[PositiveInt, ...] = (9000, 6000)
+    """Steps of each round. A round goes on from the averaged weights of the one before, with a new optimiser
+    and the whole course of the learning rate again: so a finished model can be taught further."""
     batch_size: PositiveInt = 128
     learning_rate: PositiveFloat = 1e-3
     bf16: bool = True
