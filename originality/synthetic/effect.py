@@ -90,7 +90,7 @@ def measure(
 
 
 def measure_steps(
-    settings: AuditSettings, groups: Sequence[str], count: int, tokens: int, results: Path
+    settings: AuditSettings, groups: Sequence[str], count: int, tokens: int, results: Path, first: int = 0
 ) -> list[dict[str, Any]]:
     """How long each image's word of ``tokens`` tokens must be trained until it passes.
 
@@ -101,7 +101,8 @@ def measure_steps(
     key = {**preflight(settings), "settings_digest": settings.digest(), "tokens": tokens}
     rows = _kept(results, key)
     done = {r["image_id"] for r in rows}
-    waiting = [(g, f"{g} {k}", query(g, k)) for k in range(count) for g in groups if f"{g} {k}" not in done]
+    numbers = range(first, first + count)
+    waiting = [(g, f"{g} {k}", query(g, k)) for k in numbers for g in groups if f"{g} {k}" not in done]
     size = settings.inversion.lanes
     for batch in (waiting[k : k + size] for k in range(0, len(waiting), size)):
         pictures = [sweep.model.fit(scene.image()) for _, _, scene in batch]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from originality.inversion import Inverter
 from originality.settings import load_settings
-from originality.synthetic import effect
+from originality.synthetic import effect, effect_tuning
 from originality.synthetic.dataset import TaughtSet, clear_view
 from originality.synthetic.effect import PAIR_GROUPS, examples, measure, measure_steps, query
 from originality.synthetic.effect_report import summarise, summarise_steps, write_report
@@ -116,6 +116,29 @@ def test_steps_to_pass_are_those_of_the_sweep(tmp_path, quick, monkeypatch):
     assert len(row["distances"]) == 2
     assert row["distances"][-1] == pytest.approx(swept["sweep"][0]["distance_mean"], abs=1e-4)
     assert measure_steps(quick, ["familiar"], 1, 1, tmp_path / "steps.jsonl") == [row]
+
+
+def test_tuning_looks_at_every_checkpoint_of_other_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(effect, "CHECKPOINTS", (1, 2))
+    settings = {"inversion": {"batch_size": 2}, "redraw": {"count": 2, "steps": 2}}
+    command = [
+        "tuning",
+        "--out",
+        tmp_path,
+        "--count",
+        1,
+        "--groups",
+        "rare",
+        "--settings",
+        json.dumps(settings),
+    ]
+    monkeypatch.setattr("sys.argv", list(map(str, command)))
+    effect_tuning.main()
+    said = capsys.readouterr().out
+    (row,) = map(json.loads, (tmp_path / "distances.jsonl").read_text().splitlines())
+    assert row["image_id"] == "rare 200"
+    assert len(row["distances"]) == 2 and row["steps"] is None
+    assert f"| 2 | {row['distances'][1]:.2f} (" in said
 
 
 def test_a_word_that_diverges_ends_the_measurement(tmp_path, quick, monkeypatch):
