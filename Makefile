@@ -9,6 +9,7 @@ THREADS := OMP_WAIT_POLICY=PASSIVE MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM
 
 # Two processes of one thread each learn almost twice as fast as one of two threads.
 TOGETHER = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2
+EFFECT = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.synthetic.effect
 SHAPES := originality/models/shapes
 
 .PHONY: audit test check bench train-shapes train-detector effect install clean
@@ -33,13 +34,14 @@ train-shapes: $(INSTALLED)
 	$(TOGETHER) -m originality.synthetic.training --out $(SHAPES)
 	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.synthetic.training.card
 
-# The detector of elements, from nothing: an hour. Resumes.
+# The detector of elements, from nothing: half an hour. Resumes.
 train-detector: $(INSTALLED)
-	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.synthetic.training.detector
+	$(TOGETHER) -m originality.synthetic.training.detector
 
 # Minimum tokens against familiarity on held-out images: an hour or more. Resumes.
 effect: $(INSTALLED)
-	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.synthetic.effect
+	$(EFFECT) --part 1/2 & first=$$!; $(EFFECT) --part 2/2 && wait $$first
+	$(EFFECT)
 
 .PHONY: browser
 browser: $(INSTALLED)

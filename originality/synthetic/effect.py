@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,30 +58,46 @@ def query(group: str, number: int) -> Scene:
     raise RuntimeError(f"no clear view of {group} {number} in 1000 draws")
 
 
-def measure(
-    settings: AuditSettings, groups: Sequence[str], count: int, results: Path
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Query:
+    """A held-out image."""
+
+    group: str
+    number: int
+
+    @property
+    def image_id(self) -> str:
+        return f"{self.group} {self.number}"
+
+    @cached_property
+    def scene(self) -> Scene:
+        return query(self.group, self.number)
+
+
+def queries(groups: Sequence[str], numbers: Iterable[int], part: str = "1/1") -> list[Query]:
+    """Images of all groups by turns; of part "k/n" every nth, from the kth on."""
+    k, n = map(int, part.split("/"))
+    return [Query(group, number) for number in numbers for group in groups][k - 1 :: n]
+
+
+def measure(settings: AuditSettings, asked: Sequence[Query], results: Path) -> list[dict[str, Any]]:
     """Judge the images that have no line yet; all lines of these settings."""
     sweep, key = Sweep(settings), preflight(settings)
     rows = _kept(results, {**key, "settings_digest": settings.digest()})
     done = {r["image_id"] for r in rows}
-    waiting = [
-        (group, number, query(group, number))
-        for number in range(count)
-        for group in groups
-        if f"{group} {number}" not in done
-    ]
+    waiting = [q for q in asked if q.image_id not in done]
+    by_id = {q.image_id: q for q in waiting}
     total, in_flight = len(waiting) + len(done), 0
-    groups_of = {f"{g} {k}": (g, s.caption) for g, k, s in waiting}
     while waiting or in_flight:
         while waiting and in_flight < sweep.capacity:
-            group, number, scene = waiting.pop(0)
-            sweep.admit(Item(f"{group} {number}", scene.image()))
+            new = waiting.pop(0)
+            sweep.admit(Item(new.image_id, new.scene.image()))
             in_flight += 1
         for finished in sweep.step():
             in_flight -= 1
-            group, caption = groups_of[finished.item_id]
-            row: dict[str, Any] = {**finished.record, "group": group, "caption": caption, **key}
+            own = by_id[finished.item_id]
+            about = {"group": own.group, "caption": own.scene.caption}
+            row: dict[str, Any] = {**finished.record, **about, **key}
             rows.append(row)
             _keep(results, row)
             means = [a["distance_mean"] for a in row["sweep"]]
@@ -90,7 +108,7 @@ def measure(
 
 
 def measure_steps(
-    settings: AuditSettings, groups: Sequence[str], count: int, tokens: int, results: Path, first: int = 0
+    settings: AuditSettings, asked: Sequence[Query], tokens: int, results: Path
 ) -> list[dict[str, Any]]:
     """How long each image's word of ``tokens`` tokens must be trained until it passes.
 
@@ -101,18 +119,17 @@ def measure_steps(
     key = {**preflight(settings), "settings_digest": settings.digest(), "tokens": tokens}
     rows = _kept(results, key)
     done = {r["image_id"] for r in rows}
-    numbers = range(first, first + count)
-    waiting = [(g, f"{g} {k}", query(g, k)) for k in numbers for g in groups if f"{g} {k}" not in done]
+    waiting = [q for q in asked if q.image_id not in done]
     size = settings.inversion.lanes
     for batch in (waiting[k : k + size] for k in range(0, len(waiting), size)):
-        pictures = [sweep.model.fit(scene.image()) for _, _, scene in batch]
+        pictures = [sweep.model.fit(q.scene.image()) for q in batch]
         embedded = sweep.distance.embed(np.stack(pictures))
         lanes = [
-            sweep.inverter.open(image_id, sweep.model.encode(picture), tokens)
-            for (_, image_id, _), picture in zip(batch, pictures, strict=True)
+            sweep.inverter.open(q.image_id, sweep.model.encode(picture), tokens)
+            for q, picture in zip(batch, pictures, strict=True)
         ]
         passed: dict[str, int] = {}
-        distances: dict[str, list[float]] = {image_id: [] for _, image_id, _ in batch}
+        distances: dict[str, list[float]] = {q.image_id: [] for q in batch}
         for steps in CHECKPOINTS:
             while training := [lane for lane in lanes if not lane.failure and lane.step < steps]:
                 sweep.inverter.advance(training)
@@ -126,12 +143,12 @@ def measure_steps(
                     passed[lane.image_id] = steps
             if len(passed) == len(lanes):
                 break
-        for group, image_id, _ in batch:
-            steps_needed = passed.get(image_id)
-            found = {"image_id": image_id, "group": group, "steps": steps_needed}
-            rows.append({**found, "distances": distances[image_id], **key})
+        for q in batch:
+            steps_needed = passed.get(q.image_id)
+            found = {"image_id": q.image_id, "group": q.group, "steps": steps_needed}
+            rows.append({**found, "distances": distances[q.image_id], **key})
             _keep(results, rows[-1])
-            print(f"{len(rows)}: {image_id} with {tokens} tokens: {steps_needed or '+'} steps", flush=True)
+            print(f"{len(rows)}: {q.image_id} with {tokens} tokens: {steps_needed or '+'} steps", flush=True)
     return rows
 
 
@@ -155,17 +172,20 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", default=[*GROUPS, *PAIR_GROUPS])
     parser.add_argument("--preset", default="laptop")
     parser.add_argument("--config", type=Path)
+    parser.add_argument("--part", help="K/N: measure only the Kth of N parts, and write no report")
     parser.add_argument("--examples", type=Path, help="only write the example images there")
     arguments = parser.parse_args()
     if arguments.examples:
         examples(arguments.examples)
         return
     settings = load_settings(arguments.preset, arguments.config)
-    rows = measure(settings, arguments.groups, arguments.count, arguments.out / "results.jsonl")
-    steps = measure_steps(
-        settings, arguments.groups, arguments.steps_count, settings.max_tokens, arguments.out / "steps.jsonl"
-    )
-    print(write_report(rows, steps, settings, arguments.out))
+    part = arguments.part or "1/1"
+    asked = queries(arguments.groups, range(arguments.count), part)
+    rows = measure(settings, asked, arguments.out / "results.jsonl")
+    asked = queries(arguments.groups, range(arguments.steps_count), part)
+    steps = measure_steps(settings, asked, settings.max_tokens, arguments.out / "steps.jsonl")
+    if not arguments.part:
+        print(write_report(rows, steps, settings, arguments.out))
 
 
 def examples(folder: Path) -> None:

@@ -57,9 +57,8 @@ def main() -> None:
     settings = load_settings(arguments.preset, None, {**arguments.settings, **never})
     under = "/".join(f"{t:g}" for t in THRESHOLDS)
     for tokens in arguments.tokens:
-        rows = effect.measure_steps(
-            settings, arguments.groups, arguments.count, tokens, arguments.out / "distances.jsonl", FIRST
-        )
+        asked = effect.queries(arguments.groups, range(FIRST, FIRST + arguments.count))
+        rows = effect.measure_steps(settings, asked, tokens, arguments.out / "distances.jsonl")
         print(f"\n{tokens} tokens; mean distance (% of images under {under})\n\n{table(rows)}\n", flush=True)
 
 

@@ -15,7 +15,7 @@ from originality.inversion import Inverter
 from originality.settings import load_settings
 from originality.synthetic import effect, effect_tuning
 from originality.synthetic.dataset import TaughtSet, clear_view
-from originality.synthetic.effect import PAIR_GROUPS, examples, measure, measure_steps, query
+from originality.synthetic.effect import PAIR_GROUPS, examples, measure, measure_steps, queries, query
 from originality.synthetic.effect_report import summarise, summarise_steps, write_report
 from originality.synthetic.motifs import GROUPS
 
@@ -96,26 +96,35 @@ def test_the_report_is_written(tmp_path):
         assert picture.width > 500
 
 
+def test_parts_share_the_images_and_each_has_some_of_every_group():
+    whole = queries(GROUPS, range(20))
+    parts = [queries(GROUPS, range(20), f"{k}/3") for k in (1, 2, 3)]
+    assert sorted(q.image_id for part in parts for q in part) == sorted(q.image_id for q in whole)
+    assert all({q.group for q in part} == set(GROUPS) for part in parts)
+
+
 def test_each_image_is_measured_once(tmp_path, quick, capsys):
     results = tmp_path / "results.jsonl"
-    rows = measure(quick, ["familiar", "unseen"], 1, results)
+    rows = measure(quick, queries(["familiar", "unseen"], [0]), results)
     assert [r["image_id"] for r in rows] == ["familiar 0", "unseen 0"]
     assert all(r["status"] == "judged" and len(r["sweep"]) >= 1 for r in rows)
-    again = measure(quick, ["familiar", "unseen"], 2, results)
+    again = measure(quick, queries(["familiar", "unseen"], [0, 1]), results)
     assert again[:2] == rows
     assert {r["image_id"] for r in again} == {"familiar 0", "unseen 0", "familiar 1", "unseen 1"}
     other = quick.model_copy(update={"seed": 1})
-    assert len(measure(other, ["familiar"], 1, results)) == 1  # lines of other settings are left alone
+    assert (
+        len(measure(other, queries(["familiar"], [0]), results)) == 1
+    )  # lines of other settings are left alone
     assert len(results.read_text().splitlines()) == 5
 
 
 def test_steps_to_pass_are_those_of_the_sweep(tmp_path, quick, monkeypatch):
     monkeypatch.setattr(effect, "CHECKPOINTS", (1, 4))
-    (swept,) = measure(quick, ["familiar"], 1, tmp_path / "results.jsonl")
-    (row,) = measure_steps(quick, ["familiar"], 1, 1, tmp_path / "steps.jsonl")
+    (swept,) = measure(quick, queries(["familiar"], [0]), tmp_path / "results.jsonl")
+    (row,) = measure_steps(quick, queries(["familiar"], [0]), 1, tmp_path / "steps.jsonl")
     assert len(row["distances"]) == 2
     assert row["distances"][-1] == pytest.approx(swept["sweep"][0]["distance_mean"], abs=1e-4)
-    assert measure_steps(quick, ["familiar"], 1, 1, tmp_path / "steps.jsonl") == [row]
+    assert measure_steps(quick, queries(["familiar"], [0]), 1, tmp_path / "steps.jsonl") == [row]
 
 
 def test_tuning_looks_at_every_checkpoint_of_other_images(tmp_path, monkeypatch, capsys):
@@ -143,7 +152,7 @@ def test_tuning_looks_at_every_checkpoint_of_other_images(tmp_path, monkeypatch,
 
 def test_a_word_that_diverges_ends_the_measurement(tmp_path, quick, monkeypatch):
     monkeypatch.setattr(Inverter, "_losses", lambda self, lanes: _no_number(lanes))
-    (row,) = measure_steps(quick, ["rare"], 1, 1, tmp_path / "steps.jsonl")
+    (row,) = measure_steps(quick, queries(["rare"], [0]), 1, tmp_path / "steps.jsonl")
     assert (row["steps"], row["distances"]) == (None, [])
 
 
