@@ -66,11 +66,6 @@ class _Residual(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
         )
 
-    def begin_as_identity(self) -> None:
-        norm = self.second[1]
-        assert isinstance(norm, nn.BatchNorm2d)
-        nn.init.zeros_(norm.weight)
-
     def forward(self, x: Tensor) -> Tensor:
         return functional.relu(x + self.second(self.first(x)))
 
@@ -86,33 +81,35 @@ def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Seq
 class DetectorNet(nn.Module):
     """Images (n, 3, 64, 64), float, ink in 0..1 (0 = white), to (n, 4 slots, FIELDS, 32, 32).
 
-    Nearly all the work is done at strides 4 and 8: a processor has few operations to spare. Nothing
-    is lost by it, since the input is unshuffled (4 x 4 pixels become channels), not shrunk, and the
-    last layer writes the 2 x 2 cells of each place side by side. The ``refine`` blocks begin as the
-    identity, so that a trained network can be given more of them.
+    A U-Net over strides 2, 4 and 8. The finest tells a small circle from a small hexagon, the coarsest sees
+    a big element whole; nothing is shrunk on the way in, 2 x 2 pixels become channels.
     """
 
-    def __init__(self, width: int = 64, deep: int = 96, refine: int = 2) -> None:
+    def __init__(self, fine: int = 32, width: int = 64, deep: int = 96, blocks: int = 2) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.PixelUnshuffle(4), _conv(48, width), _Residual(width))
-        self.down = nn.Sequential(_conv(width, deep, stride=2), _Residual(deep))
-        self.up = nn.Conv2d(deep, width, 1)
-        self.fuse = nn.Sequential(_conv(width, width), _conv(width, 2 * width, 1))
-        self.refine = nn.Sequential(*(_Residual(width) for _ in range(refine)))
-        self.head = nn.Sequential(nn.Conv2d(2 * width, len(SLOTS) * FIELDS * 4, 1), nn.PixelShuffle(2))
-        for block in self.refine:
-            assert isinstance(block, _Residual)
-            block.begin_as_identity()
+
+        def residuals(channels: int, count: int) -> nn.Sequential:
+            return nn.Sequential(*(_Residual(channels) for _ in range(count)))
+
+        self.fine = nn.Sequential(nn.PixelUnshuffle(STRIDE), _conv(3 * STRIDE**2, fine), _Residual(fine))
+        self.middle = nn.Sequential(_conv(fine, width, stride=2), residuals(width, blocks))
+        self.deep = nn.Sequential(_conv(width, deep, stride=2), residuals(deep, blocks))
+        self.to_middle = nn.Conv2d(deep, width, 1)
+        self.middle_again = residuals(width, blocks)
+        self.to_fine = nn.Sequential(nn.Conv2d(width, 4 * fine, 1), nn.PixelShuffle(2))
+        self.fine_again = residuals(fine, 1)
+        self.head = nn.Sequential(_conv(fine, 2 * fine, 1), nn.Conv2d(2 * fine, len(SLOTS) * FIELDS, 1))
         with torch.no_grad():  # begin by expecting nothing
-            bias = self.head[0].bias
+            bias = self.head[1].bias
             assert isinstance(bias, Tensor)
-            bias.zero_().view(len(SLOTS), FIELDS, 4)[:, 0] = -5.0
+            bias.zero_().view(len(SLOTS), FIELDS)[:, 0] = -5.0
 
     def forward(self, ink: Tensor) -> Tensor:
-        fine = self.stem(ink)
-        coarse = functional.interpolate(self.up(self.down(fine)), scale_factor=2.0)
-        both = self.refine(self.fuse[0](fine + coarse))
-        out: Tensor = self.head(self.fuse[1](both))
+        fine = self.fine(ink)
+        middle = self.middle(fine)
+        middle = middle + functional.interpolate(self.to_middle(self.deep(middle)), scale_factor=2.0)
+        fine = fine + self.to_fine(self.middle_again(middle))
+        out: Tensor = self.head(self.fine_again(fine))
         return out.unflatten(1, (len(SLOTS), FIELDS))
 
 
@@ -150,7 +147,7 @@ class Detector:
                 "make one with: python -m originality.synthetic.training.detector"
             )
         config = json.loads((folder / "config.json").read_text())
-        net = DetectorNet(config["width"], config["deep"], config.get("refine", 0))
+        net = DetectorNet(config["fine"], config["width"], config["deep"], config["blocks"])
         state = {name: value.float() for name, value in load_file(weights).items()}
         # Batch norm counts batches while it trains; the count is of no use here and is not stored.
         net.load_state_dict(state, strict=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from originality.synthetic.dataset import UniformSet, generator, pixels
-from originality.synthetic.detector import Detection, Detector
+from originality.synthetic.detector import MODEL_FOLDER, Detection, Detector
 from originality.synthetic.render import CANVAS, Placed
 from originality.synthetic.training.deformed import KINDS, deform, lay, malformed, profile_of, wear
 from originality.synthetic.training.detector_scores import abstention, evaluate, match
@@ -31,11 +32,19 @@ def renders() -> np.ndarray:
 
 
 def test_held_out_renders(detector: Detector) -> None:
-    """The floor of what ships; wanted are 0.99 and 0.99 (see the detector's README for what is missed)."""
+    """2,000 others are in the detector's scores.json; this is the floor for a smaller sample."""
     scores = evaluate(detector, HELD_OUT, seed=555, count=300)
-    assert scores.precision >= 0.985
-    assert scores.recall >= 0.955
+    assert scores.precision >= 0.99
+    assert scores.recall >= 0.98
     assert scores.centre_error < 1
+
+
+def test_the_committed_scores_meet_the_target() -> None:
+    scores = json.loads((MODEL_FOLDER / "scores.json").read_text())
+    assert scores["renders"]["confidence"] == 0.9
+    assert scores["renders"]["precision"] >= 0.99
+    assert scores["renders"]["recall"] >= 0.99
+    assert scores["malformed, share detected at 0.9"]["all"] <= 0.02
 
 
 def test_blank_image_shows_nothing(detector: Detector) -> None:
@@ -81,7 +90,7 @@ def test_folder_without_weights_says_how_to_make_them(tmp_path: Path) -> None:
 def test_abstains_from_malformed_elements(detector: Detector) -> None:
     shares = abstention(detector, seed=556, count=10)
     assert set(shares) == {*KINDS, "all"}
-    assert shares["all"] <= 0.15
+    assert shares["all"] <= 0.05
 
 
 def test_slight_flaws_stay_confident(detector: Detector) -> None:

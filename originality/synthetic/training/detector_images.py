@@ -43,11 +43,9 @@ def _room(new: Placed, others: Sequence[Placed]) -> bool:
 
 @dataclass
 class TrainingImages:
-    """Renders, some of them with one or two sketched elements beside the rendered ones."""
+    """Renders of up to six elements, half of them with one or two sketched elements beside rendered ones."""
 
     seed: int
-    crowded: bool = False
-    """More elements an image, which hide each other in part; fewer sketches."""
 
     @cached_property
     def _kept(self) -> dict[int, tuple[np.ndarray, Truth]]:
@@ -61,10 +59,9 @@ class TrainingImages:
 
     def _draw(self, index: int) -> tuple[np.ndarray, Truth]:
         rng = generator("detector", self.seed, index)
-        shares = (0.65, 0.2, 0.15) if self.crowded else (0.5, 0.25, 0.25)
-        sketches = int(rng.choice((0, 1, 2), p=shares))
-        full = UniformSet(max_elements=6, empty_share=0.03) if self.crowded else UniformSet(max_elements=5)
-        scene = (UniformSet(max_elements=2) if sketches else full).scene(self.seed, index)
+        sketches = int(rng.choice((0, 1, 2), p=(0.6, 0.22, 0.18)))
+        most = 2 if sketches else int(rng.choice((4, 6)))
+        scene = UniformSet(max_elements=most, empty_share=0.04).scene(self.seed, index)
         image = pixels([scene])[0]
         truth = Truth(scene.placed, _seen(scene.placed))
         for _ in range(sketches):
