@@ -138,18 +138,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "paper-shapes": {
         "redraw": {"steps": 50},
-        "distance": {"metric": "elements", "threshold": 0.25},
+        "distance": {"metric": "elements", "threshold": 0.3},
     },
     "laptop": {
         "inversion": {
-            "steps": 120,
+            "steps": 60,
             "batch_size": 8,
             "learning_rate": 1e-2,
             "timesteps": "stratified",
             "lanes": 3,
         },
         "redraw": {"steps": 15, "scheduler": "dpm++", "guidance_scale": 3.0},
-        "distance": {"metric": "elements", "threshold": 0.25},
+        "distance": {"metric": "elements", "threshold": 0.3},
     },
 }
 """Named settings. ``paper``: Section 4.2 on Stable Diffusion v1-4; ``paper-shapes``: Appendix E.1 on the

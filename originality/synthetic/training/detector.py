@@ -149,7 +149,7 @@ def _reconstructions(folder: Path, count: int, images: TrainingImages, model: Pa
             kept(crew.rank), rebuild(np.stack([images.item(k)[0] for k in indices[crew.rank :: crew.size]]))
         )
     crew.wait()
-    rebuilt = {}
+    rebuilt: dict[int, np.ndarray] = {}
     for rank in range(crew.size):
         rebuilt |= dict(zip(indices[rank :: crew.size], np.load(kept(rank)), strict=True))
     return rebuilt
