@@ -67,7 +67,7 @@ def test_nine_images_are_answered_and_ordered_most_original_first() -> None:
 
 def test_evidence_stands_beside_each_image() -> None:
     text = " ".join(Reader(render(examples.nine())).text.split())
-    assert "distance (under 0.3) 0.240 ± 0.021 ✓" in text
+    assert "distance (under 0.30) 0.240 ± 0.021 ✓" in text
     assert "places vary (0.50 or more) 0.87 ✓" in text
     assert "image file is truncated truncated What to do: The file ends too early" in text
     assert "three workers died with it" in text
