@@ -34,13 +34,13 @@ train-shapes: $(INSTALLED)
 	$(TOGETHER) -m originality.synthetic.training --out $(SHAPES)
 	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.synthetic.training.card
 
-# The detector of elements, from nothing: half an hour. Resumes.
+# The detector of elements, from nothing: some forty minutes. Resumes.
 train-detector: $(INSTALLED)
 	$(TOGETHER) -m originality.synthetic.training.detector
 
 # Minimum tokens against familiarity on held-out images: an hour or more. Resumes.
 effect: $(INSTALLED)
-	$(EFFECT) --part 1/2 & first=$$!; $(EFFECT) --part 2/2 && wait $$first
+	$(EFFECT) --part 1/2 & first=$$!; $(EFFECT) --part 2/2; second=$$?; wait $$first && exit $$second
 	$(EFFECT)
 
 .PHONY: browser

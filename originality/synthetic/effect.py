@@ -108,15 +108,20 @@ def measure(settings: AuditSettings, asked: Sequence[Query], results: Path) -> l
 
 
 def measure_steps(
-    settings: AuditSettings, asked: Sequence[Query], tokens: int, results: Path
+    settings: AuditSettings,
+    asked: Sequence[Query],
+    tokens: int,
+    results: Path,
+    checkpoints: Sequence[int] = CHECKPOINTS,
 ) -> list[dict[str, Any]]:
     """How long each image's word of ``tokens`` tokens must be trained until it passes.
 
-    The same numbers as the sweep's, stopped at each of CHECKPOINTS to look; one line an image in
+    The same numbers as the sweep's, stopped at each of the checkpoints (steps) to look; one line an image in
     ``results``, those that have one are not measured again. All lines of these settings.
     """
     sweep = Sweep(settings)
-    key = {**preflight(settings), "settings_digest": settings.digest(), "tokens": tokens}
+    about = {"settings_digest": settings.digest(), "tokens": tokens, "checkpoints": list(checkpoints)}
+    key = {**preflight(settings), **about}
     rows = _kept(results, key)
     done = {r["image_id"] for r in rows}
     waiting = [q for q in asked if q.image_id not in done]
@@ -130,7 +135,7 @@ def measure_steps(
         ]
         passed: dict[str, int] = {}
         distances: dict[str, list[float]] = {q.image_id: [] for q in batch}
-        for steps in CHECKPOINTS:
+        for steps in checkpoints:
             while training := [lane for lane in lanes if not lane.failure and lane.step < steps]:
                 sweep.inverter.advance(training)
             for lane, known in zip(lanes, embedded, strict=True):

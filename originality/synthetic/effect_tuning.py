@@ -25,11 +25,11 @@ FIRST = 200
 THRESHOLDS = (0.25, 0.3, 0.35, 0.4)
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Mean distance of each group after each of CHECKPOINTS, and the share of images under each threshold."""
+def table(rows: Sequence[dict[str, Any]], checkpoints: Sequence[int]) -> str:
+    """Mean distance of each group after each of the steps, and the share of images under each threshold."""
     groups = list(dict.fromkeys(r["group"] for r in rows))
     lines = ["| steps | " + " | ".join(groups) + " |", "|---" * (len(groups) + 1) + "|"]
-    for k, steps in enumerate(effect.CHECKPOINTS):
+    for k, steps in enumerate(checkpoints):
         cells = []
         for group in groups:
             distances = np.array(
@@ -49,6 +49,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/tuning"))
     parser.add_argument("--tokens", type=int, nargs="+", default=[1])
     parser.add_argument("--count", type=int, default=5, help="images a group")
+    parser.add_argument("--first", type=int, default=FIRST, help="number of a group's first image")
+    parser.add_argument("--checkpoints", type=int, nargs="+", default=effect.CHECKPOINTS, help="steps")
     parser.add_argument("--groups", nargs="+", default=GROUPS)
     parser.add_argument("--preset", default="laptop")
     parser.add_argument("--settings", type=json.loads, default={}, help="JSON over the preset's settings")
@@ -57,9 +59,12 @@ def main() -> None:
     settings = load_settings(arguments.preset, None, {**arguments.settings, **never})
     under = "/".join(f"{t:g}" for t in THRESHOLDS)
     for tokens in arguments.tokens:
-        asked = effect.queries(arguments.groups, range(FIRST, FIRST + arguments.count))
-        rows = effect.measure_steps(settings, asked, tokens, arguments.out / "distances.jsonl")
-        print(f"\n{tokens} tokens; mean distance (% of images under {under})\n\n{table(rows)}\n", flush=True)
+        asked = effect.queries(arguments.groups, range(arguments.first, arguments.first + arguments.count))
+        rows = effect.measure_steps(
+            settings, asked, tokens, arguments.out / "distances.jsonl", arguments.checkpoints
+        )
+        print(f"\n{tokens} tokens; mean distance (% of images under {under})\n")
+        print(table(rows, arguments.checkpoints), flush=True)
 
 
 if __name__ == "__main__":

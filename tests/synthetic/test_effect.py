@@ -13,7 +13,7 @@ from PIL import Image
 
 from originality.inversion import Inverter
 from originality.settings import load_settings
-from originality.synthetic import effect, effect_tuning
+from originality.synthetic import effect_tuning
 from originality.synthetic.dataset import TaughtSet, clear_view
 from originality.synthetic.effect import PAIR_GROUPS, examples, measure, measure_steps, queries, query
 from originality.synthetic.effect_report import summarise, summarise_steps, write_report
@@ -112,36 +112,23 @@ def test_each_image_is_measured_once(tmp_path, quick, capsys):
     assert again[:2] == rows
     assert {r["image_id"] for r in again} == {"familiar 0", "unseen 0", "familiar 1", "unseen 1"}
     other = quick.model_copy(update={"seed": 1})
-    assert (
-        len(measure(other, queries(["familiar"], [0]), results)) == 1
-    )  # lines of other settings are left alone
+    assert len(measure(other, queries(["familiar"], [0]), results)) == 1  # other settings' lines stay out
     assert len(results.read_text().splitlines()) == 5
 
 
-def test_steps_to_pass_are_those_of_the_sweep(tmp_path, quick, monkeypatch):
-    monkeypatch.setattr(effect, "CHECKPOINTS", (1, 4))
+def test_steps_to_pass_are_those_of_the_sweep(tmp_path, quick):
     (swept,) = measure(quick, queries(["familiar"], [0]), tmp_path / "results.jsonl")
-    (row,) = measure_steps(quick, queries(["familiar"], [0]), 1, tmp_path / "steps.jsonl")
+    asked, results = queries(["familiar"], [0]), tmp_path / "steps.jsonl"
+    (row,) = measure_steps(quick, asked, 1, results, (1, 4))
     assert len(row["distances"]) == 2
     assert row["distances"][-1] == pytest.approx(swept["sweep"][0]["distance_mean"], abs=1e-4)
-    assert measure_steps(quick, queries(["familiar"], [0]), 1, tmp_path / "steps.jsonl") == [row]
+    assert measure_steps(quick, asked, 1, results, (1, 4)) == [row]
 
 
 def test_tuning_looks_at_every_checkpoint_of_other_images(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(effect, "CHECKPOINTS", (1, 2))
-    settings = {"inversion": {"batch_size": 2}, "redraw": {"count": 2, "steps": 2}}
-    command = [
-        "tuning",
-        "--out",
-        tmp_path,
-        "--count",
-        1,
-        "--groups",
-        "rare",
-        "--settings",
-        json.dumps(settings),
-    ]
-    monkeypatch.setattr("sys.argv", list(map(str, command)))
+    settings = json.dumps({"inversion": {"batch_size": 2}, "redraw": {"count": 2, "steps": 2}})
+    command = f"tuning --out {tmp_path} --count 1 --groups rare --checkpoints 1 2 --settings".split()
+    monkeypatch.setattr("sys.argv", [*command, settings])
     effect_tuning.main()
     said = capsys.readouterr().out
     (row,) = map(json.loads, (tmp_path / "distances.jsonl").read_text().splitlines())

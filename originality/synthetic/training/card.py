@@ -178,7 +178,9 @@ of ...").
 ![Loss curves](losses.png)
 
 The tokenizer of the first round gave its two processes different ids for four motif names (lako, laku, nada,
-nadi: one rare, three scarce), which they therefore learned badly; the second round taught them anew.
+nadi: one rare, three scarce), which they therefore learned badly; the second round taught them anew. The
+first round also took its images in another order than the code does now: a training from nothing is the same
+recipe, not the same run to the bit. The second was started with `--first-round`, from the first one's folder.
 
 The recipe, whole (seed 0):
 
