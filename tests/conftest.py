@@ -9,6 +9,8 @@ import torch
 
 from originality.settings import AuditSettings, ModelSettings, load_settings
 
+# Ray starts its workers at niceness 15; beside a busy neighbour a test would wait minutes for one.
+os.environ.setdefault("RAY_worker_niceness", "0")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
