@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.store import Store
+from cluster.store import Store, whole
 
 _PART_ROWS = 50_000
 """Rows of one compacted part, so that a part fits in memory many times over."""
@@ -50,16 +50,13 @@ class Ledger:
         Raises:
             NotFound: it has none yet.
         """
-        return json.loads(self.store.read(record_path(image_id)))
+        path = record_path(image_id)
+        with whole(self.store, path):
+            return dict(json.loads(self.store.read(path)).items())
 
     def recorded(self) -> set[str]:
         """The images that have a record: what a resume leaves out."""
-        return {_image_id(found.path) for found in self.store.list("records")}
-
-    def records(self) -> Iterator[dict[str, Any]]:
-        """All records, in the order of their image_ids."""
-        for image_id in sorted(self.recorded()):
-            yield self.record(image_id)
+        return {_image_id(f.path) for f in self.store.list("records") if f.path.endswith(".json")}
 
     def compact(self, schema: pa.Schema) -> list[str]:
         """Copies the records that are in no part yet into new ``verdicts/part-*.parquet``; the
@@ -91,7 +88,10 @@ class Ledger:
 
     def _compacted(self, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
         for found in self.store.list("verdicts"):
-            part = pq.ParquetFile(io.BytesIO(self.store.read(found.path)))
+            if not found.path.endswith(".parquet"):
+                continue
+            with whole(self.store, found.path):
+                part = pq.ParquetFile(io.BytesIO(self.store.read(found.path)))
             for batch in part.iter_batches(columns=columns):
                 for row in batch.to_pylist():
                     yield {name: _plain(value) for name, value in row.items()}

@@ -14,7 +14,7 @@ from cluster.store import NotFound, Store, open_store
 
 SCHEMA = pa.schema([("uri", pa.string()), ("image_id", pa.string()), ("bytes", pa.int64())])
 
-
+MANIFEST_FILE = "manifest.parquet"
 RUN_FILE = "run.json"
 """Marks a run folder: the pictures in one are an audit's own, and no input of another."""
 
@@ -79,6 +79,8 @@ def scan(input_uri: str) -> Manifest:
     store, objects = _find(input_uri)
     if not objects:
         raise InputError(f"no files in {input_uri}; give a folder or prefix that holds images")
+    if RUN_FILE in objects and MANIFEST_FILE in objects:
+        raise InputError(f"{input_uri} is the run folder of an audit; give the folder that holds the images")
     runs = tuple(path.removesuffix(RUN_FILE) for path in objects if path.endswith("/" + RUN_FILE))
     images = sorted(path for path in objects if _is_image(path) and not path.startswith(runs))
     if not images:
@@ -91,7 +93,9 @@ def scan(input_uri: str) -> Manifest:
 
 def _find(input_uri: str) -> tuple[Store, dict[str, int]]:
     """The store, and path to size of all that is under the input."""
-    uri = input_uri.rstrip("/")
+    if not input_uri:
+        raise InputError("the input is empty; give a folder of images ('.' for this one)")
+    uri = input_uri.rstrip("/") or "/"
     if not _is_image(uri) or _is_folder(uri):
         try:
             store = open_store(uri, create=False)

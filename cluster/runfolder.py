@@ -14,10 +14,9 @@ from functools import cached_property
 from typing import Any
 
 from cluster.ledger import Ledger
-from cluster.manifest import RUN_FILE, Manifest, scan
-from cluster.store import NotFound, Store, open_store
+from cluster.manifest import MANIFEST_FILE, RUN_FILE, Manifest, scan
+from cluster.store import NotFound, Store, open_store, whole
 
-_MANIFEST = "manifest.parquet"
 _SUMMARY = "summary.json"
 
 
@@ -38,11 +37,13 @@ class RunFolder:
     @cached_property
     def description(self) -> dict[str, Any]:
         """run.json: what the job gave to ``plan``, and ``created_at``."""
-        return json.loads(self.store.read(RUN_FILE))
+        with whole(self.store, RUN_FILE):
+            return dict(json.loads(self.store.read(RUN_FILE)).items())
 
     @cached_property
     def manifest(self) -> Manifest:
-        return Manifest.from_parquet(self.store.read(_MANIFEST))
+        with whole(self.store, MANIFEST_FILE):
+            return Manifest.from_parquet(self.store.read(MANIFEST_FILE))
 
     def inputs(self) -> Iterator[dict[str, Any]]:
         """One row an input, by uri: uri, path (within the source), image_id, bytes, and the columns
@@ -64,7 +65,7 @@ def open_run(uri: str) -> RunFolder:
         NotFound: there is no run.
     """
     run = RunFolder(open_store(uri, create=False))
-    if not run.store.exists(RUN_FILE) or not run.store.exists(_MANIFEST):
+    if not run.store.exists(RUN_FILE) or not run.store.exists(MANIFEST_FILE):
         raise NotFound(f"{uri} holds no run; give the --out of an audit")
     return run
 
@@ -83,13 +84,13 @@ def plan(input_uri: str, store: Store, identity: Mapping[str, Any]) -> RunFolder
     run = RunFolder(store)
     if store.exists(RUN_FILE):
         resume(run, identity)
-        if store.exists(_MANIFEST):
+        if store.exists(MANIFEST_FILE):
             return run
     manifest = scan(input_uri)
     created = {**identity, "created_at": datetime.now(UTC).isoformat()}
     if not store.create(RUN_FILE, _pretty(created)):
         resume(run, identity)
-    store.create(_MANIFEST, manifest.to_parquet())
+    store.create(MANIFEST_FILE, manifest.to_parquet())
     return run
 
 

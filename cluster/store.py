@@ -7,6 +7,7 @@ Everything a run keeps goes through here, and everything that must happen once g
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,10 +48,31 @@ def _named_errors(url: str, path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise NotFound(f"{url}/{path} does not exist") from error
     except InvalidPathError as error:  # such a name spoils the listing of its whole folder
-        raise StoreError(f"{url} holds a file name with a control character; rename it") from error
+        name = str(error).encode("unicode_escape").decode()
+        raise StoreError(f"{url} holds a file name with a control character; rename it: {name}") from error
     except (BaseError, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise StoreError(f"{url}/{path}: {reason}") from error
+
+
+@contextmanager
+def whole(store: Store, path: str) -> Iterator[None]:
+    """Names an object of a run folder that is there but cannot be read as what it is."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OSError,
+    ) as error:  # pyarrow's are ValueErrors
+        raise StoreError(
+            f"{store.url}/{path} is damaged ({type(error).__name__}); bring back a whole copy, or audit into "
+            "another --out"
+        ) from error
 
 
 class Store:
@@ -157,7 +179,7 @@ def absolute(uri: str) -> str:
     trailing slash."""
     if uri.startswith("file://"):
         uri = unquote(urlsplit(uri).path)
-    return uri.rstrip("/") if "://" in uri else str(Path(uri).absolute())
+    return uri.rstrip("/") if "://" in uri else os.path.normpath(Path(uri).absolute())
 
 
 def _credentials(scheme: str) -> dict[str, Any]:

@@ -56,8 +56,6 @@ class Report:
     """image_id and status of those whose record is written."""
     returned: list[str]
     """Images that were in flight together when the scorer broke: any may be guilty."""
-    in_flight: list[str]
-    """Images that the scorer has in hand."""
     progress: str
     """What the scorer says of itself, for people."""
 
@@ -95,7 +93,6 @@ class Worker:
             capacity=self._scorer.capacity if self._scorer else 0,
             settled=_drain(self._settled),
             returned=_drain(self._returned),
-            in_flight=list(self._flying),
             progress=str(getattr(self._scorer, "progress", None) or ""),
         )
 
@@ -146,7 +143,7 @@ class Worker:
         data = self._source.read(lease.path)
         if hashlib.sha256(data).hexdigest() != lease.image_id:
             raise Rejection("changed", "the file is no longer the one that was planned")
-        return decode(data).image
+        return decode(data)
 
     def _advance(self, scorer: Scorer) -> bool:
         """One step; whether the scorer can go on."""

@@ -25,6 +25,7 @@ from jobs.verdicts import SCHEMA, blank, min_tokens_text, summarise
 from originality.settings import PRESETS, AuditSettings, SettingsError, load_settings
 
 _TABLE_ROWS = 40
+_NAME_WIDTH = 60
 _GPU = {"auto": None, "cpu": False, "cuda": True}
 
 
@@ -103,7 +104,7 @@ def _tell(run: RunFolder) -> None:
     from jobs.report import write_report
 
     rows = list(run.inputs())
-    width = max(len(repr(row["path"])) for row in rows[:_TABLE_ROWS])
+    width = min(max(len(repr(row["path"])) for row in rows[:_TABLE_ROWS]), _NAME_WIDTH)
     print(f"{'image':{width}}  min tokens  status")
     for row in rows[:_TABLE_ROWS]:
         reason = f" ({row['error_class']})" if row.get("error_class") else ""
@@ -172,8 +173,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingsError(f"--limit {arguments.limit}: give 1 or more")
     if arguments.dry_run:
         return dry_run(arguments.input)
-    if arguments.out is None:
+    if not arguments.out:
         raise SettingsError("--out is missing: name a folder for the results")
+    if absolute(arguments.out) == absolute(arguments.input):
+        raise SettingsError("--out is the input itself: name another folder for the results")
     # The science is heavy to import, so only a job that is sure to start pays for it.
     from originality.sweep import build_scorer, preflight
 

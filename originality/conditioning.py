@@ -99,7 +99,7 @@ def single_token(tokenizer: Any, word: str) -> int:
     ids = tokenizer(word, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
         raise SettingsError(
-            f"initial word {word!r} is {len(ids)} tokens of this model; choose a word that is one"
+            f"initial word {word!r} is {len(ids)} tokens of this model; choose another --domain or model"
         )
     return int(ids[0])
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,24 +95,44 @@ def describe(settings: ModelSettings) -> Description:
         SettingsError: the folder is none, or the model is of a kind that is not supported.
     """
     folder = model_folder(settings)
-    config = {
-        part: json.loads((folder / part / name).read_text())
-        for part, name in (
-            ("unet", "config.json"),
-            ("vae", "config.json"),
-            ("scheduler", "scheduler_config.json"),
-        )
-    }
-    scheduler = {k: v for k, v in config["scheduler"].items() if not k.startswith("_")}
+    with _loading(settings):
+        config = {
+            part: json.loads((folder / part / name).read_text())
+            for part, name in (
+                ("unet", "config.json"),
+                ("vae", "config.json"),
+                ("text_encoder", "config.json"),
+                ("scheduler", "scheduler_config.json"),
+            )
+        }
+        scheduler = {k: v for k, v in config["scheduler"].items() if not k.startswith("_")}
+        side = config["unet"]["sample_size"] * 2 ** (len(config["vae"]["block_out_channels"]) - 1)
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     prediction = scheduler.get("prediction_type", "epsilon")
     if prediction != "epsilon":
         raise SettingsError(f"model {settings.path!r} predicts {prediction!r}; only epsilon is supported")
-    halvings = len(config["vae"]["block_out_channels"]) - 1
-    return Description(
-        CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        config["unet"]["sample_size"] * 2**halvings,
-        scheduler,
-    )
+    return Description(tokenizer, side, scheduler)
+
+
+@contextmanager
+def _loading(settings: ModelSettings) -> Iterator[None]:
+    """Whatever the libraries raise over a damaged folder, as one line that names the folder."""
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SettingsError(
+            f"model folder {settings.path!r} cannot be loaded ({type(error).__name__}: {reason}); "
+            "give a whole diffusers folder, as StableDiffusionPipeline.save_pretrained writes it"
+        ) from error
 
 
 def torch_device(settings: ModelSettings) -> torch.device:
@@ -146,7 +167,7 @@ class LatentDiffusion:
         self.name = settings.path
         self.digest = model_digest(settings)
         self.tokenizer = about.tokenizer
-        try:
+        with _loading(settings):
             self.text_encoder = CLIPTextModel.from_pretrained(
                 folder / "text_encoder", use_safetensors=True, dtype=torch.float32
             ).to(self.device)
@@ -156,9 +177,6 @@ class LatentDiffusion:
             self.vae = diffusers.AutoencoderKL.from_pretrained(
                 folder / "vae", use_safetensors=True, dtype=self.dtype
             ).to(self.device)
-        except (OSError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise SettingsError(f"model folder {settings.path!r} cannot be loaded: {reason}") from error
         for part in (self.text_encoder, self.unet, self.vae):
             part.eval().requires_grad_(False)
         self._scheduler_config = about.scheduler

@@ -21,6 +21,9 @@ from originality.prompts import Domain
 from originality.randomness import keyed_generator
 from originality.settings import InversionSettings
 
+LOSS_SCALE = 1024.0
+"""Times the loss in fp16, whose smallest numbers the gradient of a mean over so many would fall under."""
+
 
 @dataclass
 class Lane:
@@ -72,13 +75,17 @@ class Inverter:
             raise ValueError(f"{len(lanes)} lanes in a pass of {self.settings.lanes}")
         filled = [*lanes, *[lanes[0]] * (self.settings.lanes - len(lanes))]
         losses = self._losses(filled)[: len(lanes)]
-        gradients = torch.autograd.grad(losses.sum(), [lane.vectors for lane in lanes])
+        scale = LOSS_SCALE if self.model.dtype == torch.float16 else 1.0
+        gradients = torch.autograd.grad(losses.sum() * scale, [lane.vectors for lane in lanes])
         values = losses.detach().tolist()
         for lane, gradient, loss in zip(lanes, gradients, values, strict=True):
             if not math.isfinite(loss):
                 lane.failure = f"the loss of step {lane.step} is {loss}"
                 continue
-            lane.vectors.grad = gradient
+            if not gradient.isfinite().all():
+                lane.failure = f"the gradient of step {lane.step} is not finite"
+                continue
+            lane.vectors.grad = gradient / scale
             lane.optimiser.step()
             lane.losses.append(loss)
             lane.step += 1

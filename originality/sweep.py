@@ -86,10 +86,6 @@ class Sweep:
         """Take an image in hand."""
         self._flights[item.item_id] = self._flight(item, self._first_lane)
 
-    def drop(self, item_id: str) -> None:
-        """Let go of an image without a verdict."""
-        self._flights.pop(item_id, None)
-
     def _first_lane(self, image_id: str, moments: Moments) -> Lane:
         return self.inverter.open(image_id, moments, 1)
 

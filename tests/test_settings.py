@@ -43,6 +43,9 @@ def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path):
         ("- a list", "key: value"),
         ("a: [", "not valid YAML at line"),
         ("distance: {metric: lpips}", "'distance.metric'"),
+        ("distance: {threshold: .inf}", "'distance.threshold': Input should be a finite number"),
+        ("distance: {metric: imagenet}", "no threshold is known for distance.metric 'imagenet'"),
+        ("distance: {metric: dreamsim}", "set in_distribution.check to editability or none"),
     ],
 )
 def test_bad_files_are_one_line_that_says_the_fix(tmp_path, text, said):
@@ -60,6 +63,15 @@ def test_a_missing_or_binary_file_is_named(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SettingsError, match="not a text file"):
         load_settings(None, tmp_path / "binary.yaml")
+
+
+def test_a_metric_brings_its_own_threshold():
+    check = {"check": "editability"}
+    flags = {"distance": {"metric": "dreamsim"}, "in_distribution": check}
+    assert load_settings("laptop").distance.threshold == 0.3
+    assert load_settings("laptop", None, flags).distance.threshold == 0.45
+    given = {"distance": {"metric": "imagenet", "threshold": 0.2}, "in_distribution": check}
+    assert load_settings("laptop", None, given).distance.threshold == 0.2
 
 
 def test_settings_are_frozen_and_the_digest_sees_every_change():

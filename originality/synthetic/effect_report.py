@@ -187,15 +187,37 @@ def write_report(
     steps: Sequence[dict[str, Any]],
     settings: AuditSettings,
     folder: Path,
+    tuned: int = 0,
 ) -> str:
-    """Write summary.json and min-tokens.png; the table and the correlations as text."""
+    """Write summary.json and min-tokens.png; the table and the correlations as text.
+
+    ``tuned``: motif images under this number are of compositions that the settings were chosen on; the
+    others are summed up by themselves too.
+    """
     summary = summarise(rows)
+    untouched = [r for r in rows if r["group"] in GROUPS and _number(r) >= tuned]
+    summary["untouched"] = summarise(untouched)
     summary["steps_to_pass"] = summarise_steps(steps)
     summary["settings"] = settings.model_dump(mode="json")
     summary["model_digest"] = rows[0]["model_digest"]
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     plot([r for r in rows if r["status"] == "judged"], folder / "min-tokens.png")
-    notes = [f"rho ({n}): {r['rho']} {r['interval']}" for n, r in summary["rho"].items()]
-    notes += [f"{n}: {d['mean']:+} {d['interval']}" for n, d in summary["differences"].items()]
+    notes = _notes(summary)
     notes.append(f"rho of steps to pass (motifs): {summary['steps_to_pass']['rho']}")
+    if untouched:
+        shares = [f"{g} {100 * v['one_token']:.0f} %" for g, v in summary["untouched"]["groups"].items()]
+        notes += [
+            "",
+            f"Motifs from {tuned} on alone; one token: {', '.join(shares)}",
+            *_notes(summary["untouched"]),
+        ]
     return "\n".join([table(summary), "", *notes])
+
+
+def _number(row: dict[str, Any]) -> int:
+    return int(row["image_id"].rpartition(" ")[2])
+
+
+def _notes(summary: dict[str, Any]) -> list[str]:
+    notes = [f"rho ({n}): {r['rho']} {r['interval']}" for n, r in summary["rho"].items()]
+    return notes + [f"{n}: {d['mean']:+} {d['interval']}" for n, d in summary["differences"].items()]

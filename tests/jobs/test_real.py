@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -52,6 +53,9 @@ def test_from_the_command_to_the_report(tmp_path: Path, mixed: Path) -> None:
     judged = [json.loads(p.read_text()) for p in (out / "records").glob("*/*.json")]
     tokens = {r["image_id"]: [a["tokens"] for a in r["sweep"]] for r in judged if r["status"] == "judged"}
     assert len(tokens) == 2 and all(tried in ([1], [1, 2]) for tried in tokens.values())
+    photograph = next(r for r in judged if r["image_id"] == _sha256(mixed / "photograph.jpg"))
+    assert photograph["censored"] and photograph["min_tokens"] is None
+    assert [a["distance_mean"] for a in photograph["sweep"]] == [1.0, 1.0]
     for image_id in tokens:
         kept = {p.name for p in (out / "images" / image_id).iterdir()}
         assert kept == {"query.webp", "redraws.webp", "tokens.safetensors"}
@@ -64,6 +68,22 @@ def test_from_the_command_to_the_report(tmp_path: Path, mixed: Path) -> None:
     other = originality("audit", mixed, "--out", out, *SHORT, "--seed", 1)
     assert other.returncode == exits.BAD_SETTINGS
     assert "settings.seed: 0 -> 1" in other.stderr
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _cut_config(folder: Path) -> Path:
+    shutil.copytree(MODELS / "shapes", folder)
+    (folder / "unet" / "config.json").write_text("{")
+    return folder
+
+
+def _no_scheduler(folder: Path) -> Path:
+    shutil.copytree(MODELS / "shapes", folder)
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    return folder
 
 
 def _without_weights(folder: Path) -> Path:
@@ -83,6 +103,12 @@ def _cut_short(folder: Path) -> Path:
         (["--model", "nowhere"], "does not exist; give a diffusers folder"),
         (["--model", _without_weights], "has no safetensors in unet"),
         (["--model", _cut_short], "cannot be loaded"),
+        (["--model", _cut_config], "cannot be loaded (JSONDecodeError"),
+        (["--model", _no_scheduler], "cannot be loaded (FileNotFoundError"),
+        (["--set", "distance.metric=imagenet"], "set distance.threshold"),
+        (["--set", "distance.metric=dreamsim"], "set in_distribution.check to editability or none"),
+        (["--out", ROOT / "examples"], "--out is the input itself"),
+        (["--out", ""], "--out is missing"),
         (["--set", "redraw.prompt=a photo"], "must hold {} exactly once"),
         (["--set", "model.device=cuda"], "use --set model.device=cpu"),
         (["--set", "inversion.batch_size=0"], "setting 'inversion.batch_size'"),

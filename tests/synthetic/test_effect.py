@@ -25,6 +25,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def judged(tokens_by_group, images=20):
     return [
         {
+            "image_id": f"{group} {number}",
             "group": group,
             "status": "judged",
             "min_tokens": tokens if tokens < 6 else None,
@@ -33,7 +34,7 @@ def judged(tokens_by_group, images=20):
             "sweep": [{"distance_mean": 0.1 * tokens}],
         }
         for group, tokens in tokens_by_group.items()
-        for _ in range(images)
+        for number in range(images)
     ]
 
 
@@ -89,9 +90,14 @@ def test_steps_of_a_group_that_mostly_never_passes_have_no_median():
 def test_the_report_is_written(tmp_path):
     rows = judged({"familiar": 1, "rare": 2, "unseen": 6})
     steps = trained({"familiar": 10, "rare": 40, "unseen": None})
-    text = write_report(rows, steps, load_settings("laptop"), tmp_path)
+    text = write_report(rows, steps, load_settings("laptop"), tmp_path, 15)
     assert "| unseen | 0 % | 20 | 6.00 [6.00, 6.00] | 0 % | 100 % | 0.60 | never |" in text
-    assert json.loads((tmp_path / "summary.json").read_text())["model_digest"] == "m"
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["model_digest"] == "m"
+    assert {g: v["images"] for g, v in summary["untouched"]["groups"].items()} == dict.fromkeys(
+        ("familiar", "rare", "unseen"), 5
+    )
+    assert "Motifs from 15 on alone; one token: familiar 100 %, rare 0 %, unseen 0 %" in text
     with Image.open(tmp_path / "min-tokens.png") as picture:
         assert picture.width > 500
 
