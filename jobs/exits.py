@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -45,7 +47,12 @@ def main(
 
 
 def run(job: Callable[[], int]) -> int:
-    """The job's exit code. An exception that is nobody's mistake but ours passes through."""
+    """The job's exit code. An exception that is nobody's mistake but ours passes through.
+
+    SIGTERM counts as Ctrl-C here, also before there is a run that it could stop in good order.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return job()
     except _ASKED_WRONGLY as error:

@@ -15,7 +15,7 @@ from originality.similarity.elements import ElementSetDistance
 from originality.synthetic.dataset import UniformSet, pixels
 from originality.synthetic.detector import Detector
 from originality.synthetic.motifs import motif_names
-from originality.synthetic.training.card import pair_prompts
+from originality.synthetic.training.card import pair_scenes
 from originality.synthetic.training.prompting import score_prompts
 from originality.synthetic.world import elements_of
 
@@ -45,7 +45,7 @@ def test_the_card_is_of_this_model_and_says_how_well_it_draws(model):
     card = json.loads((FOLDER / "scores.json").read_text())
     assert card["model"] == model.digest
     assert card["prompts"]["pairs, common"]["exact"] >= 0.9
-    prompts = pair_prompts("common", 40)
+    prompts = [scene.caption for scene in pair_scenes("common", 40)]
     drawn = score_prompts(model, Detector.load(), [elements_of(p) for p in prompts], prompts)
     assert drawn.exact >= 0.85
     assert drawn.f1 == pytest.approx(card["prompts"]["pairs, common"]["f1"], abs=0.12)

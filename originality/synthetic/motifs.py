@@ -2,8 +2,8 @@
 
 Language gives a short name to what is seen often ("Starry Night"). A motif is a composition of three
 elements; the motifs that the training set shows have a word of their own, and the captions use it. All
-motifs are drawn in one lot from the same distribution and dealt to the groups in the order of the draw,
-so that the groups differ only in how often the model saw their members.
+motifs are drawn in one lot from the same distribution and dealt to the groups in the order of the draw:
+the groups differ in how often the model saw their members, in having names, and by the deal's chance.
 """
 
 from __future__ import annotations

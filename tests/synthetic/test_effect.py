@@ -131,7 +131,7 @@ def test_steps_to_pass_are_those_of_the_sweep(tmp_path, quick):
     assert measure_steps(quick, asked, 1, results, (1, 4)) == [row]
 
 
-def test_tuning_looks_at_every_checkpoint_of_other_images(tmp_path, monkeypatch, capsys):
+def test_tuning_looks_at_every_checkpoint(tmp_path, monkeypatch, capsys):
     settings = json.dumps({"inversion": {"batch_size": 2}, "redraw": {"count": 2, "steps": 2}})
     command = f"tuning --out {tmp_path} --count 1 --groups rare --checkpoints 1 2 --settings".split()
     monkeypatch.setattr("sys.argv", [*command, settings])

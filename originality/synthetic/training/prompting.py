@@ -63,7 +63,19 @@ def score_prompts(
 ) -> Drawn:
     """Draw each prompt and compare what is seen with what was asked."""
     images = draw_prompts(model, prompts, seed)
-    seen = [[d.element for d in found] for found in detector.detect(images)]
-    exact = [Counter(a) == Counter(s) for a, s in zip(asked, seen, strict=True)]
-    f1 = [multiset_f1(list(a), s) for a, s in zip(asked, seen, strict=True)]
-    return Drawn(float(np.mean(exact)), float(np.mean(f1)), images)
+    seen = _elements(detector, images)
+    f1 = [multiset_f1(a, s) for a, s in zip(asked, seen, strict=True)]
+    return Drawn(_exact(asked, seen), float(np.mean(f1)), images)
+
+
+def exactness(detector: Detector, asked: Sequence[Sequence[Element]], images: np.ndarray) -> float:
+    """Share of images (uint8 (n, side, side, 3)) that show exactly the asked elements."""
+    return _exact(asked, _elements(detector, images))
+
+
+def _elements(detector: Detector, images: np.ndarray) -> list[list[Element]]:
+    return [[d.element for d in found] for found in detector.detect(images)]
+
+
+def _exact(asked: Sequence[Sequence[Element]], seen: Sequence[Sequence[Element]]) -> float:
+    return float(np.mean([Counter(a) == Counter(s) for a, s in zip(asked, seen, strict=True)]))
