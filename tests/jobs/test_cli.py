@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,8 @@ from cluster.store import open_store
 from jobs import exits
 from jobs.audit import add_arguments, settings_of
 from jobs.cli import main
-from originality.settings import AuditSettings
+from jobs.verdicts import SCHEMA, blank
+from originality.settings import AuditSettings, load_settings
 
 
 def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -118,6 +122,62 @@ def test_our_own_mistakes_are_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError):
         exits.run(job)
+
+
+def test_sigterm_is_an_interrupt_from_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def job() -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        return 0
+
+    try:
+        assert exits.run(job) == exits.INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A run folder with a row in a part and another in a record."""
+    for i in range(2):
+        paint(tmp_path / "in", f"{i}.png", (i, i, i))
+    run = plan(str(tmp_path / "in"), open_store(str(tmp_path / "run")), {"model": "m"})
+    row = {**blank(load_settings()), "status": "failed", "finished_at": "2026-01-01T00:00:00+00:00"}
+    for entry in run.manifest.entries:
+        run.ledger.commit(entry.image_id, row, {})
+        if entry is run.manifest.entries[0]:
+            run.ledger.compact(SCHEMA)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]"])
+@pytest.mark.parametrize(
+    "pattern", ["run.json", "manifest.parquet", "records/*/*.json", "verdicts/*.parquet"]
+)
+def test_a_damaged_run_folder_is_named_in_one_line(
+    finished: Path, pattern: str, damage: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in finished.glob(pattern):
+        file.write_bytes(damage)
+    assert "is damaged" in said(capsys, "report", str(finished))
+
+
+def test_files_of_the_system_in_a_run_folder_are_passed_over(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("records", "verdicts", "."):
+        (finished / folder / ".DS_Store").write_bytes(b"x")
+    assert main(["status", str(finished)]) == 0
+    assert "2 failed" in capsys.readouterr().out
+    assert main(["report", str(finished)]) == 0
+
+
+def test_a_run_folder_is_no_input(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is the run folder of an audit" in said(capsys, "audit", str(finished), "--dry-run")
+    assert "the input is empty" in said(capsys, "audit", "", "--dry-run")
 
 
 def test_status_of_a_run_in_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

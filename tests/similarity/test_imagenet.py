@@ -116,7 +116,7 @@ def test_without_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(SettingsError, match="pip install efficientnet-lite-pytorch"):
-        load_distance(DistanceSettings(metric="imagenet"))
+        load_distance(DistanceSettings(metric="imagenet", threshold=0.5))
 
 
 def test_photographs(metric: ImageNetFeatures) -> None:

@@ -19,4 +19,4 @@ def test_imports_only_what_is_chosen(metric: str, monkeypatch: pytest.MonkeyPatc
     chosen, loaded = ModuleType(metric), object()
     setattr(chosen, MODULES[metric], lambda *args, **kwargs: loaded)
     monkeypatch.setitem(sys.modules, f"originality.similarity.{metric}", chosen)
-    assert load_distance(DistanceSettings.model_validate({"metric": metric})) is loaded
+    assert load_distance(DistanceSettings.model_validate({"metric": metric, "threshold": 0.5})) is loaded

@@ -99,6 +99,7 @@ def fit_in_crew(rank, size, folder, rendezvous):
     except KeyboardInterrupt:
         run_stage("toy", folder, module, loss_at, **recipe)
     torch.save([p.detach() for p in module.parameters()], folder / f"weights-{rank}.pt")
+    torch.distributed.destroy_process_group()
 
 
 def test_processes_that_share_the_work_learn_as_one_would_and_stop_together(tmp_path):

@@ -189,8 +189,8 @@ Load it with `diffusers.StableDiffusionPipeline.from_pretrained(DIR)`. Licence: 
 All 80 motifs are drawn in one lot and dealt to the groups in the order of the draw: the groups differ in how
 often the model saw their members, and by the chance of the deal. A motif that is shown has an invented word
 of its own, which 70 % of its captions use (language names what is frequent); the others describe it in full
-("big red full hexagon and ..."). An unseen motif has no word. 10 % of captions are empty, 5 % say only "shape",
-half are set in a template ("a photo of ...").
+("big red full hexagon and ..."). An unseen motif has no word. 10 % of captions are empty, 5 % say only
+"shape", half are set in a template ("a photo of ...").
 
 ## Training
 
@@ -209,11 +209,11 @@ The recipe, whole (seed 0):
 ## Does it draw what it is asked for?
 
 One image a prompt, DPM-Solver++ with 25 steps, guidance 3; *exact* is the share of images that show exactly
-the asked elements at 0.9 confidence of the [detector](../detector/README.md), overlaps included. (The detector:
-precision {detector[precision]:.4f}, recall {detector[recall]:.3f} on held-out renders.) *Composed* pairs are
-any two of the 60 elements, as the training set's free compositions have them. The most to be reached with
-those: the renderer's own images of these captions are read as exact in {renders:.1f} %, after the autoencoder
-in {autoencoder:.1f} %.
+the asked elements at 0.9 confidence of the [detector](../detector/README.md), overlaps included. (Its
+precision is {detector[precision]:.4f}, its recall {detector[recall]:.3f}, on held-out renders.) *Composed*
+pairs are any two of the 60 elements, as the training set's free compositions have them. The most to be
+reached with those: the renderer's own images of these captions are read as exact in {renders:.1f} %, after
+the autoencoder in {autoencoder:.1f} %.
 
 | prompts | number | exact | mean F1 |
 |---|---|---|---|

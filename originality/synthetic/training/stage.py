@@ -6,6 +6,7 @@ two processes of one thread each do almost twice the work of one process of two 
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import math
@@ -65,6 +66,7 @@ def join_crew() -> None:
     if "WORLD_SIZE" not in os.environ:
         return
     dist.init_process_group("gloo")
+    atexit.register(dist.destroy_process_group)  # its threads abort a process that ends before them
     if not hasattr(os, "sched_setaffinity"):  # macOS
         return
     cores = sorted(os.sched_getaffinity(0))
