@@ -48,6 +48,7 @@ def audit(
     recorded = run.ledger.recorded()
     todo = [(e, run.manifest.path(e)) for e in wanted if e.image_id not in recorded]
     if todo:
+        open_store(run.manifest.source, create=False)  # a collection that is gone is said before Ray starts
         task = Task(run.store.url, run.manifest.source, factory, blank(settings))
         driver.run(task, todo, gpu=_GPU[settings.model.device])
     run.ledger.compact(SCHEMA)

@@ -10,6 +10,7 @@ import pytest
 from mean_colour import REFUSED, MeanColour, paint
 
 from cluster.runfolder import RunMismatch, open_run
+from cluster.store import NotFound
 from jobs import exits
 from jobs.audit import audit
 from jobs.verdicts import ATTEMPT, SCHEMA
@@ -44,6 +45,10 @@ def test_audit_resume_and_refusal(
     assert run(limit=2) == exits.ALL_JUDGED
     assert json.loads((out / "summary.json").read_text())["pending"] == 3
     before = {path: path.read_bytes() for path in out.glob("records/*/*.json")}
+    folder.rename(tmp_path / "away")
+    with pytest.raises(NotFound, match="in does not exist"):
+        run()
+    (tmp_path / "away").rename(folder)
     assert run() == exits.ALL_JUDGED
     assert len(before) == 2 and all(path.read_bytes() == old for path, old in before.items())
     summary = json.loads((out / "summary.json").read_text())
