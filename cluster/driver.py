@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 import ray
@@ -54,13 +56,15 @@ def run(
     images: Iterable[tuple[Entry, str]],
     *,
     gpu: bool | None = None,
+    workers: int | None = None,
     stream: TextIO | None = None,
 ) -> Counter[str]:
     """Has every image judged that is given (manifest entries with their paths); how many ended
     with which status.
 
-    ``gpu``: whether a worker holds one; None takes one where there is one. ``stream``: where
-    progress is shown; None is stderr.
+    ``gpu``: whether a worker holds one; None takes one where there is one. ``workers``: most at once;
+    None is one for every GPU or, without, CPU that Ray has. ``stream``: where progress is shown;
+    None is stderr.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM.
@@ -72,7 +76,15 @@ def run(
     progress.show("starting Ray")
     with ray_running(), stop_signals() as stopping:
         try:
-            driver = _Driver(task, leases, progress, _gpus(gpu), stopping)
+            gpus = _gpus(gpu)
+            driver = _Driver(
+                task,
+                leases,
+                progress,
+                workers=workers or _places(gpus, task.memory),
+                gpus=gpus,
+                stopping=stopping,
+            )
             try:
                 driver.work()
             finally:
@@ -91,92 +103,161 @@ def _gpus(wanted: bool | None) -> int:
     return int(there if wanted is None else wanted)
 
 
+def _places(gpus: int, memory: int) -> int:
+    """Workers that there is room for now, each with a GPU, or a CPU and its memory."""
+    there = ray.cluster_resources()
+    if gpus:
+        return max(1, int(there.get("GPU", 0)))
+    return max(1, int(min(there.get("CPU", 0), there.get("memory", 0) // memory)))
+
+
+@dataclass
+class _Hired:
+    """A worker as the driver sees it."""
+
+    name: str
+    actor: Any
+    capacity: int = 0
+    """Images it takes at once; 0 until its scorer is built."""
+    doing: str = "starting a worker"
+    answer: ray.ObjectRef[Report] | None = None
+    """Of the call that is on its way."""
+    rests_until: float = 0.0
+    """Monotonic time of the next call, so that a busy worker is not asked without end."""
+
+
 class _Driver:
-    """One run with one worker at a time. More workers are more of ``_worker``; the leases are kept
-    by worker already."""
+    """One run: as many workers as there are images for, up to ``workers``."""
 
     def __init__(
-        self, task: Task, leases: Leases, progress: Progress, gpus: int, stopping: threading.Event
+        self,
+        task: Task,
+        leases: Leases,
+        progress: Progress,
+        *,
+        workers: int,
+        gpus: int,
+        stopping: threading.Event,
     ) -> None:
         self._task = task
         self._leases = leases
         self._progress = progress
+        self._most = max(1, min(workers, leases.open))
+        self._threads = max(1, available_cpus() // self._most)
         self._gpus = gpus
         self._stopping = stopping
         self._ledger = Ledger(open_store(task.run))
+        self._workers: dict[str, _Hired] = {}
         self._hired = 0
         self._stillborn = 0
-        self._hire()
 
     def work(self) -> None:
         while self._leases.open:
-            try:
-                most = self._capacity + PREFETCH if self._capacity else 0
-                granted = self._leases.grant(self._name, most)
-                self._take(self._answer(self._worker.poll.remote(granted)))
-            except DEATHS as death:
-                self._bury(death)
-            except Interrupted:
+            self._hire()
+            self._ask()
+            self._progress.show(self._doing())
+            if self._stopping.is_set():
                 self._wind_up()
-                raise
-            self._stopping.wait(POLL_SECONDS)
+                raise Interrupted
+            self._hear(self._answered(POLL_SECONDS))
+            self._release()
 
     def dismiss(self) -> None:
-        ray.kill(self._worker)
+        for worker in self._workers.values():
+            ray.kill(worker.actor)
 
     def _hire(self) -> None:
-        self._hired += 1
-        self._name = f"worker-{self._hired}"
-        self._capacity = 0
-        self._doing = "starting a worker"
-        actor = ray.remote(Worker).options(
-            num_cpus=1,
-            num_gpus=self._gpus,
-            runtime_env={"env_vars": worker_environment(available_cpus())},
-        )
-        self._worker: Any = actor.remote(self._task)
+        """Fills up to as many workers as there is work for."""
+        busy = sum(bool(self._leases.held(name)) for name in self._workers)
+        while len(self._workers) < min(self._most, busy + self._leases.queued):
+            self._hired += 1
+            actor = ray.remote(Worker).options(
+                num_cpus=1,
+                num_gpus=self._gpus,
+                runtime_env={"env_vars": worker_environment(self._threads)},
+            )
+            name = f"worker-{self._hired}"
+            self._workers[name] = _Hired(name, actor.remote(self._task))
 
-    def _answer(self, reference: Any) -> Report:
-        """Waits for a worker with an eye on the clock and on who wants to stop."""
-        while True:
-            self._progress.show(self._doing)
-            if self._stopping.is_set():
-                raise Interrupted
-            ready, _ = ray.wait([reference], timeout=POLL_SECONDS)
-            if ready:
-                return _result(reference)
+    def _ask(self) -> None:
+        """Calls every worker that is not being called, with more leases where it can take them."""
+        now = time.monotonic()
+        for worker in self._workers.values():
+            if worker.answer is None and now >= worker.rests_until:
+                granted = self._leases.grant(worker.name, self._share(worker))
+                worker.answer = worker.actor.poll.remote(granted)
 
-    def _take(self, report: Report) -> None:
+    def _share(self, worker: _Hired) -> int:
+        """Most images that a worker may hold. What it cannot start at once stays with those who soon
+        could, unless there is enough for all."""
+        enough = (worker.capacity + PREFETCH) * len(self._workers)
+        return worker.capacity + (PREFETCH if worker.capacity and self._leases.queued > enough else 0)
+
+    def _answered(self, timeout: float) -> list[_Hired]:
+        """The workers that have answered, after at most ``timeout`` seconds."""
+        asked = {w.answer: w for w in self._workers.values() if w.answer is not None}
+        if not asked:
+            self._stopping.wait(timeout)
+            return []
+        ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=timeout)
+        return [asked[reference] for reference in ready]
+
+    def _hear(self, workers: Iterable[_Hired]) -> None:
+        for worker in workers:
+            answer, worker.answer = worker.answer, None
+            worker.rests_until = time.monotonic() + POLL_SECONDS
+            try:
+                self._take(worker, _result(answer))
+            except DEATHS as death:
+                self._bury(worker, death)
+
+    def _take(self, worker: _Hired, report: Report) -> None:
         for image_id, status in report.settled:
-            self._settle(image_id, status)
-        for lease in self._leases.suspect(self._name, report.returned):
+            self._settle(worker, image_id, status)
+        for lease in self._leases.suspect(worker.name, report.returned):
             self._condemn(lease, "the scorer broke each time")
-        self._capacity = report.capacity
-        if report.capacity:
+        if report.capacity and not worker.capacity:
             self._stillborn = 0
             self._progress.began()
-        self._doing = report.progress if report.capacity else "loading the model"
+        worker.capacity = report.capacity
+        worker.doing = report.progress if report.capacity else "loading the model"
 
-    def _settle(self, image_id: str, status: str) -> None:
-        self._leases.settle(self._name, image_id)
+    def _settle(self, worker: _Hired, image_id: str, status: str) -> None:
+        self._leases.settle(worker.name, image_id)
         self._progress.settled(status)
 
-    def _bury(self, death: Exception) -> None:
-        """Puts the dead worker's images back and a new worker in its place."""
+    def _release(self) -> None:
+        """Lets go of workers for which nothing is left, so that none is idle at the end."""
+        if self._leases.queued:
+            return
+        for worker in list(self._workers.values()):
+            if not self._leases.held(worker.name) and self._leases.open:
+                ray.kill(self._workers.pop(worker.name).actor)
+
+    def _doing(self) -> str:
+        workers = list(self._workers.values())
+        shown = [w for w in workers if w.capacity] or workers
+        said = " | ".join(dict.fromkeys(w.doing for w in shown if w.doing))
+        return f"{len(shown)} workers: {said}" if said and len(shown) > 1 else said
+
+    def _bury(self, worker: _Hired, death: Exception) -> None:
+        """Puts the dead worker's images back."""
         cause = _cause(death)
         self._progress.show(f"a worker died: {cause}", now=True)
-        ray.kill(self._worker)
-        if self._capacity == 0:
+        ray.kill(self._workers.pop(worker.name).actor)
+        if worker.capacity == 0:
             self._stillborn += 1
         if self._stillborn >= MOST_DEATHS:
-            raise EngineError(f"{self._stillborn} workers died before they were ready: {cause}")
-        held = [lease.image_id for lease in self._leases.held(self._name)]
+            ready = sum(w.capacity > 0 for w in self._workers.values())
+            if not ready:
+                raise EngineError(f"{self._stillborn} workers died before they were ready: {cause}")
+            self._most, self._stillborn = ready, 0  # there may be no room for more
+        held = [lease.image_id for lease in self._leases.held(worker.name)]
         done = {i for i in held if self._ledger.store.exists(record_path(i))}
         for image_id in done:
-            self._settle(image_id, str(self._ledger.record(image_id)["status"]))
-        for lease in self._leases.suspect(self._name, (i for i in held if i not in done)):
+            self._settle(worker, image_id, str(self._ledger.record(image_id)["status"]))
+        for lease in self._leases.suspect(worker.name, (i for i in held if i not in done)):
             self._condemn(lease, cause)
-        self._hire()
 
     def _condemn(self, lease: Lease, cause: str) -> None:
         """The third death with the same image in hand: it is recorded as failed and let go."""
@@ -190,16 +271,19 @@ class _Driver:
         self._progress.settled("failed")
 
     def _wind_up(self) -> None:
-        """Lets the worker commit what its step under way finishes."""
-        if not self._capacity:
+        """Lets the workers commit what their steps under way finish."""
+        working = [w for w in self._workers.values() if w.capacity]
+        if not working:
             return
         self._progress.show("stopping after this step; Ctrl-C again leaves at once", now=True)
-        reference = self._worker.stop.remote(STOP_GRACE_SECONDS)
-        try:
-            ray.wait([reference], timeout=STOP_GRACE_SECONDS + 5)
-            self._take(_result(reference, timeout=0))
-        except (*DEATHS, EngineError, ray.exceptions.GetTimeoutError):
-            return  # what it committed is committed
+        for worker in working:
+            worker.answer = worker.actor.stop.remote(STOP_GRACE_SECONDS)
+        ray.wait([w.answer for w in working], num_returns=len(working), timeout=STOP_GRACE_SECONDS + 5)
+        for worker in working:
+            try:
+                self._take(worker, _result(worker.answer, timeout=0))
+            except (*DEATHS, EngineError, ray.exceptions.GetTimeoutError):
+                continue  # what it committed is committed
 
 
 def _result(reference: Any, timeout: float | None = None) -> Report:

@@ -42,6 +42,11 @@ class Leases:
         """Images not settled: in the queue or leased."""
         return len(self._queue) + sum(len(held) for held in self._held.values())
 
+    @property
+    def queued(self) -> int:
+        """Images that no worker holds."""
+        return len(self._queue)
+
     def held(self, worker: str) -> list[Lease]:
         return list(self._held.get(worker, {}).values())
 

@@ -44,6 +44,8 @@ class Task:
     blank: Mapping[str, Any]
     """Fields that every record has unless the scorer says otherwise, so that the row of a
     rejection, which no scorer ever saw, has the columns of the others."""
+    memory: int = 2 * 2**30
+    """Bytes that a worker on CPU takes: as many are started as there is room for."""
 
 
 @dataclass(frozen=True)

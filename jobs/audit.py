@@ -37,11 +37,14 @@ def audit(
     factory: ScorerFactory,
     digests: Mapping[str, str],
     limit: int | None = None,
+    workers: int | None = None,
+    memory: int = Task.memory,
 ) -> int:
     """Judges what has no record yet, then tells. The exit code.
 
     ``limit``: only the first images of the manifest in this run; a later run without it goes on
-    with the rest.
+    with the rest. ``workers``: most at once; None is as many as there is room for, each on CPU with
+    ``memory`` bytes.
     """
     run = plan(source, open_store(output), identity(settings, source, digests))
     wanted = run.manifest.images()[:limit]
@@ -49,8 +52,8 @@ def audit(
     todo = [(e, run.manifest.path(e)) for e in wanted if e.image_id not in recorded]
     if todo:
         open_store(run.manifest.source, create=False)  # a collection that is gone is said before Ray starts
-        task = Task(run.store.url, run.manifest.source, factory, blank(settings))
-        driver.run(task, todo, gpu=_GPU[settings.model.device])
+        task = Task(run.store.url, run.manifest.source, factory, blank(settings), memory)
+        driver.run(task, todo, gpu=_GPU[settings.model.device], workers=workers)
     run.ledger.compact(SCHEMA)
     summary = summarise(run)
     run.write_summary(summary)
@@ -126,6 +129,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, metavar="M", help="the sweep ends here")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images, this time")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="most at once (default: one a GPU, or a CPU with 2 GB or more)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only check the images")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="any other setting"
@@ -172,6 +181,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     if arguments.limit is not None and arguments.limit < 1:
         raise SettingsError(f"--limit {arguments.limit}: give 1 or more")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise SettingsError(f"--workers {arguments.workers}: give 1 or more")
     if arguments.dry_run:
         return dry_run(arguments.input)
     if not arguments.out:
@@ -179,6 +190,7 @@ def run(arguments: argparse.Namespace) -> int:
     if absolute(arguments.out) == absolute(arguments.input):
         raise SettingsError("--out is the input itself: name another folder for the results")
     # The science is heavy to import, so only a job that is sure to start pays for it.
+    from originality.diffusion import weights_bytes
     from originality.sweep import build_scorer, preflight
 
     return audit(
@@ -188,6 +200,9 @@ def run(arguments: argparse.Namespace) -> int:
         factory=functools.partial(build_scorer, settings),
         digests=preflight(settings),
         limit=arguments.limit,
+        workers=arguments.workers,
+        # weights are read as stored, then turned into fp32; torch and the judges take the rest
+        memory=Task.memory + 3 * weights_bytes(settings.model),
     )
 
 

@@ -77,6 +77,13 @@ def model_digest(settings: ModelSettings) -> str:
     return digest.hexdigest()[:16]
 
 
+def weights_bytes(settings: ModelSettings) -> int:
+    """Size of the model's weights on disk, in bytes."""
+    folder = model_folder(settings)
+    files = (file for part in COMPONENTS for file in (folder / part).glob("*.safetensors"))
+    return sum(file.stat().st_size for file in files)
+
+
 @dataclass(frozen=True)
 class Description:
     """What a model's folder says of it, short of its weights."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from mean_colour import BREAKS, KILLS, MeanColour, paint
 
 from cluster import driver
@@ -27,7 +28,11 @@ HERE = Path(__file__).parent
 
 
 def drive(
-    folder: Path, output: Path, factory: Callable[[], Any] = MeanColour, gpu: bool | None = None
+    folder: Path,
+    output: Path,
+    factory: Callable[[], Any] = MeanColour,
+    gpu: bool | None = None,
+    workers: int | None = None,
 ) -> tuple[RunFolder, Counter[str], str]:
     """Runs what has no record yet."""
     run = plan(str(folder), open_store(str(output)), {})
@@ -35,7 +40,9 @@ def drive(
     images = [e for e in run.manifest.images() if e.image_id not in recorded]
     task = Task(run.store.url, run.manifest.source, factory, {"model": "colour"})
     shown = io.StringIO()
-    counts = driver.run(task, [(e, run.manifest.path(e)) for e in images], gpu=gpu, stream=shown)
+    counts = driver.run(
+        task, [(e, run.manifest.path(e)) for e in images], gpu=gpu, workers=workers, stream=shown
+    )
     return run, counts, shown.getvalue()
 
 
@@ -73,6 +80,50 @@ def test_resume_leaves_alone_what_is_recorded(tmp_path: Path, local_ray: None) -
     assert counts == {"judged": 3}
     assert run.ledger.record(done)["mean"] == "kept"
     assert len(list(run.ledger.rows())) == 4
+
+
+def test_workers_share_the_images_and_one_killer_costs_no_other_image(
+    tmp_path: Path, local_ray: None
+) -> None:
+    folder = tmp_path / "in"
+    for i in range(24):
+        paint(folder, f"{i:02}.png", (i, i, i))
+    paint(folder, "05-killer.png", KILLS)
+    slow = functools.partial(MeanColour, capacity=2, steps=2, seconds=0.1)
+    run, counts, _ = drive(folder, tmp_path / "run", slow, workers=2)
+    assert counts == {"judged": 24, "failed": 1}
+    judges = Counter(row["worker"] for row in run.inputs() if row["status"] == "judged")
+    assert len(judges) >= 2 and max(judges.values()) <= 20
+    one, counts, _ = drive(folder, tmp_path / "alone", slow, workers=1)
+    assert counts == {"judged": 24, "failed": 1}
+    first, second = ({r["path"]: (r["status"], r.get("mean")) for r in r.inputs()} for r in (run, one))
+    assert first == second
+
+
+def only_one_at_a_time(folder: Path) -> MeanColour:
+    """As if there were memory for one scorer only."""
+    try:
+        (folder / "taken").touch(exist_ok=False)
+    except FileExistsError:
+        os._exit(1)
+    return MeanColour(seconds=0.2)
+
+
+def test_a_worker_that_never_gets_ready_beside_one_that_works_is_done_without(
+    tmp_path: Path, local_ray: None
+) -> None:
+    for i in range(60):
+        paint(tmp_path / "in", f"{i}.png", (i, i, i))
+    factory = functools.partial(only_one_at_a_time, tmp_path)
+    _, counts, shown = drive(tmp_path / "in", tmp_path / "run", factory, workers=2)
+    assert counts == {"judged": 60}
+    assert "a worker died" in shown
+
+
+def test_as_many_workers_as_there_is_room_for(local_ray: None) -> None:
+    cpus, memory = (ray.cluster_resources()[kind] for kind in ("CPU", "memory"))
+    assert driver._places(0, 1) == cpus
+    assert driver._places(0, int(memory)) == driver._places(0, 10 * int(memory)) == 1
 
 
 def needs_a_setting() -> MeanColour:
@@ -126,7 +177,7 @@ def test_interrupt_keeps_what_is_done(tmp_path: Path, local_ray: None) -> None:
     finally:
         process.kill()
     assert printed == ""
-    assert shown.startswith("0/12 done · starting Ray\n") and "· 2 in flight\n" in shown
+    assert shown.startswith("0/12 done · starting Ray\n") and " 2 in flight\n" in shown
     assert "stopping after this step" in shown
     before = {path: path.read_bytes() for path in output.glob("records/*/*.json")}
     assert 2 <= len(before) < 12
