@@ -133,7 +133,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="most at once (default: one a GPU, or a CPU with 2 GB or more)",
+        help="most at once (default: one a GPU, or one a CPU where memory allows)",
     )
     parser.add_argument("--dry-run", action="store_true", help="only check the images")
     parser.add_argument(
