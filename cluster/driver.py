@@ -77,12 +77,16 @@ def run(
     with ray_running(), stop_signals() as stopping:
         try:
             gpus = _gpus(gpu)
+            places = _places(gpus, task.memory)
+            # Threads change a sum's last bits, so they follow from the machine, not from how many work.
+            threads = max(1, available_cpus() // places)
             driver = _Driver(
                 task,
                 leases,
                 progress,
-                workers=workers or _places(gpus, task.memory),
+                workers=workers or places,
                 gpus=gpus,
+                threads=threads,
                 stopping=stopping,
             )
             try:
@@ -137,13 +141,14 @@ class _Driver:
         *,
         workers: int,
         gpus: int,
+        threads: int,
         stopping: threading.Event,
     ) -> None:
         self._task = task
         self._leases = leases
         self._progress = progress
-        self._most = max(1, min(workers, leases.open))
-        self._threads = max(1, available_cpus() // self._most)
+        self._most = workers
+        self._threads = threads
         self._gpus = gpus
         self._stopping = stopping
         self._ledger = Ledger(open_store(task.run))

@@ -20,7 +20,7 @@ from mean_colour import BREAKS, KILLS, MeanColour, paint
 
 from cluster import driver
 from cluster.runfolder import RunFolder, plan
-from cluster.runtime import worker_environment
+from cluster.runtime import available_cpus, worker_environment
 from cluster.store import open_store
 from cluster.worker import Task
 
@@ -124,6 +124,21 @@ def test_as_many_workers_as_there_is_room_for(local_ray: None) -> None:
     cpus, memory = (ray.cluster_resources()[kind] for kind in ("CPU", "memory"))
     assert driver._places(0, 1) == cpus
     assert driver._places(0, int(memory)) == driver._places(0, 10 * int(memory)) == 1
+
+
+def tells_its_threads() -> MeanColour:
+    raise LookupError(f"{os.environ['OMP_NUM_THREADS']} threads")
+
+
+def test_a_worker_has_as_many_threads_whether_alone_or_not(
+    tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    paint(tmp_path / "in", "a.png", (1, 1, 1))
+    expected = available_cpus() // driver._places(0, Task.memory)
+    for workers in (1, 2, None):
+        with pytest.raises(LookupError, match=f"{expected} threads"):
+            drive(tmp_path / "in", tmp_path / "run", tells_its_threads, workers=workers)
 
 
 def needs_a_setting() -> MeanColour:
