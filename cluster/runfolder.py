@@ -79,6 +79,7 @@ def plan(input_uri: str, store: Store, identity: Mapping[str, Any]) -> RunFolder
 
     Raises:
         InputError: nothing to judge. Then nothing is written.
+        StoreError: the store cannot write an object only once.
         RunMismatch: the folder holds a run with another identity.
     """
     run = RunFolder(store)
@@ -87,6 +88,7 @@ def plan(input_uri: str, store: Store, identity: Mapping[str, Any]) -> RunFolder
         if store.exists(MANIFEST_FILE):
             return run
     manifest = scan(input_uri)
+    store.check_create()
     created = {**identity, "created_at": datetime.now(UTC).isoformat()}
     if not store.create(RUN_FILE, _pretty(created)):
         resume(run, identity)

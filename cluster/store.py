@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,23 @@ class Store:
                 return False
         return True
 
+    def check_create(self) -> None:
+        """Makes sure that ``create`` is what it says: some S3 gateways accept If-None-Match and ignore it.
+
+        Raises:
+            StoreError: the second of two creators was told that it won.
+        """
+        path = f"probe-{uuid.uuid4().hex}"
+        try:
+            if not (self.create(path, b"1") and not self.create(path, b"2")):
+                raise StoreError(
+                    f"{self.url} overwrites objects that must be written once (it ignores If-None-Match); "
+                    "use another store for --out"
+                )
+        finally:
+            with suppress(StoreError):  # keys that may only write leave a byte behind
+                self.delete(path)
+
     def size(self, path: str) -> int:
         """Bytes of an object.
 
@@ -162,7 +180,7 @@ def open_store(uri: str, *, create: bool = True) -> Store:
     scheme = url.partition("://")[0] if "://" in url else ""
     if scheme in REMOTE_SCHEMES:
         with _named_errors(url, ""):
-            return Store(url, from_url(url, **_credentials(scheme)))
+            return Store(url, from_url(url, **_options(scheme)))
     if scheme:
         raise StoreError(f"{uri}: use a local folder, s3://, gs:// or az://")
     folder = Path(url)
@@ -182,14 +200,21 @@ def absolute(uri: str) -> str:
     return uri.rstrip("/") if "://" in uri else os.path.normpath(Path(uri).absolute())
 
 
-def _credentials(scheme: str) -> dict[str, Any]:
-    """Keys of an AWS profile or instance role, as boto3 finds them; other clouds and a missing
-    boto3 are left to the store's own search."""
+def _options(scheme: str) -> dict[str, Any]:
+    """Where S3 is by AWS's usual variables, and keys of a profile or instance role as boto3 finds them;
+    other clouds and a missing boto3 are left to the store's own search."""
     if scheme != "s3":
         return {}
+    options: dict[str, Any] = {}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        options["endpoint"] = endpoint
+        # whoever names a plain http endpoint (SeaweedFS or MinIO at home) means it
+        options["client_options"] = {"allow_http": endpoint.startswith("http://")}
     try:
         from obstore.auth.boto3 import Boto3CredentialProvider
 
-        return {"credential_provider": Boto3CredentialProvider()}
+        options["credential_provider"] = Boto3CredentialProvider()
     except (ImportError, ValueError):
-        return {}
+        pass
+    return options

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from cluster.store import NotFound, Store, StoreError, absolute, open_store
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "s3":
+        return open_store(f"{request.getfixturevalue('s3')}/{uuid.uuid4().hex}")
     return open_store(str(tmp_path / "new" / "folder") if request.param == "local" else "memory://")
 
 
@@ -34,6 +39,52 @@ def test_create_is_won_once(store: Store) -> None:
         won = list(pool.map(lambda i: store.create("key", bytes([i])), range(16)))
     assert won.count(True) == 1
     assert store.read("key") == bytes([won.index(True)])
+
+
+def test_a_store_that_can_create_is_left_as_it_was(store: Store) -> None:
+    store.check_create()
+    assert list(store.list()) == []
+
+
+class _Overwriting(BaseHTTPRequestHandler):
+    """An S3 gateway that takes every object, whatever the conditions of the request."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(b'<?xml version="1.0"?><DeleteResult></DeleteResult>')
+
+    def _answer(self, body: bytes = b"") -> None:
+        self.send_response(200)
+        self.send_header("ETag", '"1"')
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_store_that_overwrites_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Overwriting) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tester")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-real-secret")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        with pytest.raises(StoreError, match="use another store for --out"):
+            open_store("s3://any/run").check_create()
+        server.shutdown()
+
+
+def test_wrong_keys_are_one_line_without_them(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
+    with pytest.raises(StoreError) as caught:
+        open_store(f"{s3}/run").write("a", b"x")
+    assert "\n" not in str(caught.value) and "wrong-secret" not in str(caught.value)
 
 
 def test_list_goes_by_whole_parts(store: Store) -> None:

@@ -1,0 +1,70 @@
+"""The audit from one bucket prefix to another, on a real S3 gateway, with the model that ships."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.runfolder import open_run
+from cluster.store import open_store
+from jobs import exits
+from tests.seaweed import BUCKET, seaweed, wait_for_bucket
+
+ROOT = Path(__file__).parents[2]
+SHORT = (
+    *("--set", "inversion.steps=2", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
+    *("--set", "redraw.steps=2", "--max-tokens", "1"),
+)
+
+
+def test_from_bucket_to_bucket_as_from_folder_to_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = tmp_path / "in"
+    images.mkdir()
+    for name in ("familiar-1.png", "unseen-1.png"):
+        shutil.copy(ROOT / "examples" / name, images)
+    (images / "text.png").write_text("no image")
+    (tmp_path / "weed").mkdir()
+    with seaweed(tmp_path / "weed") as way:
+        for name, value in way.items():
+            monkeypatch.setenv(name, value)
+        bucket = f"s3://{BUCKET}"
+        wait_for_bucket(bucket)
+        source = open_store(f"{bucket}/in")
+        for file in images.iterdir():
+            source.write(file.name, file.read_bytes())
+        shown = audit(f"{bucket}/in", f"{bucket}/run")
+        assert shown.stdout.splitlines()[-1] == f"{bucket}/run/report/index.html"
+        store = open_store(f"{bucket}/run")
+        rows = verdicts(f"{bucket}/run")
+        assert b"familiar-1.png" in store.read("report/index.html")
+        kept = "".join(store.read(f.path).decode("latin-1") for f in store.list())
+        assert way["AWS_SECRET_ACCESS_KEY"] not in kept + shown.stdout + shown.stderr
+        before = {f.path for f in store.list("records")}
+        audit(f"{bucket}/in", f"{bucket}/run")
+        assert {f.path for f in store.list("records")} == before and len(before) == 3
+    audit(str(images), str(tmp_path / "run"))
+    assert verdicts(str(tmp_path / "run")) == rows
+
+
+def audit(source: str, out: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jobs.cli", "audit", source, "--out", out, *SHORT]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300)
+    assert done.returncode == exits.SOME_UNJUDGED, done.stderr
+    return done
+
+
+def verdicts(run: str) -> dict[str, str]:
+    """What was found of each image, without who found it and when."""
+    found = {}
+    for row in open_run(run).inputs():
+        sweep = [{k: v for k, v in a.items() if k != "seconds"} for a in row["sweep"] or ()]
+        found[row["path"]] = json.dumps([row["status"], row["error_class"], sweep])
+    return found
