@@ -7,6 +7,7 @@ Everything a run keeps goes through here, and everything that must happen once g
 from __future__ import annotations
 
 import hashlib
+import mimetypes
 import os
 import uuid
 from collections.abc import Iterator
@@ -104,17 +105,23 @@ class Store:
     def write(self, path: str, data: bytes) -> None:
         """Puts an object, over any that was there; readers see the old or the new, never a part."""
         with _named_errors(self.url, path):
-            obstore.put(self._objects, path, data)
+            obstore.put(self._objects, path, data, attributes=self._attributes(path))
 
     def create(self, path: str, data: bytes) -> bool:
         """Puts an object unless there is one already; says whether it did. Of any number of
         writers at once, exactly one is told True."""
         with _named_errors(self.url, path):
             try:
-                obstore.put(self._objects, path, data, mode="create")
+                obstore.put(self._objects, path, data, mode="create", attributes=self._attributes(path))
             except AlreadyExistsError:
                 return False
         return True
+
+    def _attributes(self, path: str) -> dict[str, str]:
+        """What a bucket tells a browser of an object, so that a report opens and is not downloaded. A
+        folder keeps no such thing."""
+        kind = mimetypes.guess_type(path)[0] if "://" in self.url else None
+        return {"Content-Type": kind} if kind else {}
 
     def check_create(self) -> None:
         """Makes sure that ``create`` is what it says: some S3 gateways accept If-None-Match and ignore it.

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import obstore
 import pytest
 
 from cluster.runfolder import open_run
@@ -45,6 +46,8 @@ def test_from_bucket_to_bucket_as_from_folder_to_folder(
         store = open_store(f"{bucket}/run")
         rows = verdicts(f"{bucket}/run")
         assert b"familiar-1.png" in store.read("report/index.html")
+        page = obstore.get(store._objects, "report/index.html")
+        assert page.attributes["Content-Type"] == "text/html"
         kept = "".join(store.read(f.path).decode("latin-1") for f in store.list())
         assert way["AWS_SECRET_ACCESS_KEY"] not in kept + shown.stdout + shown.stderr
         before = {f.path for f in store.list("records")}
