@@ -236,7 +236,7 @@ class _Driver:
         if self._leases.queued:
             return
         for worker in list(self._workers.values()):
-            if not self._leases.held(worker.name) and self._leases.open:
+            if not self._leases.held(worker.name):
                 ray.kill(self._workers.pop(worker.name).actor)
 
     def _doing(self) -> str:

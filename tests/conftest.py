@@ -1,13 +1,15 @@
-"""Fixtures of the science: the model that ships, loaded once."""
+"""What tests share: the model that ships, loaded once, and a bucket."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from originality.settings import AuditSettings, ModelSettings, load_settings
+from tests.seaweed import BUCKET, seaweed, wait_for_bucket
 
 # Ray starts its workers at niceness 15; beside a busy neighbour a test would wait minutes for one.
 os.environ.setdefault("RAY_worker_niceness", "0")
@@ -34,3 +36,13 @@ def quick() -> AuditSettings:
             "redraw": {"count": 3, "steps": 3},
         },
     )
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a bucket on a real S3 gateway, to which the environment leads."""
+    with seaweed(tmp_path_factory.mktemp("weed")) as way, pytest.MonkeyPatch.context() as patch:
+        for name, value in way.items():
+            patch.setenv(name, value)
+        wait_for_bucket(f"s3://{BUCKET}")
+        yield f"s3://{BUCKET}"

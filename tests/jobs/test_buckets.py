@@ -10,12 +10,10 @@ import sys
 from pathlib import Path
 
 import obstore
-import pytest
 
 from cluster.runfolder import open_run
 from cluster.store import open_store
 from jobs import exits
-from tests.seaweed import BUCKET, seaweed, wait_for_bucket
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
@@ -24,37 +22,28 @@ SHORT = (
 )
 
 
-def test_from_bucket_to_bucket_as_from_folder_to_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_from_bucket_to_bucket_as_from_folder_to_folder(tmp_path: Path, s3: str) -> None:
     images = tmp_path / "in"
     images.mkdir()
     for name in ("familiar-1.png", "unseen-1.png"):
         shutil.copy(ROOT / "examples" / name, images)
     (images / "text.png").write_text("no image")
-    (tmp_path / "weed").mkdir()
-    with seaweed(tmp_path / "weed") as way:
-        for name, value in way.items():
-            monkeypatch.setenv(name, value)
-        bucket = f"s3://{BUCKET}"
-        wait_for_bucket(bucket)
-        source = open_store(f"{bucket}/in")
-        for file in images.iterdir():
-            source.write(file.name, file.read_bytes())
-        shown = audit(f"{bucket}/in", f"{bucket}/run")
-        assert shown.stdout.splitlines()[-1] == f"{bucket}/run/report/index.html"
-        store = open_store(f"{bucket}/run")
-        rows = verdicts(f"{bucket}/run")
-        assert b"familiar-1.png" in store.read("report/index.html")
-        page = obstore.get(store._objects, "report/index.html")
-        assert page.attributes["Content-Type"] == "text/html"
-        kept = "".join(store.read(f.path).decode("latin-1") for f in store.list())
-        assert way["AWS_SECRET_ACCESS_KEY"] not in kept + shown.stdout + shown.stderr
-        before = {f.path for f in store.list("records")}
-        audit(f"{bucket}/in", f"{bucket}/run")
-        assert {f.path for f in store.list("records")} == before and len(before) == 3
+    source = open_store(f"{s3}/in")
+    for file in images.iterdir():
+        source.write(file.name, file.read_bytes())
+    shown = audit(source.url, f"{s3}/run")
+    assert shown.stdout.splitlines()[-1] == f"{s3}/run/report/index.html"
+    store = open_store(f"{s3}/run")
+    assert b"familiar-1.png" in store.read("report/index.html")
+    page = obstore.get(store._objects, "report/index.html")
+    assert page.attributes["Content-Type"] == "text/html"
+    kept = "".join(store.read(f.path).decode("latin-1") for f in store.list())
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in kept + shown.stdout + shown.stderr
+    before = {f.path for f in store.list("records")}
+    audit(source.url, store.url)
+    assert {f.path for f in store.list("records")} == before and len(before) == 3
     audit(str(images), str(tmp_path / "run"))
-    assert verdicts(str(tmp_path / "run")) == rows
+    assert verdicts(str(tmp_path / "run")) == verdicts(store.url)
 
 
 def audit(source: str, out: str) -> subprocess.CompletedProcess[str]:
