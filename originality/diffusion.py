@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from originality.conditioning import Prompts, encode, tokenise
+from originality.passes import Passes
 from originality.settings import SHIPPED_MODEL, ModelSettings, RedrawSettings, SettingsError
 
 MODELS = Path(__file__).parent / "models"
@@ -189,6 +190,8 @@ class LatentDiffusion:
         self._scheduler_config = about.scheduler
         schedule = diffusers.DDPMScheduler.from_config(self._scheduler_config)
         self.alphas_cumprod = schedule.alphas_cumprod.to(self.device)
+        self.fitting = settings.fit
+        self.denoising, self.decoding = Passes(), Passes()
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -197,11 +200,20 @@ class LatentDiffusion:
         return (self.unet.config.in_channels, side, side)
 
     def fit(self, image: Image.Image) -> np.ndarray:
-        """An image as the model sees it: centre crop to a square and resize; uint8 (side, side, 3)."""
-        if image.size == (self.side, self.side):
-            return np.array(image.convert("RGB"))
-        fitted = ImageOps.fit(image.convert("RGB"), (self.side, self.side), Image.Resampling.BICUBIC)
-        return np.array(fitted)
+        """An image as the model sees it, made square as the settings' ``fit`` says; uint8 (side, side, 3)."""
+        image, square = image.convert("RGB"), (self.side, self.side)
+        if image.size == square:
+            return np.array(image)
+        if self.fitting == "crop":
+            return np.array(ImageOps.fit(image, square, Image.Resampling.BICUBIC))
+        if self.fitting == "stretch":
+            return np.array(image.resize(square, Image.Resampling.BICUBIC))
+        scale = self.side / max(image.size)
+        width, height = (max(1, round(length * scale)) for length in image.size)
+        page = Image.new("RGB", square, "white")
+        whole = image.resize((width, height), Image.Resampling.BICUBIC)
+        page.paste(whole, ((self.side - width) // 2, (self.side - height) // 2))
+        return np.array(page)
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Moments:
@@ -256,16 +268,30 @@ class LatentDiffusion:
         latents = noise.to(self.device, self.dtype) * sampler.init_noise_sigma
         for t in sampler.timesteps:
             inputs = sampler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-            predicted = self.unet(inputs, t, words.to(self.dtype)).sample
+            predicted = self._unet(inputs, t, words.to(self.dtype))
             if guided:
                 empty, asked = predicted.chunk(2)
                 predicted = empty + settings.guidance_scale * (asked - empty)
             latents = sampler.step(predicted, t, latents).prev_sample
         return self.decode(latents)
 
-    @torch.no_grad()
+    def _unet(self, noisy: Tensor, t: Tensor, words: Tensor) -> Tensor:
+        """The UNet's prediction for any number of samples, in as few passes as memory has room for."""
+
+        def predict(most: int) -> Tensor:
+            parts = zip(noisy.split(most), words.split(most), strict=True)
+            return torch.cat([self.unet(x, t, told).sample for x, told in parts])
+
+        return self.denoising.run(len(noisy), predict)
+
     def decode(self, latents: Tensor) -> np.ndarray:
         """Latents (n, c, h, w) to uint8 images (n, side, side, 3)."""
+        return self.decoding.run(
+            len(latents), lambda most: np.concatenate([self._decode(part) for part in latents.split(most)])
+        )
+
+    @torch.no_grad()
+    def _decode(self, latents: Tensor) -> np.ndarray:
         images = self.vae.decode(latents / self.vae.config.scaling_factor).sample
         levels = (images.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
         return (levels * 255).round().astype(np.uint8)
@@ -279,12 +305,27 @@ class LatentDiffusion:
         return len(sampler.timesteps) * passes * settings.count
 
 
-def sheet(rows: Sequence[np.ndarray], columns: int = 8, largest_tile: int = 192) -> Image.Image:
-    """Put images on one sheet: a row for each array (n, side, side, 3), its first ``columns`` images."""
-    side = min(largest_tile, rows[0].shape[1])
-    page = Image.new("RGB", (columns * side, len(rows) * side), "white")
-    for y, row in enumerate(rows):
-        for x, picture in enumerate(row[:columns]):
-            tile = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
-            page.paste(tile, (x * side, y * side))
+COLUMNS = 8
+"""Images in a row of a sheet."""
+
+TILE = 192
+"""Pixels of the side of an image on a sheet, at most."""
+
+
+def tiles(images: np.ndarray) -> np.ndarray:
+    """What a sheet shows of a row of images, uint8 (n, side, side, 3): the first few, made small. Tiles of
+    tiles are the same tiles."""
+    side = min(TILE, images.shape[1])
+    shown = [Image.fromarray(i).resize((side, side), Image.Resampling.LANCZOS) for i in images[:COLUMNS]]
+    return np.stack([np.asarray(i) for i in shown])
+
+
+def sheet(rows: Sequence[np.ndarray]) -> Image.Image:
+    """Put images on one sheet: a row for each array (n, side, side, 3)."""
+    shown = [tiles(row) for row in rows]
+    side = shown[0].shape[1]
+    page = Image.new("RGB", (COLUMNS * side, len(rows) * side), "white")
+    for y, row in enumerate(shown):
+        for x, tile in enumerate(row):
+            page.paste(Image.fromarray(tile), (x * side, y * side))
     return page

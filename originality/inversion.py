@@ -3,7 +3,8 @@
 Each *lane* holds one image and its own m vectors. A step draws ``batch_size`` noisy versions of every
 lane's image, predicts their noise in one UNet pass, and moves each lane's vectors by AdamW. Only those
 m x width numbers are trained: the rest of the model, its token table included, stays as it is. Since the
-losses of the lanes are summed and never mixed, a lane's gradient is its own.
+losses of the lanes are summed and never mixed, a lane's gradient is its own. A pass that runs out of
+memory is made again as several smaller ones.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from originality.conditioning import Prompts, encode, tokenise, word_vector
 from originality.diffusion import LatentDiffusion, Moments
+from originality.passes import Passes
 from originality.prompts import Domain
 from originality.randomness import keyed_generator
 from originality.settings import InversionSettings
@@ -54,6 +57,7 @@ class Inverter:
         self.domain = domain
         self.settings = settings
         self.seed = seed
+        self.passes = Passes()
         self._start = word_vector(model.tokenizer, model.text_encoder, domain.initial_word)
         self._prompts: dict[int, Prompts] = {}
 
@@ -70,15 +74,17 @@ class Inverter:
 
         A short list is filled up with repeats of its first lane, whose copies are thrown away: the
         pass always has the same shape, so that neighbours change no number.
+
+        Raises:
+            torch.OutOfMemoryError: memory does not even hold one sample of one lane; no lane has moved.
         """
         if not 0 < len(lanes) <= self.settings.lanes:
             raise ValueError(f"{len(lanes)} lanes in a pass of {self.settings.lanes}")
-        filled = [*lanes, *[lanes[0]] * (self.settings.lanes - len(lanes))]
-        losses = self._losses(filled)[: len(lanes)]
         scale = LOSS_SCALE if self.model.dtype == torch.float16 else 1.0
-        gradients = torch.autograd.grad(losses.sum() * scale, [lane.vectors for lane in lanes])
-        values = losses.detach().tolist()
-        for lane, gradient, loss in zip(lanes, gradients, values, strict=True):
+        found = self.passes.run(
+            self.settings.lanes * self.settings.batch_size, lambda most: self._gradients(lanes, scale, most)
+        )
+        for lane, (loss, gradient) in zip(lanes, found, strict=True):
             if not math.isfinite(loss):
                 lane.failure = f"the loss of step {lane.step} is {loss}"
                 continue
@@ -90,21 +96,46 @@ class Inverter:
             lane.losses.append(loss)
             lane.step += 1
 
-    def _losses(self, lanes: Sequence[Lane]) -> Tensor:
-        """Mean squared error of the noise prediction, float32 (lanes,)."""
+    def _gradients(self, lanes: Sequence[Lane], scale: float, most: int) -> list[tuple[float, Tensor]]:
+        """Each lane's loss and the gradient of ``scale`` times it, in passes of at most ``most`` samples.
+
+        A pass holds whole lanes, every pass as many, or a part of one lane, every lane cut alike: however
+        small the passes are, neighbours change no number.
+        """
+        samples = self.settings.batch_size
+        together, size = max(1, most // samples), min(most, samples)
+        found: list[tuple[float, Tensor]] = []
+        for group in (lanes[k : k + together] for k in range(0, len(lanes), together)):
+            filled = [*group, *[group[0]] * (together - len(group))]
+            losses, gradients = [], []
+            for start in range(0, samples, size):
+                share = self._losses(filled, slice(start, start + size))[: len(group)]
+                gradients.append(torch.autograd.grad(share.sum() * scale, [lane.vectors for lane in group]))
+                losses.append(share.detach())
+            whole = [reduce(torch.add, parts) for parts in zip(*gradients, strict=True)]
+            found += zip(reduce(torch.add, losses).tolist(), whole, strict=True)
+        return found
+
+    def _losses(self, lanes: Sequence[Lane], part: slice = slice(None)) -> Tensor:
+        """Mean squared error of the noise prediction, float32 (lanes,).
+
+        Of a ``part`` of each lane's samples it is that part's share in the mean: the shares of all parts add
+        up to it.
+        """
         model, samples = self.model, self.settings.batch_size
+        size = len(range(samples)[part])
         widest = max(lane.tokens for lane in lanes)
         latents, noise, times, ids, slots, vectors = [], [], [], [], [], []
         for lane in lanes:
             drawn = self.draw(lane)
-            latents.append(drawn.latents)
-            noise.append(drawn.noise)
-            times.append(drawn.times)
+            latents.append(drawn.latents[part])
+            noise.append(drawn.noise[part])
+            times.append(drawn.times[part])
             prompts = self._prompts_of(lane.tokens)
-            ids.append(prompts.ids[drawn.templates])
-            slots.append(prompts.slots[drawn.templates])
+            ids.append(prompts.ids[drawn.templates[part]])
+            slots.append(prompts.slots[drawn.templates[part]])
             padded = torch.nn.functional.pad(lane.vectors, (0, 0, 0, widest - lane.tokens))
-            vectors.append(padded.expand(samples, -1, -1))
+            vectors.append(padded.expand(size, -1, -1))
         device = model.device
         words = encode(
             model.text_encoder,
@@ -114,7 +145,7 @@ class Inverter:
         t, eps = torch.cat(times).to(device), torch.cat(noise).to(device)
         noisy = model.add_noise(torch.cat(latents).to(device), eps, t)
         error = model.predict_noise(noisy, t, words) - eps
-        return error.square().flatten(1).mean(1).view(len(lanes), samples).mean(1)
+        return error.square().flatten(1).mean(1).view(len(lanes), size).mean(1) * (size / samples)
 
     def draw(self, lane: Lane) -> Draw:
         """The random part of a lane's next step: a function of (seed, image, m, step) alone."""

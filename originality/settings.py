@@ -41,6 +41,9 @@ class ModelSettings(Frozen):
     """Precision of UNet and VAE; token vectors and their optimiser are always fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """"auto" takes a GPU where there is one."""
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    """How an image becomes the model's square: its centre, as the paper's resize; the whole on white; or the
+    whole, stretched."""
 
 
 class InversionSettings(Frozen):
@@ -119,6 +122,10 @@ class InDistributionSettings(Frozen):
     """Least score that passes; the check says what its score means. Our choice."""
 
 
+LATER = (("model", "fit"),)
+"""Settings that came after the first runs."""
+
+
 class AuditSettings(Frozen):
     """One audit: the whole of what decides a verdict."""
 
@@ -150,8 +157,15 @@ class AuditSettings(Frozen):
         return self
 
     def digest(self) -> str:
-        """Short digest of everything that decides a verdict."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Short digest of everything that decides a verdict.
+
+        A setting of ``LATER`` counts only where it is not at its default, so that runs from before it go on.
+        """
+        said = self.model_dump(mode="json")
+        for part, name in LATER:
+            if said[part][name] == type(getattr(self, part)).model_fields[name].default:
+                del said[part][name]
+        text = json.dumps(said, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

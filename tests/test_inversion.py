@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -18,6 +19,16 @@ from originality.settings import InversionSettings, ModelSettings, SettingsError
 from originality.synthetic.dataset import TaughtSet
 
 SETTINGS = InversionSettings(steps=3, batch_size=4, learning_rate=1e-2, lanes=3)
+
+
+@contextmanager
+def watched(model, tell):
+    """While open, ``tell`` is told the samples of every pass through the UNet before it is made."""
+    hook = model.unet.register_forward_pre_hook(lambda _unet, given: tell(len(given[0])))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +111,7 @@ def test_the_gradient_in_half_precision_is_scaled_over_its_smallest_numbers(mode
     half = LatentDiffusion(ModelSettings(device="cpu", dtype="fp16"))
     smaller = math.prod(model.latent_shape) / (4 * 64 * 64)
     losses = Inverter._losses
-    monkeypatch.setattr(Inverter, "_losses", lambda self, lanes: losses(self, lanes) * smaller)
+    monkeypatch.setattr(Inverter, "_losses", lambda self, *asked: losses(self, *asked) * smaller)
 
     def gradient(model, scale):
         monkeypatch.setattr(inversion, "LOSS_SCALE", scale)
@@ -144,6 +155,53 @@ def test_a_lane_depends_on_its_key_and_not_on_its_neighbours(model, inverter, im
     assert torch.equal(together[0].vectors, moved[1].vectors)
     seeded = invert(Inverter(model, DOMAINS["shapes"], SETTINGS, seed=6), [("a", images[0], 2)])
     assert not torch.equal(together[0].vectors, seeded[0].vectors)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 8, 11])
+def test_a_gradient_of_smaller_passes_is_the_same(inverter, images, most):
+    lanes = [inverter.open(name, images[k], 1 + k) for k, name in enumerate("abc")]
+    sizes = []
+    with watched(inverter.model, sizes.append):
+        parts = inverter._gradients(lanes, 1.0, most)
+    assert set(sizes) == ({most // 4 * 4} if most >= 4 else {most, 4 % most or most})
+    for (loss, gradient), (other, whole) in zip(parts, inverter._gradients(lanes, 1.0, 12), strict=True):
+        assert loss == pytest.approx(other, rel=1e-5)
+        assert (gradient - whole).norm() < 1e-4 * whole.norm()
+    for others in ([], [lanes[0]], [lanes[1], lanes[0]]):
+        (loss, gradient), *_ = inverter._gradients([lanes[2], *others], 1.0, most)
+        assert loss == parts[2][0] and torch.equal(gradient, parts[2][1])
+
+
+def test_a_step_that_runs_out_of_memory_starts_anew_with_half(model, images):
+    """Once before anything is known, and once with part of the gradient in hand."""
+    sizes = []
+
+    def full(size):
+        sizes.append(size)
+        if len(sizes) in (1, 3):
+            raise torch.OutOfMemoryError
+
+    poor, small = (Inverter(model, DOMAINS["shapes"], SETTINGS, seed=5) for _ in range(2))
+    with watched(model, full):
+        short = invert(poor, [("a", images[0], 2), ("b", images[1], 1)])
+    assert sizes == [12, 4, 4] + [3, 1] * 2 * SETTINGS.steps
+    assert poor.passes.most == 3
+    small.passes.most = 3
+    for lane, other in zip(short, invert(small, [("a", images[0], 2), ("b", images[1], 1)]), strict=True):
+        assert torch.equal(lane.vectors, other.vectors)
+        assert lane.losses == other.losses
+
+
+def test_a_step_without_memory_for_one_sample_moves_nothing(model, images):
+    def full(_size):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    inverter = Inverter(model, DOMAINS["shapes"], SETTINGS, seed=5)
+    lane = inverter.open("a", images[0], 1)
+    with watched(model, full), pytest.raises(torch.OutOfMemoryError):
+        inverter.advance([lane])
+    assert torch.equal(lane.vectors, inverter.open("a", images[0], 1).vectors)
+    assert (lane.step, lane.losses, lane.optimiser.state) == (0, [], {})
 
 
 def test_more_images_than_lanes_wait_and_all_are_finished(inverter, images):

@@ -1,0 +1,38 @@
+"""Out of memory: what goes through the model at once is halved until it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+class Passes:
+    """How many samples one pass of some work may hold: all of them, until memory runs out."""
+
+    def __init__(self) -> None:
+        self.most: int | None = None
+        """Samples a pass after memory ran out; None as long as it has not."""
+
+    def run(self, samples: int, work: Callable[[int], T]) -> T:
+        """``work(most)``, which lets at most ``most`` of its samples into one pass.
+
+        When it runs out of memory it is done again from its start, with half as many; so it must change
+        nothing before it returns. What was found to fit holds for later calls.
+
+        Raises:
+            torch.OutOfMemoryError: a single sample is too much.
+        """
+        while True:
+            most = min(samples, self.most or samples)
+            try:
+                return work(most)
+            except torch.OutOfMemoryError:
+                if most <= 1:
+                    raise
+            # Only here, outside of the handler, is the traceback gone that held the failed try's tensors.
+            self.most = most // 2
+            torch.cuda.empty_cache()
