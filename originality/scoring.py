@@ -39,6 +39,8 @@ class Finished:
     worker and finished_at, and overrides these if they are given."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Artefacts by file name, e.g. ``tokens.safetensors``; written before the record."""
+    counters: Mapping[str, float] = field(default_factory=dict)
+    """What the item cost, by name, for metrics; amounts that may be added up over items."""
 
 
 class Scorer(Protocol):
@@ -67,10 +69,24 @@ class Scorer(Protocol):
         """
         ...
 
+    def stage(self, item_id: str) -> int:
+        """A number that changes whenever something of an item in flight is finished that should not be done
+        twice: the engine then takes a snapshot at once, besides those by the clock."""
+        ...
+
     def snapshot(self, item_id: str) -> bytes:
-        """The state of an item in flight, from which ``restore`` goes on to the same record."""
+        """The state of an item in flight, from which ``restore`` goes on to the same record.
+
+        Called between any two steps, from the scorer's thread, which it holds up: it must be cheap.
+        """
         ...
 
     def restore(self, item: Item, snapshot: bytes) -> None:
-        """Admits an item where a snapshot of it left off."""
+        """Admits an item where a snapshot of it left off, of this scorer or of one like it.
+
+        Raises:
+            ValueError: the snapshot is not this scorer's (other settings, another model or item, bytes that
+                are damaged in whatever way). Nothing is then in flight that was not before: the engine
+                admits the item anew. Any other exception is as one of ``admit``.
+        """
         ...

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -22,41 +20,25 @@ import torch
 from PIL import Image
 
 from originality.conditioning import single_token, tokenise
-from originality.diffusion import LatentDiffusion, Moments, describe, model_digest, sheet, torch_device
+from originality.diffusion import (
+    TILE,
+    LatentDiffusion,
+    describe,
+    model_digest,
+    sheet,
+    tiles,
+    torch_device,
+)
 from originality.editability import load_check
-from originality.inversion import Inverter, Lane
+from originality.flight import Flight, Saved, layout, pack, unpack, word_name
+from originality.inversion import Inverter
+from originality.passes import Passes
 from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator
 from originality.scoring import Finished, Item
 from originality.settings import AuditSettings
 from originality.similarity import load_distance
 from originality.verdict import Attempt, judge, passes
-
-
-@dataclass
-class Flight:
-    """One image in flight."""
-
-    image_id: str
-    picture: np.ndarray
-    """uint8 (side, side, 3), the image as the model sees it."""
-    moments: Moments
-    query: object
-    """The image in the metric's own terms, computed once."""
-    lane: Lane
-    attempts: list[Attempt] = field(default_factory=list)
-    words: dict[str, torch.Tensor] = field(default_factory=dict)
-    """The pseudo-word of every m tried, by its name in the tokens file."""
-    redraws: list[np.ndarray] = field(default_factory=list)
-    seconds: float = 0.0
-
-
-def word_name(tokens: int) -> str:
-    """Name of the pseudo-word of ``tokens`` tokens in tokens.safetensors.
-
-    In lower case: CLIP tokenizers lower their input, and would not know "<S1>" again.
-    """
-    return f"<s{tokens}>"
 
 
 class Sweep:
@@ -72,28 +54,35 @@ class Sweep:
         blank = np.full((1, self.model.side, self.model.side, 3), 255, np.uint8)
         self.distance.embed(blank)  # a metric that cannot read the model's images says so here
         self.capacity = settings.inversion.lanes
+        self.measuring = Passes()
         self._flights: dict[str, Flight] = {}
 
     @property
     def progress(self) -> str:
         """What is in hand, in a few words."""
-        return ", ".join(
+        flights = ", ".join(
             f"{f.image_id[:6]} m={f.lane.tokens} {f.lane.step}/{self.settings.inversion.steps}"
             for f in list(self._flights.values())
         )
+        parts = {
+            "inversion": self.inverter.passes,
+            "denoising": self.model.denoising,
+            "decoding": self.model.decoding,
+            "measuring": self.measuring,
+        }
+        halved = ", ".join(f"{name} {part.most}" for name, part in parts.items() if part.most)
+        return f"{flights}; after running out of memory, samples a pass: {halved}" if halved else flights
 
     def admit(self, item: Item) -> None:
         """Take an image in hand."""
-        self._flights[item.item_id] = self._flight(item, self._first_lane)
+        self._flights[item.item_id] = self._flight(item, 1)
 
-    def _first_lane(self, image_id: str, moments: Moments) -> Lane:
-        return self.inverter.open(image_id, moments, 1)
-
-    def _flight(self, item: Item, lane_of: Callable[[str, Moments], Lane]) -> Flight:
+    def _flight(self, item: Item, tokens: int) -> Flight:
         picture = self.model.fit(item.image)
         moments = self.model.encode(picture)
         query = self.distance.embed(picture[None])[0]
-        return Flight(item.item_id, picture, moments, query, lane_of(item.item_id, moments))
+        lane = self.inverter.open(item.item_id, moments, tokens)
+        return Flight(item.item_id, picture, moments, query, lane)
 
     def step(self) -> list[Finished]:
         """One optimiser step of every image in flight; those whose inversion ends are measured."""
@@ -127,7 +116,7 @@ class Sweep:
         if failure is None:
             redraws = self.draw(flight.image_id, vectors, settings.redraw.prompt)
             samples += self.model.samples_of_redraw(settings.redraw)
-            distances = self.distance.between(flight.query, self.distance.embed(redraws))
+            distances = self.distance.between(flight.query, self._embed(redraws))
             count, mean = len(distances), float(np.mean(distances))
             sem = float(np.std(distances, ddof=1) / math.sqrt(count))
             if not math.isfinite(mean):
@@ -139,9 +128,9 @@ class Sweep:
                     samples += self.model.samples_of_redraw(settings.redraw)
                 score = self.check.score(redraws, edits)
                 editable = None if score is None else score >= settings.in_distribution.threshold
-            flight.redraws.append(redraws)
+            flight.redraws.append(tiles(redraws))
         else:
-            flight.redraws.append(np.full_like(flight.picture[None], 128))
+            flight.redraws.append(tiles(np.full_like(flight.picture[None], 128)))
         flight.words[word_name(lane.tokens)] = vectors.cpu().clone()
         return Attempt(
             tokens=lane.tokens,
@@ -156,6 +145,15 @@ class Sweep:
             seconds=flight.seconds + time.monotonic() - started,
             failure=failure,
         )
+
+    def _embed(self, images: np.ndarray) -> list[Any]:
+        """Images (n, side, side, 3) in the metric's own terms, in as few passes as memory has room for."""
+
+        def embed(most: int) -> list[Any]:
+            parts = (images[k : k + most] for k in range(0, len(images), most))
+            return [embedded for part in parts for embedded in self.distance.embed(part)]
+
+        return self.measuring.run(len(images), embed)
 
     def draw(self, image_id: str, vectors: torch.Tensor, prompt: str) -> np.ndarray:
         """The redraws of a pseudo-word: uint8 (count, side, side, 3), each from its own noise.
@@ -186,65 +184,57 @@ class Sweep:
             "query.webp": _webp(Image.fromarray(flight.picture)),
             "redraws.webp": _webp(sheet(flight.redraws)),
         }
-        return Finished(flight.image_id, verdict.row(), files)
+        cost = {"unet_samples": float(sum(a.unet_samples for a in flight.attempts))}
+        return Finished(flight.image_id, verdict.row(), files, cost)
+
+    def stage(self, item_id: str) -> int:
+        """How many numbers of tokens are done with."""
+        return len(self._flights[item_id].attempts)
 
     def snapshot(self, item_id: str) -> bytes:
-        """The whole state of an image in flight (safetensors with JSON in its header)."""
-        flight = self._flights[item_id]
-        lane = flight.lane
-        tensors = {f"word {name}": vectors for name, vectors in flight.words.items()}
-        tensors["vectors"] = lane.vectors.detach().clone()
-        for key, value in lane.optimiser.state.get(lane.vectors, {}).items():
-            tensors[f"optimiser {key}"] = torch.as_tensor(value).clone()
-        for k, redraws in enumerate(flight.redraws):
-            tensors[f"redraws {k}"] = torch.from_numpy(redraws[:8].copy())
-        notes = {
-            "tokens": lane.tokens,
-            "step": lane.step,
-            "losses": lane.losses,
-            "failure": lane.failure,
-            "seconds": flight.seconds,
-            "attempts": [a.model_dump(mode="json") for a in flight.attempts],
-            "settings": self.settings.digest(),
-            "model": self.model.digest,
-        }
-        return safetensors.torch.save(tensors, {"state": json.dumps(notes)})
+        """The whole state of an image in flight, between two steps."""
+        return pack(self._flights[item_id], self.settings.digest(), self.model.digest)
 
     def restore(self, item: Item, snapshot: bytes) -> None:
         """Take an image in hand where a snapshot left it: its verdict will be the same to the bit.
 
         Raises:
-            ValueError: the snapshot was made under other settings or another model.
+            ValueError: the snapshot is damaged, or of other settings, another model or another image.
         """
-        tensors = safetensors.torch.load(snapshot)
-        header = json.loads(snapshot[8 : 8 + int.from_bytes(snapshot[:8], "little")])
-        notes = json.loads(header["__metadata__"]["state"])
-        if (notes["settings"], notes["model"]) != (self.settings.digest(), self.model.digest):
-            raise ValueError(f"the snapshot of {item.item_id} is of other settings or another model")
-
-        def lane_of(image_id: str, moments: Moments) -> Lane:
-            lane = self.inverter.open(image_id, moments, notes["tokens"])
-            with torch.no_grad():
-                lane.vectors.copy_(tensors["vectors"])
-            state = {
-                key.removeprefix("optimiser "): value
-                for key, value in tensors.items()
-                if key.startswith("optimiser ")
+        saved, tensors = unpack(snapshot)
+        self._check(item, saved, tensors)
+        flight = self._flight(item, len(saved.attempts) + 1)
+        lane, prefix = flight.lane, "optimiser "
+        state = {k.removeprefix(prefix): v.clone() for k, v in tensors.items() if k.startswith(prefix)}
+        with torch.no_grad():
+            lane.vectors.copy_(tensors["vectors"])
+        if state:  # AdamW counts its steps on the CPU, wherever the vectors are
+            lane.optimiser.state[lane.vectors] = {
+                name: value.to(lane.vectors.device) if value.ndim else value for name, value in state.items()
             }
-            if state:
-                lane.optimiser.state[lane.vectors] = state
-            lane.step, lane.losses = notes["step"], notes["losses"]
-            lane.failure = notes["failure"]
-            return lane
-
-        flight = self._flight(item, lane_of)
-        flight.seconds = notes["seconds"]
-        flight.attempts = [Attempt.model_validate(a) for a in notes["attempts"]]
-        flight.words = {
-            key.removeprefix("word "): value for key, value in tensors.items() if key.startswith("word ")
-        }
-        flight.redraws = [tensors[f"redraws {k}"].numpy() for k in range(len(flight.attempts))]
+        lane.step, lane.losses = saved.step, saved.losses
+        flight.seconds, flight.attempts = saved.seconds, list(saved.attempts)
+        names = [word_name(a.tokens) for a in saved.attempts]
+        flight.words = {name: tensors[f"word {name}"] for name in names}
+        flight.redraws = [tensors[f"redraws {k}"].numpy() for k in range(len(names))]
         self._flights[item.item_id] = flight
+
+    def _check(self, item: Item, saved: Saved, tensors: dict[str, torch.Tensor]) -> None:
+        if (saved.settings, saved.model) != (self.settings.digest(), self.model.digest):
+            raise ValueError("the snapshot was made under other settings or another model")
+        if saved.image_id != item.item_id:
+            raise ValueError("the snapshot is of another image")
+        tried = [a.tokens for a in saved.attempts]
+        under_way = (
+            tried == list(range(1, len(tried) + 1))
+            and len(tried) < self.settings.max_tokens
+            and not any(a.passed for a in saved.attempts)
+            and len(saved.losses) == saved.step < self.settings.inversion.steps
+        )
+        width = self.model.text_encoder.config.hidden_size
+        found = {name: (value.dtype, tuple(value.shape)) for name, value in tensors.items()}
+        if not under_way or found != layout(saved, width, min(TILE, self.model.side)):
+            raise ValueError("the snapshot does not hold the state of a sweep that is under way")
 
 
 def preflight(settings: AuditSettings) -> dict[str, str]:

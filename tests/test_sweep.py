@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from originality.diffusion import SCHEDULERS, model_folder
+from originality.diffusion import SCHEDULERS, LatentDiffusion, model_folder, sheet, tiles
 from originality.randomness import keyed_generator
 from originality.scoring import Item
 from originality.settings import ModelSettings, RedrawSettings, load_settings
@@ -68,30 +69,6 @@ def test_another_seed_gives_other_numbers(quick, together):
     assert timeless(other.record) != timeless(together["image-0"].record)
 
 
-def test_a_snapshot_goes_on_to_the_same_verdict(quick, together):
-    first = Sweep(quick)
-    for k in (0, 1):
-        first.admit(item(k))
-    for _ in range(6):  # into the second number of tokens
-        first.step()
-    snapshot = first.snapshot("image-0")
-    second = Sweep(quick)
-    second.restore(item(0), snapshot)
-    while not (done := second.step()):
-        pass
-    assert timeless(done[0].record) == timeless(together["image-0"].record)
-    assert done[0].files == together["image-0"].files
-
-
-def test_a_snapshot_of_other_settings_is_refused(quick, sweep):
-    sweep.admit(item(0))
-    snapshot = sweep.snapshot("image-0")
-    run(sweep)  # nothing to admit, but what is in flight is finished
-    other = Sweep(quick.model_copy(update={"seed": 9}))
-    with pytest.raises(ValueError, match="other settings"):
-        other.restore(item(0), snapshot)
-
-
 def test_records_hold_what_the_contract_says(together, quick):
     record = together["image-0"].record
     assert record["status"] == "judged"
@@ -100,6 +77,8 @@ def test_records_hold_what_the_contract_says(together, quick):
     assert last["inversion_steps"] == 4
     assert last["redraws"] == 3
     assert last["unet_samples"] == 4 * 4 + 3 * 3 * 2
+    counters = {"unet_samples": last["unet_samples"] * len(record["sweep"])}
+    assert together["image-0"].counters == counters
     files = together["image-0"].files
     words = safetensors.torch.load(files["tokens.safetensors"])
     assert {n: len(v) for n, v in words.items()} == {
@@ -146,9 +125,44 @@ def test_tokens_file_loads_into_a_pipeline(model, together):
     assert torch.equal(loaded.detach(), words["<s2>"])
 
 
-def test_an_image_of_another_size_or_mode_is_fitted(model):
-    photo = Image.effect_noise((300, 200), 60).convert("RGBA")
-    assert model.fit(photo).shape == (64, 64, 3)
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_an_image_of_any_size_or_mode_is_fitted(fit):
+    model = LatentDiffusion(ModelSettings(device="cpu", fit=fit))
+    for size in ((300, 200), (2, 10_000), (10_000, 2), (1, 1), (1, 60_000), (64, 63)):
+        fitted = model.fit(Image.effect_noise(size, 60).convert("RGBA"))
+        assert (fitted.shape, fitted.dtype) == ((64, 64, 3), np.uint8), size
+    square = Image.effect_noise((64, 64), 60).convert("RGB")
+    assert (model.fit(square) == np.asarray(square)).all()
+
+
+def test_a_wide_image_is_cropped_padded_or_stretched():
+    """Red, green and blue thirds of 300 x 100 pixels, looked at along the middle and down the side."""
+    stripes = Image.new("RGB", (300, 100))
+    colours = dict(zip("rgb", ((255, 0, 0), (0, 255, 0), (0, 0, 255)), strict=True)) | {"w": (255,) * 3}
+    for k, name in enumerate("rgb"):
+        stripes.paste(colours[name], (100 * k, 0, 100 * k + 100, 100))
+    seen = {}
+    for fit in ("crop", "pad", "stretch"):
+        fitted = LatentDiffusion(ModelSettings(device="cpu", fit=fit)).fit(stripes)
+        names = {colour: name for name, colour in colours.items()}
+        places = ((32, 5), (32, 32), (32, 58), (5, 5), (58, 5))
+        seen[fit] = "".join(names[tuple(int(v) for v in fitted[place])] for place in places)
+    assert seen == {"crop": "ggggg", "pad": "rgbww", "stretch": "rgbrr"}
+
+
+def test_how_an_image_is_fitted_counts_in_the_digest_only_where_it_is_not_as_it_always_was():
+    assert load_settings("laptop").digest() == "34cbd5fedf014275"
+    assert load_settings("laptop", flags={"model": {"fit": "crop"}}).digest() == "34cbd5fedf014275"
+    fits = ({"model": {"fit": fit}} for fit in ("crop", "pad", "stretch"))
+    assert len({load_settings("laptop", flags=fit).digest() for fit in fits}) == 3
+
+
+def test_the_sheet_of_tiles_is_the_sheet():
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, 256, (count, 300, 300, 3), np.uint8) for count in (20, 3, 1)]
+    small = [tiles(row) for row in rows]
+    assert [row.shape for row in small] == [(8, 192, 192, 3), (3, 192, 192, 3), (1, 192, 192, 3)]
+    assert (np.asarray(sheet(small)) == np.asarray(sheet(rows))).all()
 
 
 def test_a_distance_that_is_no_number_is_recorded_and_the_sweep_goes_on(quick, monkeypatch):
@@ -167,6 +181,57 @@ def test_a_distance_that_is_no_number_is_recorded_and_the_sweep_goes_on(quick, m
     assert record["sweep"][0]["distance_mean"] is None
     assert record["sweep"][1]["distance_mean"] is not None
     assert record["status"] == "judged"
+
+
+@contextmanager
+def little_memory(sweep: Sweep, most: int):
+    """While open, more than ``most`` samples at once through the UNet, the VAE's decoder or the metric are too
+    many."""
+    embed = sweep.distance.embed
+
+    def weigh(_part, given):
+        if len(given[0]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    parts = (sweep.model.unet, sweep.model.vae.decoder)
+    hooks = [part.register_forward_pre_hook(weigh) for part in parts]
+    sweep.distance.embed = lambda images: weigh(None, (images,)) or embed(images)
+    try:
+        yield
+    finally:
+        sweep.distance.embed = embed
+        for hook in hooks:
+            hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("most", "said"),
+    [(5, "inversion 4, denoising 3"), (1, "inversion 1, denoising 1, decoding 1, measuring 1")],
+)
+def test_little_memory_changes_no_verdict(quick, together, most, said):
+    runs = []
+    for items in ((item(0), item(1)), (item(1),)):
+        with little_memory(sweep := Sweep(quick), most):
+            runs.append(run(sweep, *items))
+        assert sweep.progress.endswith(f"; after running out of memory, samples a pass: {said}")
+    for name, done in runs[0].items():
+        ours, theirs = timeless(done.record), timeless(together[name].record)
+        assert {**ours, "sweep": 0} == {**theirs, "sweep": 0}
+        for a, b in zip(ours["sweep"], theirs["sweep"], strict=True):
+            assert a == pytest.approx(b, abs=1e-3)
+        words, whole = (safetensors.torch.load(f.files["tokens.safetensors"]) for f in (done, together[name]))
+        for m, vectors in words.items():
+            assert torch.allclose(vectors, whole[m], atol=1e-5)
+    together_still, alone = (r["image-1"] for r in runs)
+    assert timeless(together_still.record) == timeless(alone.record)
+    assert together_still.files == alone.files
+
+
+def test_no_memory_for_one_sample_is_an_error(quick):
+    sweep = Sweep(quick)
+    sweep.admit(item(0))
+    with little_memory(sweep, 0), pytest.raises(torch.OutOfMemoryError):
+        sweep.step()
 
 
 def test_presets_of_the_world_of_shapes_load(model):

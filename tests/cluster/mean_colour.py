@@ -46,20 +46,27 @@ class MeanColour:
         ready = [item for item, left in self._flying.values() if left == 0]
         for item in ready:
             del self._flying[item.item_id]
-        return [_finished(item) for item in ready]
+        return [_finished(item, self._steps) for item in ready]
+
+    def stage(self, item_id: str) -> int:
+        """Steps done: none of them should be done twice."""
+        return self._steps - self._flying[item_id][1]
 
     def snapshot(self, item_id: str) -> bytes:
         return str(self._flying[item_id][1]).encode()
 
     def restore(self, item: Item, snapshot: bytes) -> None:
-        self._flying[item.item_id] = (item, int(snapshot))
+        left = int(snapshot)
+        if not 0 < left <= self._steps:
+            raise ValueError(f"{left} steps left of {self._steps}")
+        self._flying[item.item_id] = (item, left)
 
 
 def _mean(item: Item) -> tuple[int, ...]:
     return tuple(int(v) for v in np.asarray(item.image).reshape(-1, 3).mean(axis=0))
 
 
-def _finished(item: Item) -> Finished:
+def _finished(item: Item, steps: int) -> Finished:
     mean: list[Any] = list(_mean(item))
     tokens = 1 + mean[2] % 5
     record: dict[str, Any] = {
@@ -70,7 +77,7 @@ def _finished(item: Item) -> Finished:
     }
     if tuple(mean) == NOT_JSON:
         record["mean"] = float("nan")
-    return Finished(item.item_id, record, {"mean.txt": str(mean).encode()})
+    return Finished(item.item_id, record, {"mean.txt": str(mean).encode()}, {"steps": steps})
 
 
 def paint(folder: Path, name: str, colour: tuple[int, int, int]) -> Path:

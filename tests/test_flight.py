@@ -1,0 +1,155 @@
+"""Snapshots: a sweep goes on from each of its steps to the same bytes, and from nothing else."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from originality.flight import FORMAT, seal, unpack
+from originality.inversion import Inverter
+from originality.sweep import Sweep
+from tests.test_sweep import item, run, timeless
+
+
+def undisturbed(sweep: Sweep):
+    """What becomes of image 0 beside another one, and its snapshot and stage before every step."""
+    for k in (0, 1):
+        sweep.admit(item(k))
+    snapshots, done = [], {}
+    while "image-0" not in done:
+        snapshots.append((sweep.stage("image-0"), sweep.snapshot("image-0")))
+        done |= {f.item_id: f for f in sweep.step()}
+    return done["image-0"], snapshots
+
+
+@pytest.fixture(scope="module")
+def course(quick):
+    return undisturbed(Sweep(quick))
+
+
+def restored(quick, snapshot):
+    sweep = Sweep(quick)
+    sweep.restore(item(0), snapshot)
+    assert sweep.snapshot("image-0") == snapshot
+    return run(sweep)["image-0"]
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_a_sweep_goes_on_from_any_step_to_the_same_bytes(quick, course, step):
+    finished, snapshots = course
+    assert [stage for stage, _ in snapshots] == [0] * 4 + [1] * 4
+    again = restored(quick, snapshots[step][1])
+    assert timeless(again.record) == timeless(finished.record)
+    assert again.files == finished.files
+    assert again.counters == finished.counters
+
+
+def test_a_sweep_goes_on_from_a_failed_attempt(quick, monkeypatch):
+    losses = Inverter._losses
+
+    def diverges(self, lanes, *part):
+        return losses(self, lanes, *part) * (math.nan if lanes[0].tokens == 1 else 1.0)
+
+    monkeypatch.setattr(Inverter, "_losses", diverges)
+    finished, snapshots = undisturbed(Sweep(quick))
+    assert finished.record["sweep"][0]["failure"] == "the loss of step 0 is nan"
+    stage, snapshot = snapshots[2]
+    assert stage == 1
+    again = restored(quick, snapshot)
+    assert timeless(again.record) == timeless(finished.record)
+    assert again.files == finished.files
+
+
+def test_seconds_go_on_where_they_were(quick, course):
+    _, snapshots = course
+    saved, _ = unpack(snapshots[6][1])
+    assert saved.seconds > 0
+    again = restored(quick, snapshots[6][1])
+    assert again.record["sweep"][0]["seconds"] == saved.attempts[0].seconds
+    assert again.record["sweep"][1]["seconds"] > saved.seconds
+
+
+@pytest.fixture(scope="module")
+def empty(quick):
+    """A sweep with nothing in flight."""
+    return Sweep(quick)
+
+
+def refused(empty, snapshot, why="the snapshot ", known=0):
+    with pytest.raises(ValueError, match=why) as caught:
+        empty.restore(item(known), snapshot)
+    assert "\n" not in str(caught.value)
+    assert not empty._flights
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_a_damaged_snapshot_is_refused(empty, course, data):
+    whole = course[1][data.draw(st.sampled_from((0, 6)))][1]
+    at = data.draw(st.one_of(st.integers(0, 300), st.integers(0, len(whole) - 1)))
+    noise = data.draw(st.binary(max_size=40))
+    damaged = data.draw(
+        st.sampled_from(
+            (
+                whole[:at],
+                whole[at + 1 :],
+                whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :],
+                whole[:at] + b"\0" + noise + whole[at:],
+                whole + b"\0" + noise,
+                FORMAT + noise,
+                noise,
+            )
+        )
+    )
+    refused(empty, damaged)
+
+
+def test_a_snapshot_of_other_settings_model_or_image_is_refused(quick, empty, course):
+    snapshot = course[1][6][1]
+    refused(Sweep(quick.model_copy(update={"seed": 9})), snapshot, "other settings or another model")
+    refused(empty, snapshot, "another image", known=1)
+    saved, tensors = unpack(snapshot)
+    other = seal({**saved.model_dump(mode="json"), "model": "0" * 16}, tensors)
+    refused(empty, other, "other settings or another model")
+    version = FORMAT.replace(b"1", b"2")
+    refused(empty, version + snapshot[len(version) :], "another version")
+
+
+def test_a_whole_snapshot_of_anything_else_is_refused(empty, course):
+    """Sealed as ours are, but missing something, or with something of another shape."""
+    saved, tensors = unpack(course[1][6][1])
+    said = saved.model_dump(mode="json")
+    assert seal(said, tensors) == course[1][6][1]
+    assert len(tensors) == 1 + 3 + 2  # vectors, optimiser, word and redraws of m = 1
+    for name, value in tensors.items():
+        refused(empty, seal(said, {k: v for k, v in tensors.items() if k != name}), "does not hold")
+        refused(empty, seal(said, {**tensors, name: value[None]}), "does not hold")
+        refused(empty, seal(said, {**tensors, name: value.double()}), "does not hold")
+    refused(empty, seal(said, {**tensors, "more": torch.zeros(1)}), "does not hold")
+    for name in said:
+        refused(empty, seal({k: v for k, v in said.items() if k != name}, tensors), "cannot be read")
+        refused(empty, seal({**said, name: {}}, tensors), "cannot be read")
+    (first,) = said["attempts"]
+    for wrong in (
+        {"step": 9, "losses": [0.0] * 9},
+        {"step": 0},
+        {"losses": []},
+        {"attempts": []},
+        {"attempts": [{**first, "tokens": 2}]},
+        {"attempts": [{**first, "passed": True}]},
+        {"attempts": [first, {**first, "tokens": 2}]},
+        {"attempts": [{**first, "redraws": 2}]},
+    ):
+        refused(empty, seal({**said, **wrong}, tensors), "does not hold")
+    for nothing in (None, [], {}, "said"):
+        refused(empty, seal(nothing, tensors), "cannot be read")
+
+
+def test_a_snapshot_holds_no_more_than_it_needs(quick, course):
+    """The redraws of m = 1, of 3 x 64 x 64 pixels, are most of it."""
+    assert len(course[1][3][1]) < 4_000
+    assert len(course[1][6][1]) < 4_000 + 3 * 64 * 64 * 3 + 4 * 128 * 4
