@@ -1,0 +1,170 @@
+"""Metrics, as Prometheus reads them from a real Ray, and the dashboard's queries by the same names."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import ray
+import torch
+
+from cluster.metrics import STAGES, Metrics
+
+DASHBOARD = Path(__file__).parents[2] / "cluster" / "deploy" / "grafana-dashboard.json"
+SERIES = re.compile(r"^(ray_originality\w+)\{(.*)\} (\S+)$")
+Told = dict[tuple[str, str], float]
+"""Value by name and by the one label of ours, as ``status=judged``; of buckets the last."""
+
+
+@ray.remote(num_cpus=1)
+class Judging:
+    """Calls every method in a process of its own, whose numbers are then its own too."""
+
+    def work(self) -> str:
+        """Ray's id of this process."""
+        metrics = Metrics()
+        for status in ("judged", "judged", "rejected"):
+            metrics.settled(status)
+        for name in STAGES:
+            with metrics.stage(name):
+                pass
+        with suppress(ZeroDivisionError), metrics.stage("step"):
+            time.sleep(0.15)
+            1 / 0  # noqa: B018
+        metrics.counted({"unet_samples": 160, "nothing": 0, "less": -1.0, "broken": float("nan")})
+        metrics.counted({"unet_samples": 40.5})
+        metrics.queue(7, 2)
+        metrics.queue(5, 3)
+        metrics.worker_died()
+        metrics.duplicate()
+        metrics.duplicate()
+        # CUDA does not start here: torch's three answers, by hand
+        cuda = SimpleNamespace(
+            is_initialized=lambda: True, memory_allocated=lambda: 3 * 2**30, memory_reserved=lambda: 4 * 2**30
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+            metrics.gpu_memory()
+        return str(ray.get_runtime_context().get_worker_id())
+
+
+def scrape(worker: str) -> Told:
+    """What this node tells Prometheus of one process."""
+    node = ray.nodes()[0]
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    told: Told = {}
+    for name, labels, value in (m.groups() for m in map(SERIES.match, lines) if m):
+        if f'WorkerId="{worker}"' in labels and ('le="' not in labels or 'le="+Inf"' in labels):
+            ours = re.search(r'\b(status|stage|what|kind)="([^"]*)"', labels)
+            told[name, "=".join(ours.groups()) if ours else ""] = float(value)
+    return told
+
+
+@pytest.fixture(scope="module")
+def told(local_ray: None) -> Told:
+    """All that a process told of itself, after some seconds: it reports every ten."""
+    judging = Judging.remote()
+    worker = ray.get(judging.work.remote())
+    last = ("ray_originality_gpu_memory_bytes", "kind=reserved")
+    deadline = time.monotonic() + 90
+    while last not in (told := scrape(worker)):
+        assert time.monotonic() < deadline, f"not told: {last}; told: {sorted(told)}"
+        time.sleep(1)
+    ray.kill(judging)
+    return told
+
+
+def test_counters_count(told: Told) -> None:
+    assert told["ray_originality_images_total", "status=judged"] == 2
+    assert told["ray_originality_images_total", "status=rejected"] == 1
+    assert told["ray_originality_worker_deaths_total", ""] == 1
+    assert told["ray_originality_duplicates_total", ""] == 2
+
+
+def test_what_scoring_cost_is_added_up_and_the_rest_left_out(told: Told) -> None:
+    costs = {label: value for (name, label), value in told.items() if name == "ray_originality_scored_total"}
+    assert costs == {"what=unet_samples": 200.5}
+
+
+def test_gauges_hold_the_last(told: Told) -> None:
+    assert told["ray_originality_queued", ""] == 5
+    assert told["ray_originality_workers", ""] == 3
+    assert told["ray_originality_gpu_memory_bytes", "kind=allocated"] == 3 * 2**30
+    assert told["ray_originality_gpu_memory_bytes", "kind=reserved"] == 4 * 2**30
+
+
+def test_stages_are_timed_also_when_they_fail(told: Told) -> None:
+    counts = {s: told["ray_originality_stage_seconds_count", f"stage={s}"] for s in STAGES}
+    assert counts == {"fetch": 1, "decode": 1, "admit": 1, "step": 2, "commit": 1}
+    assert 0.15 <= told["ray_originality_stage_seconds_sum", "stage=step"] < 5
+    assert told["ray_originality_stage_seconds_sum", "stage=fetch"] < 0.1
+
+
+def test_the_dashboard_asks_for_nothing_that_is_not_told(told: Told) -> None:
+    board = json.loads(DASHBOARD.read_text())
+    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    queries += [v["query"]["query"] for v in board["templating"]["list"] if v["type"] == "query"]
+    asked = {name for query in queries for name in re.findall(r"\b(?:ray_)?originality_\w+", query)}
+    exported = {name for name, _ in told}
+    assert asked <= exported
+    # a histogram is told as three series, of which quantiles need one
+    assert exported - asked <= {"ray_originality_stage_seconds_sum", "ray_originality_stage_seconds_count"}
+
+
+def test_the_dashboard_selects_by_labels_that_are_told(told: Told) -> None:
+    board = json.loads(DASHBOARD.read_text())
+    known = {"status", "stage", "what", "kind", "le", "SessionName"}
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            grouped = re.findall(r"by \(([^)]*)\)", target["expr"])
+            selected = re.findall(r"(\w+)=~?\"", target["expr"])
+            legend = re.findall(r"{{(\w+)}}", target["legendFormat"])
+            assert {label for group in grouped for label in group.split(", ")} | {*selected, *legend} <= known
+
+
+def test_cheap_enough_for_a_thousand_calls_a_second(local_ray: None) -> None:
+    metrics = Metrics()
+    calls = 2_000
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        for _ in range(calls):
+            with metrics.stage("step"):
+                pass
+        best = min(best, (time.perf_counter() - started) / calls)
+    assert best < 100e-6  # a tenth of a core, on a machine that others use too; some 5 us when it is free
+
+
+def test_harmless_without_ray_and_torch() -> None:
+    script = """
+import sys
+from cluster.metrics import Metrics
+metrics = Metrics()
+metrics.settled("judged")
+with metrics.stage("step"):
+    pass
+metrics.counted({"unet_samples": 1})
+metrics.queue(1, 1)
+metrics.worker_died()
+metrics.duplicate()
+metrics.gpu_memory()
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_real_torch_without_cuda_is_left_alone() -> None:
+    Metrics().gpu_memory()
+    assert not torch.cuda.is_initialized()
