@@ -1,23 +1,66 @@
 """Untrusted bytes to a safe RGB image, or a named rejection.
 
 Reason codes are stable, as they end up in verdict rows: empty, not-an-image, too-large, too-small,
-truncated, corrupt, unsupported.
+truncated, corrupt, unsupported. ``cluster.decoder`` does the same in a process of its own, and adds
+the ways in which that can end.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, UnidentifiedImageError, features
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"GIF8")
+_KNOWN = {
+    "JPEG": ("jpg", (".jpg", ".jpeg")),
+    "PNG": ("zlib", (".png",)),
+    "WEBP": ("webp", (".webp",)),
+    "TIFF": ("libtiff", (".tif", ".tiff")),
+    "BMP": (None, (".bmp",)),
+    "GIF": (None, (".gif",)),
+    "AVIF": ("avif", (".avif",)),
+}
+"""Format to what Pillow has to be built with, and extensions."""
+
+
+def _pillow_has(feature: str | None) -> bool:
+    """Pillow warns of features that it does not know, as an older one does of AVIF."""
+    known = {**features.modules, **features.codecs}
+    return feature is None or (feature in known and bool(features.check(feature)))
+
+
+FORMATS = tuple(name for name, (feature, _) in _KNOWN.items() if _pillow_has(feature))
+EXTENSIONS = tuple(extension for name in FORMATS for extension in _KNOWN[name][1])
+
 _SMALLEST_SIDE = 2
+_SHORTEST_FILE = 64
+"""Bytes. What begins like an image, is shorter than this and cannot be decoded was cut in its header."""
+_UNSUPPORTED = ("unknown pixel mode", "cannot handle", "pixel depth", "bitfields layout", "bmp compression")
+"""How Pillow says that a sound file is of a kind that it does not read."""
+
+_ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 274, 258, 262
+"""Tags of TIFF; EXIF has the first too."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation to what undoes it."""
+
+_MOST_PROFILE_BYTES = 16 * 2**20
+_DEVICE_CLASSES = ("mntr", "scnr", "prtr", "spac")
+"""Of ICC profiles that say what an image's numbers mean; the others link or adapt profiles."""
+_ROUNDING = 2
+"""Of 255. A profile that moves no colour further than the many spellings of sRGB differ is sRGB."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +81,13 @@ class Rejection(Exception):  # noqa: N818 - the name is the verdict's status
         self.message = message
 
 
+class OutOfMemory(Rejection):
+    """A rejection as too-large, where it was the memory that was too little."""
+
+    def __init__(self) -> None:
+        super().__init__("too-large", "decoding takes more memory than there is")
+
+
 def check_size(size: int, limits: Limits = Limits()) -> None:
     """Rejects by length alone: before fetching, where the length is known from a listing."""
     if size == 0:
@@ -47,7 +97,8 @@ def check_size(size: int, limits: Limits = Limits()) -> None:
 
 
 def decode(data: bytes, limits: Limits = Limits()) -> Image.Image:
-    """Decodes one image: RGB, 8 bits, upright, on white where it was transparent; the first frame of several.
+    """Decodes one image: RGB, 8 bits, sRGB where a colour profile says how, upright, on white where it
+    was transparent; the first frame of several.
 
     Raises:
         Rejection: with the reason; no other exception comes out, whatever the bytes.
@@ -56,23 +107,47 @@ def decode(data: bytes, limits: Limits = Limits()) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's of many pixels too: _check_pixels has our own limit
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with _open(data) as image:
                 _check_pixels(image, limits)
                 image.load()
-                return _to_rgb(_upright(image))
+                rgb = _upright(_to_rgb(image), image)
     except Rejection:
         raise
-    except (Image.DecompressionBombError, MemoryError) as error:
-        raise Rejection("too-large", f"at most {limits.pixels} pixels are read") from error
-    except UnidentifiedImageError as error:
-        if data.startswith(_SIGNATURES):
-            raise Rejection("truncated", "the file ends inside the image's header") from error
-        known = ", ".join(FORMATS)
-        raise Rejection("not-an-image", f"none of {known}") from error
+    except Image.DecompressionBombError as error:
+        raise Rejection("too-large", _first_line(error)) from error
     except Exception as error:
         # Codecs meet hostile bytes with whatever exception the damage happens to reach.
-        cut = isinstance(error, EOFError | struct.error) or "truncated" in str(error).lower()
-        raise Rejection("truncated" if cut else "corrupt", _first_line(error)) from error
+        raise _refusal(error, data) from error
+    rgb.info.clear()  # else a copy saved from it would carry the profile that has been applied
+    return rgb
+
+
+def _open(data: bytes) -> Image.Image:
+    """Reads the header. Pillow keeps to itself why it opened nothing, so the one format that it may be
+    is asked again."""
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        for name in FORMATS:
+            factory, accepts = Image.OPEN[name]
+            if accepts is not None and accepts(data[:16]) is True:
+                try:
+                    factory(io.BytesIO(data), "")
+                except SyntaxError as error:
+                    raise _refusal(error, data) from error
+        raise Rejection("not-an-image", f"none of {', '.join(FORMATS)}") from None
+
+
+def _refusal(error: Exception, data: bytes) -> Rejection:
+    said = _first_line(error)
+    if isinstance(error, MemoryError) or "out of memory" in said.lower():
+        return OutOfMemory()
+    if any(phrase in said.lower() for phrase in _UNSUPPORTED):
+        return Rejection("unsupported", said)
+    ends = isinstance(error.__cause__ or error, EOFError | IndexError | struct.error)
+    if ends or len(data) < _SHORTEST_FILE or "truncated" in said.lower():
+        return Rejection("truncated", said)
+    return Rejection("corrupt", said)
 
 
 def _check_pixels(image: Image.Image, limits: Limits) -> None:
@@ -84,32 +159,93 @@ def _check_pixels(image: Image.Image, limits: Limits) -> None:
         raise Rejection("too-small", f"{width} x {height}; each side needs {_SMALLEST_SIDE} pixels")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """As the camera was held. Damaged EXIF says nothing about the picture, so it is passed over."""
+def _upright(picture: Image.Image, image: Image.Image) -> Image.Image:
+    """The picture as the camera was held. Damaged EXIF says nothing of it, so that is passed over."""
     try:
-        return ImageOps.exif_transpose(image)
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:
-        return image
+        return picture
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        image = _eight_bits(image)
-    if image.mode == "F":
-        raise Rejection("unsupported", "32-bit float pixels; save the image with 8 or 16 bits")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        ground = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(ground, layer).convert("RGB")
-    return image.convert("RGB")
+    profile = image.info.get("icc_profile")
+    image = _eight_bits(image)
+    transform = _to_srgb(profile, image.mode)
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return _toned(image, transform)
+    layer = image.convert("RGBA")
+    if transform is not None:
+        colour = _toned(layer, transform)
+        colour.putalpha(layer.getchannel("A"))
+        layer = colour
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def _toned(image: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> Image.Image:
+    """RGB, by the transform where there is one."""
+    if transform is None:
+        return image.convert("RGB")
+    return transform.apply(image.convert(transform.input_mode))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey to 8 bits by its high byte; Pillow's own conversion clips everything to white."""
+    """16-bit grey to 8 bits by its high byte; Pillow's own conversion clips everything to white.
+    Colour of 16 bits has 8 when it comes from Pillow."""
+    if image.mode == "F":
+        raise Rejection("unsupported", "32-bit float pixels; save the image with 8 or 16 bits")
+    if image.mode in ("La", "RGBa"):
+        return image.convert(image.mode.upper())
+    if not image.mode.startswith("I"):
+        return image
     grey = np.asarray(image)
     if grey.max() > 0xFFFF or grey.min() < 0:
         raise Rejection("unsupported", "32-bit pixels; save the image with 8 or 16 bits")
-    return Image.fromarray((grey.astype(np.uint16) >> 8).astype(np.uint8))
+    tags = getattr(image, "tag_v2", {})
+    high = (grey.astype(np.uint16) >> (min(max(tags.get(_BITS_PER_SAMPLE, (16,))), 16) - 8)).astype(np.uint8)
+    if tags.get(_PHOTOMETRIC) == 0:
+        high = 255 - high  # white is zero: Pillow turns it around for 8 bits, not for 16
+    shallow = Image.fromarray(high)
+    if "transparency" in image.info:
+        shallow.putalpha(Image.fromarray((grey != image.info["transparency"]).astype(np.uint8) * 255))
+    return shallow
+
+
+def _to_srgb(profile: object, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From the embedded profile; None where that is missing, damaged, unfitting or sRGB itself."""
+    if not isinstance(profile, bytes) or len(profile) > _MOST_PROFILE_BYTES or mode == "LAB":
+        return None
+    try:
+        return _transform(profile, {"CMYK": "CMYK", "1": "L", "L": "L", "LA": "L"}.get(mode, "RGB"))
+    except Exception:
+        return None
+
+
+@functools.lru_cache(maxsize=4)  # as collections come from few cameras
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """None where it would move nothing. Raises whatever the damage reaches."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    space = {"L": "GRAY"}.get(mode, mode)
+    if source.profile.xcolor_space.strip() != space or source.profile.device_class not in _DEVICE_CLASSES:
+        return None
+    transform = ImageCms.buildTransform(
+        source,
+        ImageCms.createProfile("sRGB"),
+        mode,
+        "RGB",
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        ImageCms.Flags.BLACKPOINTCOMPENSATION,  # white stays white and black black, as in Photoshop
+    )
+    return transform if mode == "CMYK" or _moves(transform, mode) else None
+
+
+def _moves(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Whether it changes any of a few thousand colours by more than rounding does."""
+    levels = np.arange(0, 256, 15 if mode == "RGB" else 1, dtype=np.uint8)
+    colours = np.stack(np.meshgrid(*[levels] * len(mode)), axis=-1).reshape(1, -1, len(mode))
+    before = Image.fromarray(colours.squeeze(-1) if mode == "L" else colours)
+    change = ImageChops.difference(before.convert("RGB"), transform.apply(before))
+    return bool(np.asarray(change).max() > _ROUNDING)
 
 
 def _first_line(error: BaseException) -> str:

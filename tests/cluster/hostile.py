@@ -1,0 +1,356 @@
+"""Files as a collection from strangers may hold them: hostile ones, each with the code that it is rejected
+with, and odd ones that are images all the same. The same bytes in every run."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cluster.images import FORMATS, Limits
+
+TIFF_TAGS = {
+    "width": 256, "height": 257, "bits": 258, "compression": 259, "photometric": 262, "strip": 273,
+    "samples": 277, "strip_bytes": 279, "extra": 338, "sample_format": 339, "exif": 34665, "icc": 34675,
+}  # fmt: skip
+
+
+def write_hostile(folder: Path) -> dict[str, str]:
+    """Returns: file name to the reason code that the file is rejected with."""
+    expected = {}
+    parts = (_renamed(), _sizes(), _cut(), _damaged(), _unreadable(), _names())
+    for name, code, data in itertools.chain(*parts):
+        assert name not in expected
+        (folder / name).write_bytes(data)
+        expected[name] = code
+    with (folder / "one-byte-too-many.jpg").open("wb") as sparse:
+        sparse.truncate(Limits().bytes + 1)
+    return {**expected, "one-byte-too-many.jpg": "too-large"}
+
+
+def write_good(folder: Path) -> list[str]:
+    """Returns: names of files that all decode, odd as they are."""
+    names = []
+    for name, data in _good():
+        assert name not in names
+        (folder / name).write_bytes(data)
+        names.append(name)
+    return names
+
+
+def noise(mode: str = "RGB", width: int = 60, height: int = 40) -> Image.Image:
+    if mode in ("1", "P"):
+        return noise("L", width, height).convert(mode)
+    shape = (height, width, len(Image.new(mode, (1, 1)).getbands()))
+    values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    return Image.frombytes(mode, (width, height), values.tobytes())
+
+
+def saved(image: Image.Image, form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def png(width: int, height: int, *chunks: tuple[bytes, bytes], depth: int = 8, colour: int = 2) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    every = [(b"IHDR", header), *chunks, (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in every
+    )
+
+
+def rows(count: int, row: bytes) -> tuple[bytes, bytes]:
+    """PNG's pixels: the same unfiltered row over and over."""
+    return b"IDAT", zlib.compress((b"\0" + row) * count)
+
+
+def tiff(body: bytes, next_directory: int = 0, **tags: int | tuple[int, ...] | bytes) -> bytes:
+    """Little-endian; header, directory, long values, and the body as the one strip."""
+    usual = {"width": 4, "height": 4, "bits": 8, "compression": 1, "photometric": 1, "samples": 1}
+    given = {**usual, "strip": 0, "strip_bytes": len(body), **tags}
+    values = {TIFF_TAGS[name]: value for name, value in given.items()}
+    long_values = 8 + 2 + 12 * len(values) + 4
+    directory, extra = b"", b""
+    for tag, value in sorted(values.items()):
+        if isinstance(value, int):
+            value = (value,)
+        kind, packed = (7, value) if isinstance(value, bytes) else (4, struct.pack(f"<{len(value)}I", *value))
+        count = len(value)
+        if len(packed) > 4:
+            packed, extra = struct.pack("<I", long_values + len(extra)), extra + packed
+        directory += struct.pack("<HHI4s", tag, kind, count, packed)
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(values))
+    data = head + directory + struct.pack("<I", next_directory) + extra
+    if "strip" not in tags:
+        at = data.index(struct.pack("<HHII", TIFF_TAGS["strip"], 4, 1, 0)) + 8
+        data = data[:at] + struct.pack("<I", len(data)) + data[at + 4 :]
+    return data + body
+
+
+def bmp(width: int, height: int, bits: int = 24, compression: int = 0, header: int = 40) -> bytes:
+    info = struct.pack("<IiiHHIIiiII", header, width, height, 1, bits, compression, 64, 0, 0, 0, 0)
+    return struct.pack("<2sIHHI", b"BM", 54 + 64, 0, 0, 54) + info + bytes(64)
+
+
+def profile(space: str) -> bytes:
+    """An ICC profile that nobody could overlook. RGB: red and green change places. GRAY: the numbers are
+    light itself. CMYK: cyan ink is red."""
+
+    def numbers(*values: float) -> bytes:
+        return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
+
+    def gamma(exponent: int) -> bytes:
+        return b"curv\0\0\0\0" + struct.pack(">IHH", 1, exponent * 256, 0)
+
+    tags = {b"wtpt": b"XYZ \0\0\0\0" + numbers(0.9642, 1, 0.8249)}
+    kind, connection = b"mntr", b"XYZ "
+    if space == "RGB":
+        green, red, blue = (0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141)
+        for letter, primary in (b"r", red), (b"g", green), (b"b", blue):
+            tags |= {letter + b"XYZ": b"XYZ \0\0\0\0" + numbers(*primary), letter + b"TRC": gamma(2)}
+    elif space == "GRAY":
+        tags[b"kTRC"] = gamma(1)
+    else:
+        kind, connection = b"prtr", b"Lab "
+        inks = itertools.product((0, 1), repeat=4)
+        lab = [(0, 128, 128) if k else (136, 208, 195) if c else (255, 128, 128) for c, _, _, k in inks]
+        straight = bytes(range(256))
+        matrix = numbers(1, 0, 0, 0, 1, 0, 0, 0, 1)
+        nodes = bytes(itertools.chain.from_iterable(lab))
+        tags[b"A2B0"] = b"mft1\0\0\0\0\4\3\2\0" + matrix + straight * 4 + nodes + straight * 3
+    start = 128 + 4 + 12 * len(tags)
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, value in tags.items():
+        table += struct.pack(">4sII", name, start + len(body), len(value))
+        body += value + bytes(-len(value) % 4)
+    what = (start + len(body), 0x02400000, kind, space.encode().ljust(4), connection, b"acsp")
+    head = struct.pack(">I4xI4s4s4s12x4s", *what)
+    return (head + bytes(28) + numbers(0.9642, 1, 0.8249)).ljust(128, b"\0") + table + body
+
+
+def _renamed() -> Iterator[tuple[str, str, bytes]]:
+    """What is no image, under an image's name."""
+    others = {
+        "text.png": b"a text that was renamed",
+        "bmx.tif": b"II is a roman numeral, and MM another",
+        "page.jpg": b"<!DOCTYPE html><html><body><h1>404 Not Found</h1></body></html>",
+        "drawing.png": b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
+        "billion-laughs.webp": b"<!DOCTYPE l [<!ENTITY a 'ha'><!ENTITY b '&a;&a;'>]><svg>&b;</svg>",
+        "document.jpeg": b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF",
+        "postscript.tiff": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
+        "archive.png": b"PK\3\4" + bytes(26) + b"PK\5\6" + bytes(18),
+        "gzip.bmp": b"\x1f\x8b\x08\0" + bytes(16),
+        "program.gif": b"\x7fELF\2\1\1" + bytes(57),
+        "windows.bmp": b"MZ\x90\0" + bytes(60),
+        "settings.webp": b'{"image": "iVBORw0KGgo="}',
+        "wide.bmp": "not an image".encode("utf-16"),
+        "sound.webp": b"RIFF\x24\0\0\0WAVEfmt " + bytes(28),
+        "film.jpg": b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(40),
+        "apple.jpg": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40),
+        "layers.tif": b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 4, 4, 8, 3) + bytes(60),
+        "pickle.png": b"\x80\4\x95\x1e\0\0\0\0\0\0\0\x8c\5posix\x8c\6system\x93\x94\x8c\2id\x85R.",
+        "zeros.jpg": bytes(4096),
+        "ones.png": b"\xff" * 4096,
+        "noise.tif": np.random.default_rng(1).bytes(4096),
+        "newline.png": b"\n",
+        "base64.png": b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk",
+    }
+    for name, data in others.items():
+        yield name, "not-an-image", data
+    for form in ("ICO", "PPM", "TGA", "JPEG2000", "PCX", "ICNS"):
+        yield f"{form}.png", "not-an-image", saved(noise(), form)
+    yield "empty.png", "empty", b""
+    yield "empty.jpg", "empty", b""
+
+
+def _sizes() -> Iterator[tuple[str, str, bytes]]:
+    """Headers that announce too much; the pixels that they announce are not there. And too little."""
+    for form in FORMATS:
+        yield f"dot.{_extension(form)}", "too-small", saved(noise(width=1, height=1), form)
+    yield "line.png", "too-small", saved(noise(width=300, height=1), "PNG")
+    yield "pole.bmp", "too-small", saved(noise(width=1, height=300), "BMP")
+    yield "hair.jpg", "too-small", saved(noise(width=1, height=300), "JPEG")
+
+    wide = struct.pack(">HH", 65500, 65500)
+    jpeg = saved(noise(), "JPEG")
+    frame = jpeg.index(b"\xff\xc0") + 5
+    webp = saved(noise(), "WEBP", lossless=True)
+    yield "bomb.jpg", "too-large", jpeg[:frame] + wide + jpeg[frame + 4 :]
+    yield "bomb.gif", "too-large", b"GIF89a\xff\xff\xff\xff\0\0\0," + bytes(4) + b"\xff" * 4 + b"\0\2\1\0\0;"
+    yield "bomb.webp", "too-large", webp[:21] + struct.pack("<I", 9499 | 9499 << 14) + webp[25:]
+    yield "bomb.tif", "too-large", tiff(bytes(16), width=100_000, height=100_000)
+    yield "giant.tif", "too-large", tiff(bytes(16), width=2**31 - 1, height=2**31 - 1)
+    yield "bomb.bmp", "too-large", bmp(30_000, 30_000)
+    yield "upside-down.bmp", "too-large", bmp(30_000, -30_000)
+    yield "negative.bmp", "too-large", bmp(-2, 30_000)
+    if "AVIF" in FORMATS:
+        avif = saved(noise(), "AVIF")
+        size = avif.index(b"ispe") + 8
+        yield "bomb.avif", "too-large", avif[:size] + struct.pack(">II", 10_000, 10_000) + avif[size + 8 :]
+    for side in (9_000, 20_000, 2**31 - 1):
+        yield f"bomb-{side}.png", "too-large", png(side, side, rows(40, bytes(300)))
+    yield "one-pixel-too-many.png", "too-large", png(80_000_001, 1, rows(1, bytes(300)))
+    yield "row.png", "too-large", png(2**31 - 1, 2, rows(2, bytes(300)))
+
+
+def _cut() -> Iterator[tuple[str, str, bytes]]:
+    """Whole images of which the end is missing."""
+    for form in ("JPEG", "PNG", "BMP", "GIF", "TIFF"):
+        whole = saved(noise(), form)
+        for percent in (30, 60, 90) if form != "GIF" else (40, 60, 90):
+            data = whole[: len(whole) * percent // 100]
+            yield f"cut-at-{percent}.{_extension(form)}", "truncated", data
+        yield f"cut-in-header.{_extension(form)}", "truncated", whole[:30]
+    progressive = saved(noise(), "JPEG", progressive=True)
+    yield "cut-progressive.jpg", "truncated", progressive[: len(progressive) * 7 // 10]
+    webp = saved(noise(), "WEBP")
+    yield "cut.webp", "corrupt", webp[: len(webp) // 2]
+    if "AVIF" in FORMATS:
+        yield "cut.avif", "truncated", saved(noise(), "AVIF")[:-100]
+    yield "signature.jpg", "truncated", b"\xff\xd8\xff"
+    yield "signature.png", "truncated", b"\x89PNG\r\n\x1a\n"
+    yield "signature.gif", "truncated", b"GIF89a"
+    yield "signature.tif", "truncated", b"II*\0"
+    yield "signature.bmp", "truncated", b"BM"
+    yield "no-frames.gif", "truncated", b"GIF89a\4\0\4\0\0\0\0;"
+    yield "far-strip.tif", "truncated", tiff(bytes(16), strip=2**31)
+    yield "far-directory.tif", "corrupt", b"II*\0" + struct.pack("<I", 2**31) + bytes(200)
+
+
+def _damaged() -> Iterator[tuple[str, str, bytes]]:
+    whole = saved(noise(), "PNG")
+    yield "header-checksum.png", "corrupt", whole[:29] + b"\0\0\0\0" + whole[33:]
+    yield "no-pixels.png", "corrupt", png(4, 4, (b"tEXt", b"Title\0" + b"x" * 64))
+    yield "not-zipped.png", "corrupt", png(4, 4, (b"IDAT", b"no zlib stream at all, by any means" * 3))
+    text = b"Title\0\0" + zlib.compress(bytes(2**25))
+    yield "text-bomb.png", "corrupt", png(4, 4, (b"zTXt", text), rows(4, bytes(12)))
+    yield "no-columns.png", "corrupt", png(0, 4, rows(4, bytes(64)))
+    yield "no-such-colour.png", "corrupt", png(4, 4, rows(4, bytes(64)), colour=5)
+    yield "no-rows.bmp", "corrupt", bmp(4, 0)
+    yield "header-of-77.bmp", "corrupt", bmp(4, 4, header=77)
+    yield "no-width.tif", "corrupt", tiff(bytes(64), width=0)
+    circle = struct.pack("<2sHIHHHIII", b"II", 42, 8, 1, TIFF_TAGS["exif"], 4, 1, 8, 8)
+    yield "circle.tif", "corrupt", circle + bytes(200)
+    yield "not-lzw.tif", "corrupt", tiff(b"no LZW stream at all, by any means" * 4, compression=5)
+    yield "not-deflate.tif", "corrupt", tiff(b"no zlib stream at all, by any means" * 4, compression=8)
+    yield "not-jpeg.tif", "corrupt", tiff(b"no JPEG stream at all, by any means" * 4, compression=7)
+    yield (
+        "markers.jpg",
+        "corrupt",
+        b"\xff\xd8" + (b"\xff\xfe\0\x20" + bytes(30)) * 4 + b"\xff\xda\0\2\xff\xd9",
+    )
+    junk = np.random.default_rng(2).bytes(400)
+    yield "junk.png", "corrupt", b"\x89PNG\r\n\x1a\n" + junk
+    yield "junk.webp", "corrupt", b"RIFF" + struct.pack("<I", 408) + b"WEBPVP8 " + junk
+    yield "junk.bmp", "truncated", b"BM" + junk
+    yield "lossless-junk.webp", "corrupt", b"RIFF" + struct.pack("<I", 408) + b"WEBPVP8L" + junk
+    if "AVIF" in FORMATS:
+        yield "junk.avif", "corrupt", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + junk
+    yield "script.gif", "truncated", b"GIF89a=1;alert(document.domain);//" + b" " * 100
+    yield "shell.bmp", "truncated", b"BM=1\n#!/bin/sh\nrm -rf /nowhere\n" + b"#" * 100
+
+
+def _unreadable() -> Iterator[tuple[str, str, bytes]]:
+    """Sound files of kinds that have no 8-bit picture in them, or that Pillow does not read."""
+    yield "float.tif", "unsupported", saved(Image.new("F", (4, 4), 0.5), "TIFF")
+    yield "deep.tif", "unsupported", saved(Image.new("I", (4, 4), 1 << 20), "TIFF")
+    yield "negative.tif", "unsupported", saved(Image.new("I", (4, 4), -5), "TIFF")
+    yield "double.tif", "unsupported", tiff(bytes(128), bits=64, sample_format=3, strip_bytes=128)
+    yield "compressed.bmp", "unsupported", bmp(4, 4, compression=9)
+    yield "three-bits.bmp", "unsupported", bmp(4, 4, bits=3)
+
+
+def _names() -> Iterator[tuple[str, str, bytes]]:
+    """Names that a careless reader breaks on."""
+    shell = (
+        "-rf",
+        "--out=x",
+        "$(id)`id`",
+        "*?[a]",
+        "~",
+        "back\\slash",
+        "'; drop table; '",
+        'quote"d',
+        "a b  c ",
+    )
+    web = ("%2e%2e%2fup", "<script>alert(1)<", "&amp;", "#frag?query=1", "日本語 🎨", "e\u0301", "x" * 240)
+    for stem in shell + web:
+        yield f"{stem}.jpg", "not-an-image", b"a text under a name like " + stem.encode()
+
+
+def _good() -> Iterator[tuple[str, bytes]]:
+    modes = {
+        "JPEG": ("L", "RGB", "CMYK"),
+        "PNG": ("1", "L", "LA", "P", "RGB", "RGBA"),
+        "WEBP": ("RGB", "RGBA"),
+        "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB"),
+        "BMP": ("1", "L", "P", "RGB", "RGBA"),
+        "GIF": ("L", "P", "RGBA"),
+        "AVIF": ("L", "RGB", "RGBA"),
+    }
+    exif = Image.Exif()
+    exif[274] = 6
+    for form in FORMATS:
+        end = _extension(form)
+        for mode in modes[form]:
+            yield f"{form}-{mode}.{end}", saved(noise(mode), form)
+        yield f"tiny.{end}", saved(noise(width=2, height=2), form)
+        if form not in ("BMP", "GIF"):
+            yield f"turned.{end}", saved(noise(), form, exif=exif)
+            yield f"tinted.{end}", saved(noise(), form, icc_profile=profile("RGB"))
+            yield f"bad-profile.{end}", saved(noise(), form, icc_profile=b"no profile at all" * 20)
+        if form not in ("BMP", "JPEG"):
+            yield (
+                f"frames.{end}",
+                saved(noise(), form, save_all=True, append_images=[Image.new("RGB", (60, 40))]),
+            )
+    yield "inked.jpg", saved(noise("CMYK"), "JPEG", icc_profile=profile("CMYK"))
+    yield "inked.tif", saved(noise("CMYK"), "TIFF", icc_profile=profile("CMYK"))
+    yield "misfit.jpg", saved(noise("CMYK"), "JPEG", icc_profile=profile("RGB"))
+    yield "light.png", saved(noise("L"), "PNG", icc_profile=profile("GRAY"))
+    yield "progressive.jpg", saved(noise(), "JPEG", progressive=True)
+    yield "a-jpeg.png", saved(noise(), "JPEG")
+    yield "a-png.JPG", saved(noise(), "PNG")
+    yield "archive-behind.jpg", saved(noise(), "JPEG") + b"PK\3\4" + bytes(100)
+    yield "keyed.png", saved(noise(), "PNG", transparency=(9, 9, 9))
+    yield "clear-colours.png", saved(noise("P"), "PNG", transparency=bytes(range(256)))
+    for compression in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg"):
+        yield f"{compression}.tif", saved(noise(), "TIFF", compression=compression)
+    deep = Image.fromarray(np.asarray(noise("L")).astype(np.uint16) * 257)
+    yield "grey-16.png", saved(deep, "PNG")
+    yield "grey-16.tif", saved(deep, "TIFF")
+    yield "colour-16.png", png(4, 4, rows(4, bytes(range(24))), depth=16)
+    yield "alpha-16.png", png(4, 4, rows(4, bytes(range(32))), depth=16, colour=6)
+    yield "grey-alpha-16.png", png(4, 4, rows(4, bytes(range(16))), depth=16, colour=4)
+    yield "keyed-16.png", png(4, 4, (b"tRNS", b"\1\1"), rows(4, bytes(8)), depth=16, colour=0)
+    yield "interlaced.png", _interlaced()
+    yield "colour-16.tif", tiff(bytes(range(96)), bits=(16,) * 3, photometric=2, samples=3)
+    yield "alpha-16.tif", tiff(bytes(range(128)), bits=(16,) * 4, photometric=2, samples=4, extra=2)
+    yield "twelve-bits.tif", tiff(bytes(range(24)), bits=12)
+    yield "white-is-zero.tif", tiff(bytes(range(32)), bits=16, photometric=0)
+    yield "circle-behind.tif", tiff(bytes(range(16)), next_directory=8)
+    yield "circle-in-exif.tif", tiff(bytes(range(16)), exif=8)
+    yield "text-for-profile.tif", tiff(bytes(range(16)), icc=b"no profile either")
+    yield "numbers-for-profile.tif", tiff(bytes(range(16)), icc=(1, 2, 3))
+
+
+def _interlaced() -> bytes:
+    """8 x 8 grey by Adam7, which Pillow does not write."""
+    passes = ((1, 1), (1, 1), (2, 1), (2, 2), (4, 2), (4, 4), (8, 4))  # width and rows
+    data = b"".join((b"\0" + bytes(range(width))) * height for width, height in passes)
+    plain = png(8, 8, (b"IDAT", zlib.compress(data)), colour=0)
+    header = plain[12:28] + b"\1"
+    return plain[:12] + header + struct.pack(">I", zlib.crc32(header)) + plain[33:]
+
+
+def _extension(form: str) -> str:
+    return {"JPEG": "jpg", "TIFF": "tif"}.get(form, form.lower())
