@@ -36,21 +36,23 @@ SCHEDULERS = {
 }
 
 COMPONENTS = ("unet", "vae", "text_encoder")
+PARTS = ("model_index.json", *COMPONENTS, "tokenizer", "scheduler")
+"""What is needed of a diffusers folder."""
 
 
-def model_folder(settings: ModelSettings) -> Path:
-    """Where the model lies.
+def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
+    """Where the model lies; ``folder`` is its copy on this machine, where the settings name none.
 
     Raises:
         SettingsError: there is no such folder, it is no diffusers model, or it holds no safetensors.
     """
-    folder = MODELS / SHIPPED_MODEL if settings.path == SHIPPED_MODEL else Path(settings.path)
+    folder = folder or (MODELS / SHIPPED_MODEL if settings.path == SHIPPED_MODEL else Path(settings.path))
     if not folder.is_dir():
         raise SettingsError(
             f"model folder {settings.path!r} does not exist; give a diffusers folder, or "
             f"{SHIPPED_MODEL!r} for the model that ships"
         )
-    for part in ("model_index.json", *COMPONENTS, "tokenizer", "scheduler"):
+    for part in PARTS:
         if not (folder / part).exists():
             raise SettingsError(
                 f"model folder {settings.path!r} has no {part}; it must be a diffusers folder as "
@@ -65,9 +67,9 @@ def model_folder(settings: ModelSettings) -> Path:
     return folder
 
 
-def model_digest(settings: ModelSettings) -> str:
+def model_digest(settings: ModelSettings, folder: Path | None = None) -> str:
     """Short sha256 of the model's weights and configuration."""
-    folder = model_folder(settings)
+    folder = model_folder(settings, folder)
     digest = hashlib.sha256()
     for part in (*COMPONENTS, "tokenizer", "scheduler"):
         for file in sorted((folder / part).iterdir()):
@@ -78,9 +80,9 @@ def model_digest(settings: ModelSettings) -> str:
     return digest.hexdigest()[:16]
 
 
-def weights_bytes(settings: ModelSettings) -> int:
+def weights_bytes(settings: ModelSettings, folder: Path | None = None) -> int:
     """Size of the model's weights on disk, in bytes."""
-    folder = model_folder(settings)
+    folder = model_folder(settings, folder)
     files = (file for part in COMPONENTS for file in (folder / part).glob("*.safetensors"))
     return sum(file.stat().st_size for file in files)
 
@@ -96,13 +98,13 @@ class Description:
     """Configuration of its noise schedule."""
 
 
-def describe(settings: ModelSettings) -> Description:
+def describe(settings: ModelSettings, folder: Path | None = None) -> Description:
     """Read a model's folder without loading its weights.
 
     Raises:
         SettingsError: the folder is none, or the model is of a kind that is not supported.
     """
-    folder = model_folder(settings)
+    folder = model_folder(settings, folder)
     with _loading(settings):
         config = {
             part: json.loads((folder / part / name).read_text())
@@ -168,12 +170,13 @@ class Moments:
 class LatentDiffusion:
     """A frozen Stable Diffusion: UNet and VAE in the settings' precision, text encoder in fp32."""
 
-    def __init__(self, settings: ModelSettings) -> None:
-        folder, about = model_folder(settings), describe(settings)
+    def __init__(self, settings: ModelSettings, folder: Path | None = None) -> None:
+        """``folder`` is the model's copy on this machine, where the settings name none."""
+        folder, about = model_folder(settings, folder), describe(settings, folder)
         self.device, self.side = torch_device(settings), about.side
         self.dtype = DTYPES[settings.dtype]
         self.name = settings.path
-        self.digest = model_digest(settings)
+        self.digest = model_digest(settings, folder)
         self.tokenizer = about.tokenizer
         with _loading(settings):
             self.text_encoder = CLIPTextModel.from_pretrained(

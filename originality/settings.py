@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -36,7 +37,10 @@ class ModelSettings(Frozen):
     """Which model is asked, and where it runs."""
 
     path: str = SHIPPED_MODEL
-    """A diffusers folder, or "shapes": the model that ships."""
+    """A diffusers folder, local or as a prefix of a bucket; a name on the hub; or "shapes": the model that
+    ships."""
+    revision: str | None = None
+    """Commit of the hub's model, 40 hex digits. Names and branches of the hub may come to mean others."""
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Precision of UNet and VAE; token vectors and their optimiser are always fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -44,6 +48,16 @@ class ModelSettings(Frozen):
     fit: Literal["crop", "pad", "stretch"] = "crop"
     """How an image becomes the model's square: its centre, as the paper's resize; the whole on white; or the
     whole, stretched."""
+
+    @field_validator("revision")
+    @classmethod
+    def _is_a_commit(cls, revision: str | None) -> str | None:
+        if revision is not None and not re.fullmatch("[0-9a-f]{40}", revision):
+            raise ValueError(
+                f"model.revision {revision!r} must be a commit of 40 hex digits, as branches move; the "
+                "model's page on the hub lists them"
+            )
+        return revision
 
 
 class InversionSettings(Frozen):
@@ -122,7 +136,7 @@ class InDistributionSettings(Frozen):
     """Least score that passes; the check says what its score means. Our choice."""
 
 
-LATER = (("model", "fit"),)
+LATER = (("model", "fit"), ("model", "revision"))
 """Settings that came after the first runs."""
 
 
@@ -172,7 +186,11 @@ class AuditSettings(Frozen):
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "domain": "houses",
-        "model": {"path": "CompVis/stable-diffusion-v1-4", "dtype": "fp16"},
+        "model": {
+            "path": "CompVis/stable-diffusion-v1-4",
+            "revision": "133a221b8aa7292a167afc5127cb63fb5005638b",
+            "dtype": "fp16",
+        },
     },
     "paper-shapes": {
         "redraw": {"steps": 50},
@@ -206,6 +224,8 @@ def _nearest(word: str, known: Any) -> str:
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
+    if over.get("path", base.get("path")) != base.get("path"):
+        merged.pop("revision", None)  # a commit of another model
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
             merged[key] = _merge(merged[key], value)

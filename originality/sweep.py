@@ -12,6 +12,7 @@ import io
 import math
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,9 @@ from originality.verdict import Attempt, judge, passes
 class Sweep:
     """Judges images on one loaded model. Implements originality.scoring.Scorer."""
 
-    def __init__(self, settings: AuditSettings) -> None:
+    def __init__(self, settings: AuditSettings, folder: Path | None = None) -> None:
         self.settings = settings
-        self.model = LatentDiffusion(settings.model)
+        self.model = LatentDiffusion(settings.model, folder)
         self.domain = DOMAINS[settings.domain]
         self.inverter = Inverter(self.model, self.domain, settings.inversion, settings.seed)
         self.distance = load_distance(settings.distance, self.model.device)
@@ -237,8 +238,11 @@ class Sweep:
             raise ValueError("the snapshot does not hold the state of a sweep that is under way")
 
 
-def preflight(settings: AuditSettings) -> dict[str, str]:
+def preflight(settings: AuditSettings, folder: Path | None = None) -> dict[str, str]:
     """Find what would stop every image, before anything is written, without loading the model.
+
+    Args:
+        folder: the model's copy on this machine, where the settings name none.
 
     Returns:
         The digests that decide a verdict beside the settings: "model_digest" of the model's weights, and
@@ -249,7 +253,7 @@ def preflight(settings: AuditSettings) -> dict[str, str]:
     """
     if not os.environ.get("RAY_ADDRESS"):  # a cluster's GPUs are elsewhere
         torch_device(settings.model)
-    about = describe(settings.model)
+    about = describe(settings.model, folder)
     domain = DOMAINS[settings.domain]
     single_token(about.tokenizer, domain.initial_word)
     tokenise(about.tokenizer, [*domain.templates, settings.redraw.prompt], settings.max_tokens)
@@ -258,14 +262,14 @@ def preflight(settings: AuditSettings) -> dict[str, str]:
     check = load_check(settings.in_distribution, domain.edit_subject)
     judges = f"{distance.digest()} {check.digest() if check else ''}"
     return {
-        "model_digest": model_digest(settings.model),
+        "model_digest": model_digest(settings.model, folder),
         "judge_digest": hashlib.sha256(judges.encode()).hexdigest()[:16],
     }
 
 
-def build_scorer(settings: AuditSettings) -> Sweep:
+def build_scorer(settings: AuditSettings, folder: Path | None = None) -> Sweep:
     """What a worker calls once, to load the model."""
-    return Sweep(settings)
+    return Sweep(settings, folder)
 
 
 def _webp(image: Image.Image) -> bytes:

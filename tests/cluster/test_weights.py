@@ -1,0 +1,235 @@
+"""Weights from a bucket of a real S3 gateway, for several processes of one node."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from line import Line
+from node import SHAPES, UNET, answer, error, files, serving, start
+
+from cluster import weights
+from cluster.store import NotFound, StoreError, open_store
+from cluster.weights import DIGESTS, local_copy
+from originality.diffusion import PARTS, LatentDiffusion, model_digest
+from originality.settings import ModelSettings
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This node's copies; and a process that has not looked at any."""
+    monkeypatch.setenv("ORIGINALITY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(weights, "_checked", set())
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def prefix(s3: str) -> str:
+    """URL of the model that ships, in a bucket, among what is not needed of it."""
+    store = open_store(f"{s3}/{uuid.uuid4().hex}")
+    for name, data in files(SHAPES).items():
+        store.write(name, data)
+    for name in (
+        "unet/diffusion_pytorch_model.bin",
+        "vae/a.ckpt",
+        "vae/a.pt",
+        "README.md",
+        "safety/model.json",
+    ):
+        store.write(name, b"not wanted")
+    store.write("unet/diffusion_pytorch_model.fp16.safetensors", b"not wanted")
+    return store.url
+
+
+@pytest.fixture
+def line(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    line = Line(urlsplit(os.environ["AWS_ENDPOINT_URL"]).port or 0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", line.url)
+    yield line
+    line.close()
+
+
+def test_a_prefix_becomes_a_folder_that_loads(prefix: str, cache: Path, line: Line) -> None:
+    folder = local_copy(prefix, PARTS)
+    assert folder is not None and folder.parent == cache
+    assert files(folder) == files(SHAPES)
+    kept = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
+    assert kept == {DIGESTS, *files(SHAPES)}
+    settings = ModelSettings(path=prefix, device="cpu")
+    model = LatentDiffusion(settings, folder)
+    assert model.name == prefix and model.digest == model_digest(ModelSettings())
+    before = line.gets()
+    assert set(before) == set(files(SHAPES))
+    assert local_copy(prefix + "/", PARTS) == folder == answer(start(prefix))
+    assert line.gets() == before
+
+
+def test_of_racing_processes_one_downloads(prefix: str, cache: Path, line: Line) -> None:
+    racers = [start(prefix) for _ in range(6)]
+    folders = {answer(racer) for racer in racers}
+    assert len(folders) == 1 and files(folders.pop()) == files(SHAPES)
+    assert line.gets() == Counter(dict.fromkeys(files(SHAPES), 1))
+    assert not list(cache.glob("*.part"))
+
+
+def test_a_big_file_comes_in_pieces(
+    prefix: str, cache: Path, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_RANGE_BYTES", 1_000_003)
+    folder = local_copy(prefix, PARTS)
+    assert folder is not None and files(folder) == files(SHAPES)
+    assert line.gets()[UNET] == -(-len(files(SHAPES)[UNET]) // 1_000_003) > 1
+
+
+def test_the_next_goes_on_when_the_one_that_copies_is_killed(prefix: str, cache: Path, line: Line) -> None:
+    line.most = 3_000_000
+    first = start(prefix)
+    assert line.quiet.wait(60)
+    (part,) = cache.glob("*.part")
+    assert any(f.is_file() for f in part.rglob("*"))
+    second = start(prefix)
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(3)  # it waits while the first lives
+    assert sum(line.gets().values()) <= len(files(SHAPES))
+    first.kill()
+    first.communicate()
+    line.most = float("inf")
+    line.through.set()
+    assert files(answer(second)) == files(SHAPES)
+    assert not list(cache.glob("*.part"))
+
+
+def test_what_a_killed_process_left_of_another_model_is_removed(prefix: str, cache: Path, line: Line) -> None:
+    (cache / "0123456789abcdef.part" / "unet").mkdir(parents=True)
+    line.most = 3_000_000
+    busy = start(prefix)
+    assert line.quiet.wait(60)
+    (part,) = cache.glob("*.part")
+    weights._clear_leftovers(cache)
+    assert part.exists() and part.stem != "0123456789abcdef"  # what is being worked on stays
+    line.through.set()
+    answer(busy)
+
+
+@pytest.mark.parametrize("name", [UNET, DIGESTS, "tokenizer/merges.txt"])
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
+def test_a_damaged_copy_is_fetched_anew(
+    prefix: str, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, harm: str
+) -> None:
+    folder = local_copy(prefix, PARTS)
+    assert folder is not None
+    file = folder / name
+    whole = file.read_bytes()
+    if harm == "remove":
+        file.unlink()
+    else:
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1] if harm == "flip" else []))
+    monkeypatch.setattr(weights, "_checked", set())  # as in a new process
+    assert local_copy(prefix, PARTS) == folder
+    assert files(folder) == files(SHAPES) and file.read_bytes() == whole
+    assert sorted(f.suffix for f in cache.iterdir()) == ["", ".lock"]
+
+
+def test_sizes_are_looked_at_always(prefix: str, cache: Path) -> None:
+    folder = local_copy(prefix, PARTS)
+    assert folder is not None
+    (folder / UNET).write_bytes(b"short")
+    local_copy(prefix, PARTS)
+    assert files(folder) == files(SHAPES)
+
+
+def test_a_prefix_that_changed_is_another_copy(prefix: str, cache: Path) -> None:
+    before = local_copy(prefix, PARTS)
+    config = files(SHAPES)["scheduler/scheduler_config.json"]
+    open_store(prefix).write("scheduler/scheduler_config.json", config.replace(b"0", b"1"))
+    after = local_copy(prefix, PARTS)
+    assert before is not None and after is not None and before != after
+    assert (after / "scheduler/scheduler_config.json").read_bytes() != config
+    assert files(before) == files(SHAPES)  # who uses it is not disturbed
+    open_store(prefix).write("README.md", b"another text")
+    assert local_copy(prefix, PARTS) == after
+
+
+def test_a_prefix_that_changes_meanwhile_is_no_copy(prefix: str, cache: Path, line: Line) -> None:
+    line.most = 3_000_000
+    copying = start(prefix)
+    assert line.quiet.wait(60)
+    line.most = float("inf")
+    open_store(prefix).write("vae/config.json", b"{}")
+    line.through.set()
+    assert error(copying).endswith("changed while it was copied; start again")
+    assert [f.suffix for f in cache.iterdir()] == [".lock"]
+
+
+def test_a_prefix_without_a_model_and_a_cache_without_a_place(
+    s3: str, prefix: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(NotFound, match="holds no model; give the prefix"):
+        local_copy(f"{s3}/nothing-here", PARTS)
+    cache.write_text("a file")
+    with pytest.raises(StoreError, match="set ORIGINALITY_CACHE to a folder"):
+        local_copy(prefix, PARTS)
+
+
+class Liar(BaseHTTPRequestHandler):
+    """An S3 gateway that lists one object, of any name and size, and counts who asks for it."""
+
+    def __init__(self, name: str, size: int, asked: list[str], *rest: object) -> None:
+        self.name, self.size, self.asked = name, size, asked
+        super().__init__(*rest)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        if "list-type" not in self.path:
+            self.asked.append(self.path)
+        body = (
+            "<ListBucketResult><IsTruncated>false</IsTruncated><Contents>"
+            f"<Key>{self.name}</Key><Size>{self.size}</Size><ETag>&quot;1&quot;</ETag>"
+            "<LastModified>2024-01-01T00:00:00.000Z</LastModified></Contents></ListBucketResult>"
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "said"),
+    [
+        ("unet/../../evil.json", 9, "any/model"),
+        ("unet/../../../evil.json", 9, "any/model"),
+        (
+            "unet/huge.safetensors",
+            10**16,
+            r"takes 10000000\.0 GB, and .* set ORIGINALITY_CACHE to a folder on",
+        ),
+    ],
+)
+def test_what_a_listing_may_not_say(
+    s3: str, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int, said: str
+) -> None:
+    asked: list[str] = []
+    with serving(partial(Liar, f"model/{name}", size, asked)) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(StoreError, match=said) as caught:
+            local_copy("s3://any/model", PARTS)
+    assert "\n" not in str(caught.value)
+    assert not asked and not list(cache.parent.rglob("evil.json"))
+
+
+def test_what_needs_no_copy(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    for name in ("shapes", "org/name", str(tmp_path), "nowhere", "./no/where", "/no/where"):
+        assert local_copy(name, PARTS) is None
+    assert not cache.exists()

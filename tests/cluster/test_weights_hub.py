@@ -1,0 +1,190 @@
+"""Weights from a hub that says what huggingface_hub wants to hear, and from that library's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from node import COMMIT, SHAPES, UNET, answer, error, files, serving, start
+
+from cluster.weights import local_copy
+from originality.diffusion import PARTS, LatentDiffusion, model_digest
+from originality.settings import ModelSettings, SettingsError, load_settings
+
+
+def test_a_hub_model_wants_its_commit_and_nothing_else_has_one(tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingsError, match=r"no folder here; give a diffusers folder, .* --set model\.revision="
+    ):
+        local_copy("CompVis/stable-diffusion-v1-4", PARTS)
+    for name in ("shapes", "s3://test/model", str(tmp_path)):
+        with pytest.raises(SettingsError, match=r"use --set model\.revision=null"):
+            local_copy(name, PARTS, revision=COMMIT)
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:7], COMMIT.upper(), COMMIT + "\n"])
+def test_a_commit_is_forty_hex_digits(revision: str) -> None:
+    with pytest.raises(SettingsError, match="must be a commit of 40 hex digits, as branches move"):
+        load_settings(None, None, {"model": {"path": "org/shapes", "revision": revision}})
+
+
+def test_a_commit_goes_with_its_model_and_old_digests_hold() -> None:
+    assert load_settings("laptop").digest() == "34cbd5fedf014275"  # recorded before there were commits
+    one, other = (
+        load_settings(None, None, {"model": {"path": "org/shapes", "revision": r}}) for r in (None, COMMIT)
+    )
+    assert one.digest() != other.digest()
+    assert load_settings("paper").model.revision == COMMIT
+    for path, revision in ((load_settings("paper").model.path, COMMIT), ("folder", None)):
+        assert load_settings("paper", None, {"model": {"path": path}}).model.revision == revision
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The part of the hub's protocol that a download needs, over one folder."""
+
+    def __init__(self, folder: Path, asked: list[str], *rest: object) -> None:
+        self.folder, self.asked = folder, asked
+        super().__init__(*rest)  # type: ignore[arg-type]
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        if "/gated/" in path:
+            return self._answer(403, b"", {"X-Error-Code": "GatedRepo"})
+        if "/org/shapes/" not in path:
+            return self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
+        if COMMIT not in path:
+            return self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
+        if path.startswith("/api/models/"):
+            return self._answer(200, json.dumps(self._tree()).encode(), {"Content-Type": "application/json"})
+        name = path.partition(f"/resolve/{COMMIT}/")[2]
+        self.asked.append(f"{self.command} {name}")
+        data = (self.folder / name).read_bytes()
+        return self._answer(200, data, {"ETag": f'"{blob_name(name, data)}"', "X-Repo-Commit": COMMIT})
+
+    def _tree(self) -> list[dict[str, object]]:
+        tree = []
+        for file in sorted(f for f in self.folder.rglob("*") if f.is_file()):
+            name, data = file.relative_to(self.folder).as_posix(), file.read_bytes()
+            entry: dict[str, object] = {
+                "type": "file",
+                "path": name,
+                "size": len(data),
+                "oid": git_sha1(data),
+            }
+            if name.endswith(".safetensors"):
+                entry["lfs"] = {"oid": blob_name(name, data), "size": len(data), "pointerSize": 134}
+            tree.append(entry)
+        return tree
+
+    def _answer(self, code: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(code)
+        for key, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def git_sha1(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def blob_name(name: str, data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest() if name.endswith(".safetensors") else git_sha1(data)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is asked of a hub that has org/shapes, with pickles and variants; the hub's cache is empty."""
+    folder, asked = tmp_path / "repository", list[str]()
+    shutil.copytree(SHAPES, folder)
+    for name in ("unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.safetensors"):
+        (folder / name).write_bytes(b"not wanted")
+    with serving(partial(Hub, folder, asked)) as url:
+        for key, value in {
+            "HF_ENDPOINT": url,
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_HUB_DISABLE_XET": "1",
+        }.items():
+            monkeypatch.setenv(key, value)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield asked
+
+
+def test_a_commit_of_the_hub_is_downloaded_once(hub: list[str], tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        folders = set(pool.map(lambda _: answer(start("org/shapes", COMMIT)), range(3)))
+    (folder,) = folders
+    assert files(folder) == files(SHAPES)
+    loaded = LatentDiffusion(ModelSettings(path="org/shapes", revision=COMMIT, device="cpu"), folder)
+    assert loaded.digest == model_digest(ModelSettings())
+    downloads = Counter(asked for asked in hub if asked.startswith("GET"))
+    assert downloads == Counter({f"GET {name}": 1 for name in files(SHAPES)})
+    assert answer(start("org/shapes", COMMIT, HF_ENDPOINT="http://127.0.0.1:9")) == folder  # no network
+
+
+@pytest.mark.parametrize("name", [UNET, "tokenizer/merges.txt"])
+def test_a_damaged_hub_cache_is_fetched_anew(hub: list[str], name: str) -> None:
+    folder = answer(start("org/shapes", COMMIT))
+    (folder / name).write_bytes(b"damaged")
+    hub.clear()
+    assert answer(start("org/shapes", COMMIT)) == folder
+    assert files(folder) == files(SHAPES)
+    assert [asked for asked in hub if asked.startswith("GET")] == [f"GET {name}"]
+    (folder / name).write_bytes(b"damaged")
+    said = error(start("org/shapes", COMMIT, HF_HUB_OFFLINE="1"))
+    assert said.startswith("cluster.store.StoreError: ") and "go online" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "environment", "said"),
+    [
+        ("org/shapes", "0" * 40, {}, "has no commit 0000"),
+        ("org/unknown", COMMIT, {}, "the hub has no model org/unknown"),
+        ("gated/model", COMMIT, {}, "accepted its licence"),
+        ("org/shapes", COMMIT, {"HF_HUB_OFFLINE": "1"}, "go online once, or give a diffusers folder"),
+        ("org/shapes", COMMIT, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "is not whole in"),
+    ],
+    ids=["no such commit", "no such model", "gated", "offline", "out of reach"],
+)
+def test_what_the_hub_does_not_give_is_one_line(
+    hub: list[str], name: str, revision: str, environment: dict[str, str], said: str
+) -> None:
+    last = error(start(name, revision, **environment))
+    assert re.match(r"(originality\.settings\.SettingsError|cluster\.store\.StoreError): ", last)
+    assert said in last
+
+
+def test_a_filled_hub_cache_is_used_offline(hub: list[str], tmp_path: Path) -> None:
+    """Laid out as huggingface_hub does: blobs under their digests, and links to them by commit."""
+    kept = tmp_path / "hf" / "hub" / "models--org--shapes"
+    (kept / "blobs").mkdir(parents=True)
+    for name, data in files(SHAPES).items():
+        blob = kept / "blobs" / blob_name(name, data)
+        blob.write_bytes(data)
+        link = kept / "snapshots" / COMMIT / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    folder = answer(start("org/shapes", COMMIT, HF_HUB_OFFLINE="1"))
+    assert folder == kept / "snapshots" / COMMIT
+    assert files(folder) == files(SHAPES) and not hub
+    (folder / UNET).resolve().write_bytes(b"damaged")
+    said = error(start("org/shapes", COMMIT, HF_HUB_OFFLINE="1"))
+    assert f"was damaged ({UNET}) and cannot be fetched anew; go online" in said
