@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -19,9 +20,11 @@ from cluster import driver, images
 from cluster.manifest import Entry, scan
 from cluster.runfolder import RunFolder, plan
 from cluster.store import absolute, open_store
+from cluster.weights import local_copy
 from cluster.worker import ScorerFactory, Task
 from jobs import exits
 from jobs.verdicts import SCHEMA, blank, min_tokens_text, summarise
+from originality.scoring import Scorer
 from originality.settings import PRESETS, AuditSettings, SettingsError, load_settings
 
 _TABLE_ROWS = 40
@@ -177,6 +180,29 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> None:
     tree[key] = value
 
 
+def scorer_of(settings: AuditSettings, model_digest: str) -> Scorer:
+    """What a worker calls once: the model brought to the worker's node and loaded.
+
+    Raises:
+        SettingsError: the node has another model under that name than the run was planned with.
+    """
+    from originality.sweep import build_scorer
+
+    scorer = build_scorer(settings, _model_on_this_node(settings))
+    if scorer.model.digest != model_digest:
+        raise SettingsError(
+            f"model {settings.model.path!r} has the digest {scorer.model.digest} on {socket.gethostname()}, "
+            f"and {model_digest} where the run was started; give all nodes the same model"
+        )
+    return scorer
+
+
+def _model_on_this_node(settings: AuditSettings) -> Path | None:
+    from originality.diffusion import PARTS
+
+    return local_copy(settings.model.path, PARTS, revision=settings.model.revision)
+
+
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     if arguments.limit is not None and arguments.limit < 1:
@@ -191,18 +217,20 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingsError("--out is the input itself: name another folder for the results")
     # The science is heavy to import, so only a job that is sure to start pays for it.
     from originality.diffusion import weights_bytes
-    from originality.sweep import build_scorer, preflight
+    from originality.sweep import preflight
 
+    folder = _model_on_this_node(settings)
+    digests = preflight(settings, folder)
     return audit(
         settings,
         arguments.input,
         arguments.out,
-        factory=functools.partial(build_scorer, settings),
-        digests=preflight(settings),
+        factory=functools.partial(scorer_of, settings, digests["model_digest"]),
+        digests=digests,
         limit=arguments.limit,
         workers=arguments.workers,
         # weights are read as stored, then turned into fp32; torch and the judges take the rest
-        memory=Task.memory + 3 * weights_bytes(settings.model),
+        memory=Task.memory + 3 * weights_bytes(settings.model, folder),
     )
 
 

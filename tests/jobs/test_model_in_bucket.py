@@ -1,0 +1,83 @@
+"""The audit with a model that lies in a bucket, as a person starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.runfolder import open_run
+from cluster.store import open_store
+from jobs import exits
+from jobs.audit import scorer_of
+from originality.diffusion import MODELS
+from originality.settings import SettingsError, load_settings
+
+ROOT = Path(__file__).parents[2]
+SHAPES = MODELS / "shapes"
+SHORT = (
+    *("--set", "inversion.steps=2", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
+    *("--set", "redraw.steps=2", "--max-tokens", "1"),
+)
+
+
+@pytest.fixture
+def model(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of the model that ships; this node has no copy of it yet."""
+    monkeypatch.setenv("ORIGINALITY_CACHE", str(tmp_path / "cache"))
+    store = open_store(f"{s3}/models/shapes")
+    for file in (f for f in SHAPES.rglob("*") if f.is_file()):
+        store.write(file.relative_to(SHAPES).as_posix(), file.read_bytes())
+    return store.url
+
+
+def test_the_verdicts_are_those_of_the_same_model_in_a_folder(tmp_path: Path, model: str) -> None:
+    images = tmp_path / "in"
+    images.mkdir()
+    for name in ("familiar-1.png", "unseen-1.png"):
+        shutil.copy(ROOT / "examples" / name, images)
+    far, near = tmp_path / "far", tmp_path / "near"
+    first = start("jobs.audit", images, far, model)
+    assert first.returncode == exits.ALL_JUDGED, first.stderr
+    assert first.stderr.count("copying 18 MB of weights") == 1
+    assert sorted(f.suffix for f in (tmp_path / "cache").iterdir()) == ["", ".lock"]
+    second = start("jobs.cli", images, near, str(shutil.copytree(SHAPES, tmp_path / "model")))
+    assert second.returncode == exits.ALL_JUDGED, second.stderr
+    assert verdicts(far) == verdicts(near)
+    one, other = open_run(str(far)).description, open_run(str(near)).description
+    assert one["model_digest"] == other["model_digest"] and one["model"] == model
+
+
+def test_a_model_that_is_not_the_one_of_the_run_judges_nothing(model: str) -> None:
+    settings = load_settings(None, None, {"model": {"path": model, "device": "cpu"}})
+    with pytest.raises(SettingsError, match="0123456789abcdef where the run was started; give all nodes"):
+        scorer_of(settings, "0123456789abcdef")
+
+
+def test_a_prefix_without_a_model_is_said_in_one_line(tmp_path: Path, s3: str) -> None:
+    done = start("jobs.cli", ROOT / "examples", tmp_path / "run", f"{s3}/nothing-here")
+    assert done.returncode == exits.BAD_SETTINGS
+    (line,) = done.stderr.splitlines()
+    assert line == f"originality: {s3}/nothing-here holds no model; " + (
+        "give the prefix under which a diffusers folder lies"
+    )
+
+
+def start(module: str, source: Path, out: Path, model: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *(["audit"] if module == "jobs.cli" else []), str(source)]
+    command += ["--out", str(out), "--model", model, *SHORT]
+    return subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300)
+
+
+def verdicts(run: Path) -> dict[str, str]:
+    """What was found of each image, without who found it and when."""
+    found = {}
+    for row in open_run(str(run)).inputs():
+        sweep = [{k: v for k, v in a.items() if k != "seconds"} for a in row["sweep"]]
+        found[row["path"]] = json.dumps([row["status"], row["min_tokens"], sweep])
+    return found
