@@ -59,7 +59,7 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
                 "StableDiffusionPipeline.save_pretrained writes it"
             )
     for part in COMPONENTS:
-        if not any(len(file.suffixes) == 1 for file in (folder / part).glob("*.safetensors")):
+        if not any(map(_is_loaded, (folder / part).glob("*"))):
             raise SettingsError(
                 f"model folder {settings.path!r} has no safetensors in {part}; pickled weights are "
                 'not loaded, nor are variants ("fp16"): save the model with safe_serialization=True'
@@ -73,7 +73,7 @@ def model_digest(settings: ModelSettings, folder: Path | None = None) -> str:
     digest = hashlib.sha256()
     for part in (*COMPONENTS, "tokenizer", "scheduler"):
         for file in sorted((folder / part).iterdir()):
-            if file.suffix in (".safetensors", ".json", ".txt"):
+            if _is_loaded(file) or file.suffix in (".json", ".txt"):
                 digest.update(f"{part}/{file.name}\0".encode())
                 with file.open("rb") as handle:
                     digest.update(hashlib.file_digest(handle, "sha256").digest())
@@ -83,8 +83,14 @@ def model_digest(settings: ModelSettings, folder: Path | None = None) -> str:
 def weights_bytes(settings: ModelSettings, folder: Path | None = None) -> int:
     """Size of the model's weights on disk, in bytes."""
     folder = model_folder(settings, folder)
-    files = (file for part in COMPONENTS for file in (folder / part).glob("*.safetensors"))
-    return sum(file.stat().st_size for file in files)
+    files = (file for part in COMPONENTS for file in (folder / part).iterdir())
+    return sum(file.stat().st_size for file in files if _is_loaded(file))
+
+
+def _is_loaded(file: Path) -> bool:
+    """Whether a file holds weights that are used: variants ("x.fp16.safetensors") are not, so that the same
+    model with and without them is one."""
+    return file.suffixes == [".safetensors"]
 
 
 @dataclass(frozen=True)
