@@ -6,30 +6,39 @@ killed every worker that had it.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import ray
 
+from cluster.crew import Crew, EngineError, Member, NoGpu, gpus_of
+from cluster.decoder import DecoderError
+from cluster.desk import snapshot_path
+from cluster.identities import unread_id
 from cluster.leases import MOST_DEATHS, Lease, Leases
-from cluster.ledger import Ledger, record_path, sign
-from cluster.manifest import Entry
+from cluster.ledger import Ledger, sign
+from cluster.metrics import Metrics
 from cluster.progress import Progress
-from cluster.runtime import available_cpus, ray_running, stop_signals, worker_environment
+from cluster.runtime import ray_running, stop_signals
+from cluster.settings import ClusterSettings
 from cluster.store import StoreError, open_store
-from cluster.worker import Report, Task, Worker
+from cluster.worker import Orders, Report, Task
+
+__all__ = ["EngineError", "Interrupted", "NoGpu", "Outcome", "run"]
 
 PREFETCH = 2
 """Leases beyond a scorer's capacity, so that a lane is refilled without asking the driver."""
+PREFETCH_SECONDS = 1.0
+"""Or as many as a fast scorer settles in this time."""
 POLL_SECONDS = 0.1
-STOP_GRACE_SECONDS = 20.0
-"""How long a stop waits for the step under way."""
+SILENCE_SECONDS = 120.0
+"""Every call is answered at once; a worker that has not answered for so long is dead."""
 
 DEATHS = (
     ray.exceptions.RayActorError,
@@ -40,254 +49,289 @@ DEATHS = (
 
 
 class Interrupted(Exception):  # noqa: N818 - somebody asked for it
-    """Stopped by a signal; all that was finished is committed, and a resume goes on."""
+    """Stopped by a signal, a deadline or a bound on cost; all that was finished is committed, and a resume
+    goes on."""
 
 
-class EngineError(RuntimeError):
-    """The run cannot go on, through no image's fault; the message is one line."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
 
-
-class NoGpu(EngineError):  # noqa: N818
-    """A GPU was asked for and there is none."""
+    counts: Counter[str]
+    """Inputs settled, by status."""
+    duplicates: int
+    """Records that came too late and were dropped."""
+    deaths: int
+    cost: float
+    """US dollars by the settings' prices."""
+    worker_hours: float
+    workers: int
+    """Most at once."""
 
 
 def run(
     task: Task,
-    images: Iterable[tuple[Entry, str]],
+    leases: Leases,
+    settings: ClusterSettings = ClusterSettings(),
     *,
     gpu: bool | None = None,
-    workers: int | None = None,
+    learn: Callable[[int, str], None] = lambda number, image_id: None,
+    beat: Callable[[dict[str, Any]], None] = lambda state: None,
     stream: TextIO | None = None,
-) -> Counter[str]:
-    """Has every image judged that is given (manifest entries with their paths); how many ended
-    with which status.
+) -> Outcome:
+    """Has every input judged that is leased.
 
-    ``gpu``: whether a worker holds one; None takes one where there is one. ``workers``: most at once;
-    None is one for every GPU or, without, CPU that Ray has. ``stream``: where progress is shown;
-    None is stderr.
+    ``gpu``: whether a worker holds one; None takes one where there is one. ``learn``: told which image an
+    input is. ``beat``: told now and then how far the run is. ``stream``: where progress is shown; None is
+    stderr.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM.
+        Interrupted: Ctrl-C, SIGTERM, the deadline, or the bound on cost.
         EngineError: workers die before they are ready, the store is out of reach, or no GPU.
         Exception: whatever kept the factory from building a scorer.
     """
-    leases = Leases(images)
     progress = Progress(leases.open, stream or sys.stderr)
     progress.show("starting Ray")
     with ray_running(), stop_signals() as stopping:
         try:
-            gpus = _gpus(gpu)
-            places = _places(gpus, task.memory)
-            # Threads change a sum's last bits, so they follow from the machine, not from how many work.
-            threads = max(1, available_cpus() // places)
-            driver = _Driver(
-                task,
-                leases,
-                progress,
-                workers=workers or places,
-                gpus=gpus,
-                threads=threads,
-                stopping=stopping,
-            )
+            crew = Crew(task, settings, gpus_of(gpu, settings.gpus_per_worker))
+            driver = _Driver(leases, crew, progress, stopping, learn, beat)
             try:
                 driver.work()
+            except StoreError as error:
+                raise EngineError(str(error)) from error
             finally:
-                driver.dismiss()
+                crew.dismiss()
         finally:
             progress.close()
-    return progress.counts
-
-
-def _gpus(wanted: bool | None) -> int:
-    """GPUs of a worker. On a cluster that grows there may be none yet, so only a machine of one's
-    own is known to have none."""
-    there = ray.cluster_resources().get("GPU", 0) >= 1
-    if wanted and not there and not os.environ.get("RAY_ADDRESS"):
-        raise NoGpu("no GPU on this machine; choose the device cpu")
-    return int(there if wanted is None else wanted)
-
-
-def _places(gpus: int, memory: int) -> int:
-    """Workers that there is room for now, each with a GPU, or a CPU and its memory."""
-    there = ray.cluster_resources()
-    if gpus:
-        return max(1, int(there.get("GPU", 0)))
-    return max(1, int(min(there.get("CPU", 0), there.get("memory", 0) // memory)))
-
-
-@dataclass
-class _Hired:
-    """A worker as the driver sees it."""
-
-    name: str
-    actor: Any
-    capacity: int = 0
-    """Images it takes at once; 0 until its scorer is built."""
-    doing: str = "starting a worker"
-    answer: ray.ObjectRef[Report] | None = None
-    """Of the call that is on its way."""
-    rests_until: float = 0.0
-    """Monotonic time of the next call, so that a busy worker is not asked without end."""
+    return Outcome(
+        progress.counts, driver.duplicates, driver.deaths, crew.cost, crew.hours, crew.most_at_once
+    )
 
 
 class _Driver:
-    """One run: as many workers as there are images for, up to ``workers``."""
+    """One run: as many workers as there are images for, up to the settings' most."""
 
     def __init__(
         self,
-        task: Task,
         leases: Leases,
+        crew: Crew,
         progress: Progress,
-        *,
-        workers: int,
-        gpus: int,
-        threads: int,
         stopping: threading.Event,
+        learn: Callable[[int, str], None],
+        beat: Callable[[dict[str, Any]], None],
     ) -> None:
-        self._task = task
         self._leases = leases
+        self._crew = crew
+        self._settings = crew.settings
         self._progress = progress
-        self._most = workers
-        self._threads = threads
-        self._gpus = gpus
         self._stopping = stopping
-        self._ledger = Ledger(open_store(task.run))
-        self._workers: dict[str, _Hired] = {}
-        self._hired = 0
+        self._learn = learn
+        self._beat = beat
+        self._ledger = Ledger(open_store(crew.task.run))
+        self._metrics = Metrics()
         self._stillborn = 0
+        self._outages = 0
+        self.deaths = 0
+        self.duplicates = 0
 
     def work(self) -> None:
         while self._leases.open:
             self._hire()
             self._ask()
-            self._progress.show(self._doing())
-            if self._stopping.is_set():
-                self._wind_up()
-                raise Interrupted
+            self._tell()
+            stop = self._why_stop()
+            if stop:
+                self._wind_up(stop)
+                raise Interrupted(stop)
             self._hear(self._answered(POLL_SECONDS))
             self._release()
 
-    def dismiss(self) -> None:
-        for worker in self._workers.values():
-            ray.kill(worker.actor)
+    def _why_stop(self) -> str | None:
+        settings = self._settings
+        if self._stopping.is_set():
+            return "interrupted"
+        if settings.max_cost is not None and self._crew.cost >= settings.max_cost:
+            return f"stopped at the bound of ${settings.max_cost:g}"
+        if settings.deadline is not None and datetime.now(UTC) >= settings.deadline:
+            return f"stopped at the deadline {settings.deadline:%Y-%m-%d %H:%M}"
+        return None
+
+    def _tell(self) -> None:
+        crew = self._crew
+        shown = crew.ready or list(crew)
+        said = list(dict.fromkeys(member.doing for member in shown if member.doing))
+        idle = "" if crew.ready else "starting a worker"
+        self._progress.show(" | ".join(said[:4]) or idle, workers=len(crew.ready), cost=crew.cost)
+        self._metrics.queue(self._leases.queued, len(crew))
+        self._beat({**self._progress.state(), "workers": len(crew.ready), "cost": round(crew.cost, 4)})
 
     def _hire(self) -> None:
-        """Fills up to as many workers as there is work for."""
-        busy = sum(bool(self._leases.held(name)) for name in self._workers)
-        while len(self._workers) < min(self._most, busy + self._leases.queued):
-            self._hired += 1
-            actor = ray.remote(Worker).options(
-                num_cpus=1,
-                num_gpus=self._gpus,
-                runtime_env={"env_vars": worker_environment(self._threads)},
-            )
-            name = f"worker-{self._hired}"
-            self._workers[name] = _Hired(name, actor.remote(self._task))
+        """Fills up to as many workers as there is work for: the first ones, and when one of them has shown
+        that it can work, more."""
+        crew = self._crew
+        busy = sum(bool(self._leases.held(member.name)) for member in crew)
+        most = crew.most if crew.ready else min(crew.first, crew.most)
+        while len(crew) < min(most, busy + self._leases.queued):
+            crew.hire()
 
     def _ask(self) -> None:
         """Calls every worker that is not being called, with more leases where it can take them."""
         now = time.monotonic()
-        for worker in self._workers.values():
-            if worker.answer is None and now >= worker.rests_until:
-                granted = self._leases.grant(worker.name, self._share(worker))
-                worker.answer = worker.actor.poll.remote(granted)
+        for member in self._crew:
+            if member.answer is None and now >= member.rests_until:
+                leases = [] if member.leaving else self._leases.grant(member.name, self._share(member))
+                orders = Orders(leases, member.orders.go, member.orders.drop)
+                member.orders = Orders()
+                member.answer, member.asked_at = member.actor.poll.remote(orders), now
 
-    def _share(self, worker: _Hired) -> int:
-        """Most images that a worker may hold. What it cannot start at once stays with those who soon
-        could, unless there is enough for all."""
-        enough = (worker.capacity + PREFETCH) * len(self._workers)
-        return worker.capacity + (PREFETCH if worker.capacity and self._leases.queued > enough else 0)
+    def _share(self, member: Member) -> int:
+        """Most inputs that a worker may hold. What it cannot start soon stays with those who could, unless
+        there is enough for all."""
+        if not member.capacity:
+            return 0
+        ahead = max(PREFETCH, round(member.rate * PREFETCH_SECONDS))
+        enough = (member.capacity + ahead) * len(self._crew)
+        return member.capacity + (ahead if self._leases.queued > enough else 0)
 
-    def _answered(self, timeout: float) -> list[_Hired]:
+    def _answered(self, timeout: float) -> list[Member]:
         """The workers that have answered, after at most ``timeout`` seconds."""
-        asked = {w.answer: w for w in self._workers.values() if w.answer is not None}
+        asked = {m.answer: m for m in self._crew if m.answer is not None}
         if not asked:
             self._stopping.wait(timeout)
             return []
         ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=timeout)
+        silent = time.monotonic() - SILENCE_SECONDS
+        for member in asked.values():
+            if member.answered and member.asked_at < silent and member.answer not in ready:
+                self._bury(member, f"no answer for {SILENCE_SECONDS:g} s", blame=False)
         return [asked[reference] for reference in ready]
 
-    def _hear(self, workers: Iterable[_Hired]) -> None:
-        for worker in workers:
-            answer, worker.answer = worker.answer, None
-            worker.rests_until = time.monotonic() + POLL_SECONDS
+    def _hear(self, members: list[Member]) -> None:
+        for member in members:
+            answer, member.answer = member.answer, None
+            member.rests_until = time.monotonic() + POLL_SECONDS
             try:
-                self._take(worker, _result(answer))
+                self._take(member, _result(answer))
             except DEATHS as death:
-                self._bury(worker, death)
+                foreseen = member.leaving or getattr(death, "preempted", False)
+                self._bury(member, _cause(death), blame=not foreseen)
+            except (StoreError, DecoderError) as outage:
+                self._outage(member, outage)
 
-    def _take(self, worker: _Hired, report: Report) -> None:
-        for image_id, status in report.settled:
-            self._settle(worker, image_id, status)
-        for lease in self._leases.suspect(worker.name, report.returned):
-            self._condemn(lease, "the scorer broke each time")
-        if report.capacity and not worker.capacity:
+    def _take(self, member: Member, report: Report) -> None:
+        if not member.answered:
+            member.answered = True
+            self._crew.place(member, ray.get(member.actor.place.remote()))
+        for number, image_id in report.identified:
+            self._learn(number, image_id)
+            goes = self._leases.identify(member.name, number, image_id)
+            (member.orders.go if goes else member.orders.drop).append(number)
+        for number, image_id, status in report.settled:
+            self._learn(number, image_id)
+            self._settle(member, number, status)
+        now = time.monotonic()
+        if member.heard_at:
+            member.rate += 0.3 * (len(report.settled) / (now - member.heard_at) - member.rate)
+        member.heard_at = now
+        for number, cause in report.returned:
+            self._suspect(member, [number], cause)
+        if report.capacity and not member.capacity:
             self._stillborn = 0
             self._progress.began()
-        worker.capacity = report.capacity
-        worker.doing = report.progress if report.capacity else "loading the model"
+        member.capacity = report.capacity
+        member.doing = report.progress if report.capacity else "loading the model"
+        self.duplicates += report.duplicates - member.duplicates
+        member.duplicates = report.duplicates
+        if report.leaving:
+            self._see_off(member, report)
 
-    def _settle(self, worker: _Hired, image_id: str, status: str) -> None:
-        self._leases.settle(worker.name, image_id)
-        self._progress.settled(status)
+    def _settle(self, member: Member, number: int, status: str) -> None:
+        self._outages = 0
+        self._progress.settled(status, len(self._leases.settle(member.name, number)))
+
+    def _see_off(self, member: Member, report: Report) -> None:
+        """A worker that must leave takes nothing more, and goes when all it has in hand is kept."""
+        if not member.leaving:
+            self._progress.show(f"a worker leaves: {report.leaving}", now=True)
+            member.leaving = True
+            self._crew.avoid(member.node)
+        if report.empty_handed:
+            self._leases.give_back(member.name)
+            self._crew.let_go(member)
 
     def _release(self) -> None:
         """Lets go of workers for which nothing is left, so that none is idle at the end."""
         if self._leases.queued:
             return
-        for worker in list(self._workers.values()):
-            if not self._leases.held(worker.name):
-                ray.kill(self._workers.pop(worker.name).actor)
+        for member in self._crew:
+            if not self._leases.held(member.name):
+                self._crew.let_go(member)
 
-    def _doing(self) -> str:
-        workers = list(self._workers.values())
-        shown = [w for w in workers if w.capacity] or workers
-        said = " | ".join(dict.fromkeys(w.doing for w in shown if w.doing))
-        return f"{len(shown)} workers: {said}" if said and len(shown) > 1 else said
-
-    def _bury(self, worker: _Hired, death: Exception) -> None:
-        """Puts the dead worker's images back."""
-        cause = _cause(death)
+    def _bury(self, member: Member, cause: str, *, blame: bool) -> None:
+        """Puts the dead worker's images back; ``blame``: they may be what killed it."""
+        self.deaths += 1
+        self._metrics.worker_died()
         self._progress.show(f"a worker died: {cause}", now=True)
-        ray.kill(self._workers.pop(worker.name).actor)
-        if worker.capacity == 0:
+        self._crew.let_go(member)
+        if member.capacity == 0 and blame:
             self._stillborn += 1
         if self._stillborn >= MOST_DEATHS:
-            ready = sum(w.capacity > 0 for w in self._workers.values())
+            ready = len(self._crew.ready)
             if not ready:
                 raise EngineError(f"{self._stillborn} workers died before they were ready: {cause}")
-            self._most, self._stillborn = ready, 0  # there may be no room for more
-        held = [lease.image_id for lease in self._leases.held(worker.name)]
-        done = {i for i in held if self._ledger.store.exists(record_path(i))}
-        for image_id in done:
-            self._settle(worker, image_id, str(self._ledger.record(image_id)["status"]))
-        for lease in self._leases.suspect(worker.name, (i for i in held if i not in done)):
-            self._condemn(lease, cause)
+            self._crew.most, self._stillborn = ready, 0  # there may be no room for more
+        for lease in self._leases.held(member.name):
+            if lease.image_id is not None and self._ledger.has_record(lease.image_id):
+                status = str(self._ledger.record(lease.image_id)["status"])
+                self._settle(member, lease.number, status)
+        if blame:
+            numbers = [lease.number for lease in self._leases.held(member.name)]
+            self._suspect(member, numbers, cause)
+        else:
+            self._leases.give_back(member.name)
 
-    def _condemn(self, lease: Lease, cause: str) -> None:
+    def _outage(self, member: Member, outage: Exception) -> None:
+        """A worker that waited in vain for a store, or cannot decode: its machine may be cut off, or broken.
+        If others fare the same, it is not the machine."""
+        self._outages += 1
+        if self._outages >= MOST_DEATHS:
+            raise EngineError(str(outage)) from outage
+        self._bury(member, str(outage), blame=False)
+
+    def _suspect(self, member: Member, numbers: list[int], cause: str) -> None:
+        for lease, settled in self._leases.suspect(member.name, numbers, cause):
+            self._condemn(lease)
+            self._progress.settled("failed", len(settled))
+
+    def _condemn(self, lease: Lease) -> None:
         """The third death with the same image in hand: it is recorded as failed and let go."""
+        causes = "; ".join(dict.fromkeys(lease.causes))
         said = {
             "status": "failed",
             "error_class": "WorkerDied",
-            "error_message": f"{MOST_DEATHS} workers died with this image in hand; last: {cause}",
+            "error_message": f"{MOST_DEATHS} workers died with this image in hand: {causes}",
         }
-        record = sign(said, blank=self._task.blank, attempts=lease.attempt, worker="driver")
-        self._ledger.commit(lease.image_id, record, {})
-        self._progress.settled("failed")
+        record = sign(said, blank=self._crew.task.blank, attempts=len(lease.causes), worker="driver")
+        image_id = lease.image_id or unread_id(lease.uri)
+        self._learn(lease.number, image_id)
+        self._ledger.commit(image_id, record, {})
+        self._ledger.store.delete(snapshot_path(image_id))
 
-    def _wind_up(self) -> None:
-        """Lets the workers commit what their steps under way finish."""
-        working = [w for w in self._workers.values() if w.capacity]
+    def _wind_up(self, why: str) -> None:
+        """Lets the workers keep what their steps under way bring."""
+        working = self._crew.ready
         if not working:
             return
-        self._progress.show("stopping after this step; Ctrl-C again leaves at once", now=True)
-        for worker in working:
-            worker.answer = worker.actor.stop.remote(STOP_GRACE_SECONDS)
-        ray.wait([w.answer for w in working], num_returns=len(working), timeout=STOP_GRACE_SECONDS + 5)
-        for worker in working:
+        grace = self._settings.stop_grace
+        self._progress.show(f"{why}; stopping after this step; Ctrl-C again leaves at once", now=True)
+        for member in working:
+            member.answer = member.actor.stop.remote(grace)
+        ray.wait([m.answer for m in working], num_returns=len(working), timeout=grace + 5)
+        for member in working:
             try:
-                self._take(worker, _result(worker.answer, timeout=0))
-            except (*DEATHS, EngineError, ray.exceptions.GetTimeoutError):
+                self._take(member, _result(member.answer, timeout=0))
+            except (*DEATHS, StoreError, DecoderError, ray.exceptions.GetTimeoutError):
                 continue  # what it committed is committed
 
 
@@ -296,10 +340,7 @@ def _result(reference: Any, timeout: float | None = None) -> Report:
     try:
         return ray.get(reference, timeout=timeout)
     except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, StoreError):
-            raise EngineError(str(cause)) from error
-        raise cause from error
+        raise error.cause from error
 
 
 def _cause(death: Exception) -> str:

@@ -1,17 +1,17 @@
-"""Who holds which image: the driver's book, pure bookkeeping without Ray.
+"""Who holds which input: the driver's book, pure bookkeeping without Ray.
 
-An image is in the queue, leased to one worker, or settled. When a worker dies, the images in its
-hands go back as suspects, and a suspect is leased only to a worker that holds nothing else: so the
-image that kills is alone when it kills again, and its former neighbours are cleared.
+An input is in the queue, leased to one worker, parked, or settled. Which image it is comes to light when a
+worker has read it: if another input in some worker's hands is the same image, it is parked until that one
+is settled, and settled with it. When a worker dies, the inputs in its hands go back as suspects, and a
+suspect is leased only to a worker that holds nothing else: so the image that kills is alone when it kills
+again, and its former neighbours are cleared.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterable
-from dataclasses import dataclass
-
-from cluster.manifest import Entry
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 MOST_DEATHS = 3
 """The death that ends an image's retries."""
@@ -19,33 +19,50 @@ MOST_DEATHS = 3
 
 @dataclass(frozen=True)
 class Lease:
-    """One image, to be judged by one worker."""
+    """One input, to be judged by one worker."""
 
-    image_id: str
-    path: str
-    """Within the collection."""
-    bytes: int
-    attempt: int = 1
+    number: int
+    """Within the manifest."""
+    uri: str
+    bytes: int | None = None
+    """None where it is not known before reading."""
+    image_id: str | None = None
+    """What it was when it was last read; None while nobody has read it."""
+    causes: tuple[str, ...] = ()
+    """Of the deaths of workers that had it in hand."""
+
+    @property
+    def attempt(self) -> int:
+        return 1 + len(self.causes)
 
 
 class Leases:
-    """All images of a run that are still to be judged."""
+    """All inputs of a run that are still to be settled. Millions wait as numbers only."""
 
-    def __init__(self, images: Iterable[tuple[Entry, str]]) -> None:
-        """From manifest entries with their paths."""
-        self._queue = deque(Lease(e.image_id, path, e.bytes) for e, path in images)
-        self._held: dict[str, dict[str, Lease]] = {}
-        self._deaths: Counter[str] = Counter()
+    def __init__(self, queue: Iterable[Lease], waiting: int) -> None:
+        """``queue``: makes the leases, when they are needed; ``waiting``: how many it will make."""
+        self._fresh = iter(queue)
+        self._waiting = waiting
+        self._again: deque[Lease] = deque()
+        self._held: dict[str, dict[int, Lease]] = {}
+        self._holder: dict[str, int] = {}
+        """image_id to the number of the input by which it is judged."""
+        self._parked: dict[str, list[int]] = {}
+
+    @classmethod
+    def of(cls, leases: Sequence[Lease]) -> Leases:
+        return cls(leases, len(leases))
 
     @property
     def open(self) -> int:
-        """Images not settled: in the queue or leased."""
-        return len(self._queue) + sum(len(held) for held in self._held.values())
+        """Inputs not settled."""
+        parked = sum(map(len, self._parked.values()))
+        return self.queued + sum(map(len, self._held.values())) + parked
 
     @property
     def queued(self) -> int:
-        """Images that no worker holds."""
-        return len(self._queue)
+        """Inputs that no worker holds and that wait for no other."""
+        return self._waiting + len(self._again)
 
     def held(self, worker: str) -> list[Lease]:
         return list(self._held.get(worker, {}).values())
@@ -54,31 +71,69 @@ class Leases:
         """More leases for a worker, that it may hold up to ``most``. A suspect is leased alone."""
         mine = self._held.setdefault(worker, {})
         granted: list[Lease] = []
-        while self._queue and len(mine) < most and not self._suspected(mine):
-            if mine and self._deaths[self._queue[0].image_id]:
+        while len(mine) < most and not any(lease.causes for lease in mine.values()):
+            lease = self._next(alone=not mine)
+            if lease is None:
                 break
-            lease = self._queue.popleft()
-            mine[lease.image_id] = lease
+            if lease.image_id is not None and not self._claim(lease, lease.image_id):
+                continue
+            mine[lease.number] = lease
             granted.append(lease)
         return granted
 
-    def settle(self, worker: str, image_id: str) -> None:
-        """The image has its record."""
-        del self._held[worker][image_id]
+    def _next(self, *, alone: bool) -> Lease | None:
+        """What was given back first, as it may be half done; then fresh inputs; last the suspects, and
+        these only to a worker with nothing else."""
+        if self._again and not self._again[0].causes:
+            return self._again.popleft()
+        if self._waiting:
+            self._waiting -= 1
+            return next(self._fresh)
+        return self._again.popleft() if self._again and alone else None
 
-    def suspect(self, worker: str, image_ids: Iterable[str]) -> list[Lease]:
-        """The worker died with these images in hand. They go back to the end of the queue; those
-        for which it was one death too many are returned, and are settled with that."""
-        condemned = []
-        for image_id in image_ids:
-            lease = self._held[worker].pop(image_id)
-            self._deaths[image_id] += 1
-            if self._deaths[image_id] >= MOST_DEATHS:
-                condemned.append(lease)
+    def identify(self, worker: str, number: int, image_id: str) -> bool:
+        """What a worker has read. Whether it is to go on; otherwise the input is parked, as the image is
+        in hand already."""
+        lease = replace(self._held[worker][number], image_id=image_id)
+        if self._claim(lease, image_id):
+            self._held[worker][number] = lease
+            return True
+        del self._held[worker][number]
+        return False
+
+    def _claim(self, lease: Lease, image_id: str) -> bool:
+        if self._holder.setdefault(image_id, lease.number) == lease.number:
+            return True
+        self._parked.setdefault(image_id, []).append(lease.number)
+        return False
+
+    def settle(self, worker: str, number: int) -> list[int]:
+        """The input's image has its record; the numbers of all inputs that are settled with it."""
+        return [number, *self._freed(self._held[worker].pop(number))]
+
+    def _freed(self, lease: Lease) -> list[int]:
+        if lease.image_id is None or self._holder.get(lease.image_id) != lease.number:
+            return []
+        del self._holder[lease.image_id]
+        return self._parked.pop(lease.image_id, [])
+
+    def give_back(self, worker: str) -> None:
+        """The worker leaves, through no image's fault: all that it holds is leased anew, soon."""
+        for lease in self._held.pop(worker, {}).values():
+            if lease.causes:
+                self._again.append(lease)
             else:
-                again = self._deaths[image_id] + 1
-                self._queue.append(Lease(lease.image_id, lease.path, lease.bytes, again))
-        return condemned
+                self._again.appendleft(lease)
 
-    def _suspected(self, mine: Iterable[str]) -> bool:
-        return any(self._deaths[image_id] for image_id in mine)
+    def suspect(self, worker: str, numbers: Iterable[int], cause: str) -> list[tuple[Lease, list[int]]]:
+        """The worker died with these inputs in hand. They go back to the end of the queue; those for
+        which it was one death too many are returned, each with all inputs that are settled with it."""
+        condemned = []
+        for number in numbers:
+            lease = self._held[worker].pop(number)
+            lease = replace(lease, causes=(*lease.causes, cause))
+            if len(lease.causes) >= MOST_DEATHS:
+                condemned.append((lease, [number, *self._freed(lease)]))
+            else:
+                self._again.append(lease)
+        return condemned

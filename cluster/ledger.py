@@ -10,17 +10,24 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.store import Store, whole
 
-_PART_ROWS = 50_000
+_PART_ROWS = 10_000
 """Rows of one compacted part, so that a part fits in memory many times over."""
+_READERS = 16
+"""Reads at once: a bucket answers each after a while, and any number together."""
+_LISTED = 50_000
+"""Names that are held as Python objects at once."""
 
 
 class Ledger:
@@ -38,7 +45,7 @@ class Ledger:
         """
         path = record_path(image_id)
         data = _canonical({**record, "image_id": image_id})
-        if self.store.exists(path):
+        if files and self.store.exists(path):
             return False
         for name, content in files.items():
             self.store.write(f"images/{image_id}/{name}", content)
@@ -54,9 +61,20 @@ class Ledger:
         with whole(self.store, path):
             return dict(json.loads(self.store.read(path)).items())
 
-    def recorded(self) -> set[str]:
-        """The images that have a record: what a resume leaves out."""
-        return {_image_id(f.path) for f in self.store.list("records") if f.path.endswith(".json")}
+    def has_record(self, image_id: str) -> bool:
+        return self.store.exists(record_path(image_id))
+
+    def recorded(self) -> pa.Array:
+        """The image_ids that have a record, in no order: what a resume leaves out."""
+        chunks: list[pa.Array] = []
+        names: list[str] = []
+        for found in self.store.list("records"):
+            if found.path.endswith(".json"):
+                names.append(found.path.rpartition("/")[2].removesuffix(".json"))
+            if len(names) >= _LISTED:
+                chunks.append(pa.array(names, pa.string()))
+                names = []
+        return pa.concat_arrays([*chunks, pa.array(names, pa.string())])
 
     def compact(self, schema: pa.Schema) -> list[str]:
         """Copies the records that are in no part yet into new ``verdicts/part-*.parquet``; the
@@ -65,36 +83,83 @@ class Ledger:
 
         A part is named by its contents: the same step done twice makes the same object.
         """
-        new = sorted(self.recorded() - {row["image_id"] for row in self._compacted(["image_id"])})
+        new = self._uncompacted()
         parts = []
         for start in range(0, len(new), _PART_ROWS):
-            rows = [self.record(image_id) for image_id in new[start : start + _PART_ROWS]]
+            rows = list(self._read_records(new[start : start + _PART_ROWS].to_pylist()))
             digest = hashlib.sha256(b"\n".join(_canonical(row) for row in rows)).hexdigest()
             part = f"verdicts/part-{digest[:16]}.parquet"
             self.store.create(part, _to_parquet(rows, schema))
             parts.append(part)
         return parts
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Every image's row once, from parts and records alike, as plain JSON values (times as ISO
-        8601 text), in no order."""
-        seen: set[str] = set()
-        for row in self._compacted():
-            if row["image_id"] not in seen:
-                seen.add(row["image_id"])
-                yield row
-        for image_id in sorted(self.recorded() - seen):
-            yield self.record(image_id)
+    def _uncompacted(self) -> pa.Array:
+        """Sorted image_ids that have a record and are in no part."""
+        compacted = [ids for _, ids in self._parts()]
+        recorded = self.recorded()
+        if compacted:
+            known = pa.concat_arrays(compacted)
+            recorded = recorded.filter(pc.invert(pc.is_in(recorded, known)))
+        return recorded.sort()
 
-    def _compacted(self, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-        for found in self.store.list("verdicts"):
-            if not found.path.endswith(".parquet"):
+    def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Every image's row once, from parts and records alike, as plain JSON values (times as ISO
+        8601 text), in no order. ``columns``: only these, where the row has them."""
+        parts = list(self._parts())
+        firsts = _first_of_each([ids for _, ids in parts])
+        for (path, _), first in zip(parts, firsts, strict=True):
+            yield from self._rows_of(path, first, columns)
+        for record in self._read_records(self._uncompacted().to_pylist()):
+            yield {c: record[c] for c in columns if c in record} if columns else record
+
+    def drop(self, unwanted: Callable[[Mapping[str, Any]], bool], columns: Sequence[str]) -> list[str]:
+        """Takes back the rows of which ``unwanted`` says so by these columns, as if their images had
+        never been judged; their image_ids. Only while nobody works on the run.
+
+        First from the parts, each rewritten in one go, then the records: what dies in between leaves
+        rows that are still there, and a repetition finds them.
+        """
+        wanted = ["image_id", *columns]
+        chosen = [str(row["image_id"]) for row in self.rows(wanted) if unwanted(row)]
+        gone = pa.array(chosen, pa.string())
+        for path, ids in list(self._parts()):
+            stays = pc.invert(pc.is_in(ids, gone))
+            if pc.all(stays).as_py():
                 continue
-            with whole(self.store, found.path):
-                part = pq.ParquetFile(io.BytesIO(self.store.read(found.path)))
-            for batch in part.iter_batches(columns=columns):
-                for row in batch.to_pylist():
-                    yield {name: _plain(value) for name, value in row.items()}
+            left = pq.read_table(io.BytesIO(self.store.read(path))).filter(stays)
+            if left.num_rows:
+                self.store.write(path, _parquet(left))
+            else:
+                self.store.delete(path)
+        with ThreadPoolExecutor(_READERS) as pool:
+            list(pool.map(lambda image_id: self.store.delete(record_path(image_id)), chosen))
+        return chosen
+
+    def _parts(self) -> Iterator[tuple[str, pa.Array]]:
+        """Path and image_ids of every part, in the order of their names."""
+        for path in sorted(f.path for f in self.store.list("verdicts") if f.path.endswith(".parquet")):
+            with whole(self.store, path):
+                table = pq.read_table(io.BytesIO(self.store.read(path)), columns=["image_id"])
+                yield path, table["image_id"].combine_chunks()
+
+    def _rows_of(
+        self, path: str, first: np.ndarray, columns: Sequence[str] | None
+    ) -> Iterator[dict[str, Any]]:
+        with whole(self.store, path):
+            part = pq.ParquetFile(io.BytesIO(self.store.read(path)))
+        known = [c for c in columns if c in part.schema_arrow.names] if columns else None
+        start = 0
+        for batch in part.iter_batches(batch_size=1000, columns=known):
+            kept = batch.filter(pa.array(first[start : start + len(batch)]))
+            start += len(batch)
+            for row in kept.to_pylist():
+                yield {name: _plain(value) for name, value in row.items()}
+
+    def _read_records(self, image_ids: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """In the order given, several at a time, never more in memory than are read ahead."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            for batch in _batched(image_ids, _READERS * 16):
+                yield from pool.map(self.record, batch)
 
 
 def sign(said: Mapping[str, Any], *, blank: Mapping[str, Any], attempts: int, worker: str) -> dict[str, Any]:
@@ -106,11 +171,29 @@ def sign(said: Mapping[str, Any], *, blank: Mapping[str, Any], attempts: int, wo
 
 def record_path(image_id: str) -> str:
     """Spread over 256 prefixes, as stores limit the writes to each."""
-    return f"records/{image_id[:2]}/{image_id}.json"
+    return f"records/{image_id[-2:]}/{image_id}.json"
 
 
-def _image_id(path: str) -> str:
-    return path.rpartition("/")[2].removesuffix(".json")
+def _first_of_each(parts: Sequence[pa.Array]) -> list[np.ndarray]:
+    """For every part, which of its rows are the first with their image_id: two compactions at once may
+    have copied a record twice."""
+    if len(parts) < 2:
+        return [np.ones(len(ids), bool) for ids in parts]
+    every = pa.concat_arrays(parts).dictionary_encode()
+    _, at = np.unique(every.indices.to_numpy(), return_index=True)
+    first = np.zeros(len(every), bool)
+    first[at] = True
+    return np.split(first, np.cumsum([len(ids) for ids in parts])[:-1])
+
+
+def _batched(items: Iterable[str], most: int) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == most:
+            yield batch
+            batch = []
+    yield batch
 
 
 def _now() -> str:
@@ -129,6 +212,10 @@ def _to_parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
     times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
     for row in rows:
         row.update({t: datetime.fromisoformat(row[t]) for t in times if row.get(t)})
+    return _parquet(pa.Table.from_pylist(rows, schema=schema))
+
+
+def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()

@@ -38,7 +38,7 @@ class Metrics:
         self._gpu = Gauge("originality_gpu_memory_bytes", "GPU memory that torch holds.", ("kind",))
 
     def settled(self, status: str) -> None:
-        """An image has its record. To be told by the driver alone, or it is counted twice."""
+        """An image has its record. To be told by whose record counts, so that it is counted once."""
         self._images.inc(1, {"status": status})
 
     @contextmanager

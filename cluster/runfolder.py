@@ -13,11 +13,21 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.desk import snapshot_path
+from cluster.identities import UNREAD, Identities
+from cluster.leases import Lease, Leases
 from cluster.ledger import Ledger
 from cluster.manifest import MANIFEST_FILE, RUN_FILE, Manifest, scan
-from cluster.store import NotFound, Store, open_store, whole
+from cluster.store import NotFound, Store, StoreError, open_store, whole
 
 _SUMMARY = "summary.json"
+
+LAYOUT = 2
+"""Of the run folder; a folder of another is refused."""
 
 
 class RunMismatch(ValueError):  # noqa: N818 - it is no fault, it is a refusal
@@ -45,14 +55,50 @@ class RunFolder:
         with whole(self.store, MANIFEST_FILE):
             return Manifest.from_parquet(self.store.read(MANIFEST_FILE))
 
+    @cached_property
+    def identities(self) -> Identities:
+        """Which image each input is, as far as it is known; saved under a name of this process."""
+        started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+        return Identities(self.store, self.manifest, started)
+
+    def leases(self, numbers: np.ndarray) -> Leases:
+        """Those of the inputs whose image has no record yet."""
+        ids = self.identities.image_ids().take(pa.array(numbers))
+        done = pc.fill_null(pc.is_in(ids, self.ledger.recorded()), False)
+        todo = numbers[~done.to_numpy(zero_copy_only=False)]
+        return Leases((self._lease(int(number)) for number in todo), len(todo))
+
+    def _lease(self, number: int) -> Lease:
+        image_id = self.identities[number]
+        if image_id and image_id.startswith(UNREAD):
+            image_id = None
+        return Lease(number, self.manifest.uri(number), self.manifest.size(number), image_id)
+
+    def clear_snapshots(self) -> None:
+        """Removes those of images that have their record: a worker that was cut off may leave one."""
+        for found in list(self.store.list("progress")):
+            image_id = found.path.rpartition("/")[2].removesuffix(".snapshot")
+            if found.path == snapshot_path(image_id) and self.ledger.has_record(image_id):
+                self.store.delete(found.path)
+
     def inputs(self) -> Iterator[dict[str, Any]]:
-        """One row an input, by uri: uri, path (within the source), image_id, bytes, and the columns
-        of the image's row; an image without one has the status "pending" and no more columns."""
+        """One row an input, in the manifest's order: number, uri, path (within the source), bytes, image_id,
+        and the columns of the image's row; an input whose image has none has the status "pending" and
+        no more columns. All rows are held in memory: for runs that a person looks through."""
         rows = {row["image_id"]: row for row in self.ledger.rows()}
-        for entry in self.manifest.entries:
-            about = {"uri": entry.uri, "path": self.manifest.path(entry), "bytes": entry.bytes}
-            pending = {"image_id": entry.image_id, "status": "pending"}
-            yield {**about, **rows.get(entry.image_id, pending)}
+        for number in range(len(self.manifest)):
+            yield {**self.about(number), **rows.get(self.identities[number], {})}
+
+    def about(self, number: int) -> dict[str, Any]:
+        """What is known of an input without its row."""
+        return {
+            "number": number,
+            "uri": self.manifest.uri(number),
+            "path": self.manifest.path(number),
+            "bytes": self.manifest.size(number),
+            "image_id": self.identities[number],
+            "status": "pending",
+        }
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         self.store.write(_SUMMARY, _pretty(summary))
@@ -75,7 +121,7 @@ def plan(input_uri: str, store: Store, identity: Mapping[str, Any]) -> RunFolder
 
     ``identity`` is all that decides the results (settings, digests, code version): plain JSON
     values. The collection of a run that is resumed is the one that was frozen; files that came
-    later belong to another run.
+    later belong to another run. The images are listed, not read.
 
     Raises:
         InputError: nothing to judge. Then nothing is written.
@@ -83,10 +129,13 @@ def plan(input_uri: str, store: Store, identity: Mapping[str, Any]) -> RunFolder
         RunMismatch: the folder holds a run with another identity.
     """
     run = RunFolder(store)
+    identity = {**identity, "layout": LAYOUT}
     if store.exists(RUN_FILE):
         resume(run, identity)
         if store.exists(MANIFEST_FILE):
             return run
+    elif next(store.list("records"), None) is not None:
+        raise StoreError(f"{store.url} holds records but no {RUN_FILE}; bring it back, or use another --out")
     manifest = scan(input_uri)
     store.check_create()
     created = {**identity, "created_at": datetime.now(UTC).isoformat()}
@@ -109,8 +158,16 @@ def resume(run: RunFolder, identity: Mapping[str, Any]) -> None:
         changes = "; ".join(f"{k}: {before.get(k)!r} -> {now.get(k)!r}" for k in differ)
         raise RunMismatch(
             f"{run.store.url} holds a run with other settings ({changes}); "
-            "audit as before, or into another --out"
+            "audit as before, into another --out, or with --force-new into a new folder beside it"
         )
+
+
+def beside(uri: str) -> str:
+    """The first folder of this name and a number that holds no run: "runs/mine-2"."""
+    base, number = uri.rstrip("/"), 2
+    while open_store(f"{base}-{number}").exists(RUN_FILE):
+        number += 1
+    return f"{base}-{number}"
 
 
 def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ import mimetypes
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,12 @@ class Store:
     def __init__(self, url: str, objects: ObjectStore) -> None:
         self.url = url
         """A local folder's absolute path, or the URL, without a trailing slash."""
-        self._objects = objects
+        self.objects = objects
+        """obstore's own, for those who stream."""
+
+    def named_errors(self, path: str) -> AbstractContextManager[None]:
+        """Turns what the driver raises over a path into NotFound or StoreError."""
+        return _named_errors(self.url, path)
 
     def read(self, path: str) -> bytes:
         """A whole object.
@@ -92,27 +97,27 @@ class Store:
             NotFound: there is none.
         """
         with _named_errors(self.url, path):
-            return bytes(obstore.get(self._objects, path).bytes())
+            return bytes(obstore.get(self.objects, path).bytes())
 
     def sha256(self, path: str) -> str:
         """Digest of an object's bytes, which are streamed: it may be larger than memory."""
         digest = hashlib.sha256()
         with _named_errors(self.url, path):
-            for chunk in obstore.get(self._objects, path).stream():
+            for chunk in obstore.get(self.objects, path).stream():
                 digest.update(bytes(chunk))
         return digest.hexdigest()
 
     def write(self, path: str, data: bytes) -> None:
         """Puts an object, over any that was there; readers see the old or the new, never a part."""
         with _named_errors(self.url, path):
-            obstore.put(self._objects, path, data, attributes=self._attributes(path))
+            obstore.put(self.objects, path, data, attributes=self._attributes(path))
 
     def create(self, path: str, data: bytes) -> bool:
         """Puts an object unless there is one already; says whether it did. Of any number of
         writers at once, exactly one is told True."""
         with _named_errors(self.url, path):
             try:
-                obstore.put(self._objects, path, data, mode="create", attributes=self._attributes(path))
+                obstore.put(self.objects, path, data, mode="create", attributes=self._attributes(path))
             except AlreadyExistsError:
                 return False
         return True
@@ -147,7 +152,7 @@ class Store:
             NotFound: there is none.
         """
         with _named_errors(self.url, path):
-            return obstore.head(self._objects, path)["size"]
+            return obstore.head(self.objects, path)["size"]
 
     def exists(self, path: str) -> bool:
         try:
@@ -159,7 +164,7 @@ class Store:
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """The objects under a prefix of whole path parts, in no order, as they are listed."""
         with _named_errors(self.url, prefix):
-            for page in obstore.list(self._objects, prefix=prefix or None):
+            for page in obstore.list(self.objects, prefix=prefix or None):
                 for meta in page:
                     yield StoredObject(meta["path"], meta["size"])
 
@@ -167,7 +172,7 @@ class Store:
         """Removes an object; one that is not there is removed already."""
         try:
             with _named_errors(self.url, path):
-                obstore.delete(self._objects, path)
+                obstore.delete(self.objects, path)
         except NotFound:
             pass
 

@@ -136,7 +136,7 @@ def _list(store: Store, parts: Sequence[str]) -> list[_Listed]:
     with _named_errors(store.url, ""):
         listed = sorted(
             _Listed(meta["path"], meta["size"], meta["e_tag"] or str(meta["last_modified"]))
-            for page in obstore.list(store._objects)
+            for page in obstore.list(store.objects)
             for meta in page
             if _is_wanted(meta["path"], parts)
         )
@@ -197,7 +197,7 @@ def _copy(store: Store, listed: Sequence[_Listed], folder: Path) -> dict[str, st
         found, start = piece
         length = min(_RANGE_BYTES, found.size - start)
         with _named_errors(store.url, found.path):
-            data = obstore.get_range(store._objects, found.path, start=start, length=length)
+            data = obstore.get_range(store.objects, found.path, start=start, length=length)
         if len(data) != length:
             raise StoreError(f"{store.url}/{found.path} is shorter than it was listed; start again")
         with (folder / found.path).open("r+b") as handle:

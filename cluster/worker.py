@@ -1,26 +1,27 @@
 """A worker: holds one scorer, fetches its own images, commits its own records.
 
-The work goes on in a thread of its own, so that every call from the driver is answered at once,
-whatever the scorer is busy with.
+Three threads, so that the scorer never waits for a store: one fetches ahead and decodes, one drives the
+scorer, one writes. Every call from the driver is answered at once, whatever they are busy with.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from PIL import Image
-
-from cluster.images import Rejection, check_size, decode
+from cluster.desk import Desk
+from cluster.fetching import Fetched, Fetcher
 from cluster.leases import Lease
-from cluster.ledger import Ledger, sign
-from cluster.store import NotFound, StoreError, open_store
+from cluster.ledger import Ledger
+from cluster.metrics import Metrics
+from cluster.spot import SpotWatch
+from cluster.store import open_store
 from originality.scoring import Item, Scorer, Unusable
 
 ScorerFactory = Callable[[], Scorer]
@@ -29,7 +30,7 @@ ScorerFactory = Callable[[], Scorer]
 T = TypeVar("T")
 
 _IDLE_SECONDS = 0.2
-"""How long an idle worker waits for leases before it looks whether it should stop."""
+"""How long an idle worker waits for images before it looks whether it should stop."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,25 @@ class Task:
 
     run: str
     """URI of the run folder."""
-    source: str
-    """URI of the collection."""
     factory: ScorerFactory
     blank: Mapping[str, Any]
     """Fields that every record has unless the scorer says otherwise, so that the row of a
     rejection, which no scorer ever saw, has the columns of the others."""
     memory: int = 2 * 2**30
     """Bytes that a worker on CPU takes: as many are started as there is room for."""
+    snapshot_every: float = 60.0
+    """Seconds of work on an image that a death may cost."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the driver tells a worker."""
+
+    leases: list[Lease] = field(default_factory=list)
+    go: list[int] = field(default_factory=list)
+    """Inputs that were identified and are this worker's to judge."""
+    drop: list[int] = field(default_factory=list)
+    """Inputs whose image another one stands for."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +66,20 @@ class Report:
 
     capacity: int
     """Items that the scorer takes at once; 0 while it is being built."""
-    settled: list[tuple[str, str]]
-    """image_id and status of those whose record is written."""
-    returned: list[str]
-    """Images that were in flight together when the scorer broke: any may be guilty."""
+    identified: list[tuple[int, str]]
+    """number and image_id of inputs that were read, and wait for the order to go on."""
+    settled: list[tuple[int, str, str]]
+    """number, image_id and status of those whose record is written."""
+    returned: list[tuple[int, str]]
+    """Inputs that were in flight together when the scorer broke: any may be guilty. With the cause."""
+    duplicates: int
+    """Records that came too late: the image had one."""
     progress: str
     """What the scorer says of itself, for people."""
+    leaving: str | None
+    """Why this worker can take no more, e.g. that its machine is about to be taken away."""
+    empty_handed: bool
+    """Whether all in hand is committed or snapshot."""
 
 
 class Worker:
@@ -67,43 +87,64 @@ class Worker:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._name = f"{socket.gethostname()}/{os.getpid()}"
-        self._source = open_store(task.source, create=False)
-        self._ledger = Ledger(open_store(task.run))
-        self._inbox: queue.SimpleQueue[Lease] = queue.SimpleQueue()
-        self._settled: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
-        self._returned: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._flying: dict[str, Lease] = {}
+        self._metrics = Metrics()
+        ledger = Ledger(open_store(task.run))
+        name = f"{socket.gethostname()}/{os.getpid()}"
+        self._desk = Desk(ledger, task.blank, name, self._metrics)
+        self._fetcher = Fetcher(ledger, self._desk, self._metrics)
+        self._returned: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
+        self._flying: dict[str, Fetched] = {}
+        self._stages: dict[str, int] = {}
+        self._kept_at: dict[str, float] = {}
         self._scorer: Scorer | None = None
         self._broken: Exception | None = None
         self._stopping = threading.Event()
+        self._spot = SpotWatch()
+        self._spot.start()
         self._thread = threading.Thread(target=self._work, name="scorer", daemon=True)
         self._thread.start()
 
-    def poll(self, leases: list[Lease]) -> Report:
-        """Takes leases, tells the news. Answers at once.
+    def poll(self, orders: Orders) -> Report:
+        """Takes orders, tells the news. Answers at once.
 
         Raises:
             Exception: whatever ended the work of this worker: the scorer could not be built, or
                 the store is out of reach.
         """
-        for lease in leases:
-            self._inbox.put(lease)
-        if self._broken is not None:
-            raise self._broken
+        for broken in (self._broken, self._fetcher.broken, self._desk.broken):
+            if broken is not None:
+                raise broken
+        self._fetcher.order(orders.leases, orders.go, orders.drop)
+        leaving = self._spot.notice
+        if leaving:
+            self._stopping.set()
+        ended = not self._thread.is_alive()
         return Report(
             capacity=self._scorer.capacity if self._scorer else 0,
-            settled=_drain(self._settled),
-            returned=_drain(self._returned),
+            identified=drain(self._fetcher.identified),
+            settled=drain(self._desk.settled),
+            returned=drain(self._returned),
+            duplicates=self._desk.duplicates,
             progress=str(getattr(self._scorer, "progress", None) or ""),
+            leaving=leaving,
+            empty_handed=ended and self._desk.idle,
         )
 
     def stop(self, grace: float) -> Report:
-        """Ends after the step that is under way, with what it finished committed; waits for that
-        at most ``grace`` seconds. Images in flight are left to the next run."""
+        """Ends after the step that is under way; waits for that at most ``grace`` seconds. What is
+        finished is committed, what is in flight is kept as snapshots."""
+        until = time.monotonic() + grace
         self._stopping.set()
         self._thread.join(grace)
-        return self.poll([])
+        self._desk.close(max(0.0, until - time.monotonic()))
+        self._fetcher.close()
+        return self.poll(Orders())
+
+    def place(self) -> str:
+        """Ray's id of the node that this worker is on."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
 
     def _work(self) -> None:
         try:
@@ -113,86 +154,86 @@ class Worker:
                 self._fill(self._scorer)
                 if self._flying and not self._advance(self._scorer):
                     self._scorer = None  # let go of before another one is built: memory may hold one only
+            if self._scorer is not None:
+                self._keep(self._scorer, self._flying)
         except Exception as error:
             self._broken = error
 
     def _fill(self, scorer: Scorer) -> None:
         """Admits what waits; blocks, for a moment, only when there is nothing else to do."""
         while len(self._flying) < scorer.capacity and not self._stopping.is_set():
-            wait = 0.0 if self._flying else _IDLE_SECONDS
-            try:
-                lease = self._inbox.get(timeout=wait)
-            except queue.Empty:
+            fetched = self._fetcher.next(0.0 if self._flying else _IDLE_SECONDS)
+            if fetched is None:
                 return
-            self._admit(scorer, lease)
+            self._admit(scorer, fetched)
 
-    def _admit(self, scorer: Scorer, lease: Lease) -> None:
+    def _admit(self, scorer: Scorer, fetched: Fetched) -> None:
+        item = Item(fetched.image_id, fetched.image)
         try:
-            scorer.admit(Item(lease.image_id, self._fetch(lease)))
-        except Rejection as rejection:
-            self._settle(lease, _error("rejected", rejection.reason_code, rejection.message))
-        except NotFound as error:
-            self._settle(lease, _error("failed", "missing", str(error)))
-        except (StoreError, Unusable):
-            raise  # an outage, or settings that suit no image, say nothing of this one
+            with self._metrics.stage("admit"):
+                if not (fetched.snapshot and _restored(scorer, item, fetched.snapshot)):
+                    scorer.admit(item)
+        except Unusable:
+            raise  # settings that suit no image say nothing of this one
         except Exception as error:
-            self._settle(lease, _error("failed", type(error).__name__, str(error)))
+            self._desk.fail(fetched.lease, fetched.image_id, type(error).__name__, str(error))
         else:
-            self._flying[lease.image_id] = lease
-
-    def _fetch(self, lease: Lease) -> Image.Image:
-        check_size(lease.bytes)
-        data = self._source.read(lease.path)
-        if hashlib.sha256(data).hexdigest() != lease.image_id:
-            raise Rejection("changed", "the file is no longer the one that was planned")
-        return decode(data)
+            self._flying[fetched.image_id] = fetched
+            self._stages[fetched.image_id] = scorer.stage(fetched.image_id)
+            self._kept_at[fetched.image_id] = time.monotonic()
 
     def _advance(self, scorer: Scorer) -> bool:
         """One step; whether the scorer can go on."""
         try:
-            finished = scorer.step()
+            with self._metrics.stage("step"):
+                finished = scorer.step()
+            for done in finished:
+                fetched = self._flying.pop(done.item_id)
+                self._metrics.counted(done.counters)
+                self._desk.settle(fetched.lease, done.item_id, done.record, done.files)
+            self._keep(scorer, [i for i in self._flying if self._due(scorer, i)])
         except Unusable:
             raise
         except Exception as error:
             self._blame(error)
             return False
-        for done in finished:
-            self._settle(self._flying.pop(done.item_id), done.record, done.files)
         return True
+
+    def _due(self, scorer: Scorer, image_id: str) -> bool:
+        stage = scorer.stage(image_id)
+        if stage != self._stages[image_id]:
+            self._stages[image_id] = stage
+            return True
+        return time.monotonic() - self._kept_at[image_id] >= self._task.snapshot_every
+
+    def _keep(self, scorer: Scorer, image_ids: Any) -> None:
+        for image_id in image_ids:
+            self._desk.keep(image_id, scorer.snapshot(image_id))
+            self._kept_at[image_id] = time.monotonic()
 
     def _blame(self, error: Exception) -> None:
         """A scorer that broke is not to be trusted. An image that was alone with it is the cause;
         of several, the driver finds the one by leasing each alone."""
         flying, self._flying = self._flying, {}
         if len(flying) == 1:
-            (lease,) = flying.values()
-            self._settle(lease, _error("failed", type(error).__name__, str(error)))
+            ((image_id, fetched),) = flying.items()
+            self._desk.fail(fetched.lease, image_id, type(error).__name__, str(error))
         else:
-            for image_id in flying:
-                self._returned.put(image_id)
-
-    def _settle(
-        self, lease: Lease, said: Mapping[str, Any], files: Mapping[str, bytes] | None = None
-    ) -> None:
-        def signed(said: Mapping[str, Any]) -> dict[str, Any]:
-            return sign(said, blank=self._task.blank, attempts=lease.attempt, worker=self._name)
-
-        record = signed(said)
-        try:
-            mine = self._ledger.commit(lease.image_id, record, files or {})
-        except (TypeError, ValueError) as error:  # what the scorer said is no plain JSON
-            record = signed(_error("failed", "BadRecord", str(error)))
-            mine = self._ledger.commit(lease.image_id, record, {})
-        if not mine:
-            record = self._ledger.record(lease.image_id)
-        self._settled.put((lease.image_id, str(record["status"])))
+            for fetched in flying.values():
+                self._returned.put(
+                    (fetched.lease.number, f"the scorer broke: {type(error).__name__}: {error}")
+                )
 
 
-def _error(status: str, error_class: str, message: str) -> dict[str, Any]:
-    return {"status": status, "error_class": error_class, "error_message": message}
+def _restored(scorer: Scorer, item: Item, snapshot: bytes) -> bool:
+    try:
+        scorer.restore(item, snapshot)
+    except ValueError:
+        return False  # of another version, or damaged: the image begins anew
+    return True
 
 
-def _drain(source: queue.SimpleQueue[T]) -> list[T]:
+def drain(source: queue.SimpleQueue[T]) -> list[T]:
     items: list[T] = []
     while not source.empty():
         items.append(source.get())

@@ -9,54 +9,65 @@ import argparse
 import functools
 import socket
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from cluster import driver, images
-from cluster.manifest import Entry, scan
-from cluster.runfolder import RunFolder, plan
+from cluster import driver
+from cluster.heartbeat import Heartbeat
+from cluster.manifest import Selection
+from cluster.runfolder import RunFolder, RunMismatch, beside, plan
+from cluster.settings import ClusterSettings
 from cluster.store import absolute, open_store
 from cluster.weights import local_copy
 from cluster.worker import ScorerFactory, Task
-from jobs import exits
+from jobs import exits, given
+from jobs.dry_run import dry_run
 from jobs.verdicts import SCHEMA, blank, min_tokens_text, summarise
 from originality.scoring import Scorer
-from originality.settings import PRESETS, AuditSettings, SettingsError, load_settings
+from originality.settings import AuditSettings, SettingsError
 
 _TABLE_ROWS = 40
 _NAME_WIDTH = 60
 _GPU = {"auto": None, "cpu": False, "cuda": True}
 
 
+@dataclass(frozen=True)
+class Science:
+    """What an audit is of, beside the images."""
+
+    settings: AuditSettings
+    factory: ScorerFactory
+    digests: Mapping[str, str]
+    """Of all weights that have a say (originality.sweep.preflight)."""
+    memory: int = Task.memory
+    """Bytes of a worker on CPU."""
+
+
 def audit(
-    settings: AuditSettings,
+    science: Science,
     source: str,
     output: str,
     *,
-    factory: ScorerFactory,
-    digests: Mapping[str, str],
-    limit: int | None = None,
-    workers: int | None = None,
-    memory: int = Task.memory,
+    how: ClusterSettings = ClusterSettings(),
+    selection: Selection = Selection(),
+    force_new: bool = False,
 ) -> int:
     """Judges what has no record yet, then tells. The exit code.
 
-    ``limit``: only the first images of the manifest in this run; a later run without it goes on
-    with the rest. ``workers``: most at once; None is as many as there is room for, each on CPU with
-    ``memory`` bytes.
+    ``selection``: which inputs, this time; a later run goes on with the rest. ``force_new``: where the
+    folder holds a run of other settings, begin another beside it.
     """
-    run = plan(source, open_store(output), identity(settings, source, digests))
-    wanted = run.manifest.images()[:limit]
-    recorded = run.ledger.recorded()
-    todo = [(e, run.manifest.path(e)) for e in wanted if e.image_id not in recorded]
-    if todo:
-        open_store(run.manifest.source, create=False)  # a collection that is gone is said before Ray starts
-        task = Task(run.store.url, run.manifest.source, factory, blank(settings), memory)
-        driver.run(task, todo, gpu=_GPU[settings.model.device], workers=workers)
+    run = planned(science, source, output, force_new)
+    outcome = judge(science, run, how, selection)
+    if outcome and (outcome.cost or outcome.duplicates):
+        dropped = f"{outcome.duplicates} late duplicates dropped" if outcome.duplicates else ""
+        cost = f"cost ${outcome.cost:.2f}" if outcome.cost else ""
+        sys.stderr.write(f"{', '.join(filter(None, (cost, dropped)))}\n")
+    run.clear_snapshots()
     run.ledger.compact(SCHEMA)
     summary = summarise(run)
     run.write_summary(summary)
@@ -65,11 +76,45 @@ def audit(
     return exits.SOME_UNJUDGED if unjudged else exits.ALL_JUDGED
 
 
-def identity(settings: AuditSettings, source: str, digests: Mapping[str, str]) -> dict[str, Any]:
-    """All that decides the verdicts: a resume with anything else is refused.
+def judge(
+    science: Science, run: RunFolder, how: ClusterSettings, selection: Selection
+) -> driver.Outcome | None:
+    """Has the inputs judged whose image has no record yet; None where there is none."""
+    leases = run.leases(selection.numbers(run.manifest))
+    if not leases.open:
+        return None
+    open_store(run.manifest.source or "/", create=False)  # if it is gone, that is said before Ray starts
+    blank_row = blank(science.settings)
+    task = Task(run.store.url, science.factory, blank_row, science.memory, how.snapshot_every)
+    heartbeat = Heartbeat(run.store, uuid.uuid4().hex[:8])
 
-    ``digests``: of all weights that have a say (originality.sweep.preflight).
-    """
+    def beat(state: dict[str, Any]) -> None:
+        heartbeat.beat(state)
+        run.identities.save_if_due()
+
+    gpu = _GPU[science.settings.model.device]
+    try:
+        return driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, beat=beat)
+    finally:
+        run.identities.save()
+        heartbeat.end()
+
+
+def planned(science: Science, source: str, output: str, force_new: bool = False) -> RunFolder:
+    """The run in a folder, planned now or before."""
+    identified = identity(science, source)
+    try:
+        return plan(source, open_store(output), identified)
+    except RunMismatch:
+        if not force_new:
+            raise
+    other = beside(output)
+    sys.stderr.write(f"{output} holds a run with other settings; this one goes to {other}\n")
+    return plan(source, open_store(other), identified)
+
+
+def identity(science: Science, source: str) -> dict[str, Any]:
+    """All that decides the verdicts: a resume with anything else is refused."""
     try:
         code_version = version("originality")
     except PackageNotFoundError:
@@ -77,107 +122,48 @@ def identity(settings: AuditSettings, source: str, digests: Mapping[str, str]) -
     return {
         "job": "audit",
         "input": absolute(source),
-        "settings": settings.model_dump(mode="json"),
-        "settings_digest": settings.digest(),
-        "model": settings.model.path,
-        **digests,
+        "settings": science.settings.model_dump(mode="json"),
+        "settings_digest": science.settings.digest(),
+        "model": science.settings.model.path,
+        **science.digests,
         "code_version": code_version,
     }
-
-
-def dry_run(source: str) -> int:
-    """Reads and decodes every image, loads no model, lists what would be rejected."""
-    manifest = scan(source)
-    store = open_store(manifest.source, create=False)
-    rejections = 0
-    for entry in manifest.images():
-        try:
-            images.check_size(entry.bytes)
-            images.decode(store.read(manifest.path(entry)))
-        except images.Rejection as rejection:
-            rejections += 1
-            print(f"{manifest.path(entry)!r}: {rejection.reason_code}: {rejection.message}")
-    inputs = _count(manifest.entries)
-    print(f"{inputs}, {rejections} would be rejected, {manifest.skipped} other files skipped")
-    return exits.SOME_UNJUDGED if rejections else exits.ALL_JUDGED
-
-
-def _count(entries: Sequence[Entry]) -> str:
-    return f"{len(entries)} inputs, {len({e.image_id for e in entries})} distinct images"
 
 
 def _tell(run: RunFolder) -> None:
     """A short table, and as the last line the report's path."""
     from jobs.report import write_report
 
-    rows = list(run.inputs())
-    width = min(max(len(repr(row["path"])) for row in rows[:_TABLE_ROWS]), _NAME_WIDTH)
+    rows = [run.about(number) for number in range(min(len(run.manifest), _TABLE_ROWS))]
+    for row in rows:
+        if row["image_id"] and run.ledger.has_record(row["image_id"]):
+            row.update(run.ledger.record(row["image_id"]))
+    width = min(max(len(repr(row["path"])) for row in rows), _NAME_WIDTH)
     print(f"{'image':{width}}  min tokens  status")
-    for row in rows[:_TABLE_ROWS]:
+    for row in rows:
         reason = f" ({row['error_class']})" if row.get("error_class") else ""
         # repr: a file's name may hold anything, terminal commands included
         print(f"{row['path']!r:{width}}  {min_tokens_text(row):10}  {row['status']}{reason}")
-    if len(rows) > _TABLE_ROWS:
-        print(f"and {len(rows) - _TABLE_ROWS} more")
+    if len(run.manifest) > _TABLE_ROWS:
+        print(f"and {len(run.manifest) - _TABLE_ROWS} more")
     print(write_report(run))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", help="folder, s3://, gs:// or az:// prefix, or one image")
+    parser.add_argument(
+        "input",
+        help="folder, s3://, gs:// or az:// prefix, glob in quotes, CSV or Parquet list, or one image",
+    )
     parser.add_argument("--out", help="run folder; the same one resumes")
-    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings; flags beat it")
-    parser.add_argument("--preset", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--model", help="diffusers folder, or 'shapes': the model that ships")
-    parser.add_argument("--domain", help="initial word and templates")
-    parser.add_argument("--max-tokens", type=int, metavar="M", help="the sweep ends here")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images, this time")
+    parser.add_argument("--dry-run", action="store_true", help="only read and check the images")
     parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="most at once (default: one a GPU, or one a CPU where memory allows)",
+        "--force-new",
+        action="store_true",
+        help="where --out holds a run of other settings, begin another beside it",
     )
-    parser.add_argument("--dry-run", action="store_true", help="only check the images")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="any other setting"
-    )
-
-
-def settings_of(arguments: argparse.Namespace) -> AuditSettings:
-    """Settings from preset, file and flags.
-
-    Raises:
-        SettingsError: with the fix.
-    """
-    flags: dict[str, Any] = {}
-    for assignment in arguments.set:
-        path, equals, value = assignment.partition("=")
-        if not equals:
-            raise SettingsError(f"--set {assignment!r}: write it as key.path=value")
-        try:
-            _put(flags, path, yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise SettingsError(f"--set {assignment!r}: the value is not valid YAML") from error
-    given = {
-        "model.path": arguments.model,
-        "domain": arguments.domain,
-        "max_tokens": arguments.max_tokens,
-        "seed": arguments.seed,
-    }
-    for path, value in given.items():
-        if value is not None:
-            _put(flags, path, value)
-    return load_settings(arguments.preset, arguments.config, flags)
-
-
-def _put(tree: dict[str, Any], path: str, value: Any) -> None:
-    *parents, key = path.split(".")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-        if not isinstance(tree, dict):
-            raise SettingsError(f"--set {path}: {parent!r} has a value and parts at once")
-    tree[key] = value
+    given.add_settings_arguments(parser)
+    given.add_selection_arguments(parser)
+    given.add_cluster_arguments(parser)
 
 
 def scorer_of(settings: AuditSettings, model_digest: str) -> Scorer:
@@ -204,34 +190,37 @@ def _model_on_this_node(settings: AuditSettings) -> Path | None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = settings_of(arguments)
-    if arguments.limit is not None and arguments.limit < 1:
-        raise SettingsError(f"--limit {arguments.limit}: give 1 or more")
-    if arguments.workers is not None and arguments.workers < 1:
-        raise SettingsError(f"--workers {arguments.workers}: give 1 or more")
+    settings = given.settings_of(arguments)
+    how = given.cluster_settings_of(arguments)
+    selection = given.selection_of(arguments, settings.seed)
     if arguments.dry_run:
-        return dry_run(arguments.input)
+        return dry_run(arguments.input, selection)
     if not arguments.out:
         raise SettingsError("--out is missing: name a folder for the results")
     if absolute(arguments.out) == absolute(arguments.input):
         raise SettingsError("--out is the input itself: name another folder for the results")
+    science = prepared(settings)
+    return audit(
+        science, arguments.input, arguments.out, how=how, selection=selection, force_new=arguments.force_new
+    )
+
+
+def prepared(settings: AuditSettings) -> Science:
+    """Everything found out that would stop every image, before anything is written.
+
+    Raises:
+        SettingsError: with the fix.
+    """
     # The science is heavy to import, so only a job that is sure to start pays for it.
     from originality.diffusion import weights_bytes
     from originality.sweep import preflight
 
     folder = _model_on_this_node(settings)
     digests = preflight(settings, folder)
-    return audit(
-        settings,
-        arguments.input,
-        arguments.out,
-        factory=functools.partial(scorer_of, settings, digests["model_digest"]),
-        digests=digests,
-        limit=arguments.limit,
-        workers=arguments.workers,
-        # weights are read as stored, then turned into fp32; torch and the judges take the rest
-        memory=Task.memory + 3 * weights_bytes(settings.model, folder),
-    )
+    factory = functools.partial(scorer_of, settings, digests["model_digest"])
+    # weights are read as stored, then turned into fp32; torch and the judges take the rest
+    memory = Task.memory + 3 * weights_bytes(settings.model, folder)
+    return Science(settings, factory, digests, memory)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

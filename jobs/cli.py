@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jobs import audit, exits, report, status
+from jobs import audit, estimate, exits, report, retry, status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,12 +20,18 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("audit", help="judge the images of a collection")
     audit.add_arguments(command)
     command.set_defaults(run=audit.run)
+    command = commands.add_parser("estimate", help="what an audit would take, from a sample")
+    estimate.add_arguments(command)
+    command.set_defaults(run=estimate.run)
     command = commands.add_parser("status", help="how far a run is")
     status.add_arguments(command)
     command.set_defaults(run=status.run)
     command = commands.add_parser("report", help="write a run's report anew")
     report.add_arguments(command)
     command.set_defaults(run=report.run)
+    command = commands.add_parser("retry", help="put failed or rejected images back")
+    retry.add_arguments(command)
+    command.set_defaults(run=retry.run)
     return parser
 
 

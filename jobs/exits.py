@@ -59,8 +59,8 @@ def run(job: Callable[[], int]) -> int:
         return _say(error, BAD_SETTINGS)
     except EngineError as error:
         return _say(error, ENGINE_FAILED)
-    except (Interrupted, KeyboardInterrupt):
-        return _say("interrupted; the same command goes on from here", INTERRUPTED)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        return _say(f"{str(stop) or 'interrupted'}; the same command goes on from here", INTERRUPTED)
 
 
 def _say(message: object, code: int) -> int:

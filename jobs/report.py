@@ -55,9 +55,10 @@ def gather(run: RunFolder) -> ReportData:
     """All that the page tells, read from the run folder."""
     uris: defaultdict[str, list[str]] = defaultdict(list)
     names: dict[str, str] = {}
-    for entry in run.manifest.entries:
-        uris[entry.image_id].append(entry.uri)
-        names.setdefault(entry.image_id, run.manifest.path(entry))
+    for number in range(len(run.manifest)):
+        if image_id := run.identities[number]:
+            uris[image_id].append(run.manifest.uri(number))
+            names.setdefault(image_id, run.manifest.path(number))
     rows: list[Row] = []
     finished: datetime | None = None
     for raw in run.ledger.rows():
@@ -71,9 +72,9 @@ def gather(run: RunFolder) -> ReportData:
         finished=finished,
         collection=run.manifest.source,
         output=run.store.url,
-        files=len(run.manifest.entries),
+        files=len(run.manifest),
         skipped=run.manifest.skipped,
-        pending=len(names) - len(rows),
+        pending=len(run.manifest) - sum(len(uris[row.image_id]) for row in rows),
     )
     shown = {row.image_id for row in chosen(rows)}
     return ReportData(run=about, rows=rows, details=_details(run, shown))

@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from cluster.heartbeat import Pulse, pulses
+from cluster.progress import duration, spoken_rate
 from cluster.runfolder import open_run
 from jobs import exits
 from jobs.verdicts import summarise
@@ -19,13 +21,29 @@ def run(arguments: argparse.Namespace) -> int:
     folder = open_run(arguments.output)
     summary = summarise(folder)
     print(f"{folder.store.url}, planned {folder.description['created_at']}")
-    print(f"{summary['inputs']} inputs, {summary['images']} distinct images")
+    print(f"{summary['inputs']} inputs, {summary['images']} distinct images read")
     print(", ".join(f"{summary[s]} {s}" for s in ("judged", "rejected", "failed", "pending")))
     if summary["min_tokens"]:
         print("min tokens: " + ", ".join(f"{k}: {n}" for k, n in summary["min_tokens"].items()))
     if summary["errors"]:
         print("errors: " + ", ".join(f"{k}: {n}" for k, n in summary["errors"].items()))
+    for pulse in pulses(folder.store):
+        print(_at_work(pulse))
     return exits.ALL_JUDGED
+
+
+def _at_work(pulse: Pulse) -> str:
+    """What a driver last said, in one line."""
+    state = pulse.state
+    if not pulse.alive:
+        since = duration(pulse.age)
+        return f"a driver on {state['host']} was last heard of {since} ago: the same audit goes on from there"
+    parts = [f"{state['done']}/{state['inputs']} done", f"{state['workers']} workers"]
+    if state["per_hour"]:
+        parts += [spoken_rate(state["per_hour"] / 3600), f"ETA {duration(state['seconds_left'] or 0)}"]
+    if state["cost"]:
+        parts.append(f"${state['cost']:.2f}")
+    return f"at work on {state['host']}, {pulse.age:.0f} s ago: " + " · ".join(parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

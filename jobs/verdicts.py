@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.runfolder import RunFolder
 from originality.settings import AuditSettings
@@ -68,22 +69,31 @@ def min_tokens_text(row: Mapping[str, Any]) -> str:
 
 
 def summarise(run: RunFolder) -> dict[str, Any]:
-    """Counts of distinct images: summary.json. ``pending`` are those without a row yet."""
-    rows = list(run.ledger.rows())
-    statuses = Counter(row["status"] for row in rows)
-    judged = [row for row in rows if row["status"] == "judged"]
-    fewest = Counter("censored" if r["censored"] else str(r["min_tokens"]) for r in judged)
-    images = len(run.manifest.images())
+    """Counts: summary.json. ``images`` are distinct ones, as far as inputs were read; ``pending`` are inputs
+    whose image has no row yet."""
+    statuses: Counter[str] = Counter()
+    fewest: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    rows: list[str] = []
+    for row in run.ledger.rows(["image_id", "status", "censored", "min_tokens", "error_class"]):
+        rows.append(row["image_id"])
+        statuses[row["status"]] += 1
+        if row["status"] == "judged":
+            fewest["censored" if row["censored"] else str(row["min_tokens"])] += 1
+        if row.get("error_class"):
+            errors[row["error_class"]] += 1
+    ids = run.identities.image_ids()
+    with_row = pc.is_in(ids, pa.array(rows, pa.string())) if rows else pa.array([], pa.bool_())
     return {
-        "inputs": len(run.manifest.entries),
+        "inputs": len(run.manifest),
         "skipped_files": run.manifest.skipped,
-        "images": images,
+        "images": pc.count_distinct(ids).as_py(),
         "judged": statuses["judged"],
         "rejected": statuses["rejected"],
         "failed": statuses["failed"],
-        "pending": images - len(rows),
+        "pending": len(run.manifest) - (pc.sum(with_row).as_py() or 0),
         "min_tokens": dict(sorted(fewest.items())),
-        "errors": dict(sorted(Counter(r["error_class"] for r in rows if r["error_class"]).items())),
+        "errors": dict(sorted(errors.items())),
         "model": run.description.get("model"),
         "settings_digest": run.description.get("settings_digest"),
     }

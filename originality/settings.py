@@ -158,7 +158,7 @@ class AuditSettings(Frozen):
     @model_validator(mode="after")
     def _domain_exists(self) -> Self:
         if self.domain not in DOMAINS:
-            raise ValueError(f"domain {self.domain!r} is unknown{_nearest(self.domain, DOMAINS)}")
+            raise ValueError(f"domain {self.domain!r} is unknown{nearest(self.domain, DOMAINS)}")
         return self
 
     @model_validator(mode="after")
@@ -216,7 +216,8 @@ world of shapes; ``laptop``: the model that ships, on two cores."""
 DEFAULT_PRESET = "laptop"
 
 
-def _nearest(word: str, known: Any) -> str:
+def nearest(word: str, known: Any) -> str:
+    """The end of an error message: what may have been meant."""
     names = sorted(str(k) for k in known)
     close = difflib.get_close_matches(word, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
@@ -248,19 +249,25 @@ def load_settings(
     """
     chosen: dict[str, Any] = {}
     if file is not None:
-        chosen = _read_yaml(file)
+        chosen = read_yaml(file)
+    chosen.pop("cluster", None)  # the engine's own part
     file_preset = chosen.pop("preset", None)
     name = preset or file_preset or DEFAULT_PRESET
     if not isinstance(name, str) or name not in PRESETS:
-        raise SettingsError(f"preset {name!r} is unknown{_nearest(str(name), PRESETS)}")
+        raise SettingsError(f"preset {name!r} is unknown{nearest(str(name), PRESETS)}")
     values = _merge(_merge(PRESETS[name], chosen), flags or {})
     try:
         return AuditSettings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(_one_line(error)) from error
+        raise SettingsError(one_line(error)) from error
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A file of settings.
+
+    Raises:
+        SettingsError: it cannot be read, or holds something else.
+    """
     try:
         text = file.read_text()
     except OSError as error:
@@ -278,7 +285,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return values
 
 
-def _one_line(error: ValidationError) -> str:
+def one_line(error: ValidationError) -> str:
     """The first problem of a validation, with the setting's path and the nearest known key."""
     problem = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in problem["loc"])
@@ -289,7 +296,7 @@ def _one_line(error: ValidationError) -> str:
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 model = inner
         key = str(problem["loc"][-1])
-        return f"unknown setting {path!r}{_nearest(key, model.model_fields)}"
+        return f"unknown setting {path!r}{nearest(key, model.model_fields)}"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
     return f"setting {path!r}: {problem['msg']} (given: {problem['input']!r})"

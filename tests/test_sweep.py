@@ -185,8 +185,8 @@ def test_a_distance_that_is_no_number_is_recorded_and_the_sweep_goes_on(quick, m
 
 @contextmanager
 def little_memory(sweep: Sweep, most: int):
-    """While open, more than ``most`` samples at once through the UNet, the VAE's decoder or the metric are too
-    many."""
+    """While open, more than ``most`` samples at once through the UNet, the VAE's decoder or the metric are
+    too many."""
     embed = sweep.distance.embed
 
     def weigh(_part, given):

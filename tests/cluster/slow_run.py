@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 
+import numpy as np
 from mean_colour import MeanColour
 
 from cluster import driver
@@ -16,8 +17,10 @@ if __name__ == "__main__":
     source, output, seconds = sys.argv[1:]
     run = plan(source, open_store(output), {})
     factory = functools.partial(MeanColour, capacity=2, steps=3, seconds=float(seconds))
-    task = Task(run.store.url, run.manifest.source, factory, {})
+    task = Task(run.store.url, factory, {})
     try:
-        driver.run(task, [(e, run.manifest.path(e)) for e in run.manifest.images()])
+        driver.run(task, run.leases(np.arange(len(run.manifest))), learn=run.identities.learn)
     except driver.Interrupted:
         sys.exit(130)
+    finally:
+        run.identities.save()

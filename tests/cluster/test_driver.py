@@ -14,13 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 from mean_colour import BREAKS, KILLS, MeanColour, paint
 
 from cluster import driver
+from cluster.crew import room
+from cluster.identities import image_id_of
 from cluster.runfolder import RunFolder, plan
 from cluster.runtime import available_cpus, worker_environment
+from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
 
@@ -36,14 +40,15 @@ def drive(
 ) -> tuple[RunFolder, Counter[str], str]:
     """Runs what has no record yet."""
     run = plan(str(folder), open_store(str(output)), {})
-    recorded = run.ledger.recorded()
-    images = [e for e in run.manifest.images() if e.image_id not in recorded]
-    task = Task(run.store.url, run.manifest.source, factory, {"model": "colour"})
+    leases = run.leases(np.arange(len(run.manifest)))
+    task = Task(run.store.url, factory, {"model": "colour"})
     shown = io.StringIO()
-    counts = driver.run(
-        task, [(e, run.manifest.path(e)) for e in images], gpu=gpu, workers=workers, stream=shown
-    )
-    return run, counts, shown.getvalue()
+    how = ClusterSettings(max_workers=workers)
+    try:
+        done = driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, stream=shown)
+    finally:
+        run.identities.save()
+    return run, done.counts, shown.getvalue()
 
 
 def test_killers_and_breakers_fail_and_all_others_are_judged(tmp_path: Path, local_ray: None) -> None:
@@ -55,7 +60,7 @@ def test_killers_and_breakers_fail_and_all_others_are_judged(tmp_path: Path, loc
     paint(folder, "4-breaker.png", BREAKS)
     (folder / "5-text.png").write_text("no image")
     run, counts, shown = drive(folder, tmp_path / "run")
-    assert counts == {"judged": 7, "failed": 2, "rejected": 1}
+    assert counts == {"judged": 8, "failed": 2, "rejected": 1}  # inputs: one image is there twice
     rows = {row["path"]: row for row in run.inputs()}
     assert rows["1-killer.png"]["status"] == "failed"
     assert rows["1-killer.png"]["error_class"] == "WorkerDied"
@@ -66,7 +71,7 @@ def test_killers_and_breakers_fail_and_all_others_are_judged(tmp_path: Path, loc
     assert all(rows[f"{i}.png"]["mean"] == [i, i, i] for i in range(7))
     assert rows["2-again.png"]["mean"] == [2, 2, 2]
     assert len(run.ledger.recorded()) == 10
-    assert shown.startswith("0/10 done · starting Ray\n") and "a worker died: " in shown
+    assert shown.startswith("0/11 done · starting Ray\n") and "a worker died: " in shown
 
 
 def test_resume_leaves_alone_what_is_recorded(tmp_path: Path, local_ray: None) -> None:
@@ -74,11 +79,13 @@ def test_resume_leaves_alone_what_is_recorded(tmp_path: Path, local_ray: None) -
     for i in range(4):
         paint(folder, f"{i}.png", (i, i, i))
     run = plan(str(folder), open_store(str(tmp_path / "run")), {})
-    done = run.manifest.entries[1].image_id
+    done = image_id_of((folder / "1.png").read_bytes())
     run.ledger.commit(done, {"status": "judged", "mean": "kept"}, {})
     run, counts, _ = drive(folder, tmp_path / "run")
-    assert counts == {"judged": 3}
+    assert counts == {"judged": 4}  # the one that is recorded is read, and found to be
     assert run.ledger.record(done)["mean"] == "kept"
+    _, counts, _ = drive(folder, tmp_path / "run")
+    assert counts == {}
     assert len(list(run.ledger.rows())) == 4
 
 
@@ -122,8 +129,9 @@ def test_a_worker_that_never_gets_ready_beside_one_that_works_is_done_without(
 
 def test_as_many_workers_as_there_is_room_for(local_ray: None) -> None:
     cpus, memory = (ray.cluster_resources()[kind] for kind in ("CPU", "memory"))
-    assert driver._places(0, 1) == cpus
-    assert driver._places(0, int(memory)) == driver._places(0, 10 * int(memory)) == 1
+    how = ClusterSettings()
+    assert room(how, 0, 1) == cpus
+    assert room(how, 0, int(memory)) == room(how, 0, 10 * int(memory)) == 1
 
 
 def tells_its_threads() -> MeanColour:
@@ -135,7 +143,7 @@ def test_a_worker_has_as_many_threads_whether_alone_or_not(
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     paint(tmp_path / "in", "a.png", (1, 1, 1))
-    expected = available_cpus() // driver._places(0, Task.memory)
+    expected = available_cpus() // room(ClusterSettings(), 0, Task.memory)
     for workers in (1, 2, None):
         with pytest.raises(LookupError, match=f"{expected} threads"):
             drive(tmp_path / "in", tmp_path / "run", tells_its_threads, workers=workers)

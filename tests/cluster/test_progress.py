@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 from cluster.progress import Progress
 
@@ -33,10 +34,32 @@ def test_plain_lines_are_few_but_come_early() -> None:
     ]
 
 
-def test_a_terminal_has_one_line() -> None:
+def test_a_terminal_has_a_live_view() -> None:
+    now = 0.0
     out = Terminal()
-    progress = Progress(1, out)
+    progress = Progress(4, out, clock=lambda: now)
     progress.show("one")
-    progress.show("two")
+    progress.began()
+    progress.settled("judged")
+    progress.settled("failed", 2)
+    now = 60.0
+    progress.show("a worker died: no reason", now=True)
+    progress.show("two", workers=3, cost=1.5)
     progress.close()
-    assert out.getvalue() == "\r\033[K0/1 done · one\r\033[K0/1 done · two\n"
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    assert "a worker died: no reason" in shown
+    last = shown.rstrip().splitlines()[-2:]
+    assert "3/4 done · 2 failed · 3 images/min · ETA 20 s · 3 workers · $1.50" in last[0]
+    assert last[1].strip() == "two"
+
+
+def test_the_rate_is_that_of_late() -> None:
+    now = 0.0
+    progress = Progress(1000, io.StringIO(), clock=lambda: now)
+    progress.began()
+    for minute in range(60):
+        now = 60.0 * minute
+        progress.settled("judged", 1 if minute < 30 else 10)
+        progress.rate()
+    assert abs(progress.rate() * 60 - 10) < 0.5
+    assert progress.state()["done"] == 330

@@ -168,13 +168,12 @@ def test_both_clusters_are_given_the_same_job() -> None:
     assert KUBERAY["workerGroupSpecs"][0]["maxReplicas"] == CLUSTER["max_workers"]
 
 
-@pytest.mark.xfail(strict=True, reason="the audit has no --max-workers yet")
 def test_the_audit_understands_its_command() -> None:
-    from jobs import audit
+    from jobs import audit, given
 
     parser = argparse.ArgumentParser(exit_on_error=False)
     audit.add_arguments(parser)
     _, _, module, *arguments = submitted()
     assert module == "jobs.audit"
-    settings = audit.settings_of(parser.parse_args(arguments))
+    settings = given.settings_of(parser.parse_args(arguments))
     assert settings.model.device == "cuda"

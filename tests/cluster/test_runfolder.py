@@ -1,14 +1,25 @@
 from __future__ import annotations
 
-import hashlib
+import os
+import re
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mean_colour import paint
 
-from cluster.manifest import InputError, Manifest, scan
-from cluster.runfolder import RunMismatch, open_run, plan
-from cluster.store import NotFound, open_store
+from cluster.desk import snapshot_path
+from cluster.identities import image_id_of, unread_id
+from cluster.manifest import SCHEMA, InputError, Manifest, Selection, glob_regex, scan
+from cluster.runfolder import RunMismatch, beside, open_run, plan
+from cluster.sources import read_image
+from cluster.store import NotFound, StoreError, open_store
 
 IDENTITY = {"settings": {"seed": 0, "inversion": {"steps": 250}}, "model_digest": "abc"}
 
@@ -24,28 +35,130 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def test_scan_lists_sorted_and_hashed(pictures: Path) -> None:
+def paths(manifest: Manifest) -> list[str]:
+    return [manifest.path(number) for number in range(len(manifest))]
+
+
+def test_scan_lists_sorted_and_reads_nothing(pictures: Path) -> None:
+    (pictures / "deep" / "c.jpg").chmod(0)
     manifest = scan(f"{pictures}/")
-    assert [manifest.path(e) for e in manifest.entries] == ["a.PNG", "b.png", "deep/c.jpg"]
-    assert manifest.entries[0].uri == f"{pictures}/a.PNG"
-    data = (pictures / "b.png").read_bytes()
-    assert manifest.entries[1].image_id == hashlib.sha256(data).hexdigest()
-    assert manifest.entries[1].bytes == len(data)
+    assert paths(manifest) == ["a.PNG", "b.png", "deep/c.jpg"]
+    assert manifest.uri(0) == f"{pictures}/a.PNG"
+    assert manifest.size(1) == (pictures / "b.png").stat().st_size
     assert manifest.skipped == 2
-    assert [manifest.path(e) for e in manifest.images()] == ["a.PNG", "deep/c.jpg"]
-    assert Manifest.from_parquet(manifest.to_parquet()) == manifest
+    again = Manifest.from_parquet(manifest.to_parquet())
+    assert again.table == manifest.table and (again.source, again.skipped) == (str(pictures), 2)
 
 
 def test_scan_of_one_file(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(pictures)
     for uri in (str(pictures / "b.png"), "b.png"):
-        (entry,) = scan(uri).entries
-        assert entry.uri == str(pictures / "b.png")
+        manifest = scan(uri)
+        assert (manifest.uri(0), manifest.path(0), len(manifest)) == (str(pictures / "b.png"), "b.png", 1)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*.png", ["b.png"]),
+        ("**/*.jpg", ["deep/c.jpg"]),
+        ("**", ["a.PNG", "b.png", "deep/c.jpg"]),
+        ("[ab].*", ["a.PNG", "b.png"]),
+        ("[!b].PNG", ["a.PNG"]),
+        ("d??p/*", ["c.jpg"]),
+    ],
+)
+def test_a_glob(pictures: Path, pattern: str, found: list[str]) -> None:
+    assert [path.rpartition("/")[2] for path in paths(scan(f"{pictures}/{pattern}"))] == [
+        path.rpartition("/")[2] for path in found
+    ]
+
+
+def test_a_glob_of_nothing(pictures: Path) -> None:
+    with pytest.raises(InputError, match="matches no image; put it in quotes"):
+        scan(f"{pictures}/*.webp")
+    with pytest.raises(InputError, match="name the bucket"):
+        scan("s3://*/x.png")
+
+
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=8
+)
+
+
+@settings(deadline=None)
+@given(st.lists(NAMES, min_size=1, max_size=3))
+def test_a_pattern_without_wildcards_is_itself(names: list[str]) -> None:
+    path = "/".join(name.translate(dict.fromkeys(map(ord, "*?["))) for name in names)
+    assert re.search(glob_regex(path), path)
+    assert not re.search(glob_regex(path), path + "x")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_list_keeps_its_order_and_its_repeats(pictures: Path, tmp_path: Path, form: str) -> None:
+    given = ["deep/c.jpg", str(pictures / "b.png"), "s3://bucket/x.png", "deep/c.jpg"]
+    table = pa.table({"label": ["1", "2", "3", "4"], "uri": given})
+    file = pictures / f"list.{form}"
+    if form == "csv":
+        pyarrow.csv.write_csv(table, file)
+    else:
+        pq.write_table(table, file)
+    manifest = scan(str(file))
+    assert paths(manifest) == [f"{pictures}/deep/c.jpg", given[1], given[2], f"{pictures}/deep/c.jpg"]
+    assert manifest.size(0) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "cannot be read as a list"),
+        ("uri\n", "lists no images"),
+        ("a,b\n1,2\n", "has no column named uri or url or path or file or image; it has a, b"),
+        ("uri,b\nx.png,1\n,2\n", "row 2 has no uri"),
+        ("uri,b\nx.png,1,5,6\n", "cannot be read as a list"),
+    ],
+)
+def test_a_list_that_is_none(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(InputError) as caught:
+        scan(str(tmp_path / "list.csv"))
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_any_name_of_a_file(tmp_path: Path) -> None:
+    """Newlines, quotes, control characters, bytes that are no text: all are listed and can be read."""
+    names = [b"a\nb.png", b"quote'\".png", "ü 漢.png".encode(), b"\xff\xfe.png", b"tab\t.png", b"%2e.png"]
+    (tmp_path / "..png").write_bytes(b"of the system")
+    for name in names:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(name)
+    manifest = Manifest.from_parquet(scan(str(tmp_path)).to_parquet())
+    read = {read_image(manifest.uri(n), lambda size: None) for n in range(len(manifest))}
+    assert read == set(names)
+
+
+def test_links_that_lead_round(pictures: Path) -> None:
+    (pictures / "deep" / "up").symlink_to(pictures)
+    (pictures / "gone.png").symlink_to(pictures / "nowhere")
+    assert paths(scan(str(pictures))) == ["a.PNG", "b.png", "deep/c.jpg", "gone.png"]
+
+
+def test_selections() -> None:
+    table = pa.table([[str(i) for i in range(10)], list(range(10))], SCHEMA)
+    manifest = Manifest("", table)
+    shards = [Selection(shard=(i, 3)).numbers(manifest).tolist() for i in (1, 2, 3)]
+    assert sorted(chain.from_iterable(shards)) == list(range(10)) and shards[0] == [0, 3, 6, 9]
+    sample = Selection(sample=4, seed=7).numbers(manifest).tolist()
+    assert sample == sorted(sample) and len(set(sample)) == 4
+    assert sample == Selection(sample=4, seed=7).numbers(manifest).tolist()
+    assert Selection(sample=4, seed=8).numbers(manifest).tolist() != sample
+    assert Selection(limit=2, shard=(2, 2)).numbers(manifest).tolist() == [1, 3]
+    assert Selection(sample=99).numbers(manifest).tolist() == list(range(10))
 
 
 def test_a_folder_may_be_named_like_an_image(tmp_path: Path) -> None:
     paint(tmp_path / "odd.png", "x.png", (1, 2, 3))
-    assert len(scan(str(tmp_path / "odd.png")).entries) == 1
+    paint(tmp_path / "odd[1].png", "x.png", (1, 2, 3))
+    assert len(scan(str(tmp_path / "odd.png"))) == len(scan(str(tmp_path / "odd[1].png"))) == 1
 
 
 def test_nothing_to_judge(tmp_path: Path) -> None:
@@ -65,15 +178,15 @@ def test_plan_freezes_and_resumes(pictures: Path, tmp_path: Path) -> None:
     first = plan(str(pictures), store, IDENTITY)
     paint(pictures, "later.png", (9, 9, 9))
     again = plan(str(pictures), store, IDENTITY)
-    assert again.manifest == first.manifest and again.description == first.description
-    assert open_run(str(tmp_path / "run")).manifest == first.manifest
+    assert again.manifest.table == first.manifest.table and again.description == first.description
+    assert open_run(str(tmp_path / "run")).manifest.table == first.manifest.table
 
 
 def test_a_plan_that_died_between_its_two_objects_is_completed(pictures: Path, tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "run"))
     plan(str(pictures), store, IDENTITY)
     store.delete("manifest.parquet")
-    assert len(plan(str(pictures), store, IDENTITY).manifest.entries) == 3
+    assert len(plan(str(pictures), store, IDENTITY).manifest) == 3
 
 
 def test_bad_input_leaves_no_run(tmp_path: Path) -> None:
@@ -97,10 +210,51 @@ def test_other_settings_are_refused_by_name(pictures: Path, tmp_path: Path) -> N
 
 def test_inputs_join_rows(pictures: Path, tmp_path: Path) -> None:
     run = plan(str(pictures), open_store(str(tmp_path / "run")), IDENTITY)
-    shared = run.manifest.entries[0].image_id
+    shared = image_id_of((pictures / "a.PNG").read_bytes())
+    run.identities.learn(0, shared)
+    run.identities.learn(1, shared)
+    run.identities.save()
     run.ledger.commit(shared, {"status": "judged"}, {})
-    rows = {row["path"]: row["status"] for row in run.inputs()}
+    rows = {row["path"]: row["status"] for row in open_run(run.store.url).inputs()}
     assert rows == {"a.PNG": "judged", "b.png": "judged", "deep/c.jpg": "pending"}
+
+
+def test_leases_are_of_what_has_no_record(pictures: Path, tmp_path: Path) -> None:
+    run = plan(str(pictures), open_store(str(tmp_path / "run")), IDENTITY)
+    shared = image_id_of((pictures / "a.PNG").read_bytes())
+    run.identities.learn(0, shared)
+    run.identities.learn(2, unread_id(run.manifest.uri(2)))
+    every = np.arange(3)
+    assert [lease.image_id for lease in run.leases(every).grant("w", 9)] == [shared, None, None]
+    run.ledger.commit(shared, {"status": "judged"}, {})
+    assert [lease.number for lease in run.leases(every).grant("w", 9)] == [1, 2]
+    run.ledger.commit(unread_id(run.manifest.uri(2)), {"status": "failed"}, {})
+    assert [lease.number for lease in run.leases(every).grant("w", 9)] == [1]
+    assert run.leases(np.array([0, 2])).open == 0
+
+
+def test_records_without_a_plan_are_not_planned_over(pictures: Path, tmp_path: Path) -> None:
+    run = plan(str(pictures), open_store(str(tmp_path / "run")), IDENTITY)
+    run.ledger.commit("ab", {"status": "judged"}, {})
+    run.store.delete("run.json")
+    with pytest.raises(StoreError, match=r"holds records but no run\.json"):
+        plan(str(pictures), run.store, IDENTITY)
+
+
+def test_snapshots_of_finished_images_are_cleared(pictures: Path, tmp_path: Path) -> None:
+    run = plan(str(pictures), open_store(str(tmp_path / "run")), IDENTITY)
+    run.ledger.commit("ab", {"status": "judged"}, {})
+    for image_id in ("ab", "cd"):
+        run.store.write(snapshot_path(image_id), b"x")
+    run.clear_snapshots()
+    assert [f.path for f in run.store.list("progress")] == [snapshot_path("cd")]
+
+
+def test_a_folder_beside(tmp_path: Path, pictures: Path) -> None:
+    first = str(tmp_path / "run")
+    assert beside(first) == f"{first}-2"
+    plan(str(pictures), open_store(f"{first}-2"), IDENTITY)
+    assert beside(first + "/") == f"{first}-3"
 
 
 def test_no_run_there(tmp_path: Path) -> None:

@@ -11,46 +11,49 @@ from typing import Any
 import pytest
 from mean_colour import BREAKS, NOT_JSON, REFUSED, MeanColour, paint
 
+from cluster.identities import image_id_of, unread_id
 from cluster.leases import Lease
 from cluster.ledger import Ledger
 from cluster.manifest import scan
 from cluster.store import open_store
-from cluster.worker import Report, Task, Worker
+from cluster.worker import Orders, Report, Task, Worker
 
 
 def lease_all(folder: Path) -> dict[str, Lease]:
     manifest = scan(str(folder))
-    paths = {manifest.path(e): e for e in manifest.images()}
-    return {path: Lease(e.image_id, path, e.bytes) for path, e in paths.items()}
+    numbers = range(len(manifest))
+    return {manifest.path(n): Lease(n, manifest.uri(n), manifest.size(n)) for n in numbers}
 
 
-def task(tmp_path: Path, factory: Callable[[], Any] = MeanColour) -> Task:
-    return Task(str(tmp_path / "run"), str(tmp_path / "in"), factory, {"model": "colour"})
+def task(tmp_path: Path, factory: Callable[[], Any] = MeanColour, snapshot_every: float = 60) -> Task:
+    run = str(tmp_path / "run")
+    return Task(run, factory, {"model": "colour"}, snapshot_every=snapshot_every)
 
 
 def work(worker: Worker, leases: list[Lease], until: Callable[[Report], bool]) -> list[Report]:
-    reports = [worker.poll(leases)]
+    """As a driver does that lets every image go on."""
+    reports = [worker.poll(Orders(leases))]
     give_up = time.monotonic() + 20
     while not until(reports[-1]):
         assert time.monotonic() < give_up, reports[-1]
         time.sleep(0.01)
-        reports.append(worker.poll([]))
+        reports.append(worker.poll(Orders(go=[number for number, _ in reports[-1].identified])))
     return reports
 
 
 def settle(tmp_path: Path, leases: list[Lease]) -> dict[str, dict[str, Any]]:
     """The records by path, once all leases are settled."""
     worker = Worker(task(tmp_path))
-    left = {lease.image_id for lease in leases}
+    image_ids: dict[int, str] = {}
 
     def settled(report: Report) -> bool:
-        left.difference_update(image_id for image_id, _ in report.settled)
-        return not left
+        image_ids.update({number: image_id for number, image_id, _ in report.settled})
+        return len(image_ids) == len(leases)
 
     work(worker, leases, settled)
     worker.stop(5)
     ledger = Ledger(open_store(str(tmp_path / "run")))
-    return {lease.path: ledger.record(lease.image_id) for lease in leases}
+    return {Path(lease.uri).name: ledger.record(image_ids[lease.number]) for lease in leases}
 
 
 def test_every_image_ends_as_a_record(tmp_path: Path) -> None:
@@ -77,9 +80,12 @@ def test_every_image_ends_as_a_record(tmp_path: Path) -> None:
         "text.png": ("rejected", "not-an-image"),
         "cut.png": ("rejected", "truncated"),
         "gone.png": ("failed", "missing"),
-        "changed.png": ("rejected", "changed"),
+        "changed.png": ("judged", None),  # as what it is now
     }
-    artefact = tmp_path / "run" / "images" / leases["3.png"].image_id / "mean.txt"
+    assert records["changed.png"]["mean"] == [9, 9, 9]
+    assert records["gone.png"]["image_id"] == unread_id(leases["gone.png"].uri)
+    image_id = image_id_of((folder / "3.png").read_bytes())
+    artefact = tmp_path / "run" / "images" / image_id / "mean.txt"
     assert artefact.read_text() == "[3, 0, 3]"
 
 
@@ -90,23 +96,98 @@ def test_a_scorer_that_breaks_hands_back_all_but_a_single_culprit(tmp_path: Path
     worker = Worker(task(tmp_path, functools.partial(MeanColour, seconds=0.2)))
     both = list(leases.values())
     (report,) = [r for r in work(worker, both, lambda r: bool(r.returned)) if r.returned]
-    assert set(report.returned) == {lease.image_id for lease in both}
+    cause = "the scorer broke: RuntimeError: green broke me"
+    assert set(report.returned) == {(lease.number, cause) for lease in both}
     (report,) = [r for r in work(worker, [leases["bad.png"]], lambda r: bool(r.settled)) if r.settled]
-    assert report.settled == [(leases["bad.png"].image_id, "failed")]
+    ((number, image_id, status),) = report.settled
+    assert (number, status) == (leases["bad.png"].number, "failed")
     work(worker, [leases["good.png"]], lambda r: bool(r.settled))
     worker.stop(5)
-    record = Ledger(open_store(str(tmp_path / "run"))).record(leases["bad.png"].image_id)
+    record = Ledger(open_store(str(tmp_path / "run"))).record(image_id)
     assert (record["error_class"], record["error_message"]) == ("RuntimeError", "green broke me")
 
 
-def test_a_late_duplicate_tells_the_status_that_counts(tmp_path: Path) -> None:
-    paint(tmp_path / "in", "a.png", (1, 1, 1))
+def test_what_is_recorded_already_is_told_and_not_judged(tmp_path: Path) -> None:
+    path = paint(tmp_path / "in", "a.png", (1, 1, 1))
     (lease,) = lease_all(tmp_path / "in").values()
-    Ledger(open_store(str(tmp_path / "run"))).commit(lease.image_id, {"status": "failed"}, {})
+    image_id = image_id_of(path.read_bytes())
+    Ledger(open_store(str(tmp_path / "run"))).commit(image_id, {"status": "failed"}, {})
     worker = Worker(task(tmp_path))
     (*_, report) = work(worker, [lease], lambda r: bool(r.settled))
     worker.stop(5)
-    assert report.settled == [(lease.image_id, "failed")]
+    assert report.settled == [(0, image_id, "failed")] and report.duplicates == 0
+
+
+def test_a_late_duplicate_is_dropped_and_counted(tmp_path: Path) -> None:
+    path = paint(tmp_path / "in", "a.png", (1, 1, 1))
+    (lease,) = lease_all(tmp_path / "in").values()
+    image_id = image_id_of(path.read_bytes())
+    worker = Worker(task(tmp_path, functools.partial(MeanColour, seconds=0.5)))
+    work(worker, [lease], lambda r: "in flight" in r.progress)
+    ledger = Ledger(open_store(str(tmp_path / "run")))
+    assert ledger.commit(image_id, {"status": "judged", "mean": "the first"}, {})
+    (*_, report) = work(worker, [], lambda r: bool(r.settled))
+    worker.stop(5)
+    assert report.settled == [(0, image_id, "judged")] and report.duplicates == 1
+    assert ledger.record(image_id)["mean"] == "the first"
+
+
+def snapshots(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "run").glob("progress/*.snapshot"))
+
+
+def test_a_stopped_image_goes_on_where_it_was(tmp_path: Path) -> None:
+    paint(tmp_path / "in", "a.png", (1, 1, 1))
+    leases = list(lease_all(tmp_path / "in").values())
+    worker = Worker(task(tmp_path, functools.partial(MeanColour, steps=5, seconds=0.3)))
+    work(worker, leases, lambda r: bool(snapshots(tmp_path)))
+    worker.stop(5)
+    (kept,) = snapshots(tmp_path)
+    left = int(kept.read_text())
+    assert 0 < left < 5
+    again = Worker(task(tmp_path, functools.partial(MeanColour, steps=5)))
+    (*_, report) = work(again, leases, lambda r: bool(r.settled))
+    again.stop(5)
+    assert [status for _, _, status in report.settled] == ["judged"]
+    assert snapshots(tmp_path) == []
+
+
+def test_snapshots_by_the_clock_and_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
+    path = paint(tmp_path / "in", "a.png", (1, 1, 1))
+    leases = list(lease_all(tmp_path / "in").values())
+    kept = tmp_path / "run" / "progress" / f"{image_id_of(path.read_bytes())}.snapshot"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("rubbish")
+
+    worker = Worker(task(tmp_path, functools.partial(NoStages, steps=30, seconds=0.1), snapshot_every=0.5))
+    work(worker, leases, lambda r: kept.read_text() != "rubbish")
+    first = int(kept.read_text())
+    assert 15 < first < 30  # from the beginning, after about five steps
+    work(worker, [], lambda r: int(kept.read_text()) < first)
+    worker.stop(5)
+
+
+class NoStages(MeanColour):
+    def stage(self, item_id: str) -> int:
+        return 0
+
+
+def test_an_image_that_another_input_stands_for_is_dropped(tmp_path: Path) -> None:
+    paint(tmp_path / "in", "a.png", (1, 1, 1))
+    paint(tmp_path / "in", "b.png", (2, 2, 2))
+    leases = list(lease_all(tmp_path / "in").values())
+    worker = Worker(task(tmp_path))
+    reports = [worker.poll(Orders(leases))]
+    give_up = time.monotonic() + 20
+    while sum(len(r.identified) for r in reports) < 2:
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+        reports.append(worker.poll(Orders()))
+    assert not any(r.settled for r in reports)  # nothing is judged without the driver's word
+    worker.poll(Orders(go=[1], drop=[0]))
+    (*_, report) = work(worker, [], lambda r: bool(r.settled))
+    worker.stop(5)
+    assert [number for number, _, _ in report.settled] == [1]
 
 
 def test_a_factory_that_fails_is_told(tmp_path: Path) -> None:

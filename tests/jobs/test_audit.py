@@ -9,10 +9,12 @@ import pyarrow.dataset as ds
 import pytest
 from mean_colour import REFUSED, MeanColour, paint
 
+from cluster.manifest import Selection
 from cluster.runfolder import RunMismatch, open_run
 from cluster.store import NotFound
 from jobs import exits
-from jobs.audit import audit
+from jobs.audit import Science, audit
+from jobs.retry import retry
 from jobs.verdicts import ATTEMPT, SCHEMA
 from originality.settings import load_settings
 from originality.verdict import Attempt, Verdict
@@ -33,22 +35,23 @@ def test_audit_resume_and_refusal(
     settings = load_settings()
 
     def run(limit: int | None = None) -> int:
-        return audit(
-            settings,
-            str(folder),
-            str(out),
-            factory=MeanColour,
-            digests={"model_digest": "abc"},
-            limit=limit,
-        )
+        science = Science(settings, MeanColour, {"model_digest": "abc"})
+        return audit(science, str(folder), str(out), selection=Selection(limit=limit))
 
     assert run(limit=2) == exits.ALL_JUDGED
-    assert json.loads((out / "summary.json").read_text())["pending"] == 3
+    assert json.loads((out / "summary.json").read_text())["pending"] == 4
     before = {path: path.read_bytes() for path in out.glob("records/*/*.json")}
     folder.rename(tmp_path / "away")
     with pytest.raises(NotFound, match="in does not exist"):
         run()
     (tmp_path / "away").rename(folder)
+    for name in ("4.png", "4-again.png"):
+        (folder / name).rename(tmp_path / name)
+    assert run() == exits.SOME_UNJUDGED
+    assert json.loads((out / "summary.json").read_text())["errors"] == {"missing": 2}
+    for name in ("4.png", "4-again.png"):
+        (tmp_path / name).rename(folder / name)
+    assert retry(open_run(str(out)), "failed", "missing") == {"missing": 2}
     assert run() == exits.ALL_JUDGED
     assert len(before) == 2 and all(path.read_bytes() == old for path, old in before.items())
     summary = json.loads((out / "summary.json").read_text())
@@ -80,7 +83,7 @@ def test_what_cannot_be_judged_is_exit_three(tmp_path: Path, local_ray: None) ->
     folder, out = tmp_path / "in", tmp_path / "run"
     paint(folder, "refused.png", REFUSED)
     (folder / "text.png").write_text("no image")
-    code = audit(load_settings(), str(folder), str(out), factory=MeanColour, digests={"model_digest": "abc"})
+    code = audit(Science(load_settings(), MeanColour, {}), str(folder), str(out))
     assert code == exits.SOME_UNJUDGED
     rows = {row["path"]: row for row in open_run(str(out)).inputs()}
     assert rows["text.png"]["error_class"] == "not-an-image"

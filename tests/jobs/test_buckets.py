@@ -35,7 +35,7 @@ def test_from_bucket_to_bucket_as_from_folder_to_folder(tmp_path: Path, s3: str)
     assert shown.stdout.splitlines()[-1] == f"{s3}/run/report/index.html"
     store = open_store(f"{s3}/run")
     assert b"familiar-1.png" in store.read("report/index.html")
-    page = obstore.get(store._objects, "report/index.html")
+    page = obstore.get(store.objects, "report/index.html")
     assert page.attributes["Content-Type"] == "text/html"
     kept = "".join(store.read(f.path).decode("latin-1") for f in store.list())
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in kept + shown.stdout + shown.stderr

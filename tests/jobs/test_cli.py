@@ -10,11 +10,15 @@ import pytest
 from mean_colour import paint
 
 from cluster.driver import EngineError, Interrupted, NoGpu
+from cluster.heartbeat import Heartbeat
+from cluster.identities import image_id_of
+from cluster.images import FORMATS
 from cluster.runfolder import plan
 from cluster.store import open_store
 from jobs import exits
-from jobs.audit import add_arguments, settings_of
+from jobs.audit import add_arguments
 from jobs.cli import main
+from jobs.given import settings_of
 from jobs.verdicts import SCHEMA, blank
 from originality.settings import AuditSettings, load_settings
 
@@ -77,8 +81,10 @@ def test_dry_run_lists_rejections(tmp_path: Path, capsys: pytest.CaptureFixture[
     (tmp_path / "notes.txt").write_text("x")
     assert main(["audit", str(tmp_path), "--dry-run"]) == exits.SOME_UNJUDGED
     assert capsys.readouterr().out.splitlines() == [
-        """\"bad \\u202e'.png\": not-an-image: none of JPEG, PNG, WEBP, TIFF, BMP, GIF""",
+        f"""\"bad \\u202e'.png\": not-an-image: none of {", ".join(FORMATS)}""",
         "'empty.png': empty: the file holds no bytes",
+        "1 not-an-image",
+        "1 empty",
         "3 inputs, 3 distinct images, 2 would be rejected, 1 other files skipped",
     ]
 
@@ -146,16 +152,20 @@ def finished(tmp_path: Path) -> Path:
         paint(tmp_path / "in", f"{i}.png", (i, i, i))
     run = plan(str(tmp_path / "in"), open_store(str(tmp_path / "run")), {"model": "m"})
     row = {**blank(load_settings()), "status": "failed", "finished_at": "2026-01-01T00:00:00+00:00"}
-    for entry in run.manifest.entries:
-        run.ledger.commit(entry.image_id, row, {})
-        if entry is run.manifest.entries[0]:
+    for number in range(2):
+        image_id = image_id_of((tmp_path / "in" / f"{number}.png").read_bytes())
+        run.identities.learn(number, image_id)
+        run.ledger.commit(image_id, row, {})
+        if number == 0:
             run.ledger.compact(SCHEMA)
+    run.identities.save()
     return tmp_path / "run"
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]"])
 @pytest.mark.parametrize(
-    "pattern", ["run.json", "manifest.parquet", "records/*/*.json", "verdicts/*.parquet"]
+    "pattern",
+    ["run.json", "manifest.parquet", "inputs/*.parquet", "records/*/*.json", "verdicts/*.parquet"],
 )
 def test_a_damaged_run_folder_is_named_in_one_line(
     finished: Path, pattern: str, damage: bytes, capsys: pytest.CaptureFixture[str]
@@ -184,13 +194,19 @@ def test_status_of_a_run_in_work(tmp_path: Path, capsys: pytest.CaptureFixture[s
     for i in range(3):
         paint(tmp_path / "in", f"{i}.png", (i, i, i))
     run = plan(str(tmp_path / "in"), open_store(str(tmp_path / "run")), {"model": "m"})
-    first, second, _ = run.manifest.entries
     judged = {"status": "judged", "censored": True, "min_tokens": None, "error_class": None}
-    run.ledger.commit(first.image_id, judged, {})
-    run.ledger.commit(second.image_id, {"status": "rejected", "error_class": "empty"}, {})
+    for number, record in enumerate((judged, {"status": "rejected", "error_class": "empty"})):
+        image_id = image_id_of((tmp_path / "in" / f"{number}.png").read_bytes())
+        run.identities.learn(number, image_id)
+        run.ledger.commit(image_id, record, {})
+    run.identities.save()
+    state = {"inputs": 3, "done": 2, "workers": 4, "per_hour": 7200.0, "seconds_left": 30, "cost": 1.5}
+    Heartbeat(run.store, "x").beat(state)
     assert main(["status", str(tmp_path / "run")]) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == [
-        "3 inputs, 3 distinct images",
+    *lines, at_work = capsys.readouterr().out.splitlines()
+    assert at_work.endswith("s ago: 2/3 done · 4 workers · 120 images/min · ETA 30 s · $1.50")
+    assert lines[1:] == [
+        "3 inputs, 2 distinct images read",
         "1 judged, 1 rejected, 0 failed, 1 pending",
         "min tokens: censored: 1",
         "errors: empty: 1",

@@ -144,7 +144,7 @@ def test_tuning_looks_at_every_checkpoint(tmp_path, monkeypatch, capsys):
 
 
 def test_a_word_that_diverges_ends_the_measurement(tmp_path, quick, monkeypatch):
-    monkeypatch.setattr(Inverter, "_losses", lambda self, lanes: _no_number(lanes))
+    monkeypatch.setattr(Inverter, "_losses", lambda self, lanes, *_: _no_number(lanes))
     (row,) = measure_steps(quick, queries(["rare"], [0]), 1, tmp_path / "steps.jsonl")
     assert (row["steps"], row["distances"]) == (None, [])
 

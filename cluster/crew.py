@@ -1,0 +1,167 @@
+"""The workers of a run: hired, placed, paid and let go."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from cluster.runtime import available_cpus, worker_environment
+from cluster.settings import ClusterSettings
+from cluster.worker import Orders, Report, Task, Worker
+
+_ACCELERATOR = "ray.io/accelerator-type"
+_NODE = "ray.io/node-id"
+
+
+class EngineError(RuntimeError):
+    """The run cannot go on, through no image's fault; the message is one line."""
+
+
+class NoGpu(EngineError):  # noqa: N818
+    """A GPU was asked for and there is none."""
+
+
+@dataclass
+class Member:
+    """A worker as the driver sees it."""
+
+    name: str
+    actor: Any
+    capacity: int = 0
+    """Images it takes at once; 0 until its scorer is built."""
+    doing: str = ""
+    orders: Orders = field(default_factory=Orders)
+    """To be given with the next call."""
+    answer: ray.ObjectRef[Report] | None = None
+    """Of the call that is on its way."""
+    asked_at: float = 0.0
+    heard_at: float = 0.0
+    answered: bool = False
+    """Whether it ever did: before that it may wait for a machine."""
+    rests_until: float = 0.0
+    """Monotonic time of the next call, so that a busy worker is not asked without end."""
+    rate: float = 0.0
+    """Images that it settles in a second, smoothed."""
+    node: str | None = None
+    price: float = 0.0
+    """US dollars an hour, from ``paid_from`` on."""
+    paid_from: float = 0.0
+    duplicates: int = 0
+    leaving: bool = False
+
+
+class Crew:
+    """Hires and lets go. What a worker costs is counted from its first answer on."""
+
+    def __init__(self, task: Task, settings: ClusterSettings, gpus: float) -> None:
+        self.task = task
+        self.settings = settings
+        self.members: dict[str, Member] = {}
+        self.gpus = gpus
+        places = room(settings, gpus, task.memory)
+        self.first = min(max(places, settings.min_workers), settings.max_workers or places)
+        """Workers that are hired at once."""
+        self.most = settings.max_workers or places
+        # Threads change a sum's last bits, so they follow from the machine, not from how many work.
+        self._threads = max(1, available_cpus() // max(1, places))
+        self._hired = 0
+        self._spent = 0.0
+        self._worked = 0.0
+        self.most_at_once = 0
+        self._doomed: set[str] = set()
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(list(self.members.values()))
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @property
+    def ready(self) -> list[Member]:
+        return [m for m in self if m.capacity]
+
+    def hire(self) -> Member:
+        self._hired += 1
+        actor = ray.remote(Worker).options(
+            num_cpus=self.settings.cpus_per_worker,
+            num_gpus=self.gpus,
+            label_selector=self._wanted() or None,
+            runtime_env={"env_vars": worker_environment(self._threads)},
+        )
+        name = f"worker-{self._hired}"
+        member = Member(name, actor.remote(self.task))
+        self.members[name] = member
+        self.most_at_once = max(self.most_at_once, len(self))
+        return member
+
+    def _wanted(self) -> dict[str, str]:
+        """Labels of the machines that will do."""
+        wanted = dict(self.settings.labels)
+        if self.gpus and self.settings.accelerators:
+            wanted[_ACCELERATOR] = f"in({','.join(self.settings.accelerators)})"
+        if self._doomed:
+            wanted[_NODE] = f"!in({','.join(sorted(self._doomed))})"
+        return wanted
+
+    def place(self, member: Member, node: str) -> None:
+        """Notes on which machine a worker is, and so what it costs."""
+        labels = next((n.get("Labels") or {} for n in ray.nodes() if n["NodeID"] == node), {})
+        member.node = node
+        member.paid_from = time.monotonic()
+        member.price = self.settings.price(labels.get(_ACCELERATOR), self.gpus)
+
+    def avoid(self, node: str | None) -> None:
+        """Hires no more on a machine that is about to be taken away."""
+        if node:
+            self._doomed.add(node)
+
+    def let_go(self, member: Member) -> None:
+        self._spent += _hours(member) * member.price
+        self._worked += _hours(member)
+        del self.members[member.name]
+        ray.kill(member.actor)
+
+    def dismiss(self) -> None:
+        for member in self:
+            self.let_go(member)
+
+    @property
+    def cost(self) -> float:
+        """US dollars so far."""
+        return self._spent + sum(_hours(member) * member.price for member in self)
+
+    @property
+    def hours(self) -> float:
+        """Of all workers so far."""
+        return self._worked + sum(map(_hours, self))
+
+
+def _hours(member: Member) -> float:
+    return (time.monotonic() - member.paid_from) / 3600 if member.node else 0.0
+
+
+def gpus_of(wanted: bool | None, each: float) -> float:
+    """GPUs of a worker. On a cluster that grows there may be none yet, so only a machine of one's
+    own is known to have none.
+
+    Raises:
+        NoGpu: one is wanted and there is none.
+    """
+    there = ray.cluster_resources().get("GPU", 0) >= min(1.0, each)
+    if wanted and not there and not os.environ.get("RAY_ADDRESS"):
+        raise NoGpu("no GPU on this machine; choose the device cpu")
+    return each if (there if wanted is None else wanted) else 0.0
+
+
+def room(settings: ClusterSettings, gpus: float, memory: int) -> int:
+    """Workers that there is room for now, each with its GPU, or its CPUs and memory."""
+    there = ray.cluster_resources()
+    if gpus:
+        return max(1, int(there.get("GPU", 0) / gpus))
+    cpus = there.get("CPU", 0) / max(settings.cpus_per_worker, 1e-9)
+    return max(1, int(min(cpus, there.get("memory", 0) // memory)))

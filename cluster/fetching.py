@@ -1,0 +1,126 @@
+"""Fetching ahead: a worker's images are read, identified and decoded while its scorer is busy."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from cluster.decoder import Decoder
+from cluster.desk import Desk
+from cluster.identities import image_id_of, unread_id
+from cluster.images import Limits, Rejection, check_size
+from cluster.leases import Lease
+from cluster.ledger import Ledger
+from cluster.metrics import Metrics
+from cluster.sources import Unreadable, read_image
+
+_MOST_PIXELS = 100_000_000
+"""Decoded pixels that wait for the scorer at once (three bytes each); one image may always wait."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An input ready to be judged."""
+
+    lease: Lease
+    image_id: str
+    image: Image.Image
+    snapshot: bytes | None
+    """Where an earlier worker left off."""
+
+    @property
+    def pixels(self) -> int:
+        return self.image.width * self.image.height
+
+
+class Fetcher:
+    """Takes leases, hands out images. What ends without a scorer (rejected, unreadable, judged already)
+    is settled here."""
+
+    def __init__(self, ledger: Ledger, desk: Desk, metrics: Metrics) -> None:
+        self.identified: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
+        """number and image_id of what waits for the driver's word."""
+        self.broken: Exception | None = None
+        self._ledger = ledger
+        self._desk = desk
+        self._metrics = metrics
+        self._inbox: queue.SimpleQueue[Lease | None] = queue.SimpleQueue()
+        self._waiting: dict[int, Fetched] = {}
+        self._ready: list[Fetched] = []
+        self._changed = threading.Condition()
+        threading.Thread(target=self._work, name="fetcher", daemon=True).start()
+
+    def order(self, leases: Sequence[Lease], go: Sequence[int], drop: Sequence[int]) -> None:
+        for lease in leases:
+            self._inbox.put(lease)
+        if not go and not drop:
+            return
+        with self._changed:
+            self._ready += [self._waiting.pop(number) for number in go]
+            for number in drop:
+                del self._waiting[number]
+            self._changed.notify_all()
+
+    def next(self, timeout: float) -> Fetched | None:
+        """An image that may be judged, after at most ``timeout`` seconds."""
+        with self._changed:
+            if not self._ready and timeout:
+                self._changed.wait(timeout)
+            if not self._ready:
+                return None
+            self._changed.notify_all()
+            return self._ready.pop(0)
+
+    def close(self) -> None:
+        self._inbox.put(None)
+
+    def _work(self) -> None:
+        try:
+            with Decoder() as decoder:
+                while (lease := self._inbox.get()) is not None:
+                    self._fetch(decoder, lease)
+        except Exception as error:
+            self.broken = error
+
+    def _fetch(self, decoder: Decoder, lease: Lease) -> None:
+        image_id = unread_id(lease.uri)
+        try:
+            with self._metrics.stage("fetch"):
+                data = read_image(lease.uri, _not_too_large)
+            image_id = image_id_of(data)
+            if self._ledger.has_record(image_id):
+                self._desk.known(lease, image_id)
+                return
+            with self._metrics.stage("decode"):
+                image = decoder.decode(data)
+        except Unreadable as error:
+            self._desk.fail(lease, image_id, error.reason_code, error.message)
+        except Rejection as rejection:
+            self._desk.fail(lease, image_id, rejection.reason_code, rejection.message, status="rejected")
+        else:
+            self._offer(Fetched(lease, image_id, image, self._desk.snapshot(image_id)))
+
+    def _offer(self, fetched: Fetched) -> None:
+        number = fetched.lease.number
+        with self._changed:
+            while self._pixels() and self._pixels() + fetched.pixels > _MOST_PIXELS:
+                self._changed.wait(1.0)
+            if fetched.lease.image_id == fetched.image_id:  # the driver knows, and granted it as such
+                self._ready.append(fetched)
+                self._changed.notify_all()
+                return
+            self._waiting[number] = fetched
+        self.identified.put((number, fetched.image_id))
+
+    def _pixels(self) -> int:
+        return sum(f.pixels for f in (*self._waiting.values(), *self._ready))
+
+
+def _not_too_large(size: int) -> None:
+    """By size alone, before a byte is fetched. An empty file is read, so that it has its true id."""
+    if size:
+        check_size(size, Limits())

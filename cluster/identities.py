@@ -1,0 +1,112 @@
+"""Which image each input is: learnt where the bytes are read, kept beside the manifest.
+
+``inputs/*.parquet`` has a row for every input whose bytes were read: its number in the manifest, its uri and
+its image_id. The rows are facts that can be learnt again by reading the bytes again, so a driver may keep
+them in memory for a while; what a crash loses costs a second reading and no verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.manifest import Manifest
+from cluster.store import Store, whole
+
+SCHEMA = pa.schema([("number", pa.int64()), ("uri", pa.string()), ("image_id", pa.string())])
+
+UNREAD = "unread-"
+"""Begins the image_id of an input whose bytes nobody could read; the sha256 of its uri follows."""
+
+_PART_ROWS = 50_000
+_EVERY_SECONDS = 60.0
+_NONE, _READ, _UNREAD = 0, 1, 2
+
+
+def image_id_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def unread_id(uri: str) -> str:
+    return UNREAD + hashlib.sha256(uri.encode()).hexdigest()
+
+
+class Identities:
+    """What is known of a manifest's inputs: 33 bytes each, as there may be millions."""
+
+    def __init__(self, store: Store, manifest: Manifest, writer: str = "") -> None:
+        """Reads what is known. ``writer``: a name for the parts that this process adds, its own."""
+        self._store = store
+        self._manifest = manifest
+        self._writer = writer
+        self._digests = np.zeros((len(manifest), 32), np.uint8)
+        self._kinds = np.zeros(len(manifest), np.uint8)
+        self._part: list[int] = []
+        self._parts = 0
+        self._unsaved = 0
+        self._saved_at = time.monotonic()
+        for path in sorted(found.path for found in store.list("inputs")):  # the oldest first
+            if path.endswith(".parquet"):
+                self._read(path)
+
+    def _read(self, path: str) -> None:
+        with whole(self._store, path):
+            part = pq.ParquetFile(io.BytesIO(self._store.read(path)))
+            for batch in part.iter_batches(columns=["number", "image_id"]):
+                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    self._note(*row)
+
+    def __getitem__(self, number: int) -> str | None:
+        """The image_id of an input, or None while it is not known."""
+        kind = self._kinds[number]
+        if kind == _NONE:
+            return None
+        return (UNREAD if kind == _UNREAD else "") + self._digests[number].tobytes().hex()
+
+    def __len__(self) -> int:
+        """How many are known."""
+        return int(np.count_nonzero(self._kinds))
+
+    def learn(self, number: int, image_id: str) -> None:
+        if self[number] == image_id:
+            return
+        self._note(number, image_id)
+        self._part.append(number)
+        self._unsaved += 1
+        if len(self._part) >= _PART_ROWS:
+            self.save()
+
+    def _note(self, number: int, image_id: str) -> None:
+        digest = image_id.removeprefix(UNREAD)
+        if digest != image_id and self._kinds[number] == _READ:
+            return  # it could not be read once, and later it could
+        self._digests[number] = np.frombuffer(bytes.fromhex(digest), np.uint8)
+        self._kinds[number] = _READ if digest == image_id else _UNREAD
+
+    def image_ids(self) -> pa.Array:
+        """image_id by number, null where it is not known."""
+        return pa.array((self[number] for number in range(len(self._kinds))), pa.string())
+
+    def save_if_due(self) -> None:
+        if self._unsaved and time.monotonic() - self._saved_at >= _EVERY_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Writes what was learnt since: the part in work anew, or a full one for the last time."""
+        self._saved_at = time.monotonic()
+        if not self._unsaved:
+            return
+        numbers = pa.array(self._part, pa.int64())
+        ids = pa.array([self[number] for number in self._part], pa.string())
+        table = pa.table([numbers, self._manifest.table["uri"].take(numbers), ids], SCHEMA)
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        self._store.write(f"inputs/{self._writer}-{self._parts:05}.parquet", buffer.getvalue())
+        self._unsaved = 0
+        if len(self._part) >= _PART_ROWS:
+            self._part, self._parts = [], self._parts + 1

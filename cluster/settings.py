@@ -1,0 +1,71 @@
+"""How a run is carried out: every knob that decides cost and pace, and no verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from originality.settings import Frozen
+
+PRICES = {"T4": 0.53, "L4": 0.80, "A10G": 1.01}
+"""US dollars an hour of one GPU's machine: list prices of AWS's g4dn.xlarge, g6.xlarge and g5.xlarge, on
+demand in us-east-1, as of 2025. Spot costs about a third to two thirds of that. Give your own."""
+
+
+class ClusterSettings(Frozen):
+    """Workers, their machines, and when to stop. May differ from resume to resume."""
+
+    min_workers: int = Field(1, ge=1)
+    """Hired at once, or as many as Ray has room for already, if these are more; further ones when the first
+    is ready, so that a mistake does not start a hundred machines."""
+    max_workers: int | None = Field(None, ge=1)
+    """Most at once. None: as many as Ray has room for when the run starts. More than that ask Ray's
+    autoscaler for machines."""
+    gpus_per_worker: float = Field(1.0, gt=0)
+    """On a GPU: a fraction lets small models share one, a whole number above 1 is of no use yet."""
+    cpus_per_worker: float = Field(1.0, ge=0)
+    accelerators: tuple[str, ...] = ()
+    """Ray's names of the GPU types that may be used, e.g. L4, A10G; empty: any."""
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    """Ray node labels that a worker's machine must have."""
+    snapshot_every: float = Field(60.0, gt=0)
+    """Seconds of work on an image that a death may cost."""
+    stop_grace: float = Field(25.0, gt=0)
+    """Seconds that a stop waits for the step under way; what takes longer goes on from its snapshot."""
+    prices: Mapping[str, float] = Field(default_factory=lambda: PRICES)
+    """US dollars an hour of a worker with one GPU of a type; "CPU" is one without. The others are free."""
+    max_cost: float | None = Field(None, gt=0)
+    """US dollars by ``prices`` after which this start of the run stops in good order."""
+    deadline: datetime | None = None
+    """When this start of the run stops in good order: a date and time, or hours from now like "8h"."""
+
+    @field_validator("deadline", mode="before")
+    @classmethod
+    def _hours_from_now(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        for unit, seconds in (("h", 3600), ("min", 60), ("d", 86400), ("s", 1)):
+            number = given.strip().removesuffix(unit)
+            if number != given.strip() and number.replace(".", "", 1).isdigit():
+                return datetime.fromtimestamp(datetime.now(UTC).timestamp() + float(number) * seconds, UTC)
+        return given
+
+    @field_validator("deadline")
+    @classmethod
+    def _with_a_zone(cls, deadline: datetime | None) -> datetime | None:
+        return deadline.astimezone() if deadline is not None and deadline.tzinfo is None else deadline
+
+    @model_validator(mode="after")
+    def _min_is_under_max(self) -> Self:
+        if self.max_workers is not None and self.min_workers > self.max_workers:
+            raise ValueError(f"min_workers {self.min_workers} is over max_workers {self.max_workers}")
+        return self
+
+    def price(self, accelerator: str | None, gpus: float) -> float:
+        """US dollars an hour of one worker."""
+        if accelerator is None or gpus == 0:
+            return self.prices.get("CPU", 0.0)
+        return self.prices.get(accelerator, 0.0) * gpus

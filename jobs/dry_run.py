@@ -1,0 +1,78 @@
+"""What an audit would reject: every image is read and decoded, no model loaded, nothing written."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from cluster.decoder import Decoder
+from cluster.identities import image_id_of
+from cluster.images import Rejection, check_size
+from cluster.manifest import Manifest, Selection, scan
+from cluster.progress import Progress
+from cluster.runtime import available_cpus
+from cluster.sources import Unreadable, read_image
+from jobs import exits
+
+_AT_ONCE = 8
+"""Images that wait for each reader: enough to keep a bucket busy."""
+
+
+def dry_run(source: str, selection: Selection) -> int:
+    """Lists on stdout what would be rejected and why; the exit code."""
+    manifest = scan(source)
+    numbers = [int(number) for number in selection.numbers(manifest)]
+    progress = Progress(len(numbers), sys.stderr)
+    progress.began()
+    distinct: set[str] = set()
+    reasons: Counter[str] = Counter()
+    for number, image_id, reason in _checked(manifest, numbers):
+        distinct.add(image_id or manifest.uri(number))
+        progress.settled("rejected" if reason else "fine")
+        progress.show("checking")
+        if reason:
+            reasons[reason[0]] += 1
+            print(f"{manifest.path(number)!r}: {reason[0]}: {reason[1]}")
+    progress.close()
+    for code, count in reasons.most_common():
+        print(f"{count} {code}")
+    print(
+        f"{len(numbers)} inputs, {len(distinct)} distinct images, {reasons.total()} would be rejected, "
+        f"{manifest.skipped} other files skipped"
+    )
+    return exits.SOME_UNJUDGED if reasons else exits.ALL_JUDGED
+
+
+def _checked(
+    manifest: Manifest, numbers: Iterable[int]
+) -> Iterator[tuple[int, str | None, tuple[str, str] | None]]:
+    """number, image_id, and reason code and message of what would be rejected, in order."""
+    mine = threading.local()
+    decoders: list[Decoder] = []
+
+    def check(number: int) -> tuple[int, str | None, tuple[str, str] | None]:
+        if not hasattr(mine, "decoder"):
+            mine.decoder = Decoder()
+            decoders.append(mine.decoder)
+        image_id = None
+        try:
+            data = read_image(manifest.uri(number), lambda size: check_size(size) if size else None)
+            image_id = image_id_of(data)
+            mine.decoder.decode(data)
+        except (Unreadable, Rejection) as bad:
+            return number, image_id, (bad.reason_code, bad.message)
+        return number, image_id, None
+
+    readers = available_cpus()
+    waiting = iter(numbers)
+    try:
+        with ThreadPoolExecutor(readers) as pool:
+            while batch := list(islice(waiting, readers * _AT_ONCE)):
+                yield from pool.map(check, batch)
+    finally:
+        for decoder in decoders:
+            decoder.close()

@@ -1,0 +1,119 @@
+"""What an audit would take: times a random sample, and tells images an hour, worker hours and money.
+
+The sample's verdicts are kept: with ``--out`` they are part of that run, which an audit goes on with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cluster.manifest import Selection
+from cluster.progress import duration
+from cluster.runfolder import RunFolder
+from jobs import exits, given
+from jobs.audit import judge, planned, prepared
+from originality.settings import SettingsError
+
+_SAMPLE = 8
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """For all inputs, with the range in which nine samples of ten would have put it."""
+
+    inputs: int
+    seconds: tuple[float, float, float]
+    """Of one worker's time for one input: low, mean, high."""
+    price: float
+    """US dollars an hour of one worker."""
+
+    @property
+    def hours(self) -> tuple[float, float, float]:
+        """Of workers, for all inputs."""
+        low, mean, high = self.seconds
+        return self.inputs * low / 3600, self.inputs * mean / 3600, self.inputs * high / 3600
+
+    def lines(self, workers: int) -> list[str]:
+        low, mean, high = self.hours
+        told = [
+            f"{3600 / self.seconds[1]:.3g} images/h a worker ({3600 / self.seconds[2]:.3g} to "
+            f"{3600 / self.seconds[0]:.3g})",
+            f"{mean:.3g} worker hours for {self.inputs} inputs ({low:.3g} to {high:.3g})",
+            f"{duration(mean * 3600 / workers)} with {workers} workers, and the time in which machines and "
+            "models start",
+        ]
+        if self.price:
+            told.append(
+                f"${mean * self.price:.2f} at ${self.price:g} an hour (${low * self.price:.2f} to "
+                f"${high * self.price:.2f})"
+            )
+        else:
+            told.append("no price is known for this worker: give --set cluster.prices='{L4: 0.8}', or CPU")
+        return told
+
+
+def spread(seconds: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
+    """Mean of a sample between the 5th and 95th percentile of its bootstrap means; of a single value, that
+    value between a third and three times itself, as nothing is known of its neighbours."""
+    values = np.asarray(seconds, float)
+    if len(values) == 1:
+        return values[0] / 3, values[0], values[0] * 3
+    drawn = np.random.default_rng(seed).choice(values, (_RESAMPLES, len(values))).mean(1)
+    low, high = np.percentile(drawn, (5, 95))
+    return float(low), float(values.mean()), float(high)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", help="what the audit would be of")
+    parser.add_argument("--sample", type=int, default=_SAMPLE, metavar="N", help="inputs that are timed")
+    parser.add_argument("--out", help="keep the sample's verdicts as the beginning of this run")
+    given.add_settings_arguments(parser)
+    given.add_cluster_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = given.settings_of(arguments)
+    how = given.cluster_settings_of(arguments)
+    if arguments.sample < 1:
+        raise SettingsError(f"--sample {arguments.sample}: give 1 or more")
+    if not arguments.out and os.environ.get("RAY_ADDRESS"):
+        raise SettingsError(
+            "--out is missing: on a cluster the sample's verdicts need a place that all reach"
+        )
+    selection = Selection(sample=arguments.sample, seed=settings.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        science = prepared(settings)
+        folder = planned(science, arguments.input, arguments.out or scratch)
+        outcome = judge(science, folder, how, selection)
+        numbers = [int(number) for number in selection.numbers(folder.manifest)]
+        seconds = [_seconds(folder, number) for number in numbers]
+    price = outcome.cost / outcome.worker_hours if outcome and outcome.worker_hours else 0.0
+    estimate = Estimate(len(folder.manifest), spread(seconds), price)
+    print(f"from {len(seconds)} of {len(folder.manifest)} inputs, drawn at random:")
+    for line in estimate.lines(how.max_workers or (outcome.workers if outcome else 1)):
+        print(line)
+    return exits.ALL_JUDGED
+
+
+def _seconds(run: RunFolder, number: int) -> float:
+    """Worker time of one input: nothing where it was rejected, or is the same image as another."""
+    image_id = run.identities[number]
+    if image_id is None:
+        return 0.0
+    return sum(attempt["seconds"] for attempt in run.ledger.record(image_id).get("sweep") or ())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return exits.main("originality estimate", __doc__, add_arguments, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""What a person gave, in a YAML file and by flags: settings of the science and of the engine."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from cluster.manifest import Selection
+from cluster.settings import ClusterSettings
+from originality.settings import (
+    PRESETS,
+    AuditSettings,
+    SettingsError,
+    load_settings,
+    nearest,
+    one_line,
+    read_yaml,
+)
+
+
+def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the science."""
+    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings; flags beat it")
+    parser.add_argument("--preset", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--model", help="diffusers folder, local or s3://, name on the hub, or 'shapes'")
+    parser.add_argument("--domain", help="initial word and templates")
+    parser.add_argument("--max-tokens", type=int, metavar="M", help="the sweep ends here")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="any other setting"
+    )
+
+
+def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the engine."""
+    parser.add_argument("--min-workers", type=int, metavar="N", help="hired at once (default: the room)")
+    parser.add_argument(
+        "--max-workers",
+        type=int,
+        metavar="N",
+        help="most at once; more than there is room for asks a cluster for machines",
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where a worker judges")
+    parser.add_argument("--accelerators", metavar="L4,A10G", help="GPU types that may be used")
+    parser.add_argument("--snapshot-every", type=float, metavar="SECONDS", help="work that a death may cost")
+    parser.add_argument("--max-cost", type=float, metavar="USD", help="stops in good order at this cost")
+    parser.add_argument("--deadline", metavar="8h|DATE", help="stops in good order then")
+
+
+def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that choose among the inputs of a run."""
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N inputs, this time")
+    parser.add_argument("--sample", type=int, metavar="N", help="only N inputs, drawn at random by --seed")
+    parser.add_argument("--shard", metavar="i/n", help="only every n-th input from the i-th on")
+
+
+def selection_of(arguments: argparse.Namespace, seed: int) -> Selection:
+    """Raises:
+    SettingsError: with the fix.
+    """
+    for name in ("limit", "sample"):
+        given = getattr(arguments, name)
+        if given is not None and given < 1:
+            raise SettingsError(f"--{name} {given}: give 1 or more")
+    shard = (1, 1)
+    if arguments.shard is not None:
+        number, _, of = arguments.shard.partition("/")
+        if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise SettingsError(f"--shard {arguments.shard!r}: write it as i/n with i from 1 to n, e.g. 1/8")
+        shard = int(number), int(of)
+    return Selection(arguments.limit, arguments.sample, seed, shard)
+
+
+def settings_of(arguments: argparse.Namespace) -> AuditSettings:
+    """Settings of the science from preset, file and flags.
+
+    Raises:
+        SettingsError: with the fix.
+    """
+    flags = _assignments(arguments)
+    flags.pop("cluster", None)
+    given = {
+        "model.path": arguments.model,
+        "model.device": getattr(arguments, "device", None),
+        "domain": arguments.domain,
+        "max_tokens": arguments.max_tokens,
+        "seed": arguments.seed,
+    }
+    for path, value in given.items():
+        if value is not None:
+            _put(flags, path, value)
+    return load_settings(arguments.preset, arguments.config, flags)
+
+
+def cluster_settings_of(arguments: argparse.Namespace) -> ClusterSettings:
+    """Settings of the engine: the file's part "cluster", and flags.
+
+    Raises:
+        SettingsError: with the fix.
+    """
+    file = read_yaml(arguments.config).get("cluster") or {} if arguments.config else {}
+    flags = _assignments(arguments).get("cluster", {})
+    for name, part in (("the file's", file), ("--set", flags)):
+        if not isinstance(part, Mapping):
+            raise SettingsError(f"{name} 'cluster' must hold settings, like max_workers")
+    values = {**file, **flags}
+    for name in ("min_workers", "max_workers", "snapshot_every", "max_cost", "deadline"):
+        if getattr(arguments, name) is not None:
+            values[name] = getattr(arguments, name)
+    if arguments.accelerators is not None:
+        values["accelerators"] = tuple(filter(None, arguments.accelerators.split(",")))
+    unknown = next((key for key in values if key not in ClusterSettings.model_fields), None)
+    if unknown is not None:
+        raise SettingsError(
+            f"unknown setting 'cluster.{unknown}'{nearest(str(unknown), ClusterSettings.model_fields)}"
+        )
+    try:
+        return ClusterSettings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(one_line(error)) from error
+
+
+def _assignments(arguments: argparse.Namespace) -> dict[str, Any]:
+    flags: dict[str, Any] = {}
+    for assignment in arguments.set:
+        path, equals, value = assignment.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {assignment!r}: write it as key.path=value")
+        try:
+            _put(flags, path, yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise SettingsError(f"--set {assignment!r}: the value is not valid YAML") from error
+    return flags
+
+
+def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+    *parents, key = path.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise SettingsError(f"--set {path}: {parent!r} has a value and parts at once")
+    tree[key] = value

@@ -1,0 +1,64 @@
+"""``ray job submit`` on a running cluster, from bucket to bucket, with the model that ships."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from test_buckets import SHORT, verdicts
+
+from cluster.store import open_store
+from jobs import exits
+from jobs.cli import main
+from tests.rays import BIN, ROOT, Head, asked, ray_head
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory, s3: str):
+    with ray_head(tmp_path_factory.mktemp("ray"), cpus=2) as running:
+        yield running
+
+
+def submit(head: Head, *job: str) -> subprocess.CompletedProcess[str]:
+    environment = json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}})
+    command = [
+        *(str(BIN / "ray"), "job", "submit", "--address", head.dashboard),
+        *("--runtime-env-json", environment, "--", *job),
+    ]
+    return subprocess.run(
+        command, env=head.environment, cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_the_jobs_api_wants_the_token(head: Head) -> None:
+    token = head.environment["RAY_AUTH_TOKEN"]
+    assert asked(head.dashboard, None) == 401
+    assert asked(head.dashboard, "0" * len(token)) == 403
+    assert asked(head.dashboard, token) == 200
+
+
+def test_a_submitted_audit_equals_the_local_one(head: Head, s3: str, tmp_path: Path) -> None:
+    images = tmp_path / "in"
+    images.mkdir()
+    for name in ("familiar-1.png", "rare-1.png", "unseen-1.png"):
+        shutil.copy(ROOT / "examples" / name, images)
+    (images / "text.png").write_text("no image")
+    source = open_store(f"{s3}/submitted/in")
+    for file in images.iterdir():
+        source.write(file.name, file.read_bytes())
+    out = f"{s3}/submitted/run"
+    done = submit(head, "python", "-m", "jobs.audit", source.url, "--out", out, *SHORT)
+    shown = done.stdout + done.stderr
+    assert f"{out}/report/index.html" in shown, shown
+    assert "exit code 3" in shown  # one image is rejected
+    for secret in (os.environ["AWS_SECRET_ACCESS_KEY"], head.environment["RAY_AUTH_TOKEN"]):
+        assert secret not in shown
+        logs = Path("/tmp/ray/session_latest/logs").resolve()
+        assert not any(secret in log.read_text(errors="replace") for log in logs.glob("*driver*.log"))
+    local = str(tmp_path / "run")
+    assert main(["audit", str(images), "--out", local, *SHORT]) == exits.SOME_UNJUDGED
+    assert verdicts(out) == verdicts(local)

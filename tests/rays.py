@@ -1,0 +1,105 @@
+"""Ray clusters of their own for tests: started as a person would, on loopback, free ports and a token."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head node."""
+
+    gcs: str
+    """host:port, for RAY_ADDRESS."""
+    dashboard: str
+    """URL of the jobs API."""
+    environment: dict[str, str]
+    """To be had by whoever uses it."""
+    log: Path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def ray_head(
+    folder: Path,
+    *,
+    cpus: int,
+    port: int | None = None,
+    extra: Mapping[str, str] | None = None,
+    options: tuple[str, ...] = (),
+) -> Iterator[Head]:
+    """``ray start --head``, with token authentication; ended with all its processes.
+
+    ``extra``: environment beside the usual; ``options``: of ``ray start``.
+    """
+    gcs, dashboard = port or free_port(), free_port()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        **(extra or {}),
+    }
+    command = [
+        *(str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1"),
+        *(f"--port={gcs}", f"--num-cpus={cpus}", "--include-dashboard=true"),
+        *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
+        *options,
+    ]
+    log = folder / "ray-head.log"
+    with log.open("wb") as out:
+        head = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+    try:
+        address = f"http://127.0.0.1:{dashboard}"
+        _wait(address, environment["RAY_AUTH_TOKEN"], head, log)
+        yield Head(f"127.0.0.1:{gcs}", address, environment, log)
+    finally:
+        head.terminate()  # --block: it ends what it started
+        with suppress(subprocess.TimeoutExpired):
+            head.wait(20)
+        with suppress(ProcessLookupError):
+            os.killpg(head.pid, signal.SIGKILL)
+
+
+def asked(url: str, token: str | None) -> int:
+    """HTTP status of the jobs API's answer."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{url}/api/jobs/", headers=headers), timeout=5
+        ) as answer:
+            json.load(answer)
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def _wait(url: str, token: str, head: subprocess.Popen[bytes], log: Path) -> None:
+    give_up = time.monotonic() + 90
+    while True:
+        assert head.poll() is None and time.monotonic() < give_up, log.read_text()
+        with suppress(OSError):
+            if asked(url, token) == 200:
+                return
+        time.sleep(0.3)

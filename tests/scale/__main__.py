@@ -1,0 +1,141 @@
+"""The engine with a million images and a scorer that takes no time: python -m tests.scale --out FILE.json
+
+Real files, real Ray, real records; only the science is missing. Each stage is a process of its own, whose
+peak memory is the driver's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cluster.manifest import Selection
+from cluster.runfolder import RunFolder, open_run
+from cluster.settings import ClusterSettings
+from jobs.audit import Science, judge, planned
+from jobs.verdicts import SCHEMA, summarise
+from originality.settings import load_settings
+from tests.scale.instant import Instant
+
+
+def paint(folder: Path, count: int) -> None:
+    """So many different images of 2 x 2 pixels, a thousand to a folder."""
+    header = (
+        b"BM"
+        + struct.pack("<IHHI", 70, 0, 0, 54)
+        + struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 24, 0, 16, 0, 0, 0, 0)
+    )
+    for number in range(count):
+        place = folder / f"{number // 1000:04}"
+        if number % 1000 == 0:
+            place.mkdir(parents=True)
+        pixels = struct.pack("<Q", number)
+        (place / f"{number % 1000:03}.bmp").write_bytes(header + pixels[:6] + b"\0\0" + pixels[2:] + b"\0\0")
+
+
+def plan(run: Path, images: Path) -> dict[str, Any]:
+    return {"inputs": len(_planned(run, images).manifest)}
+
+
+def work(run: Path, images: Path) -> dict[str, Any]:
+    """Judges half of what there is to do, or all the rest."""
+    began = time.monotonic()
+    folder = _planned(run, images)
+    numbers = Selection().numbers(folder.manifest)
+    leases = folder.leases(numbers)
+    waiting = leases.open
+    ready = time.monotonic() - began
+    half = Selection(limit=len(numbers) // 2 if waiting == len(numbers) else None)
+    del leases
+    started = time.monotonic()
+    outcome = judge(_SCIENCE, folder, ClusterSettings(snapshot_every=1e9), half)
+    assert outcome is not None
+    seconds = time.monotonic() - started
+    done = outcome.counts["judged"]
+    return {
+        "waiting": waiting,
+        "seconds_until_leases": round(ready, 1),
+        "verdicts": done,
+        "verdicts_per_second": round(done / seconds),
+        "workers": outcome.workers,
+    }
+
+
+def compact(run: Path, images: Path) -> dict[str, Any]:
+    return {"parts": len(open_run(str(run)).ledger.compact(SCHEMA))}
+
+
+def summary(run: Path, images: Path) -> dict[str, Any]:
+    told = summarise(open_run(str(run)))
+    return {key: told[key] for key in ("inputs", "images", "judged", "pending")}
+
+
+_SCIENCE = Science(load_settings(flags={"model": {"device": "cpu"}}), Instant, {})
+
+
+def _planned(run: Path, images: Path) -> RunFolder:
+    return planned(_SCIENCE, str(images), str(run))
+
+
+STAGES: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
+    "plan": plan,
+    "first half": work,
+    "resume, second half": work,
+    "compact": compact,
+    "summary": summary,
+}
+
+
+def measured(stage: str, run: Path, images: Path) -> dict[str, Any]:
+    """A stage in a process of its own."""
+    command = [sys.executable, "-m", "tests.scale", "--stage", stage, "--folder", str(run.parent)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--stage", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.stage:
+        run, images = arguments.folder / "run", arguments.folder / "images"
+        began = time.monotonic()
+        told = STAGES[arguments.stage](run, images)
+        told["seconds"] = round(time.monotonic() - began, 1)
+        told["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        print(json.dumps(told))
+        return 0
+    folder = Path(tempfile.mkdtemp(prefix="scale-"))
+    try:
+        paint(folder / "images", arguments.images)
+        result: dict[str, Any] = {
+            "command": f"make scale IMAGES={arguments.images}",
+            "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        }
+        for stage in STAGES:
+            result[stage] = measured(stage, folder / "run", folder / "images")
+            print(stage, result[stage], flush=True)
+    finally:
+        shutil.rmtree(folder)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
