@@ -1,4 +1,4 @@
-"""A real S3 gateway for tests: SeaweedFS, on loopback, with a secret."""
+"""A real S3 gateway for tests: SeaweedFS, on loopback, with a secret; it can be killed and comes back."""
 
 from __future__ import annotations
 
@@ -9,18 +9,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
 
 from cluster.store import StoreError, open_store
 
 BUCKET = "test"
 
+_KEYS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "not-a-real-secret"}
+_READY_SECONDS = 60.0
+
 
 def _free_ports(count: int) -> list[int]:
-    """Ports in a row of which each is free, and 10,000 above it too: SeaweedFS opens both."""
+    """Ports in a row of which each is free, and 10,000 above it too: SeaweedFS opens both. All lie below
+    those that Linux gives to outgoing connections, so that a killed gateway finds its own again."""
     while True:
-        first = random.randrange(20_000, 45_000)
+        first = random.randrange(20_000, 22_700)
         with ExitStack() as held:
             try:
                 for port in range(first, first + count):
@@ -31,41 +40,108 @@ def _free_ports(count: int) -> list[int]:
             return list(range(first, first + count))
 
 
+class Gateway:
+    """SeaweedFS over one folder. Its ports and data stay the same over ``kill`` and ``restart``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ports = _free_ports(5)
+        self._server: subprocess.Popen[bytes] | None = None
+        self._lived = False
+
+    @property
+    def port(self) -> int:
+        """Of its S3 interface."""
+        return self._ports[0]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that lead to it, as AWS's tools read them."""
+        endpoint = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}", "AWS_DEFAULT_REGION": "us-east-1"}
+        return {**_KEYS, **endpoint}
+
+    def start(self) -> None:
+        """Returns when the bucket takes an object. A server that ends early, as it does when another
+        program has its port for a moment, is started again.
+
+        Raises:
+            TimeoutError: it did not come up within a minute; its log is ``weed.log`` in the folder.
+        """
+        give_up = time.monotonic() + _READY_SECONDS
+        while not (self._running() and self._answers()):
+            if time.monotonic() > give_up:
+                self.kill()
+                raise TimeoutError(f"SeaweedFS does not come up; read {self.folder / 'weed.log'}")
+            if not self._running():
+                self._launch()
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """SIGKILL, as when its machine is lost."""
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait(20)
+            self._server = None
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def stop(self) -> None:
+        """SIGTERM, so that it ends in good order."""
+        if self._server is not None:
+            self._server.terminate()
+            self._server.wait(20)
+            self._server = None
+
+    def _running(self) -> bool:
+        return self._server is not None and self._server.poll() is None
+
+    def _launch(self) -> None:
+        s3, master, volume, filer, admin = self._ports
+        command = [
+            str(Path(sys.executable).parent / "weed"),
+            f"-logdir={self.folder}",
+            "mini",
+            f"-dir={self.folder}",
+            *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}", f"-master.port={master}"),
+            *(f"-volume.port={volume}", f"-filer.port={filer}", f"-admin.port={admin}"),
+            *("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+            *("-master.telemetry=false", f"-bucket={BUCKET}"),
+        ]
+        with (self.folder / "weed.log").open("ab") as log:
+            self._server = subprocess.Popen(command, env={**os.environ, **_KEYS}, stdout=log, stderr=log)
+
+    def _answers(self) -> bool:
+        """Whether it gives and takes objects. The port opens before the bucket is there; after a kill the
+        names are there before the contents, and these before room for more."""
+        bucket = S3Store(
+            BUCKET,
+            endpoint=f"http://127.0.0.1:{self.port}",
+            access_key_id=_KEYS["AWS_ACCESS_KEY_ID"],
+            secret_access_key=_KEYS["AWS_SECRET_ACCESS_KEY"],
+            region="us-east-1",
+            client_options={"allow_http": True, "timeout": timedelta(seconds=2)},
+            retry_config={"max_retries": 0},
+        )
+        with suppress(BaseError, FileNotFoundError):  # the second is of the bucket
+            if self._lived:
+                obstore.get(bucket, "ready").bytes()
+            obstore.put(bucket, "ready", b"ready")
+            self._lived = True
+            return True
+        return False
+
+
 @contextmanager
 def seaweed(folder: Path) -> Iterator[dict[str, str]]:
     """A running gateway with an empty bucket; the environment that leads to it, as AWS's tools read it."""
-    s3, master, volume, filer, admin = _free_ports(5)
-    keys = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "not-a-real-secret"}
-    command = [
-        str(Path(sys.executable).parent / "weed"),
-        f"-logdir={folder}",
-        "mini",
-        f"-dir={folder}",
-        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}", f"-master.port={master}"),
-        *(f"-volume.port={volume}", f"-filer.port={filer}", f"-admin.port={admin}"),
-        *("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
-        f"-bucket={BUCKET}",
-    ]
-    endpoint = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3}", "AWS_DEFAULT_REGION": "us-east-1"}
-    with (folder / "weed.log").open("wb") as log:
-        server = subprocess.Popen(command, env={**os.environ, **keys}, stdout=log, stderr=log)
-        try:
-            _wait_for(s3, server)
-            yield {**keys, **endpoint}
-        finally:
-            server.terminate()
-            server.wait(20)
-
-
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    give_up = time.monotonic() + 60
-    while True:
-        assert server.poll() is None and time.monotonic() < give_up
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.1)
+    gateway = Gateway(folder)
+    try:
+        gateway.start()
+        yield gateway.environment
+    finally:
+        gateway.stop()
 
 
 def wait_for_bucket(url: str) -> None:
@@ -73,7 +149,7 @@ def wait_for_bucket(url: str) -> None:
     give_up = time.monotonic() + 30
     while True:
         try:
-            open_store(url).write("ready", b"")
+            open_store(url).write("ready", b"ready")
             return
         except StoreError:
             assert time.monotonic() < give_up

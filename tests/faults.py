@@ -1,0 +1,201 @@
+"""A proxy before an HTTP server that fails when it is told to: what a store does on a bad day."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, Self
+
+Mode = Literal["pass", "error", "refuse", "cut", "lose_answer", "slow"]
+
+
+@dataclass
+class _Fault:
+    """What befalls requests, and which of them."""
+
+    mode: Mode = "pass"
+    status: int = 503
+    seconds: float = 1.0
+    share: float = 1.0
+    method: str | None = None
+    times: int | None = None
+    dice: random.Random = field(default_factory=random.Random)
+    struck: int = 0
+
+    def strikes(self, method: str | None) -> bool:
+        """Whether it befalls this request; None stands for a connection that has asked nothing yet."""
+        if self.mode == "pass" or (method is None) != (self.mode == "refuse"):
+            return False
+        if method and self.method not in (None, method):
+            return False
+        if self.struck == self.times or self.dice.random() >= self.share:
+            return False
+        self.struck += 1
+        return True
+
+
+class FaultyProxy:
+    """Forwards every byte as it is, so that signatures hold, from a free loopback port to a server's.
+    Runs in a thread of its own; ``fault`` and ``heal`` may be called from any other, at any time, and
+    hold from the next request on. Messages are forwarded whole: what is sent must fit in memory.
+
+    A server that is not there is, to the client, a connection that closes without an answer.
+    """
+
+    def __init__(self, server: int) -> None:
+        """``server`` is the server's port, on loopback."""
+        self._server = server
+        self._fault = _Fault()
+        self._open: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="faulty proxy", daemon=True)
+        self.port = 0
+        """Its own, once it is entered."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._listener = self._run(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._listener.close)
+        self._run(self._hang_up())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def struck(self) -> int:
+        """How many requests (for ``refuse``, connections) the present fault has befallen."""
+        return self._fault.struck
+
+    def fault(
+        self,
+        mode: Mode,
+        *,
+        share: float = 1.0,
+        seed: int = 0,
+        status: int = 503,
+        seconds: float = 1.0,
+        method: str | None = None,
+        times: int | None = None,
+    ) -> None:
+        """Sets what befalls requests from now on, in place of what did.
+
+        - ``error``: answered with ``status`` and an XML body as S3 writes it; not forwarded.
+        - ``refuse``: connections are closed at once, and those that were open with them.
+        - ``cut``: carried out; half of the answer is sent, and the connection closed.
+        - ``lose_answer``: carried out; the connection is closed in place of an answer.
+        - ``slow``: forwarded after ``seconds``.
+
+        ``share`` of the requests are hit, by dice with ``seed``; with a ``method``, of those that have
+        it; with ``times``, no more than so many. ``refuse`` cannot know the method.
+        """
+        self._fault = _Fault(mode, status, seconds, share, method, times, random.Random(seed))
+        if mode == "refuse":
+            self._run(self._hang_up())
+
+    def heal(self) -> None:
+        """Everything passes again."""
+        self.fault("pass")
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _hang_up(self) -> None:
+        connections = list(self._open)
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, to its end."""
+        connection = asyncio.current_task()
+        assert connection
+        self._open.add(connection)
+        if not self._fault.strikes(None):
+            with suppress(OSError, EOFError, asyncio.CancelledError):  # either side has gone, or was told to
+                await self._forward(reader, writer)
+        self._open.discard(connection)
+        writer.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Request after request, until one is struck so that the connection ends. While connections are
+        refused each has only one, so that the next must knock again."""
+        behind: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        try:
+            while True:
+                request = await _request(reader)
+                method = request.partition(b" ")[0].decode()
+                fault = self._fault
+                struck = fault.mode if fault.strikes(method) else "pass"
+                if struck == "error":
+                    writer.write(_error(fault.status, method))
+                    continue
+                if struck == "slow":
+                    await asyncio.sleep(fault.seconds)
+                behind = behind or await asyncio.open_connection("127.0.0.1", self._server)
+                behind[1].write(request)
+                answer = await _answer(behind[0], method)
+                if struck == "cut":
+                    writer.write(answer[: len(answer) // 2])
+                elif struck != "lose_answer":
+                    writer.write(answer)
+                await writer.drain()
+                if struck in ("cut", "lose_answer") or fault.mode == "refuse":
+                    return
+        finally:
+            if behind:
+                behind[1].close()
+
+
+async def _request(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    return head + await _body(reader, head)
+
+
+async def _answer(reader: asyncio.StreamReader, method: str) -> bytes:
+    """With the interim answers before it, if there are any."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    status = int(head.split(b" ", 2)[1])
+    if status < 200:
+        return head + await _answer(reader, method)
+    if method == "HEAD" or status in (204, 304):
+        return head
+    return head + await _body(reader, head)
+
+
+async def _body(reader: asyncio.StreamReader, head: bytes) -> bytes:
+    """As it is on the wire: by its length, in chunks, or none."""
+    fields = dict(line.split(b":", 1) for line in head.lower().split(b"\r\n")[1:] if b":" in line)
+    if fields.get(b"transfer-encoding", b"").strip() != b"chunked":
+        return await reader.readexactly(int(fields.get(b"content-length", b"0")))
+    body = b""
+    while True:
+        size = await reader.readuntil(b"\r\n")
+        body += size
+        if int(size.partition(b";")[0], 16) == 0:
+            break
+        body += await reader.readexactly(int(size.partition(b";")[0], 16) + 2)
+    while not body.endswith(b"\r\n\r\n"):  # the trailer's lines, up to an empty one
+        body += await reader.readuntil(b"\r\n")
+    return body
+
+
+def _error(status: int, method: str) -> bytes:
+    code = {500: "InternalError", 503: "SlowDown"}.get(status, "Error")
+    body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>The proxy was told to.</Message></Error>'
+    head = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
+    return (head + ("" if method == "HEAD" else body)).encode()
