@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
-import obstore
 from obstore.exceptions import InvalidPathError, PermissionDeniedError
 
 from cluster.store import NotFound, Store, StoreError, absolute, open_store
@@ -63,10 +62,7 @@ def _read_remote(uri: str, check: Callable[[int], None]) -> bytes:
     except StoreError as error:
         raise Unreadable("unreadable", str(error)) from error
     try:
-        with store.named_errors(key):
-            found = obstore.get(store.objects, key)
-            check(found.meta["size"])
-            return bytes(found.bytes())
+        return store.read(key, check)
     except NotFound as error:
         raise Unreadable("missing", f"{uri} does not exist") from error
     except StoreError as error:

@@ -2,26 +2,52 @@
 
 Everything a run keeps goes through here, and everything that must happen once goes through
 ``create``: put-if-absent is the only lock that every store has.
+
+A bucket that does not answer is asked again until it does, for minutes: an outage of the store is not
+the end of a run.
 """
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import mimetypes
 import os
+import random
+import re
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, InvalidPathError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 REMOTE_SCHEMES = ("s3", "gs", "az")
+
+PATIENCE = "STORE_PATIENCE_SECONDS"
+"""Environment variable: for how long a bucket that does not answer is asked again."""
+_PATIENCE_SECONDS = 300.0
+"""Outages of a store end in minutes; the workers that wait hold their images meanwhile."""
+_LONGEST_PAUSE_SECONDS = 15.0
+_CONNECTION: dict[str, Any] = {
+    # of silence: the driver's own limit of 30 s for a whole object breaks off large ones on slow lines
+    "client_options": {"timeout": timedelta(hours=1), "read_timeout": timedelta(seconds=60)},
+    # its ten quick retries end after some seconds; with this no series of hanging requests takes minutes
+    "retry_config": {"max_retries": 10, "retry_timeout": timedelta(seconds=60)},
+}
+_KEY_SERVER = "//169.254.169.254/"
+"""Where the driver looks for keys when there are none; its silence is no outage of the store."""
+_PASSING = re.compile(r"HTTP error|status code: (408|429|5\d\d)|Server returned error response")
+"""In the driver's words: no answer, half an answer, too many requests, or a failure of the server's."""
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class StoreError(OSError):
@@ -30,6 +56,11 @@ class StoreError(OSError):
 
 class NotFound(StoreError):  # noqa: N818
     """No such object, or no such folder."""
+
+
+class Outage(StoreError):  # noqa: N818
+    """The store did not answer, or failed; asked later, it may do as it is asked. Whether it did this
+    time is not known."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +84,11 @@ def _named_errors(url: str, path: str) -> Iterator[None]:
         name = str(error).encode("unicode_escape").decode()
         raise StoreError(f"{url} holds a file name with a control character; rename it: {name}") from error
     except (BaseError, OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise StoreError(f"{url}/{path}: {reason}") from error
+        reason, _, details = str(error).partition("\n")
+        if not isinstance(error, GenericError) or not _PASSING.search(reason) or _KEY_SERVER in reason:
+            raise StoreError(f"{url}/{path}: {reason}") from error
+        cause = re.findall(r'(?:message|error): "([^"]+)"', details)  # such as "Connection refused"
+        raise Outage(f"{url}/{path}: {': '.join([reason, *cause[-1:]])}") from error
 
 
 @contextmanager
@@ -80,47 +114,63 @@ def whole(store: Store, path: str) -> Iterator[None]:
 class Store:
     """The objects under one URL. Paths are relative to it."""
 
-    def __init__(self, url: str, objects: ObjectStore) -> None:
+    def __init__(
+        self, url: str, objects: ObjectStore, *, once: ObjectStore | None = None, patience: float = 0.0
+    ) -> None:
+        """``once`` leads to the same objects, and asks for nothing twice by itself, as ``objects`` may;
+        the store is waited for for ``patience`` seconds when it is out."""
         self.url = url
         """A local folder's absolute path, or the URL, without a trailing slash."""
         self.objects = objects
-        """obstore's own, for those who stream."""
+        """obstore's own, for those who want a part of an object, or more of a listing."""
+        self._once = once or objects
+        self._patience = patience
 
     def named_errors(self, path: str) -> AbstractContextManager[None]:
-        """Turns what the driver raises over a path into NotFound or StoreError."""
+        """Turns what the driver raises over a path into ours."""
         return _named_errors(self.url, path)
 
-    def read(self, path: str) -> bytes:
-        """A whole object.
+    def read(self, path: str, check: Callable[[int], None] | None = None) -> bytes:
+        """A whole object. ``check`` is told its size before its bytes are fetched, and raises to refuse it.
 
         Raises:
             NotFound: there is none.
         """
-        with _named_errors(self.url, path):
-            return bytes(obstore.get(self.objects, path).bytes())
 
-    def sha256(self, path: str) -> str:
-        """Digest of an object's bytes, which are streamed: it may be larger than memory."""
-        digest = hashlib.sha256()
-        with _named_errors(self.url, path):
-            for chunk in obstore.get(self.objects, path).stream():
-                digest.update(bytes(chunk))
-        return digest.hexdigest()
+        def get() -> bytes:
+            found = obstore.get(self.objects, path)
+            if check:
+                check(found.meta["size"])
+            return bytes(found.bytes())
+
+        return self._ask(path, get)
 
     def write(self, path: str, data: bytes) -> None:
         """Puts an object, over any that was there; readers see the old or the new, never a part."""
-        with _named_errors(self.url, path):
-            obstore.put(self.objects, path, data, attributes=self._attributes(path))
+        self._ask(path, lambda: obstore.put(self.objects, path, data, attributes=self._attributes(path)))
 
     def create(self, path: str, data: bytes) -> bool:
         """Puts an object unless there is one already; says whether it did. Of any number of
-        writers at once, exactly one is told True."""
-        with _named_errors(self.url, path):
+        writers at once, exactly one is told True.
+
+        With one exception. A writer whose answer was lost asks again, and finds an object: its own, or
+        another's that was quicker. It takes bytes that equal its own for its own. So of writers of
+        equal bytes, each that lost an answer may be told True.
+        """
+        in_doubt = False
+
+        def put() -> bool:
+            nonlocal in_doubt
             try:
-                obstore.put(self.objects, path, data, mode="create", attributes=self._attributes(path))
+                obstore.put(self._once, path, data, mode="create", attributes=self._attributes(path))
             except AlreadyExistsError:
-                return False
-        return True
+                return in_doubt and bytes(obstore.get(self.objects, path).bytes()) == data
+            except BaseError:
+                in_doubt = True
+                raise
+            return True
+
+        return self._ask(path, put)
 
     def _attributes(self, path: str) -> dict[str, str]:
         """What a bucket tells a browser of an object, so that a report opens and is not downloaded. A
@@ -151,8 +201,7 @@ class Store:
         Raises:
             NotFound: there is none.
         """
-        with _named_errors(self.url, path):
-            return obstore.head(self.objects, path)["size"]
+        return self._ask(path, lambda: obstore.head(self.objects, path)["size"])
 
     def exists(self, path: str) -> bool:
         try:
@@ -163,22 +212,57 @@ class Store:
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """The objects under a prefix of whole path parts, in no order, as they are listed."""
-        with _named_errors(self.url, prefix):
-            for page in obstore.list(self.objects, prefix=prefix or None):
-                for meta in page:
-                    yield StoredObject(meta["path"], meta["size"])
+        pages: Iterator[Any] | None = None
+        last = None  # a bucket's listing is in order, so one that broke off is taken up behind this
+
+        def next_page() -> Any:
+            nonlocal pages
+            pages = pages or obstore.list(self.objects, prefix=prefix or None, offset=last)
+            try:
+                return next(pages, None)
+            except BaseError:
+                pages = None
+                raise
+
+        while (page := self._ask(prefix, next_page)) is not None:
+            for meta in page:
+                yield StoredObject(meta["path"], meta["size"])
+                last = meta["path"]
 
     def delete(self, path: str) -> None:
         """Removes an object; one that is not there is removed already."""
-        try:
-            with _named_errors(self.url, path):
-                obstore.delete(self.objects, path)
-        except NotFound:
-            pass
+        with suppress(NotFound):
+            self._ask(path, lambda: obstore.delete(self.objects, path))
+
+    def _ask(self, path: str, request: Callable[[], T]) -> T:
+        """The answer to a request; while the store is out it is made again, after pauses that grow and
+        are drawn by lot, so that a hundred workers do not come back at once.
+
+        Raises:
+            Outage: the store was out for longer than the patience lasts.
+        """
+        out_since = None
+        longest = 0.1
+        while True:
+            try:
+                with _named_errors(self.url, path):
+                    return request()
+            except Outage as outage:
+                now = time.monotonic()
+                out_since = out_since or now
+                pause = random.uniform(longest / 2, longest)
+                if now + pause > out_since + self._patience:
+                    raise
+                if longest < _LONGEST_PAUSE_SECONDS <= 2 * longest:  # once, when it is no hiccup any more
+                    _log.warning("the store is waited for, up to %.0f s: %s", self._patience, outage)
+                longest = min(2 * longest, _LONGEST_PAUSE_SECONDS)
+            time.sleep(pause)
 
 
-def open_store(uri: str, *, create: bool = True) -> Store:
-    """The store at a local path or URL. ``create`` makes a local folder that is not there.
+def open_store(uri: str, *, create: bool = True, patience: float | None = None) -> Store:
+    """The store at a local path or URL. ``create`` makes a local folder that is not there. A bucket that
+    does not answer is waited for for ``patience`` seconds; when not given, for as many as the environment
+    variable STORE_PATIENCE_SECONDS says, or 300.
 
     ``memory://`` is a new, empty store in this process.
 
@@ -192,7 +276,11 @@ def open_store(uri: str, *, create: bool = True) -> Store:
     scheme = url.partition("://")[0] if "://" in url else ""
     if scheme in REMOTE_SCHEMES:
         with _named_errors(url, ""):
-            return Store(url, from_url(url, **_options(scheme)))
+            if patience is None:
+                patience = float(os.environ.get(PATIENCE, _PATIENCE_SECONDS))
+            options = _options(scheme)
+            once = from_url(url, **{**options, "retry_config": {"max_retries": 0}})
+            return Store(url, from_url(url, **options), once=once, patience=patience)
     if scheme:
         raise StoreError(f"{uri}: use a local folder, s3://, gs:// or az://")
     folder = Path(url)
@@ -215,14 +303,15 @@ def absolute(uri: str) -> str:
 def _options(scheme: str) -> dict[str, Any]:
     """Where S3 is by AWS's usual variables, and keys of a profile or instance role as boto3 finds them;
     other clouds and a missing boto3 are left to the store's own search."""
+    options = dict(_CONNECTION)
     if scheme != "s3":
-        return {}
-    options: dict[str, Any] = {}
+        return options
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint:
         options["endpoint"] = endpoint
         # whoever names a plain http endpoint (SeaweedFS or MinIO at home) means it
-        options["client_options"] = {"allow_http": endpoint.startswith("http://")}
+        http = {"allow_http": endpoint.startswith("http://")}
+        options["client_options"] = {**_CONNECTION["client_options"], **http}
     try:
         from obstore.auth.boto3 import Boto3CredentialProvider
 

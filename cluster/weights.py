@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import obstore
 
-from cluster.store import REMOTE_SCHEMES, NotFound, Store, StoreError, _named_errors, open_store
+from cluster.store import REMOTE_SCHEMES, NotFound, Store, StoreError, open_store
 from originality.settings import SettingsError
 
 DIGESTS = "digests.json"
@@ -133,7 +133,7 @@ def _from_bucket(store: Store, parts: Sequence[str]) -> Path:
 
 def _list(store: Store, parts: Sequence[str]) -> list[_Listed]:
     """What is wanted under the prefix. The store refuses names that lead out of a folder ("..")."""
-    with _named_errors(store.url, ""):
+    with store.named_errors(""):
         listed = sorted(
             _Listed(meta["path"], meta["size"], meta["e_tag"] or str(meta["last_modified"]))
             for page in obstore.list(store.objects)
@@ -196,7 +196,7 @@ def _copy(store: Store, listed: Sequence[_Listed], folder: Path) -> dict[str, st
     def copy_range(piece: tuple[_Listed, int]) -> None:
         found, start = piece
         length = min(_RANGE_BYTES, found.size - start)
-        with _named_errors(store.url, found.path):
+        with store.named_errors(found.path):
             data = obstore.get_range(store.objects, found.path, start=start, length=length)
         if len(data) != length:
             raise StoreError(f"{store.url}/{found.path} is shorter than it was listed; start again")

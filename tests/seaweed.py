@@ -149,7 +149,7 @@ def wait_for_bucket(url: str) -> None:
     give_up = time.monotonic() + 30
     while True:
         try:
-            open_store(url).write("ready", b"ready")
+            open_store(url, patience=0).write("ready", b"ready")
             return
         except StoreError:
             assert time.monotonic() < give_up

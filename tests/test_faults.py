@@ -1,0 +1,202 @@
+"""The store on bad days: a gateway behind a proxy that fails as it is told, and one that is killed."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Timer
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from cluster.store import NotFound, Outage, Store, StoreError, open_store
+from tests.faults import FaultyProxy
+from tests.seaweed import BUCKET, Gateway
+
+
+@pytest.fixture
+def proxy(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """Before the gateway of all tests; the environment leads through it."""
+    with FaultyProxy(urlsplit(os.environ["AWS_ENDPOINT_URL"]).port or 0) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        yield proxy
+
+
+@pytest.fixture
+def store(proxy: FaultyProxy) -> Store:
+    return open_store(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+
+
+def _a_day_of_work(store: Store, day: int) -> None:
+    """Everything that a store is asked for; each answer is what it would be on a good day."""
+    big, small = os.urandom(400_000), uuid.uuid4().bytes
+    store.write(f"{day}/big", b"old")
+    store.write(f"{day}/big", big)
+    assert store.read(f"{day}/big") == big
+    assert store.size(f"{day}/big") == len(big)
+    assert store.create(f"{day}/once", small)
+    assert not store.create(f"{day}/once", b"another")
+    assert store.read(f"{day}/once") == small
+    assert sorted(found.path for found in store.list(str(day))) == [f"{day}/big", f"{day}/once"]
+    store.delete(f"{day}/once")
+    assert not store.exists(f"{day}/once")
+    with pytest.raises(NotFound):
+        store.read(f"{day}/once")
+
+
+FAULTS: list[dict[str, Any]] = [
+    {"mode": "error", "status": 500},
+    {"mode": "error", "status": 503},
+    {"mode": "error", "status": 429},
+    {"mode": "refuse"},
+    {"mode": "cut"},
+    {"mode": "lose_answer"},
+    {"mode": "slow", "seconds": 0.1},
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: " ".join(map(str, fault.values())))
+def test_work_ends_right_whatever_fails(store: Store, proxy: FaultyProxy, fault: dict[str, Any]) -> None:
+    proxy.fault(**fault, share=0.3, seed=7)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda day: _a_day_of_work(store, day), range(6)))
+    assert proxy.struck >= 10
+
+
+def test_a_large_upload_in_parts_ends_right(store: Store, proxy: FaultyProxy) -> None:
+    data = os.urandom(12_000_000)
+    for mode in ("error", "cut", "lose_answer"):
+        proxy.fault(mode, share=0.2, seed=1)
+        store.write("large", data)
+        assert store.read("large") == data
+        assert proxy.struck
+
+
+def test_one_creator_wins_though_answers_are_lost(store: Store, proxy: FaultyProxy) -> None:
+    for key in range(3):
+        proxy.fault("lose_answer", share=0.5, seed=key)
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(lambda i, key=key: store.create(f"key{key}", b"%d" % i), range(12)))
+        assert proxy.struck
+        proxy.heal()
+        assert won.count(True) == 1
+        assert store.read(f"key{key}") == b"%d" % won.index(True)
+
+
+def test_a_good_store_is_not_refused_when_answers_are_lost(store: Store, proxy: FaultyProxy) -> None:
+    struck = 0
+    for seed in range(6):
+        proxy.fault("lose_answer", method="PUT", share=0.5, seed=seed)
+        store.check_create()
+        struck += proxy.struck
+    assert struck >= 6
+    assert list(store.list()) == []
+
+
+def test_a_creator_whose_answer_is_lost_is_told_the_truth(store: Store, proxy: FaultyProxy) -> None:
+    for mode in ("lose_answer", "cut"):
+        proxy.fault(mode, method="PUT", times=1)
+        assert store.create(f"{mode}/mine", b"mine")
+        proxy.heal()
+        assert store.create(f"{mode}/theirs", b"theirs")
+        proxy.fault(mode, method="PUT", times=1)
+        assert not store.create(f"{mode}/theirs", b"mine")
+        assert proxy.struck == 1
+        assert (store.read(f"{mode}/mine"), store.read(f"{mode}/theirs")) == (b"mine", b"theirs")
+
+
+def test_a_listing_that_breaks_off_is_taken_up(store: Store, proxy: FaultyProxy) -> None:
+    """Over pages of 1,000 and through folders whose names sort about the slash."""
+    names = {f"{folder}{i:04}" for folder in ("a/", "a-b/", "a.", "a/b/") for i in range(650)}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: store.write(name, b"x"), names))
+    for mode in ("cut", "error", "lose_answer"):
+        proxy.fault(mode, share=0.5, seed=2)
+        listed = [found.path for found in store.list()]
+        assert proxy.struck
+        assert len(listed) == len(names) and set(listed) == names
+
+
+def test_a_store_that_stays_out_is_given_up_with_the_reason(
+    proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORE_PATIENCE_SECONDS", "1.5")
+    store = open_store(f"s3://{BUCKET}/run")
+    proxy.fault("error", status=503)
+    start = time.monotonic()
+    with pytest.raises(Outage, match=r"^s3://test/run/a: [^\n]*503 Service Unavailable[^\n]*$"):
+        store.create("a", b"")
+    assert 0.5 < time.monotonic() - start < 5
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(Outage, match="Connection refused"):
+        open_store("s3://test/run", patience=0).read("a")
+
+
+def test_what_no_waiting_mends_is_said_at_once(store: Store, proxy: FaultyProxy) -> None:
+    proxy.fault("error", status=400)
+    for ask in (store.read, store.size, store.delete, lambda path: store.create(path, b"")):
+        with pytest.raises(StoreError) as caught:
+            ask("a")
+        assert not isinstance(caught.value, Outage)
+    assert proxy.struck == 4
+
+
+def test_the_proxy_tells_requests_of_one_connection_apart(s3: str, proxy: FaultyProxy) -> None:
+    """Chunked bodies and bodies by length, answers with and without a body."""
+    wire = http.client.HTTPConnection("127.0.0.1", proxy.port)
+    proxy.fault("error", method="PUT", times=2, status=500)
+    for body in (b"x" * 100_000, iter([b"PUT / HTTP/1.1\r\n\r\n", b"y"])):  # the second goes in chunks
+        wire.request("PUT", f"/{BUCKET}/a", body=body)
+        answer = wire.getresponse()
+        assert (answer.status, answer.read()[:5]) == (500, b"<?xml")
+    for method, status in (("HEAD", 403), ("PUT", 403), ("GET", 403)):  # unsigned, so the gateway refuses
+        wire.request(method, f"/{BUCKET}/a", body=b"z" if method == "PUT" else None)
+        answer = wire.getresponse()
+        assert answer.status == status
+        answer.read()
+    assert proxy.struck == 2
+
+
+def test_a_gateway_that_was_killed_has_what_it_said_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = Gateway(tmp_path)
+    try:
+        gateway.start()
+        for name, value in gateway.environment.items():
+            monkeypatch.setenv(name, value)
+        store = open_store(f"s3://{BUCKET}/run")
+        for life in range(2):
+            store.write(f"{life}/a", os.urandom(200_000))
+            assert store.create(f"{life}/once", b"first")
+            before = store.read(f"{life}/a")
+            gateway.restart()
+            assert store.read(f"{life}/a") == before
+            assert not store.create(f"{life}/once", b"second")
+            assert len(list(store.list())) == 2 * (life + 1)
+    finally:
+        gateway.stop()
+
+
+def test_work_goes_on_when_the_gateway_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is away for longer than the driver's own retries last, which is 2 to 7 seconds."""
+    gateway = Gateway(tmp_path)
+    try:
+        gateway.start()
+        for name, value in gateway.environment.items():
+            monkeypatch.setenv(name, value)
+        store = open_store(f"s3://{BUCKET}/run")
+        gateway.kill()
+        back = Timer(10, gateway.start)
+        back.start()
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda day: _a_day_of_work(store, day), range(3)))
+        back.join()
+    finally:
+        gateway.stop()
