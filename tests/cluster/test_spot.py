@@ -1,0 +1,286 @@
+"""The watch against a web server that speaks as EC2's and GCE's metadata services do."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from cluster.spot import SpotWatch
+
+NOWHERE = "http://127.0.0.1:9"
+"""Nobody listens there."""
+
+
+class Cloud(ThreadingHTTPServer):
+    """Both clouds at once, as they document themselves; what is said is set by the test."""
+
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Metadata)
+        self.tokens: set[str] = set()
+        self.tokens_given = 0
+        self.action: str | None = None
+        self.rebalance = False
+        self.preempted = "FALSE"
+        self.flavor = "Google"
+        self.ailing = 0
+        """Status that every request is answered with, if not 0."""
+        self.asked: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def terminates(self) -> None:
+        self.action = json.dumps({"action": "terminate", "time": "2026-09-18T08:22:00Z"})
+
+
+class _Metadata(BaseHTTPRequestHandler):
+    server: Cloud
+
+    def do_PUT(self) -> None:
+        cloud = self._enter()
+        seconds = self.headers.get("X-aws-ec2-metadata-token-ttl-seconds", "")
+        if cloud.ailing:
+            self._answer(cloud.ailing)
+        elif self.path != "/latest/api/token" or "X-Forwarded-For" in self.headers:
+            self._answer(403)
+        elif not seconds.isdigit() or not 1 <= int(seconds) <= 21600:
+            self._answer(400)
+        else:
+            token = uuid.uuid4().hex
+            cloud.tokens.add(token)
+            cloud.tokens_given += 1
+            self._answer(200, token)
+
+    def do_GET(self) -> None:
+        cloud = self._enter()
+        if cloud.ailing:
+            self._answer(cloud.ailing)
+        elif self.path.startswith("/computeMetadata/"):
+            self._google()
+        elif self.headers.get("X-aws-ec2-metadata-token") not in cloud.tokens:
+            self._answer(401)
+        elif self.path == "/latest/meta-data/spot/instance-action" and cloud.action is not None:
+            self._answer(200, cloud.action)
+        elif self.path == "/latest/meta-data/events/recommendations/rebalance" and cloud.rebalance:
+            self._answer(200, '{"noticeTime": "2026-09-18T08:20:00Z"}')
+        else:
+            self._answer(404)
+
+    def _google(self) -> None:
+        if self.headers.get("Metadata-Flavor") != "Google" or "X-Forwarded-For" in self.headers:
+            self._answer(403)
+        elif self.path == "/computeMetadata/v1/instance/preempted":
+            self._answer(200, self.server.preempted)
+        else:
+            self._answer(404)
+
+    def _enter(self) -> Cloud:
+        self.server.asked.append(f"{self.command} {self.path}")
+        return self.server
+
+    def _answer(self, status: int, body: str = "<html>an error</html>") -> None:
+        self.send_response(status)
+        self.send_header("Metadata-Flavor", self.server.flavor)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _no_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_EC2_METADATA_DISABLED", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "GCE_METADATA_HOST"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    with Cloud() as cloud:
+        Thread(target=cloud.serve_forever, daemon=True).start()
+        yield cloud
+        cloud.shutdown()
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., SpotWatch]]:
+    watches: list[SpotWatch] = []
+
+    def start(ec2: str = NOWHERE, gce: str = NOWHERE, every: float = 0.05) -> SpotWatch:
+        watches.append(SpotWatch(ec2, gce, every))
+        watches[-1].start()
+        return watches[-1]
+
+    yield start
+    for watch in watches:
+        watch.stop()
+
+
+def _until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def _asked_again(cloud: Cloud, times: int = 3) -> None:
+    """Waits until the watch has asked so often again."""
+    before = len(cloud.asked)
+    _until(lambda: len(cloud.asked) >= before + times)
+
+
+def test_ec2_tells_the_time(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+    watch = started(ec2=cloud.url)
+    _asked_again(cloud)
+    assert watch.notice is None and watch.alive
+    cloud.terminates()
+    _until(lambda: watch.notice)
+    assert watch.notice == "EC2 takes this machine away at 2026-09-18T08:22:00Z (terminate)"
+    _until(lambda: not watch.alive)
+    assert cloud.tokens_given == 1
+
+
+def test_a_notice_from_before_the_start_counts(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+    cloud.terminates()
+    watch = started(ec2=cloud.url, every=1000)
+    _until(lambda: watch.notice)
+
+
+def test_a_notice_in_other_words_is_one_all_the_same(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+    cloud.action = "soon"
+    watch = started(ec2=cloud.url)
+    _until(lambda: watch.notice)
+    assert watch.notice == "EC2 takes this machine away"
+
+
+def test_an_expired_token_is_renewed(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+    watch = started(ec2=cloud.url)
+    _asked_again(cloud)
+    cloud.tokens.clear()
+    _asked_again(cloud, 6)
+    assert cloud.tokens_given == 2
+    cloud.terminates()
+    _until(lambda: watch.notice)
+
+
+def test_a_recommendation_to_rebalance_is_no_notice(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+    cloud.rebalance = True
+    watch = started(ec2=cloud.url)
+    _asked_again(cloud, 6)
+    assert watch.notice is None
+
+
+def test_gce_tells_that_it_preempts(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+    watch = started(gce=cloud.url)
+    _asked_again(cloud)
+    assert watch.notice is None and watch.alive
+    cloud.preempted = "TRUE\n"
+    _until(lambda: watch.notice)
+    assert watch.notice == "GCE takes this machine away within 30 seconds"
+
+
+def test_another_server_under_googles_name_is_not_believed(
+    cloud: Cloud, started: Callable[..., SpotWatch]
+) -> None:
+    cloud.flavor, cloud.preempted = "portal", "TRUE"
+    watch = started(gce=cloud.url)
+    _until(lambda: not watch.alive)
+    assert watch.notice is None
+
+
+@pytest.mark.parametrize("status", [500, 503])
+@pytest.mark.parametrize("service", ["ec2", "gce"])
+def test_errors_of_the_service_are_waited_out(
+    cloud: Cloud, started: Callable[..., SpotWatch], service: str, status: int
+) -> None:
+    """From the start, for longer than a service may be silent, and later."""
+    cloud.ailing = status
+    watch = started(**{service: cloud.url})
+    time.sleep(4)
+    assert watch.alive
+    cloud.ailing = 0
+    _asked_again(cloud)
+    cloud.ailing = status
+    _asked_again(cloud)
+    cloud.terminates()
+    cloud.preempted = "TRUE"
+    assert watch.notice is None
+    cloud.ailing = 0
+    _until(lambda: watch.notice)
+
+
+def test_a_service_that_goes_away_for_a_while(started: Callable[..., SpotWatch]) -> None:
+    with Cloud() as cloud:
+        Thread(target=cloud.serve_forever, daemon=True).start()
+        watch = started(ec2=cloud.url)
+        _asked_again(cloud)
+        cloud.shutdown()
+    time.sleep(4)  # longer than a service may be silent at the start
+    assert watch.alive and watch.notice is None
+    with Cloud(cloud.server_port) as cloud:
+        Thread(target=cloud.serve_forever, daemon=True).start()
+        cloud.terminates()
+        _until(lambda: watch.notice)
+        cloud.shutdown()
+
+
+def test_without_a_service_the_watch_ends(started: Callable[..., SpotWatch]) -> None:
+    """Whether connections are refused or nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        deaf = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        watches = [started(), started(ec2=deaf, gce=deaf)]
+        assert time.monotonic() - began < 0.5
+        for watch in watches:
+            _until(lambda watch=watch: not watch.alive, 10)
+            assert watch.notice is None
+
+
+def test_a_service_that_refuses_tokens_is_not_ec2(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+    """As where the metadata service is turned off, or is another cloud's at the same address."""
+    cloud.ailing = 403
+    watch = started(ec2=cloud.url)
+    _until(lambda: not watch.alive)
+
+
+def test_variables_name_the_addresses(
+    cloud: Cloud, started: Callable[..., SpotWatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.terminates()
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"{cloud.url}/")
+    watch = started()
+    _until(lambda: watch.notice)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "True")
+    monkeypatch.setenv("GCE_METADATA_HOST", f"127.0.0.1:{cloud.server_port}")
+    cloud.asked.clear()
+    started()
+    _until(lambda: cloud.asked)
+    assert cloud.asked == ["GET /computeMetadata/v1/instance/preempted"]
+
+
+def test_no_proxy_is_asked(
+    cloud: Cloud, started: Callable[..., SpotWatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, NOWHERE)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    cloud.terminates()
+    watch = started(ec2=cloud.url)
+    _until(lambda: watch.notice)
+
+
+def test_stop_ends_the_watch(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+    watch = started(ec2=cloud.url, every=1000)
+    _until(lambda: len(cloud.asked) == 2)
+    watch.stop()
+    _until(lambda: not watch.alive)
