@@ -27,7 +27,7 @@ def test_what_is_written_is_read(store: Store) -> None:
 
 
 def test_missing_objects_are_named(store: Store) -> None:
-    for ask in (store.read, store.size, store.sha256):
+    for ask in (store.read, store.size):
         with pytest.raises(NotFound, match=r"a/nothing does not exist"):
             ask("a/nothing")
     assert not store.exists("a/nothing")
