@@ -12,7 +12,7 @@ TOGETHER = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per
 EFFECT = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.synthetic.effect
 SHAPES := originality/models/shapes
 
-.PHONY: audit test check bench train-shapes train-detector effect install clean
+.PHONY: audit test check bench chaos scale train-shapes train-detector effect install clean
 
 audit: $(INSTALLED)
 	$(BIN)/originality audit examples --out runs/examples
@@ -28,6 +28,16 @@ check: $(INSTALLED)
 # Steps of the audit's main loop on this machine, as ratios in one run.
 bench: $(INSTALLED)
 	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m jobs.bench
+
+# A hundred seeded schedules of kills, lost nodes and store faults: some twenty minutes. Resumes.
+chaos: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --out docs/chaos/results.json
+
+# The engine with a million images and no science: some half an hour.
+IMAGES := 1000000
+scale: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale.overhead --out docs/scale/overhead.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale --images $(IMAGES) --out docs/scale/million.json
 
 # The model that ships, from nothing: hours. Checkpoints, and goes on where it was.
 train-shapes: $(INSTALLED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -36,6 +37,16 @@ def quick() -> AuditSettings:
             "redraw": {"count": 3, "steps": 3},
         },
     )
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One real Ray for the whole session."""
+    from cluster.runtime import ray_running
+
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # workers find the tests
+    with ray_running():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ class Chain:
 
     capacity = 2
 
-    def __init__(self, seconds: float = 0.04) -> None:
+    def __init__(self, seconds: float = 0.1) -> None:
         self._seconds = seconds
         self._flying: dict[str, tuple[str, int]] = {}
 

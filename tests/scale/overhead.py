@@ -1,0 +1,107 @@
+"""What the engine costs beside the science: python -m tests.scale.overhead --out FILE.json"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cluster import driver
+from cluster.runfolder import plan
+from cluster.runtime import ray_running
+from cluster.settings import ClusterSettings
+from cluster.store import open_store
+from cluster.worker import Task
+from tests.scale.sleeper import Sleeper
+
+ROOT = Path(__file__).parents[2]
+SHORT = (
+    *("--set", "inversion.steps=1", "--set", "inversion.batch_size=2", "--set", "inversion.lanes=1"),
+    *("--set", "redraw.count=2", "--set", "redraw.steps=2", "--max-tokens", "1", "--device", "cpu"),
+)
+ALONE = """
+import sys, numpy, PIL.Image
+from originality.scoring import Item
+from originality.sweep import build_scorer
+from jobs import audit, given
+import argparse
+parser = argparse.ArgumentParser()
+audit.add_arguments(parser)
+scorer = build_scorer(given.settings_of(parser.parse_args(sys.argv[1:])))
+scorer.admit(Item("0" * 64, PIL.Image.open(sys.argv[1])))
+while not scorer.step():
+    pass
+"""
+
+
+def between_images(folder: Path, images: int, seconds: float, workers: int) -> dict[str, Any]:
+    """Wall time of ``images`` that take ``seconds`` each, on ``workers``, from the first to begin to the last
+    to end, against the least that it could be."""
+    source = folder / "in"
+    source.mkdir()
+    for i in range(images):
+        Image.fromarray(np.full((8, 8, 3), (i // 256, i % 256, 0), np.uint8)).save(source / f"{i}.png")
+    with ray_running():
+        run = plan(str(source), open_store(str(folder / "run")), {})
+        how = ClusterSettings(min_workers=workers, max_workers=workers, cpus_per_worker=0.1)
+        task = Task(run.store.url, functools.partial(Sleeper, seconds), {})
+        driver.run(task, run.leases(np.arange(images)), how, gpu=False, stream=io.StringIO())
+    rows = list(run.ledger.rows())
+    assert len(rows) == images
+    wall = max(row["ended"] for row in rows) - min(row["began"] for row in rows)
+    ideal = seconds * -(-images // workers)
+    return {
+        "images": images,
+        "seconds_each": seconds,
+        "workers": workers,
+        "ideal_seconds": ideal,
+        "wall_seconds": round(wall, 2),
+        "over_ideal_percent": round(100 * (wall / ideal - 1), 2),
+    }
+
+
+def cold_start(folder: Path) -> dict[str, Any]:
+    """An audit of one image, against a process that loads the model and judges it without the engine."""
+    image = str(ROOT / "examples" / "familiar-1.png")
+    alone = _timed([sys.executable, "-c", ALONE, image, *SHORT])
+    out = str(folder / "cold")
+    audit = _timed([sys.executable, "-m", "jobs.cli", "audit", image, "--out", out, *SHORT])
+    return {"alone_seconds": alone, "audit_seconds": audit, "added_seconds": round(audit - alone, 1)}
+
+
+def _timed(command: list[str]) -> float:
+    began = time.monotonic()
+    subprocess.run(
+        command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    return round(time.monotonic() - began, 1)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        told = {
+            "command": "make scale",
+            "between images": between_images(Path(folder), 200, 2.0, 4),
+            "cold start": cold_start(Path(folder)),
+        }
+    print(json.dumps(told, indent=1))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(told, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

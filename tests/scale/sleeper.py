@@ -1,0 +1,35 @@
+"""A scorer that sleeps for each image, and says when: what is lost between images is the engine's."""
+
+from __future__ import annotations
+
+import time
+
+from originality.scoring import Finished, Item
+
+
+class Sleeper:
+    capacity = 1
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._flying: str | None = None
+        self.progress = ""
+
+    def admit(self, item: Item) -> None:
+        self._flying = item.item_id
+
+    def step(self) -> list[Finished]:
+        began = time.time()
+        time.sleep(self._seconds)
+        assert self._flying is not None
+        record = {"status": "judged", "began": began, "ended": time.time()}
+        return [Finished(self._flying, record, {"artefact.bin": bytes(100_000)})]
+
+    def stage(self, item_id: str) -> int:
+        return 0
+
+    def snapshot(self, item_id: str) -> bytes:
+        return b""
+
+    def restore(self, item: Item, snapshot: bytes) -> None:
+        self.admit(item)
