@@ -20,7 +20,9 @@ _MOST_WAITING = 64
 class Desk:
     """Commits records and keeps snapshots."""
 
-    def __init__(self, ledger: Ledger, blank: Mapping[str, Any], name: str, metrics: Metrics) -> None:
+    def __init__(
+        self, ledger: Ledger, blank: Mapping[str, Any], name: str, metrics: Metrics, news: threading.Event
+    ) -> None:
         self.settled: queue.SimpleQueue[tuple[int, str, str]] = queue.SimpleQueue()
         """number, image_id and status of what has its record."""
         self.duplicates = 0
@@ -30,6 +32,7 @@ class Desk:
         self._blank = blank
         self._name = name
         self._metrics = metrics
+        self._news = news
         self._work: queue.Queue[Callable[[], None]] = queue.Queue(_MOST_WAITING)
         self._snapshots: dict[str, bytes] = {}
         self._kept: set[str] = set()
@@ -94,6 +97,7 @@ class Desk:
                     job()
             except Exception as error:
                 self.broken = error
+                self._news.set()
                 return
             finally:
                 self._work.task_done()
@@ -119,15 +123,18 @@ class Desk:
             self._kept.remove(image_id)
         if mine:
             self._metrics.settled(str(record["status"]))
-            self.settled.put((lease.number, image_id, str(record["status"])))
+            self._settled(lease, image_id, str(record["status"]))
         else:
             self.duplicates += 1
             self._metrics.duplicate()
             self._tell(lease, image_id)
 
     def _tell(self, lease: Lease, image_id: str) -> None:
-        status = str(self._ledger.record(image_id)["status"])
+        self._settled(lease, image_id, str(self._ledger.record(image_id)["status"]))
+
+    def _settled(self, lease: Lease, image_id: str, status: str) -> None:
         self.settled.put((lease.number, image_id, status))
+        self._news.set()
 
     def _signed(self, lease: Lease, said: Mapping[str, Any]) -> dict[str, Any]:
         return sign(said, blank=self._blank, attempts=lease.attempt, worker=self._name)

@@ -28,7 +28,7 @@ from cluster.progress import Progress
 from cluster.runtime import ray_running, stop_signals
 from cluster.settings import ClusterSettings
 from cluster.store import StoreError, open_store
-from cluster.worker import Orders, Report, Task
+from cluster.worker import NEWS_SECONDS, Orders, Report, Task
 
 __all__ = ["EngineError", "Interrupted", "NoGpu", "Outcome", "run"]
 
@@ -36,7 +36,10 @@ PREFETCH = 2
 """Leases beyond a scorer's capacity, so that a lane is refilled without asking the driver."""
 PREFETCH_SECONDS = 1.0
 """Or as many as a fast scorer settles in this time."""
-POLL_SECONDS = 0.1
+REST_SECONDS = 0.02
+"""Between two calls of a worker: what happens in it is told together."""
+_WAIT_SECONDS = 0.1
+"""How long the driver waits for answers before it looks for other things to do."""
 SILENCE_SECONDS = 120.0
 """Every call is answered at once; a worker that has not answered for so long is dead."""
 
@@ -144,7 +147,7 @@ class _Driver:
             if stop:
                 self._wind_up(stop)
                 raise Interrupted(stop)
-            self._hear(self._answered(POLL_SECONDS))
+            self._hear(self._answered())
             self._release()
 
     def _why_stop(self) -> str | None:
@@ -183,7 +186,7 @@ class _Driver:
                 leases = [] if member.leaving else self._leases.grant(member.name, self._share(member))
                 orders = Orders(leases, member.orders.go, member.orders.drop)
                 member.orders = Orders()
-                member.answer, member.asked_at = member.actor.poll.remote(orders), now
+                member.answer, member.asked_at = member.actor.poll.remote(orders, NEWS_SECONDS), now
 
     def _share(self, member: Member) -> int:
         """Most inputs that a worker may hold. What it cannot start soon stays with those who could, unless
@@ -194,13 +197,15 @@ class _Driver:
         enough = (member.capacity + ahead) * len(self._crew)
         return member.capacity + (ahead if self._leases.queued > enough else 0)
 
-    def _answered(self, timeout: float) -> list[Member]:
-        """The workers that have answered, after at most ``timeout`` seconds."""
+    def _answered(self) -> list[Member]:
+        """The workers that have answered, after a short wait."""
         asked = {m.answer: m for m in self._crew if m.answer is not None}
         if not asked:
-            self._stopping.wait(timeout)
+            self._stopping.wait(REST_SECONDS)
             return []
-        ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=timeout)
+        resting = len(asked) < len(self._crew)
+        ray.wait(list(asked), timeout=REST_SECONDS if resting else _WAIT_SECONDS)
+        ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0)
         silent = time.monotonic() - SILENCE_SECONDS
         for member in asked.values():
             if member.answered and member.asked_at < silent and member.answer not in ready:
@@ -210,7 +215,7 @@ class _Driver:
     def _hear(self, members: list[Member]) -> None:
         for member in members:
             answer, member.answer = member.answer, None
-            member.rests_until = time.monotonic() + POLL_SECONDS
+            member.rests_until = time.monotonic() + REST_SECONDS
             try:
                 self._take(member, _result(answer))
             except DEATHS as death:

@@ -41,13 +41,14 @@ class Fetcher:
     """Takes leases, hands out images. What ends without a scorer (rejected, unreadable, judged already)
     is settled here."""
 
-    def __init__(self, ledger: Ledger, desk: Desk, metrics: Metrics) -> None:
+    def __init__(self, ledger: Ledger, desk: Desk, metrics: Metrics, news: threading.Event) -> None:
         self.identified: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         """number and image_id of what waits for the driver's word."""
         self.broken: Exception | None = None
         self._ledger = ledger
         self._desk = desk
         self._metrics = metrics
+        self._news = news
         self._inbox: queue.SimpleQueue[Lease | None] = queue.SimpleQueue()
         self._waiting: dict[int, Fetched] = {}
         self._ready: list[Fetched] = []
@@ -85,6 +86,7 @@ class Fetcher:
                     self._fetch(decoder, lease)
         except Exception as error:
             self.broken = error
+            self._news.set()
 
     def _fetch(self, decoder: Decoder, lease: Lease) -> None:
         image_id = unread_id(lease.uri)
@@ -115,6 +117,7 @@ class Fetcher:
                 return
             self._waiting[number] = fetched
         self.identified.put((number, fetched.image_id))
+        self._news.set()
 
     def _pixels(self) -> int:
         return sum(f.pixels for f in (*self._waiting.values(), *self._ready))

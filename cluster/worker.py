@@ -1,7 +1,7 @@
 """A worker: holds one scorer, fetches its own images, commits its own records.
 
 Three threads, so that the scorer never waits for a store: one fetches ahead and decodes, one drives the
-scorer, one writes. Every call from the driver is answered at once, whatever they are busy with.
+scorer, one writes. A call from the driver is answered as soon as there is news, whatever they are busy with.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ ScorerFactory = Callable[[], Scorer]
 
 T = TypeVar("T")
 
+NEWS_SECONDS = 0.5
+"""How long a call waits for news, so that nothing is asked without end and nothing is told late."""
 _IDLE_SECONDS = 0.2
 """How long an idle worker waits for images before it looks whether it should stop."""
 
@@ -88,10 +90,11 @@ class Worker:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._metrics = Metrics()
+        self._news = threading.Event()
         ledger = Ledger(open_store(task.run))
         name = f"{socket.gethostname()}/{os.getpid()}"
-        self._desk = Desk(ledger, task.blank, name, self._metrics)
-        self._fetcher = Fetcher(ledger, self._desk, self._metrics)
+        self._desk = Desk(ledger, task.blank, name, self._metrics, self._news)
+        self._fetcher = Fetcher(ledger, self._desk, self._metrics, self._news)
         self._returned: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         self._flying: dict[str, Fetched] = {}
         self._stages: dict[str, int] = {}
@@ -104,17 +107,19 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name="scorer", daemon=True)
         self._thread.start()
 
-    def poll(self, orders: Orders) -> Report:
-        """Takes orders, tells the news. Answers at once.
+    def poll(self, orders: Orders, patience: float = 0.0) -> Report:
+        """Takes orders, tells the news; where there is none, waits for some for ``patience`` seconds.
 
         Raises:
             Exception: whatever ended the work of this worker: the scorer could not be built, or
                 the store is out of reach.
         """
+        self._fetcher.order(orders.leases, orders.go, orders.drop)
+        self._news.wait(patience)
+        self._news.clear()
         for broken in (self._broken, self._fetcher.broken, self._desk.broken):
             if broken is not None:
                 raise broken
-        self._fetcher.order(orders.leases, orders.go, orders.drop)
         leaving = self._spot.notice
         if leaving:
             self._stopping.set()
@@ -151,6 +156,7 @@ class Worker:
             while not self._stopping.is_set():
                 if self._scorer is None:
                     self._scorer = self._task.factory()
+                    self._news.set()
                 self._fill(self._scorer)
                 if self._flying and not self._advance(self._scorer):
                     self._scorer = None  # let go of before another one is built: memory may hold one only
@@ -158,6 +164,7 @@ class Worker:
                 self._keep(self._scorer, self._flying)
         except Exception as error:
             self._broken = error
+        self._news.set()
 
     def _fill(self, scorer: Scorer) -> None:
         """Admits what waits; blocks, for a moment, only when there is nothing else to do."""
@@ -220,9 +227,9 @@ class Worker:
             self._desk.fail(fetched.lease, image_id, type(error).__name__, str(error))
         else:
             for fetched in flying.values():
-                self._returned.put(
-                    (fetched.lease.number, f"the scorer broke: {type(error).__name__}: {error}")
-                )
+                cause = f"the scorer broke: {type(error).__name__}: {error}"
+                self._returned.put((fetched.lease.number, cause))
+            self._news.set()
 
 
 def _restored(scorer: Scorer, item: Item, snapshot: bytes) -> bool:

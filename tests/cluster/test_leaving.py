@@ -1,0 +1,72 @@
+"""A machine whose cloud says that it takes it away: its worker keeps what it has and leaves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from mean_colour import paint
+from ray.cluster_utils import Cluster
+from test_spot import NOWHERE, Cloud
+
+from cluster.runfolder import open_run
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    server = Cloud()
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def cluster(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Two machines: one of the cloud's, and one at home."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE), *sys.path]))
+    monkeypatch.setenv("GCE_METADATA_HOST", NOWHERE.removeprefix("http://"))
+    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        for metadata in (cloud.url, NOWHERE):
+            monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata)
+            machines.add_node(num_cpus=1)
+        yield machines
+    finally:
+        machines.shutdown()
+
+
+def test_the_worker_of_a_machine_that_is_taken_away_leaves(
+    cluster: Cluster, cloud: Cloud, tmp_path: Path
+) -> None:
+    for i in range(12):
+        paint(tmp_path / "in", f"{i}.png", (i, i, i))
+    job = subprocess.Popen(
+        [sys.executable, str(HERE / "slow_run.py"), str(tmp_path / "in"), str(tmp_path / "run"), "0.5"],
+        env={**os.environ, "RAY_ADDRESS": cluster.address},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        give_up = time.monotonic() + 60
+        while len(list((tmp_path / "run").glob("records/*/*.json"))) < 3:
+            assert job.poll() is None and time.monotonic() < give_up
+            time.sleep(0.1)
+        cloud.terminates()
+        _, shown = job.communicate(timeout=60)
+    finally:
+        job.kill()
+    assert job.returncode == 0, shown
+    assert "a worker leaves: EC2" in shown and "a worker died" not in shown
+    rows = list(open_run(str(tmp_path / "run")).ledger.rows())
+    assert [row["status"] for row in rows] == ["judged"] * 12
+    assert {row["attempts"] for row in rows} == {1}
+    assert not list((tmp_path / "run").glob("progress/*.snapshot"))
