@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import psutil
+
 from cluster.store import NotFound, Store
 
 EVERY_SECONDS = 15.0
@@ -36,20 +38,29 @@ class Heartbeat:
         self._store.write(self._path, json.dumps({**state, **who}).encode())
 
     def end(self) -> None:
+        """Takes it away, and those of drivers that are known to have died."""
         self._store.delete(self._path)
+        for pulse in pulses(self._store):
+            if not pulse.alive:
+                self._store.delete(pulse.path)
+
+
+def _died_here(state: Mapping[str, Any]) -> bool:
+    return state.get("host") == socket.gethostname() and not psutil.pid_exists(int(state.get("pid", 0)))
 
 
 @dataclass(frozen=True)
 class Pulse:
     """What a driver last said of itself."""
 
+    path: str
     state: dict[str, Any]
     age: float
     """Seconds since."""
 
     @property
     def alive(self) -> bool:
-        return self.age < STALE_SECONDS
+        return self.age < STALE_SECONDS and not _died_here(self.state)
 
 
 def pulses(store: Store) -> list[Pulse]:
@@ -63,5 +74,5 @@ def pulses(store: Store) -> list[Pulse]:
             at = datetime.fromisoformat(state["at"])
         except (NotFound, ValueError, KeyError, TypeError):
             continue  # it has ended just now, or died while it wrote
-        found.append(Pulse(state, (datetime.now(UTC) - at).total_seconds()))
+        found.append(Pulse(item.path, state, (datetime.now(UTC) - at).total_seconds()))
     return sorted(found, key=lambda pulse: pulse.age)

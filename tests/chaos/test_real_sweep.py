@@ -1,0 +1,124 @@
+"""The real sweep, killed in the middle: what is resumed is bit-identical to what was never disturbed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from cluster.runfolder import open_run
+from originality.flight import unpack
+
+ROOT = Path(__file__).parents[2]
+SHORT = (
+    *("--set", "inversion.steps=40", "--set", "inversion.batch_size=4", "--set", "redraw.count=2"),
+    *("--set", "redraw.steps=3", "--max-tokens", "2", "--max-workers", "1", "--snapshot-every", "0.2"),
+    *("--set", "distance.threshold=0.01", "--device", "cpu"),
+)
+
+
+def start(images: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "jobs.cli", "audit", str(images), "--out", str(out), *SHORT]
+    with (out.parent / "audit.log").open("ab") as log:
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for name in ("familiar-1.png", "unseen-2.png"):
+        shutil.copy(ROOT / "examples" / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert start(images, out).wait(300) == 0
+    return left_by(out)
+
+
+def left_by(out: Path) -> dict[str, Any]:
+    """Verdicts without who, when and how long, and the bytes of all artefacts."""
+    left: dict[str, Any] = {}
+    for row in open_run(str(out)).ledger.rows():
+        for passing in ("attempts", "worker", "finished_at"):
+            del row[passing]
+        for attempt in row["sweep"]:
+            del attempt["seconds"]
+        left[row["image_id"]] = json.dumps(row)
+    for file in sorted((out / "images").rglob("*.*")):
+        left[str(file.relative_to(out))] = file.read_bytes()
+    return left
+
+
+def worker_of(job: subprocess.Popen[bytes]) -> psutil.Process:
+    return next(
+        p
+        for p in psutil.Process(job.pid).children(recursive=True)
+        if "ray::Worker" in p.name() + str(p.cmdline())
+    )
+
+
+def kill_worker(job: subprocess.Popen[bytes]) -> None:
+    worker_of(job).kill()
+
+
+def kill_everything(job: subprocess.Popen[bytes]) -> None:
+    """As when the machine loses power."""
+    for process in [*psutil.Process(job.pid).children(recursive=True), psutil.Process(job.pid)]:
+        process.kill()
+
+
+def terminate(job: subprocess.Popen[bytes]) -> None:
+    job.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "ends"), [(kill_worker, 0), (kill_everything, -signal.SIGKILL), (terminate, 130)]
+)
+def test_bit_identical(
+    trouble: Callable[[subprocess.Popen[bytes]], None],
+    ends: int,
+    images: Path,
+    undisturbed: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "run"
+    job = start(images, out)
+    try:
+        seen = wait_for_second_word(out, job)
+        trouble(job)
+        assert job.wait(120) == ends, (tmp_path / "audit.log").read_text()
+    finally:
+        job.kill()
+    if ends:
+        kept = [unpack(file.read_bytes())[0] for file in out.glob("progress/*.snapshot")]
+        assert any(saved.attempts for saved in kept) and seen
+        assert start(images, out).wait(300) == 0
+    assert left_by(out) == undisturbed
+    assert not list(out.glob("progress/*"))
+
+
+def wait_for_second_word(out: Path, job: subprocess.Popen[bytes]) -> bool:
+    """Until a snapshot is of an image in the midst of its second word."""
+    give_up = time.monotonic() + 120
+    while True:
+        assert job.poll() is None and time.monotonic() < give_up
+        for file in out.glob("progress/*.snapshot"):
+            try:
+                saved, _ = unpack(file.read_bytes())
+            except (OSError, ValueError):
+                continue  # it is being replaced
+            if saved.attempts and saved.step > 2:
+                return True
+        time.sleep(0.05)
