@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
-from obstore.exceptions import InvalidPathError, PermissionDeniedError
+from obstore.exceptions import PermissionDeniedError
 
-from cluster.store import NotFound, Store, StoreError, absolute, open_store
+from cluster.store import NotFound, Store, StoreError, Unaddressable, absolute, open_store
 
 
 class Unreadable(Exception):  # noqa: N818 - it says what the input is
@@ -65,10 +65,12 @@ def _read_remote(uri: str, check: Callable[[int], None]) -> bytes:
         return store.read(key, check)
     except NotFound as error:
         raise Unreadable("missing", f"{uri} does not exist") from error
-    except StoreError as error:
-        if isinstance(error.__cause__, InvalidPathError) and scheme == "s3":
+    except Unaddressable as error:
+        if scheme == "s3":
             return _read_odd_key(bucket, key, check)
-        if isinstance(error.__cause__, PermissionDeniedError | InvalidPathError):
+        raise Unreadable("unreadable", str(error)) from error
+    except StoreError as error:
+        if isinstance(error.__cause__, PermissionDeniedError):
             raise Unreadable("unreadable", str(error)) from error
         raise
 
@@ -156,8 +158,8 @@ def _walk_remote(root: str) -> Iterator[tuple[str, int]]:
     try:
         for found in store.list():
             yield f"{root}/{found.path}", found.size
-    except StoreError as error:
-        if not (isinstance(error.__cause__, InvalidPathError) and root.startswith("s3://")):
+    except Unaddressable:
+        if not root.startswith("s3://"):
             raise
     else:
         return

@@ -58,6 +58,10 @@ class NotFound(StoreError):  # noqa: N818
     """No such object, or no such folder."""
 
 
+class Unaddressable(StoreError):  # noqa: N818
+    """A name that the driver cannot say: with a control character, an empty part or a ".."."""
+
+
 class Outage(StoreError):  # noqa: N818
     """The store did not answer, or failed; asked later, it may do as it is asked. Whether it did this
     time is not known."""
@@ -82,9 +86,11 @@ def _named_errors(url: str, path: str) -> Iterator[None]:
         raise NotFound(f"{url}/{path} does not exist") from error
     except InvalidPathError as error:  # such a name spoils the listing of its whole folder
         name = str(error).encode("unicode_escape").decode()
-        raise StoreError(f"{url} holds a file name with a control character; rename it: {name}") from error
+        raise Unaddressable(f"{url} holds a name that cannot be addressed; rename it: {name}") from error
     except (BaseError, OSError, ValueError) as error:
         reason, _, details = str(error).partition("\n")
+        if reason.startswith("Could not parse path"):
+            raise Unaddressable(f"{url}/{path} cannot be addressed; rename it") from error
         if not isinstance(error, GenericError) or not _PASSING.search(reason) or _KEY_SERVER in reason:
             raise StoreError(f"{url}/{path}: {reason}") from error
         cause = re.findall(r'(?:message|error): "([^"]+)"', details)  # such as "Connection refused"

@@ -120,6 +120,7 @@ class Worker:
         for broken in (self._broken, self._fetcher.broken, self._desk.broken):
             if broken is not None:
                 raise broken
+        self._metrics.gpu_memory()
         leaving = self._spot.notice
         if leaving:
             self._stopping.set()

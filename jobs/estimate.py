@@ -42,6 +42,8 @@ class Estimate:
         return self.inputs * low / 3600, self.inputs * mean / 3600, self.inputs * high / 3600
 
     def lines(self, workers: int) -> list[str]:
+        if not self.seconds[1]:
+            return ["no image of the sample could be judged; look at them with audit --dry-run"]
         low, mean, high = self.hours
         told = [
             f"{3600 / self.seconds[1]:.3g} images/h a worker ({3600 / self.seconds[2]:.3g} to "
@@ -94,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         folder = planned(science, arguments.input, arguments.out or scratch)
         outcome = judge(science, folder, how, selection)
         numbers = [int(number) for number in selection.numbers(folder.manifest)]
-        seconds = [_seconds(folder, number) for number in numbers]
+        seconds = [seconds_of(folder, number) for number in numbers]
     price = outcome.cost / outcome.worker_hours if outcome and outcome.worker_hours else 0.0
     estimate = Estimate(len(folder.manifest), spread(seconds), price)
     print(f"from {len(seconds)} of {len(folder.manifest)} inputs, drawn at random:")
@@ -103,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     return exits.ALL_JUDGED
 
 
-def _seconds(run: RunFolder, number: int) -> float:
+def seconds_of(run: RunFolder, number: int) -> float:
     """Worker time of one input: nothing where it was rejected, or is the same image as another."""
     image_id = run.identities[number]
     if image_id is None:

@@ -40,8 +40,8 @@ def quick() -> AuditSettings:
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    """One real Ray for the whole session."""
+def local_ray(s3: str) -> Iterator[None]:
+    """One real Ray for the whole session, whose workers know the way to the bucket."""
     from cluster.runtime import ray_running
 
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # workers find the tests

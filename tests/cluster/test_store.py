@@ -121,7 +121,7 @@ def test_odd_local_names(tmp_path: Path) -> None:
 
 def test_a_newline_in_a_name_is_one_line_of_error(tmp_path: Path) -> None:
     (tmp_path / "new\nline.png").write_bytes(b"x")
-    with pytest.raises(StoreError, match=r"with a control character; rename it: .*new\\nline\.png"):
+    with pytest.raises(StoreError, match=r"that cannot be addressed; rename it: .*new\\nline\.png"):
         list(open_store(str(tmp_path)).list())
 
 

@@ -1,0 +1,83 @@
+"""A collection in which more is hostile than good: the good is judged, the bad rejected by its right name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import boto3
+import pytest
+from hostile import write_good, write_hostile
+from mean_colour import MeanColour
+
+from cluster.runfolder import open_run
+from jobs import exits
+from jobs.audit import Science, audit
+from originality.settings import load_settings
+from tests.seaweed import BUCKET
+
+SCIENCE = Science(load_settings(), MeanColour, {})
+
+
+def test_all_good_ones_are_judged_and_each_bad_one_has_its_code(tmp_path: Path, local_ray: None) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    expected = write_hostile(folder)
+    good = write_good(folder)
+    assert len(expected) >= 60 and not set(expected) & set(good)
+    assert audit(SCIENCE, str(folder), str(tmp_path / "run")) == exits.SOME_UNJUDGED
+    rows = {row["path"]: row for row in open_run(str(tmp_path / "run")).inputs()}
+    judged = {path for path, row in rows.items() if row["status"] == "judged"}
+    hidden = {name for name in good if name.startswith(".")}
+    assert judged == set(good) - hidden
+    listed = {name: code for name, code in expected.items() if name in rows}
+    assert len(listed) >= 60
+    told = {path: row["error_class"] for path, row in rows.items() if row["status"] == "rejected"}
+    assert told == listed
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "<script>alert" not in page
+
+
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_names_harm_nothing(
+    tmp_path: Path, local_ray: None, s3: str, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Newlines, quotes, markup, terminal commands, other alphabets, and what looks like a way out."""
+    names = [
+        "a\nb.png",
+        "quote'\".png",
+        "<img src=x onerror=alert(1)>.png",
+        "\x1b[31mred.png",
+        "ü 漢 \u202egnp.png",
+        "%2e%2e%2fup.png",
+        "up\\..\\up.png",
+        " space .png",
+        "a;rm -rf *.png",
+    ]
+    if place == "bucket":
+        names.remove("up\\..\\up.png")  # SeaweedFS refuses it
+    source = tmp_path / "in"
+    for i, name in enumerate(names):
+        paint_bytes(source, name, i)
+    if place == "bucket":
+        client = boto3.client("s3")
+        for file in source.iterdir():
+            key = f"names/{file.name}"
+            client.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes())
+    where = f"{s3}/names" if place == "bucket" else str(source)
+    out = f"{s3}/names-run" if place == "bucket" else str(tmp_path / "run")
+    assert audit(SCIENCE, where, out) == exits.ALL_JUDGED
+    rows = {row["path"]: row["status"] for row in open_run(out).inputs()}
+    assert len(rows) == len(names) and set(rows.values()) == {"judged"}
+    if place == "folder":
+        assert set(rows) == set(names)
+    printed = capsys.readouterr()
+    assert "\x1b[31m" not in printed.out + printed.err
+    page = open_run(out).store.read("report/index.html").decode()
+    assert "<img src=x" not in page and "onerror=alert(1)>" not in page
+    assert {path.name for path in tmp_path.iterdir()} <= {"in", "run"}
+
+
+def paint_bytes(folder: Path, name: str, value: int) -> None:
+    from mean_colour import paint
+
+    paint(folder, "plain.png", (value, value, value)).rename(folder / name)

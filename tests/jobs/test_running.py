@@ -1,0 +1,170 @@
+"""How a run is carried out: pieces, bounds, putting back, estimates. With a small scorer, on a real Ray."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pytest
+from mean_colour import REFUSED, MeanColour, paint
+
+from cluster import driver
+from cluster.heartbeat import Heartbeat
+from cluster.manifest import Selection
+from cluster.runfolder import RunMismatch, open_run
+from cluster.settings import ClusterSettings
+from jobs import estimate, exits
+from jobs.audit import Science, audit, judge, planned
+from jobs.cli import main
+from originality.settings import load_settings
+
+SCIENCE = Science(load_settings(), MeanColour, {"model_digest": "abc"})
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for i in range(12):
+        paint(tmp_path / "in", f"{i:02}.png", (i, i, i))
+    return tmp_path / "in"
+
+
+def statuses(out: Path) -> list[str]:
+    return [row["status"] for row in open_run(str(out)).inputs()]
+
+
+def test_shards_by_hand_make_one_run(images: Path, tmp_path: Path, local_ray: None) -> None:
+    out = tmp_path / "run"
+    for i in (1, 2, 3):
+        audit(SCIENCE, str(images), str(out), selection=Selection(shard=(i, 3)))
+        done = [n % 3 for n, status in enumerate(statuses(out)) if status == "judged"]
+        assert set(done) == set(range(i)) and len(done) == 4 * i
+    inputs = ds.dataset(out / "inputs").to_table().to_pylist()
+    assert sorted(row["number"] for row in inputs) == list(range(12))
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["judged"], summary["pending"], summary["images"]) == (12, 0, 12)
+
+
+def test_a_sample_and_then_the_rest(images: Path, tmp_path: Path, local_ray: None) -> None:
+    out = tmp_path / "run"
+    audit(SCIENCE, str(images), str(out), selection=Selection(sample=5, seed=3))
+    assert statuses(out).count("judged") == 5
+    audit(SCIENCE, str(images), str(out))
+    assert statuses(out).count("judged") == 12
+
+
+def test_a_new_run_beside_one_of_other_settings(images: Path, tmp_path: Path, local_ray: None) -> None:
+    out = tmp_path / "run"
+    assert audit(SCIENCE, str(images), str(out)) == exits.ALL_JUDGED
+    other = Science(load_settings(flags={"seed": 4}), MeanColour, {"model_digest": "abc"})
+    with pytest.raises(RunMismatch, match="--force-new"):
+        audit(other, str(images), str(out))
+    before = {p: p.read_bytes() for p in out.rglob("*.json")}
+    assert audit(other, str(images), str(out), force_new=True) == exits.ALL_JUDGED
+    assert statuses(tmp_path / "run-2") == ["judged"] * 12
+    assert before == {p: p.read_bytes() for p in out.rglob("*.json")}
+
+
+@pytest.mark.parametrize(
+    ("bound", "said"),
+    [({"max_cost": 1e-3}, "stopped at the bound of"), ({"deadline": "3s"}, "stopped at the deadline")],
+)
+def test_a_bound_stops_in_good_order(
+    images: Path, tmp_path: Path, local_ray: None, bound: dict[str, Any], said: str
+) -> None:
+    slow = functools.partial(MeanColour, capacity=1, steps=20, seconds=0.2)
+    science = Science(load_settings(), slow, {})
+    how = ClusterSettings(prices={"CPU": 1.0}, max_workers=1, **bound)
+    with pytest.raises(driver.Interrupted, match=said):
+        audit(science, str(images), str(tmp_path / "run"), how=how)
+    assert statuses(tmp_path / "run").count("pending") > 0
+    assert list((tmp_path / "run" / "progress").glob("*.snapshot"))
+    assert not list((tmp_path / "run" / "progress").glob("driver-*"))
+
+
+def test_what_failed_is_put_back_and_only_that(
+    images: Path, tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    paint(images, "refused.png", REFUSED)
+    (images / "text.png").write_text("no image")
+    assert audit(SCIENCE, str(images), out) == exits.SOME_UNJUDGED
+    before = {p: p.read_bytes() for p in (tmp_path / "run" / "records").rglob("*.json")}
+    beat = Heartbeat(open_run(out).store, "x")
+    beat.beat({"inputs": 1})
+    capsys.readouterr()
+    assert main(["retry", out, "--status", "failed"]) == exits.BAD_SETTINGS
+    assert "is being worked on" in capsys.readouterr().err
+    beat.end()
+    assert main(["retry", out, "--status", "failed", "--reason", "nothing-like-it"]) == exits.ALL_JUDGED
+    assert capsys.readouterr().out.startswith("0 images put back")
+    assert main(["retry", out, "--status", "failed"]) == exits.ALL_JUDGED
+    assert capsys.readouterr().out.splitlines() == [
+        "1 ValueError",
+        "1 images put back; run the same audit again to judge them",
+    ]
+    after = {p: p.read_bytes() for p in (tmp_path / "run" / "records").rglob("*.json")}
+    assert len(before) - len(after) == 1 and after.items() <= before.items()
+    rows = ds.dataset(tmp_path / "run" / "verdicts").to_table().to_pylist()
+    assert sorted(row["status"] for row in rows) == ["judged"] * 12 + ["rejected"]
+    kinder = Science(load_settings(), Kinder, {"model_digest": "abc"})
+    assert audit(kinder, str(images), out) == exits.SOME_UNJUDGED
+    rows = ds.dataset(tmp_path / "run" / "verdicts").to_table().to_pylist()
+    assert sorted(row["status"] for row in rows) == ["judged"] * 13 + ["rejected"]
+
+
+class Kinder(MeanColour):
+    """Takes every colour."""
+
+    def admit(self, item: Any) -> None:
+        self._flying[item.item_id] = (item, self._steps)
+
+
+class Timed(MeanColour):
+    """Says of each image that it took a minute."""
+
+    def step(self) -> list[Any]:
+        done = super().step()
+        for one in done:
+            one.record["sweep"] = [{"tokens": 1, "seconds": 20.0}, {"tokens": 2, "seconds": 40.0}]
+        return done
+
+
+def test_an_estimate_from_a_sample(images: Path, tmp_path: Path, local_ray: None) -> None:
+    science = Science(load_settings(), Timed, {})
+    run = planned(science, str(images), str(tmp_path / "run"))
+    how = ClusterSettings(prices={"CPU": 0.5})
+    selection = Selection(sample=4, seed=0)
+    outcome = judge(science, run, how, selection)
+    assert outcome is not None and outcome.worker_hours > 0
+    assert outcome.cost == pytest.approx(outcome.worker_hours * 0.5, rel=0.05)
+    seconds = [estimate.seconds_of(run, int(n)) for n in selection.numbers(run.manifest)]
+    assert seconds == [60.0] * 4
+    told = estimate.Estimate(1_000_000, estimate.spread([30.0, 60.0, 90.0]), 0.5)
+    low, mean, high = told.hours
+    assert low < mean < high and mean == pytest.approx(1e6 * 60 / 3600)
+    lines = told.lines(100)
+    assert lines[0].startswith("60 images/h a worker (") and "$8333.33 at $0.5 an hour" in lines[3]
+    assert lines[2].startswith("6.9 days with 100 workers")
+
+
+def test_an_estimate_of_one_says_how_little_it_knows() -> None:
+    assert estimate.spread([60.0]) == (20.0, 60.0, 180.0)
+    low, mean, high = estimate.spread([0.0, 0.0, 0.0])
+    assert low == mean == high == 0.0
+    assert (
+        "no image of the sample could be judged" in estimate.Estimate(10, (low, mean, high), 0.5).lines(1)[0]
+    )
+
+
+def test_the_run_tells_its_heartbeat(images: Path, tmp_path: Path, local_ray: None) -> None:
+    states: list[dict[str, Any]] = []
+    run = planned(SCIENCE, str(images), str(tmp_path / "run"))
+    leases = run.leases(Selection().numbers(run.manifest))
+    task = driver.Task(run.store.url, functools.partial(MeanColour, seconds=0.1), {})
+    driver.run(task, leases, learn=run.identities.learn, beat=states.append, stream=io.StringIO())
+    assert states[0]["done"] == 0 and states[0]["inputs"] == 12
+    assert {"workers", "cost", "per_hour", "seconds_left", "counts"} <= set(states[-1])
