@@ -10,16 +10,12 @@ from typing import Any
 
 import ray
 
-from cluster.runtime import available_cpus, worker_environment
+from cluster.runtime import EngineError, available_cpus, worker_environment
 from cluster.settings import ClusterSettings
 from cluster.worker import Orders, Report, Task, Worker
 
 _ACCELERATOR = "ray.io/accelerator-type"
 _NODE = "ray.io/node-id"
-
-
-class EngineError(RuntimeError):
-    """The run cannot go on, through no image's fault; the message is one line."""
 
 
 class NoGpu(EngineError):  # noqa: N818

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 import ray
 
-from cluster.crew import Crew, EngineError, Member, NoGpu, gpus_of
+from cluster.crew import Crew, Member, NoGpu, gpus_of
 from cluster.decoder import DecoderError
 from cluster.desk import snapshot_path
 from cluster.identities import unread_id
@@ -25,7 +25,7 @@ from cluster.leases import MOST_DEATHS, Lease, Leases
 from cluster.ledger import Ledger, sign
 from cluster.metrics import Metrics
 from cluster.progress import Progress
-from cluster.runtime import ray_running, stop_signals
+from cluster.runtime import EngineError, ray_running, stop_signals
 from cluster.settings import ClusterSettings
 from cluster.store import StoreError, open_store
 from cluster.worker import NEWS_SECONDS, Orders, Report, Task

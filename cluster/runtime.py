@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,16 +17,28 @@ _OBJECT_STORE_BYTES = 100 * 2**20
 """Near Ray's least: images never travel through Ray."""
 
 
+_ANSWER_SECONDS = 10.0
+
+
+class EngineError(RuntimeError):
+    """The run cannot go on, through no image's fault; the message is one line."""
+
+
 @contextmanager
 def ray_running() -> Iterator[None]:
     """Ray as it is, or the cluster that ``ray job submit`` names, or one started here and ended
-    afterwards."""
+    afterwards.
+
+    Raises:
+        EngineError: the cluster that is named does not answer.
+    """
     if ray.is_initialized():
         yield
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        _join(address, quiet)
     else:
         # "local": without it Ray would join any cluster that happens to run on this machine.
         _start(
@@ -39,6 +52,20 @@ def ray_running() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    """Joins a cluster; Ray itself waits without end for one that is gone."""
+    host, _, port = address.rpartition(":")
+    try:
+        if port.isdigit():
+            socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
+        ray.init(**options)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise EngineError(
+            f"no Ray to be had at {address} ({reason}); start it, or unset RAY_ADDRESS to run on this machine"
+        ) from error
 
 
 def _start(**options: Any) -> None:

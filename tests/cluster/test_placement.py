@@ -1,0 +1,64 @@
+"""Workers go to the machines that will do: by accelerator, by label, several to a GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mean_colour import paint
+from ray.cluster_utils import Cluster
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head and three machines with a GPU each, as Ray sees it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE), *sys.path]))
+        machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        try:
+            for accelerator, team in (("L4", "a"), ("A10G", "b"), ("T4", "b")):
+                labels = {"ray.io/accelerator-type": accelerator, "team": team}
+                machines.add_node(num_cpus=2, num_gpus=1, labels=labels)
+            yield machines
+        finally:
+            machines.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("how", "accelerators", "workers"),
+    [
+        ({"accelerators": ["L4", "T4"], "max_workers": 2}, {"L4", "T4"}, 2),
+        ({"labels": {"team": "b"}, "max_workers": 2}, {"A10G", "T4"}, 2),
+        ({"labels": {"team": "a"}, "max_workers": 2, "gpus_per_worker": 0.5}, {"L4"}, 2),
+    ],
+)
+def test_workers_are_where_they_may_be(
+    cluster: Cluster, tmp_path: Path, how: dict[str, Any], accelerators: set[str], workers: int
+) -> None:
+    for i in range(16):
+        paint(tmp_path / "in", f"{i}.png", (i, i, i))
+    command = [sys.executable, str(HERE / "placed_run.py"), str(tmp_path / "in"), str(tmp_path / "run")]
+    done = subprocess.run(
+        [*command, json.dumps(how)],
+        env={**os.environ, "RAY_ADDRESS": cluster.address},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    (told,) = re.findall("came to: (.*)", done.stdout)
+    where, at_once, price = json.loads(told)
+    assert set(where) == accelerators and at_once == workers
+    prices = {"L4": 1.0, "T4": 2.0, "A10G": 4.0}
+    each = how.get("gpus_per_worker", 1)
+    assert min(prices[a] for a in accelerators) * each <= price + 1e-6
+    assert price <= max(prices[a] for a in accelerators) * each + 1e-6

@@ -1,0 +1,38 @@
+"""The README's queries, on the run folder of a real audit's shape."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from mean_colour import MeanColour, paint
+
+from jobs.audit import Science, audit
+from originality.settings import load_settings
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+class Swept(MeanColour):
+    def step(self) -> list[Any]:
+        done = super().step()
+        for one in done:
+            one.record["sweep"] = [{"tokens": 1, "seconds": 1800.0, "distance_mean": 0.25}]
+        return done
+
+
+def test_the_queries_of_the_readme(tmp_path: Path, local_ray: None) -> None:
+    for i in range(4):
+        paint(tmp_path / "in", f"{i}.png", (i, i, i))
+    paint(tmp_path / "in", "again.png", (0, 0, 0))
+    (tmp_path / "in" / "text.png").write_text("no image")
+    audit(Science(load_settings(), Swept, {}), str(tmp_path / "in"), str(tmp_path / "run"))
+    queries = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+    spread, known, wrong = (
+        duckdb.sql(query.replace("s3://BUCKET/run", str(tmp_path / "run"))).fetchall() for query in queries
+    )
+    assert spread == [(1, False, 1), (2, False, 1), (3, False, 1), (4, False, 1)]
+    assert sorted(known) == [(f"{tmp_path}/in/{name}.png", 0.25) for name in ("0", "again")]
+    assert wrong == [("judged", 4, 2.0), ("not-an-image", 1, None)]
