@@ -120,7 +120,6 @@ class Worker:
         for broken in (self._broken, self._fetcher.broken, self._desk.broken):
             if broken is not None:
                 raise broken
-        self._metrics.gpu_memory()
         leaving = self._spot.notice
         if leaving:
             self._stopping.set()
@@ -195,6 +194,7 @@ class Worker:
         try:
             with self._metrics.stage("step"):
                 finished = scorer.step()
+            self._metrics.gpu_memory()
             for done in finished:
                 fetched = self._flying.pop(done.item_id)
                 self._metrics.counted(done.counters)

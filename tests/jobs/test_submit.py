@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,11 @@ def head(tmp_path_factory: pytest.TempPathFactory, s3: str):
         yield running
 
 
-def submit(head: Head, *job: str) -> subprocess.CompletedProcess[str]:
+def submit(head: Head, *job: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     environment = json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}})
     command = [
         *(str(BIN / "ray"), "job", "submit", "--address", head.dashboard),
-        *("--runtime-env-json", environment, "--", *job),
+        *("--runtime-env-json", environment, *options, "--", *job),
     ]
     return subprocess.run(
         command, env=head.environment, cwd=ROOT, capture_output=True, text=True, timeout=300
@@ -62,3 +63,26 @@ def test_a_submitted_audit_equals_the_local_one(head: Head, s3: str, tmp_path: P
     local = str(tmp_path / "run")
     assert main(["audit", str(images), "--out", local, *SHORT]) == exits.SOME_UNJUDGED
     assert verdicts(out) == verdicts(local)
+
+
+def test_a_stopped_job_keeps_what_is_in_flight(head: Head, s3: str) -> None:
+    source = open_store(f"{s3}/stopped/in")
+    source.write("a.png", (ROOT / "examples" / "unseen-1.png").read_bytes())
+    out = open_store(f"{s3}/stopped/run")
+    job = ["python", "-m", "jobs.audit", source.url, "--out", out.url, "--snapshot-every", "0.5"]
+    submitted = submit(head, *job, options=("--no-wait", "--submission-id", "to-be-stopped"))
+    assert submitted.returncode == 0, submitted.stderr
+    try:
+        give_up = time.monotonic() + 120
+        while not any(f.path.endswith(".snapshot") for f in out.list("progress")):
+            assert time.monotonic() < give_up
+            time.sleep(0.5)
+    finally:
+        stop = [str(BIN / "ray"), "job", "stop", "--address", head.dashboard, "to-be-stopped"]
+        stopped = subprocess.run(stop, env=head.environment, capture_output=True, text=True, timeout=90)
+    assert "was stopped" in stopped.stdout + stopped.stderr
+    left = [f.path for f in out.list("progress")]
+    assert [path.endswith(".snapshot") for path in left] == [True]  # the image's; the driver took its leave
+    logs = [str(BIN / "ray"), "job", "logs", "--address", head.dashboard, "to-be-stopped"]
+    told = subprocess.run(logs, env=head.environment, capture_output=True, text=True, timeout=60)
+    assert "interrupted; the same command goes on from here" in told.stdout + told.stderr
