@@ -60,9 +60,9 @@ class Crew:
         self.members: dict[str, Member] = {}
         self.gpus = gpus
         places = room(settings, gpus, task.memory)
-        self.first = min(max(places, settings.min_workers), settings.max_workers or places)
+        self.most = settings.max_workers or max(places, settings.min_workers)
+        self.first = min(max(places, settings.min_workers), self.most)
         """Workers that are hired at once."""
-        self.most = settings.max_workers or places
         # Threads change a sum's last bits, so they follow from the machine, not from how many work.
         self._threads = max(1, available_cpus() // max(1, places))
         self._hired = 0
@@ -86,7 +86,7 @@ class Crew:
         actor = ray.remote(Worker).options(
             num_cpus=self.settings.cpus_per_worker,
             num_gpus=self.gpus,
-            label_selector=self._wanted() or None,
+            label_selector=self.wanted() or None,
             runtime_env={"env_vars": worker_environment(self._threads)},
         )
         name = f"worker-{self._hired}"
@@ -95,7 +95,7 @@ class Crew:
         self.most_at_once = max(self.most_at_once, len(self))
         return member
 
-    def _wanted(self) -> dict[str, str]:
+    def wanted(self) -> dict[str, str]:
         """Labels of the machines that will do."""
         wanted = dict(self.settings.labels)
         if self.gpus and self.settings.accelerators:
@@ -105,11 +105,22 @@ class Crew:
         return wanted
 
     def place(self, member: Member, node: str) -> None:
-        """Notes on which machine a worker is, and so what it costs."""
+        """Notes on which machine a worker is, and so what it costs.
+
+        Raises:
+            EngineError: its price is not known, and there is a bound on the cost.
+        """
         labels = next((n.get("Labels") or {} for n in ray.nodes() if n["NodeID"] == node), {})
+        kind = labels.get(_ACCELERATOR, "GPU") if self.gpus else "CPU"
+        price = self.settings.price(kind, self.gpus)
+        if price is None and self.settings.max_cost is not None:
+            raise EngineError(
+                f"a worker on {kind} has no price, so --max-cost cannot hold; give it, e.g. "
+                f"--set cluster.prices='{{{kind}: 1.5}}' in US dollars an hour"
+            )
         member.node = node
         member.paid_from = time.monotonic()
-        member.price = self.settings.price(labels.get(_ACCELERATOR), self.gpus)
+        member.price = price or 0.0
 
     def avoid(self, node: str | None) -> None:
         """Hires no more on a machine that is about to be taken away."""
@@ -122,7 +133,8 @@ class Crew:
         del self.members[member.name]
         ray.kill(member.actor)
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
+        """Lets go of all."""
         for member in self:
             self.let_go(member)
 
@@ -152,6 +164,20 @@ def gpus_of(wanted: bool | None, each: float) -> float:
     if wanted and not there and not os.environ.get("RAY_ADDRESS"):
         raise NoGpu("no GPU on this machine; choose the device cpu")
     return each if (there if wanted is None else wanted) else 0.0
+
+
+def check_machine(settings: ClusterSettings, gpus: float) -> None:
+    """On a machine of one's own nothing more will come.
+
+    Raises:
+        EngineError: a worker wants more than there is, and would be waited for without end.
+    """
+    there = ray.cluster_resources()
+    for kind, wanted in (("CPU", settings.cpus_per_worker), ("GPU", gpus)):
+        if wanted > there.get(kind, 0) and not os.environ.get("RAY_ADDRESS"):
+            raise EngineError(
+                f"a worker wants {wanted:g} {kind}s and this machine has {there.get(kind, 0):g}"
+            )
 
 
 def room(settings: ClusterSettings, gpus: float, memory: int) -> int:

@@ -11,13 +11,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import ray
 
-from cluster.crew import Crew, Member, NoGpu, gpus_of
+from cluster.crew import Crew, Member, NoGpu, check_machine, gpus_of
 from cluster.decoder import DecoderError
 from cluster.desk import snapshot_path
 from cluster.identities import unread_id
@@ -29,6 +30,7 @@ from cluster.runtime import EngineError, ray_running, stop_signals
 from cluster.settings import ClusterSettings
 from cluster.store import StoreError, open_store
 from cluster.worker import NEWS_SECONDS, Orders, Report, Task
+from originality.scoring import Unusable
 
 __all__ = ["EngineError", "Interrupted", "NoGpu", "Outcome", "run"]
 
@@ -42,6 +44,11 @@ _WAIT_SECONDS = 0.1
 """How long the driver waits for answers before it looks for other things to do."""
 SILENCE_SECONDS = 120.0
 """Every call is answered at once; a worker that has not answered for so long is dead."""
+
+PATIENCE_SECONDS = 60.0
+"""After which it is said what is waited for."""
+CAP_SECONDS = 600.0
+"""How long no more workers are hired than are ready, when others died before they were."""
 
 DEATHS = (
     ray.exceptions.RayActorError,
@@ -95,18 +102,15 @@ def run(
     """
     progress = Progress(leases.open, stream or sys.stderr)
     progress.show("starting Ray")
-    with ray_running(), stop_signals() as stopping:
-        try:
-            crew = Crew(task, settings, gpus_of(gpu, settings.gpus_per_worker))
+    with closing(progress), ray_running(), stop_signals() as stopping:
+        gpus = gpus_of(gpu, settings.gpus_per_worker)
+        check_machine(settings, gpus)
+        with closing(Crew(task, settings, gpus)) as crew:
             driver = _Driver(leases, crew, progress, stopping, learn, beat)
             try:
                 driver.work()
             except StoreError as error:
                 raise EngineError(str(error)) from error
-            finally:
-                crew.dismiss()
-        finally:
-            progress.close()
     return Outcome(
         progress.counts, driver.duplicates, driver.deaths, crew.cost, crew.hours, crew.most_at_once
     )
@@ -134,12 +138,16 @@ class _Driver:
         self._ledger = Ledger(open_store(crew.task.run))
         self._metrics = Metrics()
         self._stillborn = 0
-        self._outages = 0
+        self._cut_offs = 0
+        self._worked = False
+        self._capped: tuple[int, float] | None = None
         self.deaths = 0
         self.duplicates = 0
 
     def work(self) -> None:
         while self._leases.open:
+            if not (self._leases.queued or any(self._leases.held(m.name) for m in self._crew)):
+                raise EngineError("inputs wait for nothing: a fault of the engine; the same command goes on")
             self._hire()
             self._ask()
             self._tell()
@@ -164,17 +172,29 @@ class _Driver:
         crew = self._crew
         shown = crew.ready or list(crew)
         said = list(dict.fromkeys(member.doing for member in shown if member.doing))
-        idle = "" if crew.ready else "starting a worker"
+        idle = "" if crew.ready else self._waiting_for()
         self._progress.show(" | ".join(said[:4]) or idle, workers=len(crew.ready), cost=crew.cost)
         self._metrics.queue(self._leases.queued, len(crew))
         self._beat({**self._progress.state(), "workers": len(crew.ready), "cost": round(crew.cost, 4)})
+
+    def _waiting_for(self) -> str:
+        """What there is to say while no worker is ready."""
+        pending = [m for m in self._crew if not m.answered and m.asked_at]
+        if not pending or time.monotonic() - min(m.asked_at for m in pending) < PATIENCE_SECONDS:
+            return "starting a worker"
+        wanted = f"{self._settings.cpus_per_worker:g} CPUs"
+        wanted += f" and {self._crew.gpus:g} GPUs" if self._crew.gpus else ""
+        labels = "".join(f", {key} {value}" for key, value in self._crew.wanted().items())
+        return f"waiting for a machine for {len(pending)} workers ({wanted} each{labels})"
 
     def _hire(self) -> None:
         """Fills up to as many workers as there is work for: the first ones, and when one of them has shown
         that it can work, more."""
         crew = self._crew
         busy = sum(bool(self._leases.held(member.name)) for member in crew)
-        most = crew.most if crew.ready else min(crew.first, crew.most)
+        most = crew.most if crew.ready else crew.first
+        if self._capped and time.monotonic() < self._capped[1]:
+            most = min(most, self._capped[0])
         while len(crew) < min(most, busy + self._leases.queued):
             crew.hire()
 
@@ -217,24 +237,33 @@ class _Driver:
             answer, member.answer = member.answer, None
             member.rests_until = time.monotonic() + REST_SECONDS
             try:
-                self._take(member, _result(answer))
+                report = _result(answer)
             except DEATHS as death:
                 foreseen = member.leaving or getattr(death, "preempted", False)
                 self._bury(member, _cause(death), blame=not foreseen)
-            except (StoreError, DecoderError) as outage:
-                self._outage(member, outage)
+            except (StoreError, DecoderError) as error:
+                self._cut_off(member, error)
+            except Unusable:
+                raise
+            except Exception as error:
+                # A card that failed, say: others go on. Where none ever worked, it is the settings.
+                if not (self._worked or self._crew.ready):
+                    raise
+                self._bury(member, f"{type(error).__name__}: {error}".partition("\n")[0], blame=True)
+            else:
+                self._take(member, report)
 
     def _take(self, member: Member, report: Report) -> None:
-        if not member.answered:
-            member.answered = True
-            self._crew.place(member, ray.get(member.actor.place.remote()))
+        if not member.answered and report.node:
+            self._crew.place(member, report.node)
+        member.answered = True
         for number, image_id in report.identified:
             self._learn(number, image_id)
             goes = self._leases.identify(member.name, number, image_id)
             (member.orders.go if goes else member.orders.drop).append(number)
         for number, image_id, status in report.settled:
             self._learn(number, image_id)
-            self._settle(member, number, status)
+            self._settle(member, number, image_id, status)
         now = time.monotonic()
         if member.heard_at:
             member.rate += 0.3 * (len(report.settled) / (now - member.heard_at) - member.rate)
@@ -242,7 +271,7 @@ class _Driver:
         for number, cause in report.returned:
             self._suspect(member, [number], cause)
         if report.capacity and not member.capacity:
-            self._stillborn = 0
+            self._stillborn, self._worked = 0, True
             self._progress.began()
         member.capacity = report.capacity
         member.doing = report.progress if report.capacity else "loading the model"
@@ -251,9 +280,9 @@ class _Driver:
         if report.leaving:
             self._see_off(member, report)
 
-    def _settle(self, member: Member, number: int, status: str) -> None:
-        self._outages = 0
-        self._progress.settled(status, len(self._leases.settle(member.name, number)))
+    def _settle(self, member: Member, number: int, image_id: str, status: str) -> None:
+        self._cut_offs = 0
+        self._progress.settled(status, len(self._leases.settle(member.name, number, image_id)))
 
     def _see_off(self, member: Member, report: Report) -> None:
         """A worker that must leave takes nothing more, and goes when all it has in hand is kept."""
@@ -285,24 +314,25 @@ class _Driver:
             ready = len(self._crew.ready)
             if not ready:
                 raise EngineError(f"{self._stillborn} workers died before they were ready: {cause}")
-            self._crew.most, self._stillborn = ready, 0  # there may be no room for more
+            self._stillborn = 0  # there may be no room for more, now
+            self._capped = (ready, time.monotonic() + CAP_SECONDS)
         for lease in self._leases.held(member.name):
             if lease.image_id is not None and self._ledger.has_record(lease.image_id):
                 status = str(self._ledger.record(lease.image_id)["status"])
-                self._settle(member, lease.number, status)
+                self._settle(member, lease.number, lease.image_id, status)
         if blame:
             numbers = [lease.number for lease in self._leases.held(member.name)]
             self._suspect(member, numbers, cause)
         else:
             self._leases.give_back(member.name)
 
-    def _outage(self, member: Member, outage: Exception) -> None:
+    def _cut_off(self, member: Member, error: Exception) -> None:
         """A worker that waited in vain for a store, or cannot decode: its machine may be cut off, or broken.
         If others fare the same, it is not the machine."""
-        self._outages += 1
-        if self._outages >= MOST_DEATHS:
-            raise EngineError(str(outage)) from outage
-        self._bury(member, str(outage), blame=False)
+        self._cut_offs += 1
+        if self._cut_offs >= MOST_DEATHS:
+            raise EngineError(str(error)) from error
+        self._bury(member, str(error), blame=False)
 
     def _suspect(self, member: Member, numbers: list[int], cause: str) -> None:
         for lease, settled in self._leases.suspect(member.name, numbers, cause):
@@ -336,8 +366,8 @@ class _Driver:
         for member in working:
             try:
                 self._take(member, _result(member.answer, timeout=0))
-            except (*DEATHS, StoreError, DecoderError, ray.exceptions.GetTimeoutError):
-                continue  # what it committed is committed
+            except Exception as error:  # what it committed is committed
+                self._progress.show(f"a worker did not end well: {_cause(error)}")
 
 
 def _result(reference: Any, timeout: float | None = None) -> Report:

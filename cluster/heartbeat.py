@@ -5,47 +5,75 @@ from __future__ import annotations
 import json
 import os
 import socket
-import time
-from collections.abc import Mapping
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import psutil
 
-from cluster.store import NotFound, Store
+from cluster.store import NotFound, Store, StoreError
 
 EVERY_SECONDS = 15.0
 STALE_SECONDS = 120.0
 """Whoever has not been heard of for so long is gone."""
 _PREFIX = "progress/driver-"
+_JOIN_SECONDS = 5.0
 
 
 class Heartbeat:
-    """One driver's: ``progress/driver-<name>.json``, gone when it ends in good order."""
+    """One process's: ``progress/driver-<name>.json``, kept fresh by a thread while the context is open, and
+    gone when it ends in good order."""
 
-    def __init__(self, store: Store, name: str) -> None:
+    def __init__(self, store: Store, role: str, also: Callable[[], None] = lambda: None) -> None:
+        """``role``: "audit" or "retry". ``also`` is called now and then, for what else should be saved."""
         self._store = store
-        self._path = f"{_PREFIX}{name}.json"
-        self._beaten_at = 0.0
+        self._role = role
+        self._also = also
+        self._path = f"{_PREFIX}{uuid.uuid4().hex[:8]}.json"
+        self._state: Mapping[str, Any] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
-    def beat(self, state: Mapping[str, Any]) -> None:
-        """Cheap to call often: writes only when it is due."""
-        if time.monotonic() - self._beaten_at < EVERY_SECONDS:
-            return
-        self._beaten_at = time.monotonic()
-        who = {"host": socket.gethostname(), "pid": os.getpid(), "at": datetime.now(UTC).isoformat()}
-        self._store.write(self._path, json.dumps({**state, **who}).encode())
+    def tell(self, state: Mapping[str, Any]) -> None:
+        """How far it is; told to others with the next beat."""
+        self._state = state
 
-    def end(self) -> None:
-        """Takes it away, and those of drivers that are known to have died."""
-        self._store.delete(self._path)
-        for pulse in pulses(self._store):
-            if not pulse.alive:
-                self._store.delete(pulse.path)
+    def __enter__(self) -> Self:
+        self._write()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Takes it away, and those of processes that are known to have died."""
+        self._ended.set()
+        self._thread.join(_JOIN_SECONDS)
+        with suppress(StoreError):  # it becomes stale by itself
+            self._store.delete(self._path)
+            for pulse in pulses(self._store):
+                if not pulse.alive:
+                    self._store.delete(pulse.path)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(EVERY_SECONDS):
+            with suppress(StoreError):  # an outage that lasted; the next beat may go better
+                self._write()
+                self._also()
+
+    def _write(self) -> None:
+        who = {"host": socket.gethostname(), "pid": os.getpid(), "role": self._role}
+        at = datetime.now(UTC).isoformat()
+        self._store.write(self._path, json.dumps({**self._state, **who, "at": at}).encode())
 
 
-def _died_here(state: Mapping[str, Any]) -> bool:
+def died_here(state: Mapping[str, Any]) -> bool:
+    """Whether the process that said so, by its host and pid, ran on this machine and is gone."""
     return state.get("host") == socket.gethostname() and not psutil.pid_exists(int(state.get("pid", 0)))
 
 
@@ -59,8 +87,12 @@ class Pulse:
     """Seconds since."""
 
     @property
+    def who(self) -> str:
+        return f"{self.state.get('host')}, process {self.state.get('pid')}, {self.age:.0f} s ago"
+
+    @property
     def alive(self) -> bool:
-        return self.age < STALE_SECONDS and not _died_here(self.state)
+        return self.age < STALE_SECONDS and not died_here(self.state)
 
 
 def pulses(store: Store) -> list[Pulse]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 import time
 
 import numpy as np
@@ -46,6 +47,7 @@ class Identities:
         self._writer = writer
         self._digests = np.zeros((len(manifest), 32), np.uint8)
         self._kinds = np.zeros(len(manifest), np.uint8)
+        self._lock = threading.Lock()
         self._part: list[int] = []
         self._parts = 0
         self._unsaved = 0
@@ -68,23 +70,18 @@ class Identities:
             return None
         return (UNREAD if kind == _UNREAD else "") + self._digests[number].tobytes().hex()
 
-    def __len__(self) -> int:
-        """How many are known."""
-        return int(np.count_nonzero(self._kinds))
-
     def learn(self, number: int, image_id: str) -> None:
         if self[number] == image_id:
             return
-        self._note(number, image_id)
-        self._part.append(number)
-        self._unsaved += 1
+        with self._lock:
+            self._note(number, image_id)
+            self._part.append(number)
+            self._unsaved += 1
         if len(self._part) >= _PART_ROWS:
             self.save()
 
     def _note(self, number: int, image_id: str) -> None:
         digest = image_id.removeprefix(UNREAD)
-        if digest != image_id and self._kinds[number] == _READ:
-            return  # it could not be read once, and later it could
         self._digests[number] = np.frombuffer(bytes.fromhex(digest), np.uint8)
         self._kinds[number] = _READ if digest == image_id else _UNREAD
 
@@ -98,15 +95,17 @@ class Identities:
 
     def save(self) -> None:
         """Writes what was learnt since: the part in work anew, or a full one for the last time."""
-        self._saved_at = time.monotonic()
-        if not self._unsaved:
-            return
-        numbers = pa.array(self._part, pa.int64())
-        ids = pa.array([self[number] for number in self._part], pa.string())
+        with self._lock:
+            self._saved_at = time.monotonic()
+            if not self._unsaved:
+                return
+            learnt, part = list(dict.fromkeys(self._part)), self._parts
+            ids = pa.array([self[number] for number in learnt], pa.string())
+            self._unsaved = 0
+            if len(self._part) >= _PART_ROWS:
+                self._part, self._parts = [], self._parts + 1
+        numbers = pa.array(learnt, pa.int64())
         table = pa.table([numbers, self._manifest.table["uri"].take(numbers), ids], SCHEMA)
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
-        self._store.write(f"inputs/{self._writer}-{self._parts:05}.parquet", buffer.getvalue())
-        self._unsaved = 0
-        if len(self._part) >= _PART_ROWS:
-            self._part, self._parts = [], self._parts + 1
+        self._store.write(f"inputs/{self._writer}-{part:05}.parquet", buffer.getvalue())

@@ -47,7 +47,7 @@ class Leases:
         self._held: dict[str, dict[int, Lease]] = {}
         self._holder: dict[str, int] = {}
         """image_id to the number of the input by which it is judged."""
-        self._parked: dict[str, list[int]] = {}
+        self._parked: dict[str, list[Lease]] = {}
 
     @classmethod
     def of(cls, leases: Sequence[Lease]) -> Leases:
@@ -93,25 +93,34 @@ class Leases:
 
     def identify(self, worker: str, number: int, image_id: str) -> bool:
         """What a worker has read. Whether it is to go on; otherwise the input is parked, as the image is
-        in hand already."""
-        lease = replace(self._held[worker][number], image_id=image_id)
-        if self._claim(lease, image_id):
-            self._held[worker][number] = lease
-            return True
-        del self._held[worker][number]
-        return False
+        in hand already. Those that were parked behind what the input used to be come again."""
+        before = self._held[worker].pop(number)
+        if before.image_id != image_id:
+            self._again.extendleft(self._freed(before))
+        lease = replace(before, image_id=image_id)
+        if not self._claim(lease, image_id):
+            return False
+        self._held[worker][number] = lease
+        return True
 
     def _claim(self, lease: Lease, image_id: str) -> bool:
         if self._holder.setdefault(image_id, lease.number) == lease.number:
             return True
-        self._parked.setdefault(image_id, []).append(lease.number)
+        self._parked.setdefault(image_id, []).append(lease)
         return False
 
-    def settle(self, worker: str, number: int) -> list[int]:
-        """The input's image has its record; the numbers of all inputs that are settled with it."""
-        return [number, *self._freed(self._held[worker].pop(number))]
+    def settle(self, worker: str, number: int, image_id: str) -> list[int]:
+        """The image that the input turned out to be has its record; the numbers of all inputs that are
+        settled with it. Those that were parked behind another image come again."""
+        lease = self._held[worker].pop(number)
+        freed = self._freed(lease)
+        if lease.image_id == image_id:
+            return [number, *(twin.number for twin in freed)]
+        self._again.extendleft(freed)
+        return [number]
 
-    def _freed(self, lease: Lease) -> list[int]:
+    def _freed(self, lease: Lease) -> list[Lease]:
+        """Gives up the claim on an image; the inputs that waited for it."""
         if lease.image_id is None or self._holder.get(lease.image_id) != lease.number:
             return []
         del self._holder[lease.image_id]
@@ -133,7 +142,7 @@ class Leases:
             lease = self._held[worker].pop(number)
             lease = replace(lease, causes=(*lease.causes, cause))
             if len(lease.causes) >= MOST_DEATHS:
-                condemned.append((lease, [number, *self._freed(lease)]))
+                condemned.append((lease, [number, *(twin.number for twin in self._freed(lease))]))
             else:
                 self._again.append(lease)
         return condemned

@@ -20,12 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cluster.lock import Lock
 from cluster.store import Store, whole
 
 _PART_ROWS = 10_000
 """Rows of one compacted part, so that a part fits in memory many times over."""
 _READERS = 16
 """Reads at once: a bucket answers each after a while, and any number together."""
+_LOCK = "progress/compacting.json"
 _LISTED = 50_000
 """Names that are held as Python objects at once."""
 
@@ -77,29 +79,29 @@ class Ledger:
         return pa.concat_arrays([*chunks, pa.array(names, pa.string())])
 
     def compact(self, schema: pa.Schema) -> list[str]:
-        """Copies the records that are in no part yet into new ``verdicts/part-*.parquet``; the
-        paths of these. The engine does not know what a record holds, so the job gives the schema;
-        its columns that a record lacks are null.
+        """Copies the records that are in no part yet into new ``verdicts/part-*.parquet``, when nobody
+        else changes the parts; the paths of these. The engine does not know what a record holds, so the
+        job gives the schema; its columns that a record lacks are null.
 
         A part is named by its contents: the same step done twice makes the same object.
         """
-        new = self._uncompacted()
-        parts = []
-        for start in range(0, len(new), _PART_ROWS):
-            rows = list(self._read_records(new[start : start + _PART_ROWS].to_pylist()))
-            digest = hashlib.sha256(b"\n".join(_canonical(row) for row in rows)).hexdigest()
-            part = f"verdicts/part-{digest[:16]}.parquet"
-            self.store.create(part, _to_parquet(rows, schema))
-            parts.append(part)
+        with Lock(self.store, _LOCK) as lock:
+            new = self._recorded_beside([ids for _, ids in self._parts()])
+            parts = []
+            for start in range(0, len(new), _PART_ROWS):
+                rows = list(self._read_records(new[start : start + _PART_ROWS].to_pylist()))
+                digest = hashlib.sha256(b"\n".join(_canonical(row) for row in rows)).hexdigest()
+                part = f"verdicts/part-{digest[:16]}.parquet"
+                lock.keep()
+                self.store.create(part, _to_parquet(rows, schema))
+                parts.append(part)
         return parts
 
-    def _uncompacted(self) -> pa.Array:
-        """Sorted image_ids that have a record and are in no part."""
-        compacted = [ids for _, ids in self._parts()]
+    def _recorded_beside(self, parts: Sequence[pa.Array]) -> pa.Array:
+        """Sorted image_ids that have a record and are in none of these parts."""
         recorded = self.recorded()
-        if compacted:
-            known = pa.concat_arrays(compacted)
-            recorded = recorded.filter(pc.invert(pc.is_in(recorded, known)))
+        if parts:
+            recorded = recorded.filter(pc.invert(pc.is_in(recorded, pa.concat_arrays(parts))))
         return recorded.sort()
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -109,7 +111,10 @@ class Ledger:
         firsts = _first_of_each([ids for _, ids in parts])
         for (path, _), first in zip(parts, firsts, strict=True):
             yield from self._rows_of(path, first, columns)
-        for record in self._read_records(self._uncompacted().to_pylist()):
+        beside = self._recorded_beside(
+            [ids for _, ids in parts]
+        )  # not in those read above, whatever came since
+        for record in self._read_records(beside.to_pylist()):
             yield {c: record[c] for c in columns if c in record} if columns else record
 
     def drop(self, unwanted: Callable[[Mapping[str, Any]], bool], columns: Sequence[str]) -> list[str]:
@@ -120,19 +125,21 @@ class Ledger:
         rows that are still there, and a repetition finds them.
         """
         wanted = ["image_id", *columns]
-        chosen = [str(row["image_id"]) for row in self.rows(wanted) if unwanted(row)]
-        gone = pa.array(chosen, pa.string())
-        for path, ids in list(self._parts()):
-            stays = pc.invert(pc.is_in(ids, gone))
-            if pc.all(stays).as_py():
-                continue
-            left = pq.read_table(io.BytesIO(self.store.read(path))).filter(stays)
-            if left.num_rows:
-                self.store.write(path, _parquet(left))
-            else:
-                self.store.delete(path)
-        with ThreadPoolExecutor(_READERS) as pool:
-            list(pool.map(lambda image_id: self.store.delete(record_path(image_id)), chosen))
+        with Lock(self.store, _LOCK) as lock:
+            chosen = [str(row["image_id"]) for row in self.rows(wanted) if unwanted(row)]
+            gone = pa.array(chosen, pa.string())
+            for path, ids in list(self._parts()):
+                stays = pc.invert(pc.is_in(ids, gone))
+                if pc.all(stays).as_py():
+                    continue
+                lock.keep()
+                left = pq.read_table(io.BytesIO(self.store.read(path))).filter(stays)
+                if left.num_rows:
+                    self.store.write(path, _parquet(left))
+                else:
+                    self.store.delete(path)
+            with ThreadPoolExecutor(_READERS) as pool:
+                list(pool.map(lambda image_id: self.store.delete(record_path(image_id)), chosen))
         return chosen
 
     def _parts(self) -> Iterator[tuple[str, pa.Array]]:

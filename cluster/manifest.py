@@ -110,6 +110,8 @@ def scan(input_uri: str) -> Manifest:
     if not input_uri:
         raise InputError("the input is empty; give a folder of images ('.' for this one)")
     uri = absolute(input_uri)
+    if uri != local_uri(uri):
+        raise InputError(f"{uri!a} is no UTF-8; rename the folder, or give another way to it")
     if _is_folder(uri):
         return _scan_folder(input_uri, uri)
     if re.search(r"[*?\[]", uri) and ("://" in uri or not Path(uri).exists()):
@@ -165,8 +167,10 @@ def _table(found: Iterator[tuple[str, int]]) -> pa.Table:
 def _images(table: pa.Table) -> pa.Table:
     """Without what is no image by its name, and without the pictures in run folders."""
     kept = pc.match_substring_regex(table["uri"], _IMAGE)
-    for run in pc.filter(table["uri"], pc.ends_with(table["uri"], f"/{RUN_FILE}")).to_pylist():
-        folder = run.removesuffix(RUN_FILE)
+    manifests = pc.filter(table["uri"], pc.ends_with(table["uri"], f"/{MANIFEST_FILE}")).to_pylist()
+    folders = pa.array([uri.removesuffix(MANIFEST_FILE) for uri in manifests], pa.string())
+    runs = pc.binary_join_element_wise(folders, pa.scalar(RUN_FILE), "")
+    for folder in folders.filter(pc.is_in(runs, table["uri"].combine_chunks())).to_pylist():
         kept = pc.and_(kept, pc.invert(pc.starts_with(table["uri"], folder)))
     return table.filter(kept)
 
@@ -178,7 +182,10 @@ def _scan_glob(asked: str, pattern: str) -> Manifest:
     if root.endswith(":/"):
         raise InputError(f"{asked}: name the bucket; only what follows it may have wildcards")
     table = _listed(asked, root)
-    matching = table.filter(pc.match_substring_regex(table["uri"], glob_regex(pattern)))
+    try:
+        matching = table.filter(pc.match_substring_regex(table["uri"], glob_regex(pattern)))
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{asked} is no pattern: {str(error).splitlines()[0]}") from error
     images = _images(matching)
     if not images.num_rows:
         raise InputError(f"{asked} matches no image; put it in quotes, and use ** for any number of folders")
@@ -209,19 +216,13 @@ def _scan_list(asked: str, uri: str) -> Manifest:
     except NotFound as error:
         raise InputError(f"{asked} does not exist; give a folder, or a CSV or Parquet list") from error
     try:
-        if name.lower().endswith(".csv"):
-            table = pyarrow.csv.read_csv(io.BytesIO(data))
-        else:
-            table = pq.read_table(io.BytesIO(data))
-    except (pa.ArrowInvalid, OSError) as error:
+        table = _read_list(name, data)
+        column = _uri_column(asked, table)
+        given = table[column].cast(pa.string()).to_pylist()
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{asked} cannot be read as a list: {str(error).splitlines()[0]}") from error
-    column = next((c for c in URI_COLUMNS if c in table.column_names), None)
-    if column is None and table.num_columns == 1:
-        column = table.column_names[0]
-    if column is None:
-        have = ", ".join(table.column_names)
-        raise InputError(f"{asked} has no column named {' or '.join(URI_COLUMNS)}; it has {have}")
-    given = table[column].cast(pa.string()).to_pylist()
     if not given:
         raise InputError(f"{asked} lists no images")
     empty = next((i for i, value in enumerate(given, 1) if not value), None)
@@ -229,6 +230,23 @@ def _scan_list(asked: str, uri: str) -> Manifest:
         raise InputError(f"{asked}: row {empty} has no {column}")
     uris = pa.array([_from_list(value, parent) for value in given], pa.string())
     return Manifest("", pa.table([uris, pa.nulls(len(uris), pa.int64())], SCHEMA))
+
+
+def _read_list(name: str, data: bytes) -> pa.Table:
+    if not name.lower().endswith(".csv"):
+        return pq.read_table(io.BytesIO(data))
+    as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(URI_COLUMNS, pa.string()))
+    return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=as_text)
+
+
+def _uri_column(asked: str, table: pa.Table) -> str:
+    named = [c for c in URI_COLUMNS if table.column_names.count(c) == 1]
+    if named:
+        return named[0]
+    have = ", ".join(table.column_names)
+    raise InputError(
+        f"{asked} needs a first line with a column named {' or '.join(URI_COLUMNS)}, once; it has {have}"
+    )
 
 
 def _from_list(value: str, parent: str) -> str:

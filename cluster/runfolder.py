@@ -113,6 +113,8 @@ def open_run(uri: str) -> RunFolder:
     run = RunFolder(open_store(uri, create=False))
     if not run.store.exists(RUN_FILE) or not run.store.exists(MANIFEST_FILE):
         raise NotFound(f"{uri} holds no run; give the --out of an audit")
+    if run.description.get("layout") != LAYOUT:
+        raise StoreError(f"{uri} was written by another version of Originality; read it with that one")
     return run
 
 

@@ -36,6 +36,7 @@ def ray_running() -> Iterator[None]:
         yield
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    ours = signal.getsignal(signal.SIGTERM)
     address = os.environ.get("RAY_ADDRESS")
     if address:
         _join(address, quiet)
@@ -48,10 +49,17 @@ def ray_running() -> Iterator[None]:
             object_store_memory=_OBJECT_STORE_BYTES,
             **quiet,
         )
+    _handle_sigterm(ours)  # ray.init has put its own in place
     try:
         yield
     finally:
         ray.shutdown()
+        _handle_sigterm(ours)
+
+
+def _handle_sigterm(handler: Any) -> None:
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _join(address: str, options: dict[str, Any]) -> None:

@@ -36,7 +36,8 @@ class ClusterSettings(Frozen):
     stop_grace: float = Field(25.0, gt=0)
     """Seconds that a stop waits for the step under way; what takes longer goes on from its snapshot."""
     prices: Mapping[str, float] = Field(default_factory=lambda: PRICES)
-    """US dollars an hour of a worker with one GPU of a type; "CPU" is one without. The others are free."""
+    """US dollars an hour of a worker with one GPU of a type; "CPU" is one without. With ``max_cost``
+    every kind that is used must have its price."""
     max_cost: float | None = Field(None, gt=0)
     """US dollars by ``prices`` after which this start of the run stops in good order."""
     deadline: datetime | None = None
@@ -45,6 +46,8 @@ class ClusterSettings(Frozen):
     @field_validator("deadline", mode="before")
     @classmethod
     def _hours_from_now(cls, given: object) -> object:
+        if isinstance(given, int | float) or (isinstance(given, str) and given.strip().isdigit()):
+            raise ValueError(f"deadline {given!r} has no unit; write 8h, 30min, or a date and time")
         if not isinstance(given, str):
             return given
         for unit, seconds in (("h", 3600), ("min", 60), ("d", 86400), ("s", 1)):
@@ -56,7 +59,12 @@ class ClusterSettings(Frozen):
     @field_validator("deadline")
     @classmethod
     def _with_a_zone(cls, deadline: datetime | None) -> datetime | None:
-        return deadline.astimezone() if deadline is not None and deadline.tzinfo is None else deadline
+        if deadline is None:
+            return None
+        deadline = deadline.astimezone()
+        if deadline <= datetime.now(UTC):
+            raise ValueError(f"deadline {deadline:%Y-%m-%d %H:%M %Z} has passed")
+        return deadline
 
     @model_validator(mode="after")
     def _min_is_under_max(self) -> Self:
@@ -64,8 +72,7 @@ class ClusterSettings(Frozen):
             raise ValueError(f"min_workers {self.min_workers} is over max_workers {self.max_workers}")
         return self
 
-    def price(self, accelerator: str | None, gpus: float) -> float:
-        """US dollars an hour of one worker."""
-        if accelerator is None or gpus == 0:
-            return self.prices.get("CPU", 0.0)
-        return self.prices.get(accelerator, 0.0) * gpus
+    def price(self, kind: str, gpus: float) -> float | None:
+        """US dollars an hour of one worker on a kind of GPU, or on "CPU"; None where it is not known."""
+        price = self.prices.get(kind)
+        return price if price is None or kind == "CPU" else price * gpus

@@ -8,6 +8,7 @@ through the operating system, and such keys of S3 through boto3.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -42,14 +43,18 @@ def read_image(uri: str, check: Callable[[int], None]) -> bytes:
         return _read_remote(uri, check)
     path = local_path(uri)
     try:
-        with path.open("rb") as file:
-            check(os.fstat(file.fileno()).st_size)
-            return file.read()
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for, a device read without end
+            raise Unreadable("unreadable", f"{uri} is no regular file")
+        check(about.st_size)
+        data = path.read_bytes()
+        check(len(data))
     except FileNotFoundError as error:
         raise Unreadable("missing", f"{uri} does not exist") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise Unreadable("unreadable", f"{uri}: {reason}") from error
+    return data
 
 
 def _read_remote(uri: str, check: Callable[[int], None]) -> bytes:

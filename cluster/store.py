@@ -17,7 +17,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -132,10 +132,6 @@ class Store:
         self._once = once or objects
         self._patience = patience
 
-    def named_errors(self, path: str) -> AbstractContextManager[None]:
-        """Turns what the driver raises over a path into ours."""
-        return _named_errors(self.url, path)
-
     def read(self, path: str, check: Callable[[int], None] | None = None) -> bytes:
         """A whole object. ``check`` is told its size before its bytes are fetched, and raises to refuse it.
 
@@ -149,11 +145,11 @@ class Store:
                 check(found.meta["size"])
             return bytes(found.bytes())
 
-        return self._ask(path, get)
+        return self.ask(path, get)
 
     def write(self, path: str, data: bytes) -> None:
         """Puts an object, over any that was there; readers see the old or the new, never a part."""
-        self._ask(path, lambda: obstore.put(self.objects, path, data, attributes=self._attributes(path)))
+        self.ask(path, lambda: obstore.put(self.objects, path, data, attributes=self._attributes(path)))
 
     def create(self, path: str, data: bytes) -> bool:
         """Puts an object unless there is one already; says whether it did. Of any number of
@@ -176,7 +172,7 @@ class Store:
                 raise
             return True
 
-        return self._ask(path, put)
+        return self.ask(path, put)
 
     def _attributes(self, path: str) -> dict[str, str]:
         """What a bucket tells a browser of an object, so that a report opens and is not downloaded. A
@@ -207,7 +203,7 @@ class Store:
         Raises:
             NotFound: there is none.
         """
-        return self._ask(path, lambda: obstore.head(self.objects, path)["size"])
+        return self.ask(path, lambda: obstore.head(self.objects, path)["size"])
 
     def exists(self, path: str) -> bool:
         try:
@@ -230,7 +226,7 @@ class Store:
                 pages = None
                 raise
 
-        while (page := self._ask(prefix, next_page)) is not None:
+        while (page := self.ask(prefix, next_page)) is not None:
             for meta in page:
                 yield StoredObject(meta["path"], meta["size"])
                 last = meta["path"]
@@ -238,9 +234,9 @@ class Store:
     def delete(self, path: str) -> None:
         """Removes an object; one that is not there is removed already."""
         with suppress(NotFound):
-            self._ask(path, lambda: obstore.delete(self.objects, path))
+            self.ask(path, lambda: obstore.delete(self.objects, path))
 
-    def _ask(self, path: str, request: Callable[[], T]) -> T:
+    def ask(self, path: str, request: Callable[[], T]) -> T:
         """The answer to a request; while the store is out it is made again, after pauses that grow and
         are drawn by lot, so that a hundred workers do not come back at once.
 

@@ -133,13 +133,16 @@ def _from_bucket(store: Store, parts: Sequence[str]) -> Path:
 
 def _list(store: Store, parts: Sequence[str]) -> list[_Listed]:
     """What is wanted under the prefix. The store refuses names that lead out of a folder ("..")."""
-    with store.named_errors(""):
-        listed = sorted(
+
+    def ask() -> list[_Listed]:
+        return sorted(
             _Listed(meta["path"], meta["size"], meta["e_tag"] or str(meta["last_modified"]))
             for page in obstore.list(store.objects)
             for meta in page
             if _is_wanted(meta["path"], parts)
         )
+
+    listed = store.ask("", ask)
     if not listed:
         raise NotFound(f"{store.url} holds no model; give the prefix under which a diffusers folder lies")
     return listed
@@ -196,8 +199,9 @@ def _copy(store: Store, listed: Sequence[_Listed], folder: Path) -> dict[str, st
     def copy_range(piece: tuple[_Listed, int]) -> None:
         found, start = piece
         length = min(_RANGE_BYTES, found.size - start)
-        with store.named_errors(found.path):
-            data = obstore.get_range(store.objects, found.path, start=start, length=length)
+        data = store.ask(
+            found.path, lambda: obstore.get_range(store.objects, found.path, start=start, length=length)
+        )
         if len(data) != length:
             raise StoreError(f"{store.url}/{found.path} is shorter than it was listed; start again")
         with (folder / found.path).open("r+b") as handle:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import ray
+
 from cluster.desk import Desk
 from cluster.fetching import Fetched, Fetcher
 from cluster.leases import Lease
@@ -31,6 +33,8 @@ T = TypeVar("T")
 
 NEWS_SECONDS = 0.5
 """How long a call waits for news, so that nothing is asked without end and nothing is told late."""
+_DESK_SECONDS = 3.0
+"""What is finished is written, also where the step under way took all the grace."""
 _IDLE_SECONDS = 0.2
 """How long an idle worker waits for images before it looks whether it should stop."""
 
@@ -78,6 +82,8 @@ class Report:
     """Records that came too late: the image had one."""
     progress: str
     """What the scorer says of itself, for people."""
+    node: str | None
+    """Ray's id of the machine; None without Ray."""
     leaving: str | None
     """Why this worker can take no more, e.g. that its machine is about to be taken away."""
     empty_handed: bool
@@ -102,6 +108,7 @@ class Worker:
         self._scorer: Scorer | None = None
         self._broken: Exception | None = None
         self._stopping = threading.Event()
+        self._node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
         self._spot = SpotWatch()
         self._spot.start()
         self._thread = threading.Thread(target=self._work, name="scorer", daemon=True)
@@ -131,6 +138,7 @@ class Worker:
             returned=drain(self._returned),
             duplicates=self._desk.duplicates,
             progress=str(getattr(self._scorer, "progress", None) or ""),
+            node=self._node,
             leaving=leaving,
             empty_handed=ended and self._desk.idle,
         )
@@ -141,15 +149,9 @@ class Worker:
         until = time.monotonic() + grace
         self._stopping.set()
         self._thread.join(grace)
-        self._desk.close(max(0.0, until - time.monotonic()))
+        self._desk.close(max(_DESK_SECONDS, until - time.monotonic()))
         self._fetcher.close()
         return self.poll(Orders())
-
-    def place(self) -> str:
-        """Ray's id of the node that this worker is on."""
-        import ray
-
-        return str(ray.get_runtime_context().get_node_id())
 
     def _work(self) -> None:
         try:
@@ -197,6 +199,7 @@ class Worker:
             self._metrics.gpu_memory()
             for done in finished:
                 fetched = self._flying.pop(done.item_id)
+                del self._stages[done.item_id], self._kept_at[done.item_id]
                 self._metrics.counted(done.counters)
                 self._desk.settle(fetched.lease, done.item_id, done.record, done.files)
             self._keep(scorer, [i for i in self._flying if self._due(scorer, i)])
@@ -223,6 +226,7 @@ class Worker:
         """A scorer that broke is not to be trusted. An image that was alone with it is the cause;
         of several, the driver finds the one by leasing each alone."""
         flying, self._flying = self._flying, {}
+        self._stages, self._kept_at = {}, {}
         if len(flying) == 1:
             ((image_id, fetched),) = flying.items()
             self._desk.fail(fetched.lease, image_id, type(error).__name__, str(error))

@@ -9,19 +9,19 @@ import argparse
 import functools
 import socket
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from cluster import driver
-from cluster.heartbeat import Heartbeat
+from cluster.heartbeat import Heartbeat, pulses
 from cluster.manifest import Selection
 from cluster.runfolder import RunFolder, RunMismatch, beside, plan
 from cluster.settings import ClusterSettings
-from cluster.store import absolute, open_store
+from cluster.store import StoreError, absolute, open_store
 from cluster.weights import local_copy
 from cluster.worker import ScorerFactory, Task
 from jobs import exits, given
@@ -62,22 +62,36 @@ def audit(
     folder holds a run of other settings, begin another beside it.
     """
     run = planned(science, source, output, force_new)
-    outcome = judge(science, run, how, selection)
-    if outcome and (outcome.cost or outcome.duplicates):
-        dropped = f"{outcome.duplicates} late duplicates dropped" if outcome.duplicates else ""
-        cost = f"cost ${outcome.cost:.2f}" if outcome.cost else ""
-        sys.stderr.write(f"{', '.join(filter(None, (cost, dropped)))}\n")
-    run.clear_snapshots()
-    run.ledger.compact(SCHEMA)
-    summary = summarise(run)
-    run.write_summary(summary)
-    _tell(run)
+    with at_work(run) as heartbeat:
+        outcome = judge(science, run, how, selection, heartbeat)
+        if outcome and (outcome.cost or outcome.duplicates):
+            dropped = f"{outcome.duplicates} late duplicates dropped" if outcome.duplicates else ""
+            cost = f"cost ${outcome.cost:.2f}" if outcome.cost else ""
+            sys.stderr.write(f"{', '.join(filter(None, (cost, dropped)))}\n")
+        run = RunFolder(run.store)  # others may have worked on it too
+        run.clear_snapshots()
+        run.ledger.compact(SCHEMA)
+        summary = summarise(run)
+        run.write_summary(summary)
+        _tell(run)
     unjudged = summary["rejected"] + summary["failed"]
     return exits.SOME_UNJUDGED if unjudged else exits.ALL_JUDGED
 
 
+def at_work(run: RunFolder) -> Heartbeat:
+    """Tells others that the run is being worked on, while the context is open.
+
+    Raises:
+        SettingsError: somebody puts images back just now.
+    """
+    for pulse in pulses(run.store):
+        if pulse.alive and pulse.state.get("role") == "retry":
+            raise SettingsError(f"images are being put back by {pulse.who}; start again when that is done")
+    return Heartbeat(run.store, "audit", also=lambda: run.identities.save_if_due())
+
+
 def judge(
-    science: Science, run: RunFolder, how: ClusterSettings, selection: Selection
+    science: Science, run: RunFolder, how: ClusterSettings, selection: Selection, heartbeat: Heartbeat
 ) -> driver.Outcome | None:
     """Has the inputs judged whose image has no record yet; None where there is none."""
     leases = run.leases(selection.numbers(run.manifest))
@@ -86,18 +100,12 @@ def judge(
     open_store(run.manifest.source or "/", create=False)  # if it is gone, that is said before Ray starts
     blank_row = blank(science.settings)
     task = Task(run.store.url, science.factory, blank_row, science.memory, how.snapshot_every)
-    heartbeat = Heartbeat(run.store, uuid.uuid4().hex[:8])
-
-    def beat(state: dict[str, Any]) -> None:
-        heartbeat.beat(state)
-        run.identities.save_if_due()
-
     gpu = _GPU[science.settings.model.device]
     try:
-        return driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, beat=beat)
+        return driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, beat=heartbeat.tell)
     finally:
-        run.identities.save()
-        heartbeat.end()
+        with suppress(StoreError):  # the next run reads those images again
+            run.identities.save()
 
 
 def planned(science: Science, source: str, output: str, force_new: bool = False) -> RunFolder:

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 
 from cluster.decoder import Decoder
@@ -30,14 +31,14 @@ def dry_run(source: str, selection: Selection) -> int:
     progress.began()
     distinct: set[str] = set()
     reasons: Counter[str] = Counter()
-    for number, image_id, reason in _checked(manifest, numbers):
-        distinct.add(image_id or manifest.uri(number))
-        progress.settled("rejected" if reason else "fine")
-        progress.show("checking")
-        if reason:
-            reasons[reason[0]] += 1
-            print(f"{manifest.path(number)!r}: {reason[0]}: {reason[1]}")
-    progress.close()
+    with closing(progress):
+        for number, image_id, reason in _checked(manifest, numbers):
+            distinct.add(image_id or manifest.uri(number))
+            progress.settled("rejected" if reason else "fine")
+            progress.show("checking")
+            if reason:
+                reasons[reason[0]] += 1
+                print(f"{manifest.path(number)!r}: {reason[0]}: {reason[1]}")
     for code, count in reasons.most_common():
         print(f"{count} {code}")
     print(

@@ -18,7 +18,7 @@ from cluster.manifest import Selection
 from cluster.progress import duration
 from cluster.runfolder import RunFolder
 from jobs import exits, given
-from jobs.audit import judge, planned, prepared
+from jobs.audit import at_work, judge, planned, prepared
 from originality.settings import SettingsError
 
 _SAMPLE = 8
@@ -46,8 +46,8 @@ class Estimate:
             return ["no image of the sample could be judged; look at them with audit --dry-run"]
         low, mean, high = self.hours
         told = [
-            f"{3600 / self.seconds[1]:.3g} images/h a worker ({3600 / self.seconds[2]:.3g} to "
-            f"{3600 / self.seconds[0]:.3g})",
+            f"{3600 / self.seconds[1]:.3g} images/h a worker (from {3600 / self.seconds[2]:.3g}"
+            + (f" to {3600 / self.seconds[0]:.3g})" if self.seconds[0] else " up)"),
             f"{mean:.3g} worker hours for {self.inputs} inputs ({low:.3g} to {high:.3g})",
             f"{duration(mean * 3600 / workers)} with {workers} workers, and the time in which machines and "
             "models start",
@@ -94,10 +94,15 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         science = prepared(settings)
         folder = planned(science, arguments.input, arguments.out or scratch)
-        outcome = judge(science, folder, how, selection)
+        with at_work(folder) as heartbeat:
+            outcome = judge(science, folder, how, selection, heartbeat)
         numbers = [int(number) for number in selection.numbers(folder.manifest)]
         seconds = [seconds_of(folder, number) for number in numbers]
     price = outcome.cost / outcome.worker_hours if outcome and outcome.worker_hours else 0.0
+    if outcome is None:
+        print(
+            "the whole sample had been judged before; its times are told, the price of a worker is not known"
+        )
     estimate = Estimate(len(folder.manifest), spread(seconds), price)
     print(f"from {len(seconds)} of {len(folder.manifest)} inputs, drawn at random:")
     for line in estimate.lines(how.max_workers or (outcome.workers if outcome else 1)):
@@ -106,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def seconds_of(run: RunFolder, number: int) -> float:
-    """Worker time of one input: nothing where it was rejected, or is the same image as another."""
+    """Worker time of one input: that of its image, and nothing where it was rejected."""
     image_id = run.identities[number]
     if image_id is None:
         return 0.0

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from cluster.decoder import DecoderError
 from cluster.driver import EngineError, Interrupted, NoGpu
 from cluster.manifest import InputError
 from cluster.runfolder import RunMismatch
@@ -57,7 +58,7 @@ def run(job: Callable[[], int]) -> int:
         return job()
     except _ASKED_WRONGLY as error:
         return _say(error, BAD_SETTINGS)
-    except EngineError as error:
+    except (EngineError, DecoderError) as error:
         return _say(error, ENGINE_FAILED)
     except (Interrupted, KeyboardInterrupt) as stop:
         return _say(f"{str(stop) or 'interrupted'}; the same command goes on from here", INTERRUPTED)

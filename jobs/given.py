@@ -122,7 +122,7 @@ def cluster_settings_of(arguments: argparse.Namespace) -> ClusterSettings:
     try:
         return ClusterSettings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(one_line(error)) from error
+        raise SettingsError(one_line(error, "cluster.")) from error
 
 
 def _assignments(arguments: argparse.Namespace) -> dict[str, Any]:

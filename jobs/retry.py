@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.heartbeat import pulses
+from cluster.heartbeat import Heartbeat, pulses
 from cluster.runfolder import RunFolder, open_run
 from jobs import exits
 from originality.settings import SettingsError
@@ -25,24 +25,22 @@ def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:
     """
     at_work = next((pulse for pulse in pulses(run.store) if pulse.alive), None)
     if at_work:
-        who = f"{at_work.state.get('host')}, process {at_work.state.get('pid')}"
-        raise SettingsError(f"the run is being worked on ({who}, {at_work.age:.0f} s ago); stop that first")
-    reasons: Counter[str] = Counter()
-    taken: dict[str, str] = {}
+        raise SettingsError(f"the run is being worked on ({at_work.who}); stop that first")
 
     def unwanted(row: Mapping[str, Any]) -> bool:
-        if row["status"] != status or (reason is not None and row["error_class"] != reason):
-            return False
-        taken[row["image_id"]] = str(row["error_class"])
-        return True
+        return row["status"] == status and reason in (None, row["error_class"])
 
-    run.ledger.drop(unwanted, ["status", "error_class"])
-    reasons.update(taken.values())
-    if taken:
-        told = {"status": status, "reason": reason, "images": taken}
-        name = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        run.store.write(f"retries/{name}.json", json.dumps(told, indent=1).encode())
-    return reasons
+    with Heartbeat(run.store, "retry"):
+        columns = ["image_id", "status", "error_class"]
+        taken = {
+            row["image_id"]: str(row["error_class"]) for row in run.ledger.rows(columns) if unwanted(row)
+        }
+        if taken:
+            told = {"status": status, "reason": reason, "images": taken}
+            name = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+            run.store.write(f"retries/{name}.json", json.dumps(told, indent=1).encode())
+            run.ledger.drop(unwanted, columns[1:])
+    return Counter(taken.values())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

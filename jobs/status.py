@@ -35,6 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _at_work(pulse: Pulse) -> str:
     """What a driver last said, in one line."""
     state = pulse.state
+    if pulse.alive and pulse.state.get("role") == "retry":
+        return f"images are being put back on {state['host']}"
+    if pulse.alive and "done" not in state:
+        return f"a driver on {state['host']} begins or ends its work"
     if not pulse.alive:
         since = duration(pulse.age)
         return f"a driver on {state['host']} was last heard of {since} ago: the same audit goes on from there"

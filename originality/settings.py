@@ -285,10 +285,10 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return values
 
 
-def one_line(error: ValidationError) -> str:
+def one_line(error: ValidationError, prefix: str = "") -> str:
     """The first problem of a validation, with the setting's path and the nearest known key."""
     problem = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in problem["loc"])
+    path = prefix + ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         model: type[BaseModel] = AuditSettings
         for part in problem["loc"][:-1]:

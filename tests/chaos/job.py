@@ -9,7 +9,7 @@ import pyarrow as pa
 from cluster.manifest import Selection
 from cluster.settings import ClusterSettings
 from jobs import exits
-from jobs.audit import Science, judge, planned
+from jobs.audit import Science, at_work, judge, planned
 from originality.settings import load_settings
 from tests.chaos.chain import Chain
 
@@ -27,9 +27,11 @@ SCHEMA = pa.schema(
 def audit(source: str, output: str) -> int:
     science = Science(load_settings(flags={"model": {"device": "cpu"}}), Chain, {})
     run = planned(science, source, output)
-    judge(science, run, ClusterSettings(max_workers=2, snapshot_every=0.1, stop_grace=5), Selection())
-    run.clear_snapshots()
-    run.ledger.compact(SCHEMA)
+    how = ClusterSettings(max_workers=2, snapshot_every=0.1, stop_grace=5)
+    with at_work(run) as heartbeat:
+        judge(science, run, how, Selection(), heartbeat)
+        run.clear_snapshots()
+        run.ledger.compact(SCHEMA)
     return exits.ALL_JUDGED
 
 

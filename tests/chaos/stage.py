@@ -169,8 +169,8 @@ class Stage:
                 now = time.monotonic() - began
                 while events and events[0].at <= now:
                     event = events.pop(0)
-                    self._begin(event, job)
-                    played.events.append(f"{event.what} at {event.at:.1f} s")
+                    if self._begin(event, job):
+                        played.events.append(f"{event.what} at {event.at:.1f} s")
                     ends.append((now + event.seconds, event))
                 for due in [pair for pair in ends if pair[0] <= now]:
                     ends.remove(due)
@@ -183,11 +183,12 @@ class Stage:
                 self._end(event)
         return job.returncode
 
-    def _begin(self, event: Event, job: subprocess.Popen[bytes]) -> None:
+    def _begin(self, event: Event, job: subprocess.Popen[bytes]) -> bool:
+        """Whether there was anything to trouble."""
         if event.what in PROXY_FAULTS:
             share = 1.0 if event.what in ("refuse", "503") else 0.5
             self.proxy.fault(share=share, seed=self._dice.randrange(2**32), **PROXY_FAULTS[event.what])
-            return
+            return True
         begin: dict[str, Callable[[], Any]] = {
             "kill worker": self._kill_worker,
             "kill driver": job.kill,
@@ -196,7 +197,7 @@ class Stage:
             "lose node": self._lose_node,
             "kill store": self.gateway.kill,
         }
-        begin[event.what]()
+        return begin[event.what]() is not False
 
     def _end(self, event: Event) -> None:
         if event.what in PROXY_FAULTS:
@@ -206,15 +207,19 @@ class Stage:
         elif event.what == "lose node" and len(self._nodes) < 2:
             self._nodes.append(self.cluster.add_node(num_cpus=1))
 
-    def _kill_worker(self) -> None:
-        workers = [p for p in psutil.process_iter(["cmdline"]) if "ray::Worker" in _title(p)]
+    def _kill_worker(self) -> bool:
+        below = psutil.Process().children(recursive=True)  # of this cluster's nodes alone
+        workers = [process for process in below if "ray::Worker" in _title(process)]
         if workers:
             self._dice.choice(workers).kill()
+        return bool(workers)
 
-    def _lose_node(self) -> None:
-        if len(self._nodes) == 2:
-            node = self._nodes.pop(self._dice.randrange(2))
-            self.cluster.remove_node(node, allow_graceful=False)
+    def _lose_node(self) -> bool:
+        if len(self._nodes) < 2:
+            return False
+        node = self._nodes.pop(self._dice.randrange(2))
+        self.cluster.remove_node(node, allow_graceful=False)
+        return True
 
     def _look(self, output: str) -> list[str]:
         """What is wrong with what a run has left."""

@@ -175,6 +175,51 @@ def test_workers_that_never_get_ready(tmp_path: Path, local_ray: None) -> None:
     assert counts == {"judged": 1}
 
 
+class FailingCard(MeanColour):
+    """Breaks on green, as a GPU does, and then cannot be built again in the same process."""
+
+    built = 0
+
+    def __init__(self) -> None:
+        FailingCard.built += 1
+        if FailingCard.built > 1:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        super().__init__(capacity=2, seconds=0.1)
+
+
+def test_a_worker_whose_card_failed_is_replaced(tmp_path: Path, local_ray: None) -> None:
+    for i in range(6):
+        paint(tmp_path / "in", f"{i}.png", (i, i, i))
+    paint(tmp_path / "in", "3-breaker.png", BREAKS)
+    _, counts, shown = drive(tmp_path / "in", tmp_path / "run", FailingCard, workers=2)
+    assert counts == {"judged": 6, "failed": 1}
+    assert "a worker died: RuntimeError: CUDA error" in shown
+
+
+def test_a_worker_that_this_machine_cannot_hold(tmp_path: Path, local_ray: None) -> None:
+    paint(tmp_path / "in", "a.png", (1, 1, 1))
+    run = plan(str(tmp_path / "in"), open_store(str(tmp_path / "run")), {})
+    how = ClusterSettings(cpus_per_worker=64)
+    with pytest.raises(driver.EngineError, match="a worker wants 64 CPUs and this machine has"):
+        driver.run(Task(run.store.url, MeanColour, {}), run.leases(np.arange(1)), how, gpu=False)
+
+
+def test_twins_of_which_one_has_changed_since(tmp_path: Path, local_ray: None) -> None:
+    folder = tmp_path / "in"
+    for name in ("a.png", "b.png", "c.png"):
+        paint(folder, name, (1, 1, 1))
+    run = plan(str(folder), open_store(str(tmp_path / "run")), {})
+    for number in range(3):
+        run.identities.learn(number, image_id_of((folder / "a.png").read_bytes()))
+    run.identities.save()
+    paint(folder, "a.png", (2, 2, 2))
+    (folder / "b.png").unlink()
+    run, counts, _ = drive(folder, tmp_path / "run")
+    assert counts == {"judged": 2, "failed": 1}
+    rows = {row["path"]: (row["status"], row.get("mean")) for row in run.inputs()}
+    assert rows == {"a.png": ("judged", [2, 2, 2]), "b.png": ("failed", None), "c.png": ("judged", [1, 1, 1])}
+
+
 def test_interrupt_keeps_what_is_done(tmp_path: Path, local_ray: None) -> None:
     folder, output = tmp_path / "in", tmp_path / "run"
     for i in range(12):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from threading import Thread
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cluster.ledger import Ledger, sign
+from cluster.lock import Lock
 from cluster.store import Store, open_store
 
 SCHEMA = pa.schema(
@@ -101,6 +104,7 @@ class Committing(RuleBasedStateMachine):
         mortal = Ledger(Mortal(self.store, dies_after))
         with suppress(Died):
             mortal.drop(unwanted, ["value"])
+        self.store.delete("progress/compacting.json")  # which the lock knows of a process that has died
         for image_id, value in list(self.first.items()):
             if value >= limit and image_id not in {row["image_id"] for row in self.ledger.rows()}:
                 del self.first[image_id]
@@ -148,6 +152,34 @@ def test_two_compactions_at_once_are_read_once() -> None:
     ledger.store.write("verdicts/part-other.parquet", ledger.store.read(part))
     assert len(list(ledger.rows())) == 1
     assert ledger.compact(SCHEMA) == []
+
+
+def test_what_is_compacted_while_it_is_read_is_read_once() -> None:
+    ledger = Ledger(open_store("memory://"))
+    ledger.commit("aa", record(1), {})
+    ledger.compact(SCHEMA)
+    ledger.commit("bb", record(2), {})
+    reading = ledger.rows()
+    first = next(reading)
+    ledger.compact(SCHEMA)
+    assert sorted(row["image_id"] for row in (first, *reading)) == ["aa", "bb"]
+
+
+def test_a_lock_that_nobody_keeps_is_taken() -> None:
+    store = open_store("memory://")
+    order: list[str] = []
+    with Lock(store, "lock"):
+        other = Thread(target=lambda: Lock(store, "lock").__enter__() and order.append("other"))
+        other.start()
+        other.join(0.3)
+        order.append("first")
+    other.join(20)
+    assert order == ["first", "other"]
+    long_ago = datetime.fromtimestamp(0, UTC).isoformat()
+    store.write("lock", json.dumps({"holder": "dead", "at": long_ago}).encode())
+    with Lock(store, "lock"):
+        pass
+    assert not store.exists("lock")
 
 
 def test_columns_a_record_lacks_are_null() -> None:

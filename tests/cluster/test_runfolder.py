@@ -18,7 +18,7 @@ from cluster.desk import snapshot_path
 from cluster.identities import image_id_of, unread_id
 from cluster.manifest import SCHEMA, InputError, Manifest, Selection, glob_regex, scan
 from cluster.runfolder import RunMismatch, beside, open_run, plan
-from cluster.sources import read_image
+from cluster.sources import Unreadable, read_image
 from cluster.store import NotFound, StoreError, open_store
 
 IDENTITY = {"settings": {"seed": 0, "inversion": {"steps": 250}}, "model_digest": "abc"}
@@ -79,6 +79,8 @@ def test_a_glob_of_nothing(pictures: Path) -> None:
         scan(f"{pictures}/*.webp")
     with pytest.raises(InputError, match="name the bucket"):
         scan("s3://*/x.png")
+    with pytest.raises(InputError, match="is no pattern"):
+        scan(f"{pictures}/[z-a]*.png")
 
 
 NAMES = st.text(
@@ -113,9 +115,14 @@ def test_a_list_keeps_its_order_and_its_repeats(pictures: Path, tmp_path: Path, 
     [
         ("", "cannot be read as a list"),
         ("uri\n", "lists no images"),
-        ("a,b\n1,2\n", "has no column named uri or url or path or file or image; it has a, b"),
+        (
+            "a,b\n1,2\n",
+            "with a column named uri or url or path or file or image, once; it has a, b",
+        ),
         ("uri,b\nx.png,1\n,2\n", "row 2 has no uri"),
         ("uri,b\nx.png,1,5,6\n", "cannot be read as a list"),
+        ("/a/1.png\n/a/2.png\n", "needs a first line with a column named"),
+        ("uri,uri\nx.png,y.png\n", "needs a first line with a column named"),
     ],
 )
 def test_a_list_that_is_none(tmp_path: Path, text: str, said: str) -> None:
@@ -123,6 +130,31 @@ def test_a_list_that_is_none(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(InputError) as caught:
         scan(str(tmp_path / "list.csv"))
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_lists_of_other_kinds(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("uri\n0012\n")
+    assert scan(str(tmp_path / "list.csv")).uri(0).endswith("/0012")
+    (tmp_path / "latin.csv").write_bytes(b"uri\n\xe9t\xe9.png\n")
+    pq.write_table(pa.table({"uri": [{"a": 1}]}), tmp_path / "struct.parquet")
+    for name in ("latin.csv", "struct.parquet"):
+        with pytest.raises(InputError, match="cannot be read as a list"):
+            scan(str(tmp_path / name))
+
+
+def test_a_run_json_of_somebody_else_hides_nothing(pictures: Path) -> None:
+    (pictures / "run.json").write_text("{}")
+    assert len(scan(str(pictures))) == 3
+    (pictures / "deep" / "run.json").write_text("{}")
+    (pictures / "deep" / "manifest.parquet").write_bytes(b"")
+    assert paths(scan(str(pictures))) == ["a.PNG", "b.png"]
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for uri in (str(tmp_path / "pipe.png"), "/dev/zero", str(tmp_path)):
+        with pytest.raises(Unreadable, match="no regular file"):
+            read_image(uri, lambda size: None)
 
 
 def test_any_name_of_a_file(tmp_path: Path) -> None:

@@ -201,8 +201,10 @@ def test_status_of_a_run_in_work(tmp_path: Path, capsys: pytest.CaptureFixture[s
         run.ledger.commit(image_id, record, {})
     run.identities.save()
     state = {"inputs": 3, "done": 2, "workers": 4, "per_hour": 7200.0, "seconds_left": 30, "cost": 1.5}
-    Heartbeat(run.store, "x").beat(state)
-    assert main(["status", str(tmp_path / "run")]) == 0
+    heartbeat = Heartbeat(run.store, "audit")
+    heartbeat.tell(state)
+    with heartbeat:
+        assert main(["status", str(tmp_path / "run")]) == 0
     *lines, at_work = capsys.readouterr().out.splitlines()
     assert at_work.endswith("s ago: 2/3 done · 4 workers · 120 images/min · ETA 30 s · $1.50")
     assert lines[1:] == [

@@ -11,6 +11,7 @@ from mean_colour import MeanColour, paint
 
 from jobs.audit import Science, audit
 from originality.settings import load_settings
+from originality.verdict import Attempt
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -19,7 +20,19 @@ class Swept(MeanColour):
     def step(self) -> list[Any]:
         done = super().step()
         for one in done:
-            one.record["sweep"] = [{"tokens": 1, "seconds": 1800.0, "distance_mean": 0.25}]
+            attempt = Attempt(
+                tokens=1,
+                distance_mean=0.25,
+                distance_sem=0.01,
+                redraws=20,
+                editability=None,
+                editable=None,
+                passed=True,
+                inversion_steps=60,
+                unet_samples=1080,
+                seconds=1800.0,
+            )
+            one.record["sweep"] = [attempt.model_dump()]
         return done
 
 

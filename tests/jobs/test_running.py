@@ -18,9 +18,9 @@ from cluster.manifest import Selection
 from cluster.runfolder import RunMismatch, open_run
 from cluster.settings import ClusterSettings
 from jobs import estimate, exits
-from jobs.audit import Science, audit, judge, planned
+from jobs.audit import Science, at_work, audit, judge, planned
 from jobs.cli import main
-from originality.settings import load_settings
+from originality.settings import SettingsError, load_settings
 
 SCIENCE = Science(load_settings(), MeanColour, {"model_digest": "abc"})
 
@@ -93,12 +93,12 @@ def test_what_failed_is_put_back_and_only_that(
     (images / "text.png").write_text("no image")
     assert audit(SCIENCE, str(images), out) == exits.SOME_UNJUDGED
     before = {p: p.read_bytes() for p in (tmp_path / "run" / "records").rglob("*.json")}
-    beat = Heartbeat(open_run(out).store, "x")
-    beat.beat({"inputs": 1})
     capsys.readouterr()
-    assert main(["retry", out, "--status", "failed"]) == exits.BAD_SETTINGS
+    with Heartbeat(open_run(out).store, "audit"):
+        assert main(["retry", out, "--status", "failed"]) == exits.BAD_SETTINGS
     assert "is being worked on" in capsys.readouterr().err
-    beat.end()
+    with Heartbeat(open_run(out).store, "retry"), pytest.raises(SettingsError, match="are being put back"):
+        audit(SCIENCE, str(images), out)
     assert main(["retry", out, "--status", "failed", "--reason", "nothing-like-it"]) == exits.ALL_JUDGED
     assert capsys.readouterr().out.startswith("0 images put back")
     assert main(["retry", out, "--status", "failed"]) == exits.ALL_JUDGED
@@ -138,7 +138,8 @@ def test_an_estimate_from_a_sample(images: Path, tmp_path: Path, local_ray: None
     run = planned(science, str(images), str(tmp_path / "run"))
     how = ClusterSettings(prices={"CPU": 0.5})
     selection = Selection(sample=4, seed=0)
-    outcome = judge(science, run, how, selection)
+    with at_work(run) as heartbeat:
+        outcome = judge(science, run, how, selection, heartbeat)
     assert outcome is not None and outcome.worker_hours > 0
     assert outcome.cost == pytest.approx(outcome.worker_hours * 0.5, rel=0.05)
     seconds = [estimate.seconds_of(run, int(n)) for n in selection.numbers(run.manifest)]

@@ -24,7 +24,7 @@ from typing import Any
 from cluster.manifest import Selection
 from cluster.runfolder import RunFolder, open_run
 from cluster.settings import ClusterSettings
-from jobs.audit import Science, judge, planned
+from jobs.audit import Science, at_work, judge, planned
 from jobs.verdicts import SCHEMA, summarise
 from originality.settings import load_settings
 from tests.scale.instant import Instant
@@ -60,7 +60,8 @@ def work(run: Path, images: Path) -> dict[str, Any]:
     half = Selection(limit=len(numbers) // 2 if waiting == len(numbers) else None)
     del leases
     started = time.monotonic()
-    outcome = judge(_SCIENCE, folder, ClusterSettings(snapshot_every=1e9), half)
+    with at_work(folder) as heartbeat:
+        outcome = judge(_SCIENCE, folder, ClusterSettings(snapshot_every=1e9), half, heartbeat)
     assert outcome is not None
     seconds = time.monotonic() - started
     done = outcome.counts["judged"]
