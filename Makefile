@@ -18,7 +18,7 @@ audit: $(INSTALLED)
 	$(BIN)/originality audit examples --out runs/examples
 
 test: check browser
-	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

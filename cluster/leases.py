@@ -96,7 +96,7 @@ class Leases:
         in hand already. Those that were parked behind what the input used to be come again."""
         before = self._held[worker].pop(number)
         if before.image_id != image_id:
-            self._again.extendleft(self._freed(before))
+            self._again.extendleft(reversed(self._freed(before)))
         lease = replace(before, image_id=image_id)
         if not self._claim(lease, image_id):
             return False
@@ -116,7 +116,7 @@ class Leases:
         freed = self._freed(lease)
         if lease.image_id == image_id:
             return [number, *(twin.number for twin in freed)]
-        self._again.extendleft(freed)
+        self._again.extendleft(reversed(freed))
         return [number]
 
     def _freed(self, lease: Lease) -> list[Lease]:

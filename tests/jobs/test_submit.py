@@ -30,9 +30,15 @@ def submit(head: Head, *job: str, options: tuple[str, ...] = ()) -> subprocess.C
         *(str(BIN / "ray"), "job", "submit", "--address", head.dashboard),
         *("--runtime-env-json", environment, *options, "--", *job),
     ]
-    return subprocess.run(
-        command, env=head.environment, cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+    give_up = time.monotonic() + 60
+    while True:
+        done = subprocess.run(
+            command, env=head.environment, cwd=ROOT, capture_output=True, text=True, timeout=300
+        )
+        # For a while after its start a head has nobody yet to give the job to.
+        if "No available agent" not in done.stderr or time.monotonic() > give_up:
+            return done
+        time.sleep(1)
 
 
 def test_the_jobs_api_wants_the_token(head: Head) -> None:
