@@ -65,6 +65,8 @@ def ray_head(
         *(str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1"),
         *(f"--port={gcs}", f"--num-cpus={cpus}", "--include-dashboard=true"),
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
+        # Fixed by default, and then one head on a machine has no agent to give jobs to.
+        *(f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"),
         *options,
     ]
     log = folder / "ray-head.log"
