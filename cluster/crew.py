@@ -16,6 +16,8 @@ from cluster.worker import Orders, Report, Task, Worker
 
 _ACCELERATOR = "ray.io/accelerator-type"
 _NODE = "ray.io/node-id"
+_PATIENCE_SECONDS = 60.0
+"""After which it is said what is waited for."""
 
 
 class NoGpu(EngineError):  # noqa: N818
@@ -103,6 +105,16 @@ class Crew:
         if self._doomed:
             wanted[_NODE] = f"!in({','.join(sorted(self._doomed))})"
         return wanted
+
+    def waiting_for(self) -> str:
+        """What there is to say while no worker is ready."""
+        pending = [m for m in self if not m.answered and m.asked_at]
+        if not pending or time.monotonic() - min(m.asked_at for m in pending) < _PATIENCE_SECONDS:
+            return "starting a worker"
+        wanted = f"{self.settings.cpus_per_worker:g} CPUs"
+        wanted += f" and {self.gpus:g} GPUs" if self.gpus else ""
+        labels = "".join(f", {key} {value}" for key, value in self.wanted().items())
+        return f"waiting for a machine for {len(pending)} workers ({wanted} each{labels})"
 
     def place(self, member: Member, node: str) -> None:
         """Notes on which machine a worker is, and so what it costs.

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 import ray
 
 from cluster.crew import Crew, Member, NoGpu, check_machine, gpus_of
+from cluster.deaths import DEATHS, Deaths, cause_of, report_of
 from cluster.decoder import DecoderError
 from cluster.desk import snapshot_path
 from cluster.identities import unread_id
@@ -44,18 +45,6 @@ _WAIT_SECONDS = 0.1
 """How long the driver waits for answers before it looks for other things to do."""
 SILENCE_SECONDS = 120.0
 """Every call is answered at once; a worker that has not answered for so long is dead."""
-
-PATIENCE_SECONDS = 60.0
-"""After which it is said what is waited for."""
-CAP_SECONDS = 600.0
-"""How long no more workers are hired than are ready, when others died before they were."""
-
-DEATHS = (
-    ray.exceptions.RayActorError,
-    ray.exceptions.NodeDiedError,
-    ray.exceptions.WorkerCrashedError,
-    ray.exceptions.OutOfMemoryError,
-)
 
 
 class Interrupted(Exception):  # noqa: N818 - somebody asked for it
@@ -112,7 +101,7 @@ def run(
             except StoreError as error:
                 raise EngineError(str(error)) from error
     return Outcome(
-        progress.counts, driver.duplicates, driver.deaths, crew.cost, crew.hours, crew.most_at_once
+        progress.counts, driver.duplicates, driver.deaths.total, crew.cost, crew.hours, crew.most_at_once
     )
 
 
@@ -137,16 +126,12 @@ class _Driver:
         self._beat = beat
         self._ledger = Ledger(open_store(crew.task.run))
         self._metrics = Metrics()
-        self._stillborn = 0
-        self._cut_offs = 0
-        self._worked = False
-        self._capped: tuple[int, float] | None = None
-        self.deaths = 0
+        self.deaths = Deaths()
         self.duplicates = 0
 
     def work(self) -> None:
         while self._leases.open:
-            if not (self._leases.queued or any(self._leases.held(m.name) for m in self._crew)):
+            if not (self._leases.queued or any(self._leases.holds(m.name) for m in self._crew)):
                 raise EngineError("inputs wait for nothing: a fault of the engine; the same command goes on")
             self._hire()
             self._ask()
@@ -172,29 +157,17 @@ class _Driver:
         crew = self._crew
         shown = crew.ready or list(crew)
         said = list(dict.fromkeys(member.doing for member in shown if member.doing))
-        idle = "" if crew.ready else self._waiting_for()
+        idle = "" if crew.ready else crew.waiting_for()
         self._progress.show(" | ".join(said[:4]) or idle, workers=len(crew.ready), cost=crew.cost)
         self._metrics.queue(self._leases.queued, len(crew))
         self._beat({**self._progress.state(), "workers": len(crew.ready), "cost": round(crew.cost, 4)})
-
-    def _waiting_for(self) -> str:
-        """What there is to say while no worker is ready."""
-        pending = [m for m in self._crew if not m.answered and m.asked_at]
-        if not pending or time.monotonic() - min(m.asked_at for m in pending) < PATIENCE_SECONDS:
-            return "starting a worker"
-        wanted = f"{self._settings.cpus_per_worker:g} CPUs"
-        wanted += f" and {self._crew.gpus:g} GPUs" if self._crew.gpus else ""
-        labels = "".join(f", {key} {value}" for key, value in self._crew.wanted().items())
-        return f"waiting for a machine for {len(pending)} workers ({wanted} each{labels})"
 
     def _hire(self) -> None:
         """Fills up to as many workers as there is work for: the first ones, and when one of them has shown
         that it can work, more."""
         crew = self._crew
-        busy = sum(bool(self._leases.held(member.name)) for member in crew)
-        most = crew.most if crew.ready else crew.first
-        if self._capped and time.monotonic() < self._capped[1]:
-            most = min(most, self._capped[0])
+        busy = sum(self._leases.holds(member.name) for member in crew)
+        most = self.deaths.capped(crew.most if crew.ready else crew.first)
         while len(crew) < min(most, busy + self._leases.queued):
             crew.hire()
 
@@ -237,17 +210,18 @@ class _Driver:
             answer, member.answer = member.answer, None
             member.rests_until = time.monotonic() + REST_SECONDS
             try:
-                report = _result(answer)
+                report = report_of(answer)
             except DEATHS as death:
                 foreseen = member.leaving or getattr(death, "preempted", False)
-                self._bury(member, _cause(death), blame=not foreseen)
+                self._bury(member, cause_of(death), blame=not foreseen)
             except (StoreError, DecoderError) as error:
-                self._cut_off(member, error)
+                self.deaths.cut_off(error)
+                self._bury(member, str(error), blame=False)
             except Unusable:
                 raise
             except Exception as error:
                 # A card that failed, say: others go on. Where none ever worked, it is the settings.
-                if not (self._worked or self._crew.ready):
+                if not self.deaths.ever_ready:
                     raise
                 self._bury(member, f"{type(error).__name__}: {error}".partition("\n")[0], blame=True)
             else:
@@ -271,7 +245,7 @@ class _Driver:
         for number, cause in report.returned:
             self._suspect(member, [number], cause)
         if report.capacity and not member.capacity:
-            self._stillborn, self._worked = 0, True
+            self.deaths.one_is_ready()
             self._progress.began()
         member.capacity = report.capacity
         member.doing = report.progress if report.capacity else "loading the model"
@@ -281,7 +255,7 @@ class _Driver:
             self._see_off(member, report)
 
     def _settle(self, member: Member, number: int, image_id: str, status: str) -> None:
-        self._cut_offs = 0
+        self.deaths.one_settled()
         self._progress.settled(status, len(self._leases.settle(member.name, number, image_id)))
 
     def _see_off(self, member: Member, report: Report) -> None:
@@ -299,23 +273,17 @@ class _Driver:
         if self._leases.queued:
             return
         for member in self._crew:
-            if not self._leases.held(member.name):
+            if not self._leases.holds(member.name):
                 self._crew.let_go(member)
 
     def _bury(self, member: Member, cause: str, *, blame: bool) -> None:
         """Puts the dead worker's images back; ``blame``: they may be what killed it."""
-        self.deaths += 1
+        self.deaths.total += 1
         self._metrics.worker_died()
         self._progress.show(f"a worker died: {cause}", now=True)
         self._crew.let_go(member)
         if member.capacity == 0 and blame:
-            self._stillborn += 1
-        if self._stillborn >= MOST_DEATHS:
-            ready = len(self._crew.ready)
-            if not ready:
-                raise EngineError(f"{self._stillborn} workers died before they were ready: {cause}")
-            self._stillborn = 0  # there may be no room for more, now
-            self._capped = (ready, time.monotonic() + CAP_SECONDS)
+            self.deaths.stillborn(len(self._crew.ready), cause)
         for lease in self._leases.held(member.name):
             if lease.image_id is not None and self._ledger.has_record(lease.image_id):
                 status = str(self._ledger.record(lease.image_id)["status"])
@@ -325,14 +293,6 @@ class _Driver:
             self._suspect(member, numbers, cause)
         else:
             self._leases.give_back(member.name)
-
-    def _cut_off(self, member: Member, error: Exception) -> None:
-        """A worker that waited in vain for a store, or cannot decode: its machine may be cut off, or broken.
-        If others fare the same, it is not the machine."""
-        self._cut_offs += 1
-        if self._cut_offs >= MOST_DEATHS:
-            raise EngineError(str(error)) from error
-        self._bury(member, str(error), blame=False)
 
     def _suspect(self, member: Member, numbers: list[int], cause: str) -> None:
         for lease, settled in self._leases.suspect(member.name, numbers, cause):
@@ -365,22 +325,6 @@ class _Driver:
         ray.wait([m.answer for m in working], num_returns=len(working), timeout=grace + 5)
         for member in working:
             try:
-                self._take(member, _result(member.answer, timeout=0))
+                self._take(member, report_of(member.answer, timeout=0))
             except Exception as error:  # what it committed is committed
-                self._progress.show(f"a worker did not end well: {_cause(error)}")
-
-
-def _result(reference: Any, timeout: float | None = None) -> Report:
-    """A worker's report, or what ended the worker's work."""
-    try:
-        return ray.get(reference, timeout=timeout)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from error
-
-
-def _cause(death: Exception) -> str:
-    """One line of Ray's many: the exception, where one in the worker's own start was the cause."""
-    lines = [line.strip() for line in str(death).splitlines() if line.strip()]
-    if not lines:
-        return type(death).__name__
-    return lines[-1] if "creation task" in lines[0] else lines[0]
+                self._progress.show(f"a worker did not end well: {cause_of(error)}")

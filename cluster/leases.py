@@ -10,7 +10,7 @@ again, and its former neighbours are cleared.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 MOST_DEATHS = 3
@@ -49,10 +49,6 @@ class Leases:
         """image_id to the number of the input by which it is judged."""
         self._parked: dict[str, list[Lease]] = {}
 
-    @classmethod
-    def of(cls, leases: Sequence[Lease]) -> Leases:
-        return cls(leases, len(leases))
-
     @property
     def open(self) -> int:
         """Inputs not settled."""
@@ -63,6 +59,9 @@ class Leases:
     def queued(self) -> int:
         """Inputs that no worker holds and that wait for no other."""
         return self._waiting + len(self._again)
+
+    def holds(self, worker: str) -> bool:
+        return bool(self._held.get(worker))
 
     def held(self, worker: str) -> list[Lease]:
         return list(self._held.get(worker, {}).values())

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -111,9 +112,8 @@ class Ledger:
         firsts = _first_of_each([ids for _, ids in parts])
         for (path, _), first in zip(parts, firsts, strict=True):
             yield from self._rows_of(path, first, columns)
-        beside = self._recorded_beside(
-            [ids for _, ids in parts]
-        )  # not in those read above, whatever came since
+        # Beside the parts that were read above: what became a part since is read as records.
+        beside = self._recorded_beside([ids for _, ids in parts])
         for record in self._read_records(beside.to_pylist()):
             yield {c: record[c] for c in columns if c in record} if columns else record
 
@@ -165,7 +165,8 @@ class Ledger:
     def _read_records(self, image_ids: Iterable[str]) -> Iterator[dict[str, Any]]:
         """In the order given, several at a time, never more in memory than are read ahead."""
         with ThreadPoolExecutor(_READERS) as pool:
-            for batch in _batched(image_ids, _READERS * 16):
+            waiting = iter(image_ids)
+            while batch := list(islice(waiting, _READERS * 16)):
                 yield from pool.map(self.record, batch)
 
 
@@ -191,16 +192,6 @@ def _first_of_each(parts: Sequence[pa.Array]) -> list[np.ndarray]:
     first = np.zeros(len(every), bool)
     first[at] = True
     return np.split(first, np.cumsum([len(ids) for ids in parts])[:-1])
-
-
-def _batched(items: Iterable[str], most: int) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == most:
-            yield batch
-            batch = []
-    yield batch
 
 
 def _now() -> str:

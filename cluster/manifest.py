@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -19,7 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from cluster.images import EXTENSIONS
-from cluster.sources import local_uri, size_of, source_uri, walk
+from cluster.sources import local_uri, size_of, walk
 from cluster.store import NotFound, absolute, open_store
 
 SCHEMA = pa.schema([("uri", pa.string()), ("bytes", pa.int64())])
@@ -158,7 +159,7 @@ def _listed(asked: str, root: str) -> pa.Table:
 def _table(found: Iterator[tuple[str, int]]) -> pa.Table:
     """In batches, so that a million names never exist as a million Python objects."""
     batches = []
-    for batch in _batches(found):
+    while batch := list(islice(found, _BATCH)):
         uris, sizes = zip(*batch, strict=True)
         batches.append(pa.record_batch([pa.array(uris, pa.string()), pa.array(sizes, pa.int64())], SCHEMA))
     return pa.Table.from_batches(batches, SCHEMA)
@@ -257,23 +258,11 @@ def _from_list(value: str, parent: str) -> str:
 
 
 def _one_file(asked: str, uri: str) -> Manifest:
-    size = size_of(source_uri(uri))
+    size = size_of(uri)
     if size is None:
         fix = "an image or a folder" if re.search(_IMAGE, uri) else "a folder of images"
         raise InputError(f"{asked} does not exist; give {fix}")
     if not re.search(_IMAGE, uri):
         raise InputError(f"{asked} is no image by its name; accepted are {' '.join(EXTENSIONS)}")
-    table = pa.table([[local_uri(uri) if "://" not in uri else uri], [size]], SCHEMA)
+    table = pa.table([[uri], [size]], SCHEMA)
     return Manifest(uri.rpartition("/")[0], table)
-
-
-def _batches(found: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
-    """At most _BATCH pairs at a time."""
-    batch: list[tuple[str, int]] = []
-    for pair in found:
-        batch.append(pair)
-        if len(batch) >= _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

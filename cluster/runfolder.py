@@ -81,14 +81,6 @@ class RunFolder:
             if found.path == snapshot_path(image_id) and self.ledger.has_record(image_id):
                 self.store.delete(found.path)
 
-    def inputs(self) -> Iterator[dict[str, Any]]:
-        """One row an input, in the manifest's order: number, uri, path (within the source), bytes, image_id,
-        and the columns of the image's row; an input whose image has none has the status "pending" and
-        no more columns. All rows are held in memory: for runs that a person looks through."""
-        rows = {row["image_id"]: row for row in self.ledger.rows()}
-        for number in range(len(self.manifest)):
-            yield {**self.about(number), **rows.get(self.identities[number], {})}
-
     def about(self, number: int) -> dict[str, Any]:
         """What is known of an input without its row."""
         return {

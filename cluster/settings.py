@@ -11,8 +11,8 @@ from pydantic import Field, field_validator, model_validator
 from originality.settings import Frozen
 
 PRICES = {"T4": 0.53, "L4": 0.80, "A10G": 1.01}
-"""US dollars an hour of one GPU's machine: list prices of AWS's g4dn.xlarge, g6.xlarge and g5.xlarge, on
-demand in us-east-1, as of 2025. Spot costs about a third to two thirds of that. Give your own."""
+"""US dollars an hour of one GPU's machine: AWS's g4dn.xlarge, g6.xlarge and g5.xlarge, on demand in
+us-east-1. Prices move, spot costs less, and these were not asked of AWS: give your own."""
 
 
 class ClusterSettings(Frozen):
@@ -58,7 +58,7 @@ class ClusterSettings(Frozen):
 
     @field_validator("deadline")
     @classmethod
-    def _with_a_zone(cls, deadline: datetime | None) -> datetime | None:
+    def _is_to_come(cls, deadline: datetime | None) -> datetime | None:
         if deadline is None:
             return None
         deadline = deadline.astimezone()

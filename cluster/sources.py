@@ -17,7 +17,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from obstore.exceptions import PermissionDeniedError
 
-from cluster.store import NotFound, Store, StoreError, Unaddressable, absolute, open_store
+from cluster.store import NotFound, Store, StoreError, Unaddressable, open_store
 
 
 class Unreadable(Exception):  # noqa: N818 - it says what the input is
@@ -186,8 +186,3 @@ def size_of(uri: str) -> int | None:
         return open_store(parent).size(name)
     except NotFound:
         return None
-
-
-def source_uri(uri: str) -> str:
-    """A uri as it means the same from anywhere."""
-    return local_uri(absolute(uri)) if "://" not in uri else uri

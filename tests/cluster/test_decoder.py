@@ -16,9 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
-from hostile import noise, png, profile, rows, saved, tiff, write_good, write_hostile
+from hostile import write_good, write_hostile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_bytes import noise, png, profile, rows, saved, tiff
 from PIL import Image
 
 from cluster import images

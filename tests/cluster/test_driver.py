@@ -27,6 +27,7 @@ from cluster.runtime import available_cpus, worker_environment
 from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
+from tests.inputs import inputs
 
 HERE = Path(__file__).parent
 
@@ -61,7 +62,7 @@ def test_killers_and_breakers_fail_and_all_others_are_judged(tmp_path: Path, loc
     (folder / "5-text.png").write_text("no image")
     run, counts, shown = drive(folder, tmp_path / "run")
     assert counts == {"judged": 8, "failed": 2, "rejected": 1}  # inputs: one image is there twice
-    rows = {row["path"]: row for row in run.inputs()}
+    rows = {row["path"]: row for row in inputs(run)}
     assert rows["1-killer.png"]["status"] == "failed"
     assert rows["1-killer.png"]["error_class"] == "WorkerDied"
     assert rows["1-killer.png"]["attempts"] == 3
@@ -99,12 +100,12 @@ def test_workers_share_the_images_and_one_killer_costs_no_other_image(
     slow = functools.partial(MeanColour, capacity=2, steps=2, seconds=0.4)
     run, counts, _ = drive(folder, tmp_path / "run", slow, workers=2)
     assert counts == {"judged": 24, "failed": 1}
-    judges = Counter(row["worker"] for row in run.inputs() if row["status"] == "judged")
+    judges = Counter(row["worker"] for row in inputs(run) if row["status"] == "judged")
     assert len(judges) >= 2 and max(judges.values()) <= 20
     fast = functools.partial(MeanColour, capacity=2, steps=2)
     one, counts, _ = drive(folder, tmp_path / "alone", fast, workers=1)
     assert counts == {"judged": 24, "failed": 1}
-    first, second = ({r["path"]: (r["status"], r.get("mean")) for r in r.inputs()} for r in (run, one))
+    first, second = ({r["path"]: (r["status"], r.get("mean")) for r in inputs(r)} for r in (run, one))
     assert first == second
 
 
@@ -217,7 +218,7 @@ def test_twins_of_which_one_has_changed_since(tmp_path: Path, local_ray: None) -
     (folder / "b.png").unlink()
     run, counts, _ = drive(folder, tmp_path / "run")
     assert counts == {"judged": 2, "failed": 1}
-    rows = {row["path"]: (row["status"], row.get("mean")) for row in run.inputs()}
+    rows = {row["path"]: (row["status"], row.get("mean")) for row in inputs(run)}
     assert rows == {"a.png": ("judged", [2, 2, 2]), "b.png": ("failed", None), "c.png": ("judged", [1, 1, 1])}
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import noise, png, profile, rows, saved, tiff, write_good, write_hostile
+from hostile import write_good, write_hostile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_bytes import noise, png, profile, rows, saved, tiff
 from PIL import Image, ImageCms, features
 from PIL.TiffImagePlugin import OPEN_INFO
 

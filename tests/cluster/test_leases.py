@@ -9,7 +9,7 @@ from cluster.leases import MOST_DEATHS, Lease, Leases
 
 
 def leases_of(count: int) -> Leases:
-    return Leases.of([Lease(i, f"u/{i}", 1) for i in range(count)])
+    return Leases((Lease(i, f"u/{i}", 1) for i in range(count)), count)
 
 
 @settings(deadline=None)
@@ -100,7 +100,7 @@ def test_what_was_given_back_comes_first() -> None:
 
 
 def test_an_image_that_is_known_is_claimed_when_it_is_leased() -> None:
-    leases = Leases.of([Lease(0, "u/0", 1, "x"), Lease(1, "u/1", 1, "x"), Lease(2, "u/2", 1)])
+    leases = Leases([Lease(0, "u/0", 1, "x"), Lease(1, "u/1", 1, "x"), Lease(2, "u/2", 1)], 3)
     assert [lease.number for lease in leases.grant("a", 3)] == [0, 2]
     assert not leases.identify("a", 2, "x")
     assert leases.settle("a", 0, "x") == [0, 1, 2]
@@ -109,7 +109,7 @@ def test_an_image_that_is_known_is_claimed_when_it_is_leased() -> None:
 
 def test_twins_part_when_one_of_them_has_changed_or_is_gone() -> None:
     def twins() -> Leases:
-        leases = Leases.of([Lease(0, "u/0", 1, "x"), Lease(1, "u/1", 1, "x")])
+        leases = Leases([Lease(0, "u/0", 1, "x"), Lease(1, "u/1", 1, "x")], 2)
         assert [lease.number for lease in leases.grant("a", 2)] == [0]
         return leases
 

@@ -20,6 +20,7 @@ from cluster.manifest import SCHEMA, InputError, Manifest, Selection, glob_regex
 from cluster.runfolder import RunMismatch, beside, open_run, plan
 from cluster.sources import Unreadable, read_image
 from cluster.store import NotFound, StoreError, open_store
+from tests.inputs import inputs
 
 IDENTITY = {"settings": {"seed": 0, "inversion": {"steps": 250}}, "model_digest": "abc"}
 
@@ -247,7 +248,7 @@ def test_inputs_join_rows(pictures: Path, tmp_path: Path) -> None:
     run.identities.learn(1, shared)
     run.identities.save()
     run.ledger.commit(shared, {"status": "judged"}, {})
-    rows = {row["path"]: row["status"] for row in open_run(run.store.url).inputs()}
+    rows = {row["path"]: row["status"] for row in inputs(open_run(run.store.url))}
     assert rows == {"a.PNG": "judged", "b.png": "judged", "deep/c.jpg": "pending"}
 
 

@@ -18,6 +18,7 @@ from jobs.retry import retry
 from jobs.verdicts import ATTEMPT, SCHEMA
 from originality.settings import load_settings
 from originality.verdict import Attempt, Verdict
+from tests.inputs import inputs
 
 
 def test_columns_are_those_of_a_verdict() -> None:
@@ -85,7 +86,7 @@ def test_what_cannot_be_judged_is_exit_three(tmp_path: Path, local_ray: None) ->
     (folder / "text.png").write_text("no image")
     code = audit(Science(load_settings(), MeanColour, {}), str(folder), str(out))
     assert code == exits.SOME_UNJUDGED
-    rows = {row["path"]: row for row in open_run(str(out)).inputs()}
+    rows = {row["path"]: row for row in inputs(open_run(str(out)))}
     assert rows["text.png"]["error_class"] == "not-an-image"
     assert set(SCHEMA.names) <= set(rows["text.png"])
     assert rows["refused.png"]["error_message"] == "blue is not to my taste"

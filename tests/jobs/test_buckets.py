@@ -14,6 +14,7 @@ import obstore
 from cluster.runfolder import open_run
 from cluster.store import open_store
 from jobs import exits
+from tests.inputs import inputs
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
@@ -56,7 +57,7 @@ def audit(source: str, out: str) -> subprocess.CompletedProcess[str]:
 def verdicts(run: str) -> dict[str, str]:
     """What was found of each image, without who found it and when."""
     found = {}
-    for row in open_run(run).inputs():
+    for row in inputs(open_run(run)):
         sweep = [{k: v for k, v in a.items() if k != "seconds"} for a in row["sweep"] or ()]
         found[row["path"]] = json.dumps([row["status"], row["error_class"], sweep])
     return found

@@ -13,6 +13,7 @@ from cluster.runfolder import open_run
 from jobs import exits
 from jobs.audit import Science, audit
 from originality.settings import load_settings
+from tests.inputs import inputs
 from tests.seaweed import BUCKET
 
 SCIENCE = Science(load_settings(), MeanColour, {})
@@ -25,7 +26,7 @@ def test_all_good_ones_are_judged_and_each_bad_one_has_its_code(tmp_path: Path, 
     good = write_good(folder)
     assert len(expected) >= 60 and not set(expected) & set(good)
     assert audit(SCIENCE, str(folder), str(tmp_path / "run")) == exits.SOME_UNJUDGED
-    rows = {row["path"]: row for row in open_run(str(tmp_path / "run")).inputs()}
+    rows = {row["path"]: row for row in inputs(open_run(str(tmp_path / "run")))}
     judged = {path for path, row in rows.items() if row["status"] == "judged"}
     hidden = {name for name in good if name.startswith(".")}
     assert judged == set(good) - hidden
@@ -66,7 +67,7 @@ def test_names_harm_nothing(
     where = f"{s3}/names" if place == "bucket" else str(source)
     out = f"{s3}/names-run" if place == "bucket" else str(tmp_path / "run")
     assert audit(SCIENCE, where, out) == exits.ALL_JUDGED
-    rows = {row["path"]: row["status"] for row in open_run(out).inputs()}
+    rows = {row["path"]: row["status"] for row in inputs(open_run(out))}
     assert len(rows) == len(names) and set(rows.values()) == {"judged"}
     if place == "folder":
         assert set(rows) == set(names)

@@ -17,6 +17,7 @@ from jobs import exits
 from jobs.audit import scorer_of
 from originality.diffusion import MODELS
 from originality.settings import SettingsError, load_settings
+from tests.inputs import inputs
 
 ROOT = Path(__file__).parents[2]
 SHAPES = MODELS / "shapes"
@@ -77,7 +78,7 @@ def start(module: str, source: Path, out: Path, model: str) -> subprocess.Comple
 def verdicts(run: Path) -> dict[str, str]:
     """What was found of each image, without who found it and when."""
     found = {}
-    for row in open_run(str(run)).inputs():
+    for row in inputs(open_run(str(run))):
         sweep = [{k: v for k, v in a.items() if k != "seconds"} for a in row["sweep"]]
         found[row["path"]] = json.dumps([row["status"], row["min_tokens"], sweep])
     return found

@@ -21,6 +21,7 @@ from jobs import estimate, exits
 from jobs.audit import Science, at_work, audit, judge, planned
 from jobs.cli import main
 from originality.settings import SettingsError, load_settings
+from tests.inputs import inputs
 
 SCIENCE = Science(load_settings(), MeanColour, {"model_digest": "abc"})
 
@@ -33,7 +34,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def statuses(out: Path) -> list[str]:
-    return [row["status"] for row in open_run(str(out)).inputs()]
+    return [row["status"] for row in inputs(open_run(str(out)))]
 
 
 def test_shards_by_hand_make_one_run(images: Path, tmp_path: Path, local_ray: None) -> None:
