@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -32,6 +34,9 @@ class Head:
     environment: dict[str, str]
     """To be had by whoever uses it."""
     log: Path
+    """What ``ray start`` printed."""
+    logs: Path
+    """Folder of all that Ray and its jobs logged."""
 
 
 def free_port() -> int:
@@ -54,6 +59,7 @@ def ray_head(
     ``extra``: environment beside the usual; ``options``: of ``ray start``.
     """
     gcs, dashboard = port or free_port(), free_port()
+    session = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a socket's path must be short
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
@@ -63,7 +69,7 @@ def ray_head(
     }
     command = [
         *(str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1"),
-        *(f"--port={gcs}", f"--num-cpus={cpus}", "--include-dashboard=true"),
+        *(f"--port={gcs}", f"--num-cpus={cpus}", "--include-dashboard=true", f"--temp-dir={session}"),
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
         # Fixed by default, and then one head on a machine has no agent to give jobs to.
         *(f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"),
@@ -75,13 +81,14 @@ def ray_head(
     try:
         address = f"http://127.0.0.1:{dashboard}"
         _wait(address, environment["RAY_AUTH_TOKEN"], head, log)
-        yield Head(f"127.0.0.1:{gcs}", address, environment, log)
+        yield Head(f"127.0.0.1:{gcs}", address, environment, log, session / "session_latest" / "logs")
     finally:
         head.terminate()  # --block: it ends what it started
         with suppress(subprocess.TimeoutExpired):
             head.wait(20)
         with suppress(ProcessLookupError):
             os.killpg(head.pid, signal.SIGKILL)
+        shutil.rmtree(session, ignore_errors=True)
 
 
 def asked(url: str, token: str | None) -> int:
