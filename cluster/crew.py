@@ -170,11 +170,14 @@ def gpus_of(wanted: bool | None, each: float) -> float:
     own is known to have none.
 
     Raises:
-        NoGpu: one is wanted and there is none.
+        NoGpu: one is wanted and there is none, or it was left open and cannot be known.
     """
     there = ray.cluster_resources().get("GPU", 0) >= min(1.0, each)
-    if wanted and not there and not os.environ.get("RAY_ADDRESS"):
+    cluster = bool(os.environ.get("RAY_ADDRESS"))
+    if wanted and not there and not cluster:
         raise NoGpu("no GPU on this machine; choose the device cpu")
+    if wanted is None and not there and cluster:
+        raise NoGpu("the cluster has no GPU now; --device cuda waits for one, --device cpu works without")
     return each if (there if wanted is None else wanted) else 0.0
 
 

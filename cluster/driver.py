@@ -86,7 +86,8 @@ def run(
 
     Raises:
         Interrupted: Ctrl-C, SIGTERM, the deadline, or the bound on cost.
-        EngineError: workers die before they are ready, the store is out of reach, or no GPU.
+        EngineError: workers die before they are ready, the store is out of reach, no GPU, or every image
+            fails.
         Exception: whatever kept the factory from building a scorer.
     """
     progress = Progress(leases.open, stream or sys.stderr)
@@ -126,6 +127,8 @@ class _Driver:
         self._beat = beat
         self._ledger = Ledger(open_store(crew.task.run))
         self._metrics = Metrics()
+        self._failed: str | None = None
+        """The last image that did."""
         self.deaths = Deaths()
         self.duplicates = 0
 
@@ -140,6 +143,14 @@ class _Driver:
             if stop:
                 self._wind_up(stop)
                 raise Interrupted(stop)
+            if self._failed and self._all_fail():
+                record = self._ledger.record(self._failed)
+                self._wind_up("every image fails")
+                raise EngineError(
+                    f"all of the first {self._progress.counts['failed']} inputs failed, the last with "
+                    f"{record['error_class']}: {record['error_message']}; mend that, put them back "
+                    "(originality retry OUTPUT --status failed), and start again"
+                )
             self._hear(self._answered())
             self._release()
 
@@ -152,6 +163,11 @@ class _Driver:
         if settings.deadline is not None and datetime.now(UTC) >= settings.deadline:
             return f"stopped at the deadline {settings.deadline:%Y-%m-%d %H:%M}"
         return None
+
+    def _all_fail(self) -> bool:
+        """Whether something ails them all."""
+        counts, most = self._progress.counts, self._settings.stop_after_failures
+        return most is not None and counts["failed"] >= most and counts["failed"] == counts.total()
 
     def _tell(self) -> None:
         crew = self._crew
@@ -256,6 +272,8 @@ class _Driver:
 
     def _settle(self, member: Member, number: int, image_id: str, status: str) -> None:
         self.deaths.one_settled()
+        if status == "failed":
+            self._failed = image_id
         self._progress.settled(status, len(self._leases.settle(member.name, number, image_id)))
 
     def _see_off(self, member: Member, report: Report) -> None:

@@ -31,6 +31,7 @@ def ray_running() -> Iterator[None]:
 
     Raises:
         EngineError: the cluster that is named does not answer.
+        KeyboardInterrupt: SIGTERM came while Ray started.
     """
     if ray.is_initialized():
         yield
@@ -38,17 +39,21 @@ def ray_running() -> Iterator[None]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     ours = signal.getsignal(signal.SIGTERM)
     address = os.environ.get("RAY_ADDRESS")
-    if address:
-        _join(address, quiet)
-    else:
-        # "local": without it Ray would join any cluster that happens to run on this machine.
-        _start(
-            address="local",
-            include_dashboard=False,
-            num_cpus=available_cpus(),
-            object_store_memory=_OBJECT_STORE_BYTES,
-            **quiet,
-        )
+    try:
+        if address:
+            _join(address, quiet)
+        else:
+            # "local": without it Ray would join any cluster that happens to run on this machine.
+            _start(
+                address="local",
+                include_dashboard=False,
+                num_cpus=available_cpus(),
+                object_store_memory=_OBJECT_STORE_BYTES,
+                **quiet,
+            )
+    except SystemExit as stop:  # by the handler that ray.init has put in place half-way
+        ray.shutdown()
+        raise KeyboardInterrupt from stop
     _handle_sigterm(ours)  # ray.init has put its own in place
     try:
         yield

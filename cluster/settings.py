@@ -33,6 +33,9 @@ class ClusterSettings(Frozen):
     """Ray node labels that a worker's machine must have."""
     snapshot_every: float = Field(60.0, gt=0)
     """Seconds of work on an image that a death may cost."""
+    stop_after_failures: int | None = Field(100, ge=1)
+    """Inputs that fail before any image is judged or rejected, after which the run stops: it is not the
+    images then, but keys that may list a bucket and not read it, say. None: never."""
     stop_grace: float = Field(25.0, gt=0)
     """Seconds that a stop waits for the step under way; what takes longer goes on from its snapshot."""
     prices: Mapping[str, float] = Field(default_factory=lambda: PRICES)

@@ -74,6 +74,9 @@ def audit(
         summary = summarise(run)
         run.write_summary(summary)
         _tell(run)
+        if summary["pending"]:
+            left = f"{summary['pending']} inputs are pending"
+            sys.stderr.write(f"{left}; the same command without --limit, --sample or --shard judges them\n")
     unjudged = summary["rejected"] + summary["failed"]
     return exits.SOME_UNJUDGED if unjudged else exits.ALL_JUDGED
 
@@ -169,6 +172,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="where --out holds a run of other settings, begin another beside it",
     )
+    parser.add_argument(
+        "--unjudged-ok",
+        action="store_true",
+        help="exit code 0 also where images were rejected or failed, for schedulers that would try again",
+    )
     given.add_settings_arguments(parser)
     given.add_selection_arguments(parser)
     given.add_cluster_arguments(parser)
@@ -198,6 +206,11 @@ def _model_on_this_node(settings: AuditSettings) -> Path | None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    code = _run(arguments)
+    return exits.ALL_JUDGED if code == exits.SOME_UNJUDGED and arguments.unjudged_ok else code
+
+
+def _run(arguments: argparse.Namespace) -> int:
     settings = given.settings_of(arguments)
     how = given.cluster_settings_of(arguments)
     selection = given.selection_of(arguments, settings.seed)

@@ -38,15 +38,16 @@ def drive(
     factory: Callable[[], Any] = MeanColour,
     gpu: bool | None = None,
     workers: int | None = None,
+    **how: Any,
 ) -> tuple[RunFolder, Counter[str], str]:
     """Runs what has no record yet."""
     run = plan(str(folder), open_store(str(output)), {})
     leases = run.leases(np.arange(len(run.manifest)))
     task = Task(run.store.url, factory, {"model": "colour"})
     shown = io.StringIO()
-    how = ClusterSettings(max_workers=workers)
+    settings = ClusterSettings(max_workers=workers, **how)
     try:
-        done = driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, stream=shown)
+        done = driver.run(task, leases, settings, gpu=gpu, learn=run.identities.learn, stream=shown)
     finally:
         run.identities.save()
     return run, done.counts, shown.getvalue()
@@ -220,6 +221,22 @@ def test_twins_of_which_one_has_changed_since(tmp_path: Path, local_ray: None) -
     assert counts == {"judged": 2, "failed": 1}
     rows = {row["path"]: (row["status"], row.get("mean")) for row in inputs(run)}
     assert rows == {"a.png": ("judged", [2, 2, 2]), "b.png": ("failed", None), "c.png": ("judged", [1, 1, 1])}
+
+
+def test_where_every_image_fails_the_run_stops(tmp_path: Path, local_ray: None) -> None:
+    names = [f"{i:03}.png" for i in range(600)]
+    collection, output = tmp_path / "list.csv", tmp_path / "run"
+    collection.write_text("\n".join(["uri", *names]))
+    with pytest.raises(driver.EngineError, match=r"the first \d+ inputs failed, the last with missing: "):
+        drive(collection, output)
+    assert 100 <= len(list(output.glob("records/*/*.json"))) < 550
+    for name in names[550:]:
+        paint(tmp_path, name, (1, 1, 1))
+    with pytest.raises(driver.EngineError):
+        drive(collection, output, stop_after_failures=20)
+    run, counts, _ = drive(collection, output, stop_after_failures=None)
+    assert counts["judged"] == 50
+    assert Counter(row["status"] for row in inputs(run)) == {"failed": 550, "judged": 50}
 
 
 def test_interrupt_keeps_what_is_done(tmp_path: Path, local_ray: None) -> None:

@@ -87,6 +87,7 @@ def test_dry_run_lists_rejections(tmp_path: Path, capsys: pytest.CaptureFixture[
         "1 empty",
         "3 inputs, 3 distinct images, 2 would be rejected, 1 other files skipped",
     ]
+    assert main(["audit", str(tmp_path), "--dry-run", "--unjudged-ok"]) == exits.ALL_JUDGED
 
 
 def test_flags_beat_file_beats_preset(tmp_path: Path) -> None:

@@ -49,9 +49,12 @@ def test_shards_by_hand_make_one_run(images: Path, tmp_path: Path, local_ray: No
     assert (summary["judged"], summary["pending"], summary["images"]) == (12, 0, 12)
 
 
-def test_a_sample_and_then_the_rest(images: Path, tmp_path: Path, local_ray: None) -> None:
+def test_a_sample_and_then_the_rest(
+    images: Path, tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run"
     audit(SCIENCE, str(images), str(out), selection=Selection(sample=5, seed=3))
+    assert "7 inputs are pending; the same command without --limit" in capsys.readouterr().err
     assert statuses(out).count("judged") == 5
     audit(SCIENCE, str(images), str(out))
     assert statuses(out).count("judged") == 12

@@ -58,7 +58,7 @@ def test_a_submitted_audit_equals_the_local_one(head: Head, s3: str, tmp_path: P
     for file in images.iterdir():
         source.write(file.name, file.read_bytes())
     out = f"{s3}/submitted/run"
-    done = submit(head, "python", "-m", "jobs.audit", source.url, "--out", out, *SHORT)
+    done = submit(head, "python", "-m", "jobs.audit", source.url, "--out", out, *SHORT, "--device", "cpu")
     shown = done.stdout + done.stderr
     assert f"{out}/report/index.html" in shown, shown
     assert "exit code 3" in shown  # one image is rejected
@@ -67,15 +67,24 @@ def test_a_submitted_audit_equals_the_local_one(head: Head, s3: str, tmp_path: P
     for secret in (os.environ["AWS_SECRET_ACCESS_KEY"], head.environment["RAY_AUTH_TOKEN"]):
         assert not any(secret in told for told in (shown, *logs))
     local = str(tmp_path / "run")
-    assert main(["audit", str(images), "--out", local, *SHORT]) == exits.SOME_UNJUDGED
+    assert main(["audit", str(images), "--out", local, *SHORT, "--device", "cpu"]) == exits.SOME_UNJUDGED
     assert verdicts(out) == verdicts(local)
+
+
+def test_a_cluster_without_a_gpu_is_asked_about_not_settled_for(head: Head, s3: str) -> None:
+    source = open_store(f"{s3}/undecided/in")
+    source.write("a.png", (ROOT / "examples" / "unseen-1.png").read_bytes())
+    done = submit(head, "python", "-m", "jobs.audit", source.url, "--out", f"{s3}/undecided/run", *SHORT)
+    shown = done.stdout + done.stderr
+    assert "--device cuda waits for one" in shown and "exit code 2" in shown, shown
 
 
 def test_a_stopped_job_keeps_what_is_in_flight(head: Head, s3: str) -> None:
     source = open_store(f"{s3}/stopped/in")
     source.write("a.png", (ROOT / "examples" / "unseen-1.png").read_bytes())
     out = open_store(f"{s3}/stopped/run")
-    job = ["python", "-m", "jobs.audit", source.url, "--out", out.url, "--snapshot-every", "0.5"]
+    job = ["python", "-m", "jobs.audit", source.url, "--out", out.url]
+    job += ["--snapshot-every", "0.5", "--device", "cpu"]
     submitted = submit(head, *job, options=("--no-wait", "--submission-id", "to-be-stopped"))
     assert submitted.returncode == 0, submitted.stderr
     try:
