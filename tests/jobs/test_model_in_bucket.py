@@ -15,6 +15,7 @@ from cluster.runfolder import open_run
 from cluster.store import open_store
 from jobs import exits
 from jobs.audit import scorer_of
+from jobs.cli import main
 from originality.diffusion import MODELS
 from originality.settings import SettingsError, load_settings
 from tests.inputs import inputs
@@ -60,10 +61,12 @@ def test_a_model_that_is_not_the_one_of_the_run_judges_nothing(model: str) -> No
         scorer_of(settings, "0123456789abcdef")
 
 
-def test_a_prefix_without_a_model_is_said_in_one_line(tmp_path: Path, s3: str) -> None:
-    done = start("jobs.cli", ROOT / "examples", tmp_path / "run", f"{s3}/nothing-here")
-    assert done.returncode == exits.BAD_SETTINGS
-    (line,) = done.stderr.splitlines()
+def test_a_prefix_without_a_model_is_said_in_one_line(
+    tmp_path: Path, s3: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, model = str(tmp_path / "run"), f"{s3}/nothing-here"
+    assert main(["audit", str(ROOT / "examples"), "--out", out, "--model", model]) == exits.BAD_SETTINGS
+    (line,) = capsys.readouterr().err.splitlines()
     assert line == f"originality: {s3}/nothing-here holds no model; " + (
         "give the prefix under which a diffusers folder lies"
     )
