@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from cluster.runfolder import open_run
+from jobs import exits
+from jobs.cli import main
 from originality.flight import unpack
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +34,10 @@ def start(images: Path, out: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
 
 
+def audit(images: Path, out: Path) -> None:
+    assert main(["audit", str(images), "--out", str(out), *SHORT]) == exits.ALL_JUDGED
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
@@ -41,9 +47,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    assert start(images, out).wait(300) == 0
+    audit(images, out)
     return left_by(out)
 
 
@@ -104,7 +110,7 @@ def test_bit_identical(
     if ends:
         kept = [unpack(file.read_bytes())[0] for file in out.glob("progress/*.snapshot")]
         assert any(saved.attempts for saved in kept) and seen
-        assert start(images, out).wait(300) == 0
+        audit(images, out)
     assert left_by(out) == undisturbed
     assert not list(out.glob("progress/*"))
 

@@ -14,6 +14,7 @@ import obstore
 from cluster.runfolder import open_run
 from cluster.store import open_store
 from jobs import exits
+from jobs.cli import main
 from tests.inputs import inputs
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +24,7 @@ SHORT = (
 )
 
 
-def test_from_bucket_to_bucket_as_from_folder_to_folder(tmp_path: Path, s3: str) -> None:
+def test_from_bucket_to_bucket_as_from_folder_to_folder(tmp_path: Path, s3: str, local_ray: None) -> None:
     images = tmp_path / "in"
     images.mkdir()
     for name in ("familiar-1.png", "unseen-1.png"):
@@ -41,10 +42,11 @@ def test_from_bucket_to_bucket_as_from_folder_to_folder(tmp_path: Path, s3: str)
     kept = "".join(store.read(f.path).decode("latin-1") for f in store.list())
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in kept + shown.stdout + shown.stderr
     before = {f.path for f in store.list("records")}
-    audit(source.url, store.url)
+    assert main(["audit", source.url, "--out", store.url, *SHORT]) == exits.SOME_UNJUDGED
     assert {f.path for f in store.list("records")} == before and len(before) == 3
-    audit(str(images), str(tmp_path / "run"))
-    assert verdicts(str(tmp_path / "run")) == verdicts(store.url)
+    local = str(tmp_path / "run")
+    assert main(["audit", str(images), "--out", local, *SHORT]) == exits.SOME_UNJUDGED
+    assert verdicts(local) == verdicts(store.url)
 
 
 def audit(source: str, out: str) -> subprocess.CompletedProcess[str]:

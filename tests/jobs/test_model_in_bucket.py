@@ -38,18 +38,21 @@ def model(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return store.url
 
 
-def test_the_verdicts_are_those_of_the_same_model_in_a_folder(tmp_path: Path, model: str) -> None:
+def test_the_verdicts_are_those_of_the_same_model_in_a_folder(
+    tmp_path: Path, model: str, local_ray: None
+) -> None:
     images = tmp_path / "in"
     images.mkdir()
     for name in ("familiar-1.png", "unseen-1.png"):
         shutil.copy(ROOT / "examples" / name, images)
     far, near = tmp_path / "far", tmp_path / "near"
-    first = start("jobs.audit", images, far, model)
+    command = [sys.executable, "-m", "jobs.audit", str(images), "--out", str(far), "--model", model, *SHORT]
+    first = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300)
     assert first.returncode == exits.ALL_JUDGED, first.stderr
     assert first.stderr.count("copying 18 MB of weights") == 1
     assert sorted(f.suffix for f in (tmp_path / "cache").iterdir()) == ["", ".lock"]
-    second = start("jobs.cli", images, near, str(shutil.copytree(SHAPES, tmp_path / "model")))
-    assert second.returncode == exits.ALL_JUDGED, second.stderr
+    copy = shutil.copytree(SHAPES, tmp_path / "model")
+    assert main(["audit", str(images), "--out", str(near), "--model", str(copy), *SHORT]) == exits.ALL_JUDGED
     assert verdicts(far) == verdicts(near)
     one, other = open_run(str(far)).description, open_run(str(near)).description
     assert one["model_digest"] == other["model_digest"] and one["model"] == model
@@ -70,12 +73,6 @@ def test_a_prefix_without_a_model_is_said_in_one_line(
     assert line == f"originality: {s3}/nothing-here holds no model; " + (
         "give the prefix under which a diffusers folder lies"
     )
-
-
-def start(module: str, source: Path, out: Path, model: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", module, *(["audit"] if module == "jobs.cli" else []), str(source)]
-    command += ["--out", str(out), "--model", model, *SHORT]
-    return subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300)
 
 
 def verdicts(run: Path) -> dict[str, str]:

@@ -48,7 +48,7 @@ def test_the_jobs_api_wants_the_token(head: Head) -> None:
     assert asked(head.dashboard, token) == 200
 
 
-def test_a_submitted_audit_equals_the_local_one(head: Head, s3: str, tmp_path: Path) -> None:
+def test_a_submitted_audit_equals_the_local_one(head: Head, s3: str, tmp_path: Path, local_ray: None) -> None:
     images = tmp_path / "in"
     images.mkdir()
     for name in ("familiar-1.png", "rare-1.png", "unseen-1.png"):
