@@ -105,15 +105,22 @@ class Ledger:
             recorded = recorded.filter(pc.invert(pc.is_in(recorded, pa.concat_arrays(parts))))
         return recorded.sort()
 
-    def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    def rows(
+        self, columns: Sequence[str] | None = None, of: pa.Array | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Every image's row once, from parts and records alike, as plain JSON values (times as ISO
-        8601 text), in no order. ``columns``: only these, where the row has them."""
+        8601 text), in no order. ``columns``: only these, where the row has them. ``of``: only the rows of
+        these image_ids."""
         parts = list(self._parts())
         firsts = _first_of_each([ids for _, ids in parts])
-        for (path, _), first in zip(parts, firsts, strict=True):
-            yield from self._rows_of(path, first, columns)
+        for (path, ids), first in zip(parts, firsts, strict=True):
+            wanted = first if of is None else first & pc.is_in(ids, of).to_numpy(zero_copy_only=False)
+            if wanted.any():
+                yield from self._rows_of(path, wanted, columns)
         # Beside the parts that were read above: what became a part since is read as records.
         beside = self._recorded_beside([ids for _, ids in parts])
+        if of is not None:
+            beside = beside.filter(pc.is_in(beside, of))
         for record in self._read_records(beside.to_pylist()):
             yield {c: record[c] for c in columns if c in record} if columns else record
 
@@ -150,14 +157,14 @@ class Ledger:
                 yield path, table["image_id"].combine_chunks()
 
     def _rows_of(
-        self, path: str, first: np.ndarray, columns: Sequence[str] | None
+        self, path: str, wanted: np.ndarray, columns: Sequence[str] | None
     ) -> Iterator[dict[str, Any]]:
         with whole(self.store, path):
             part = pq.ParquetFile(io.BytesIO(self.store.read(path)))
         known = [c for c in columns if c in part.schema_arrow.names] if columns else None
         start = 0
         for batch in part.iter_batches(batch_size=1000, columns=known):
-            kept = batch.filter(pa.array(first[start : start + len(batch)]))
+            kept = batch.filter(pa.array(wanted[start : start + len(batch)]))
             start += len(batch)
             for row in kept.to_pylist():
                 yield {name: _plain(value) for name, value in row.items()}

@@ -14,15 +14,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
 from cluster.runfolder import RunFolder, open_run
 from cluster.store import NotFound, Store, StoreError
 from jobs import exits
-from originality.report.data import Detail, ReportData, Row, RunInfo, row_of
-from originality.report.order import chosen
+from originality.report.data import Detail, ReportData, Row, RunInfo, row_of, shown
+from originality.report.order import Group, Marks, group_of
 from originality.report.page import render
 from originality.verdict import Attempt, Verdict
 
@@ -36,6 +40,8 @@ _QUERY_SIDE = 320
 """Largest side of an embedded image in pixels."""
 _LOSSLESS_SIDE = 96
 """Up to this side a picture is kept to the bit: it is small, and a blur would show."""
+_BATCH = 10_000
+"""Rows that are held as Python objects at once."""
 _READERS = 8
 """Reads at once: a bucket answers each after a while, and any number together."""
 
@@ -44,7 +50,7 @@ def write_report(run: RunFolder) -> str:
     """Writes ``report/index.html`` of a run, over an older one; its path or URL.
 
     Pictures that are missing or damaged are named as such on the page. Two passes over the rows: one
-    for what every image is counted by, one for the few images that are shown whole.
+    for what every image is counted and ordered by, one for those that are shown.
     """
     report = gather(run)
     run.store.write(PAGE, render(report).encode())
@@ -53,20 +59,11 @@ def write_report(run: RunFolder) -> str:
 
 def gather(run: RunFolder) -> ReportData:
     """All that the page tells, read from the run folder."""
-    uris: defaultdict[str, list[str]] = defaultdict(list)
-    names: dict[str, str] = {}
-    for number in range(len(run.manifest)):
-        if image_id := run.identities[number]:
-            uris[image_id].append(run.manifest.uri(number))
-            names.setdefault(image_id, run.manifest.path(number))
-    rows: list[Row] = []
-    finished: datetime | None = None
-    for raw in run.ledger.rows():
-        if raw["image_id"] not in names:
-            continue
-        verdict = verdict_of(raw)
-        rows.append(row_of(verdict, names[verdict.image_id], uris[verdict.image_id]))
-        finished = max(finished or verdict.finished_at, verdict.finished_at)
+    every, marks, finished = _survey(run)
+    listed, cards = shown(marks)
+    rows, sweeps = _rows(run, every.take(pa.array(listed)))
+    whole = every.take(pa.array(cards)).to_pylist()
+    inputs = pc.sum(pc.is_in(run.identities.image_ids(), every)).as_py() or 0
     about = replace(
         _about(run.description),
         finished=finished,
@@ -74,10 +71,52 @@ def gather(run: RunFolder) -> ReportData:
         output=run.store.url,
         files=len(run.manifest),
         skipped=run.manifest.skipped,
-        pending=len(run.manifest) - sum(len(uris[row.image_id]) for row in rows),
+        pending=len(run.manifest) - inputs,
     )
-    shown = {row.image_id for row in chosen(rows)}
-    return ReportData(run=about, rows=rows, details=_details(run, shown))
+    details = _details(run.store, {image_id: sweeps[image_id] for image_id in whole})
+    return ReportData(about, marks, rows, frozenset(whole), details)
+
+
+def _survey(run: RunFolder) -> tuple[pa.Array, Marks, datetime | None]:
+    """image_ids and marks of all images that have a row and an input, in the order of their first inputs,
+    and when the last of them was done."""
+    ids: list[pa.Array] = [pa.array([], pa.string())]
+    marks: list[Marks] = []
+    finished = ""
+    rows = run.ledger.rows(["image_id", "status", "min_tokens", "sweep", "finished_at"])
+    while batch := list(islice(rows, _BATCH)):
+        ids.append(pa.array([row["image_id"] for row in batch], pa.string()))
+        marks.append(Marks.of([_mark(row) for row in batch]))
+        finished = max(finished, *(row.get("finished_at") or "" for row in batch))
+    found = pa.concat_arrays(ids)
+    first = pc.index_in(found, value_set=run.identities.image_ids())
+    order = pc.array_sort_indices(first)[: len(first) - first.null_count]
+    ended = datetime.fromisoformat(finished) if finished else None
+    return found.take(order), Marks.joined(marks).take(order.to_numpy()), ended
+
+
+def _mark(row: Mapping[str, Any]) -> tuple[Group, int | None, float | None]:
+    last = max(row.get("sweep") or (), key=lambda attempt: attempt["tokens"], default=None)
+    tokens = row.get("min_tokens")
+    return group_of(row["status"], tokens), tokens, last and last.get("distance_mean")
+
+
+def _rows(run: RunFolder, ids: pa.Array) -> tuple[list[Row], dict[str, tuple[Attempt, ...]]]:
+    """Rows of these images, in this order, and their sweeps."""
+    numbers: defaultdict[str, list[int]] = defaultdict(list)
+    theirs = pc.is_in(run.identities.image_ids(), ids).to_numpy(zero_copy_only=False)
+    for number in np.flatnonzero(theirs).tolist():
+        numbers[str(run.identities[number])].append(number)
+    verdicts = {raw["image_id"]: verdict_of(raw) for raw in run.ledger.rows(of=ids)}
+    rows = [
+        row_of(
+            verdicts[image_id],
+            run.manifest.path(numbers[image_id][0]),
+            [run.manifest.uri(number) for number in numbers[image_id]],
+        )
+        for image_id in ids.to_pylist()
+    ]
+    return rows, {image_id: verdict.sweep for image_id, verdict in verdicts.items()}
 
 
 def verdict_of(raw: Mapping[str, Any]) -> Verdict:
@@ -105,10 +144,9 @@ def _about(description: Mapping[str, Any]) -> RunInfo:
     )
 
 
-def _details(run: RunFolder, shown: set[str]) -> dict[str, Detail]:
-    sweeps = {raw["image_id"]: verdict_of(raw).sweep for raw in run.ledger.rows() if raw["image_id"] in shown}
+def _details(store: Store, sweeps: Mapping[str, Sequence[Attempt]]) -> dict[str, Detail]:
     with ThreadPoolExecutor(_READERS) as readers:
-        details = readers.map(lambda item: _detail(run.store, *item), sweeps.items())
+        details = readers.map(lambda item: _detail(store, *item), sweeps.items())
         return dict(zip(sweeps, details, strict=True))
 
 

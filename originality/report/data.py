@@ -1,8 +1,8 @@
-"""What the report is made of: light rows for every image, details for the few that are shown whole.
+"""What the report is made of: marks of every image, rows for the table, details for the few shown whole.
 
-The two are apart because a run may hold millions of images: the histogram and the ordering need a row of
-each, but pictures and sweeps need only be read for those that :func:`originality.report.order.chosen`
-picks.
+They are apart because a run may hold millions of images: the histogram and the ordering need 13 bytes of
+each, names are read for those in the table, and pictures for those that
+:func:`originality.report.order.chosen` picks.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from originality.verdict import Attempt, Verdict
+import numpy as np
 
-Group = Literal["never", "redrawn", "rejected", "failed"]
-"""What a reader filters by: "never" is judged and censored, "redrawn" judged with a number of tokens."""
+from originality.report.order import TABLE_LIMIT, Group, Marks, by_originality, chosen, group_of
+from originality.verdict import Attempt, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,7 @@ class Row:
 
     @property
     def group(self) -> Group:
-        if self.status == "judged":
-            return "never" if self.min_tokens is None else "redrawn"
-        return self.status
+        return group_of(self.status, self.min_tokens)
 
 
 @dataclass(frozen=True)
@@ -90,9 +88,29 @@ class ReportData:
     """All that :func:`originality.report.page.render` needs."""
 
     run: RunInfo
+    marks: Marks
+    """Of all images."""
     rows: Sequence[Row] = ()
+    """Of those that are shown, most original first: the table's, and those behind it that are shown whole."""
+    cards: frozenset[str] = frozenset()
+    """image_ids of those that are shown whole."""
     details: Mapping[str, Detail] = field(default_factory=dict)
-    """image_id -> detail, for the chosen images. A chosen image without one is shown as such."""
+    """image_id -> detail, for those that are shown whole. One without it is shown as such."""
+
+    @classmethod
+    def of_rows(cls, run: RunInfo, rows: Sequence[Row], details: Mapping[str, Detail]) -> ReportData:
+        """Of a run so small that there is a row of every image."""
+        marks = Marks.of([(row.group, row.min_tokens, row.last_distance) for row in rows])
+        order, cards = shown(marks)
+        return cls(run, marks, [rows[i] for i in order], frozenset(rows[i].image_id for i in cards), details)
+
+
+def shown(marks: Marks) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the images that the page shows, most original first, and of those that it shows whole."""
+    order = by_originality(marks)
+    whole = chosen(marks.judged, len(order) - marks.judged)
+    listed = np.arange(min(TABLE_LIMIT, len(order)))
+    return order[np.union1d(listed, whole).astype(int)], order[whole]
 
 
 def row_of(verdict: Verdict, name: str, uris: Sequence[str]) -> Row:

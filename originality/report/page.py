@@ -24,14 +24,7 @@ from markupsafe import Markup
 from originality.report import words
 from originality.report.chart import chart
 from originality.report.data import Detail, ReportData, Row, RunInfo
-from originality.report.order import (
-    TABLE_LIMIT,
-    by_familiarity,
-    by_name,
-    by_originality,
-    chosen,
-    histogram,
-)
+from originality.report.order import TABLE_LIMIT, Group, histogram
 from originality.verdict import Attempt
 
 __all__ = ["Detail", "ReportData", "Row", "RunInfo", "render"]
@@ -47,7 +40,7 @@ _CHECKS = {
     "positions": "places vary",
     "editability": "in a new scene",
 }
-_GROUPS = {
+_GROUPS: dict[Group, str] = {
     "never": "Not redrawn",
     "redrawn": "Redrawn",
     "rejected": "Rejected",
@@ -84,13 +77,13 @@ class Rule:
 def render(report: ReportData) -> str:
     """The whole page.
 
-    Rows may be any number: the histogram counts all of them, the table shows up to
+    Images may be any number: the histogram counts all of them, the table shows up to
     ``order.TABLE_LIMIT``, and pictures are shown of those that ``order.chosen`` picks.
     """
-    rows, run = list(report.rows), report.run
-    groups = words.count_statuses(rows)
-    counts = histogram(rows, _integer(run.setting("max_tokens")))
-    items = _items(rows, report.details)
+    run = report.run
+    groups = report.marks.counts()
+    counts = histogram(report.marks, _integer(run.setting("max_tokens")))
+    items = _items(report)
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     return _template().render(
         run=run,
@@ -99,7 +92,7 @@ def render(report: ReportData) -> str:
         remarks=words.remarks(groups["rejected"], groups["failed"], run.pending),
         chart=chart(counts),
         counts=counts,
-        total=len(rows),
+        total=groups.total(),
         judged=groups["never"] + groups["redrawn"],
         groups=[(key, label, groups[key]) for key, label in _GROUPS.items() if groups[key]],
         cards=[item for item in items if item.anchor],
@@ -112,9 +105,9 @@ def render(report: ReportData) -> str:
     )
 
 
-def _items(rows: Sequence[Row], details: Mapping[str, Detail]) -> list[Item]:
+def _items(report: ReportData) -> list[Item]:
     """All rows, most original first."""
-    shown = {row.image_id for row in chosen(rows)}
+    rows = report.rows
     familiar = {row.image_id: place for place, row in enumerate(by_familiarity(rows))}
     names = {row.image_id: place for place, row in enumerate(by_name(rows))}
     return [
@@ -123,11 +116,22 @@ def _items(rows: Sequence[Row], details: Mapping[str, Detail]) -> list[Item]:
             original=place,
             familiar=familiar[row.image_id],
             name=names[row.image_id],
-            anchor=f"image-{place + 1}" if row.image_id in shown else None,
-            detail=details.get(row.image_id),
+            anchor=f"image-{place + 1}" if row.image_id in report.cards else None,
+            detail=report.details.get(row.image_id),
         )
-        for place, row in enumerate(by_originality(rows))
+        for place, row in enumerate(rows)
     ]
+
+
+def by_familiarity(rows: Sequence[Row]) -> list[Row]:
+    """The reverse of originality for judged images; rejected and failed ones still come last."""
+    judged = [row for row in rows if row.status == "judged"]
+    return judged[::-1] + [row for row in rows if row.status != "judged"]
+
+
+def by_name(rows: Sequence[Row]) -> list[Row]:
+    """By file name, capitals aside."""
+    return sorted(rows, key=lambda row: (row.name.casefold(), row.uris, row.image_id))
 
 
 def _rule(run: RunInfo, details: Mapping[str, Detail]) -> Rule:

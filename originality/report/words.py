@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
-from collections.abc import Sequence
 
 from originality.report.data import Row
 from originality.report.order import Histogram
@@ -123,8 +121,3 @@ def _up_to(tokens: int) -> str:
 def advice(row: Row) -> str:
     """What a person can do about a rejected or failed image."""
     return ADVICE.get(row.error_class or "", STATUS_ADVICE.get(row.status, ""))
-
-
-def count_statuses(rows: Sequence[Row]) -> Counter[str]:
-    """How many rows are judged, rejected, failed; of the judged, how many never and how many redrawn."""
-    return Counter(row.group for row in rows)

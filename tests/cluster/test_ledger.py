@@ -126,6 +126,9 @@ class Committing(RuleBasedStateMachine):
         narrow = list(self.ledger.rows(["image_id", "value"]))
         assert {row["image_id"]: row["value"] for row in narrow} == self.first
         assert all(set(row) == {"image_id", "value"} for row in narrow)
+        some = sorted(self.first)[::2]
+        found = self.ledger.rows(of=pa.array([*some, "nobody"], pa.string()))
+        assert sorted(row["image_id"] for row in found) == some
 
 
 TestCommitting = Committing.TestCase

@@ -92,7 +92,7 @@ def report(named: list[tuple[str, Verdict]], *, pictures: bool = True, pending: 
         files=len(rows) + pending,
         pending=pending,
     )
-    return ReportData(run=run, rows=rows, details=details)
+    return ReportData.of_rows(run, rows, details)
 
 
 def nine() -> ReportData:

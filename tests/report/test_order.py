@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from originality.report import words
 from originality.report.chart import chart
-from originality.report.data import Row, row_of
+from originality.report.data import ReportData, Row, RunInfo, row_of
 from originality.report.order import (
+    GROUPS,
+    Group,
     Histogram,
-    by_familiarity,
-    by_name,
+    Marks,
     by_originality,
     chosen,
     evenly,
     histogram,
 )
+from originality.report.page import by_familiarity, by_name
 from tests.report.examples import judged, problem
 
 
 def row(name: str, tokens: int | None, last: float | None = 0.1) -> Row:
     return Row(name, name, (name,), "judged", tokens, 5, tokens or 5, last)
+
+
+def marks(rows: list[Row]) -> Marks:
+    return ReportData.of_rows(RunInfo(), rows, {}).marks
 
 
 REJECTED = row_of(problem("r", "rejected", "corrupt", "no"), "r", [])
@@ -37,8 +47,36 @@ def test_most_original_is_censored_then_more_tokens_then_farther() -> None:
         row("never far", None, 0.6),
     ]
     order = ["never far", "never near", "three far", "three near", "three unknown", "one"]
-    assert [r.name for r in by_originality(rows)] == [*order, "r"]
-    assert [r.name for r in by_familiarity(rows)] == [*order[::-1], "r"]
+    ordered = [rows[i] for i in by_originality(marks(rows))]
+    assert [r.name for r in ordered] == [*order, "r"]
+    assert [r.name for r in by_familiarity(ordered)] == [*order[::-1], "r"]
+
+
+MARK = st.tuples(
+    st.sampled_from(GROUPS), st.integers(1, 5), st.none() | st.floats(0, 2, width=32), st.integers(0, 9)
+)
+
+
+@given(st.lists(MARK, max_size=60))
+def test_the_order_is_that_of_a_plain_sort(given_: list[tuple[Group, int, float | None, int]]) -> None:
+    images = [(g, t if g == "redrawn" else None, d if t % 2 else None) for g, t, d, _ in given_]
+
+    def key(place: int) -> tuple[int, int, float, int]:
+        group, tokens, distance = images[place]
+        return GROUPS.index(group), -(tokens or 0), math.inf if distance is None else -distance, place
+
+    assert by_originality(Marks.of(images)).tolist() == sorted(range(len(images)), key=key)
+
+
+def test_of_many_images_the_most_original_are_listed_and_some_of_all_shown() -> None:
+    rows = [row(f"{i:05}", 1 + i % 5, i / 1e4) for i in range(7000)] + [REJECTED]
+    data = ReportData.of_rows(RunInfo(), rows, {})
+    names = [r.name for r in data.rows]
+    assert names[0] == "06999" and names[-1] == "r" and len(names) == len(set(names))
+    assert 5000 < len(names) <= 5000 + 200 + 1
+    assert len(data.cards) == 201 and data.cards <= {r.image_id for r in data.rows}
+    assert {"06999", "00000"} <= data.cards  # the most original, and the best known
+    assert data.marks.counts().total() == 7001
 
 
 def test_names_are_ordered_as_people_do() -> None:
@@ -55,17 +93,15 @@ def test_evenly_spreads_without_repeats(count: int, limit: int) -> None:
 
 
 def test_problems_do_not_crowd_out_the_judged() -> None:
-    rows = [row(f"{i}", 1) for i in range(30)]
-    rows += [row_of(problem(f"r{i}", "rejected", "corrupt", "no"), "r", []) for i in range(900)]
-    picked = chosen(rows, limit=20, problem_limit=5)
-    assert [r.status for r in picked] == ["judged"] * 20 + ["rejected"] * 5
+    picked = chosen(judged=30, problems=900, limit=20, problem_limit=5)
+    assert len(picked) == 25 and picked[19] == 29 and picked[20] == 30 and picked[-1] == 929
 
 
 def test_histogram_counts_what_was_judged() -> None:
     rows = [row("a", 1), row("b", 1), row("c", 4), row("d", None), REJECTED]
-    assert histogram(rows, 5) == Histogram((2, 0, 0, 1, 0), 1)
-    assert histogram([], 3) == Histogram((0, 0, 0), 0)
-    assert histogram([row("a", 7)], 5).max_tokens == 7
+    assert histogram(marks(rows), 5) == Histogram((2, 0, 0, 1, 0), 1)
+    assert histogram(marks([]), 3) == Histogram((0, 0, 0), 0)
+    assert histogram(marks([row("a", 7)]), 5).max_tokens == 7
 
 
 def test_chart_is_as_high_as_its_counts_and_says_them() -> None:

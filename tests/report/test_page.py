@@ -118,7 +118,7 @@ def test_a_run_without_a_verdict_still_has_a_page(rows: list) -> None:
 def test_missing_artefacts_and_settings_are_said() -> None:
     shown = render(examples.report([("a.png", judged("a", 2))], pictures=False))
     assert shown.count("picture missing") == 3
-    bare = render(ReportData(run=RunInfo(), rows=[row_of(judged("a", None), "a.png", [])]))
+    bare = render(ReportData.of_rows(RunInfo(), [row_of(judged("a", None), "a.png", [])], {}))
     assert "The details of this image are missing" in bare
     assert "not recorded" in bare
 
@@ -133,7 +133,7 @@ def test_an_attempt_that_failed_says_why() -> None:
 def test_many_images_are_all_counted_and_listed_but_not_all_shown() -> None:
     verdicts = [(f"{i}.png", judged(f"{i:064d}", 1 + i % 5)) for i in range(1500)]
     rows = [row_of(verdict, name, [name]) for name, verdict in verdicts]
-    page = render(ReportData(run=RunInfo(), rows=rows))
+    page = render(ReportData.of_rows(RunInfo(), rows, {}))
     assert len(headings(page)) == 200
     assert "Pictures are shown of 200 of 1,500 images" in page
     assert page.count("<tr data-item") == 1500

@@ -25,6 +25,7 @@ from cluster.manifest import Selection
 from cluster.runfolder import RunFolder, open_run
 from cluster.settings import ClusterSettings
 from jobs.audit import Science, at_work, judge, planned
+from jobs.report import write_report
 from jobs.verdicts import SCHEMA, summarise
 from originality.settings import load_settings
 from tests.scale.instant import Instant
@@ -78,8 +79,10 @@ def compact(run: Path, images: Path) -> dict[str, Any]:
     return {"parts": len(open_run(str(run)).ledger.compact(SCHEMA))}
 
 
-def summary(run: Path, images: Path) -> dict[str, Any]:
-    told = summarise(open_run(str(run)))
+def report(run: Path, images: Path) -> dict[str, Any]:
+    folder = open_run(str(run))
+    told = summarise(folder)
+    write_report(folder)
     return {key: told[key] for key in ("inputs", "images", "judged", "pending")}
 
 
@@ -95,7 +98,7 @@ STAGES: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
     "first half": work,
     "resume, second half": work,
     "compact": compact,
-    "summary": summary,
+    "summary and report": report,
 }
 
 
