@@ -33,6 +33,8 @@ LISTS = (".csv", ".parquet")
 """What a list of images may be: a file with a column of uris."""
 URI_COLUMNS = ("uri", "url", "path", "file", "image")
 _BATCH = 50_000
+_MAY_HOLD_A_KEY = r"(?i)^(https?://|[a-z0-9]+://[^/]*@)"
+"""Web addresses may be presigned; keys before an @ are plain to see."""
 _IMAGE = r"(?i)(^|/)[^/.][^/]*(" + "|".join(re.escape(e) for e in EXTENSIONS) + ")$"
 """By name alone; what the bytes are is found out when they are decoded. Names that begin with a dot are
 the system's own ("._photo.jpg" of a Mac), never a person's picture."""
@@ -230,6 +232,12 @@ def _scan_list(asked: str, uri: str) -> Manifest:
     if empty is not None:
         raise InputError(f"{asked}: row {empty} has no {column}")
     uris = pa.array([_from_list(value, parent) for value in given], pa.string())
+    row = pc.index(pc.match_substring_regex(uris, _MAY_HOLD_A_KEY), True).as_py() + 1
+    if row:
+        raise InputError(
+            f"{asked}: row {row} is a web address, or holds keys, which would stand in the run's files; name "
+            "images as s3://bucket/key, and give keys by AWS_PROFILE or AWS_ACCESS_KEY_ID"
+        )
     return Manifest("", pa.table([uris, pa.nulls(len(uris), pa.int64())], SCHEMA))
 
 

@@ -275,7 +275,11 @@ def open_store(uri: str, *, create: bool = True, patience: float | None = None) 
     if uri == "memory://":
         return Store(uri, MemoryStore())
     url = absolute(uri)
-    scheme = url.partition("://")[0] if "://" in url else ""
+    scheme, _, rest = url.partition("://") if "://" in url else ("", "", "")
+    if "@" in rest.partition("/")[0]:
+        raise StoreError(
+            f"{scheme}://...@...: keys do not belong in a URL; use AWS_PROFILE or AWS_ACCESS_KEY_ID"
+        )
     if scheme in REMOTE_SCHEMES:
         with _named_errors(url, ""):
             if patience is None:
@@ -283,8 +287,8 @@ def open_store(uri: str, *, create: bool = True, patience: float | None = None) 
             options = _options(scheme)
             once = from_url(url, **{**options, "retry_config": {"max_retries": 0}})
             return Store(url, from_url(url, **options), once=once, patience=patience)
-    if scheme:
-        raise StoreError(f"{uri}: use a local folder, s3://, gs:// or az://")
+    if scheme:  # without the rest: a web address may be signed
+        raise StoreError(f"{scheme}:// cannot be used; use a local folder, s3://, gs:// or az://")
     folder = Path(url)
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder} is a file; a folder is needed")

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import obstore
 
-from cluster.store import REMOTE_SCHEMES, NotFound, Store, StoreError, open_store
+from cluster.store import NotFound, Store, StoreError, open_store
 from originality.settings import SettingsError
 
 DIGESTS = "digests.json"
@@ -70,7 +70,7 @@ def local_copy(uri: str, parts: Sequence[str], *, revision: str | None = None) -
     try:
         if in_hub:
             return _from_hub(uri, str(revision), parts)
-        if uri.partition("://")[0] in REMOTE_SCHEMES and "://" in uri:
+        if "://" in uri:
             return _from_bucket(open_store(uri), parts)
     except StoreError:
         raise

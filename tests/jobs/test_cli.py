@@ -72,6 +72,32 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert "holds no run; give the --out" in said(capsys, command, str(empty))
 
 
+SIGNED = "https://host.example/b/a.png?X-Amz-Signature=not-for-your-eyes"
+KEYED = "s3://AKIA0:not-for-your-eyes@bucket/a"
+
+
+@pytest.mark.parametrize("secret", [SIGNED, KEYED])
+@pytest.mark.parametrize("place", ["input", "list", "out", "run", "model"])
+def test_presigned_urls_and_keys_in_urls_are_refused_and_never_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], secret: str, place: str
+) -> None:
+    listed, out = tmp_path / "list.csv", tmp_path / "run"
+    paint(tmp_path, "good.png", (1, 2, 3))
+    listed.write_text(f"uri\ngood.png\n{secret}\n")
+    command = {
+        "input": ["audit", secret, "--out", str(out)],
+        "list": ["audit", str(listed), "--out", str(out)],
+        "out": ["audit", str(tmp_path / "good.png"), "--out", secret],
+        "run": ["status", secret],
+        "model": ["audit", str(tmp_path / "good.png"), "--out", str(out), "--model", secret],
+    }[place]
+    assert main(command) == exits.BAD_SETTINGS
+    told = capsys.readouterr()
+    assert "not-for-your-eyes" not in told.out + told.err and "s3://" in told.err
+    assert place != "list" or "row 2 is a web address, or holds keys" in told.err
+    assert not out.exists() or not any(out.iterdir())
+
+
 def test_dry_run_lists_rejections(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paint(tmp_path, "good.png", (1, 2, 3))
     assert main(["audit", str(tmp_path), "--dry-run"]) == exits.ALL_JUDGED
