@@ -19,7 +19,7 @@ if __name__ == "__main__":
     factory = functools.partial(MeanColour, capacity=2, steps=3, seconds=float(seconds))
     task = Task(run.store.url, factory, {})
     try:
-        driver.run(task, run.leases(np.arange(len(run.manifest))), learn=run.identities.learn)
+        driver.run(task, run.leases(np.arange(len(run.manifest))), gpu=False, learn=run.identities.learn)
     except driver.Interrupted:
         sys.exit(130)
     finally:

@@ -202,12 +202,8 @@ def test_the_largest_images_fit_into_the_usual_memory() -> None:
 def test_ctrl_c_leaves_no_half_answer_behind() -> None:
     with Decoder() as decoder:
         child = child_of(decoder)
-        timer = threading.Thread(
-            target=lambda: (
-                eventually(lambda: child.memory_info().rss > BUSY_BYTES),
-                os.kill(os.getpid(), signal.SIGINT),
-            )
-        )
+        child.suspend()  # so that it is not done before
+        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
         with pytest.raises(KeyboardInterrupt):
             decoder.decode(LARGE)
