@@ -1,0 +1,287 @@
+"""The driver's loop: leases out to workers, reports in, the dead buried.
+
+The only scheduler of a run. It holds no image and writes no verdict, except for an image that
+killed every worker that had it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import ray
+
+from cluster.crew import Crew, Member
+from cluster.deaths import DEATHS, Deaths, cause_of, report_of
+from cluster.decoder import DecoderError
+from cluster.desk import snapshot_path
+from cluster.identities import unread_id
+from cluster.leases import MOST_DEATHS, Lease, Leases
+from cluster.ledger import Ledger, sign
+from cluster.metrics import Metrics
+from cluster.progress import Progress
+from cluster.runtime import EngineError
+from cluster.store import StoreError, open_store
+from cluster.worker import NEWS_SECONDS, Orders, Report
+from originality.scoring import Unusable
+
+PREFETCH = 2
+"""Leases beyond a scorer's capacity, so that a lane is refilled without asking the driver."""
+PREFETCH_SECONDS = 1.0
+"""Or as many as a fast scorer settles in this time."""
+REST_SECONDS = 0.02
+"""Between two calls of a worker: what happens in it is told together."""
+_WAIT_SECONDS = 0.1
+"""How long the driver waits for answers before it looks for other things to do."""
+SILENCE_SECONDS = 120.0
+"""Every call is answered at once; a worker that has not answered for so long is dead."""
+
+
+class Interrupted(Exception):  # noqa: N818 - somebody asked for it
+    """Stopped by a signal, a deadline or a bound on cost; all that was finished is committed, and a resume
+    goes on."""
+
+
+class Dispatcher:
+    """One run: as many workers as there are images for, up to the settings' most."""
+
+    def __init__(
+        self,
+        leases: Leases,
+        crew: Crew,
+        progress: Progress,
+        stopping: threading.Event,
+        learn: Callable[[int, str], None],
+        beat: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._leases = leases
+        self._crew = crew
+        self._settings = crew.settings
+        self._progress = progress
+        self._stopping = stopping
+        self._learn = learn
+        self._beat = beat
+        self._ledger = Ledger(open_store(crew.task.run))
+        self._metrics = Metrics()
+        self._failed: str | None = None
+        """The last image that did."""
+        self.deaths = Deaths()
+        self.duplicates = 0
+
+    def work(self) -> None:
+        while self._leases.open:
+            if not (self._leases.queued or any(self._leases.holds(m.name) for m in self._crew)):
+                raise EngineError("inputs wait for nothing: a fault of the engine; the same command goes on")
+            self._hire()
+            self._ask()
+            self._tell()
+            stop = self._why_stop()
+            if stop:
+                self._wind_up(stop)
+                raise Interrupted(stop)
+            if self._failed and self._all_fail():
+                record = self._ledger.record(self._failed)
+                self._wind_up("every image fails")
+                raise EngineError(
+                    f"all of the first {self._progress.counts['failed']} inputs failed, the last with "
+                    f"{record['error_class']}: {record['error_message']}; mend that, put them back "
+                    "(originality retry OUTPUT --status failed), and start again"
+                )
+            self._hear(self._answered())
+            self._release()
+
+    def _why_stop(self) -> str | None:
+        settings = self._settings
+        if self._stopping.is_set():
+            return "interrupted"
+        if settings.max_cost is not None and self._crew.cost >= settings.max_cost:
+            return f"stopped at the bound of ${settings.max_cost:g}"
+        if settings.deadline is not None and datetime.now(UTC) >= settings.deadline:
+            return f"stopped at the deadline {settings.deadline:%Y-%m-%d %H:%M}"
+        return None
+
+    def _all_fail(self) -> bool:
+        """Whether something ails them all."""
+        counts, most = self._progress.counts, self._settings.stop_after_failures
+        return most is not None and counts["failed"] >= most and counts["failed"] == counts.total()
+
+    def _tell(self) -> None:
+        crew = self._crew
+        shown = crew.ready or list(crew)
+        said = list(dict.fromkeys(member.doing for member in shown if member.doing))
+        idle = "" if crew.ready else crew.waiting_for()
+        self._progress.show(" | ".join(said[:4]) or idle, workers=len(crew.ready), cost=crew.cost)
+        self._metrics.queue(self._leases.queued, len(crew))
+        self._beat({**self._progress.state(), "workers": len(crew.ready), "cost": round(crew.cost, 4)})
+
+    def _hire(self) -> None:
+        """Fills up to as many workers as there is work for: the first ones, and when one of them has shown
+        that it can work, more."""
+        crew = self._crew
+        busy = sum(self._leases.holds(member.name) for member in crew)
+        most = self.deaths.capped(crew.most if crew.ready else crew.first)
+        while len(crew) < min(most, busy + self._leases.queued):
+            crew.hire()
+
+    def _ask(self) -> None:
+        """Calls every worker that is not being called, with more leases where it can take them."""
+        now = time.monotonic()
+        for member in self._crew:
+            if member.answer is None and now >= member.rests_until:
+                leases = [] if member.leaving else self._leases.grant(member.name, self._share(member))
+                orders = Orders(leases, member.orders.go, member.orders.drop)
+                member.orders = Orders()
+                member.answer, member.asked_at = member.actor.poll.remote(orders, NEWS_SECONDS), now
+
+    def _share(self, member: Member) -> int:
+        """Most inputs that a worker may hold. What it cannot start soon stays with those who could, unless
+        there is enough for all."""
+        if not member.capacity:
+            return 0
+        ahead = max(PREFETCH, round(member.rate * PREFETCH_SECONDS))
+        enough = (member.capacity + ahead) * len(self._crew)
+        return member.capacity + (ahead if self._leases.queued > enough else 0)
+
+    def _answered(self) -> list[Member]:
+        """The workers that have answered, after a short wait."""
+        asked = {m.answer: m for m in self._crew if m.answer is not None}
+        if not asked:
+            self._stopping.wait(REST_SECONDS)
+            return []
+        resting = len(asked) < len(self._crew)
+        ray.wait(list(asked), timeout=REST_SECONDS if resting else _WAIT_SECONDS)
+        ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0)
+        silent = time.monotonic() - SILENCE_SECONDS
+        for member in asked.values():
+            if member.answered and member.asked_at < silent and member.answer not in ready:
+                self._bury(member, f"no answer for {SILENCE_SECONDS:g} s", blame=False)
+        return [asked[reference] for reference in ready]
+
+    def _hear(self, members: list[Member]) -> None:
+        for member in members:
+            answer, member.answer = member.answer, None
+            member.rests_until = time.monotonic() + REST_SECONDS
+            try:
+                report = report_of(answer)
+            except DEATHS as death:
+                foreseen = member.leaving or getattr(death, "preempted", False)
+                self._bury(member, cause_of(death), blame=not foreseen)
+            except (StoreError, DecoderError) as error:
+                self.deaths.cut_off(error)
+                self._bury(member, str(error), blame=False)
+            except Unusable:
+                raise
+            except Exception as error:
+                # A card that failed, say: others go on. Where none ever worked, it is the settings.
+                if not self.deaths.ever_ready:
+                    raise
+                self._bury(member, f"{type(error).__name__}: {error}".partition("\n")[0], blame=True)
+            else:
+                self._take(member, report)
+
+    def _take(self, member: Member, report: Report) -> None:
+        if not member.answered and report.node:
+            self._crew.place(member, report.node)
+        member.answered = True
+        for number, image_id in report.identified:
+            self._learn(number, image_id)
+            goes = self._leases.identify(member.name, number, image_id)
+            (member.orders.go if goes else member.orders.drop).append(number)
+        for number, image_id, status in report.settled:
+            self._learn(number, image_id)
+            self._settle(member, number, image_id, status)
+        now = time.monotonic()
+        if member.heard_at:
+            member.rate += 0.3 * (len(report.settled) / (now - member.heard_at) - member.rate)
+        member.heard_at = now
+        for number, cause in report.returned:
+            self._suspect(member, [number], cause)
+        if report.capacity and not member.capacity:
+            self.deaths.one_is_ready()
+            self._progress.began()
+        member.capacity = report.capacity
+        member.doing = report.progress if report.capacity else "loading the model"
+        self.duplicates += report.duplicates - member.duplicates
+        member.duplicates = report.duplicates
+        if report.leaving:
+            self._see_off(member, report)
+
+    def _settle(self, member: Member, number: int, image_id: str, status: str) -> None:
+        self.deaths.one_settled()
+        if status == "failed":
+            self._failed = image_id
+        self._progress.settled(status, len(self._leases.settle(member.name, number, image_id)))
+
+    def _see_off(self, member: Member, report: Report) -> None:
+        """A worker that must leave takes nothing more, and goes when all it has in hand is kept."""
+        if not member.leaving:
+            self._progress.show(f"a worker leaves: {report.leaving}", now=True)
+            member.leaving = True
+            self._crew.avoid(member.node)
+        if report.empty_handed:
+            self._leases.give_back(member.name)
+            self._crew.let_go(member)
+
+    def _release(self) -> None:
+        """Lets go of workers for which nothing is left, so that none is idle at the end."""
+        if self._leases.queued:
+            return
+        for member in self._crew:
+            if not self._leases.holds(member.name):
+                self._crew.let_go(member)
+
+    def _bury(self, member: Member, cause: str, *, blame: bool) -> None:
+        """Puts the dead worker's images back; ``blame``: they may be what killed it."""
+        self.deaths.total += 1
+        self._metrics.worker_died()
+        self._progress.show(f"a worker died: {cause}", now=True)
+        self._crew.let_go(member)
+        if member.capacity == 0 and blame:
+            self.deaths.stillborn(len(self._crew.ready), cause)
+        for lease in self._leases.held(member.name):
+            if lease.image_id is not None and self._ledger.has_record(lease.image_id):
+                status = str(self._ledger.record(lease.image_id)["status"])
+                self._settle(member, lease.number, lease.image_id, status)
+        if blame:
+            numbers = [lease.number for lease in self._leases.held(member.name)]
+            self._suspect(member, numbers, cause)
+        else:
+            self._leases.give_back(member.name)
+
+    def _suspect(self, member: Member, numbers: list[int], cause: str) -> None:
+        for lease, settled in self._leases.suspect(member.name, numbers, cause):
+            self._condemn(lease)
+            self._progress.settled("failed", len(settled))
+
+    def _condemn(self, lease: Lease) -> None:
+        """The third death with the same image in hand: it is recorded as failed and let go."""
+        causes = "; ".join(dict.fromkeys(lease.causes))
+        said = {
+            "status": "failed",
+            "error_class": "WorkerDied",
+            "error_message": f"{MOST_DEATHS} workers died with this image in hand: {causes}",
+        }
+        record = sign(said, blank=self._crew.task.blank, attempts=len(lease.causes), worker="driver")
+        image_id = lease.image_id or unread_id(lease.uri)
+        self._learn(lease.number, image_id)
+        self._ledger.commit(image_id, record, {})
+        self._ledger.store.delete(snapshot_path(image_id))
+
+    def _wind_up(self, why: str) -> None:
+        """Lets the workers keep what their steps under way bring."""
+        working = self._crew.ready
+        if not working:
+            return
+        grace = self._settings.stop_grace
+        self._progress.show(f"{why}; stopping after this step; Ctrl-C again leaves at once", now=True)
+        for member in working:
+            member.answer = member.actor.stop.remote(grace)
+        ray.wait([m.answer for m in working], num_returns=len(working), timeout=grace + 5)
+        for member in working:
+            try:
+                self._take(member, report_of(member.answer, timeout=0))
+            except Exception as error:  # what it committed is committed
+                self._progress.show(f"a worker did not end well: {cause_of(error)}")
