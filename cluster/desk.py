@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from cluster.leases import Lease
 from cluster.ledger import Ledger, sign
@@ -17,14 +17,24 @@ _MOST_WAITING = 64
 """Writes that may wait; then the scorer does."""
 
 
+class Settled(NamedTuple):
+    """An input whose image has its record."""
+
+    number: int
+    image_id: str
+    status: str
+    error_class: str | None
+    """Reason code where there is no verdict."""
+
+
 class Desk:
     """Commits records and keeps snapshots."""
 
     def __init__(
         self, ledger: Ledger, blank: Mapping[str, Any], name: str, metrics: Metrics, news: threading.Event
     ) -> None:
-        self.settled: queue.SimpleQueue[tuple[int, str, str]] = queue.SimpleQueue()
-        """number, image_id and status of what has its record."""
+        self.settled: queue.SimpleQueue[Settled] = queue.SimpleQueue()
+        """What has its record."""
         self.duplicates = 0
         """Records that came too late, as the image had one."""
         self.broken: Exception | None = None
@@ -123,17 +133,17 @@ class Desk:
             self._kept.remove(image_id)
         if mine:
             self._metrics.settled(str(record["status"]))
-            self._settled(lease, image_id, str(record["status"]))
+            self._settled(lease, image_id, record)
         else:
             self.duplicates += 1
             self._metrics.duplicate()
             self._tell(lease, image_id)
 
     def _tell(self, lease: Lease, image_id: str) -> None:
-        self._settled(lease, image_id, str(self._ledger.record(image_id)["status"]))
+        self._settled(lease, image_id, self._ledger.record(image_id))
 
-    def _settled(self, lease: Lease, image_id: str, status: str) -> None:
-        self.settled.put((lease.number, image_id, status))
+    def _settled(self, lease: Lease, image_id: str, record: Mapping[str, Any]) -> None:
+        self.settled.put(Settled(lease.number, image_id, str(record["status"]), record.get("error_class")))
         self._news.set()
 
     def _signed(self, lease: Lease, said: Mapping[str, Any]) -> dict[str, Any]:

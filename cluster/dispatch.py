@@ -17,7 +17,7 @@ import ray
 from cluster.crew import Crew, Member
 from cluster.deaths import DEATHS, Deaths, cause_of, report_of
 from cluster.decoder import DecoderError
-from cluster.desk import snapshot_path
+from cluster.desk import Settled, snapshot_path
 from cluster.identities import unread_id
 from cluster.leases import MOST_DEATHS, Lease, Leases
 from cluster.ledger import Ledger, sign
@@ -66,8 +66,8 @@ class Dispatcher:
         self._beat = beat
         self._ledger = Ledger(open_store(crew.task.run))
         self._metrics = Metrics()
-        self._failed: str | None = None
-        """The last image that did."""
+        self._failed: list[str] = []
+        """Images that failed since the last that did not."""
         self.deaths = Deaths()
         self.duplicates = 0
 
@@ -82,14 +82,7 @@ class Dispatcher:
             if stop:
                 self._wind_up(stop)
                 raise Interrupted(stop)
-            if self._failed and self._all_fail():
-                record = self._ledger.record(self._failed)
-                self._wind_up("every image fails")
-                raise EngineError(
-                    f"all of the first {self._progress.counts['failed']} inputs failed, the last with "
-                    f"{record['error_class']}: {record['error_message']}; mend that, put them back "
-                    "(originality retry OUTPUT --status failed), and start again"
-                )
+            self._stop_if_all_fail()
             self._hear(self._answered())
             self._release()
 
@@ -103,10 +96,18 @@ class Dispatcher:
             return f"stopped at the deadline {settings.deadline:%Y-%m-%d %H:%M}"
         return None
 
-    def _all_fail(self) -> bool:
-        """Whether something ails them all."""
-        counts, most = self._progress.counts, self._settings.stop_after_failures
-        return most is not None and counts["failed"] >= most and counts["failed"] == counts.total()
+    def _stop_if_all_fail(self) -> None:
+        """Where something ails them all, the rest is better kept for later."""
+        most = self._settings.stop_after_failures
+        if most is None or len(self._failed) < most:
+            return
+        self._wind_up("every image fails")
+        last = self._ledger.record(self._failed[-1])
+        raise EngineError(
+            f"{len(self._failed)} images in a row failed, the last with {last['error_class']}: "
+            f"{last['error_message']}; mend that, put them back (originality retry OUTPUT --status failed) "
+            "and start again; if they are to fail, start again with --set cluster.stop_after_failures=null"
+        )
 
     def _tell(self) -> None:
         crew = self._crew
@@ -157,7 +158,7 @@ class Dispatcher:
         silent = time.monotonic() - SILENCE_SECONDS
         for member in asked.values():
             if member.answered and member.asked_at < silent and member.answer not in ready:
-                self._bury(member, f"no answer for {SILENCE_SECONDS:g} s", blame=False)
+                self._bury(member, f"no answer for {SILENCE_SECONDS:g} s", blame=True)
         return [asked[reference] for reference in ready]
 
     def _hear(self, members: list[Member]) -> None:
@@ -190,9 +191,9 @@ class Dispatcher:
             self._learn(number, image_id)
             goes = self._leases.identify(member.name, number, image_id)
             (member.orders.go if goes else member.orders.drop).append(number)
-        for number, image_id, status in report.settled:
-            self._learn(number, image_id)
-            self._settle(member, number, image_id, status)
+        for settled in report.settled:
+            self._learn(settled.number, settled.image_id)
+            self._settle(member, settled)
         now = time.monotonic()
         if member.heard_at:
             member.rate += 0.3 * (len(report.settled) / (now - member.heard_at) - member.rate)
@@ -209,11 +210,14 @@ class Dispatcher:
         if report.leaving:
             self._see_off(member, report)
 
-    def _settle(self, member: Member, number: int, image_id: str, status: str) -> None:
+    def _settle(self, member: Member, settled: Settled) -> None:
         self.deaths.one_settled()
-        if status == "failed":
-            self._failed = image_id
-        self._progress.settled(status, len(self._leases.settle(member.name, number, image_id)))
+        if settled.status != "failed":
+            self._failed.clear()
+        elif settled.error_class != "missing":
+            self._failed.append(settled.image_id)
+        inputs = self._leases.settle(member.name, settled.number, settled.image_id)
+        self._progress.settled(settled.status, len(inputs))
 
     def _see_off(self, member: Member, report: Report) -> None:
         """A worker that must leave takes nothing more, and goes when all it has in hand is kept."""
@@ -243,8 +247,9 @@ class Dispatcher:
             self.deaths.stillborn(len(self._crew.ready), cause)
         for lease in self._leases.held(member.name):
             if lease.image_id is not None and self._ledger.has_record(lease.image_id):
-                status = str(self._ledger.record(lease.image_id)["status"])
-                self._settle(member, lease.number, lease.image_id, status)
+                record = self._ledger.record(lease.image_id)
+                said = str(record["status"]), record.get("error_class")
+                self._settle(member, Settled(lease.number, lease.image_id, *said))
         if blame:
             numbers = [lease.number for lease in self._leases.held(member.name)]
             self._suspect(member, numbers, cause)
@@ -269,6 +274,8 @@ class Dispatcher:
         self._learn(lease.number, image_id)
         self._ledger.commit(image_id, record, {})
         self._ledger.store.delete(snapshot_path(image_id))
+        self._metrics.settled("failed")
+        self._failed.append(image_id)
 
     def _wind_up(self, why: str) -> None:
         """Lets the workers keep what their steps under way bring."""

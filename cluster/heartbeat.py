@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,28 +15,26 @@ from typing import Any, Self
 
 import psutil
 
+from cluster.regularly import regularly
 from cluster.store import NotFound, Store, StoreError
 
 EVERY_SECONDS = 15.0
 STALE_SECONDS = 120.0
 """Whoever has not been heard of for so long is gone."""
 _PREFIX = "progress/driver-"
-_JOIN_SECONDS = 5.0
 
 
 class Heartbeat:
-    """One process's: ``progress/driver-<name>.json``, kept fresh by a thread while the context is open, and
-    gone when it ends in good order."""
+    """One process's: ``progress/driver-<name>.json``, kept fresh while the context is open, and gone when it
+    ends in good order."""
 
-    def __init__(self, store: Store, role: str, also: Callable[[], None] = lambda: None) -> None:
-        """``role``: "audit" or "retry". ``also`` is called now and then, for what else should be saved."""
+    def __init__(self, store: Store, role: str) -> None:
+        """``role``: "audit" or "retry"."""
         self._store = store
         self._role = role
-        self._also = also
         self._path = f"{_PREFIX}{uuid.uuid4().hex[:8]}.json"
         self._state: Mapping[str, Any] = {}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._beating = regularly(EVERY_SECONDS, self._write)
 
     def tell(self, state: Mapping[str, Any]) -> None:
         """How far it is; told to others with the next beat."""
@@ -45,26 +42,19 @@ class Heartbeat:
 
     def __enter__(self) -> Self:
         self._write()
-        self._thread.start()
+        self._beating.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Takes it away, and those of processes that are known to have died."""
-        self._ended.set()
-        self._thread.join(_JOIN_SECONDS)
+        self._beating.__exit__(None, None, None)
         with suppress(StoreError):  # it becomes stale by itself
             self._store.delete(self._path)
             for pulse in pulses(self._store):
                 if not pulse.alive:
                     self._store.delete(pulse.path)
-
-    def _beat(self) -> None:
-        while not self._ended.wait(EVERY_SECONDS):
-            with suppress(StoreError):  # an outage that lasted; the next beat may go better
-                self._write()
-                self._also()
 
     def _write(self) -> None:
         who = {"host": socket.gethostname(), "pid": os.getpid(), "role": self._role}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +24,6 @@ UNREAD = "unread-"
 """Begins the image_id of an input whose bytes nobody could read; the sha256 of its uri follows."""
 
 _PART_ROWS = 50_000
-_EVERY_SECONDS = 60.0
 _NONE, _READ, _UNREAD = 0, 1, 2
 
 
@@ -48,10 +46,11 @@ class Identities:
         self._digests = np.zeros((len(manifest), 32), np.uint8)
         self._kinds = np.zeros(len(manifest), np.uint8)
         self._lock = threading.Lock()
+        self._saving = threading.Lock()
+        """Held while a part is written: an older state must not come to lie over a newer one."""
         self._part: list[int] = []
         self._parts = 0
         self._unsaved = 0
-        self._saved_at = time.monotonic()
         for path in sorted(found.path for found in store.list("inputs")):  # the oldest first
             if path.endswith(".parquet"):
                 self._read(path)
@@ -77,8 +76,6 @@ class Identities:
             self._note(number, image_id)
             self._part.append(number)
             self._unsaved += 1
-        if len(self._part) >= _PART_ROWS:
-            self.save()
 
     def _note(self, number: int, image_id: str) -> None:
         digest = image_id.removeprefix(UNREAD)
@@ -89,23 +86,21 @@ class Identities:
         """image_id by number, null where it is not known."""
         return pa.array((self[number] for number in range(len(self._kinds))), pa.string())
 
-    def save_if_due(self) -> None:
-        if self._unsaved and time.monotonic() - self._saved_at >= _EVERY_SECONDS:
-            self.save()
-
     def save(self) -> None:
         """Writes what was learnt since: the part in work anew, or a full one for the last time."""
-        with self._lock:
-            self._saved_at = time.monotonic()
-            if not self._unsaved:
+        with self._saving:
+            with self._lock:
+                unsaved, rows, full = self._unsaved, len(self._part), len(self._part) >= _PART_ROWS
+                learnt = list(dict.fromkeys(self._part))
+                ids = pa.array([self[number] for number in learnt], pa.string())
+            if not unsaved:
                 return
-            learnt, part = list(dict.fromkeys(self._part)), self._parts
-            ids = pa.array([self[number] for number in learnt], pa.string())
-            self._unsaved = 0
-            if len(self._part) >= _PART_ROWS:
-                self._part, self._parts = [], self._parts + 1
-        numbers = pa.array(learnt, pa.int64())
-        table = pa.table([numbers, self._manifest.table["uri"].take(numbers), ids], SCHEMA)
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
-        self._store.write(f"inputs/{self._writer}-{part:05}.parquet", buffer.getvalue())
+            numbers = pa.array(learnt, pa.int64())
+            table = pa.table([numbers, self._manifest.table["uri"].take(numbers), ids], SCHEMA)
+            buffer = io.BytesIO()
+            pq.write_table(table, buffer, compression="zstd")
+            self._store.write(f"inputs/{self._writer}-{self._parts:05}.parquet", buffer.getvalue())
+            with self._lock:
+                self._unsaved -= unsaved
+                if full:
+                    self._part, self._parts = self._part[rows:], self._parts + 1

@@ -79,16 +79,19 @@ class Ledger:
                 names = []
         return pa.concat_arrays([*chunks, pa.array(names, pa.string())])
 
-    def compact(self, schema: pa.Schema) -> list[str]:
+    def compact(self, schema: pa.Schema, *, full_parts_only: bool = False) -> list[str]:
         """Copies the records that are in no part yet into new ``verdicts/part-*.parquet``, when nobody
         else changes the parts; the paths of these. The engine does not know what a record holds, so the
         job gives the schema; its columns that a record lacks are null.
 
         A part is named by its contents: the same step done twice makes the same object.
+        ``full_parts_only``: what is too little for a part waits, as there is more to come.
         """
         with Lock(self.store, _LOCK) as lock:
             new = self._recorded_beside([ids for _, ids in self._parts()])
             parts = []
+            if full_parts_only:
+                new = new[: len(new) // _PART_ROWS * _PART_ROWS]
             for start in range(0, len(new), _PART_ROWS):
                 rows = list(self._read_records(new[start : start + _PART_ROWS].to_pylist()))
                 digest = hashlib.sha256(b"\n".join(_canonical(row) for row in rows)).hexdigest()

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -156,12 +157,10 @@ def resume(run: RunFolder, identity: Mapping[str, Any]) -> None:
         )
 
 
-def beside(uri: str) -> str:
-    """The first folder of this name and a number that holds no run: "runs/mine-2"."""
-    base, number = uri.rstrip("/"), 2
-    while open_store(f"{base}-{number}").exists(RUN_FILE):
-        number += 1
-    return f"{base}-{number}"
+def beside(uri: str) -> Iterator[str]:
+    """Names of folders beside one: "runs/mine-2", "runs/mine-3", ..."""
+    base = uri.rstrip("/")
+    return (f"{base}-{number}" for number in count(2))
 
 
 def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -34,8 +34,10 @@ class ClusterSettings(Frozen):
     snapshot_every: float = Field(60.0, gt=0)
     """Seconds of work on an image that a death may cost."""
     stop_after_failures: int | None = Field(100, ge=1)
-    """Inputs that fail before any image is judged or rejected, after which the run stops: it is not the
-    images then, but keys that may list a bucket and not read it, say. None: never."""
+    """Images that fail in a row, with none judged or rejected between them, after which the run stops: it
+    is not the images then, but keys that have run out, say. Missing ones do not count. None: never."""
+    step_limit: float = Field(3600.0, gt=0)
+    """Seconds after which a step of a scorer that has not ended counts as hung, and its worker as dead."""
     stop_grace: float = Field(25.0, gt=0)
     """Seconds that a stop waits for the step under way; what takes longer goes on from its snapshot."""
     prices: Mapping[str, float] = Field(default_factory=lambda: PRICES)

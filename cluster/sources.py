@@ -15,9 +15,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
-from obstore.exceptions import PermissionDeniedError
+from cluster.store import (
+    NotFound,
+    Outage,
+    Store,
+    StoreError,
+    Unaddressable,
+    open_store,
+    patience_seconds,
+)
 
-from cluster.store import NotFound, Store, StoreError, Unaddressable, open_store
+_OBJECT_PATIENCE_SECONDS = 60.0
+"""For how long an object is asked for before it is found out whether its store is out, or only it."""
+_NOBODYS = "originality-asks-whether-this-store-answers"
+"""A key at which there is nothing."""
 
 
 class Unreadable(Exception):  # noqa: N818 - it says what the input is
@@ -37,7 +48,7 @@ def read_image(uri: str, check: Callable[[int], None]) -> bytes:
 
     Raises:
         Unreadable: this one cannot be read.
-        StoreError: the store is out of reach, which says nothing of the image.
+        Outage: the store is out of reach, which says nothing of the image.
     """
     if "://" in uri and not uri.startswith("file://"):
         return _read_remote(uri, check)
@@ -74,10 +85,33 @@ def _read_remote(uri: str, check: Callable[[int], None]) -> bytes:
         if scheme == "s3":
             return _read_odd_key(bucket, key, check)
         raise Unreadable("unreadable", str(error)) from error
+    except Outage:
+        _wait_for(f"{scheme}://{bucket}")
+        return _read_again(store, key, check)
     except StoreError as error:
-        if isinstance(error.__cause__, PermissionDeniedError):
-            raise Unreadable("unreadable", str(error)) from error
+        raise Unreadable("unreadable", str(error)) from error
+
+
+def _wait_for(root: str) -> None:
+    """Until a store answers, whatever it says.
+
+    Raises:
+        Outage: the store is out of reach.
+    """
+    try:
+        open_store(root).exists(_NOBODYS)
+    except Outage:
         raise
+    except StoreError:
+        pass
+
+
+def _read_again(store: Store, key: str, check: Callable[[int], None]) -> bytes:
+    """An object that was asked for in vain; if its store answers otherwise, it is the object."""
+    try:
+        return store.read(key, check)
+    except StoreError as error:
+        raise Unreadable("unreadable", str(error)) from error
 
 
 def _read_odd_key(bucket: str, key: str, check: Callable[[int], None]) -> bytes:
@@ -89,17 +123,16 @@ def _read_odd_key(bucket: str, key: str, check: Callable[[int], None]) -> bytes:
         return found["Body"].read()
     except ClientError as error:
         code = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        if code in (400, 403, 404):
-            reason = "missing" if code == 404 else "unreadable"
-            raise Unreadable(reason, f"s3://{bucket}/{key}: {error}") from error
-        raise StoreError(f"s3://{bucket}: {error}") from error
+        reason = "missing" if code == 404 else "unreadable"
+        raise Unreadable(reason, f"s3://{bucket}/{key}: {error}") from error
     except BotoCoreError as error:
-        raise StoreError(f"s3://{bucket}: {error}") from error
+        _wait_for(f"s3://{bucket}")
+        raise Unreadable("unreadable", f"s3://{bucket}/{key}: {error}") from error
 
 
 @lru_cache(maxsize=64)
 def _root(url: str) -> Store:
-    return open_store(url)
+    return open_store(url, patience=min(_OBJECT_PATIENCE_SECONDS, patience_seconds()))
 
 
 @lru_cache(maxsize=1)

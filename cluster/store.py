@@ -38,8 +38,8 @@ _LONGEST_PAUSE_SECONDS = 15.0
 _CONNECTION: dict[str, Any] = {
     # of silence: the driver's own limit of 30 s for a whole object breaks off large ones on slow lines
     "client_options": {"timeout": timedelta(hours=1), "read_timeout": timedelta(seconds=60)},
-    # its ten quick retries end after some seconds; with this no series of hanging requests takes minutes
-    "retry_config": {"max_retries": 10, "retry_timeout": timedelta(seconds=60)},
+    # it would ask again without saying so; who creates must know, and ``ask`` asks again anyway
+    "retry_config": {"max_retries": 0},
 }
 _KEY_SERVER = "//169.254.169.254/"
 """Where the driver looks for keys when there are none; its silence is no outage of the store."""
@@ -120,16 +120,13 @@ def whole(store: Store, path: str) -> Iterator[None]:
 class Store:
     """The objects under one URL. Paths are relative to it."""
 
-    def __init__(
-        self, url: str, objects: ObjectStore, *, once: ObjectStore | None = None, patience: float = 0.0
-    ) -> None:
-        """``once`` leads to the same objects, and asks for nothing twice by itself, as ``objects`` may;
-        the store is waited for for ``patience`` seconds when it is out."""
+    def __init__(self, url: str, objects: ObjectStore, *, patience: float = 0.0) -> None:
+        """``objects`` asks for nothing twice by itself; the store is waited for for ``patience`` seconds when
+        it is out."""
         self.url = url
         """A local folder's absolute path, or the URL, without a trailing slash."""
         self.objects = objects
         """obstore's own, for those who want a part of an object, or more of a listing."""
-        self._once = once or objects
         self._patience = patience
 
     def read(self, path: str, check: Callable[[int], None] | None = None) -> bytes:
@@ -164,7 +161,7 @@ class Store:
         def put() -> bool:
             nonlocal in_doubt
             try:
-                obstore.put(self._once, path, data, mode="create", attributes=self._attributes(path))
+                obstore.put(self.objects, path, data, mode="create", attributes=self._attributes(path))
             except AlreadyExistsError:
                 return in_doubt and bytes(obstore.get(self.objects, path).bytes()) == data
             except BaseError:
@@ -283,10 +280,8 @@ def open_store(uri: str, *, create: bool = True, patience: float | None = None) 
     if scheme in REMOTE_SCHEMES:
         with _named_errors(url, ""):
             if patience is None:
-                patience = float(os.environ.get(PATIENCE, _PATIENCE_SECONDS))
-            options = _options(scheme)
-            once = from_url(url, **{**options, "retry_config": {"max_retries": 0}})
-            return Store(url, from_url(url, **options), once=once, patience=patience)
+                patience = patience_seconds()
+            return Store(url, from_url(url, **_options(scheme)), patience=patience)
     if scheme:  # without the rest: a web address may be signed
         raise StoreError(f"{scheme}:// cannot be used; use a local folder, s3://, gs:// or az://")
     folder = Path(url)
@@ -296,6 +291,10 @@ def open_store(uri: str, *, create: bool = True, patience: float | None = None) 
         raise NotFound(f"{folder} does not exist")
     with _named_errors(str(folder), ""):
         return Store(str(folder), LocalStore(prefix=folder, mkdir=True))
+
+
+def patience_seconds() -> float:
+    return float(os.environ.get(PATIENCE, _PATIENCE_SECONDS))
 
 
 def absolute(uri: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import ray
 
-from cluster.desk import Desk
+from cluster.desk import Desk, Settled
 from cluster.fetching import Fetched, Fetcher
 from cluster.leases import Lease
 from cluster.ledger import Ledger
@@ -53,6 +53,8 @@ class Task:
     """Bytes that a worker on CPU takes: as many are started as there is room for."""
     snapshot_every: float = 60.0
     """Seconds of work on an image that a death may cost."""
+    step_limit: float = 3600.0
+    """Seconds after which a step that has not ended counts as hung."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class Report:
     """Items that the scorer takes at once; 0 while it is being built."""
     identified: list[tuple[int, str]]
     """number and image_id of inputs that were read, and wait for the order to go on."""
-    settled: list[tuple[int, str, str]]
-    """number, image_id and status of those whose record is written."""
+    settled: list[Settled]
+    """Those whose record is written."""
     returned: list[tuple[int, str]]
     """Inputs that were in flight together when the scorer broke: any may be guilty. With the cause."""
     duplicates: int
@@ -88,6 +90,10 @@ class Report:
     """Why this worker can take no more, e.g. that its machine is about to be taken away."""
     empty_handed: bool
     """Whether all in hand is committed or snapshot."""
+
+
+class Hung(Exception):  # noqa: N818 - what happened to the worker
+    """The scorer's step under way goes on without end: a GPU that does not answer, say."""
 
 
 class Worker:
@@ -107,6 +113,7 @@ class Worker:
         self._kept_at: dict[str, float] = {}
         self._scorer: Scorer | None = None
         self._broken: Exception | None = None
+        self._step_began: float | None = None
         self._stopping = threading.Event()
         self._node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
         self._spot = SpotWatch()
@@ -120,6 +127,7 @@ class Worker:
         Raises:
             Exception: whatever ended the work of this worker: the scorer could not be built, or
                 the store is out of reach.
+            Hung: a step does not end.
         """
         self._fetcher.order(orders.leases, orders.go, orders.drop)
         self._news.wait(patience)
@@ -127,6 +135,9 @@ class Worker:
         for broken in (self._broken, self._fetcher.broken, self._desk.broken):
             if broken is not None:
                 raise broken
+        began = self._step_began
+        if began is not None and time.monotonic() - began > self._task.step_limit:
+            raise Hung(f"a step has not ended in {self._task.step_limit:g} s (cluster.step_limit)")
         leaving = self._spot.notice
         if leaving:
             self._stopping.set()
@@ -194,8 +205,10 @@ class Worker:
     def _advance(self, scorer: Scorer) -> bool:
         """One step; whether the scorer can go on."""
         try:
+            self._step_began = time.monotonic()
             with self._metrics.stage("step"):
                 finished = scorer.step()
+            self._step_began = None
             self._metrics.gpu_memory()
             for done in finished:
                 fetched = self._flying.pop(done.item_id)
@@ -225,6 +238,7 @@ class Worker:
     def _blame(self, error: Exception) -> None:
         """A scorer that broke is not to be trusted. An image that was alone with it is the cause;
         of several, the driver finds the one by leasing each alone."""
+        self._step_began = None
         flying, self._flying = self._flying, {}
         self._stages, self._kept_at = {}, {}
         if len(flying) == 1:

@@ -9,8 +9,8 @@ import argparse
 import functools
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 from cluster import driver
 from cluster.heartbeat import Heartbeat, pulses
 from cluster.manifest import Selection
+from cluster.regularly import regularly
 from cluster.runfolder import RunFolder, RunMismatch, beside, plan
 from cluster.settings import ClusterSettings
 from cluster.store import StoreError, absolute, open_store
@@ -31,6 +32,9 @@ from originality.scoring import Scorer
 from originality.settings import AuditSettings, SettingsError
 
 _TABLE_ROWS = 40
+_SAVE_SECONDS = 60.0
+_COMPACT_SECONDS = 600.0
+"""Each time all records are listed."""
 _NAME_WIDTH = 60
 _GPU = {"auto": None, "cpu": False, "cuda": True}
 
@@ -63,17 +67,21 @@ def audit(
     """
     run = planned(science, source, output, force_new)
     with at_work(run) as heartbeat:
-        outcome = judge(science, run, how, selection, heartbeat)
+        try:
+            outcome = judge(science, run, how, selection, heartbeat)
+        except (driver.Interrupted, driver.EngineError):
+            with suppress(StoreError):  # which may be what ended it
+                _sum_up(run)  # there may be nobody who goes on
+            raise
         if outcome and (outcome.cost or outcome.duplicates):
             dropped = f"{outcome.duplicates} late duplicates dropped" if outcome.duplicates else ""
             cost = f"cost ${outcome.cost:.2f}" if outcome.cost else ""
             sys.stderr.write(f"{', '.join(filter(None, (cost, dropped)))}\n")
         run = RunFolder(run.store)  # others may have worked on it too
         run.clear_snapshots()
-        run.ledger.compact(SCHEMA)
-        summary = summarise(run)
-        run.write_summary(summary)
+        summary, page = _sum_up(run)
         _tell(run)
+        print(page)
         if summary["pending"]:
             left = f"{summary['pending']} inputs are pending"
             sys.stderr.write(f"{left}; the same command without --limit, --sample or --shard judges them\n")
@@ -81,8 +89,20 @@ def audit(
     return exits.SOME_UNJUDGED if unjudged else exits.ALL_JUDGED
 
 
-def at_work(run: RunFolder) -> Heartbeat:
-    """Tells others that the run is being worked on, while the context is open.
+def _sum_up(run: RunFolder) -> tuple[dict[str, Any], str]:
+    """Tables, summary and report of what is recorded; the summary, and where the report is."""
+    from jobs.report import write_report
+
+    run.ledger.compact(SCHEMA)
+    summary = summarise(run)
+    run.write_summary(summary)
+    return summary, write_report(run)
+
+
+@contextmanager
+def at_work(run: RunFolder) -> Iterator[Heartbeat]:
+    """Tells others that the run is being worked on, and keeps its tables up to date, while the context is
+    open.
 
     Raises:
         SettingsError: somebody puts images back just now.
@@ -90,7 +110,12 @@ def at_work(run: RunFolder) -> Heartbeat:
     for pulse in pulses(run.store):
         if pulse.alive and pulse.state.get("role") == "retry":
             raise SettingsError(f"images are being put back by {pulse.who}; start again when that is done")
-    return Heartbeat(run.store, "audit", also=lambda: run.identities.save_if_due())
+    with (
+        Heartbeat(run.store, "audit") as heartbeat,
+        regularly(_SAVE_SECONDS, lambda: run.identities.save()),
+        regularly(_COMPACT_SECONDS, lambda: run.ledger.compact(SCHEMA, full_parts_only=True)),
+    ):
+        yield heartbeat
 
 
 def judge(
@@ -102,7 +127,7 @@ def judge(
         return None
     open_store(run.manifest.source or "/", create=False)  # if it is gone, that is said before Ray starts
     blank_row = blank(science.settings)
-    task = Task(run.store.url, science.factory, blank_row, science.memory, how.snapshot_every)
+    task = Task(run.store.url, science.factory, blank_row, science.memory, how.snapshot_every, how.step_limit)
     gpu = _GPU[science.settings.model.device]
     try:
         return driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, beat=heartbeat.tell)
@@ -119,9 +144,12 @@ def planned(science: Science, source: str, output: str, force_new: bool = False)
     except RunMismatch:
         if not force_new:
             raise
-    other = beside(output)
-    sys.stderr.write(f"{output} holds a run with other settings; this one goes to {other}\n")
-    return plan(source, open_store(other), identified)
+    for other in beside(output):  # the first that is free, or is this one begun before
+        with suppress(RunMismatch):
+            run = plan(source, open_store(other), identified)
+            sys.stderr.write(f"{output} holds a run with other settings; this one is {other}\n")
+            return run
+    raise AssertionError("there is no last name")
 
 
 def identity(science: Science, source: str) -> dict[str, Any]:
@@ -142,9 +170,7 @@ def identity(science: Science, source: str) -> dict[str, Any]:
 
 
 def _tell(run: RunFolder) -> None:
-    """A short table, and as the last line the report's path."""
-    from jobs.report import write_report
-
+    """A short table."""
     rows = [run.about(number) for number in range(min(len(run.manifest), _TABLE_ROWS))]
     for row in rows:
         if row["image_id"] and run.ledger.has_record(row["image_id"]):
@@ -157,7 +183,6 @@ def _tell(run: RunFolder) -> None:
         print(f"{row['path']!r:{width}}  {min_tokens_text(row):10}  {row['status']}{reason}")
     if len(run.manifest) > _TABLE_ROWS:
         print(f"and {len(run.manifest) - _TABLE_ROWS} more")
-    print(write_report(run))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

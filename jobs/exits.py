@@ -13,7 +13,7 @@ from cluster.decoder import DecoderError
 from cluster.driver import EngineError, Interrupted, NoGpu
 from cluster.manifest import InputError
 from cluster.runfolder import RunMismatch
-from cluster.store import StoreError
+from cluster.store import Outage, StoreError
 from originality.settings import SettingsError
 
 ALL_JUDGED = 0
@@ -56,10 +56,10 @@ def run(job: Callable[[], int]) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return job()
+    except (EngineError, DecoderError, Outage) as error:
+        return _say(error, ENGINE_FAILED)
     except _ASKED_WRONGLY as error:
         return _say(error, BAD_SETTINGS)
-    except (EngineError, DecoderError) as error:
-        return _say(error, ENGINE_FAILED)
     except (Interrupted, KeyboardInterrupt) as stop:
         return _say(f"{str(stop) or 'interrupted'}; the same command goes on from here", INTERRUPTED)
 

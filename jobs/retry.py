@@ -37,7 +37,7 @@ def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:
         }
         if taken:
             told = {"status": status, "reason": reason, "images": taken}
-            name = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+            name = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
             run.store.write(f"retries/{name}.json", json.dumps(told, indent=1).encode())
             run.ledger.drop(unwanted, columns[1:])
     return Counter(taken.values())

@@ -161,7 +161,7 @@ def torch_device(settings: ModelSettings) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("device is cuda, but torch sees no GPU; use --set model.device=cpu")
+        raise SettingsError("device is cuda, but torch sees no GPU; use --device cpu")
     return torch.device(device)
 
 

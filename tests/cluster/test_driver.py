@@ -224,19 +224,43 @@ def test_twins_of_which_one_has_changed_since(tmp_path: Path, local_ray: None) -
 
 
 def test_where_every_image_fails_the_run_stops(tmp_path: Path, local_ray: None) -> None:
-    names = [f"{i:03}.png" for i in range(600)]
+    for i in range(600):
+        (tmp_path / "in" / f"{i:03}.png").mkdir(parents=True)  # a folder: there, and not to be read
     collection, output = tmp_path / "list.csv", tmp_path / "run"
-    collection.write_text("\n".join(["uri", *names]))
-    with pytest.raises(driver.EngineError, match=r"the first \d+ inputs failed, the last with missing: "):
+    collection.write_text("\n".join(["uri", *(f"in/{i:03}.png" for i in range(600))]))
+    with pytest.raises(driver.EngineError, match=r"\d+ images in a row failed, the last with unreadable: "):
         drive(collection, output)
     assert 100 <= len(list(output.glob("records/*/*.json"))) < 550
-    for name in names[550:]:
-        paint(tmp_path, name, (1, 1, 1))
+    for i in range(550, 600):
+        (tmp_path / "in" / f"{i:03}.png").rmdir()
+        paint(tmp_path / "in", f"{i:03}.png", (1, 1, i - 550))
     with pytest.raises(driver.EngineError):
         drive(collection, output, stop_after_failures=20)
     run, counts, _ = drive(collection, output, stop_after_failures=None)
     assert counts["judged"] == 50
     assert Counter(row["status"] for row in inputs(run)) == {"failed": 550, "judged": 50}
+
+
+def test_missing_images_are_the_lists_fault(tmp_path: Path, local_ray: None) -> None:
+    (tmp_path / "list.csv").write_text("\n".join(["uri", *(f"{i}.png" for i in range(150))]))
+    _, counts, _ = drive(tmp_path / "list.csv", tmp_path / "run")
+    assert counts == {"failed": 150}
+
+
+def hangs() -> MeanColour:
+    scorer = MeanColour(capacity=1)
+    scorer.step = lambda: time.sleep(600)
+    return scorer
+
+
+def test_a_step_without_end_is_a_death(tmp_path: Path, local_ray: None) -> None:
+    paint(tmp_path / "in", "a.png", (1, 1, 1))
+    run = plan(str(tmp_path / "in"), open_store(str(tmp_path / "run")), {})
+    task = Task(run.store.url, hangs, {}, step_limit=1.0)
+    done = driver.run(task, run.leases(np.arange(1)), gpu=False, stream=io.StringIO())
+    assert (done.counts, done.deaths) == ({"failed": 1}, 3)
+    (row,) = run.ledger.rows()
+    assert row["error_class"] == "WorkerDied" and "a step has not ended in 1 s" in row["error_message"]
 
 
 def test_interrupt_keeps_what_is_done(tmp_path: Path, local_ray: None) -> None:

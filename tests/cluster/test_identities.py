@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from obstore.store import ObjectStore
 
 import cluster.identities
 from cluster.identities import Identities, image_id_of, unread_id
 from cluster.manifest import SCHEMA, Manifest
-from cluster.store import open_store
+from cluster.store import Store, StoreError, open_store
 
 INPUTS = 12
 MANIFEST = Manifest("/in", pa.table([[f"/in/{i}.png" for i in range(INPUTS)], [1] * INPUTS], SCHEMA))
@@ -51,3 +53,52 @@ def test_a_part_has_what_a_query_joins_by() -> None:
     (found,) = store.list("inputs")
     table = pq.read_table(io.BytesIO(store.read(found.path)))
     assert table.to_pylist() == [{"number": 3, "uri": "/in/3.png", "image_id": image_id_of(b"x")}]
+
+
+class Slow(Store):
+    """Its first write waits until it is let go."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        super().__init__("memory://", objects)
+        self.began, self.go = threading.Event(), threading.Event()
+
+    def write(self, path: str, data: bytes) -> None:
+        if not self.began.is_set():
+            self.began.set()
+            assert self.go.wait(30)
+        super().write(path, data)
+
+
+def test_an_older_state_does_not_come_to_lie_over_a_newer() -> None:
+    store = Slow(open_store("memory://").objects)
+    identities = Identities(store, MANIFEST, "00")
+    identities.learn(0, image_id_of(b"0"))
+    first = threading.Thread(target=identities.save)
+    first.start()
+    assert store.began.wait(30)
+    identities.learn(1, image_id_of(b"1"))
+    second = threading.Thread(target=identities.save)
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()  # it waits until the first is done
+    store.go.set()
+    first.join(30)
+    second.join(30)
+    later = Identities(store, MANIFEST)
+    assert [later[0], later[1]] == [image_id_of(b"0"), image_id_of(b"1")]
+
+
+class Fails(Store):
+    def write(self, path: str, data: bytes) -> None:
+        raise StoreError("out")
+
+
+def test_what_could_not_be_saved_is_saved_later() -> None:
+    objects = open_store("memory://").objects
+    identities = Identities(Fails("memory://", objects), MANIFEST, "00")
+    identities.learn(0, image_id_of(b"0"))
+    with pytest.raises(StoreError):
+        identities.save()
+    identities._store = Store("memory://", objects)
+    identities.save()
+    assert Identities(Store("memory://", objects), MANIFEST)[0] == image_id_of(b"0")

@@ -185,6 +185,17 @@ def test_a_lock_that_nobody_keeps_is_taken() -> None:
     assert not store.exists("lock")
 
 
+def test_what_is_too_little_for_a_part_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.ledger._PART_ROWS", 4)
+    ledger = Ledger(open_store("memory://"))
+    for i in range(11):
+        ledger.commit(f"{i:02x}" * 32, record(i), {})
+    assert len(ledger.compact(SCHEMA, full_parts_only=True)) == 2
+    assert ledger.compact(SCHEMA, full_parts_only=True) == []
+    assert sorted(row["value"] for row in ledger.rows()) == list(range(11))
+    assert len(ledger.compact(SCHEMA)) == 1
+
+
 def test_columns_a_record_lacks_are_null() -> None:
     ledger = Ledger(open_store("memory://"))
     ledger.commit("aa", {"status": "rejected"}, {})

@@ -17,7 +17,7 @@ from mean_colour import paint
 from cluster.desk import snapshot_path
 from cluster.identities import image_id_of, unread_id
 from cluster.manifest import SCHEMA, InputError, Manifest, Selection, glob_regex, scan
-from cluster.runfolder import RunMismatch, beside, open_run, plan
+from cluster.runfolder import RunMismatch, open_run, plan
 from cluster.sources import Unreadable, read_image
 from cluster.store import NotFound, StoreError, open_store
 from tests.inputs import inputs
@@ -281,13 +281,6 @@ def test_snapshots_of_finished_images_are_cleared(pictures: Path, tmp_path: Path
         run.store.write(snapshot_path(image_id), b"x")
     run.clear_snapshots()
     assert [f.path for f in run.store.list("progress")] == [snapshot_path("cd")]
-
-
-def test_a_folder_beside(tmp_path: Path, pictures: Path) -> None:
-    first = str(tmp_path / "run")
-    assert beside(first) == f"{first}-2"
-    plan(str(pictures), open_store(f"{first}-2"), IDENTITY)
-    assert beside(first + "/") == f"{first}-3"
 
 
 def test_no_run_there(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def settle(tmp_path: Path, leases: list[Lease]) -> dict[str, dict[str, Any]]:
     image_ids: dict[int, str] = {}
 
     def settled(report: Report) -> bool:
-        image_ids.update({number: image_id for number, image_id, _ in report.settled})
+        image_ids.update({number: image_id for number, image_id, *_ in report.settled})
         return len(image_ids) == len(leases)
 
     work(worker, leases, settled)
@@ -99,7 +99,7 @@ def test_a_scorer_that_breaks_hands_back_all_but_a_single_culprit(tmp_path: Path
     cause = "the scorer broke: RuntimeError: green broke me"
     assert set(report.returned) == {(lease.number, cause) for lease in both}
     (report,) = [r for r in work(worker, [leases["bad.png"]], lambda r: bool(r.settled)) if r.settled]
-    ((number, image_id, status),) = report.settled
+    ((number, image_id, status, _),) = report.settled
     assert (number, status) == (leases["bad.png"].number, "failed")
     work(worker, [leases["good.png"]], lambda r: bool(r.settled))
     worker.stop(5)
@@ -115,7 +115,7 @@ def test_what_is_recorded_already_is_told_and_not_judged(tmp_path: Path) -> None
     worker = Worker(task(tmp_path))
     (*_, report) = work(worker, [lease], lambda r: bool(r.settled))
     worker.stop(5)
-    assert report.settled == [(0, image_id, "failed")] and report.duplicates == 0
+    assert [s[:3] for s in report.settled] == [(0, image_id, "failed")] and report.duplicates == 0
 
 
 def test_a_late_duplicate_is_dropped_and_counted(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_late_duplicate_is_dropped_and_counted(tmp_path: Path) -> None:
     assert ledger.commit(image_id, {"status": "judged", "mean": "the first"}, {})
     (*_, report) = work(worker, [], lambda r: bool(r.settled))
     worker.stop(5)
-    assert report.settled == [(0, image_id, "judged")] and report.duplicates == 1
+    assert report.settled == [(0, image_id, "judged", None)] and report.duplicates == 1
     assert ledger.record(image_id)["mean"] == "the first"
 
 
@@ -148,7 +148,7 @@ def test_a_stopped_image_goes_on_where_it_was(tmp_path: Path) -> None:
     again = Worker(task(tmp_path, functools.partial(MeanColour, steps=5)))
     (*_, report) = work(again, leases, lambda r: bool(r.settled))
     again.stop(5)
-    assert [status for _, _, status in report.settled] == ["judged"]
+    assert [settled.status for settled in report.settled] == ["judged"]
     assert snapshots(tmp_path) == []
 
 
@@ -187,7 +187,7 @@ def test_an_image_that_another_input_stands_for_is_dropped(tmp_path: Path) -> No
     worker.poll(Orders(go=[1], drop=[0]))
     (*_, report) = work(worker, [], lambda r: bool(r.settled))
     worker.stop(5)
-    assert [number for number, _, _ in report.settled] == [1]
+    assert [settled.number for settled in report.settled] == [1]
 
 
 def test_a_factory_that_fails_is_told(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def _cut_short(folder: Path) -> Path:
         (["--out", ROOT / "examples"], "--out is the input itself"),
         (["--out", ""], "--out is missing"),
         (["--set", "redraw.prompt=a photo"], "must hold {} exactly once"),
-        (["--set", "model.device=cuda"], "use --set model.device=cpu"),
+        (["--set", "model.device=cuda"], "use --device cpu"),
         (["--set", "inversion.batch_size=0"], "setting 'inversion.batch_size'"),
         (["--max-tokens", "0"], "setting 'max_tokens'"),
     ],

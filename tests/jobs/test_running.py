@@ -69,6 +69,11 @@ def test_a_new_run_beside_one_of_other_settings(images: Path, tmp_path: Path, lo
     before = {p: p.read_bytes() for p in out.rglob("*.json")}
     assert audit(other, str(images), str(out), force_new=True) == exits.ALL_JUDGED
     assert statuses(tmp_path / "run-2") == ["judged"] * 12
+    third = Science(load_settings(flags={"seed": 5}), MeanColour, {"model_digest": "abc"})
+    for limit, done in ((7, 7), (None, 12)):  # the same command goes on in the same folder
+        audit(third, str(images), str(out), selection=Selection(limit=limit), force_new=True)
+        assert statuses(tmp_path / "run-3").count("judged") == done
+    assert not (tmp_path / "run-4").exists()
     assert before == {p: p.read_bytes() for p in out.rglob("*.json")}
 
 
