@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +25,8 @@ from PIL import Image
 from cluster.runfolder import RunFolder, open_run
 from cluster.store import NotFound, Store, StoreError
 from jobs import exits
-from originality.report.data import Detail, ReportData, Row, RunInfo, row_of, shown
-from originality.report.order import Group, Marks, group_of
+from originality.report.data import Detail, Reason, ReportData, Row, RunInfo, row_of, shown
+from originality.report.order import GROUPS, Group, Marks, group_of
 from originality.report.page import render
 from originality.verdict import Attempt, Verdict
 
@@ -59,7 +59,7 @@ def write_report(run: RunFolder) -> str:
 
 def gather(run: RunFolder) -> ReportData:
     """All that the page tells, read from the run folder."""
-    every, marks, finished = _survey(run)
+    every, marks, reasons, finished = _survey(run)
     listed, cards = shown(marks)
     rows, sweeps = _rows(run, every.take(pa.array(listed)))
     whole = every.take(pa.array(cards)).to_pylist()
@@ -74,25 +74,39 @@ def gather(run: RunFolder) -> ReportData:
         pending=len(run.manifest) - inputs,
     )
     details = _details(run.store, {image_id: sweeps[image_id] for image_id in whole})
-    return ReportData(about, marks, rows, frozenset(whole), details)
+    return ReportData(about, marks, reasons, rows, frozenset(whole), details)
 
 
-def _survey(run: RunFolder) -> tuple[pa.Array, Marks, datetime | None]:
+def _survey(run: RunFolder) -> tuple[pa.Array, Marks, Counter[Reason], datetime | None]:
     """image_ids and marks of all images that have a row and an input, in the order of their first inputs,
-    and when the last of them was done."""
+    how many of them have which reason, and when the last of them was done."""
     ids: list[pa.Array] = [pa.array([], pa.string())]
+    errors = list(ids)
     marks: list[Marks] = []
     finished = ""
-    rows = run.ledger.rows(["image_id", "status", "min_tokens", "sweep", "finished_at"])
+    rows = run.ledger.rows(["image_id", "status", "min_tokens", "sweep", "error_class", "finished_at"])
     while batch := list(islice(rows, _BATCH)):
         ids.append(pa.array([row["image_id"] for row in batch], pa.string()))
+        errors.append(pa.array([row.get("error_class") for row in batch], pa.string()))
         marks.append(Marks.of([_mark(row) for row in batch]))
         finished = max(finished, *(row.get("finished_at") or "" for row in batch))
     found = pa.concat_arrays(ids)
     first = pc.index_in(found, value_set=run.identities.image_ids())
     order = pc.array_sort_indices(first)[: len(first) - first.null_count]
     ended = datetime.fromisoformat(finished) if finished else None
-    return found.take(order), Marks.joined(marks).take(order.to_numpy()), ended
+    ordered = Marks.joined(marks).take(order.to_numpy())
+    return found.take(order), ordered, _reasons(ordered, pa.concat_arrays(errors).take(order)), ended
+
+
+def _reasons(marks: Marks, errors: pa.Array) -> Counter[Reason]:
+    """Images by reason; ``errors`` are their error classes, null where there is none."""
+    reasons: Counter[Reason] = Counter()
+    statuses: tuple[Literal["rejected", "failed"], ...] = ("rejected", "failed")
+    for status in statuses:
+        theirs = errors.filter(pa.array(marks.group == GROUPS.index(status)))
+        for found in theirs.value_counts().to_pylist():
+            reasons[Reason(status, found["values"] or "")] += found["counts"]
+    return reasons
 
 
 def _mark(row: Mapping[str, Any]) -> tuple[Group, int | None, float | None]:

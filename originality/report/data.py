@@ -8,15 +8,24 @@ each, names are read for those in the table, and pictures for those that
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from originality.report.order import TABLE_LIMIT, Group, Marks, by_originality, chosen, group_of
 from originality.verdict import Attempt, Verdict
+
+
+class Reason(NamedTuple):
+    """Why images were not judged."""
+
+    status: Literal["rejected", "failed"]
+    error_class: str
+    """Empty where none was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,11 @@ class Row:
     @property
     def group(self) -> Group:
         return group_of(self.status, self.min_tokens)
+
+    @property
+    def reason(self) -> Reason | None:
+        """None for a judged image."""
+        return None if self.status == "judged" else Reason(self.status, self.error_class or "")
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,8 @@ class ReportData:
     run: RunInfo
     marks: Marks
     """Of all images."""
+    reasons: Mapping[Reason, int]
+    """How many of all images were not judged, by reason."""
     rows: Sequence[Row] = ()
     """Of those that are shown, most original first: the table's, and those behind it that are shown whole."""
     cards: frozenset[str] = frozenset()
@@ -101,8 +117,10 @@ class ReportData:
     def of_rows(cls, run: RunInfo, rows: Sequence[Row], details: Mapping[str, Detail]) -> ReportData:
         """Of a run so small that there is a row of every image."""
         marks = Marks.of([(row.group, row.min_tokens, row.last_distance) for row in rows])
+        reasons = Counter(row.reason for row in rows if row.reason)
         order, cards = shown(marks)
-        return cls(run, marks, [rows[i] for i in order], frozenset(rows[i].image_id for i in cards), details)
+        whole = frozenset(rows[i].image_id for i in cards)
+        return cls(run, marks, reasons, [rows[i] for i in order], whole, details)
 
 
 def shown(marks: Marks) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,11 @@
   document.documentElement.classList.add("js");
   const lists = [...document.querySelectorAll("[data-list]")];
   const tools = document.querySelector(".tools");
-  const status = document.querySelector(".status");
+  const status = document.querySelector("#cards-status");
+  const tableStatus = document.querySelector("#table-status"); // only where the table lacks some
+  const number = (count) => count.toLocaleString("en-US");
+
+  const visible = (list) => [...list.children].filter((item) => !item.hidden).length;
 
   const arrange = () => {
     const { order, group } = Object.fromEntries(new FormData(tools));
@@ -16,9 +20,12 @@
       }
       list.append(...items);
     }
-    const cards = [...lists[0].children];
-    const shown = cards.filter((card) => !card.hidden).length;
-    status.textContent = `Showing ${shown} of ${cards.length} images with their details.`;
+    const [cards, rows] = lists;
+    status.textContent = `Showing ${visible(cards)} of ${cards.children.length} images with their details.`;
+    if (tableStatus) {
+      const total = Number(tools.querySelector("[name=group]:checked").dataset.total);
+      tableStatus.textContent = `Listed here: ${number(visible(rows))} of ${number(total)}.`;
+    }
   };
   if (tools) {
     tools.addEventListener("change", arrange);

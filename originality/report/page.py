@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from markupsafe import Markup
 
 from originality.report import words
 from originality.report.chart import chart
-from originality.report.data import Detail, ReportData, Row, RunInfo
+from originality.report.data import Detail, Reason, ReportData, Row, RunInfo
 from originality.report.order import TABLE_LIMIT, Group, histogram
 from originality.verdict import Attempt
 
@@ -84,6 +85,8 @@ def render(report: ReportData) -> str:
     groups = report.marks.counts()
     counts = histogram(report.marks, _integer(run.setting("max_tokens")))
     items = _items(report)
+    table = items[:TABLE_LIMIT]
+    listed = Counter(item.row.group for item in table)
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     return _template().render(
         run=run,
@@ -94,9 +97,11 @@ def render(report: ReportData) -> str:
         counts=counts,
         total=groups.total(),
         judged=groups["never"] + groups["redrawn"],
-        groups=[(key, label, groups[key]) for key, label in _GROUPS.items() if groups[key]],
+        groups=[(key, label, groups[key], listed[key]) for key, label in _GROUPS.items() if groups[key]],
+        reasons=_by_frequency(report.reasons),
+        retries=_retries(report.reasons, run.output or "OUTPUT"),
         cards=[item for item in items if item.anchor],
-        table=items[:TABLE_LIMIT],
+        table=table,
         rule=_rule(run, report.details),
         settings=list(_leaves(run.settings)),
         css=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
@@ -121,6 +126,16 @@ def _items(report: ReportData) -> list[Item]:
         )
         for place, row in enumerate(rows)
     ]
+
+
+def _by_frequency(reasons: Mapping[Reason, int]) -> list[tuple[Reason, int]]:
+    return sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _retries(reasons: Mapping[Reason, int], output: str) -> list[str]:
+    """One command a status."""
+    statuses = {reason.status for reason in reasons if words.may_be_retried(reason)}
+    return [words.retry_command(output, status) for status in sorted(statuses, reverse=True)]
 
 
 def by_familiarity(rows: Sequence[Row]) -> list[Row]:
@@ -184,6 +199,7 @@ def _template() -> Any:
         tokens=words.tokens_phrase,
         plural=words.plural,
         advice=words.advice,
+        may_be_retried=words.may_be_retried,
         decimals=_decimals,
         percent=_percent,
         when=_when,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 
-from originality.report.data import Row
+from originality.report.data import Reason
 from originality.report.order import Histogram
 
 _UNITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -16,26 +17,35 @@ _JOINERS = "\u200c\u200d"
 
 ADVICE = {
     "empty": "The file holds nothing: copy it again from where it came.",
-    "not-an-image": "Save it as PNG, JPEG, WebP, TIFF, BMP or GIF, or remove it.",
-    "too-large": "Save a smaller copy: the model sees a small square of it anyway.",
-    "too-small": "Nothing can be seen in it: use a larger copy, or remove it.",
+    "not-an-image": "Leave it out, or save it as PNG, JPEG, WebP, TIFF, BMP or GIF under the same name.",
+    "too-large": "Save a smaller copy under the same name: the model sees a small square of it anyway.",
+    "too-small": "Nothing can be seen in it: leave it out, or put a larger copy in its place.",
     "truncated": "The file ends too early: copy it again from where it came.",
     "corrupt": "The file is damaged: copy it again from where it came, or save it anew.",
-    "unsupported": "Save it with 8 bits a channel, e.g. as PNG.",
-    "changed": "The file was replaced while the run went on. Audit the new one into another output.",
-    "missing": "The file has gone since the run was planned. Put it back and audit it into another output.",
-    "WorkerDied": "The program itself ended while it worked on this image, as when memory runs out. "
-    "Audit it by itself into another output.",
+    "unsupported": "Save it with 8 bits a channel, e.g. as PNG, under the same name.",
+    "decoder-crashed": "It makes the decoder crash: save it anew with another program, under the same name.",
+    "decoder-memory": "To decode it takes too much memory: save a smaller copy under the same name.",
+    "decoder-timeout": "To decode it takes too long: save a smaller copy under the same name; "
+    "where the machine was overloaded, it may do as it is.",
+    "missing": "The file has gone since the collection was listed: bring it back to its place.",
+    "unreadable": "It may not be read, or is no plain file: see to its permissions.",
+    "WorkerDied": "Three workers ended with it in hand, as when memory runs out: use a machine that has "
+    "more, or fewer workers at once (--max-workers).",
+    "BadRecord": "What the program found could not be written down, a fault of its own: report it with "
+    "the image's message.",
+    "OutOfMemoryError": "The GPU's memory ran out: use one that has more.",
     "InversionFailed": "The search for the pseudo-word broke down. Audit it with a lower "
     "inversion.learning_rate, or with model.dtype fp32, into another output.",
-    "OutOfMemoryError": "Audit with a lower inversion.batch_size or inversion.lanes into another output.",
 }
 """What to do, by error class. Whatever is not named here gets the advice of its status."""
 
 STATUS_ADVICE = {
-    "rejected": "Repair, convert or remove the file, then audit it into another output.",
-    "failed": "The message says what stood in the way. Audit this image by itself into another output.",
+    "rejected": "Leave it out, or repair or convert the file under the same name.",
+    "failed": "The image's message says what stood in the way: mend that.",
 }
+
+_FINAL = frozenset({"InversionFailed", "BadRecord"})
+"""Error classes that the same settings would bring about again."""
 
 
 def number_word(number: int) -> str:
@@ -118,6 +128,16 @@ def _up_to(tokens: int) -> str:
     return "one token" if tokens == 1 else f"up to {tokens_phrase(tokens)}"
 
 
-def advice(row: Row) -> str:
-    """What a person can do about a rejected or failed image."""
-    return ADVICE.get(row.error_class or "", STATUS_ADVICE.get(row.status, ""))
+def advice(reason: Reason) -> str:
+    """What a person can do about rejected or failed images."""
+    return ADVICE.get(reason.error_class, STATUS_ADVICE[reason.status])
+
+
+def may_be_retried(reason: Reason) -> bool:
+    """Whether the same audit may judge such an image, once what the advice says is done."""
+    return reason.error_class not in _FINAL
+
+
+def retry_command(output: str, status: str) -> str:
+    """What puts images back so that the same audit judges them again, ready for a shell."""
+    return shlex.join(["originality", "retry", output, "--status", status])

@@ -22,6 +22,15 @@ HOSTILE = (
     "not-utf8-\udcff.png",
 )
 
+PROBLEMS = (
+    ("failed", "missing", 5),
+    ("rejected", "truncated", 60),
+    ("failed", "InversionFailed", 1),
+    ("rejected", "not-an-image", 3),
+    ("failed", "SomeErrorOfTheScorerThatHasAVeryLongNameIndeed", 2),
+)
+"""Status, error class, images."""
+
 
 def picture(seed: int, tiles: int = 1) -> bytes:
     """A WebP strip of square tiles, each with two shapes at places of its own."""
@@ -107,6 +116,15 @@ def nine() -> ReportData:
     named.append(("cut-off.jpg", problem("aa" * 32, "rejected", "truncated", "image file is truncated")))
     named.append(("quarantine.png", problem("bb" * 32, "failed", "WorkerDied", "three workers died with it")))
     return report(named, pending=1)
+
+
+def many_problems() -> ReportData:
+    """A run of which a table of three rows tells little: one judged image, and many that were not."""
+    named = [("a.png", judged("a" * 64, 1))]
+    for status, error_class, count in PROBLEMS:
+        names = [f"{error_class}-{i}" for i in range(count)]
+        named += [(f"{name}.png", problem(name, status, error_class, "no")) for name in names]
+    return report(named)
 
 
 def hostile() -> ReportData:

@@ -43,9 +43,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     made = {"nine": examples.nine(), "hostile": examples.hostile(), "empty": examples.report([])}
-    for name, data in made.items():
-        (folder / f"{name}.html").write_text(render(data), encoding="utf-8")
-    return {name: folder / f"{name}.html" for name in made}
+    made["problems"] = examples.many_problems()
+    pages = {name: render(data) for name, data in made.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("originality.report.page.TABLE_LIMIT", 10)
+        pages["short"] = render(examples.nine())
+    for name, text in pages.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in pages}
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +102,26 @@ def test_the_filter_shows_one_group_and_says_so(page: Page, files: dict[str, Pat
     assert "copy it again" in page.run("document.querySelector('#images').innerText")
 
 
+def test_a_table_that_lacks_images_says_so_for_each_group(page: Page, files: dict[str, Path]) -> None:
+    page.open(files["short"])
+    listed = "document.querySelector('#table-status').innerText"
+    assert page.run(listed) == "Listed here: 10 of 11."
+    for group, said in {"redrawn": "7 of 7", "rejected": "1 of 1", "failed": "0 of 1"}.items():
+        page.click(f"input[value={group}]")
+        assert page.run(listed) == f"Listed here: {said}."
+
+
+def test_the_reasons_stand_beside_their_advice_and_below_on_a_phone(
+    page: Page, files: dict[str, Path]
+) -> None:
+    lefts = "[...document.querySelectorAll('.reasons p')].map(p => p.getBoundingClientRect().left)"
+    page.open(files["problems"], 1280)
+    assert len(set(page.run(lefts))) == 1 and page.run(lefts)[0] > 300
+    page.resize(390)
+    page.settle()
+    assert len(set(page.run(lefts))) == 1 and page.run(lefts)[0] < 60
+
+
 def test_the_keyboard_does_what_the_mouse_does(page: Page, files: dict[str, Path]) -> None:
     page.open(files["nine"])
     page.press("Tab", 9)
@@ -122,7 +147,7 @@ def test_a_picture_is_enlarged_and_put_away(page: Page, files: dict[str, Path]) 
     assert not page.run("document.querySelector('dialog').open")
 
 
-@pytest.mark.parametrize("name", ["nine", "hostile", "empty"])
+@pytest.mark.parametrize("name", ["nine", "hostile", "problems", "empty"])
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_sticks_out_at_any_width(

@@ -15,6 +15,7 @@ from cluster.runfolder import RunFolder, plan
 from cluster.store import open_store
 from jobs import report
 from jobs.verdicts import SCHEMA
+from originality.report.data import Reason
 from originality.settings import load_settings
 from originality.verdict import Verdict
 from tests.report import examples
@@ -111,6 +112,15 @@ def test_the_job_says_where_the_page_is(
     assert capsys.readouterr().out.strip().endswith("report/index.html")
     assert report.main([str(tmp_path / "in")]) == 2
     assert "holds no run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_reasons_are_counted_as_recorded(run: RunFolder, compacted: bool) -> None:
+    stray = examples.problem("f" * 64, "rejected", "corrupt", "of no input")
+    Ledger(run.store).commit(stray.image_id, stray.row(), {})
+    if compacted:
+        run.ledger.compact(SCHEMA)
+    assert report.gather(run).reasons == {Reason("rejected", "corrupt"): 1}
 
 
 def test_columns_of_a_later_version_are_no_obstacle() -> None:

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from originality.report import words
 from originality.report.data import ReportData, RunInfo, row_of
 from originality.report.page import data_uri, render
 from tests.report import examples
@@ -144,7 +145,44 @@ def test_beyond_the_table_the_page_says_where_the_rest_is(monkeypatch: pytest.Mo
     monkeypatch.setattr("originality.report.page.TABLE_LIMIT", 3)
     page = render(examples.nine())
     assert page.count("<tr data-item") == 3
+    text = " ".join(Reader(page).text.split())
+    assert "All verdicts" not in text
+    assert (
+        "These are the 3 most original of 11 images: 2 of 2 not redrawn, 1 of 7 redrawn, "
+        "none of 1 rejected, none of 1 failed."
+    ) in text
     assert "/runs/one/verdicts/*.parquet" in page
+    assert "inputs/*.parquet has the names of each (number, uri, image_id)" in text
+
+
+def test_reasons_are_counted_of_all_images_the_most_frequent_first() -> None:
+    page = render(examples.many_problems())
+    text = " ".join(Reader(page).text.split())
+    assert "Why 71 images were not judged 60 truncated rejected The file ends too early" in text
+    listed = re.findall(r'<b class="number">(\d+)</b>\s*<code>(.*?)</code>', page)
+    assert [int(count) for count, _ in listed] == [60, 5, 3, 2, 1]
+    assert [code for _, code in listed][:3] == ["truncated", "missing", "not-an-image"]
+    assert "SomeErrorOf" in text and "The image's message says what stood in the way" in text
+    assert len(headings(page)) == 1 + 50
+
+
+def test_what_was_mended_goes_back_into_the_same_output() -> None:
+    page = render(examples.nine())
+    text = " ".join(Reader(page).text.split())
+    assert "originality retry /runs/one --status rejected" in text
+    assert "originality retry /runs/one --status failed" in text
+    assert page.count('Then <a href="#again">') == 2 and page.count('id="again"') == 1
+    assert "not judged" not in Reader(render(examples.report([("a.png", judged("a", 1))]))).text
+
+
+def test_what_the_same_settings_bring_about_again_is_not_to_be_retried() -> None:
+    page = render(examples.report([("a.png", problem("a", "failed", "InversionFailed", "nan"))]))
+    assert "into another output" in page
+    assert "originality retry" not in page and "#again" not in page
+
+
+def test_an_output_that_a_shell_would_take_apart_is_quoted() -> None:
+    assert words.retry_command("my run; ls", "failed") == "originality retry 'my run; ls' --status failed"
 
 
 @pytest.mark.parametrize("image", [None, b"", b"<svg onload=alert(1)>", b"RIFF0000WAVE"])
