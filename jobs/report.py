@@ -62,7 +62,7 @@ def gather(run: RunFolder) -> ReportData:
     every, marks, reasons, finished = _survey(run)
     listed, cards = shown(marks)
     rows, sweeps = _rows(run, every.take(pa.array(listed)))
-    whole = every.take(pa.array(cards)).to_pylist()
+    whole = [image_id for image_id in every.take(pa.array(cards)).to_pylist() if image_id in sweeps]
     inputs = pc.sum(pc.is_in(run.identities.image_ids(), every)).as_py() or 0
     about = replace(
         _about(run.description),
@@ -116,7 +116,7 @@ def _mark(row: Mapping[str, Any]) -> tuple[Group, int | None, float | None]:
 
 
 def _rows(run: RunFolder, ids: pa.Array) -> tuple[list[Row], dict[str, tuple[Attempt, ...]]]:
-    """Rows of these images, in this order, and their sweeps."""
+    """Rows of these images, in this order, and their sweeps; what a retry has put back since is left out."""
     numbers: defaultdict[str, list[int]] = defaultdict(list)
     theirs = pc.is_in(run.identities.image_ids(), ids).to_numpy(zero_copy_only=False)
     for number in np.flatnonzero(theirs).tolist():
@@ -129,6 +129,7 @@ def _rows(run: RunFolder, ids: pa.Array) -> tuple[list[Row], dict[str, tuple[Att
             [run.manifest.uri(number) for number in numbers[image_id]],
         )
         for image_id in ids.to_pylist()
+        if image_id in verdicts
     ]
     return rows, {image_id: verdict.sweep for image_id, verdict in verdicts.items()}
 

@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,8 +15,11 @@ from cluster.ledger import Ledger
 from cluster.runfolder import RunFolder, plan
 from cluster.store import open_store
 from jobs import report
+from jobs.retry import retry
 from jobs.verdicts import SCHEMA
-from originality.report.data import Reason
+from originality.report.data import Reason, shown
+from originality.report.order import Marks
+from originality.report.page import render
 from originality.settings import load_settings
 from originality.verdict import Verdict
 from tests.report import examples
@@ -121,6 +125,20 @@ def test_reasons_are_counted_as_recorded(run: RunFolder, compacted: bool) -> Non
     if compacted:
         run.ledger.compact(SCHEMA)
     assert report.gather(run).reasons == {Reason("rejected", "corrupt"): 1}
+
+
+def test_images_that_a_retry_puts_back_meanwhile_are_left_out(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put_back_between_the_passes(marks: Marks) -> tuple[np.ndarray, np.ndarray]:
+        assert retry(run, "rejected", None) == {"corrupt": 1}
+        return shown(marks)
+
+    monkeypatch.setattr(report, "shown", put_back_between_the_passes)
+    data = report.gather(run)
+    assert sorted(row.name for row in data.rows) == ["<b>.png", "big.png", "lost.png"]
+    assert data.cards == {row.image_id for row in data.rows}
+    assert "3 images" in render(data)
 
 
 def test_columns_of_a_later_version_are_no_obstacle() -> None:
