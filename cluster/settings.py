@@ -59,7 +59,12 @@ class ClusterSettings(Frozen):
             number = given.strip().removesuffix(unit)
             if number != given.strip() and number.replace(".", "", 1).isdigit():
                 return datetime.fromtimestamp(datetime.now(UTC).timestamp() + float(number) * seconds, UTC)
-        return given
+        try:
+            return datetime.fromisoformat(given.strip())
+        except ValueError as error:
+            raise ValueError(
+                f"deadline {given!r} is no time; write 8h, 30min, or 2030-01-31 18:00"
+            ) from error
 
     @field_validator("deadline")
     @classmethod
