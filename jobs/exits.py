@@ -56,10 +56,12 @@ def run(job: Callable[[], int]) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return job()
-    except (EngineError, DecoderError, Outage) as error:
+    except Outage as error:
         return _say(error, ENGINE_FAILED)
     except _ASKED_WRONGLY as error:
         return _say(error, BAD_SETTINGS)
+    except (EngineError, DecoderError) as error:
+        return _say(error, ENGINE_FAILED)
     except (Interrupted, KeyboardInterrupt) as stop:
         return _say(f"{str(stop) or 'interrupted'}; the same command goes on from here", INTERRUPTED)
 
