@@ -1,8 +1,11 @@
-"""Notice that the cloud is about to take this machine away, from its metadata service.
+"""Notice that this machine is about to be taken away, from the cloud's metadata service or from a file.
 
 EC2 tells two minutes before, GCE half a minute. The service is a plain web server on an address that
 only the machine itself can reach. A recommendation to rebalance, and maintenance that the machine
 survives, are no notice.
+
+A pod mostly cannot reach it, and is taken away for other reasons, too. Kubernetes tells by a hook, which
+creates the file that ORIGINALITY_LEAVE_FILE names.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
 from http.client import HTTPException
+from pathlib import Path
 from typing import Protocol
 from urllib.error import HTTPError
 
@@ -80,7 +84,8 @@ class _Gce:
 
 
 class SpotWatch:
-    """Asks the cloud's metadata service every few seconds whether this machine is about to be taken away."""
+    """Knows whether this machine is about to be taken away: asks the cloud's metadata service every few
+    seconds, and looks for the file whenever it is asked itself."""
 
     def __init__(
         self,
@@ -91,8 +96,9 @@ class SpotWatch:
         """Addresses of the services, and seconds between two askings. The variables that AWS's and
         Google's own tools read (AWS_EC2_METADATA_SERVICE_ENDPOINT, AWS_EC2_METADATA_DISABLED,
         GCE_METADATA_HOST) go before the addresses."""
-        self.notice: str | None = None
-        """One line, once there is a notice; it stays."""
+        self._said: str | None = None
+        file = os.environ.get("ORIGINALITY_LEAVE_FILE")
+        self._leave_file = Path(file) if file else None
         self._every = every
         self._services: list[_Service] = []
         if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true":
@@ -112,15 +118,22 @@ class SpotWatch:
         self._stopping.set()
 
     @property
+    def notice(self) -> str | None:
+        """One line, once there is a notice; it stays, as long as the file does."""
+        if self._leave_file and self._leave_file.exists():
+            return f"the file {self._leave_file} says that this machine is taken away"
+        return self._said
+
+    @property
     def alive(self) -> bool:
-        """Whether a notice may still come."""
+        """Whether the metadata service may still give notice."""
         return self._thread.is_alive()
 
     def _watch(self) -> None:
         service = self._find()
         while service and not self.notice and not self._stopping.wait(self._every):
             with suppress(*_TROUBLE):  # it was there, so it will answer again
-                self.notice = service.notice()
+                self._said = service.notice()
 
     def _find(self) -> _Service | None:
         """The service that this machine has, and what it says; None when all were silent too often. One
@@ -130,7 +143,7 @@ class SpotWatch:
             silences += 1
             for service in self._services:
                 try:
-                    self.notice = service.notice()
+                    self._said = service.notice()
                     return service
                 except HTTPError as error:
                     if error.code >= 500:

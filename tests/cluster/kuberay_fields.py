@@ -55,6 +55,7 @@ POD_SECURITY = fields(
     fsGroup=WHOLE,
     seccompProfile=fields("type", type=one_of("RuntimeDefault", "Unconfined", "Localhost")),
 )
+HOOK = fields("exec", exec=fields("command", command=many(TEXT)))
 CONTAINER = fields(
     "name image",
     name=TEXT,
@@ -64,6 +65,7 @@ CONTAINER = fields(
     ports=many(fields("containerPort", name=TEXT, containerPort=WHOLE, protocol=one_of("TCP", "UDP"))),
     resources=RESOURCES,
     securityContext=CONTAINER_SECURITY,
+    lifecycle=fields(postStart=HOOK, preStop=HOOK),
     volumeMounts=many(fields("name mountPath", name=TEXT, mountPath=TEXT, subPath=TEXT, readOnly=FLAG)),
 )
 TOLERATION = fields(

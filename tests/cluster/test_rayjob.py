@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from deploy_files import MANIFESTS, POD_GROUPS, ray_start_parses, set_at
+from deploy_files import KUBERAY, MANIFESTS, POD_GROUPS, ray_start_parses, set_at
 from kuberay_fields import OBJECTS
+
+from cluster.spot import SpotWatch
+from cluster.worker import Worker
 
 
 def in_manifests(kind: str, manifest: Any) -> None:
@@ -39,6 +46,8 @@ WORKERS = "spec/rayClusterSpec/workerGroupSpecs/0"
         (f"{WORKERS}/template/spec/tolerations/0/effect", "NoSchedul"),
         (f"{WORKERS}/template/spec/containers/0/securityContext/runAsNonroot", True),
         (f"{WORKERS}/template/spec/containers/0/resources/limits/gpu", 1),
+        (f"{WORKERS}/template/spec/containers/0/lifecycle/prestop", {}),
+        (f"{WORKERS}/template/spec/containers/0/lifecycle/preStop/exec/command", "true"),
         (f"{WORKERS}/template/spec/volumes/0/persistentVolumeClaim/claim", "x"),
     ],
 )
@@ -72,3 +81,53 @@ def test_what_a_pod_names_is_there(group: dict[str, Any]) -> None:
     assert mount["name"] in volumes
     (cache,) = (e["value"] for e in container["env"] if e["name"] == "ORIGINALITY_CACHE")
     assert cache.startswith(mount["mountPath"] + "/")
+
+
+POD = KUBERAY["workerGroupSpecs"][0]["template"]["spec"]
+HOOK: list[str] = POD["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+_RAYS_OWN_SECONDS = 20
+"""From SIGTERM on, for Ray to end in."""
+
+
+@pytest.fixture
+def worker() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that bears the name which Ray gives to a worker's."""
+    with subprocess.Popen([f"ray::{Worker.__name__}.poll", "60"], executable="sleep") as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def hook(
+    worker: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], subprocess.Popen[bytes]]:
+    """Runs the hook, for at most so many seconds, in the environment of the pod. Of this machine's processes
+    it sees the worker alone, as it would in a container; the file lies in a folder of the test's own."""
+    environment = {entry["name"]: entry["value"] for entry in POD["containers"][0]["env"]}
+    file = tmp_path / Path(environment["ORIGINALITY_LEAVE_FILE"]).name
+    monkeypatch.setenv("ORIGINALITY_LEAVE_FILE", str(file))
+    program, _, *command = HOOK
+    assert program == "timeout" and "/proc/[0-9]*/" in command[-1]
+    command[-1] = command[-1].replace("/proc/[0-9]*/", f"/proc/{worker.pid}/")
+    return lambda seconds: subprocess.Popen([program, seconds, *command])
+
+
+def test_a_pod_is_ended_when_its_workers_are_gone(
+    hook: Callable[[str], subprocess.Popen[bytes]], worker: subprocess.Popen[bytes]
+) -> None:
+    with hook("60") as running:
+        give_up = time.monotonic() + 10
+        while SpotWatch().notice is None:
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+        time.sleep(1.5)
+        assert running.poll() is None
+        worker.kill()
+        worker.wait()
+        assert running.wait(10) == 0
+    assert hook("60").wait(10) == 0  # nobody is there to wait for
+
+
+def test_a_pod_is_ended_in_time_though_a_worker_stays(hook: Callable[[str], subprocess.Popen[bytes]]) -> None:
+    assert hook("1").wait(10) == 124
+    assert int(HOOK[1]) + _RAYS_OWN_SECONDS <= POD["terminationGracePeriodSeconds"]

@@ -1,4 +1,4 @@
-"""The watch against a web server that speaks as EC2's and GCE's metadata services do."""
+"""The watch against a web server that speaks as EC2's and GCE's metadata services do, and against a file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -101,6 +102,7 @@ class _Metadata(BaseHTTPRequestHandler):
 def _no_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_EC2_METADATA_DISABLED", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "GCE_METADATA_HOST"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("ORIGINALITY_LEAVE_FILE", raising=False)
 
 
 @pytest.fixture
@@ -265,6 +267,22 @@ def test_variables_name_the_addresses(
     started()
     _until(lambda: cloud.asked)
     assert cloud.asked == ["GET /computeMetadata/v1/instance/preempted"]
+
+
+def test_a_file_is_a_notice_with_a_service_and_without(
+    cloud: Cloud, started: Callable[..., SpotWatch], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also after the watch has found that there is no service: in most pods there is none."""
+    file = tmp_path / "leaves"
+    monkeypatch.setenv("ORIGINALITY_LEAVE_FILE", str(file))
+    in_pod, on_ec2 = started(), started(ec2=cloud.url)
+    _until(lambda: not in_pod.alive)
+    _asked_again(cloud)
+    assert in_pod.notice is None and on_ec2.notice is None
+    file.touch()
+    assert in_pod.notice == on_ec2.notice == f"the file {file} says that this machine is taken away"
+    _until(lambda: not on_ec2.alive)
+    assert started(every=1000).notice  # its file was there before it started
 
 
 def test_no_proxy_is_asked(
