@@ -95,7 +95,11 @@ def test_a_scorer_that_breaks_hands_back_all_but_a_single_culprit(tmp_path: Path
     leases = lease_all(tmp_path / "in")
     worker = Worker(task(tmp_path, functools.partial(MeanColour, seconds=0.2)))
     both = list(leases.values())
-    (report,) = [r for r in work(worker, both, lambda r: bool(r.returned)) if r.returned]
+    identified = worker.poll(Orders(both)).identified
+    while len(identified) < 2:
+        identified += worker.poll(Orders(), 0.1).identified
+    worker.poll(Orders(go=[number for number, _ in identified]))  # so that they begin together
+    (report,) = [r for r in work(worker, [], lambda r: bool(r.returned)) if r.returned]
     cause = "the scorer broke: RuntimeError: green broke me"
     assert set(report.returned) == {(lease.number, cause) for lease in both}
     (report,) = [r for r in work(worker, [leases["bad.png"]], lambda r: bool(r.settled)) if r.settled]
