@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from cluster.images import EXTENSIONS
 from cluster.sources import local_uri, size_of, walk
-from cluster.store import NotFound, absolute, open_store
+from cluster.store import REMOTE_SCHEMES, NotFound, absolute, open_store
 
 SCHEMA = pa.schema([("uri", pa.string()), ("bytes", pa.int64())])
 
@@ -33,8 +33,9 @@ LISTS = (".csv", ".parquet")
 """What a list of images may be: a file with a column of uris."""
 URI_COLUMNS = ("uri", "url", "path", "file", "image")
 _BATCH = 50_000
-_MAY_HOLD_A_KEY = r"(?i)^(https?://|[a-z0-9]+://[^/]*@)"
-"""Web addresses may be presigned; keys before an @ are plain to see."""
+_KNOWN = "^(" + "|".join((*REMOTE_SCHEMES, "file")) + ")://[^/:@]*(/|$)"
+"""The URLs of a list. Others may be presigned. A bucket has no colon: what stands before one is a key, and
+the secret behind it may hold slashes, with the @ only after them."""
 _IMAGE = r"(?i)(^|/)[^/.][^/]*(" + "|".join(re.escape(e) for e in EXTENSIONS) + ")$"
 """By name alone; what the bytes are is found out when they are decoded. Names that begin with a dot are
 the system's own ("._photo.jpg" of a Mac), never a person's picture."""
@@ -135,7 +136,7 @@ def _scan_folder(asked: str, root: str) -> Manifest:
     if not table.num_rows:
         raise InputError(f"no files in {asked}; give a folder or prefix that holds images")
     files = {f"{root}/{RUN_FILE}", f"{root}/{MANIFEST_FILE}"}
-    if pc.is_in(table["uri"], pa.array(files)).to_pylist().count(True) == len(files):
+    if pc.sum(pc.is_in(table["uri"], pa.array(files))).as_py() == len(files):
         raise InputError(f"{asked} is the run folder of an audit; give the folder that holds the images")
     images = _images(table)
     if not images.num_rows:
@@ -150,12 +151,18 @@ def _listed(asked: str, root: str) -> pa.Table:
         table = _table(walk(root))
     except NotFound as error:
         raise InputError(f"{asked} does not exist; give a folder of images") from error
-    table = table.sort_by("uri")
-    uris = table["uri"].combine_chunks()
-    if len(uris) < 2:
-        return table
-    again = pa.concat_arrays([pa.array([False]), pc.equal(uris[1:], uris[:-1])])
-    return table.filter(pc.invert(again))
+    # No string array holds over 2 GiB, and sort_by would make one of all: large strings, and parts, may.
+    uris = table["uri"].cast(pa.large_string()).combine_chunks()
+    order = pc.sort_indices(uris)
+    if len(order) > 1:
+        ordered = uris.take(order)
+        new = pc.not_equal(ordered[1:], ordered[:-1])
+        order = order.filter(pa.concat_arrays([pa.array([True]), new]))
+        del ordered
+    parts = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
+    sizes = table["bytes"].combine_chunks()
+    columns = ([uris.take(part).cast(pa.string()), sizes.take(part)] for part in parts)
+    return pa.Table.from_batches([pa.record_batch(column, SCHEMA) for column in columns], SCHEMA)
 
 
 def _table(found: Iterator[tuple[str, int]]) -> pa.Table:
@@ -173,7 +180,8 @@ def _images(table: pa.Table) -> pa.Table:
     manifests = pc.filter(table["uri"], pc.ends_with(table["uri"], f"/{MANIFEST_FILE}")).to_pylist()
     folders = pa.array([uri.removesuffix(MANIFEST_FILE) for uri in manifests], pa.string())
     runs = pc.binary_join_element_wise(folders, pa.scalar(RUN_FILE), "")
-    for folder in folders.filter(pc.is_in(runs, table["uri"].combine_chunks())).to_pylist():
+    there = pc.filter(table["uri"], pc.is_in(table["uri"], runs)).combine_chunks()
+    for folder in folders.filter(pc.is_in(runs, there)).to_pylist():
         kept = pc.and_(kept, pc.invert(pc.starts_with(table["uri"], folder)))
     return table.filter(kept)
 
@@ -218,51 +226,81 @@ def _scan_list(asked: str, uri: str) -> Manifest:
         data = open_store(parent or "/", create=False).read(name)
     except NotFound as error:
         raise InputError(f"{asked} does not exist; give a folder, or a CSV or Parquet list") from error
+    batches: list[pa.RecordBatch] = []
+    rows = 0
     try:
-        table = _read_list(name, data)
-        column = _uri_column(asked, table)
-        given = table[column].cast(pa.string()).to_pylist()
+        column, parts = _read_list(asked, name, data)
+        for part in parts:
+            uris = part.cast(pa.string())
+            uris.validate(full=True)  # Parquet's text may be no UTF-8
+            _check_rows(asked, column, uris, rows)
+            rows += len(uris)
+            columns = [_from_list(uris, parent), pa.nulls(len(uris), pa.int64())]
+            batches.append(pa.record_batch(columns, SCHEMA))
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{asked} cannot be read as a list: {str(error).splitlines()[0]}") from error
-    if not given:
+        raise InputError(f"{asked} cannot be read as a list: {_reason(error)}") from None  # it quotes the row
+    if not rows:
         raise InputError(f"{asked} lists no images")
-    empty = next((i for i, value in enumerate(given, 1) if not value), None)
-    if empty is not None:
-        raise InputError(f"{asked}: row {empty} has no {column}")
-    uris = pa.array([_from_list(value, parent) for value in given], pa.string())
-    row = pc.index(pc.match_substring_regex(uris, _MAY_HOLD_A_KEY), True).as_py() + 1
-    if row:
-        raise InputError(
-            f"{asked}: row {row} is a web address, or holds keys, which would stand in the run's files; name "
-            "images as s3://bucket/key, and give keys by AWS_PROFILE or AWS_ACCESS_KEY_ID"
-        )
-    return Manifest("", pa.table([uris, pa.nulls(len(uris), pa.int64())], SCHEMA))
+    return Manifest("", pa.Table.from_batches(batches, SCHEMA))
 
 
-def _read_list(name: str, data: bytes) -> pa.Table:
+def _read_list(asked: str, name: str, data: bytes) -> tuple[str, Iterator[pa.Array]]:
+    """The name of the column of uris, and what it holds, in parts."""
+    source = pa.BufferReader(data)
     if not name.lower().endswith(".csv"):
-        return pq.read_table(io.BytesIO(data))
-    as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(URI_COLUMNS, pa.string()))
-    return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=as_text)
+        file = pq.ParquetFile(source)
+        column = _uri_column(asked, file.schema_arrow.names)
+        return column, (batch.column(0) for batch in file.iter_batches(columns=[column]))
+    in_order = pyarrow.csv.ReadOptions(use_threads=False)  # else errors name no row
+    column = _uri_column(asked, pyarrow.csv.open_csv(source, in_order).schema.names)
+    as_text = pyarrow.csv.ConvertOptions(include_columns=[column], column_types={column: pa.string()})
+    reader = pyarrow.csv.open_csv(pa.BufferReader(data), in_order, convert_options=as_text)
+    return column, (batch.column(0) for batch in reader)
 
 
-def _uri_column(asked: str, table: pa.Table) -> str:
-    named = [c for c in URI_COLUMNS if table.column_names.count(c) == 1]
+def _uri_column(asked: str, names: list[str]) -> str:
+    named = [c for c in URI_COLUMNS if names.count(c) == 1]
     if named:
         return named[0]
-    have = ", ".join(table.column_names)
+    # where the first line is missing, a uri takes its place
+    have = "a uri" if any("://" in name for name in names) else ", ".join(names)
     raise InputError(
         f"{asked} needs a first line with a column named {' or '.join(URI_COLUMNS)}, once; it has {have}"
     )
 
 
-def _from_list(value: str, parent: str) -> str:
-    """A uri of a list: what is relative is relative to the list's folder."""
-    if "://" in value or value.startswith("/"):
-        return value
-    return f"{parent}/{PurePosixPath(value)}"
+def _check_rows(asked: str, column: str, uris: pa.Array, before: int) -> None:
+    """Refuses rows without a uri, and those that would carry keys into the run's files; names none but by
+    number, counted from 1, with ``before`` rows in front of these."""
+    empty = pc.index(pc.equal(pc.fill_null(uris, ""), ""), True).as_py()
+    if empty >= 0:
+        raise InputError(f"{asked}: row {before + empty + 1} has no {column}")
+    known = pc.match_substring_regex(uris, _KNOWN)
+    other = pc.index(pc.and_not(pc.match_substring(uris, "://"), known), True).as_py()
+    if other >= 0:
+        raise InputError(
+            f"{asked}: row {before + other + 1} is a web address, or holds keys, or is of no known kind; "
+            "keys would stand in the run's files, so give them by AWS_PROFILE or AWS_ACCESS_KEY_ID, and "
+            "name images as a path, file:///path, s3://bucket/key, gs://bucket/key or az://container/key"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Arrow's own words, without the row that they quote. Rows are counted without the first line."""
+    said = re.sub(r"(got \d+):.*", r"\1", (str(error).splitlines() or [type(error).__name__])[0])
+    return re.sub(r"Row #(\d+)", lambda found: f"row {int(found[1]) - 1}", said)
+
+
+def _from_list(uris: pa.Array, parent: str) -> pa.Array:
+    """The uris of a list: what is relative is relative to the list's folder, and spelt without empty parts
+    and dots, as :class:`pathlib.PurePosixPath` does."""
+    relative = pc.invert(pc.match_substring_regex(uris, "^/|://"))
+    framed = pc.binary_join_element_wise("/", uris.filter(relative), "/", "")
+    names = pc.utf8_trim(pc.replace_substring_regex(framed, r"/(\.?/)+", "/"), "/")
+    names = pc.if_else(pc.equal(names, ""), ".", names)
+    return pc.replace_with_mask(uris, relative, pc.binary_join_element_wise(parent, names, "/"))
 
 
 def _one_file(asked: str, uri: str) -> Manifest:

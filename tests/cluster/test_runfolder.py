@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import os
 import re
+import traceback
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mean_colour import paint
 
@@ -122,6 +123,7 @@ def test_a_list_keeps_its_order_and_its_repeats(pictures: Path, tmp_path: Path, 
         ),
         ("uri,b\nx.png,1\n,2\n", "row 2 has no uri"),
         ("uri,b\nx.png,1,5,6\n", "cannot be read as a list"),
+        ("uri,b\nx.png,1\ny.png,1,5,6\n", "cannot be read as a list: CSV parse error: row 2: Expected 2"),
         ("/a/1.png\n/a/2.png\n", "needs a first line with a column named"),
         ("uri,uri\nx.png,y.png\n", "needs a first line with a column named"),
     ],
@@ -138,9 +140,107 @@ def test_lists_of_other_kinds(tmp_path: Path) -> None:
     assert scan(str(tmp_path / "list.csv")).uri(0).endswith("/0012")
     (tmp_path / "latin.csv").write_bytes(b"uri\n\xe9t\xe9.png\n")
     pq.write_table(pa.table({"uri": [{"a": 1}]}), tmp_path / "struct.parquet")
-    for name in ("latin.csv", "struct.parquet"):
+    latin = pa.array([b"/\xe9t\xe9.png"]).view(pa.string())
+    pq.write_table(pa.table({"uri": latin}), tmp_path / "latin.parquet")
+    (tmp_path / "text.parquet").write_text("uri\nx.png\n")
+    for name in ("latin.csv", "struct.parquet", "latin.parquet", "text.parquet"):
         with pytest.raises(InputError, match="cannot be read as a list"):
             scan(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(["a.png", "b.png", "a.png"], pa.large_string()),
+        pa.array(["a.png", "b.png", "a.png"]).dictionary_encode(),
+        pa.array([b"a.png", b"b.png", b"a.png"]),
+    ],
+    ids=lambda column: str(column.type).partition("<")[0],
+)
+def test_a_column_of_text_of_any_type(tmp_path: Path, column: pa.Array) -> None:
+    pq.write_table(pa.table({"uri": column}), tmp_path / "list.parquet")
+    names = paths(scan(str(tmp_path / "list.parquet")))
+    assert names == [f"{tmp_path}/{name}" for name in ("a.png", "b.png", "a.png")]
+
+
+PARTS = st.lists(st.sampled_from(["", ".", "..", "...", ".a", "a.", "a b.png", "ü", "\x01"]), min_size=1)
+RELATIVE = PARTS.map("/".join).filter(lambda name: name and not name.startswith("/"))
+GIVEN = RELATIVE | NAMES | st.sampled_from(["/a//./b.png", "//a", "s3://b/a//./b.png", "file:///./a"])
+
+
+@settings(deadline=None)
+@example(given=[".", "./", ".//./.", "./..//.a./", "a/."])
+@given(given=st.lists(GIVEN, min_size=1))
+def test_what_is_relative_is_relative_to_the_list(
+    tmp_path_factory: pytest.TempPathFactory, given: list[str]
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    pq.write_table(pa.table({"uri": given}), folder / "list.parquet")
+    absolute = [value.startswith("/") or "://" in value for value in given]
+    assert paths(scan(f"{folder}/list.parquet")) == [
+        value if whole else f"{folder}/{PurePosixPath(value)}"
+        for value, whole in zip(given, absolute, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_long_list_is_read_in_parts_and_rows_keep_their_numbers(tmp_path: Path, form: str) -> None:
+    file, rows = tmp_path / f"list.{form}", 150_000
+    uris = [f"s3://bucket/{n:06}.png" for n in range(rows)]
+    labels = [str(n) for n in range(rows - 1)] + ["no number"]
+
+    def write() -> None:
+        table = pa.table({"label": labels, "uri": uris})
+        pyarrow.csv.write_csv(table, file) if form == "csv" else pq.write_table(table, file)
+
+    write()
+    manifest = scan(str(file))
+    assert manifest.table["uri"].num_chunks > 1
+    assert manifest.table["uri"].to_pylist() == uris
+    for wrong, said in (("", "row 140001 has no uri"), ("ftp://x/y", "row 140001 is a web address")):
+        uris[140_000] = wrong
+        write()
+        with pytest.raises(InputError, match=said):
+            scan(str(file))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://host/a.png?sig=SECRET",
+        "HTTP://host/SECRET.png",
+        "ftp://SECRET/a.png",
+        "S3://SECRET/a.png",
+        " s3://SECRET/a.png",
+        "/SECRET/s3://b/a.png",
+        "s3a://SECRET/a.png",
+        "memory://SECRET",
+        "://SECRET",
+        "s3://id:SECRET@bucket/a.png",
+        "s3://id:SEC/RET/SECRET@bucket/a.png",
+        "gs://SECRET@bucket",
+        "file://me:SECRET@host/a.png",
+    ],
+)
+def test_rows_that_may_hold_a_key_are_refused_by_number(tmp_path: Path, value: str) -> None:
+    (tmp_path / "list.csv").write_text(f"uri\na.png\n{value}\nb.png\n")
+    with pytest.raises(InputError, match=r"row 2 is a web address, .*s3://bucket/key, gs://") as caught:
+        scan(str(tmp_path / "list.csv"))
+    assert "SECRET" not in str(caught.value)
+
+
+def test_urls_of_every_known_kind(tmp_path: Path) -> None:
+    given = ["s3://b/a@b:c.png", "gs://b/x/https://y.png", "az://b/a.png", "file:///a@b.png", "/a@b:c.png"]
+    (tmp_path / "list.csv").write_text("\n".join(["uri", *given]))
+    assert paths(scan(str(tmp_path / "list.csv"))) == given
+
+
+@pytest.mark.parametrize("text", ["https://h/?sig=SECRET,b\n1,2\n", "uri\nhttps://h/?sig=SECRET,b\n"])
+def test_a_list_that_cannot_be_read_shows_no_key(tmp_path: Path, text: str) -> None:
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(InputError) as caught:
+        scan(str(tmp_path / "list.csv"))
+    assert "SECRET" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_run_json_of_somebody_else_hides_nothing(pictures: Path) -> None:
