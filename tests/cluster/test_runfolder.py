@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import re
 import traceback
+import uuid
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
@@ -227,6 +228,12 @@ def test_rows_that_may_hold_a_key_are_refused_by_number(tmp_path: Path, value: s
     with pytest.raises(InputError, match=r"row 2 is a web address, .*s3://bucket/key, gs://") as caught:
         scan(str(tmp_path / "list.csv"))
     assert "SECRET" not in str(caught.value)
+
+
+def test_a_list_in_a_bucket(s3: str) -> None:
+    folder = f"{s3}/{uuid.uuid4().hex}"
+    open_store(folder).write("list.csv", b"uri\n./a//b.png\n/c.png\ns3://b/./d.png\n")
+    assert paths(scan(f"{folder}/list.csv")) == [f"{folder}/a/b.png", "/c.png", "s3://b/./d.png"]
 
 
 def test_urls_of_every_known_kind(tmp_path: Path) -> None:
