@@ -95,8 +95,8 @@ class Identities:
                 ids = pa.array([self[number] for number in learnt], pa.string())
             if not unsaved:
                 return
-            numbers = pa.array(learnt, pa.int64())
-            table = pa.table([numbers, self._manifest.table["uri"].take(numbers), ids], SCHEMA)
+            uris = pa.array([self._manifest.uri(number) for number in learnt], pa.string())
+            table = pa.table([pa.array(learnt, pa.int64()), uris, ids], SCHEMA)
             buffer = io.BytesIO()
             pq.write_table(table, buffer, compression="zstd")
             self._store.write(f"inputs/{self._writer}-{self._parts:05}.parquet", buffer.getvalue())
