@@ -275,8 +275,8 @@ def open_store(uri: str, *, create: bool = True, patience: float | None = None) 
     scheme, _, rest = url.partition("://") if "://" in url else ("", "", "")
     if re.search("[:@]", rest.partition("/")[0]):
         raise StoreError(
-            f"{scheme}://...: keys and ports do not belong in a URL; use AWS_PROFILE or AWS_ACCESS_KEY_ID, and "
-            "AWS_ENDPOINT_URL"
+            f"{scheme}://...: keys and ports do not belong in a URL; use AWS_PROFILE or AWS_ACCESS_KEY_ID, "
+            "and AWS_ENDPOINT_URL"
         )
     if scheme in REMOTE_SCHEMES:
         with _named_errors(url, ""):
