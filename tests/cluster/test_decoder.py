@@ -199,7 +199,15 @@ def test_the_largest_images_fit_into_the_usual_memory() -> None:
         assert gone(child)  # it would keep the memory
 
 
-def test_ctrl_c_leaves_no_half_answer_behind() -> None:
+@pytest.fixture
+def ctrl_c_counts() -> Iterator[None]:
+    """Also where the tests were started in the background, which makes them deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_leaves_no_half_answer_behind(ctrl_c_counts: None) -> None:
     with Decoder() as decoder:
         child = child_of(decoder)
         child.suspend()  # so that it is not done before
