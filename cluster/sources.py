@@ -69,6 +69,7 @@ def read_image(uri: str, check: Callable[[int], None]) -> bytes:
 
 
 def _read_remote(uri: str, check: Callable[[int], None]) -> bytes:
+    """Where an object cannot be had though its store answers, it is the object."""
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     if not bucket or not key:
@@ -78,18 +79,45 @@ def _read_remote(uri: str, check: Callable[[int], None]) -> bytes:
     except StoreError as error:
         raise Unreadable("unreadable", str(error)) from error
     try:
+        return _read_object(store, key, check)
+    except Outage:
+        _wait_for(store.url)
+    try:
+        return _read_object(store, key, check)
+    except Outage as error:
+        raise Unreadable("unreadable", str(error)) from error
+
+
+def _read_object(store: Store, key: str, check: Callable[[int], None]) -> bytes:
+    try:
         return store.read(key, check)
     except NotFound as error:
-        raise Unreadable("missing", f"{uri} does not exist") from error
+        raise Unreadable("missing", f"{store.url}/{key} does not exist") from error
     except Unaddressable as error:
-        if scheme == "s3":
-            return _read_odd_key(bucket, key, check)
+        if store.url.startswith("s3://"):
+            return _read_odd_key(store.url.removeprefix("s3://"), key, check)
         raise Unreadable("unreadable", str(error)) from error
     except Outage:
-        _wait_for(f"{scheme}://{bucket}")
-        return _read_again(store, key, check)
+        raise
     except StoreError as error:
         raise Unreadable("unreadable", str(error)) from error
+
+
+def _read_odd_key(bucket: str, key: str, check: Callable[[int], None]) -> bytes:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        found = _s3_client().get_object(Bucket=bucket, Key=key)
+        check(found["ContentLength"])
+        return found["Body"].read()
+    except ClientError as error:
+        code = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if code >= 500:
+            raise Outage(f"s3://{bucket}/{key}: {error}") from error
+        reason = "missing" if code == 404 else "unreadable"
+        raise Unreadable(reason, f"s3://{bucket}/{key}: {error}") from error
+    except BotoCoreError as error:  # no answer, or half an answer
+        raise Outage(f"s3://{bucket}/{key}: {error}") from error
 
 
 def _wait_for(root: str) -> None:
@@ -104,30 +132,6 @@ def _wait_for(root: str) -> None:
         raise
     except StoreError:
         pass
-
-
-def _read_again(store: Store, key: str, check: Callable[[int], None]) -> bytes:
-    """An object that was asked for in vain; if its store answers otherwise, it is the object."""
-    try:
-        return store.read(key, check)
-    except StoreError as error:
-        raise Unreadable("unreadable", str(error)) from error
-
-
-def _read_odd_key(bucket: str, key: str, check: Callable[[int], None]) -> bytes:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        found = _s3_client().get_object(Bucket=bucket, Key=key)
-        check(found["ContentLength"])
-        return found["Body"].read()
-    except ClientError as error:
-        code = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        reason = "missing" if code == 404 else "unreadable"
-        raise Unreadable(reason, f"s3://{bucket}/{key}: {error}") from error
-    except BotoCoreError as error:
-        _wait_for(f"s3://{bucket}")
-        raise Unreadable("unreadable", f"s3://{bucket}/{key}: {error}") from error
 
 
 @lru_cache(maxsize=64)
