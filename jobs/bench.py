@@ -53,7 +53,7 @@ def plain_step(model: LatentDiffusion, tokens: int = 1) -> Callable[[], None]:
         t = torch.randint(1000, (SAMPLES,), generator=rng)
         noisy = model.add_noise(latents, noise, t)
         optimiser.zero_grad()
-        (model.predict_noise(noisy, t, encoder(ids)[0]) - noise).square().mean().backward()
+        (model.predict(noisy, t, encoder(ids)[0]) - noise).square().mean().backward()
         optimiser.step()
         with torch.no_grad():
             table[:first] = frozen

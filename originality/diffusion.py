@@ -35,6 +35,10 @@ SCHEDULERS = {
     "unipc": (diffusers.UniPCMultistepScheduler, {}),
 }
 
+PREDICTIONS = ("epsilon", "v_prediction")
+"""What a UNet may have been trained to say of noisy latents: their noise (Stable Diffusion 1.x, 2.x-base), or
+their velocity (2.x at 768 pixels; Salimans and Ho, arXiv 2202.00512, Appendix D)."""
+
 COMPONENTS = ("unet", "vae", "text_encoder")
 PARTS = ("model_index.json", *COMPONENTS, "tokenizer", "scheduler")
 """What is needed of a diffusers folder."""
@@ -102,6 +106,8 @@ class Description:
     """Pixels of an image's side."""
     scheduler: dict[str, Any]
     """Configuration of its noise schedule."""
+    prediction: str
+    """What its UNet was trained to say, one of PREDICTIONS."""
 
 
 def describe(settings: ModelSettings, folder: Path | None = None) -> Description:
@@ -125,9 +131,10 @@ def describe(settings: ModelSettings, folder: Path | None = None) -> Description
         side = config["unet"]["sample_size"] * 2 ** (len(config["vae"]["block_out_channels"]) - 1)
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     prediction = scheduler.get("prediction_type", "epsilon")
-    if prediction != "epsilon":
-        raise SettingsError(f"model {settings.path!r} predicts {prediction!r}; only epsilon is supported")
-    return Description(tokenizer, side, scheduler)
+    if prediction not in PREDICTIONS:
+        known = " and ".join(PREDICTIONS)
+        raise SettingsError(f"model {settings.path!r} predicts {prediction!r}; only {known} are supported")
+    return Description(tokenizer, side, scheduler, prediction)
 
 
 @contextmanager
@@ -197,6 +204,7 @@ class LatentDiffusion:
         for part in (self.text_encoder, self.unet, self.vae):
             part.eval().requires_grad_(False)
         self._scheduler_config = about.scheduler
+        self._prediction = about.prediction
         schedule = diffusers.DDPMScheduler.from_config(self._scheduler_config)
         self.alphas_cumprod = schedule.alphas_cumprod.to(self.device)
         self.fitting = settings.fit
@@ -237,8 +245,15 @@ class LatentDiffusion:
         alpha = self.alphas_cumprod[t].view(-1, 1, 1, 1)
         return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
 
-    def predict_noise(self, noisy: Tensor, t: Tensor, words: Tensor) -> Tensor:
-        """The UNet's noise prediction, float32 (n, c, h, w), for words (n, length, width)."""
+    def target(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the UNet should say of latents (n, c, h, w) with this noise at timesteps t (n,)."""
+        if self._prediction == "epsilon":
+            return noise
+        alpha = self.alphas_cumprod[t].view(-1, 1, 1, 1)
+        return alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
+
+    def predict(self, noisy: Tensor, t: Tensor, words: Tensor) -> Tensor:
+        """What the UNet says, float32 (n, c, h, w), for words (n, length, width)."""
         return self.unet(noisy.to(self.dtype), t, words.to(self.dtype)).sample.float()
 
     @torch.no_grad()

@@ -117,7 +117,7 @@ class Inverter:
         return found
 
     def _losses(self, lanes: Sequence[Lane], part: slice = slice(None)) -> Tensor:
-        """Mean squared error of the noise prediction, float32 (lanes,).
+        """Mean squared error of the UNet's prediction, float32 (lanes,).
 
         Of a ``part`` of each lane's samples it is that part's share in the mean: the shares of all parts add
         up to it.
@@ -143,8 +143,8 @@ class Inverter:
             torch.cat(vectors).to(device),
         )
         t, eps = torch.cat(times).to(device), torch.cat(noise).to(device)
-        noisy = model.add_noise(torch.cat(latents).to(device), eps, t)
-        error = model.predict_noise(noisy, t, words) - eps
+        clean = torch.cat(latents).to(device)
+        error = model.predict(model.add_noise(clean, eps, t), t, words) - model.target(clean, eps, t)
         return error.square().flatten(1).mean(1).view(len(lanes), size).mean(1) * (size / samples)
 
     def draw(self, lane: Lane) -> Draw:

@@ -61,7 +61,7 @@ def test_noise_prediction_equals_the_pipelines_with_the_word_loaded(model, pipel
     assert torch.equal(ours, theirs)
     noisy = torch.randn((2, *model.latent_shape), generator=keyed_generator("noisy"))
     t = torch.tensor([10, 700])
-    assert torch.equal(model.predict_noise(noisy, t, ours), pipeline.unet(noisy, t, theirs).sample)
+    assert torch.equal(model.predict(noisy, t, ours), pipeline.unet(noisy, t, theirs).sample)
 
 
 def test_prompts_without_a_word_equal_the_tokenizers_own(model):
