@@ -66,8 +66,9 @@ class Dispatcher:
         self._beat = beat
         self._ledger = Ledger(open_store(crew.task.run))
         self._metrics = Metrics()
-        self._failed: list[str] = []
-        """Images that failed since the last that did not."""
+        self._failed = 0
+        """Images that failed since the last that did not; missing ones do not count."""
+        self._last_failed = ""
         self.deaths = Deaths()
         self.duplicates = 0
 
@@ -97,14 +98,18 @@ class Dispatcher:
         return None
 
     def _stop_if_all_fail(self) -> None:
-        """Where something ails them all, the rest is better kept for later."""
-        most = self._settings.stop_after_failures
-        if most is None or len(self._failed) < most:
+        """Where something ails them all, the rest is better kept for later.
+
+        Raises:
+            EngineError: so many images in a row have failed.
+        """
+        most, failed = self._settings.stop_after_failures, self._failed
+        if most is None or failed < most:
             return
-        self._wind_up("every image fails")
-        last = self._ledger.record(self._failed[-1])
+        last = self._ledger.record(self._last_failed)
+        self._wind_up("every image fails")  # in which some may yet be judged
         raise EngineError(
-            f"{len(self._failed)} images in a row failed, the last with {last['error_class']}: "
+            f"{failed} images in a row failed, the last with {last['error_class']}: "
             f"{last['error_message']}; mend that, put them back (originality retry OUTPUT --status failed) "
             "and start again; if they are to fail, start again with --set cluster.stop_after_failures=null"
         )
@@ -213,9 +218,9 @@ class Dispatcher:
     def _settle(self, member: Member, settled: Settled) -> None:
         self.deaths.one_settled()
         if settled.status != "failed":
-            self._failed.clear()
+            self._failed = 0
         elif settled.error_class != "missing":
-            self._failed.append(settled.image_id)
+            self._note_failure(settled.image_id)
         inputs = self._leases.settle(member.name, settled.number, settled.image_id)
         self._progress.settled(settled.status, len(inputs))
 
@@ -275,7 +280,10 @@ class Dispatcher:
         self._ledger.commit(image_id, record, {})
         self._ledger.store.delete(snapshot_path(image_id))
         self._metrics.settled("failed")
-        self._failed.append(image_id)
+        self._note_failure(image_id)
+
+    def _note_failure(self, image_id: str) -> None:
+        self._failed, self._last_failed = self._failed + 1, image_id
 
     def _wind_up(self, why: str) -> None:
         """Lets the workers keep what their steps under way bring."""

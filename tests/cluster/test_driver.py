@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import os
 import signal
 import subprocess
@@ -239,6 +240,19 @@ def test_where_every_image_fails_the_run_stops(tmp_path: Path, local_ray: None) 
     run, counts, _ = drive(collection, output, stop_after_failures=None)
     assert counts["judged"] == 50
     assert Counter(row["status"] for row in inputs(run)) == {"failed": 550, "judged": 50}
+
+
+def test_what_is_judged_while_it_stops_does_not_hide_why(tmp_path: Path, local_ray: None) -> None:
+    paint(tmp_path / "in", "000.png", (1, 1, 1))
+    for i in range(1, 30):
+        (tmp_path / "in" / f"{i:03}.png").mkdir()
+    collection = tmp_path / "list.csv"
+    collection.write_text("\n".join(["uri", *(f"in/{i:03}.png" for i in range(30))]))
+    slow = functools.partial(MeanColour, capacity=2, steps=1, seconds=3.0)
+    with pytest.raises(driver.EngineError, match=r"^3 images in a row failed, the last with unreadable: "):
+        drive(collection, tmp_path / "run", slow, workers=1, stop_after_failures=3)
+    rows = [json.loads(p.read_text()) for p in (tmp_path / "run").glob("records/*/*.json")]
+    assert Counter(row["status"] for row in rows)["judged"] == 1
 
 
 def test_missing_images_are_the_lists_fault(tmp_path: Path, local_ray: None) -> None:
