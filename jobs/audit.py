@@ -225,7 +225,7 @@ def scorer_of(settings: AuditSettings, model_digest: str) -> Scorer:
 
 
 def _model_on_this_node(settings: AuditSettings) -> Path | None:
-    from originality.diffusion import PARTS
+    from originality.checkpoint import PARTS
 
     return local_copy(settings.model.path, PARTS, revision=settings.model.revision)
 
@@ -258,7 +258,7 @@ def prepared(settings: AuditSettings) -> Science:
         SettingsError: with the fix.
     """
     # The science is heavy to import, so only a job that is sure to start pays for it.
-    from originality.diffusion import weights_bytes
+    from originality.checkpoint import weights_bytes
     from originality.sweep import preflight
 
     folder = _model_on_this_node(settings)

@@ -13,8 +13,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from originality.diffusion import COLUMNS, Moments
+from originality.diffusion import Moments
 from originality.inversion import Lane
+from originality.sheets import COLUMNS
 from originality.verdict import Attempt
 
 FORMAT = b"originality sweep 1\n"

@@ -20,16 +20,9 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from originality.checkpoint import describe, model_digest
 from originality.conditioning import single_token, tokenise
-from originality.diffusion import (
-    TILE,
-    LatentDiffusion,
-    describe,
-    model_digest,
-    sheet,
-    tiles,
-    torch_device,
-)
+from originality.diffusion import LatentDiffusion, torch_device
 from originality.editability import load_check
 from originality.flight import Flight, Saved, layout, pack, unpack, word_name
 from originality.inversion import Inverter
@@ -38,6 +31,7 @@ from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator
 from originality.scoring import Finished, Item
 from originality.settings import AuditSettings
+from originality.sheets import TILE, sheet, tiles
 from originality.similarity import load_distance
 from originality.verdict import Attempt, judge, passes
 

@@ -1,4 +1,4 @@
-"""Every family of models against diffusers' own parts, with random weights."""
+"""Every family of models against diffusers' own parts: the one that ships, others with random weights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
+from originality.checkpoint import MODELS
 from originality.conditioning import word_vector
 from originality.diffusion import SCHEDULERS, LatentDiffusion
 from originality.inversion import Inverter
@@ -18,11 +19,13 @@ from originality.scoring import Item
 from originality.settings import AuditSettings, InversionSettings, ModelSettings, RedrawSettings
 from originality.sweep import Sweep
 from originality.synthetic.dataset import TaughtSet
-from tests.tiny_models import FAMILIES, WIDTH
+from tests.tiny_models import FAMILIES
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=["shipped", *FAMILIES])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if request.param == "shipped":
+        return MODELS / "shapes"
     return FAMILIES[request.param](tmp_path_factory.mktemp(request.param))
 
 
@@ -44,14 +47,15 @@ def test_redraws_equal_the_pipelines(
 ) -> None:
     kind, extra = SCHEDULERS[name]
     pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **extra)
-    vectors = torch.randn((2, WIDTH), generator=keyed_generator("vectors")) * 0.1
+    width = pipeline.text_encoder.config.hidden_size
+    vectors = torch.randn((2, width), generator=keyed_generator("vectors")) * 0.1
     pipeline.load_textual_inversion({"<s2>": vectors})
-    noise = torch.randn((2, *model.latent_shape), generator=keyed_generator("noise"))
-    settings = RedrawSettings(count=2, steps=4, scheduler=name, guidance_scale=3.0)
+    noise = torch.randn((3, *model.latent_shape), generator=keyed_generator("noise"))
+    settings = RedrawSettings(count=3, steps=5, scheduler=name, guidance_scale=3.0)
     theirs = pipeline(
         "a photo of <s2>",
-        num_images_per_prompt=2,
-        num_inference_steps=4,
+        num_images_per_prompt=3,
+        num_inference_steps=5,
         guidance_scale=3.0,
         latents=noise.clone(),
         output_type="np",

@@ -10,8 +10,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from originality import inversion
+from originality.checkpoint import model_folder
 from originality.conditioning import encode, tokenise, word_vector
-from originality.diffusion import LatentDiffusion, model_folder
+from originality.diffusion import LatentDiffusion
 from originality.inversion import Inverter, invert
 from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator

@@ -8,7 +8,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from originality.diffusion import MODELS, LatentDiffusion, model_digest, model_folder
+from originality.checkpoint import MODELS, model_digest, model_folder
+from originality.diffusion import LatentDiffusion
 from originality.prompts import DOMAINS
 from originality.settings import ModelSettings, SettingsError
 from originality.similarity.elements import ElementSetDistance

@@ -12,9 +12,9 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from originality.diffusion import MODELS
+from originality.checkpoint import MODELS
 
-WIDTH = 64
+_WIDTH = 64
 """Of the text states."""
 
 
@@ -49,7 +49,7 @@ def _save(folder: Path, *, pad: str, act: str, unet: dict[str, Any], schedule: d
             text_encoder=CLIPTextModel(
                 CLIPTextConfig(
                     vocab_size=len(tokenizer),
-                    hidden_size=WIDTH,
+                    hidden_size=_WIDTH,
                     intermediate_size=128,
                     num_hidden_layers=2,
                     num_attention_heads=4,
@@ -68,7 +68,7 @@ def _save(folder: Path, *, pad: str, act: str, unet: dict[str, Any], schedule: d
                 up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
                 layers_per_block=1,
                 norm_num_groups=8,
-                cross_attention_dim=WIDTH,
+                cross_attention_dim=_WIDTH,
                 **unet,
             ),
             scheduler=DDIMScheduler(

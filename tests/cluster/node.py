@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-from originality.diffusion import MODELS, PARTS
+from originality.checkpoint import MODELS, PARTS
 
 SHAPES = MODELS / "shapes"
 UNET = "unet/diffusion_pytorch_model.safetensors"

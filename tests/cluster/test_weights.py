@@ -19,7 +19,8 @@ from node import SHAPES, UNET, answer, error, files, serving, start
 from cluster import weights
 from cluster.store import NotFound, StoreError, open_store
 from cluster.weights import DIGESTS, local_copy
-from originality.diffusion import PARTS, LatentDiffusion, model_digest
+from originality.checkpoint import PARTS, model_digest
+from originality.diffusion import LatentDiffusion
 from originality.settings import ModelSettings
 
 

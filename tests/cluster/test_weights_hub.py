@@ -19,7 +19,8 @@ import pytest
 from node import COMMIT, SHAPES, UNET, answer, error, files, serving, start
 
 from cluster.weights import local_copy
-from originality.diffusion import PARTS, LatentDiffusion, model_digest
+from originality.checkpoint import PARTS, model_digest
+from originality.diffusion import LatentDiffusion
 from originality.settings import ModelSettings, SettingsError, load_settings
 
 

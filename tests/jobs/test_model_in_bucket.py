@@ -16,7 +16,7 @@ from cluster.store import open_store
 from jobs import exits
 from jobs.audit import scorer_of
 from jobs.cli import main
-from originality.diffusion import MODELS
+from originality.checkpoint import MODELS
 from originality.settings import SettingsError, load_settings
 from tests.inputs import inputs
 

@@ -15,7 +15,7 @@ import pytest
 
 from jobs import exits
 from jobs.cli import main
-from originality.diffusion import MODELS
+from originality.checkpoint import MODELS
 
 ROOT = Path(__file__).parents[2]
 SHORT = (

@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from originality.diffusion import MODELS, LatentDiffusion, sheet
+from originality.checkpoint import MODELS
+from originality.diffusion import LatentDiffusion
 from originality.settings import ModelSettings
+from originality.sheets import sheet
 from originality.synthetic.dataset import CommonRareUnseenSet, Scene, TaughtSet, generator, pixels
 from originality.synthetic.detector import Detector
 from originality.synthetic.motifs import GROUP_SHARE

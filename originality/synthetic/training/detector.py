@@ -19,7 +19,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from originality.diffusion import MODELS
+from originality.checkpoint import MODELS
 from originality.synthetic.dataset import UniformSet, generator
 from originality.synthetic.detector import MODEL_FOLDER, Detector, DetectorNet, to_ink
 from originality.synthetic.training.autoencoder import reconstruct

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mean_colour import paint
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    paint(folder, "b.png", (1, 1, 1))
+    paint(folder, "a.PNG", (1, 1, 1))
+    paint(folder / "deep", "c.jpg", (3, 3, 3))
+    (folder / "notes.txt").write_text("no image")
+    (folder / "._b.png").write_bytes(b"a Mac's")
+    return folder
