@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster import driver
 from cluster.heartbeat import Heartbeat, pulses
@@ -30,6 +29,9 @@ from jobs.dry_run import dry_run
 from jobs.verdicts import SCHEMA, blank, min_tokens_text, summarise
 from originality.scoring import Scorer
 from originality.settings import AuditSettings, SettingsError
+
+if TYPE_CHECKING:
+    from originality.checkpoint import Copies
 
 _TABLE_ROWS = 40
 _SAVE_SECONDS = 60.0
@@ -215,7 +217,7 @@ def scorer_of(settings: AuditSettings, model_digest: str) -> Scorer:
     """
     from originality.sweep import build_scorer
 
-    scorer = build_scorer(settings, _model_on_this_node(settings))
+    scorer = build_scorer(settings, copies_here(settings))
     if scorer.model.digest != model_digest:
         raise SettingsError(
             f"model {settings.model.path!r} has the digest {scorer.model.digest} on {socket.gethostname()}, "
@@ -224,10 +226,11 @@ def scorer_of(settings: AuditSettings, model_digest: str) -> Scorer:
     return scorer
 
 
-def _model_on_this_node(settings: AuditSettings) -> Path | None:
-    from originality.checkpoint import PARTS
+def copies_here(settings: AuditSettings) -> Copies:
+    """The weights of a bucket or the hub, brought to this machine."""
+    from originality.checkpoint import PARTS, Copies
 
-    return local_copy(settings.model.path, PARTS, revision=settings.model.revision)
+    return Copies(model=local_copy(settings.model.path, PARTS, revision=settings.model.revision))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -261,11 +264,11 @@ def prepared(settings: AuditSettings) -> Science:
     from originality.checkpoint import weights_bytes
     from originality.sweep import preflight
 
-    folder = _model_on_this_node(settings)
-    digests = preflight(settings, folder)
+    copies = copies_here(settings)
+    digests = preflight(settings, copies)
     factory = functools.partial(scorer_of, settings, digests["model_digest"])
     # weights are read as stored, then turned into fp32; torch and the judges take the rest
-    memory = Task.memory + 3 * weights_bytes(settings.model, folder)
+    memory = Task.memory + 3 * weights_bytes(settings.model, copies.model)
     return Science(settings, factory, digests, memory)
 
 

@@ -12,15 +12,8 @@ from pydantic import ValidationError
 
 from cluster.manifest import Selection
 from cluster.settings import ClusterSettings
-from originality.settings import (
-    PRESETS,
-    AuditSettings,
-    SettingsError,
-    load_settings,
-    nearest,
-    one_line,
-    read_yaml,
-)
+from originality.presets import PRESETS, load_settings, one_line, read_yaml
+from originality.settings import AuditSettings, SettingsError, nearest
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:

@@ -81,6 +81,18 @@ def _is_loaded(file: Path) -> bool:
 
 
 @dataclass(frozen=True)
+class Copies:
+    """Where this machine has the weights that the settings name in a bucket or on the hub; None: where the
+    settings say."""
+
+    model: Path | None = None
+    distance: Path | None = None
+    """Of the metric."""
+    detector: Path | None = None
+    """Of the check of editability."""
+
+
+@dataclass(frozen=True)
 class Description:
     """What a model's folder says of it, short of its weights."""
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from originality.settings import InDistributionSettings
 from originality.synthetic.detector import Detector
@@ -107,8 +109,17 @@ class SubjectInScene:
         return float((shown >= SUBJECT_SCORE).mean())
 
 
-def load_check(settings: InDistributionSettings, subject: str = "cat") -> InDistribution | None:
-    """The check that the settings ask for, with the domain's edit subject; None for "none"."""
+def load_check(
+    settings: InDistributionSettings,
+    subject: str = "cat",
+    device: str | torch.device = "cpu",
+    folder: Path | None = None,
+) -> InDistribution | None:
+    """The check that the settings ask for, with the domain's edit subject; None for "none".
+
+    Args:
+        folder: where this machine has the detector's weights, if the settings' ``folder`` is elsewhere.
+    """
     if settings.check == "positions":
         return ElementPositions()
     if settings.check == "editability":

@@ -58,6 +58,7 @@ class Inverter:
         self.settings = settings
         self.seed = seed
         self.passes = Passes()
+        self.lanes = settings.lanes if isinstance(settings.lanes, int) else 1
         self._start = word_vector(model.tokenizer, model.text_encoder, domain.initial_word)
         self._prompts: dict[int, Prompts] = {}
 
@@ -70,7 +71,7 @@ class Inverter:
         return Lane(image_id, moments, tokens, vectors, optimiser)
 
     def advance(self, lanes: Sequence[Lane]) -> None:
-        """One optimiser step of every lane, in one UNet pass of ``settings.lanes`` lanes.
+        """One optimiser step of every lane, in one UNet pass of ``self.lanes`` lanes.
 
         A short list is filled up with repeats of its first lane, whose copies are thrown away: the
         pass always has the same shape, so that neighbours change no number.
@@ -78,11 +79,11 @@ class Inverter:
         Raises:
             torch.OutOfMemoryError: memory does not even hold one sample of one lane; no lane has moved.
         """
-        if not 0 < len(lanes) <= self.settings.lanes:
-            raise ValueError(f"{len(lanes)} lanes in a pass of {self.settings.lanes}")
+        if not 0 < len(lanes) <= self.lanes:
+            raise ValueError(f"{len(lanes)} lanes in a pass of {self.lanes}")
         scale = LOSS_SCALE if self.model.dtype == torch.float16 else 1.0
         found = self.passes.run(
-            self.settings.lanes * self.settings.batch_size, lambda most: self._gradients(lanes, scale, most)
+            self.lanes * self.settings.batch_size, lambda most: self._gradients(lanes, scale, most)
         )
         for lane, (loss, gradient) in zip(lanes, found, strict=True):
             if not math.isfinite(loss):
@@ -199,7 +200,7 @@ def invert(
     lanes = [inverter.open(*image) for image in images]
     waiting = list(lanes)
     while waiting:
-        batch = waiting[: inverter.settings.lanes]
+        batch = waiting[: inverter.lanes]
         inverter.advance(batch)
         if on_step:
             on_step(batch)

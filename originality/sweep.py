@@ -12,7 +12,6 @@ import io
 import math
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,14 +19,13 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from originality.checkpoint import describe, model_digest
+from originality.checkpoint import Copies, describe, model_digest
 from originality.conditioning import single_token, tokenise
 from originality.diffusion import LatentDiffusion, torch_device
 from originality.editability import load_check
 from originality.flight import Flight, Saved, layout, pack, unpack, word_name
 from originality.inversion import Inverter
 from originality.passes import Passes
-from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator
 from originality.scoring import Finished, Item
 from originality.settings import AuditSettings
@@ -39,16 +37,18 @@ from originality.verdict import Attempt, judge, passes
 class Sweep:
     """Judges images on one loaded model. Implements originality.scoring.Scorer."""
 
-    def __init__(self, settings: AuditSettings, folder: Path | None = None) -> None:
+    def __init__(self, settings: AuditSettings, copies: Copies = Copies()) -> None:
         self.settings = settings
-        self.model = LatentDiffusion(settings.model, folder)
-        self.domain = DOMAINS[settings.domain]
+        self.model = LatentDiffusion(settings.model, copies.model)
+        self.domain = settings.spoken
         self.inverter = Inverter(self.model, self.domain, settings.inversion, settings.seed)
-        self.distance = load_distance(settings.distance, self.model.device)
-        self.check = load_check(settings.in_distribution, self.domain.edit_subject)
+        self.distance = load_distance(settings.distance, self.model.device, copies.distance)
+        self.check = load_check(
+            settings.in_distribution, self.domain.edit_subject, self.model.device, copies.detector
+        )
         blank = np.full((1, self.model.side, self.model.side, 3), 255, np.uint8)
         self.distance.embed(blank)  # a metric that cannot read the model's images says so here
-        self.capacity = settings.inversion.lanes
+        self.capacity = self.inverter.lanes
         self.measuring = Passes()
         self._flights: dict[str, Flight] = {}
 
@@ -232,11 +232,8 @@ class Sweep:
             raise ValueError("the snapshot does not hold the state of a sweep that is under way")
 
 
-def preflight(settings: AuditSettings, folder: Path | None = None) -> dict[str, str]:
+def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, str]:
     """Find what would stop every image, before anything is written, without loading the model.
-
-    Args:
-        folder: the model's copy on this machine, where the settings name none.
 
     Returns:
         The digests that decide a verdict beside the settings: "model_digest" of the model's weights, and
@@ -247,23 +244,23 @@ def preflight(settings: AuditSettings, folder: Path | None = None) -> dict[str, 
     """
     if not os.environ.get("RAY_ADDRESS"):  # a cluster's GPUs are elsewhere
         torch_device(settings.model)
-    about = describe(settings.model, folder)
-    domain = DOMAINS[settings.domain]
+    about = describe(settings.model, copies.model)
+    domain = settings.spoken
     single_token(about.tokenizer, domain.initial_word)
     tokenise(about.tokenizer, [*domain.templates, settings.redraw.prompt], settings.max_tokens)
-    distance = load_distance(settings.distance)
+    distance = load_distance(settings.distance, folder=copies.distance)
     distance.embed(np.full((1, about.side, about.side, 3), 255, np.uint8))
-    check = load_check(settings.in_distribution, domain.edit_subject)
+    check = load_check(settings.in_distribution, domain.edit_subject, folder=copies.detector)
     judges = f"{distance.digest()} {check.digest() if check else ''}"
     return {
-        "model_digest": model_digest(settings.model, folder),
+        "model_digest": model_digest(settings.model, copies.model),
         "judge_digest": hashlib.sha256(judges.encode()).hexdigest()[:16],
     }
 
 
-def build_scorer(settings: AuditSettings, folder: Path | None = None) -> Sweep:
+def build_scorer(settings: AuditSettings, copies: Copies = Copies()) -> Sweep:
     """What a worker calls once, to load the model."""
-    return Sweep(settings, folder)
+    return Sweep(settings, copies)
 
 
 def _webp(image: Image.Image) -> bytes:

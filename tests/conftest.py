@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from originality.settings import AuditSettings, ModelSettings, load_settings
+from originality.presets import load_settings
+from originality.settings import AuditSettings, ModelSettings
 from tests.seaweed import BUCKET, seaweed, wait_for_bucket
 
 # Ray starts its workers at niceness 15; beside a busy neighbour a test would wait minutes for one.

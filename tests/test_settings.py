@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from originality.settings import PRESETS, AuditSettings, SettingsError, load_settings
+from originality.presets import PRESETS, load_settings
+from originality.settings import AuditSettings, SettingsError
 
 
 @pytest.mark.parametrize("name", PRESETS)

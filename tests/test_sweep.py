@@ -14,8 +14,9 @@ from PIL import Image
 
 from originality.checkpoint import model_folder
 from originality.diffusion import LatentDiffusion
+from originality.presets import load_settings
 from originality.scoring import Item
-from originality.settings import ModelSettings, load_settings
+from originality.settings import ModelSettings
 from originality.sheets import sheet, tiles
 from originality.sweep import Sweep
 from originality.synthetic.dataset import TaughtSet

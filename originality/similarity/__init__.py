@@ -60,8 +60,13 @@ class Distance(Protocol):
         """
 
 
-def load_distance(settings: DistanceSettings, device: str | torch.device = "cpu") -> Distance:
+def load_distance(
+    settings: DistanceSettings, device: str | torch.device = "cpu", folder: Path | None = None
+) -> Distance:
     """Load the metric that the settings choose, and import nothing for the others.
+
+    Args:
+        folder: where this machine has the metric's weights, if the settings' ``folder`` is elsewhere.
 
     Raises:
         SettingsError: the metric's weights are absent or unreadable; one line that says what to do.
@@ -76,5 +81,6 @@ def load_distance(settings: DistanceSettings, device: str | torch.device = "cpu"
         return ImageNetFeatures(device)
     from originality.similarity.dreamsim import DreamSim
 
-    folder = Path(settings.folder).expanduser() if settings.folder else None
+    if folder is None and settings.folder:
+        folder = Path(settings.folder).expanduser()
     return DreamSim(folder, device=device)

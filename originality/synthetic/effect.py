@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from originality.presets import load_settings
 from originality.scoring import Item
-from originality.settings import AuditSettings, load_settings
+from originality.settings import AuditSettings
 from originality.sweep import Sweep, preflight
 from originality.synthetic.dataset import (
     CommonRareUnseenSet,
@@ -129,7 +130,7 @@ def measure_steps(
     rows = _kept(results, key)
     done = {r["image_id"] for r in rows}
     waiting = [q for q in asked if q.image_id not in done]
-    size = settings.inversion.lanes
+    size = sweep.capacity
     for batch in (waiting[k : k + size] for k in range(0, len(waiting), size)):
         pictures = [sweep.model.fit(q.scene.image()) for q in batch]
         embedded = sweep.distance.embed(np.stack(pictures))

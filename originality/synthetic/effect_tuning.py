@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from originality.settings import load_settings
+from originality.presets import load_settings
 from originality.synthetic import effect
 from originality.synthetic.motifs import GROUPS
 

@@ -10,7 +10,7 @@ from cluster.manifest import Selection
 from cluster.settings import ClusterSettings
 from jobs import exits
 from jobs.audit import Science, at_work, judge, planned
-from originality.settings import load_settings
+from originality.presets import load_settings
 from tests.chaos.chain import Chain
 
 SCHEMA = pa.schema(

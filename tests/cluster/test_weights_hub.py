@@ -21,7 +21,8 @@ from node import COMMIT, SHAPES, UNET, answer, error, files, serving, start
 from cluster.weights import local_copy
 from originality.checkpoint import PARTS, model_digest
 from originality.diffusion import LatentDiffusion
-from originality.settings import ModelSettings, SettingsError, load_settings
+from originality.presets import load_settings
+from originality.settings import ModelSettings, SettingsError
 
 
 def test_a_hub_model_wants_its_commit_and_nothing_else_has_one(tmp_path: Path) -> None:

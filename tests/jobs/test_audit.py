@@ -16,7 +16,7 @@ from jobs import exits
 from jobs.audit import Science, audit
 from jobs.retry import retry
 from jobs.verdicts import ATTEMPT, SCHEMA
-from originality.settings import load_settings
+from originality.presets import load_settings
 from originality.verdict import Attempt, Verdict
 from tests.inputs import inputs
 

@@ -20,7 +20,8 @@ from jobs.audit import add_arguments
 from jobs.cli import main
 from jobs.given import settings_of
 from jobs.verdicts import SCHEMA, blank
-from originality.settings import AuditSettings, load_settings
+from originality.presets import load_settings
+from originality.settings import AuditSettings
 
 
 def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:

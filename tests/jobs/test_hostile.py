@@ -12,7 +12,7 @@ from mean_colour import MeanColour
 from cluster.runfolder import open_run
 from jobs import exits
 from jobs.audit import Science, audit
-from originality.settings import load_settings
+from originality.presets import load_settings
 from tests.inputs import inputs
 from tests.seaweed import BUCKET
 

@@ -17,7 +17,8 @@ from jobs import exits
 from jobs.audit import scorer_of
 from jobs.cli import main
 from originality.checkpoint import MODELS
-from originality.settings import SettingsError, load_settings
+from originality.presets import load_settings
+from originality.settings import SettingsError
 from tests.inputs import inputs
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import duckdb
 from mean_colour import MeanColour, paint
 
 from jobs.audit import Science, audit
-from originality.settings import load_settings
+from originality.presets import load_settings
 from originality.verdict import Attempt
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

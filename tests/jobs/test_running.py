@@ -20,7 +20,8 @@ from cluster.settings import ClusterSettings
 from jobs import estimate, exits
 from jobs.audit import Science, at_work, audit, judge, planned
 from jobs.cli import main
-from originality.settings import SettingsError, load_settings
+from originality.presets import load_settings
+from originality.settings import SettingsError
 from tests.inputs import inputs
 
 SCIENCE = Science(load_settings(), MeanColour, {"model_digest": "abc"})

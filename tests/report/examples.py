@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from PIL import Image, ImageDraw
 
+from originality.presets import load_settings
 from originality.report.data import Detail, ReportData, RunInfo, row_of
-from originality.settings import load_settings
 from originality.verdict import Attempt, Verdict, judge
 
 TILE, TILES = 64, 8

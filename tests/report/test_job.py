@@ -17,10 +17,10 @@ from cluster.store import open_store
 from jobs import report
 from jobs.retry import retry
 from jobs.verdicts import SCHEMA
+from originality.presets import load_settings
 from originality.report.data import Reason, shown
 from originality.report.order import Marks
 from originality.report.page import render
-from originality.settings import load_settings
 from originality.verdict import Verdict
 from tests.report import examples
 

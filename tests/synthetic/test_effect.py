@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from originality.inversion import Inverter
-from originality.settings import load_settings
+from originality.presets import load_settings
 from originality.synthetic import effect_tuning
 from originality.synthetic.dataset import TaughtSet, clear_view
 from originality.synthetic.effect import PAIR_GROUPS, examples, measure, measure_steps, queries, query

@@ -1,0 +1,123 @@
+"""Settings as a person gives them: named presets, a YAML file over one, flags over both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from originality.settings import AuditSettings, SettingsError, nearest
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "domain": "houses",
+        "model": {
+            "path": "CompVis/stable-diffusion-v1-4",
+            "revision": "133a221b8aa7292a167afc5127cb63fb5005638b",
+            "dtype": "fp16",
+        },
+    },
+    "paper-shapes": {
+        "redraw": {"steps": 50},
+        "distance": {"metric": "elements"},
+        "in_distribution": {"check": "positions"},
+    },
+    "laptop": {
+        "inversion": {
+            "steps": 60,
+            "batch_size": 8,
+            "learning_rate": 1e-2,
+            "timesteps": "stratified",
+            "lanes": 3,
+        },
+        "redraw": {"steps": 15, "scheduler": "dpm++", "guidance_scale": 3.0},
+        "distance": {"metric": "elements"},
+        "in_distribution": {"check": "positions"},
+    },
+}
+"""Named settings. ``paper``: Section 4.2 on Stable Diffusion v1-4; ``paper-shapes``: Appendix E.1 on the
+world of shapes; ``laptop``: the model that ships, on two cores."""
+
+DEFAULT_PRESET = "laptop"
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    if over.get("path", base.get("path")) != base.get("path"):
+        merged.pop("revision", None)  # a commit of another model
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def load_settings(
+    preset: str | None = None,
+    file: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> AuditSettings:
+    """Settings from a preset, over it a YAML file, over both the flags (a nested mapping).
+
+    The YAML file may name its own ``preset``; a preset given by flag beats it.
+
+    Raises:
+        SettingsError: an unknown key, preset or domain, or an impossible value.
+    """
+    chosen: dict[str, Any] = {}
+    if file is not None:
+        chosen = read_yaml(file)
+    chosen.pop("cluster", None)  # the engine's own part
+    file_preset = chosen.pop("preset", None)
+    name = preset or file_preset or DEFAULT_PRESET
+    if not isinstance(name, str) or name not in PRESETS:
+        raise SettingsError(f"preset {name!r} is unknown{nearest(str(name), PRESETS)}")
+    values = _merge(_merge(PRESETS[name], chosen), flags or {})
+    try:
+        return AuditSettings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(one_line(error)) from error
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A file of settings.
+
+    Raises:
+        SettingsError: it cannot be read, or holds something else.
+    """
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise SettingsError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file} is not a text file; give a YAML file of settings") from error
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise SettingsError(f"{file} is not valid YAML{line}") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"{file} must hold settings as 'key: value' lines")
+    return values
+
+
+def one_line(error: ValidationError, prefix: str = "") -> str:
+    """The first problem of a validation, with the setting's path and the nearest known key."""
+    problem = error.errors(include_url=False)[0]
+    path = prefix + ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        model: type[BaseModel] = AuditSettings
+        for part in problem["loc"][:-1]:
+            inner = model.model_fields[str(part)].annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                model = inner
+        key = str(problem["loc"][-1])
+        return f"unknown setting {path!r}{nearest(key, model.model_fields)}"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
+    return f"setting {path!r}: {problem['msg']} (given: {problem['input']!r})"
