@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,14 @@ PREDICTIONS = ("epsilon", "v_prediction")
 their velocity (2.x at 768 pixels; Salimans and Ho, arXiv 2202.00512, Appendix D)."""
 
 COMPONENTS = ("unet", "vae", "text_encoder")
-PARTS = ("model_index.json", *COMPONENTS, "tokenizer", "scheduler")
-"""What is needed of a diffusers folder."""
+NEEDED = ("model_index.json", *COMPONENTS, "tokenizer", "scheduler")
+SECOND = ("text_encoder_2", "tokenizer_2")
+"""What SDXL has besides."""
+PARTS = (*NEEDED, *SECOND)
+"""What is taken of a diffusers folder, as far as it is there."""
+
+_SDXL = "text_time"
+"""How an UNet says that it wants a text's sum and the image's size as well."""
 
 
 def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
@@ -39,13 +45,20 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
             f"model folder {settings.path!r} does not exist; give a diffusers folder, or "
             f"{SHIPPED_MODEL!r} for the model that ships"
         )
-    for part in PARTS:
-        if not (folder / part).exists():
+    for part in ("transformer", "prior"):
+        if (folder / part).exists() and not (folder / "unet").exists():
             raise SettingsError(
-                f"model folder {settings.path!r} has no {part}; it must be a diffusers folder as "
+                f"model folder {settings.path!r} holds a {part} and no UNet; supported are Stable Diffusion "
+                "1.x, 2.x and XL"
+            )
+    for part in _needed(folder):
+        if not (folder / part).exists():
+            hint = " (SDXL's refiner has none, and cannot be asked alone)" if part == "text_encoder" else ""
+            raise SettingsError(
+                f"model folder {settings.path!r} has no {part}{hint}; it must be a diffusers folder as "
                 "StableDiffusionPipeline.save_pretrained writes it"
             )
-    for part in COMPONENTS:
+    for part in weighty(folder):
         if not any(map(_is_loaded, (folder / part).glob("*"))):
             raise SettingsError(
                 f"model folder {settings.path!r} has no safetensors in {part}; pickled weights are "
@@ -54,11 +67,25 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
     return folder
 
 
+def _needed(folder: Path) -> tuple[str, ...]:
+    """Parts that a model's folder must have."""
+    try:
+        added = json.loads((folder / "unet" / "config.json").read_text()).get("addition_embed_type")
+    except (OSError, ValueError, AttributeError):
+        added = None  # what is wrong there is said by who reads it
+    return (*NEEDED, *SECOND) if added == _SDXL else NEEDED
+
+
+def weighty(folder: Path) -> tuple[str, ...]:
+    """The parts of a model's folder that hold weights."""
+    return tuple(p for p in _needed(folder) if p in COMPONENTS or p == "text_encoder_2")
+
+
 def model_digest(settings: ModelSettings, folder: Path | None = None) -> str:
     """Short sha256 of the model's weights and configuration."""
     folder = model_folder(settings, folder)
     digest = hashlib.sha256()
-    for part in (*COMPONENTS, "tokenizer", "scheduler"):
+    for part in _needed(folder)[1:]:
         for file in sorted((folder / part).iterdir()):
             if _is_loaded(file) or file.suffix in (".json", ".txt"):
                 digest.update(f"{part}/{file.name}\0".encode())
@@ -70,7 +97,7 @@ def model_digest(settings: ModelSettings, folder: Path | None = None) -> str:
 def weights_bytes(settings: ModelSettings, folder: Path | None = None) -> int:
     """Size of the model's weights on disk, in bytes."""
     folder = model_folder(settings, folder)
-    files = (file for part in COMPONENTS for file in (folder / part).iterdir())
+    files = (file for part in weighty(folder) for file in (folder / part).iterdir())
     return sum(file.stat().st_size for file in files if _is_loaded(file))
 
 
@@ -96,13 +123,24 @@ class Copies:
 class Description:
     """What a model's folder says of it, short of its weights."""
 
-    tokenizer: Any
+    tokenizers: tuple[Any, ...]
+    """One for each text encoder: two of SDXL."""
     side: int
     """Pixels of an image's side."""
     scheduler: dict[str, Any]
     """Configuration of its noise schedule."""
     prediction: str
     """What its UNet was trained to say, one of PREDICTIONS."""
+    unet: dict[str, Any]
+    vae: dict[str, Any]
+    """Configurations."""
+    empty_is_zero: bool
+    """Whether an empty prompt is told as zeros (SDXL's base)."""
+
+    @property
+    def wants_size(self) -> bool:
+        """Whether the UNet wants a text's sum and the image's size as well, as SDXL's."""
+        return self.unet.get("addition_embed_type") == _SDXL
 
 
 def describe(settings: ModelSettings, folder: Path | None = None) -> Description:
@@ -112,24 +150,59 @@ def describe(settings: ModelSettings, folder: Path | None = None) -> Description
         SettingsError: the folder is none, or the model is of a kind that is not supported.
     """
     folder = model_folder(settings, folder)
+
+    def config(*path: str) -> dict[str, Any]:
+        read: dict[str, Any] = json.loads(folder.joinpath(*path).read_text())
+        return read
+
     with loading(settings):
-        config = {
-            part: json.loads((folder / part / name).read_text())
-            for part, name in (
-                ("unet", "config.json"),
-                ("vae", "config.json"),
-                ("text_encoder", "config.json"),
-                ("scheduler", "scheduler_config.json"),
-            )
-        }
-        scheduler = {k: v for k, v in config["scheduler"].items() if not k.startswith("_")}
-        side = config["unet"]["sample_size"] * 2 ** (len(config["vae"]["block_out_channels"]) - 1)
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    prediction = scheduler.get("prediction_type", "epsilon")
+        unet, vae = config("unet", "config.json"), config("vae", "config.json")
+        encoders = [p for p in weighty(folder) if p.startswith("text_encoder")]
+        texts = [config(part, "config.json") for part in encoders]
+        schedule = config("scheduler", "scheduler_config.json")
+        scheduler = {k: v for k, v in schedule.items() if not k.startswith("_")}
+        if settings.prediction:
+            scheduler["prediction_type"] = settings.prediction
+        tokenizers = tuple(
+            CLIPTokenizer.from_pretrained(folder / part.replace("text_encoder", "tokenizer"))
+            for part in encoders
+        )
+        prediction = scheduler.get("prediction_type", "epsilon")
+        reason = _unsupported(unet, vae, texts, prediction)
+        if reason:
+            raise SettingsError(f"model {settings.path!r} {reason}")
+        side = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+        zero = bool(config("model_index.json").get("force_zeros_for_empty_prompt"))
+    return Description(tokenizers, side, scheduler, prediction, unet, vae, zero)
+
+
+def _unsupported(
+    unet: dict[str, Any], vae: dict[str, Any], texts: Sequence[dict[str, Any]], prediction: str
+) -> str | None:
+    """Why a model cannot be asked; None where it can."""
+    channels, kind = vae["latent_channels"], unet.get("_class_name", "UNet2DConditionModel")
     if prediction not in PREDICTIONS:
-        known = " and ".join(PREDICTIONS)
-        raise SettingsError(f"model {settings.path!r} predicts {prediction!r}; only {known} are supported")
-    return Description(tokenizer, side, scheduler, prediction)
+        return f"predicts {prediction!r}; only {' and '.join(PREDICTIONS)} are supported"
+    if kind != "UNet2DConditionModel":
+        return f"has a {kind}, which is no UNet that text alone conditions"
+    if unet["in_channels"] != channels:
+        meant = {2 * channels: "edits images", 2 * channels + 1: "fills in parts of images"}
+        does = meant.get(unet["in_channels"], f"reads {unet['in_channels']} channels")
+        return f"{does}, so a text alone does not draw with it; take the model that it was made of"
+    if unet.get("addition_embed_type") not in (None, _SDXL):
+        return f"wants {unet['addition_embed_type']!r} besides text, which is not supported"
+    wanted = [k for k in ("class_embed_type", "encoder_hid_dim_type") if unet.get(k)]
+    if wanted:
+        return f"has a UNet with {wanted[0]} {unet[wanted[0]]!r}, which is not supported"
+    if not isinstance(unet["sample_size"], int):
+        return f"draws images of {unet['sample_size']} latents, which are not square"
+    if vae.get("latents_mean") is not None:
+        return "has a VAE whose latents are centred (latents_mean), which is not supported"
+    for text in texts:
+        named = (text.get("architectures") or ["CLIPTextModel"])[0]
+        if not named.startswith("CLIPTextModel"):
+            return f"reads text with a {named}; pseudo-tokens take rows of CLIP's token table"
+    return None
 
 
 @contextmanager
@@ -137,6 +210,8 @@ def loading(settings: ModelSettings) -> Iterator[None]:
     """Whatever the libraries raise over a damaged folder, as one line that names the folder."""
     try:
         yield
+    except SettingsError:
+        raise
     except (
         OSError,
         ValueError,

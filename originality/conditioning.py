@@ -1,13 +1,16 @@
-"""Prompts with pseudo-words, as the text encoder sees them (paper Section 3.1, S* = e(t1) ... e(tm)).
+"""Prompts with pseudo-words, as the text encoders see them (paper Section 3.1, S* = e(t1) ... e(tm)).
 
 The m learned vectors take the places of ``{}`` in a prompt. They are put in where the token table's output
 is read, for the length of one call: neither the tokenizer nor the table is ever changed.
+
+Stable Diffusion XL reads a prompt with two encoders. A pseudo-token is then one vector that is both tables'
+rows, the first encoder's part before the second's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,57 +24,151 @@ from originality.settings import SettingsError
 class Prompts:
     """Tokenised prompts of one pseudo-word length.
 
-    ids: int64 (n, length), places of pseudo-tokens hold the padding token.
+    ids: int64 (n, encoders, length). Places of pseudo-tokens hold the token of a text's begin: a pad may be
+        an end, and an encoder that sums up a text at its end would take the first.
     slots: int64 (n, length), the pseudo-token's number 0..m-1 at its place, -1 elsewhere.
     """
 
     ids: Tensor
     slots: Tensor
 
+    def chosen(self, numbers: Tensor) -> Prompts:
+        """The prompts of these numbers, int64 (k,)."""
+        return Prompts(self.ids[numbers], self.slots[numbers])
 
-def tokenise(tokenizer: Any, templates: Sequence[str], tokens: int) -> Prompts:
+    @staticmethod
+    def joined(parts: Sequence[Prompts]) -> Prompts:
+        return Prompts(torch.cat([p.ids for p in parts]), torch.cat([p.slots for p in parts]))
+
+    def to(self, device: torch.device) -> Prompts:
+        return Prompts(self.ids.to(device), self.slots.to(device))
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a UNet is told.
+
+    states: (n, length, width), what it attends to.
+    pooled: (n, size), a text in one vector, where the UNet wants it (SDXL).
+    """
+
+    states: Tensor
+    pooled: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def to(self, dtype: torch.dtype) -> Words:
+        return Words(self.states.to(dtype), None if self.pooled is None else self.pooled.to(dtype))
+
+    def repeated(self, n: int) -> Words:
+        """One prompt's words n times."""
+        pooled = None if self.pooled is None else self.pooled.expand(n, -1)
+        return Words(self.states.expand(n, -1, -1), pooled)
+
+    def blank(self) -> Words:
+        """Zeros of the same shape."""
+        pooled = None if self.pooled is None else torch.zeros_like(self.pooled)
+        return Words(torch.zeros_like(self.states), pooled)
+
+    def split(self, size: int) -> list[Words]:
+        pooled = [None] * len(self) if self.pooled is None else self.pooled.split(size)
+        return [Words(s, p) for s, p in zip(self.states.split(size), pooled, strict=False)]
+
+    @staticmethod
+    def joined(parts: Sequence[Words]) -> Words:
+        pooled = [p.pooled for p in parts if p.pooled is not None]
+        return Words(torch.cat([p.states for p in parts]), torch.cat(pooled) if pooled else None)
+
+
+def tokenise(tokenizers: Sequence[Any], templates: Sequence[str], tokens: int) -> Prompts:
     """Tokenise templates with a pseudo-word of ``tokens`` tokens in the place of ``{}``.
+
+    Args:
+        tokenizers: one an encoder; they differ in what they pad with.
 
     Raises:
         SettingsError: a template is too long for the text encoder with that many tokens in it.
     """
+    rows = [[_row(tokenizer, template, tokens) for template in templates] for tokenizer in tokenizers]
+    ids = torch.tensor([[ids for ids, _ in of_encoder] for of_encoder in rows]).transpose(0, 1)
+    return Prompts(ids, torch.tensor([slots for _, slots in rows[0]]))
+
+
+def _row(tokenizer: Any, template: str, tokens: int) -> tuple[list[int], list[int]]:
+    """Ids and slots of one template."""
     length = tokenizer.model_max_length
-    pad = tokenizer.pad_token_id
-    ids, slots = [], []
-    for template in templates:
-        row, places = [tokenizer.bos_token_id], [-1]
-        for k, part in enumerate(template.split("{}")):
-            if k:
-                row += [pad] * tokens
-                places += range(tokens)
-            words = tokenizer(part, add_special_tokens=False)["input_ids"]
-            row += words
-            places += [-1] * len(words)
-        row.append(tokenizer.eos_token_id)
-        if len(row) > length:
-            raise SettingsError(
-                f"template {template!r} with {tokens} pseudo-tokens has {len(row)} tokens, the model "
-                f"reads {length}; shorten the template or lower max_tokens"
-            )
-        ids.append(row + [pad] * (length - len(row)))
-        slots.append(places + [-1] * (length - len(places)))
-    return Prompts(torch.tensor(ids), torch.tensor(slots))
+    ids, slots = [tokenizer.bos_token_id], [-1]
+    for k, part in enumerate(template.split("{}")):
+        if k:
+            ids += [tokenizer.bos_token_id] * tokens
+            slots += range(tokens)
+        words = tokenizer(part, add_special_tokens=False)["input_ids"]
+        ids += words
+        slots += [-1] * len(words)
+    ids.append(tokenizer.eos_token_id)
+    if len(ids) > length:
+        raise SettingsError(
+            f"template {template!r} with {tokens} pseudo-tokens has {len(ids)} tokens, the model "
+            f"reads {length}; shorten the template or lower max_tokens"
+        )
+    missing = length - len(ids)
+    slots += [-1] * (length - len(slots))
+    return ids + [tokenizer.pad_token_id] * missing, slots
 
 
-def encode(text_encoder: nn.Module, prompts: Prompts, vectors: Tensor | None) -> Tensor:
-    """Run the text encoder on prompts with their own pseudo-words.
+class TextEncoders:
+    """A model's text encoder, or SDXL's two, with their tokenizers."""
 
-    Args:
-        prompts: n prompts.
-        vectors: float32 (n, m, width), the pseudo-word of each prompt; None where none holds one.
+    def __init__(self, tokenizers: Sequence[Any], encoders: Sequence[nn.Module]) -> None:
+        self.tokenizers, self.encoders = tuple(tokenizers), tuple(encoders)
+        self.tables: list[nn.Embedding] = [e.get_input_embeddings() for e in encoders]  # type: ignore[operator]
 
-    Returns:
-        (n, length, width) hidden states for the UNet's cross-attention.
-    """
-    if vectors is None:
-        return text_encoder(prompts.ids)[0]
-    with _injected(text_encoder.get_input_embeddings(), prompts.slots, vectors):  # type: ignore[operator]
-        return text_encoder(prompts.ids)[0]
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers of each table's rows; a pseudo-token has as many as all of them."""
+        return tuple(table.embedding_dim for table in self.tables)
+
+    def tokenise(self, templates: Sequence[str], tokens: int) -> Prompts:
+        """See :func:`tokenise`."""
+        return tokenise(self.tokenizers, templates, tokens)
+
+    def encode(self, prompts: Prompts, vectors: Tensor | None) -> Words:
+        """Run the encoders on n prompts with their own pseudo-words.
+
+        Args:
+            vectors: float32 (n, m, sum of widths), the pseudo-word of each prompt; None where none holds one.
+        """
+        with ExitStack() as stack:
+            if vectors is not None:
+                for table, own in zip(self.tables, vectors.split(self.widths, dim=-1), strict=True):
+                    stack.enter_context(_injected(table, prompts.slots, own))
+            if len(self.encoders) == 1:
+                return Words(self.encoders[0](prompts.ids[:, 0])[0])
+            said = [
+                encoder(prompts.ids[:, k], output_hidden_states=True)
+                for k, encoder in enumerate(self.encoders)
+            ]
+        # SDXL reads the last state but one of both, and what the second makes of the whole text.
+        return Words(torch.cat([s.hidden_states[-2] for s in said], dim=-1), said[-1][0])
+
+    def by_encoder(self, name: str, vectors: Tensor) -> dict[str, Tensor]:
+        """A pseudo-word (m, sum of widths) as it is kept: the first encoder's part under its name, the
+        second's under "<name>.text_encoder_2", each as diffusers' ``load_textual_inversion`` takes it."""
+        names = (name, f"{name}.text_encoder_2")
+        return {n: v.contiguous() for n, v in zip(names, vectors.split(self.widths, dim=-1), strict=False)}
+
+    def word_vector(self, word: str) -> Tensor:
+        """The token embedding of a domain's initial word: float32 (sum of widths,).
+
+        Raises:
+            SettingsError: the word is not a single token of the model.
+        """
+        rows = [
+            table.weight[single_token(tokenizer, word)]
+            for tokenizer, table in zip(self.tokenizers, self.tables, strict=True)
+        ]
+        return torch.cat(rows).detach().float().clone()
 
 
 @contextmanager
@@ -102,13 +199,3 @@ def single_token(tokenizer: Any, word: str) -> int:
             f"initial word {word!r} is {len(ids)} tokens of this model; choose another --domain or model"
         )
     return int(ids[0])
-
-
-def word_vector(tokenizer: Any, text_encoder: nn.Module, word: str) -> Tensor:
-    """The token embedding of a domain's initial word: float32 (width,).
-
-    Raises:
-        SettingsError: the word is not a single token of the model.
-    """
-    table = text_encoder.get_input_embeddings()  # type: ignore[operator]
-    return table.weight[single_token(tokenizer, word)].detach().float().clone()

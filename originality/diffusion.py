@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from originality.checkpoint import describe, loading, model_digest, model_folder
-from originality.conditioning import Prompts, encode, tokenise
+from originality.attention import install
+from originality.checkpoint import Description, describe, loading, model_digest, model_folder, weighty
+from originality.conditioning import TextEncoders, Words
 from originality.passes import Passes
 from originality.settings import ModelSettings, RedrawSettings, SettingsError
 
@@ -51,35 +53,53 @@ class Moments:
     std: Tensor
 
 
+class NotFinite(ArithmeticError):  # noqa: N818 - what the numbers are
+    """Numbers that overflowed or are none; the message names the stage at which they first did."""
+
+
 class LatentDiffusion:
-    """A frozen Stable Diffusion: UNet and VAE in the settings' precision, text encoder in fp32."""
+    """A frozen Stable Diffusion: UNet and VAE in the settings' precision, text encoders in fp32."""
 
     def __init__(self, settings: ModelSettings, folder: Path | None = None) -> None:
-        """``folder`` is the model's copy on this machine, where the settings name none."""
+        """``folder`` is the model's copy on this machine, where the settings name none.
+
+        Raises:
+            SettingsError: the model cannot be loaded, or not with the settings' attention.
+        """
         folder, about = model_folder(settings, folder), describe(settings, folder)
         self.device, self.side = torch_device(settings), about.side
-        self.dtype = DTYPES[settings.dtype]
+        self.dtype, self.vae_dtype = precisions(settings, about)
         self.name = settings.path
         self.digest = model_digest(settings, folder)
-        self.tokenizer = about.tokenizer
         with loading(settings):
-            self.text_encoder = CLIPTextModel.from_pretrained(
-                folder / "text_encoder", use_safetensors=True, dtype=torch.float32
-            ).to(self.device)
+            self.text = _text_encoders(folder, about, self.device)
             self.unet = diffusers.UNet2DConditionModel.from_pretrained(
                 folder / "unet", use_safetensors=True, dtype=self.dtype
             ).to(self.device)
             self.vae = diffusers.AutoencoderKL.from_pretrained(
-                folder / "vae", use_safetensors=True, dtype=self.dtype
+                folder / "vae", use_safetensors=True, dtype=self.vae_dtype
             ).to(self.device)
-        for part in (self.text_encoder, self.unet, self.vae):
+        for part in (*self.text.encoders, self.unet, self.vae):
             part.eval().requires_grad_(False)
-        self._scheduler_config = about.scheduler
-        self._prediction = about.prediction
-        schedule = diffusers.DDPMScheduler.from_config(self._scheduler_config)
+        self.attention = install(settings.attention, self.unet, self.vae, self.device, self.dtype)
+        self._about = about
+        schedule = diffusers.DDPMScheduler.from_config(about.scheduler)
         self.alphas_cumprod = schedule.alphas_cumprod.to(self.device)
         self.fitting = settings.fit
         self.denoising, self.decoding = Passes(), Passes()
+        self._tune(settings)
+
+    def _tune(self, settings: ModelSettings) -> None:
+        """Settings of speed alone, up to the last bits."""
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
+        if settings.channels_last:
+            self.unet.to(memory_format=torch.channels_last)
+            self.vae.to(memory_format=torch.channels_last)
+        if settings.gradient_checkpointing == "on":
+            self.unet.enable_gradient_checkpointing()
+        if settings.compile != "off":
+            mode = "reduce-overhead" if settings.compile == "cuda-graphs" else None
+            self.unet = torch.compile(self.unet, mode=mode)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -105,11 +125,34 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Moments:
-        """Encode one fitted image; moments are in the UNet's scale (times the scaling factor)."""
-        x = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device)
-        posterior = self.vae.encode((x.float() / 127.5 - 1).to(self.dtype)).latent_dist
-        scale = self.vae.config.scaling_factor
-        return Moments(posterior.mean[0].float() * scale, posterior.std[0].float() * scale)
+        """Encode one fitted image; moments are in the UNet's scale (times the scaling factor).
+
+        Raises:
+            NotFinite: they are no numbers, in fp32 either.
+        """
+        x = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device).float() / 127.5 - 1
+
+        def moments() -> Moments:
+            posterior = self.vae.encode(x.to(self.vae.dtype)).latent_dist
+            scale = self.vae.config.scaling_factor
+            return Moments(posterior.mean[0].float() * scale, posterior.std[0].float() * scale)
+
+        found = moments()
+        if not _finite(found):
+            with self._vae_in_fp32():
+                found = moments()
+        if not _finite(found):
+            raise NotFinite("the VAE's encoding of the image is not finite")
+        return found
+
+    @contextmanager
+    def _vae_in_fp32(self) -> Iterator[None]:
+        """For what its own precision is too narrow for; nothing of the weights is lost on the way."""
+        self.vae.to(torch.float32)
+        try:
+            yield
+        finally:
+            self.vae.to(self.vae_dtype)
 
     def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """The forward process: (n, c, h, w) latents at timesteps t (n,)."""
@@ -118,83 +161,151 @@ class LatentDiffusion:
 
     def target(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """What the UNet should say of latents (n, c, h, w) with this noise at timesteps t (n,)."""
-        if self._prediction == "epsilon":
+        if self._about.prediction == "epsilon":
             return noise
         alpha = self.alphas_cumprod[t].view(-1, 1, 1, 1)
         return alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
 
-    def predict(self, noisy: Tensor, t: Tensor, words: Tensor) -> Tensor:
-        """What the UNet says, float32 (n, c, h, w), for words (n, length, width)."""
-        return self.unet(noisy.to(self.dtype), t, words.to(self.dtype)).sample.float()
+    def predict(self, noisy: Tensor, t: Tensor, words: Words) -> Tensor:
+        """What the UNet says, float32 (n, c, h, w), for n words."""
+        return self._unet(noisy.to(self.dtype), t, words.to(self.dtype)).float()
+
+    def _unet(self, noisy: Tensor, t: Tensor, words: Words) -> Tensor:
+        """One pass, all in the UNet's precision."""
+        added = None
+        if self._about.wants_size:
+            # SDXL is told the size of the image, where it was cut, and the size that is asked for.
+            told = torch.tensor([self.side, self.side, 0, 0, self.side, self.side], dtype=words.states.dtype)
+            sizes = told.to(self.device).expand(len(noisy), -1)
+            added = {"text_embeds": words.pooled, "time_ids": sizes}
+        return self.unet(noisy, t, words.states, added_cond_kwargs=added).sample
 
     @torch.no_grad()
     def redraw(self, prompt: str, vectors: Tensor, noise: Tensor, settings: RedrawSettings) -> np.ndarray:
         """Draw ``prompt`` with a pseudo-word (m, width), once for each initial noise; see :meth:`sample`."""
         words = self.words([prompt], vectors[None])
-        return self.sample(words.expand(len(noise), -1, -1), noise, settings)
+        return self.sample(words.repeated(len(noise)), noise, settings)
 
-    def words(self, prompts: Sequence[str], vectors: Tensor | None = None) -> Tensor:
-        """Text states of prompts: float32 (n, length, width).
+    def words(self, prompts: Sequence[str], vectors: Tensor | None = None) -> Words:
+        """What n prompts tell the UNet, in fp32.
 
         Args:
             vectors: (n, m, width), each prompt's pseudo-word; None where no prompt holds one.
         """
-        told = tokenise(self.tokenizer, prompts, 0 if vectors is None else vectors.shape[1])
-        moved = Prompts(told.ids.to(self.device), told.slots.to(self.device))
-        return encode(self.text_encoder, moved, None if vectors is None else vectors.to(self.device))
+        told = self.text.tokenise(prompts, 0 if vectors is None else vectors.shape[1])
+        return self.text.encode(told.to(self.device), None if vectors is None else vectors.to(self.device))
+
+    def _nothing(self) -> Words:
+        """What guidance leads away from: the empty prompt."""
+        empty = self.words([""])
+        return empty.blank() if self._about.empty_is_zero else empty
 
     @torch.no_grad()
-    def sample(self, words: Tensor, noise: Tensor, settings: RedrawSettings) -> np.ndarray:
+    def sample(self, words: Words, noise: Tensor, settings: RedrawSettings) -> np.ndarray:
         """Denoise with classifier-free guidance, as diffusers' pipeline does.
 
         Args:
-            words: (n, length, width), what each image is told.
+            words: what each of n images is told.
             noise: float32 (n, c, h, w), standard normal.
 
         Returns:
             uint8 (n, side, side, 3).
+
+        Raises:
+            NotFinite: naming the first denoising step whose latents are no numbers.
         """
         guided = settings.guidance_scale > 1
         if guided:
-            words = torch.cat([self.words([""]).expand_as(words), words])
-        kind, extra = SCHEDULERS[settings.scheduler]
-        sampler = kind.from_config(self._scheduler_config, **extra)
-        sampler.set_timesteps(settings.steps, device=self.device)
+            words = Words.joined([self._nothing().repeated(len(words)), words])
+        words = words.to(self.dtype)
+        sampler = self._sampler(settings)
         latents = noise.to(self.device, self.dtype) * sampler.init_noise_sigma
+        finite = []
         for t in sampler.timesteps:
             inputs = sampler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-            predicted = self._unet(inputs, t, words.to(self.dtype))
+            predicted = self._predicted(inputs, t, words)
             if guided:
                 empty, asked = predicted.chunk(2)
                 predicted = empty + settings.guidance_scale * (asked - empty)
             latents = sampler.step(predicted, t, latents).prev_sample
+            finite.append(latents.isfinite().all())
+        sound = torch.stack(finite).tolist()  # read once, at the end: a GPU is not kept waiting
+        if not all(sound):
+            raise NotFinite(
+                f"latents are not finite after denoising step {sound.index(False) + 1} of {len(sound)}"
+            )
         return self.decode(latents)
 
-    def _unet(self, noisy: Tensor, t: Tensor, words: Tensor) -> Tensor:
+    def _sampler(self, settings: RedrawSettings) -> diffusers.SchedulerMixin:
+        kind, extra = SCHEDULERS[settings.scheduler]
+        sampler = kind.from_config(self._about.scheduler, **extra)
+        sampler.set_timesteps(settings.steps, device=self.device)
+        return sampler
+
+    def _predicted(self, noisy: Tensor, t: Tensor, words: Words) -> Tensor:
         """The UNet's prediction for any number of samples, in as few passes as memory has room for."""
 
         def predict(most: int) -> Tensor:
             parts = zip(noisy.split(most), words.split(most), strict=True)
-            return torch.cat([self.unet(x, t, told).sample for x, told in parts])
+            return torch.cat([self._unet(x, t, told) for x, told in parts])
 
         return self.denoising.run(len(noisy), predict)
 
     def decode(self, latents: Tensor) -> np.ndarray:
-        """Latents (n, c, h, w) to uint8 images (n, side, side, 3)."""
+        """Latents (n, c, h, w) to uint8 images (n, side, side, 3).
+
+        Raises:
+            NotFinite: an image's numbers are none, in fp32 either.
+        """
         return self.decoding.run(
             len(latents), lambda most: np.concatenate([self._decode(part) for part in latents.split(most)])
         )
 
     @torch.no_grad()
     def _decode(self, latents: Tensor) -> np.ndarray:
-        images = self.vae.decode(latents / self.vae.config.scaling_factor).sample
-        levels = (images.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+        def drawn(of: Tensor) -> Tensor:
+            return self.vae.decode(of.to(self.vae.dtype) / self.vae.config.scaling_factor).sample.float()
+
+        images = drawn(latents)
+        lost = ~images.isfinite().flatten(1).all(1)
+        if lost.any():
+            with self._vae_in_fp32():
+                images[lost] = drawn(latents[lost])
+            if not images.isfinite().all():
+                raise NotFinite("the VAE's decoding is not finite")
+        levels = (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
         return (levels * 255).round().astype(np.uint8)
 
     def samples_of_redraw(self, settings: RedrawSettings) -> int:
         """Samples through the UNet that one set of redraws costs."""
-        kind, extra = SCHEDULERS[settings.scheduler]
-        sampler = kind.from_config(self._scheduler_config, **extra)
-        sampler.set_timesteps(settings.steps)
         passes = 2 if settings.guidance_scale > 1 else 1
-        return len(sampler.timesteps) * passes * settings.count
+        return len(self._sampler(settings).timesteps) * passes * settings.count
+
+
+def precisions(settings: ModelSettings, about: Description) -> tuple[torch.dtype, torch.dtype]:
+    """Of the UNet and of the VAE."""
+    named = settings.vae_dtype
+    if named is None:
+        narrow = settings.dtype == "fp16" and about.vae.get("force_upcast", False)
+        named = "fp32" if narrow else settings.dtype
+    return DTYPES[settings.dtype], DTYPES[named]
+
+
+def _text_encoders(folder: Path, about: Description, device: torch.device) -> TextEncoders:
+    kinds = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+    encoders = [
+        kinds[part].from_pretrained(folder / part, use_safetensors=True, dtype=torch.float32).to(device)
+        for part in weighty(folder)
+        if part in kinds
+    ]
+    text = TextEncoders(about.tokenizers, encoders)
+    for tokenizer, table in zip(text.tokenizers, text.tables, strict=True):
+        if len(tokenizer) > table.num_embeddings:
+            raise ValueError(
+                f"the tokenizer knows {len(tokenizer)} tokens, its encoder {table.num_embeddings}"
+            )
+    return text
+
+
+def _finite(moments: Moments) -> bool:
+    return bool(moments.mean.isfinite().all() and moments.std.isfinite().all())

@@ -17,7 +17,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from originality.conditioning import Prompts, encode, tokenise, word_vector
+from originality.conditioning import Prompts
 from originality.diffusion import LatentDiffusion, Moments
 from originality.passes import Passes
 from originality.prompts import Domain
@@ -59,7 +59,7 @@ class Inverter:
         self.seed = seed
         self.passes = Passes()
         self.lanes = settings.lanes if isinstance(settings.lanes, int) else 1
-        self._start = word_vector(model.tokenizer, model.text_encoder, domain.initial_word)
+        self._start = model.text.word_vector(domain.initial_word)
         self._prompts: dict[int, Prompts] = {}
 
     def open(self, image_id: str, moments: Moments, tokens: int) -> Lane:
@@ -126,23 +126,17 @@ class Inverter:
         model, samples = self.model, self.settings.batch_size
         size = len(range(samples)[part])
         widest = max(lane.tokens for lane in lanes)
-        latents, noise, times, ids, slots, vectors = [], [], [], [], [], []
+        latents, noise, times, prompts, vectors = [], [], [], [], []
         for lane in lanes:
             drawn = self.draw(lane)
             latents.append(drawn.latents[part])
             noise.append(drawn.noise[part])
             times.append(drawn.times[part])
-            prompts = self._prompts_of(lane.tokens)
-            ids.append(prompts.ids[drawn.templates[part]])
-            slots.append(prompts.slots[drawn.templates[part]])
+            prompts.append(self._prompts_of(lane.tokens).chosen(drawn.templates[part]))
             padded = torch.nn.functional.pad(lane.vectors, (0, 0, 0, widest - lane.tokens))
             vectors.append(padded.expand(size, -1, -1))
         device = model.device
-        words = encode(
-            model.text_encoder,
-            Prompts(torch.cat(ids).to(device), torch.cat(slots).to(device)),
-            torch.cat(vectors).to(device),
-        )
+        words = model.text.encode(Prompts.joined(prompts).to(device), torch.cat(vectors).to(device))
         t, eps = torch.cat(times).to(device), torch.cat(noise).to(device)
         clean = torch.cat(latents).to(device)
         error = model.predict(model.add_noise(clean, eps, t), t, words) - model.target(clean, eps, t)
@@ -165,7 +159,7 @@ class Inverter:
 
     def _prompts_of(self, tokens: int) -> Prompts:
         if tokens not in self._prompts:
-            self._prompts[tokens] = tokenise(self.model.tokenizer, self.domain.templates, tokens)
+            self._prompts[tokens] = self.model.text.tokenise(self.domain.templates, tokens)
         return self._prompts[tokens]
 
 

@@ -174,8 +174,11 @@ class Sweep:
             model=self.model.name,
             settings_digest=self.settings.digest(),
         )
+        words: dict[str, torch.Tensor] = {}
+        for name, vectors in flight.words.items():
+            words |= self.model.text.by_encoder(name, vectors)
         files = {
-            "tokens.safetensors": safetensors.torch.save(flight.words),
+            "tokens.safetensors": safetensors.torch.save(words),
             "query.webp": _webp(Image.fromarray(flight.picture)),
             "redraws.webp": _webp(sheet(flight.redraws)),
         }
@@ -226,7 +229,7 @@ class Sweep:
             and not any(a.passed for a in saved.attempts)
             and len(saved.losses) == saved.step < self.settings.inversion.steps
         )
-        width = self.model.text_encoder.config.hidden_size
+        width = sum(self.model.text.widths)
         found = {name: (value.dtype, tuple(value.shape)) for name, value in tensors.items()}
         if not under_way or found != layout(saved, width, min(TILE, self.model.side)):
             raise ValueError("the snapshot does not hold the state of a sweep that is under way")
@@ -246,8 +249,9 @@ def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, s
         torch_device(settings.model)
     about = describe(settings.model, copies.model)
     domain = settings.spoken
-    single_token(about.tokenizer, domain.initial_word)
-    tokenise(about.tokenizer, [*domain.templates, settings.redraw.prompt], settings.max_tokens)
+    for tokenizer in about.tokenizers:
+        single_token(tokenizer, domain.initial_word)
+    tokenise(about.tokenizers, [*domain.templates, settings.redraw.prompt], settings.max_tokens)
     distance = load_distance(settings.distance, folder=copies.distance)
     distance.embed(np.full((1, about.side, about.side, 3), 255, np.uint8))
     check = load_check(settings.in_distribution, domain.edit_subject, folder=copies.detector)

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers import DDPMScheduler, DiffusionPipeline
 
 from originality.checkpoint import MODELS
-from originality.conditioning import word_vector
 from originality.diffusion import SCHEDULERS, LatentDiffusion
 from originality.inversion import Inverter
 from originality.prompts import DOMAINS
@@ -35,21 +34,31 @@ def model(folder: Path) -> LatentDiffusion:
 
 
 @pytest.fixture
-def pipeline(folder: Path) -> StableDiffusionPipeline:
-    pipe = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+def pipeline(folder: Path) -> DiffusionPipeline:
+    pipe = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
+def teach(pipeline: DiffusionPipeline, model: LatentDiffusion, word: str, vectors: torch.Tensor) -> None:
+    """Load a pseudo-word into the pipeline, for each of its text encoders, as a user would."""
+    kept = model.text.by_encoder(word, vectors)
+    pipeline.load_textual_inversion({word: kept[word]})
+    if len(kept) > 1:
+        second = {"text_encoder": pipeline.text_encoder_2, "tokenizer": pipeline.tokenizer_2}
+        pipeline.load_textual_inversion({word: kept[f"{word}.text_encoder_2"]}, **second)
+
+
+def test_what_a_model_is_asked_with_is_of_its_widths(model: LatentDiffusion) -> None:
+    assert sum(model.text.widths) == len(model.text.word_vector("shape"))
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_redraws_equal_the_pipelines(
-    model: LatentDiffusion, pipeline: StableDiffusionPipeline, name: str
-) -> None:
+def test_redraws_equal_the_pipelines(model: LatentDiffusion, pipeline: DiffusionPipeline, name: str) -> None:
     kind, extra = SCHEDULERS[name]
     pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **extra)
-    width = pipeline.text_encoder.config.hidden_size
-    vectors = torch.randn((2, width), generator=keyed_generator("vectors")) * 0.1
-    pipeline.load_textual_inversion({"<s2>": vectors})
+    vectors = torch.randn((2, sum(model.text.widths)), generator=keyed_generator("vectors")) * 0.1
+    teach(pipeline, model, "<s2>", vectors)
     noise = torch.randn((3, *model.latent_shape), generator=keyed_generator("noise"))
     settings = RedrawSettings(count=3, steps=5, scheduler=name, guidance_scale=3.0)
     theirs = pipeline(
@@ -65,7 +74,7 @@ def test_redraws_equal_the_pipelines(
 
 
 def test_a_step_has_the_gradient_of_a_whole_table_reference(
-    model: LatentDiffusion, pipeline: StableDiffusionPipeline
+    model: LatentDiffusion, pipeline: DiffusionPipeline
 ) -> None:
     """diffusers' own noise and target, and the whole token table with two rows more."""
     settings = InversionSettings(steps=1, batch_size=4, learning_rate=1e-2, lanes=1)
@@ -75,22 +84,30 @@ def test_a_step_has_the_gradient_of_a_whole_table_reference(
     (ours,) = torch.autograd.grad(loss, lane.vectors)
 
     drawn = inverter.draw(lane)
-    start = word_vector(model.tokenizer, model.text_encoder, "shape").expand(2, -1).clone()
-    pipeline.load_textual_inversion({"<w>": start})
-    templates = [DOMAINS["shapes"].templates[k].format("<w>") for k in drawn.templates]
-    texts = [pipeline.maybe_convert_prompt(text, pipeline.tokenizer) for text in templates]
-    ids = pipeline.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
-    table = pipeline.text_encoder.get_input_embeddings().weight.requires_grad_()
+    start = model.text.word_vector("shape").expand(2, -1).clone()
+    teach(pipeline, model, "<w>", start)
+    texts = [DOMAINS["shapes"].templates[k].format("<w>") for k in drawn.templates]
+    encoders = [e for e in (pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None)) if e]
+    tables = [e.get_input_embeddings().weight.requires_grad_() for e in encoders]
     schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
     noisy = schedule.add_noise(drawn.latents, drawn.noise, drawn.times)
     velocity = schedule.config.prediction_type == "v_prediction"
     target = schedule.get_velocity(drawn.latents, drawn.noise, drawn.times) if velocity else drawn.noise
-    said = pipeline.unet(noisy, drawn.times, pipeline.text_encoder(ids)[0]).sample
+    if len(encoders) == 1:
+        states, _ = pipeline.encode_prompt(texts, "cpu", 1, False)
+        said = pipeline.unet(noisy, drawn.times, states).sample
+    else:
+        states, _, pooled, _ = pipeline.encode_prompt(texts, device="cpu", do_classifier_free_guidance=False)
+        size = torch.tensor([[model.side, model.side, 0, 0, model.side, model.side]]).expand(len(texts), -1)
+        added = {"text_embeds": pooled, "time_ids": size}
+        said = pipeline.unet(noisy, drawn.times, states, added_cond_kwargs=added).sample
     theirs = torch.nn.functional.mse_loss(said, target)
     theirs.backward()
     assert torch.allclose(loss, theirs, rtol=1e-5)
-    assert torch.allclose(ours, table.grad[-2:], rtol=1e-3, atol=1e-8)
-    assert ours.abs().max() > 0
+    gradient = torch.cat([table.grad[-2:] for table in tables], dim=-1)
+    assert torch.allclose(ours, gradient, rtol=1e-3, atol=1e-8)
+    for part in ours.split(model.text.widths, dim=-1):
+        assert part.abs().max() > 0
 
 
 def test_a_sweep_goes_through_and_repeats_to_the_bit(folder: Path, quick: AuditSettings) -> None:

@@ -11,7 +11,6 @@ from diffusers import StableDiffusionPipeline
 
 from originality import inversion
 from originality.checkpoint import model_folder
-from originality.conditioning import encode, tokenise, word_vector
 from originality.diffusion import LatentDiffusion
 from originality.inversion import Inverter, invert
 from originality.prompts import DOMAINS
@@ -56,10 +55,9 @@ def test_noise_prediction_equals_the_pipelines_with_the_word_loaded(model, pipel
     """Injected vectors against load_textual_inversion: same text states, same noise prediction."""
     vectors = torch.randn((3, 128), generator=keyed_generator("vectors")) * 0.1
     pipeline.load_textual_inversion({"<w>": vectors})
-    prompts = tokenise(model.tokenizer, ["a picture of {}", "{}"], 3)
-    ours = encode(model.text_encoder, prompts, vectors.expand(2, -1, -1))
+    ours = model.words(["a picture of {}", "{}"], vectors.expand(2, -1, -1))
     theirs = torch.cat([pipeline.encode_prompt(p, "cpu", 1, False)[0] for p in ("a picture of <w>", "<w>")])
-    assert torch.equal(ours, theirs)
+    assert torch.equal(ours.states, theirs)
     noisy = torch.randn((2, *model.latent_shape), generator=keyed_generator("noisy"))
     t = torch.tensor([10, 700])
     assert torch.equal(model.predict(noisy, t, ours), pipeline.unet(noisy, t, theirs).sample)
@@ -67,16 +65,16 @@ def test_noise_prediction_equals_the_pipelines_with_the_word_loaded(model, pipel
 
 def test_prompts_without_a_word_equal_the_tokenizers_own(model):
     for text in ("", "a photo of big red full circle", "zebra, and 3 naïve cats!"):
-        own = model.tokenizer(text, padding="max_length", return_tensors="pt").input_ids
-        assert torch.equal(tokenise(model.tokenizer, [text], 0).ids, own)
+        own = model.text.tokenizers[0](text, padding="max_length", return_tensors="pt").input_ids
+        assert torch.equal(model.text.tokenise([text], 0).ids[:, 0], own)
 
 
 def test_injection_leaves_table_and_tokenizer_as_they_were(model, inverter, images):
-    table = model.text_encoder.get_input_embeddings()
-    before, words = table.weight.clone(), len(model.tokenizer)
+    table = model.text.tables[0]
+    before, words = table.weight.clone(), len(model.text.tokenizers[0])
     invert(inverter, [("a", images[0], 2)])
     assert torch.equal(table.weight, before)
-    assert len(model.tokenizer) == words
+    assert len(model.text.tokenizers[0]) == words
     assert not table._forward_hooks
 
 
@@ -86,18 +84,19 @@ def test_one_step_has_the_gradient_of_a_whole_table_reference(model, pipeline, i
     (ours,) = torch.autograd.grad(inverter._losses([lane] * 3)[0], lane.vectors)
 
     drawn = inverter.draw(lane)
-    encoder = type(model.text_encoder)(model.text_encoder.config)
-    encoder.load_state_dict(model.text_encoder.state_dict())
-    encoder.resize_token_embeddings(len(model.tokenizer) + 3, mean_resizing=False)
+    (tokenizer,) = model.text.tokenizers
+    encoder = type(model.text.encoders[0])(model.text.encoders[0].config)
+    encoder.load_state_dict(model.text.encoders[0].state_dict())
+    encoder.resize_token_embeddings(len(tokenizer) + 3, mean_resizing=False)
     table = encoder.get_input_embeddings().weight
-    table.data[-3:] = word_vector(model.tokenizer, model.text_encoder, "shape")
-    rows = list(range(len(model.tokenizer), len(model.tokenizer) + 3))
+    table.data[-3:] = model.text.word_vector("shape")
+    rows = list(range(len(tokenizer), len(tokenizer) + 3))
     ids = []
     for k in drawn.templates:
         before, after = DOMAINS["shapes"].templates[k].split("{}")
-        words = [model.tokenizer(x, add_special_tokens=False).input_ids for x in (before, after)]
-        row = [model.tokenizer.bos_token_id, *words[0], *rows, *words[1]]
-        ids.append(row + [model.tokenizer.eos_token_id] * (model.tokenizer.model_max_length - len(row)))
+        words = [tokenizer(x, add_special_tokens=False).input_ids for x in (before, after)]
+        row = [tokenizer.bos_token_id, *words[0], *rows, *words[1]]
+        ids.append(row + [tokenizer.eos_token_id] * (tokenizer.model_max_length - len(row)))
     noise = drawn.noise
     alpha = model.alphas_cumprod[drawn.times].view(-1, 1, 1, 1)
     noisy = alpha.sqrt() * drawn.latents + (1 - alpha).sqrt() * noise
@@ -242,6 +241,6 @@ def test_stratified_timesteps_take_one_from_each_part(model, images):
 
 def test_what_cannot_be_told_to_the_model_is_refused(model):
     with pytest.raises(SettingsError, match="shorten the template"):
-        tokenise(model.tokenizer, ["a " * 40 + "{}"], 1)
+        model.text.tokenise(["a " * 40 + "{}"], 1)
     with pytest.raises(SettingsError, match="choose another --domain"):
-        word_vector(model.tokenizer, model.text_encoder, "rhinoceros")
+        model.text.word_vector("rhinoceros")

@@ -39,7 +39,7 @@ def test_diffusers_own_pipeline_draws_from_it():
 def test_it_knows_its_words(model):
     words = [d.initial_word for d in DOMAINS.values()] + list(motif_names()) + ["photo", "circle"]
     for word in words:
-        assert len(model.tokenizer(word, add_special_tokens=False).input_ids) == 1
+        assert len(model.text.tokenizers[0](word, add_special_tokens=False).input_ids) == 1
 
 
 def test_the_card_is_of_this_model_and_says_how_well_it_draws(model):
