@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from originality.conditioning import Words
 from originality.diffusion import LatentDiffusion
 from originality.inversion import Inverter, Lane
 from originality.prompts import DOMAINS
@@ -31,7 +32,7 @@ SAMPLES = 20
 def plain_step(model: LatentDiffusion, tokens: int = 1) -> Callable[[], None]:
     """A step of the usual loop on one image."""
     picture = model.fit(TaughtSet().scene(2, 1).image())
-    encoder = copy.deepcopy(model.text_encoder).requires_grad_(True)
+    encoder = copy.deepcopy(model.text.encoders[0]).requires_grad_(True)
     first = encoder.get_input_embeddings().num_embeddings
     encoder.resize_token_embeddings(first + tokens, mean_resizing=False)
     for name, parameter in encoder.named_parameters():
@@ -39,7 +40,7 @@ def plain_step(model: LatentDiffusion, tokens: int = 1) -> Callable[[], None]:
     table = encoder.get_input_embeddings().weight
     frozen = table.detach().clone()[:first]
     optimiser = torch.optim.AdamW([table], lr=5e-4, weight_decay=1e-2)
-    tokenizer = model.tokenizer
+    (tokenizer,) = model.text.tokenizers
     start = [tokenizer.bos_token_id, *tokenizer("a photo of", add_special_tokens=False).input_ids]
     row = [*start, *range(first, first + tokens)]
     row += [tokenizer.eos_token_id] * (tokenizer.model_max_length - len(row))
@@ -53,7 +54,7 @@ def plain_step(model: LatentDiffusion, tokens: int = 1) -> Callable[[], None]:
         t = torch.randint(1000, (SAMPLES,), generator=rng)
         noisy = model.add_noise(latents, noise, t)
         optimiser.zero_grad()
-        (model.predict(noisy, t, encoder(ids)[0]) - noise).square().mean().backward()
+        (model.predict(noisy, t, Words(encoder(ids)[0])) - noise).square().mean().backward()
         optimiser.step()
         with torch.no_grad():
             table[:first] = frozen

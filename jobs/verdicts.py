@@ -23,6 +23,7 @@ ATTEMPT = pa.struct(
         ("editable", pa.bool_()),
         ("passed", pa.bool_()),
         ("inversion_steps", pa.int32()),
+        ("skipped_steps", pa.int32()),
         ("unet_samples", pa.int64()),
         ("seconds", pa.float64()),
         ("failure", pa.string()),

@@ -283,11 +283,12 @@ class LatentDiffusion:
 
 
 def precisions(settings: ModelSettings, about: Description) -> tuple[torch.dtype, torch.dtype]:
-    """Of the UNet and of the VAE."""
+    """Of the UNet and of the VAE: SDXL's overflows in fp16 on most images, unless it says that it was mended.
+    (Stable Diffusion 1.x's may say the same, as it is diffusers' default, and does not.)"""
     named = settings.vae_dtype
     if named is None:
-        narrow = settings.dtype == "fp16" and about.vae.get("force_upcast", False)
-        named = "fp32" if narrow else settings.dtype
+        narrow = about.wants_size and about.vae.get("force_upcast", True)
+        named = "fp32" if narrow and settings.dtype == "fp16" else settings.dtype
     return DTYPES[settings.dtype], DTYPES[named]
 
 

@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from originality.diffusion import Moments
-from originality.inversion import Lane
+from originality.inversion import Lane, LossScale
 from originality.sheets import COLUMNS
 from originality.verdict import Attempt
 
-FORMAT = b"originality sweep 1\n"
+FORMAT = b"originality sweep 2\n"
 """First bytes of a snapshot; the number is the format's version."""
 
 OPTIMISER = ("exp_avg", "exp_avg_sq")
@@ -57,6 +57,7 @@ class Saved(BaseModel):
     """Digest."""
     step: int = Field(ge=0)
     losses: list[float]
+    scale: LossScale
     seconds: float
     attempts: tuple[Attempt, ...]
 
@@ -87,6 +88,7 @@ def pack(flight: Flight, settings: str, model: str) -> bytes:
         model=model,
         step=lane.step,
         losses=lane.losses,
+        scale=lane.scale,
         seconds=flight.seconds,
         attempts=tuple(flight.attempts),
     )
@@ -126,7 +128,7 @@ def layout(saved: Saved, width: int, tile: int) -> dict[str, tuple[torch.dtype, 
     """Type and shape of every tensor beside what a snapshot says, for vectors of ``width`` numbers."""
     tokens = len(saved.attempts) + 1
     shapes: dict[str, tuple[int, ...]] = {"vectors": (tokens, width)}
-    if saved.step:
+    if saved.losses:
         shapes |= {f"optimiser {name}": (tokens, width) for name in OPTIMISER} | {"optimiser step": ()}
     shapes |= {f"word {word_name(a.tokens)}": (a.tokens, width) for a in saved.attempts}
     pictures = {

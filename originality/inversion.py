@@ -17,15 +17,36 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from originality.conditioning import Prompts
+from originality.conditioning import Prompts, Words
 from originality.diffusion import LatentDiffusion, Moments
 from originality.passes import Passes
 from originality.prompts import Domain
 from originality.randomness import keyed_generator
 from originality.settings import InversionSettings
 
-LOSS_SCALE = 1024.0
-"""Times the loss in fp16, whose smallest numbers the gradient of a mean over so many would fall under."""
+GOOD_STEPS = 2000
+"""After so many in a row the loss scale is doubled, as PyTorch's GradScaler does."""
+
+
+@dataclass
+class LossScale:
+    """What a loss is multiplied by, so that fp16 neither loses its gradient nor overflows."""
+
+    value: float = 1.0
+    good: int = 0
+    """Steps since it last changed."""
+    skipped: int = 0
+    """Steps that were not taken, as their numbers had overflowed."""
+
+    def held(self) -> None:
+        self.good += 1
+        if self.good == GOOD_STEPS and self.value > 1:
+            self.value, self.good = self.value * 2, 0
+
+    def overflowed(self) -> bool:
+        """Whether a smaller scale is left to try."""
+        self.value, self.good, self.skipped = self.value / 2, 0, self.skipped + 1
+        return self.value >= 1
 
 
 @dataclass
@@ -38,10 +59,12 @@ class Lane:
     vectors: Tensor
     """float32 (tokens, width): what is learned."""
     optimiser: torch.optim.AdamW
+    scale: LossScale = field(default_factory=LossScale)
     step: int = 0
     losses: list[float] = field(default_factory=list)
+    """Of the steps that were taken: all but those that were skipped."""
     failure: str | None = None
-    """Set when the loss was not a number; the lane is then not trained further."""
+    """Set when numbers overflow that no loss scale can help; the lane is then not trained further."""
 
     def finished(self, settings: InversionSettings) -> bool:
         return self.failure is not None or self.step >= settings.steps
@@ -68,37 +91,39 @@ class Inverter:
         optimiser = torch.optim.AdamW(
             [vectors], lr=self.settings.learning_rate, weight_decay=0.0, foreach=False
         )
-        return Lane(image_id, moments, tokens, vectors, optimiser)
+        scale = self.settings.loss_scale if self.model.dtype == torch.float16 else 1.0
+        return Lane(image_id, moments, tokens, vectors, optimiser, LossScale(scale))
 
     def advance(self, lanes: Sequence[Lane]) -> None:
         """One optimiser step of every lane, in one UNet pass of ``self.lanes`` lanes.
 
         A short list is filled up with repeats of its first lane, whose copies are thrown away: the
-        pass always has the same shape, so that neighbours change no number.
+        pass always has the same shape, so that neighbours change no number. A step whose loss or gradient is
+        not finite is skipped, with half the loss scale from then on; where the scale is used up, the lane
+        fails.
 
         Raises:
             torch.OutOfMemoryError: memory does not even hold one sample of one lane; no lane has moved.
         """
         if not 0 < len(lanes) <= self.lanes:
             raise ValueError(f"{len(lanes)} lanes in a pass of {self.lanes}")
-        scale = LOSS_SCALE if self.model.dtype == torch.float16 else 1.0
         found = self.passes.run(
-            self.lanes * self.settings.batch_size, lambda most: self._gradients(lanes, scale, most)
+            self.lanes * self.settings.batch_size, lambda most: self._gradients(lanes, most)
         )
         for lane, (loss, gradient) in zip(lanes, found, strict=True):
-            if not math.isfinite(loss):
-                lane.failure = f"the loss of step {lane.step} is {loss}"
+            if math.isfinite(loss) and gradient.isfinite().all():
+                lane.vectors.grad = gradient / lane.scale.value
+                lane.optimiser.step()
+                lane.losses.append(loss)
+                lane.scale.held()
+            elif not lane.scale.overflowed():
+                stage = "the gradient" if math.isfinite(loss) else self._stage(lane)
+                lane.failure = f"{stage} of step {lane.step} is not finite"
                 continue
-            if not gradient.isfinite().all():
-                lane.failure = f"the gradient of step {lane.step} is not finite"
-                continue
-            lane.vectors.grad = gradient / scale
-            lane.optimiser.step()
-            lane.losses.append(loss)
             lane.step += 1
 
-    def _gradients(self, lanes: Sequence[Lane], scale: float, most: int) -> list[tuple[float, Tensor]]:
-        """Each lane's loss and the gradient of ``scale`` times it, in passes of at most ``most`` samples.
+    def _gradients(self, lanes: Sequence[Lane], most: int) -> list[tuple[float, Tensor]]:
+        """Each lane's loss, and its gradient times the lane's scale, in passes of at most ``most`` samples.
 
         A pass holds whole lanes, every pass as many, or a part of one lane, every lane cut alike: however
         small the passes are, neighbours change no number.
@@ -108,10 +133,13 @@ class Inverter:
         found: list[tuple[float, Tensor]] = []
         for group in (lanes[k : k + together] for k in range(0, len(lanes), together)):
             filled = [*group, *[group[0]] * (together - len(group))]
+            scales = torch.tensor([lane.scale.value for lane in group], device=self.model.device)
             losses, gradients = [], []
             for start in range(0, samples, size):
                 share = self._losses(filled, slice(start, start + size))[: len(group)]
-                gradients.append(torch.autograd.grad(share.sum() * scale, [lane.vectors for lane in group]))
+                gradients.append(
+                    torch.autograd.grad((share * scales).sum(), [lane.vectors for lane in group])
+                )
                 losses.append(share.detach())
             whole = [reduce(torch.add, parts) for parts in zip(*gradients, strict=True)]
             found += zip(reduce(torch.add, losses).tolist(), whole, strict=True)
@@ -123,8 +151,28 @@ class Inverter:
         Of a ``part`` of each lane's samples it is that part's share in the mean: the shares of all parts add
         up to it.
         """
-        model, samples = self.model, self.settings.batch_size
-        size = len(range(samples)[part])
+        error = torch.sub(*self._said_and_wanted(lanes, part))
+        size, samples = len(error) // len(lanes), self.settings.batch_size
+        return error.square().flatten(1).mean(1).view(len(lanes), size).mean(1) * (size / samples)
+
+    def _said_and_wanted(self, lanes: Sequence[Lane], part: slice) -> tuple[Tensor, Tensor]:
+        """The UNet's prediction and its target, each float32 (lanes x samples of the part, c, h, w)."""
+        model = self.model
+        words, clean, eps, t = self._inputs(lanes, part)
+        return model.predict(model.add_noise(clean, eps, t), t, words), model.target(clean, eps, t)
+
+    def _stage(self, lane: Lane) -> str:
+        """What first is not finite on the way to a lane's loss; computed again, as it is seldom asked."""
+        with torch.no_grad():
+            words = self._inputs([lane], slice(None))[0]
+            if not words.states.isfinite().all():
+                return "the text encoder's output"
+            said = self._said_and_wanted([lane], slice(None))[0]
+        return "the loss" if said.isfinite().all() else "the UNet's prediction"
+
+    def _inputs(self, lanes: Sequence[Lane], part: slice) -> tuple[Words, Tensor, Tensor, Tensor]:
+        """Words, clean latents, noise and timesteps of a part of each lane's samples, on the device."""
+        size = len(range(self.settings.batch_size)[part])
         widest = max(lane.tokens for lane in lanes)
         latents, noise, times, prompts, vectors = [], [], [], [], []
         for lane in lanes:
@@ -135,12 +183,10 @@ class Inverter:
             prompts.append(self._prompts_of(lane.tokens).chosen(drawn.templates[part]))
             padded = torch.nn.functional.pad(lane.vectors, (0, 0, 0, widest - lane.tokens))
             vectors.append(padded.expand(size, -1, -1))
-        device = model.device
-        words = model.text.encode(Prompts.joined(prompts).to(device), torch.cat(vectors).to(device))
-        t, eps = torch.cat(times).to(device), torch.cat(noise).to(device)
-        clean = torch.cat(latents).to(device)
-        error = model.predict(model.add_noise(clean, eps, t), t, words) - model.target(clean, eps, t)
-        return error.square().flatten(1).mean(1).view(len(lanes), size).mean(1) * (size / samples)
+        device = self.model.device
+        words = self.model.text.encode(Prompts.joined(prompts).to(device), torch.cat(vectors).to(device))
+        clean, eps, t = (torch.cat(drawn).to(device) for drawn in (latents, noise, times))
+        return words, clean, eps, t
 
     def draw(self, lane: Lane) -> Draw:
         """The random part of a lane's next step: a function of (seed, image, m, step) alone."""

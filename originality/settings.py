@@ -69,8 +69,8 @@ class ModelSettings(Frozen):
     dtype: Precision = "fp32"
     """Precision of UNet and VAE; token vectors, their optimiser and the text encoders are always fp32."""
     vae_dtype: Precision | None = None
-    """Precision of the VAE alone. None: the UNet's, but fp32 in place of fp16 for a VAE that says of itself
-    that fp16 is too narrow for it (SDXL's). An image whose numbers overflow is done again in fp32 anyway."""
+    """Precision of the VAE alone. None: the UNet's, but fp32 in place of fp16 for SDXL's, unless it says of
+    itself that fp16 is wide enough for it (force_upcast false). An image whose numbers overflow is done again in fp32 anyway."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """"auto" takes a GPU where there is one."""
     attention: Literal["auto", "xformers", "sdpa", "flash", "sliced"] = "auto"

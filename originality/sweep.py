@@ -12,6 +12,7 @@ import io
 import math
 import os
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from PIL import Image
 
 from originality.checkpoint import Copies, describe, model_digest
 from originality.conditioning import single_token, tokenise
-from originality.diffusion import LatentDiffusion, torch_device
+from originality.diffusion import LatentDiffusion, NotFinite, torch_device
 from originality.editability import load_check
 from originality.flight import Flight, Saved, layout, pack, unpack, word_name
 from originality.inversion import Inverter
@@ -32,6 +33,19 @@ from originality.settings import AuditSettings
 from originality.sheets import TILE, sheet, tiles
 from originality.similarity import load_distance
 from originality.verdict import Attempt, judge, passes
+
+
+@dataclass
+class Measures:
+    """What was found of a learned word, as far as it was found."""
+
+    unet_samples: int
+    redraws: np.ndarray | None = None
+    """uint8 (n, side, side, 3)."""
+    distance_mean: float | None = None
+    distance_sem: float | None = None
+    editability: float | None = None
+    editable: bool | None = None
 
 
 class Sweep:
@@ -103,43 +117,57 @@ class Sweep:
 
     def _measure(self, flight: Flight) -> Attempt:
         """Redraw with the learned word and decide whether it passes."""
-        started, lane, settings = time.monotonic(), flight.lane, self.settings
-        vectors = lane.vectors.detach()
-        samples = lane.step * settings.inversion.batch_size
-        mean = sem = score = editable = None
-        count, failure = 0, lane.failure
-        if failure is None:
-            redraws = self.draw(flight.image_id, vectors, settings.redraw.prompt)
-            samples += self.model.samples_of_redraw(settings.redraw)
-            distances = self.distance.between(flight.query, self._embed(redraws))
-            count, mean = len(distances), float(np.mean(distances))
-            sem = float(np.std(distances, ddof=1) / math.sqrt(count))
-            if not math.isfinite(mean):
-                failure, mean, sem = f"the distance of the redraws is {mean}", None, None
-            elif self.check is not None:
-                edits = None
-                if self.check.wants_edits:
-                    edits = self.draw(flight.image_id, vectors, self.domain.edit_prompt)
-                    samples += self.model.samples_of_redraw(settings.redraw)
-                score = self.check.score(redraws, edits)
-                editable = None if score is None else score >= settings.in_distribution.threshold
-            flight.redraws.append(tiles(redraws))
-        else:
-            flight.redraws.append(tiles(np.full_like(flight.picture[None], 128)))
-        flight.words[word_name(lane.tokens)] = vectors.cpu().clone()
+        started, lane = time.monotonic(), flight.lane
+        found = Measures(unet_samples=lane.step * self.settings.inversion.batch_size)
+        failure = lane.failure
+        try:
+            if failure is None:
+                self._draw_and_score(flight, found)
+        except NotFinite as error:
+            failure = str(error)
+        shown = np.full_like(flight.picture[None], 128) if found.redraws is None else found.redraws
+        flight.redraws.append(tiles(shown))
+        flight.words[word_name(lane.tokens)] = lane.vectors.detach().cpu().clone()
+        threshold = self.settings.distance.threshold
         return Attempt(
             tokens=lane.tokens,
-            distance_mean=mean,
-            distance_sem=sem,
-            redraws=count,
-            editability=score,
-            editable=editable,
-            passed=failure is None and passes(mean, settings.distance.threshold, editable),
+            distance_mean=found.distance_mean,
+            distance_sem=found.distance_sem,
+            redraws=0 if found.redraws is None else len(found.redraws),
+            editability=found.editability,
+            editable=found.editable,
+            passed=failure is None and passes(found.distance_mean, threshold, found.editable),
             inversion_steps=lane.step,
-            unet_samples=samples,
+            skipped_steps=lane.scale.skipped,
+            unet_samples=found.unet_samples,
             seconds=flight.seconds + time.monotonic() - started,
             failure=failure,
         )
+
+    def _draw_and_score(self, flight: Flight, found: Measures) -> None:
+        """Fill in what is found of a learned word.
+
+        Raises:
+            NotFinite: naming the stage.
+        """
+        vectors, settings = flight.lane.vectors.detach(), self.settings
+        redraws = self.draw(flight.image_id, vectors, settings.redraw.prompt)
+        found.redraws = redraws
+        found.unet_samples += self.model.samples_of_redraw(settings.redraw)
+        distances = self.distance.between(flight.query, self._embed(redraws))
+        if not np.isfinite(distances).all():
+            raise NotFinite("the distance of the redraws is not finite")
+        found.distance_mean = float(np.mean(distances))
+        found.distance_sem = float(np.std(distances, ddof=1) / math.sqrt(len(distances)))
+        if self.check is None:
+            return
+        edits = None
+        if self.check.wants_edits:
+            edits = self.draw(flight.image_id, vectors, self.domain.edit_prompt)
+            found.unet_samples += self.model.samples_of_redraw(settings.redraw)
+        found.editability = self.check.score(redraws, edits)
+        if found.editability is not None:
+            found.editable = found.editability >= settings.in_distribution.threshold
 
     def _embed(self, images: np.ndarray) -> list[Any]:
         """Images (n, side, side, 3) in the metric's own terms, in as few passes as memory has room for."""
@@ -210,7 +238,7 @@ class Sweep:
             lane.optimiser.state[lane.vectors] = {
                 name: value.to(lane.vectors.device) if value.ndim else value for name, value in state.items()
             }
-        lane.step, lane.losses = saved.step, saved.losses
+        lane.step, lane.losses, lane.scale = saved.step, saved.losses, saved.scale
         flight.seconds, flight.attempts = saved.seconds, list(saved.attempts)
         names = [word_name(a.tokens) for a in saved.attempts]
         flight.words = {name: tensors[f"word {name}"] for name in names}
@@ -227,7 +255,7 @@ class Sweep:
             tried == list(range(1, len(tried) + 1))
             and len(tried) < self.settings.max_tokens
             and not any(a.passed for a in saved.attempts)
-            and len(saved.losses) == saved.step < self.settings.inversion.steps
+            and len(saved.losses) + saved.scale.skipped == saved.step < self.settings.inversion.steps
         )
         width = sum(self.model.text.widths)
         found = {name: (value.dtype, tuple(value.shape)) for name, value in tensors.items()}

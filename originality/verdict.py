@@ -30,6 +30,8 @@ class Attempt(BaseModel):
     passed: bool
     """Redrawn and in distribution: the sweep stops here."""
     inversion_steps: int
+    skipped_steps: int = 0
+    """Of those: not taken, as their numbers had overflowed in half precision."""
     unet_samples: int
     """Samples through the UNet, inversion and redraws together (forward; the inversion's also backward)."""
     seconds: float

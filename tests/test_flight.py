@@ -56,7 +56,7 @@ def test_a_sweep_goes_on_from_a_failed_attempt(quick, monkeypatch):
 
     monkeypatch.setattr(Inverter, "_losses", diverges)
     finished, snapshots = undisturbed(Sweep(quick))
-    assert finished.record["sweep"][0]["failure"] == "the loss of step 0 is nan"
+    assert finished.record["sweep"][0]["failure"] == "the loss of step 0 is not finite"
     stage, snapshot = snapshots[2]
     assert stage == 1
     again = restored(quick, snapshot)
@@ -115,7 +115,7 @@ def test_a_snapshot_of_other_settings_model_or_image_is_refused(quick, empty, co
     saved, tensors = unpack(snapshot)
     other = seal({**saved.model_dump(mode="json"), "model": "0" * 16}, tensors)
     refused(empty, other, "other settings or another model")
-    version = FORMAT.replace(b"1", b"2")
+    version = FORMAT.replace(b"2", b"1")
     refused(empty, version + snapshot[len(version) :], "another version")
 
 

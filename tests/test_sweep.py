@@ -155,7 +155,7 @@ def test_a_distance_that_is_no_number_is_recorded_and_the_sweep_goes_on(quick, m
 
     monkeypatch.setattr(sweep.distance, "between", sometimes)
     record = run(sweep, item(0))["image-0"].record
-    assert record["sweep"][0]["failure"] == "the distance of the redraws is nan"
+    assert record["sweep"][0]["failure"] == "the distance of the redraws is not finite"
     assert record["sweep"][0]["distance_mean"] is None
     assert record["sweep"][1]["distance_mean"] is not None
     assert record["status"] == "judged"

@@ -1,0 +1,229 @@
+"""fp16 and bf16 on the CPU: scaled losses, skipped steps, overflows that are named or done again in fp32."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from originality.diffusion import LatentDiffusion, NotFinite
+from originality.inversion import GOOD_STEPS, Inverter, LossScale, invert
+from originality.prompts import DOMAINS
+from originality.randomness import keyed_generator
+from originality.scoring import Item
+from originality.settings import AuditSettings, InversionSettings, ModelSettings, RedrawSettings
+from originality.sweep import Sweep
+from originality.synthetic.dataset import TaughtSet
+
+SCENE = TaughtSet().scene(2, 1)
+REDRAW = RedrawSettings(count=2, steps=4, scheduler="ddim", guidance_scale=3.0)
+
+
+@pytest.fixture(scope="module")
+def half() -> LatentDiffusion:
+    return LatentDiffusion(ModelSettings(device="cpu", dtype="fp16"))
+
+
+@pytest.fixture(scope="module")
+def moments(model):
+    return model.encode(model.fit(SCENE.image()))
+
+
+def inverter(model: LatentDiffusion, scale: float, steps: int = 3, lanes: int = 1) -> Inverter:
+    settings = InversionSettings(steps=steps, batch_size=4, learning_rate=1e-2, loss_scale=scale, lanes=lanes)
+    return Inverter(model, DOMAINS["shapes"], settings, seed=0)
+
+
+def test_the_gradient_is_scaled_over_the_smallest_numbers_of_fp16(model, half, moments, monkeypatch):
+    """At the size of Stable Diffusion's mean, of 20 x 4 x 64 x 64 numbers."""
+    smaller = math.prod(model.latent_shape) / (4 * 64 * 64)
+    losses = Inverter._losses
+    monkeypatch.setattr(Inverter, "_losses", lambda self, *asked: losses(self, *asked) * smaller)
+
+    def gradient(model, scale):
+        own = Inverter(model, DOMAINS["shapes"], InversionSettings(batch_size=20, loss_scale=scale), seed=0)
+        lane = own.open("a", moments, 2)
+        own.advance([lane])
+        return lane.vectors.grad
+
+    exact = gradient(model, 1.0)
+    off = {scale: float((gradient(half, scale) - exact).norm() / exact.norm()) for scale in (1.0, 2.0**16)}
+    assert off[2.0**16] < 0.02 < off[1.0]
+
+
+def test_a_gradient_that_overflows_is_skipped_until_it_does_not(half, moments):
+    (lane,) = invert(inverter(half, 2.0**32, steps=12), [("a", moments, 1)])
+    assert lane.failure is None
+    assert lane.step == 12
+    assert 0 < lane.scale.skipped < 12
+    assert len(lane.losses) == 12 - lane.scale.skipped
+    assert lane.scale.value == 2.0 ** (32 - lane.scale.skipped)
+    assert lane.vectors.isfinite().all()
+
+
+def test_a_lane_that_skips_leaves_its_neighbour_alone(half, moments):
+    together = inverter(half, 2.0**16, lanes=2)
+    calm, wild = together.open("a", moments, 1), together.open("b", moments, 2)
+    wild.scale.value = 2.0**32
+    while not calm.finished(together.settings):
+        together.advance([calm, wild])
+    assert (calm.scale.skipped, wild.scale.skipped) == (0, 3)
+    (alone,) = invert(inverter(half, 2.0**16, lanes=2), [("a", moments, 1)])
+    assert torch.equal(calm.vectors, alone.vectors)
+
+
+def test_a_gradient_that_no_scale_helps_fails_its_lane(half, moments, monkeypatch):
+    gradients = Inverter._gradients
+    monkeypatch.setattr(
+        Inverter, "_gradients", lambda *asked: [(loss, g * math.inf) for loss, g in gradients(*asked)]
+    )
+    (lane,) = invert(inverter(half, 4.0, steps=9), [("a", moments, 1)])
+    assert lane.failure == "the gradient of step 2 is not finite"
+    assert lane.scale.skipped == 3
+    assert lane.vectors.isfinite().all()
+
+
+@given(st.lists(st.booleans(), max_size=80), st.integers(0, 20))
+def test_a_loss_scale_is_halved_by_every_overflow_and_used_up_under_one(overflows, power):
+    scale, left = LossScale(2.0**power), True
+    for overflow in overflows:
+        if overflow:
+            left = scale.overflowed()
+        else:
+            scale.held()
+    assert scale.skipped == sum(overflows)
+    assert scale.value == 2.0 ** (power - scale.skipped)
+    if overflows and overflows[-1]:
+        assert left == (scale.skipped <= power)
+
+
+def test_a_loss_scale_is_doubled_after_many_good_steps():
+    scale, unscaled = LossScale(4.0), LossScale()
+    for _ in range(GOOD_STEPS - 1):
+        scale.held()
+    assert scale.value == 4.0
+    scale.held()
+    assert (scale.value, scale.good) == (8.0, 0)
+    for _ in range(GOOD_STEPS):
+        unscaled.held()
+    assert unscaled.value == 1.0
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("bf16", 1.0), ("fp16", 2.0**34)])
+def test_a_sweep_repeats_and_goes_on_from_a_snapshot_to_the_bit(quick: AuditSettings, dtype, scale):
+    settings = quick.model_copy(
+        update={
+            "model": ModelSettings(device="cpu", dtype=dtype),
+            "inversion": quick.inversion.model_copy(
+                update={"steps": 4, "batch_size": 4, "loss_scale": scale}
+            ),
+        }
+    )
+
+    def judged(sweep: Sweep, snapshots: list[bytes] | None = None):
+        while not (finished := sweep.step()):
+            if snapshots is not None:
+                snapshots.append(sweep.snapshot("a"))
+        row = finished[0].record
+        return [{k: v for k, v in a.items() if k != "seconds"} for a in row["sweep"]], finished[0].files
+
+    snapshots: list[bytes] = []
+    sweep, other = Sweep(settings), Sweep(settings)
+    sweep.admit(Item("a", SCENE.image()))
+    first = judged(sweep, snapshots)
+    assert all(a["failure"] is None for a in first[0])
+    assert (first[0][0]["skipped_steps"] > 0) == (dtype == "fp16")
+    for another, snapshot in ((sweep, snapshots[1]), (other, snapshots[5])):
+        another.restore(Item("a", SCENE.image()), snapshot)
+        assert judged(another) == first
+
+
+@contextmanager
+def hooked(module: torch.nn.Module, change):
+    handle = module.register_forward_hook(lambda _module, _given, output: change(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def test_images_that_overflow_the_vae_in_fp16_are_done_again_in_fp32(model, half):
+    """Numbers over fp16's largest, which the next normalisation would have brought back."""
+    latents = torch.stack([model.encode(model.fit(TaughtSet().scene(2, k).image())).mean for k in range(2)])
+    seen = []
+
+    def large(output):
+        seen.append(output.dtype)
+        return output * (60_000 if output.dtype == torch.float32 else math.inf)
+
+    with hooked(half.vae.decoder.conv_in, large):
+        ours = half.decode(latents.half())
+    with hooked(model.vae.decoder.conv_in, lambda output: output * 60_000):
+        theirs = model.decode(latents)
+    assert seen == [torch.float16, torch.float32]
+    assert np.abs(ours.astype(int) - theirs).max() <= 2
+    assert half.vae.dtype == torch.float16
+
+    seen.clear()
+    picture = model.fit(SCENE.image())
+    with hooked(half.vae.encoder.conv_in, large):
+        assert half.encode(picture).mean.isfinite().all()
+    assert seen == [torch.float16, torch.float32]
+    lost = pytest.raises(NotFinite, match="the VAE's")
+    with hooked(half.vae.encoder.conv_in, lambda output: output * math.nan), lost:
+        half.encode(picture)
+    lost = pytest.raises(NotFinite, match="the VAE's decoding")
+    with hooked(half.vae.decoder.conv_in, lambda output: output * math.nan), lost:
+        half.decode(latents.half())
+    assert half.vae.dtype == torch.float16
+
+
+def test_a_redraw_names_the_step_at_which_it_is_lost(half):
+    passes = []
+
+    def spoil(output):
+        passes.append(output.sample)
+        if len(passes) == 3:
+            output.sample[0] = math.nan
+        return output
+
+    noise = torch.randn((2, *half.latent_shape), generator=keyed_generator("noise"))
+    with hooked(half.unet, spoil), pytest.raises(NotFinite, match="after denoising step 3 of 4"):
+        half.redraw("a photo of {}", half.text.word_vector("shape")[None], noise, REDRAW)
+
+
+def test_what_is_lost_in_a_sweep_is_an_attempt_that_failed(quick: AuditSettings, monkeypatch):
+    sweep = Sweep(quick)
+
+    def lost(*_given):
+        raise NotFinite("latents are not finite after denoising step 3 of 4")
+
+    monkeypatch.setattr(sweep.model, "sample", lost)
+    sweep.admit(Item("a", SCENE.image()))
+    while not (finished := sweep.step()):
+        pass
+    record = finished[0].record
+    assert record["status"] == "failed"
+    assert {a["failure"] for a in record["sweep"]} == {"latents are not finite after denoising step 3 of 4"}
+
+
+def test_the_vae_of_a_model_that_says_so_is_wide(half, tmp_path):
+    from tests.tiny_models import sdxl
+
+    folder = str(sdxl(tmp_path / "sdxl"))
+    for dtype, named, expected in (("fp16", None, torch.float32), ("bf16", None, torch.bfloat16)):
+        own = LatentDiffusion(ModelSettings(path=folder, device="cpu", dtype=dtype, vae_dtype=named))
+        assert (own.vae.dtype, own.unet.dtype) == (
+            expected,
+            {"fp16": torch.float16}.get(dtype, torch.bfloat16),
+        )
+    own = LatentDiffusion(ModelSettings(path=folder, device="cpu", dtype="fp16", vae_dtype="bf16"))
+    assert own.vae.dtype == torch.bfloat16
+    vectors = own.text.word_vector("shape")[None]
+    noise = torch.randn((2, *own.latent_shape), generator=keyed_generator("noise"))
+    assert own.redraw("a photo of {}", vectors, noise, REDRAW).shape == (2, own.side, own.side, 3)
