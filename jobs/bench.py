@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from transformers import CLIPTextModel
 
 from originality.conditioning import Words
 from originality.diffusion import LatentDiffusion
@@ -33,6 +34,7 @@ def plain_step(model: LatentDiffusion, tokens: int = 1) -> Callable[[], None]:
     """A step of the usual loop on one image."""
     picture = model.fit(TaughtSet().scene(2, 1).image())
     encoder = copy.deepcopy(model.text.encoders[0]).requires_grad_(True)
+    assert isinstance(encoder, CLIPTextModel)
     first = encoder.get_input_embeddings().num_embeddings
     encoder.resize_token_embeddings(first + tokens, mean_resizing=False)
     for name, parameter in encoder.named_parameters():

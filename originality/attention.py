@@ -6,6 +6,7 @@ what counts here is which processors its attention layers hold in the end.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable
@@ -40,6 +41,7 @@ class Choice:
 class FlashAttnProcessor(AttnProcessor2_0):  # type: ignore[misc]
     """PyTorch's attention by its flash kernel, or an error."""
 
+    @functools.wraps(AttnProcessor2_0.__call__)  # diffusers reads which arguments it takes
     def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
             return super().__call__(*args, **kwargs)

@@ -85,7 +85,7 @@ class LatentDiffusion:
         self._about = about
         schedule = diffusers.DDPMScheduler.from_config(about.scheduler)
         self.alphas_cumprod = schedule.alphas_cumprod.to(self.device)
-        self.fitting = settings.fit
+        self.fitting, self.checkpointing = settings.fit, settings.gradient_checkpointing
         self.denoising, self.decoding = Passes(), Passes()
         self._tune(settings)
 
@@ -95,8 +95,6 @@ class LatentDiffusion:
         if settings.channels_last:
             self.unet.to(memory_format=torch.channels_last)
             self.vae.to(memory_format=torch.channels_last)
-        if settings.gradient_checkpointing == "on":
-            self.unet.enable_gradient_checkpointing()
         if settings.compile != "off":
             mode = "reduce-overhead" if settings.compile == "cuda-graphs" else None
             self.unet = torch.compile(self.unet, mode=mode)

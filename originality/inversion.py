@@ -74,14 +74,20 @@ class Inverter:
     """Trains lanes on one model, in one domain, under one seed."""
 
     def __init__(
-        self, model: LatentDiffusion, domain: Domain, settings: InversionSettings, seed: int
+        self,
+        model: LatentDiffusion,
+        domain: Domain,
+        settings: InversionSettings,
+        seed: int,
+        lanes: int | None = None,
     ) -> None:
+        """``lanes``: those of the settings, or what the memory plan makes of "auto"."""
         self.model = model
         self.domain = domain
         self.settings = settings
         self.seed = seed
         self.passes = Passes()
-        self.lanes = settings.lanes if isinstance(settings.lanes, int) else 1
+        self.lanes = lanes or (1 if settings.lanes == "auto" else settings.lanes)
         self._start = model.text.word_vector(domain.initial_word)
         self._prompts: dict[int, Prompts] = {}
 

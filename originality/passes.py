@@ -15,7 +15,9 @@ class Passes:
 
     def __init__(self) -> None:
         self.most: int | None = None
-        """Samples a pass after memory ran out; None as long as it has not."""
+        """Samples a pass as planned, or after memory ran out; None: all."""
+        self.halved = False
+        """Whether memory ran out."""
 
     def run(self, samples: int, work: Callable[[int], T]) -> T:
         """``work(most)``, which lets at most ``most`` of its samples into one pass.
@@ -34,5 +36,5 @@ class Passes:
                 if most <= 1:
                     raise
             # Only here, outside of the handler, is the traceback gone that held the failed try's tensors.
-            self.most = most // 2
+            self.most, self.halved = most // 2, True
             torch.cuda.empty_cache()

@@ -70,7 +70,8 @@ class ModelSettings(Frozen):
     """Precision of UNet and VAE; token vectors, their optimiser and the text encoders are always fp32."""
     vae_dtype: Precision | None = None
     """Precision of the VAE alone. None: the UNet's, but fp32 in place of fp16 for SDXL's, unless it says of
-    itself that fp16 is wide enough for it (force_upcast false). An image whose numbers overflow is done again in fp32 anyway."""
+    itself that fp16 is wide enough for it (force_upcast false). An image whose numbers overflow is done
+    again in fp32 anyway."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """"auto" takes a GPU where there is one."""
     attention: Literal["auto", "xformers", "sdpa", "flash", "sliced"] = "auto"

@@ -11,6 +11,7 @@ import hashlib
 import io
 import math
 import os
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +23,11 @@ from PIL import Image
 
 from originality.checkpoint import Copies, describe, model_digest
 from originality.conditioning import single_token, tokenise
-from originality.diffusion import LatentDiffusion, NotFinite, torch_device
+from originality.diffusion import LatentDiffusion, Moments, NotFinite, torch_device
 from originality.editability import load_check
 from originality.flight import Flight, Saved, layout, pack, unpack, word_name
 from originality.inversion import Inverter
+from originality.memory import plan
 from originality.passes import Passes
 from originality.randomness import keyed_generator
 from originality.scoring import Finished, Item
@@ -55,16 +57,34 @@ class Sweep:
         self.settings = settings
         self.model = LatentDiffusion(settings.model, copies.model)
         self.domain = settings.spoken
-        self.inverter = Inverter(self.model, self.domain, settings.inversion, settings.seed)
         self.distance = load_distance(settings.distance, self.model.device, copies.distance)
         self.check = load_check(
             settings.in_distribution, self.domain.edit_subject, self.model.device, copies.detector
         )
         blank = np.full((1, self.model.side, self.model.side, 3), 255, np.uint8)
         self.distance.embed(blank)  # a metric that cannot read the model's images says so here
-        self.capacity = self.inverter.lanes
         self.measuring = Passes()
+        self.plan = plan(self.model, settings.inversion, settings.redraw)
+        self.inverter = Inverter(self.model, self.domain, settings.inversion, settings.seed, self.plan.lanes)
+        self.capacity = self.inverter.lanes
+        self._follow_the_plan()
         self._flights: dict[str, Flight] = {}
+
+    def _follow_the_plan(self) -> None:
+        """Set the passes' sizes; on a GPU, try each once, so that what was counted too low is halved now."""
+        model, inverter, planned = self.model, self.inverter, self.plan
+        if planned.checkpointing:
+            model.unet.enable_gradient_checkpointing()
+        inverter.passes.most = planned.step
+        model.denoising.most, model.decoding.most = planned.denoising, planned.decoding
+        if model.device.type == "cuda":
+            blank = torch.zeros(model.latent_shape)
+            lane = inverter.open("", Moments(blank, blank), self.settings.max_tokens)
+            inverter.advance([lane])
+            redraw = self.settings.redraw.model_copy(update={"steps": 2})
+            noise = torch.zeros((redraw.count, *model.latent_shape))
+            model.redraw(redraw.prompt, lane.vectors.detach(), noise, redraw)
+        sys.stderr.write(f"{planned}; attention by {model.attention}\n")
 
     @property
     def progress(self) -> str:
@@ -79,7 +99,7 @@ class Sweep:
             "decoding": self.model.decoding,
             "measuring": self.measuring,
         }
-        halved = ", ".join(f"{name} {part.most}" for name, part in parts.items() if part.most)
+        halved = ", ".join(f"{name} {part.most}" for name, part in parts.items() if part.halved)
         return f"{flights}; after running out of memory, samples a pass: {halved}" if halved else flights
 
     def admit(self, item: Item) -> None:

@@ -1,0 +1,198 @@
+"""What a model's passes take of memory: counted from its own architecture, with no numbers computed.
+
+UNet, VAE and text encoders are built once more on PyTorch's ``meta`` device, which knows shapes and nothing
+else, and run there with one sample and with two. What lives at once on the way, forward and back, is
+counted; as all of it grows in step with the samples, the two counts are a line, and the line says what n
+samples take. Attention is counted as fused kernels keep it: queries, keys, values and output.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from originality.conditioning import TextEncoders
+from originality.diffusion import LatentDiffusion
+
+META = torch.device("meta")
+
+
+@dataclass(frozen=True)
+class Line:
+    """Bytes of a pass: ``fixed + n * each`` for n samples."""
+
+    fixed: int
+    each: int
+
+    @classmethod
+    def through(cls, count: Callable[[int], int]) -> Line:
+        one, two = count(1), count(2)
+        return cls(2 * one - two, two - one)
+
+    def of(self, samples: int) -> int:
+        return self.fixed + samples * self.each
+
+    def fitting(self, room: int) -> int:
+        """Samples that a room of so many bytes holds."""
+        return max(0, (room - self.fixed) // self.each)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a model's passes take, beside its weights."""
+
+    step: Line
+    """Of an inversion, forward and back to the token vectors."""
+    checkpointed: Line
+    """The same, with parts of the UNet computed twice."""
+    denoising: Line
+    decoding: Line
+
+
+_counted: dict[tuple[str, ...], Footprint] = {}
+
+
+def footprint(model: LatentDiffusion) -> Footprint:
+    """Counted once a process for an architecture and its precisions: a few seconds for Stable Diffusion."""
+    configs: list[Any] = [part.config for part in (model.unet, model.vae, *model.text.encoders)]
+    dicts = [c.to_dict() if hasattr(c, "to_dict") else dict(c) for c in configs]
+    said = (json.dumps(config, default=str, sort_keys=True) for config in dicts)
+    key = (*said, str(model.dtype), str(model.vae_dtype))
+    if key not in _counted:
+        shape = _Shape(model)
+        _counted[key] = Footprint(
+            Line.through(shape.step),
+            Line.through(lambda n: shape.step(n, checkpointing=True)),
+            Line.through(shape.denoising),
+            Line.through(shape.decoding),
+        )
+    return _counted[key]
+
+
+class _Shape:
+    """A model without numbers, which does what the model does."""
+
+    def __init__(self, model: LatentDiffusion) -> None:
+        self.model = copy.copy(model)
+        with META:
+            self.model.unet = diffusers.UNet2DConditionModel.from_config(dict(model.unet.config))
+            self.model.vae = diffusers.AutoencoderKL.from_config(dict(model.vae.config))
+            kinds: list[Any] = [type(encoder) for encoder in model.text.encoders]
+            encoders = [kind(e.config) for kind, e in zip(kinds, model.text.encoders, strict=True)]
+        for part, dtype in ((self.model.unet, model.dtype), (self.model.vae, model.vae_dtype)):
+            # The module's own way: diffusers' warns of what does not matter to shapes.
+            torch.nn.Module.to(part, dtype).eval().requires_grad_(False)
+            part.set_attn_processor(_AttentionOfShapes())
+        for encoder in encoders:
+            encoder.eval().requires_grad_(False)
+        self.model.text = TextEncoders(model.text.tokenizers, encoders)
+        self.model.device = META
+
+    def step(self, samples: int, checkpointing: bool = False) -> int:
+        """Bytes of samples of an inversion step with one token each."""
+        model = self.model
+        prompts = model.text.tokenise(["{}"] * samples, 1).to(META)
+        t = torch.zeros(samples, dtype=torch.long, device=META)
+        if checkpointing:
+            model.unet.enable_gradient_checkpointing()
+        with Living() as living:
+            noisy = torch.empty((samples, *model.latent_shape), device=META)
+            vectors = torch.empty((samples, 1, sum(model.text.widths)), device=META, requires_grad=True)
+            said = model.predict(noisy, t, model.text.encode(prompts, vectors))
+            torch.autograd.grad(said.square().mean(), [vectors])
+        model.unet.disable_gradient_checkpointing()
+        return living.most
+
+    @torch.no_grad()
+    def denoising(self, samples: int) -> int:
+        """Bytes of samples of a denoising step."""
+        model = self.model
+        words = model.text.encode(model.text.tokenise([""] * samples, 0).to(META), None).to(model.dtype)
+        with Living() as living:
+            noisy = torch.empty((samples, *model.latent_shape), device=META, dtype=model.dtype)
+            model._unet(noisy, torch.zeros((), dtype=torch.long, device=META), words)
+        return living.most
+
+    @torch.no_grad()
+    def decoding(self, samples: int) -> int:
+        """Bytes of samples through the VAE's decoder."""
+        with Living() as living:
+            latents = torch.empty(
+                (samples, *self.model.latent_shape), device=META, dtype=self.model.vae_dtype
+            )
+            self.model.vae.decode(latents).sample.float()
+        return living.most
+
+
+class Living(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made, and alive at once, while it is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._known: dict[int, weakref.finalize[Any, Any]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {t.untyped_storage()._cdata for t in tree_flatten((args, kwargs))[0] if isinstance(t, Tensor)}
+        for tensor in tree_flatten(out)[0]:
+            if isinstance(tensor, Tensor):
+                self._meet(tensor.untyped_storage(), given)
+        return out
+
+    def _meet(self, storage: torch.UntypedStorage, given: set[int]) -> None:
+        key = storage._cdata
+        if key in given or key in self._known:  # a view, or written in place
+            return
+        size = storage.nbytes()
+        self.now += size
+        self.most = max(self.most, self.now)
+        self._known[key] = weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key: int, size: int) -> None:
+        self.now -= size
+        del self._known[key]
+
+
+class _AttentionOfShapes(AttnProcessor2_0):  # type: ignore[misc]
+    """diffusers' attention, as far as shapes go."""
+
+    @functools.wraps(AttnProcessor2_0.__call__)  # diffusers reads which arguments it takes
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        with _FusedKernels():
+            out: Tensor = super().__call__(*args, **kwargs)
+        return out
+
+
+class _FusedKernels(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            return _Fused.apply(*args[:3])
+        return func(*args, **(kwargs or {}))
+
+
+class _Fused(torch.autograd.Function):
+    """What a fused kernel makes and keeps of queries, keys and values (n, heads, length, width)."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = q.new_empty((*q.shape[:-1], v.shape[-1]))
+        ctx.save_for_backward(q, k, v, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *_grads: Any) -> Any:
+        return tuple(torch.empty_like(t) for t in ctx.saved_tensors[:3])

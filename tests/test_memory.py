@@ -1,0 +1,115 @@
+"""The memory plan: counted against what really lives, and divided as it says."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from originality.diffusion import LatentDiffusion
+from originality.footprint import Footprint, Line, Living, footprint
+from originality.memory import FEW, MOST_LANES, divided, plan
+from originality.settings import AuditSettings, InversionSettings, ModelSettings, RedrawSettings
+from originality.sweep import Sweep
+from tests.tiny_models import sd1, sdxl
+
+TAKES = Footprint(Line(100, 1000), Line(100, 250), Line(0, 40), Line(10, 100))
+"""Bytes of a model that one can count by hand."""
+
+
+@pytest.fixture(scope="module", params=[sd1, sdxl])
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
+    folder: Path = request.param(tmp_path_factory.mktemp("tiny") / "model")
+    return LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
+
+
+def real(model: LatentDiffusion, samples: int) -> tuple[int, int, int]:
+    """Most bytes alive in a step, a denoising and a decoding of the model itself."""
+    prompts = model.text.tokenise(["{}"] * samples, 1)
+    words = model.words([""] * samples)
+    t = torch.zeros(samples, dtype=torch.long)
+    gc.collect()
+    with Living() as step:
+        vectors = torch.zeros((samples, 1, sum(model.text.widths)), requires_grad=True)
+        noisy = torch.zeros((samples, *model.latent_shape))
+        said = model.predict(noisy, t, model.text.encode(prompts, vectors))
+        torch.autograd.grad(said.square().mean(), [vectors])
+    del said
+    with torch.no_grad():
+        with Living() as denoising:
+            model._unet(torch.zeros((samples, *model.latent_shape)), t[0], words)
+        with Living() as decoding:
+            model.vae.decode(torch.zeros((samples, *model.latent_shape))).sample.float()
+    return step.most, denoising.most, decoding.most
+
+
+def test_what_is_counted_without_numbers_is_what_lives_with_them(tiny: LatentDiffusion) -> None:
+    counted = footprint(tiny)
+    lines = (counted.step, counted.denoising, counted.decoding)
+    for most, line in zip(real(tiny, 3), lines, strict=True):
+        assert line.of(3) == pytest.approx(most, rel=0.1)
+    assert counted.checkpointed.each < 0.8 * counted.step.each
+    assert counted.denoising.each < counted.step.each
+    assert footprint(tiny) is counted
+
+
+def test_computing_parts_twice_changes_no_gradient(tiny: LatentDiffusion) -> None:
+    def gradient() -> torch.Tensor:
+        vectors = tiny.text.word_vector("shape")[None, None].requires_grad_()
+        words = tiny.text.encode(tiny.text.tokenise(["a {}"], 1), vectors)
+        said = tiny.predict(torch.ones((1, *tiny.latent_shape)), torch.tensor([500]), words)
+        (found,) = torch.autograd.grad(said.square().mean(), [vectors])
+        return found
+
+    plain = gradient()
+    tiny.unet.enable_gradient_checkpointing()
+    try:
+        assert torch.allclose(gradient(), plain, rtol=1e-4, atol=1e-9)
+    finally:
+        tiny.unet.disable_gradient_checkpointing()
+
+
+@given(
+    room=st.integers(0, 200_000),
+    batch=st.integers(1, 40),
+    lanes=st.one_of(st.just("auto"), st.integers(1, 10)),
+    count=st.integers(2, 40),
+    how=st.sampled_from(("auto", "on", "off")),
+)
+def test_passes_fit_the_room_are_even_and_do_all(room, batch, lanes, count, how) -> None:
+    inversion = InversionSettings(batch_size=batch, lanes=lanes)
+    made = divided(TAKES, room, how, inversion, RedrawSettings(count=count, guidance_scale=3.0))
+    line = TAKES.checkpointed if made.checkpointing else TAKES.step
+    parts = (
+        (made.step, made.lanes * batch, line),
+        (made.denoising, 2 * count, TAKES.denoising),
+        (made.decoding, count, TAKES.decoding),
+    )
+    for size, samples, takes in parts:
+        assert 1 <= size <= samples
+        assert size == 1 or takes.of(size) <= room
+        fewest = -(-samples // max(1, takes.fitting(room)))
+        assert -(-samples // size) == fewest
+    assert made.lanes == lanes if lanes != "auto" else 1 <= made.lanes <= MOST_LANES
+    if how == "auto":
+        assert made.checkpointing == (TAKES.step.fitting(room) < min(FEW, batch))
+    else:
+        assert made.checkpointing == (how == "on")
+
+
+def test_a_sweep_follows_its_plan_and_tells_it(
+    quick: AuditSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("originality.memory.CPU_ROOM", 20 * 2**20)
+    sweep = Sweep(quick.model_copy(update={"inversion": InversionSettings(batch_size=20, lanes="auto")}))
+    assert sweep.inverter.passes.most == sweep.plan.step < 20
+    assert sweep.capacity == 1
+    assert sweep.model.denoising.most == sweep.plan.denoising
+    told = capsys.readouterr().err
+    assert f"inversion {sweep.plan.step} (" in told
+    assert "attention by sdpa" in told
+    assert plan(sweep.model, sweep.settings.inversion, sweep.settings.redraw) == sweep.plan
