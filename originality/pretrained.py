@@ -1,0 +1,132 @@
+"""Folders of networks as transformers' ``save_pretrained`` writes them.
+
+They are read from disk and never from the hub, and only what runs no code when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from originality.settings import SettingsError
+
+WEIGHTS = "model.safetensors"
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+"""Either says how an image is prepared."""
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+"""Either set of files holds the words."""
+PARTS = (
+    *("config.json", WEIGHTS, *PROCESSORS),
+    *(name for names in TOKENIZERS for name in names),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+)
+"""All that is read of such a folder, at its top."""
+_OFFLINE = {"local_files_only": True, "trust_remote_code": False}
+
+
+def checked_folder(folder: Path, *, words: bool = False) -> Path:
+    """The folder, if the files are there.
+
+    Args:
+        words: whether it needs a tokenizer.
+
+    Raises:
+        SettingsError: something is missing.
+    """
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise SettingsError(
+            f"there is no folder {folder}; give one as transformers' save_pretrained writes it"
+        )
+    if not (folder / "config.json").exists():
+        raise SettingsError(
+            f"folder {folder} has no config.json; give one as transformers' save_pretrained writes it"
+        )
+    if not (folder / WEIGHTS).exists():
+        raise SettingsError(
+            f"folder {folder} has no {WEIGHTS}; pickled weights and shards are not loaded: save the network "
+            "anew with transformers' save_pretrained, in one piece"
+        )
+    if not any((folder / name).exists() for name in PROCESSORS):
+        raise SettingsError(
+            f"folder {folder} has no {PROCESSORS[0]}; add that file of the network's page on the hub"
+        )
+    if words and not any(all((folder / name).exists() for name in names) for names in TOKENIZERS):
+        raise SettingsError(
+            f"folder {folder} has no tokenizer; add tokenizer.json, or vocab.json and merges.txt, of the "
+            "network's page on the hub"
+        )
+    return folder
+
+
+def kind_of(folder: Path) -> str:
+    """The network's kind, in transformers' terms: "clip", "detr", ..."""
+    with reading(folder):
+        return str(json.loads((folder / "config.json").read_text())["model_type"])
+
+
+def load_network(loader: Any, folder: Path, device: str | torch.device) -> Any:
+    """The network in fp32, for inference.
+
+    Args:
+        loader: a class of transformers with ``from_pretrained``.
+
+    Raises:
+        SettingsError: the weights are damaged or are not all there.
+    """
+    # A module draws its first weights from the global generator: leave that as it was.
+    with reading(folder), torch.random.fork_rng(devices=[]):
+        network, found = loader.from_pretrained(
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **_OFFLINE
+        )
+    if absent := sorted(found["missing_keys"]):
+        raise SettingsError(
+            f"{folder / WEIGHTS} lacks {len(absent)} weights of a {type(network).__name__} ({absent[0]}, "
+            "...); give the folder of a whole network of that class"
+        )
+    return network.eval().requires_grad_(False).to(device)
+
+
+def load_processor(loader: Any, folder: Path) -> Any:
+    """Image processor or tokenizer.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    with reading(folder):
+        return loader.from_pretrained(folder, **_OFFLINE)
+
+
+def digest_of(folder: Path) -> str:
+    """sha256 of all files that are read."""
+    digest = hashlib.sha256()
+    for name in sorted(PARTS):
+        if (folder / name).exists():
+            with (folder / name).open("rb") as file:
+                digest.update(f"{name}\0".encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Whatever the libraries raise over a folder, as one line that names it."""
+    try:
+        yield
+    except SettingsError:
+        raise
+    except (
+        *(ArithmeticError, AttributeError, AssertionError, ImportError, LookupError, OSError),
+        *(RuntimeError, SafetensorError, TypeError, ValueError),
+    ) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SettingsError(
+            f"folder {folder} cannot be used ({type(error).__name__}: {reason}); give a whole one, as "
+            "transformers' save_pretrained writes it"
+        ) from error
