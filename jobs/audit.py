@@ -228,9 +228,15 @@ def scorer_of(settings: AuditSettings, model_digest: str) -> Scorer:
 
 def copies_here(settings: AuditSettings) -> Copies:
     """The weights of a bucket or the hub, brought to this machine."""
+    from originality import pretrained
     from originality.checkpoint import PARTS, Copies
 
-    return Copies(model=local_copy(settings.model.path, PARTS, revision=settings.model.revision))
+    judged = settings.in_distribution
+    detector = None
+    if judged.check == "editability" and judged.detector != "imagenet" and judged.folder:
+        detector = local_copy(judged.folder, pretrained.PARTS, revision=judged.revision)
+    model = local_copy(settings.model.path, PARTS, revision=settings.model.revision)
+    return Copies(model=model, detector=detector)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -16,18 +16,9 @@ import numpy as np
 import torch
 
 from originality.settings import InDistributionSettings
+from originality.subjects import SubjectByClasses, SubjectDetector
 from originality.synthetic.detector import Detector
 from originality.synthetic.render import CANVAS, reach
-
-SUBJECT_CLASSES = {
-    "cat": (281, 282, 283, 284, 285),
-    "car": (407, 436, 468, 479, 511, 609, 627, 656, 661, 717, 751, 817),
-}
-"""ImageNet's classes of a subject. Cats: tabby, tiger cat, Persian, Siamese, Egyptian. Cars: ambulance, beach
-wagon, cab, car wheel, convertible, jeep, limousine, minivan, Model T, pickup, racer, sports car."""
-
-SUBJECT_SCORE = 0.3
-"""A subject is there when its classes' probabilities add up to this; the cut of GenEval's detector."""
 
 UNIFORM_MEAN_DISTANCE = 0.5214054
 """Mean distance of two independent uniform points of the unit square."""
@@ -89,24 +80,22 @@ def _spread(points: list[tuple[float, float]], size: str) -> list[float]:
 
 
 class SubjectInScene:
-    """Share of images for "cat in S*" that show a cat, by ImageNet classes (EfficientNet-Lite0)."""
+    """Share of the images for "cat in S*" that show a cat."""
 
     wants_edits = True
 
-    def __init__(self, subject: str) -> None:
-        from originality.similarity.imagenet import ImageNetFeatures
-
-        self._classes = SUBJECT_CLASSES[subject]
-        self._features = ImageNetFeatures()
+    def __init__(self, detector: SubjectDetector, least: float) -> None:
+        """``least``: score from which on the detector is believed."""
+        self._detector = detector
+        self._least = least
 
     def digest(self) -> str:
-        return self._features.digest()
+        return self._detector.digest()
 
     def score(self, redraws: np.ndarray, edits: np.ndarray | None) -> float | None:
         if edits is None or len(edits) == 0:
             return None
-        shown = self._features.classify(edits)[:, self._classes].sum(axis=1)
-        return float((shown >= SUBJECT_SCORE).mean())
+        return float((self._detector.scores(edits) >= self._least).mean())
 
 
 def load_check(
@@ -119,9 +108,28 @@ def load_check(
 
     Args:
         folder: where this machine has the detector's weights, if the settings' ``folder`` is elsewhere.
+
+    Raises:
+        SettingsError: the detector's weights are absent or unreadable, or it does not know the subject.
     """
     if settings.check == "positions":
         return ElementPositions()
     if settings.check == "editability":
-        return SubjectInScene(subject)
+        return SubjectInScene(load_detector(settings, subject, device, folder), settings.detector_score)
     return None
+
+
+def load_detector(
+    settings: InDistributionSettings, subject: str, device: str | torch.device, folder: Path | None
+) -> SubjectDetector:
+    """Who looks for the subject; arguments and errors as of load_check."""
+    if settings.detector == "imagenet":
+        return SubjectByClasses(subject, device)
+    place = folder or Path(str(settings.folder))  # the settings are not valid without one
+    if settings.detector == "detr":
+        from originality.object_detection import SubjectByBoxes
+
+        return SubjectByBoxes(subject, place, device)
+    from originality.zero_shot import SubjectByText
+
+    return SubjectByText(subject, place, device)

@@ -1,0 +1,98 @@
+"""Is the subject in one of the boxes of an object detector? As GenEval asks (arXiv 2310.11513)."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from originality.pretrained import checked_folder, digest_of, kind_of, load_network, load_processor, reading
+from originality.settings import SettingsError, nearest
+from originality.similarity.cosine import batch_size_for, in_batches
+
+VERSION = 1
+"""Raised with every change that moves a score."""
+
+
+class SubjectByBoxes:
+    """The score of the best box that a detector gives the subject's label; 0 where it gives none.
+
+    Any object detector of transformers will do (DETR, Conditional DETR, RT-DETR, YOLOS, ...), from a folder
+    with its image processor; on the hub, for one, facebook/detr-resnet-50 (Apache-2.0, COCO's labels) at
+    1d5f47bd3bdd2c4bbfa585418ffe6da5028b4c0b. What counts as a box of which label is the model's own say
+    (``post_process_object_detection``).
+    """
+
+    def __init__(
+        self, subject: str, folder: Path, device: str | torch.device = "cpu", batch_size: int | None = None
+    ) -> None:
+        """Load the weights; they run in fp32.
+
+        Args:
+            subject: one of the model's labels, in whatever case.
+            batch_size: images in a pass; None for what suits the device.
+
+        Raises:
+            SettingsError: the folder holds no object detector, something is missing or damaged, it has no
+                such label, or it cannot read an image.
+        """
+        from transformers import AutoImageProcessor, AutoModelForObjectDetection
+        from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
+
+        self._folder = checked_folder(folder)
+        if (kind := kind_of(self._folder)) not in MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES:
+            raise SettingsError(
+                f"folder {self._folder} holds a network of kind {kind!r}, which is no object detector of "
+                "transformers; give the folder of one (detr, conditional_detr, rt_detr, yolos, ...)"
+            )
+        self._device = torch.device(device)
+        self._batch_size = batch_size or batch_size_for(self._device)
+        self._processor = load_processor(AutoImageProcessor, self._folder)
+        self._network = load_network(AutoModelForObjectDetection, self._folder, self._device)
+        self._label = self._number_of(subject)
+        with reading(self._folder):
+            self._try()
+
+    def _number_of(self, subject: str) -> int:
+        labels = {str(name).lower(): int(n) for n, name in self._network.config.id2label.items()}
+        if subject.lower() not in labels:
+            raise SettingsError(
+                f"the detector in {self._folder} has no label {subject!r}{nearest(subject.lower(), labels)}; "
+                "take another edit_subject for the domain, or another in_distribution.detector"
+            )
+        return labels[subject.lower()]
+
+    def _try(self) -> None:
+        """What would stop every image is found before the first one."""
+        batch = self._prepare(np.full((64, 64, 3), 255, np.uint8))[None].to(self._device)
+        with torch.inference_mode():
+            if not self._network(pixel_values=batch).logits.isfinite().all():
+                raise ValueError("its numbers are not finite")
+        self.scores(np.full((1, 64, 64, 3), 255, np.uint8))
+
+    def digest(self) -> str:
+        """Short digest of weights, configuration, image processor and the code's version."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(f"boxes {VERSION} {digest_of(self._folder)}".encode()).hexdigest()[:16]
+
+    def scores(self, images: np.ndarray) -> np.ndarray:
+        """Of the subject's best box: float64 (n,) in 0..1, of uint8 (n, h, w, 3)."""
+        return in_batches(images, self._batch_size, 1, self._prepare, self._best)[:, 0]
+
+    def _prepare(self, image: np.ndarray) -> torch.Tensor:
+        prepared = self._processor(images=image, input_data_format="channels_last", return_tensors="pt")
+        return torch.as_tensor(prepared["pixel_values"][0])
+
+    def _best(self, batch: torch.Tensor) -> torch.Tensor:
+        found = self._network(pixel_values=batch.to(self._device))
+        images = self._processor.post_process_object_detection(found, threshold=0.0)
+        best = [boxes["scores"][boxes["labels"] == self._label] for boxes in images]
+        return torch.stack([scores.max() if len(scores) else scores.new_zeros(()) for scores in best])[
+            :, None
+        ]
