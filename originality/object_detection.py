@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from originality.pretrained import checked_folder, digest_of, kind_of, load_network, load_processor, reading
+from originality.pretrained import checked_folder, digest_of, load_network, load_processor, reading
 from originality.settings import SettingsError, nearest
 from originality.similarity.cosine import batch_size_for, in_batches
 
@@ -42,12 +42,8 @@ class SubjectByBoxes:
         from transformers import AutoImageProcessor, AutoModelForObjectDetection
         from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
 
-        self._folder = checked_folder(folder)
-        if (kind := kind_of(self._folder)) not in MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES:
-            raise SettingsError(
-                f"folder {self._folder} holds a network of kind {kind!r}, which is no object detector of "
-                "transformers; give the folder of one (detr, conditional_detr, rt_detr, yolos, ...)"
-            )
+        kinds = MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
+        self._folder = checked_folder(folder, kinds, "an object detector (detr, rt_detr, yolos, ...)")
         self._device = torch.device(device)
         self._batch_size = batch_size or batch_size_for(self._device)
         self._processor = load_processor(AutoImageProcessor, self._folder)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,16 @@ PARTS = (
 _OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 
 
-def checked_folder(folder: Path, *, words: bool = False) -> Path:
-    """The folder, if the files are there.
+def checked_folder(folder: Path, kinds: Container[str], wanted: str, *, words: bool = False) -> Path:
+    """The folder, if it holds a network that is wanted, and its files are there.
 
     Args:
-        words: whether it needs a tokenizer.
+        kinds: of networks, in transformers' terms ("clip", "detr", ...).
+        wanted: what they are, for a message.
+        words: whether there must be a tokenizer.
 
     Raises:
-        SettingsError: something is missing.
+        SettingsError: it is of another kind, or something is missing.
     """
     folder = folder.expanduser()
     if not folder.is_dir():
@@ -48,6 +50,12 @@ def checked_folder(folder: Path, *, words: bool = False) -> Path:
     if not (folder / "config.json").exists():
         raise SettingsError(
             f"folder {folder} has no config.json; give one as transformers' save_pretrained writes it"
+        )
+    with reading(folder):
+        kind = str(json.loads((folder / "config.json").read_text())["model_type"])
+    if kind not in kinds:
+        raise SettingsError(
+            f"folder {folder} holds a network of kind {kind!r}, and {wanted} is needed; give another folder"
         )
     if not (folder / WEIGHTS).exists():
         raise SettingsError(
@@ -64,12 +72,6 @@ def checked_folder(folder: Path, *, words: bool = False) -> Path:
             "network's page on the hub"
         )
     return folder
-
-
-def kind_of(folder: Path) -> str:
-    """The network's kind, in transformers' terms: "clip", "detr", ..."""
-    with reading(folder):
-        return str(json.loads((folder / "config.json").read_text())["model_type"])
 
 
 def load_network(loader: Any, folder: Path, device: str | torch.device) -> Any:

@@ -14,10 +14,10 @@ SUBJECT_CLASSES: dict[str, tuple[int, ...]] = {
     "bear": (294, 295, 296, 297),
     "bicycle": (444, 671),  # for two, mountain bike
     "bird": (
-        *range(7, 25),
-        *range(80, 101),
-        *range(127, 147),
-    ),  # fowl and songbirds to owls; game to swans; waders
+        *range(7, 25),  # fowl, songbirds, birds of prey, owls
+        *range(80, 101),  # grouse, parrots, ducks, swans
+        *range(127, 147),  # storks, waders, penguin, albatross
+    ),
     "boat": (472, 484, 554, 576, 625, 780, 814, 871, 914),  # canoe, catamaran, fireboat, gondola, ..., yawl
     "bus": (654, 779, 874),  # minibus, school bus, trolleybus
     "butterfly": (321, 322, 323, 324, 325, 326),

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from originality.pretrained import checked_folder, digest_of, kind_of, load_network, load_processor, reading
-from originality.settings import SettingsError
+from originality.pretrained import checked_folder, digest_of, load_network, load_processor, reading
 from originality.similarity.cosine import batch_size_for, in_batches, unit
 
 VERSION = 1
@@ -68,12 +67,7 @@ class Clip:
         """
         from transformers import AutoImageProcessor, CLIPModel, CLIPTokenizer
 
-        self._folder = checked_folder(folder, words=True)
-        if (kind := kind_of(self._folder)) != "clip":
-            raise SettingsError(
-                f"folder {self._folder} holds a network of kind {kind!r}, and a CLIPModel (kind 'clip') is "
-                "needed; give another folder"
-            )
+        self._folder = checked_folder(folder, {"clip"}, "a CLIPModel (kind 'clip')", words=True)
         self._device = torch.device(device)
         self._batch_size = batch_size or batch_size_for(self._device)
         self._processor = load_processor(AutoImageProcessor, self._folder)
