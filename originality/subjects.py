@@ -69,12 +69,12 @@ class SubjectByClasses:
         """
         from originality.similarity.imagenet import ImageNetFeatures
 
-        if subject not in SUBJECT_CLASSES:
+        if subject.lower() not in SUBJECT_CLASSES:
             raise SettingsError(
-                f"in_distribution.detector 'imagenet' knows no {subject!r}{nearest(subject, SUBJECT_CLASSES)}"
+                f"in_distribution.detector 'imagenet' knows no {subject!r}{nearest(subject.lower(), SUBJECT_CLASSES)}"
                 "; set it to detr or clip, which know others, or take another edit_subject for the domain"
             )
-        self._classes = SUBJECT_CLASSES[subject]
+        self._classes = SUBJECT_CLASSES[subject.lower()]
         self._features = ImageNetFeatures(device)
 
     def digest(self) -> str:

