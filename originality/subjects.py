@@ -69,12 +69,13 @@ class SubjectByClasses:
         """
         from originality.similarity.imagenet import ImageNetFeatures
 
-        if subject.lower() not in SUBJECT_CLASSES:
+        name = subject.lower()
+        if name not in SUBJECT_CLASSES:
             raise SettingsError(
-                f"in_distribution.detector 'imagenet' knows no {subject!r}{nearest(subject.lower(), SUBJECT_CLASSES)}"
-                "; set it to detr or clip, which know others, or take another edit_subject for the domain"
+                f"in_distribution.detector 'imagenet' knows no {subject!r}{nearest(name, SUBJECT_CLASSES)}; "
+                "set it to detr or clip, which know others, or take another edit_subject for the domain"
             )
-        self._classes = SUBJECT_CLASSES[subject.lower()]
+        self._classes = SUBJECT_CLASSES[name]
         self._features = ImageNetFeatures(device)
 
     def digest(self) -> str:
