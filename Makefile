@@ -12,13 +12,18 @@ TOGETHER = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per
 EFFECT = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.synthetic.effect
 SHAPES := originality/models/shapes
 
-.PHONY: audit test check bench chaos scale train-shapes train-detector effect install clean
+.PHONY: audit test gpu-check check bench chaos scale train-shapes train-detector effect install clean
 
 audit: $(INSTALLED)
 	$(BIN)/originality audit examples --out runs/examples
 
 test: check browser
 	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
+
+# What only a GPU can show.
+gpu-check: $(INSTALLED)
+	$(BIN)/python -m pytest -m gpu -rs tests
+	$(BIN)/originality doctor --device cuda
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,0 +1,74 @@
+"""Attention: what is installed is what was asked for, and draws the same."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from originality import attention
+from originality.attention import choose, install, installed
+from originality.diffusion import LatentDiffusion
+from originality.randomness import keyed_generator
+from originality.settings import ModelSettings, SettingsError
+
+CPU = torch.device("cpu")
+
+
+def says(model: LatentDiffusion) -> torch.Tensor:
+    noisy = torch.randn((2, *model.latent_shape), generator=keyed_generator("noisy"))
+    with torch.no_grad():
+        return model.predict(noisy, torch.tensor([10, 700]), model.words(["a photo of a circle", ""]))
+
+
+def test_auto_on_a_cpu_is_pytorchs_own_and_says_why(model):
+    assert model.attention.name == "sdpa"
+    reason = "has no kernels for the CPU" if importlib.util.find_spec("xformers") else "is not installed"
+    assert f"xformers {reason}" in str(model.attention)
+    assert installed(model.unet) == {"AttnProcessor2_0"}
+
+
+def test_sliced_attention_says_the_same(model):
+    sliced = LatentDiffusion(ModelSettings(device="cpu", attention="sliced"))
+    assert installed(sliced.unet) == {"SlicedAttnProcessor"}
+    assert torch.allclose(says(sliced), says(model), atol=1e-5)
+
+
+@pytest.mark.parametrize("wanted", ["xformers", "flash"])
+def test_what_a_cpu_cannot_have_is_refused(wanted):
+    with pytest.raises(
+        SettingsError, match=f"model.attention '{wanted}' cannot be had.*model.attention=sdpa"
+    ):
+        LatentDiffusion(ModelSettings(device="cpu", attention=wanted))
+
+
+def test_a_switch_that_does_nothing_is_found_out(model, monkeypatch):
+    """As one of diffusers' two ways is on this UNet."""
+    monkeypatch.setattr(model.unet, "set_attn_processor", lambda processor: None)
+    with pytest.raises(SettingsError, match="the UNet's layers hold AttnProcessor2_0"):
+        install("sliced", model.unet, model.vae, CPU, torch.float32)
+
+
+def test_a_trial_that_fails_is_the_reason(monkeypatch):
+    """xformers of another torch, say."""
+
+    def fails(*_given):
+        raise RuntimeError("no operator found\nof many")
+
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(attention.importlib.metadata, "version", lambda name: "0.0.1")
+    monkeypatch.setattr(attention, "_try_xformers", fails)
+    choice = choose("auto", [40, 80], gpu, torch.float16)
+    assert (choice.name, choice.why) == (
+        "sdpa",
+        "xformers of version 0.0.1 fails on heads of 40: no operator found",
+    )
+    with pytest.raises(SettingsError, match="no operator found; use"):
+        choose("xformers", [40, 80], gpu, torch.float16)
+    with pytest.raises(SettingsError, match=r"fp16 or bf16, and model\.dtype is fp32"):
+        choose("flash", [40, 80], gpu, torch.float32)
+    monkeypatch.setattr(attention, "_try_xformers", lambda *given: None)
+    assert choose("auto", [40], gpu, torch.float16).name == "xformers"
+    assert choose("sdpa", [40], gpu, torch.float16).name == "sdpa"

@@ -1,0 +1,125 @@
+"""What a model's folder may be, and what is said of one that is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from originality.checkpoint import describe, model_digest, weighty
+from originality.diffusion import LatentDiffusion
+from originality.settings import ModelSettings, SettingsError
+from tests.tiny_models import FAMILIES
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return FAMILIES[request.param](tmp_path_factory.mktemp(request.param) / "model")
+
+
+@pytest.fixture(scope="module")
+def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return FAMILIES["sd1"](tmp_path_factory.mktemp("sd1") / "model")
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return FAMILIES["sdxl"](tmp_path_factory.mktemp("sdxl") / "model")
+
+
+def changed(folder: Path, into: Path, file: str, **values: Any) -> ModelSettings:
+    """A copy whose configuration says something else."""
+    shutil.copytree(folder, into)
+    config = json.loads((into / file).read_text())
+    (into / file).write_text(json.dumps({**config, **values}))
+    return ModelSettings(path=str(into), device="cpu")
+
+
+def test_a_family_is_described_without_its_weights(whole: Path) -> None:
+    about = describe(ModelSettings(path=str(whole)))
+    assert len(about.tokenizers) == (2 if about.wants_size else 1)
+    assert weighty(whole)[:3] == ("unet", "vae", "text_encoder")
+    assert about.side == 64
+
+
+def test_every_part_that_is_loaded_is_in_the_digest(whole: Path, tmp_path: Path) -> None:
+    before = model_digest(ModelSettings(path=str(whole)))
+    for part in weighty(whole):
+        copy = tmp_path / part
+        shutil.copytree(whole, copy)
+        (weights,) = (copy / part).glob("*.safetensors")
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\7")
+        assert model_digest(ModelSettings(path=str(copy))) != before
+
+
+UNSUPPORTED: list[tuple[str, dict[str, Any], str]] = [
+    ("unet/config.json", {"in_channels": 9}, "fills in parts of images.*take the model that it was made of"),
+    ("unet/config.json", {"in_channels": 8}, "edits images"),
+    ("unet/config.json", {"in_channels": 5}, "reads 5 channels"),
+    ("unet/config.json", {"addition_embed_type": "image"}, "wants 'image' besides text"),
+    ("unet/config.json", {"class_embed_type": "timestep"}, "class_embed_type 'timestep'"),
+    ("unet/config.json", {"_class_name": "UNet3DConditionModel"}, "has a UNet3DConditionModel"),
+    ("unet/config.json", {"sample_size": [8, 16]}, "not square"),
+    ("vae/config.json", {"latents_mean": [0.0] * 4}, "latents are centred"),
+    ("text_encoder/config.json", {"architectures": ["T5EncoderModel"]}, "T5EncoderModel; pseudo-tokens take"),
+    ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "predicts 'sample'; only epsilon and"),
+]
+
+
+@pytest.mark.parametrize(("file", "values", "reason"), UNSUPPORTED)
+def test_what_is_not_supported_is_refused_by_its_reason(
+    sd1: Path, tmp_path: Path, file: str, values: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(SettingsError, match=reason) as error:
+        describe(changed(sd1, tmp_path / "model", file, **values))
+    assert "\n" not in str(error.value)
+
+
+def without(part: str) -> Callable[[Path], None]:
+    return lambda folder: shutil.rmtree(folder / part)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (without("scheduler"), "has no scheduler; it must be"),
+        (without("text_encoder"), "has no text_encoder .SDXL's refiner has none"),
+        (without("text_encoder_2"), "has no text_encoder_2"),
+        (without("tokenizer_2"), "has no tokenizer_2"),
+        (lambda folder: (folder / "unet").rename(folder / "transformer"), "holds a transformer and no UNet"),
+        (lambda folder: (folder / "unet" / "config.json").write_text("{"), "cannot be loaded"),
+    ],
+)
+def test_a_part_that_is_missing_is_named(
+    sdxl: Path, tmp_path: Path, spoil: Callable[[Path], Any], reason: str
+) -> None:
+    shutil.copytree(sdxl, tmp_path / "model")
+    spoil(tmp_path / "model")
+    with pytest.raises(SettingsError, match=reason):
+        describe(ModelSettings(path=str(tmp_path / "model")))
+
+
+def test_a_tokenizer_that_knows_more_than_its_encoder_is_refused(sd1: Path, tmp_path: Path) -> None:
+    words = len(describe(ModelSettings(path=str(sd1))).tokenizers[0])
+    settings = changed(sd1, tmp_path / "model", "text_encoder/config.json", vocab_size=words - 1)
+    file = tmp_path / "model" / "text_encoder" / "model.safetensors"
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(file)
+    (name,) = (n for n in weights if "token_embedding" in n)
+    save_file({**weights, name: weights[name][:-1].clone()}, file, {"format": "pt"})
+    with pytest.raises(SettingsError, match=f"knows {words} tokens, its encoder {words - 1}"):
+        LatentDiffusion(settings)
+
+
+def test_a_set_prediction_beats_what_the_scheduler_says(sd1: Path) -> None:
+    own = LatentDiffusion(ModelSettings(path=str(sd1), device="cpu", prediction="v_prediction"))
+    clean, noise = torch.ones((1, *own.latent_shape)), torch.zeros((1, *own.latent_shape))
+    t = torch.tensor([500])
+    expected = -(1 - own.alphas_cumprod[t]).sqrt().view(-1, 1, 1, 1) * clean
+    assert torch.allclose(own.target(clean, noise, t), expected)

@@ -1,0 +1,144 @@
+"""What only a GPU can show, with what is expected of it. ``make gpu-check`` runs these, and doctor after them.
+
+None of them has been run yet: the project was built on machines without a GPU.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from originality.diffusion import LatentDiffusion
+from originality.inversion import Inverter
+from originality.presets import load_settings
+from originality.prompts import DOMAINS
+from originality.randomness import keyed_generator
+from originality.scoring import Item
+from originality.settings import AuditSettings, InversionSettings, ModelSettings
+from originality.sweep import Sweep
+from originality.synthetic.dataset import TaughtSet
+from tests.tiny_models import FAMILIES
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module", params=["shapes", *FAMILIES])
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    if request.param == "shapes":
+        return "shapes"
+    return str(FAMILIES[request.param](tmp_path_factory.mktemp(request.param) / "model"))
+
+
+def says(model: LatentDiffusion) -> torch.Tensor:
+    """A noise prediction, on the CPU."""
+    noisy = torch.randn((2, *model.latent_shape), generator=keyed_generator("noisy")).to(model.device)
+    with torch.no_grad():
+        words = model.words(["a photo of a circle", ""])
+        return model.predict(noisy, torch.tensor([10, 700], device=model.device), words).cpu()
+
+
+def off(said: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((said - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize("wanted", ["sdpa", "flash", "xformers", "sliced"])
+def test_every_attention_says_the_same_in_fp16(path: str, wanted: str) -> None:
+    if wanted == "xformers":
+        pytest.importorskip("xformers")
+    exact = says(LatentDiffusion(ModelSettings(path=path, device="cpu")))
+    own = LatentDiffusion(ModelSettings(path=path, device="cuda", dtype="fp16", attention=wanted))
+    assert own.attention.name == wanted
+    assert off(says(own), exact) < 1e-2
+
+
+def test_auto_takes_xformers_where_it_works() -> None:
+    pytest.importorskip("xformers")
+    own = LatentDiffusion(ModelSettings(device="cuda", dtype="fp16"))
+    assert own.attention.name == "xformers", str(own.attention)
+
+
+@pytest.mark.parametrize(
+    "how", [{"tf32": True}, {"channels_last": True}, {"compile": "default"}, {"compile": "cuda-graphs"}]
+)
+def test_settings_of_speed_change_little(how: dict[str, object]) -> None:
+    exact = says(LatentDiffusion(ModelSettings(device="cpu")))
+    own = LatentDiffusion(ModelSettings.model_validate({"device": "cuda", **how}))
+    for _ in range(3):  # graphs are recorded on the way
+        assert off(says(own), exact) < 2e-3
+
+
+def test_a_gpu_in_fp32_gives_the_gradient_of_a_cpu(path: str) -> None:
+    def gradient(device: str) -> torch.Tensor:
+        model = LatentDiffusion(ModelSettings.model_validate({"path": path, "device": device}))
+        inverter = Inverter(model, DOMAINS["shapes"], InversionSettings(steps=1, batch_size=4), seed=5)
+        lane = inverter.open("a", model.encode(model.fit(TaughtSet().scene(2, 0).image())), 2)
+        (found,) = torch.autograd.grad(inverter._losses([lane])[0], lane.vectors)
+        return found.cpu()
+
+    assert off(gradient("cuda"), gradient("cpu")) < 1e-3
+
+
+def laptop(**more: object) -> AuditSettings:
+    return load_settings("laptop", None, {"model": {"device": "cuda", "dtype": "fp16"}, **more})
+
+
+def judged(sweep: Sweep, snapshots: list[bytes]) -> tuple[list[dict[str, object]], dict[str, object]]:
+    while not (finished := sweep.step()):
+        snapshots.append(sweep.snapshot("a"))
+    (one,) = finished
+    return [{k: v for k, v in a.items() if k != "seconds"} for a in one.record["sweep"]], dict(one.files)
+
+
+def test_a_sweep_in_fp16_repeats_and_goes_on_from_a_snapshot_to_the_bit() -> None:
+    settings = laptop(max_tokens=2, inversion={"steps": 20})
+    image, snapshots = TaughtSet().scene(2, 0).image(), []
+    sweep, other = Sweep(settings), Sweep(settings)
+    sweep.admit(Item("a", image))
+    first = judged(sweep, snapshots)
+    other.restore(Item("a", image), snapshots[7])
+    assert judged(other, []) == first
+
+
+def test_verdicts_of_the_examples_are_those_of_a_cpu() -> None:
+    """Familiar examples need one token; of nine images at most one may differ between fp16 and fp32."""
+    from PIL import Image
+
+    def fewest(settings: AuditSettings, file: Path) -> object:
+        sweep = Sweep(settings)
+        sweep.admit(Item(file.stem, Image.open(file).convert("RGB")))
+        while not (finished := sweep.step()):
+            pass
+        return finished[0].record["min_tokens"]
+
+    files = sorted((Path(__file__).parent.parent / "examples").rglob("*.png"))
+    exact = load_settings("laptop", None, {"model": {"device": "cpu"}})
+    assert len(files) == 9
+    assert sum(fewest(laptop(), file) != fewest(exact, file) for file in files) <= 1
+
+
+def test_a_step_takes_the_memory_that_the_plan_says(path: str) -> None:
+    settings = laptop(model={"path": path, "device": "cuda", "dtype": "fp16"}, inversion={"batch_size": 64})
+    sweep = Sweep(settings)
+    lane = sweep.inverter.open("a", sweep.model.encode(sweep.model.fit(TaughtSet().scene(2, 0).image())), 1)
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    sweep.inverter.advance([lane])
+    taken = torch.cuda.max_memory_allocated() - before
+    assert taken == pytest.approx(sweep.plan.footprint.step.of(sweep.plan.step), rel=0.3)
+
+
+def test_a_pass_that_runs_out_of_memory_is_halved() -> None:
+    settings = laptop(inversion={"batch_size": 512, "lanes": 1, "steps": 1})
+    sweep = Sweep(settings)
+    room = torch.cuda.memory_allocated() + sweep.plan.footprint.step.of(200)
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(0).total_memory)
+    try:
+        sweep.admit(Item("a", TaughtSet().scene(2, 0).image()))
+        sweep.step()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert sweep.inverter.passes.halved
+    assert sweep.inverter.passes.most < 512
