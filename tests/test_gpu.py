@@ -1,4 +1,4 @@
-"""What only a GPU can show, with what is expected of it. ``make gpu-check`` runs these, and doctor after them.
+"""What only a GPU can show, with what is expected of it: ``make gpu-check``.
 
 None of them has been run yet: the project was built on machines without a GPU.
 """
