@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster import driver
@@ -21,6 +22,7 @@ from cluster.manifest import Selection
 from cluster.regularly import regularly
 from cluster.runfolder import RunFolder, RunMismatch, beside, plan
 from cluster.settings import ClusterSettings
+from cluster.single_file import is_single_file, unpacked_copy
 from cluster.store import StoreError, absolute, open_store
 from cluster.weights import local_copy
 from cluster.worker import ScorerFactory, Task
@@ -28,7 +30,7 @@ from jobs import exits, given
 from jobs.dry_run import dry_run
 from jobs.verdicts import SCHEMA, blank, min_tokens_text, summarise
 from originality.scoring import Scorer
-from originality.settings import AuditSettings, SettingsError
+from originality.settings import AuditSettings, ModelSettings, SettingsError
 
 if TYPE_CHECKING:
     from originality.checkpoint import Copies
@@ -229,14 +231,25 @@ def scorer_of(settings: AuditSettings, model_digest: str) -> Scorer:
 def copies_here(settings: AuditSettings) -> Copies:
     """The weights of a bucket or the hub, brought to this machine."""
     from originality import pretrained
-    from originality.checkpoint import PARTS, Copies
+    from originality.checkpoint import Copies
 
     judged = settings.in_distribution
     detector = None
     if judged.check == "editability" and judged.detector != "imagenet" and judged.folder:
         detector = local_copy(judged.folder, pretrained.PARTS, revision=judged.revision)
-    model = local_copy(settings.model.path, PARTS, revision=settings.model.revision)
-    return Copies(model=model, detector=detector)
+    return Copies(model=model_here(settings.model), detector=detector)
+
+
+def model_here(model: ModelSettings) -> Path | None:
+    """The model's folder, brought to this machine or unpacked here; None where its settings name it."""
+    from originality.checkpoint import PARTS
+
+    if is_single_file(model.path) and not model.revision:
+        from originality.single_file import FORMAT, unpack
+
+        made = functools.partial(unpack, prediction=model.prediction)
+        return unpacked_copy(model.path, made, f"{FORMAT} {model.prediction}")
+    return local_copy(model.path, PARTS, revision=model.revision)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,119 @@
+"""Models of one file: unpacked once a node, whole or not at all."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import uuid
+from pathlib import Path
+
+import pytest
+
+from cluster import weights
+from cluster.single_file import is_single_file, unpacked_copy
+from cluster.store import NotFound, StoreError, open_store
+from originality.settings import SettingsError
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This node's copies; and a process that has not looked at any."""
+    monkeypatch.setenv("ORIGINALITY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(weights, "_checked", set())
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "model.fp16.safetensors").write_bytes(b"weights")
+    return tmp_path / "model.fp16.safetensors"
+
+
+def unpack(file: Path, into: Path) -> None:
+    """A folder whose files say what they were made of, and how often that was done."""
+    (into / "unet").mkdir(parents=True)
+    (into / "unet" / "weights").write_bytes(file.read_bytes() * 3)
+    (into / "index.json").write_text("{}")
+    with (Path(weights._cache_path()) / "made").open("a") as made:
+        made.write("1")
+
+
+def made(cache: Path) -> int:
+    return len((cache / "made").read_text())
+
+
+def fail(file: Path, into: Path) -> None:
+    into.mkdir()
+    (into / "half").write_text("")
+    raise SettingsError(f"model file {str(file)!r} is none")
+
+
+def test_a_file_is_unpacked_once(cache: Path, file: Path) -> None:
+    folder = unpacked_copy(str(file), unpack)
+    assert (folder / "unet" / "weights").read_bytes() == b"weights" * 3
+    elsewhere = shutil.copy(file, file.with_name("renamed.safetensors"))
+    assert unpacked_copy(str(elsewhere), unpack) == folder and made(cache) == 1
+    assert unpacked_copy(str(file), unpack, "v_prediction") != folder and made(cache) == 2
+    file.write_bytes(b"others")
+    assert unpacked_copy(str(file), unpack) != folder and made(cache) == 3
+
+
+def test_a_file_of_a_bucket(s3: str, cache: Path, file: Path) -> None:
+    store = open_store(f"{s3}/{uuid.uuid4().hex}")
+    store.write(file.name, b"weights")
+    uri = f"{store.url}/{file.name}"
+    folder = unpacked_copy(uri, unpack)
+    assert (folder / "unet" / "weights").read_bytes() == b"weights" * 3
+    assert unpacked_copy(uri, unpack) == folder and made(cache) == 1
+    assert not list(cache.rglob("*.safetensors"))  # the file itself is not kept
+    store.write(file.name, b"changed")
+    assert (unpacked_copy(uri, unpack) / "unet" / "weights").read_bytes() == b"changed" * 3
+    with pytest.raises(SettingsError, match=f"model file '{uri}' is none"):
+        unpacked_copy(uri, fail, "again")
+    with pytest.raises(NotFound, match=r"missing\.safetensors does not exist"):
+        unpacked_copy(f"{store.url}/missing.safetensors", unpack)
+
+
+@pytest.mark.parametrize("harm", ["flip", "remove"])
+def test_a_damaged_folder_is_made_anew(
+    cache: Path, file: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    folder = unpacked_copy(str(file), unpack)
+    if harm == "flip":
+        (folder / "unet" / "weights").write_bytes(b"weightS" * 3)
+        monkeypatch.setattr(weights, "_checked", set())  # as in a new process
+    else:
+        (folder / "unet" / "weights").unlink()
+    assert unpacked_copy(str(file), unpack) == folder and made(cache) == 2
+    assert (folder / "unet" / "weights").read_bytes() == b"weights" * 3
+
+
+def test_what_cannot_be_unpacked_leaves_nothing(cache: Path, file: Path) -> None:
+    with pytest.raises(SettingsError, match="is none"):
+        unpacked_copy(str(file), fail)
+    assert {path.suffix for path in cache.iterdir()} == {".lock"}
+    with pytest.raises(SettingsError, match="does not exist"):
+        unpacked_copy(str(file) + ".safetensors", unpack)
+    with pytest.raises(SettingsError, match="is a pickle"):
+        unpacked_copy("s3://nowhere/model.ckpt", unpack)
+    shutil.rmtree(cache)
+    cache.write_text("a file")
+    with pytest.raises(StoreError, match="set ORIGINALITY_CACHE to a folder"):
+        unpacked_copy(str(file), unpack)
+
+
+def test_of_racing_processes_one_unpacks(cache: Path, file: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    racers = [context.Process(target=unpacked_copy, args=(str(file), unpack)) for _ in range(6)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(60)
+    assert [racer.exitcode for racer in racers] == [0] * 6 and made(cache) == 1
+
+
+def test_which_names_mean_one_file(tmp_path: Path) -> None:
+    (tmp_path / "odd.safetensors").mkdir()
+    files = ("a.safetensors", "s3://b/c/A.SafeTensors", "/x/y.ckpt")
+    assert all(map(is_single_file, files))
+    assert not any(map(is_single_file, ("shapes", "org/name", "s3://b/c", str(tmp_path / "odd.safetensors"))))
