@@ -1,0 +1,244 @@
+"""What is run at full size: Stable Diffusion v1-4's architecture in bf16, DreamSim's, and the cat detector.
+
+Every part raises where a number is not finite.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from originality.families import FAMILIES, write_configuration
+from originality.prompts import DOMAINS
+from originality.randomness import keyed_generator
+from originality.settings import (
+    AuditSettings,
+    DistanceSettings,
+    InDistributionSettings,
+    InversionSettings,
+    ModelSettings,
+    RedrawSettings,
+)
+
+DRAWN = RedrawSettings(count=2, steps=3)
+"""Few images of few steps, guided: each image takes two UNet samples a step."""
+DOMAIN = DOMAINS["houses"]
+
+
+def model(folder: Path) -> dict[str, Any]:
+    """Writes the model; each module draws its own first weights."""
+    import diffusers
+    import transformers
+
+    torch.manual_seed(0)
+    place = write_configuration(FAMILIES["sd1"], folder / "model")
+    found = {}
+    for part, kind in (("unet", diffusers.UNet2DConditionModel), ("vae", diffusers.AutoencoderKL)):
+        module = kind.from_config(json.loads((place / part / "config.json").read_text())).to(torch.bfloat16)
+        module.save_pretrained(place / part)
+        found[part] = _parameters(module)
+    config = transformers.CLIPTextConfig.from_pretrained(place / "text_encoder")
+    encoder = transformers.CLIPTextModel(config).to(torch.bfloat16)
+    encoder.save_pretrained(place / "text_encoder")
+    found["text_encoder"] = _parameters(encoder)
+    size = sum(file.stat().st_size for file in place.rglob("*.safetensors"))
+    return {"parameters": found, "weights_gib": round(size / 2**30, 2)}
+
+
+def sdxl(folder: Path) -> dict[str, Any]:
+    """Counts only: its UNet alone takes 10 GB."""
+    import diffusers
+    import transformers
+
+    place = write_configuration(FAMILIES["sdxl"], folder / "sdxl")
+    found = {}
+    with torch.device("meta"):
+        for part, kind in (("unet", diffusers.UNet2DConditionModel), ("vae", diffusers.AutoencoderKL)):
+            config = json.loads((place / part / "config.json").read_text())
+            found[part] = _parameters(kind.from_config(config))
+        for part, tower in zip(("text_encoder", "text_encoder_2"), FAMILIES["sdxl"].texts, strict=True):
+            config = transformers.CLIPTextConfig.from_pretrained(place / part)
+            found[part] = _parameters(getattr(transformers, tower.kind)(config))
+    return {"parameters": found}
+
+
+def encode(folder: Path) -> dict[str, Any]:
+    loaded = _loaded(folder)
+    moments, seconds = _timed(lambda: loaded.encode(loaded.fit(_photo())))
+    _finite(moments.mean, moments.std)
+    return {"seconds": seconds, "images": 1}
+
+
+def decode(folder: Path) -> dict[str, Any]:
+    loaded = _loaded(folder)
+    latents = torch.randn((1, *loaded.latent_shape), generator=keyed_generator("latents"))
+    images, seconds = _timed(lambda: loaded.decode(latents))
+    assert images.shape == (1, 512, 512, 3)
+    return {"seconds": seconds, "images": 1}
+
+
+def inversion(folder: Path, samples: int) -> dict[str, Any]:
+    """The second optimiser step of a pseudo-word of two tokens: the first also sets up."""
+    from originality.inversion import Inverter
+
+    loaded = _loaded(folder)
+    inverter = Inverter(loaded, DOMAIN, InversionSettings(batch_size=samples), seed=0)
+    lane = inverter.open("photo", loaded.encode(loaded.fit(_photo())), 2)
+    before = lane.vectors.detach().clone()
+    inverter.advance([lane])
+    _, seconds = _timed(lambda: inverter.advance([lane]))
+    _finite(lane.vectors.detach(), torch.tensor(lane.losses))
+    assert lane.step == 2 and not torch.equal(lane.vectors.detach(), before)
+    return {"seconds": seconds, "unet_samples": samples, "losses": [round(x, 4) for x in lane.losses]}
+
+
+def redraw(folder: Path) -> dict[str, Any]:
+    loaded = _loaded(folder)
+    images, seconds = _timed(lambda: _drawn(loaded, "a photo of {}"))
+    return {"seconds": seconds, "unet_samples": loaded.samples_of_redraw(DRAWN), "images": len(images)}
+
+
+def editability(folder: Path) -> dict[str, Any]:
+    """Images of the edit prompt, and whether cats are in them: of random weights, none."""
+    from originality.editability import load_check
+
+    loaded = _loaded(folder)
+    check = load_check(InDistributionSettings(), DOMAIN.edit_subject)
+    assert check is not None and check.wants_edits
+    images, drawing = _timed(lambda: _drawn(loaded, DOMAIN.edit_prompt))
+    score, seconds = _timed(lambda: check.score(images, images))
+    cats = check.score(images, np.repeat(loaded.fit(_photo())[None], 2, axis=0))
+    assert (score, cats) == (0.0, 1.0)
+    return {
+        "seconds": seconds,
+        "images": len(images),
+        "drawing_seconds": drawing,
+        "unet_samples": loaded.samples_of_redraw(DRAWN),
+        "score": score,
+        "score_of_the_photo_of_a_cat": cats,
+    }
+
+
+def dreamsim(folder: Path) -> dict[str, Any]:
+    """Loads the ensemble from a folder of random weights, and measures a photo against four others."""
+    from originality.similarity import load_distance
+
+    distance = load_distance(DistanceSettings(folder=str(_ensemble(folder))))
+    query = np.asarray(_photo().resize((512, 512)))
+    others = np.stack([query, query[::-1], 255 - query, np.roll(query, 200, axis=1)])
+    distance.embed(query[None])
+    embedded, seconds = _timed(lambda: distance.embed(others))
+    found = distance.between(embedded[0], embedded)
+    assert np.isfinite(found).all() and found[0] < 1e-6 < found[1:].min()
+    parameters = {"ensemble": _parameters(distance._model)}  # type: ignore[attr-defined]
+    return {"seconds": seconds, "images": len(others), "parameters": parameters}
+
+
+def sweep(folder: Path) -> dict[str, Any]:
+    """One image from its admission to its verdict: a token, a step, redraws, DreamSim and the detector."""
+    from originality.scoring import Item
+    from originality.sweep import Sweep
+
+    settings = AuditSettings(
+        model=_settings(folder),
+        domain=DOMAIN.name,
+        max_tokens=1,
+        inversion=InversionSettings(steps=1, batch_size=2),
+        redraw=DRAWN,
+        distance=DistanceSettings(folder=str(_ensemble(folder))),
+    )
+    judging = Sweep(settings)
+
+    def judged() -> Any:
+        judging.admit(Item("photo", _photo()))
+        while not (finished := judging.step()):
+            pass
+        return finished[0]
+
+    finished, seconds = _timed(judged)
+    (attempt,) = finished.record["sweep"]
+    assert finished.record["status"] == "judged" and attempt["failure"] is None
+    return {
+        "seconds": seconds,
+        "unet_samples": attempt["unet_samples"],
+        "distance": round(attempt["distance_mean"], 4),
+        "editability": attempt["editability"],
+    }
+
+
+PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "model": model,
+    "encode": encode,
+    "decode": decode,
+    "inversion 2": partial(inversion, samples=2),
+    "inversion 4": partial(inversion, samples=4),
+    "redraw": redraw,
+    "editability": editability,
+    "dreamsim": dreamsim,
+    "sweep": sweep,
+    "sdxl": sdxl,
+}
+
+
+def _settings(folder: Path) -> ModelSettings:
+    return ModelSettings(path=str(folder / "model"), dtype="bf16", device="cpu")
+
+
+def _loaded(folder: Path) -> Any:
+    from originality.diffusion import LatentDiffusion
+
+    return LatentDiffusion(_settings(folder))
+
+
+def _ensemble(folder: Path) -> Path:
+    """DreamSim's folder with random weights, made once."""
+    from dreamsim.feature_extraction.vision_transformer import vit_base
+
+    from tests.similarity.dreamsim_standin import FULL, package_undone, save_adapter, save_clip, save_dino
+
+    place = folder / "dreamsim"
+    if not place.exists():
+        place.mkdir()
+        save_dino(place, vit_base(patch_size=16), FULL)
+        save_clip(place / "clip_vitb16_pretrain.pth.tar", vit_base(patch_size=16), 512, 2)
+        save_clip(place / "open_clip_vitb16_pretrain.pth.tar", vit_base(patch_size=16), 512, 3)
+        with package_undone():
+            save_adapter(place, "ensemble")
+    return place
+
+
+def _photo() -> Image.Image:
+    """A cat."""
+    import skimage.data
+
+    return Image.fromarray(skimage.data.chelsea())
+
+
+def _drawn(loaded: Any, prompt: str) -> np.ndarray:
+    noise = torch.randn((DRAWN.count, *loaded.latent_shape), generator=keyed_generator("noise"))
+    vectors = loaded.text.word_vector(DOMAIN.initial_word).repeat(2, 1)
+    images: np.ndarray = loaded.redraw(prompt, vectors, noise, DRAWN)
+    assert images.shape == (DRAWN.count, 512, 512, 3) and images.std() > 0
+    return images
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    began = time.monotonic()
+    result = work()
+    return result, round(time.monotonic() - began, 2)
+
+
+def _finite(*tensors: torch.Tensor) -> None:
+    assert all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+def _parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

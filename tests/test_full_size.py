@@ -1,0 +1,17 @@
+"""What docs/full-size says of the full size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.full_size.page import TITLES, page
+from tests.full_size.parts import PARTS
+
+FOLDER = Path(__file__).parents[1] / "docs" / "full-size"
+
+
+def test_the_page_is_that_of_the_results() -> None:
+    results = json.loads((FOLDER / "results.json").read_text())
+    assert list(results["parts"]) == list(PARTS) == list(TITLES)
+    assert page(results) == (FOLDER / "README.md").read_text()
