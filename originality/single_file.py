@@ -29,7 +29,8 @@ _CLIP, _OPENCLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
 _XL_CLIP, _XL_OPENCLIP = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
 _TEXTS = {"sd1": (_CLIP,), "sd2": (_OPENCLIP,), "sdxl": (_XL_CLIP, _XL_OPENCLIP)}
 """Where the text encoders of a family are, in the order of its folder."""
-_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
+_DTYPES = ("F16", "BF16", "F32", "I64", "I32")
+"""Integers are positions."""
 
 _INPUTS = {
     9: "an inpainting model",
@@ -42,7 +43,7 @@ _OTHERS = (
     (r"edm_mean$", "Playground v2.5"),
     (r"ztsnr$", "an SDXL of zero terminal signal-to-noise ratio"),
     (r"conditioner\.embedders\.0\.model\.", "the SDXL refiner"),
-    (rf"{re.escape(_UNET)}label_emb\.(?!0\.)|noise_augmentor\.", "an SD 2.1 unCLIP"),
+    (r"noise_augmentor\.|embedder\.model\.visual\.", "an SD 2.1 unCLIP"),
 )
 """What has a UNet in this layout and yet is none of the families."""
 _NO_UNET = (
@@ -96,7 +97,7 @@ def unpack(file: Path, into: Path, prediction: str | None, configuration: Path |
         for part in ("model_index.json", "scheduler", *(p.name for p in source.glob("tokenizer*"))):
             copy = shutil.copytree if (source / part).is_dir() else shutil.copy
             copy(source / part, into / part)
-        _write_weights(file, tensors, family, source, into)
+        _write_weights(file, family, source, into)
     if prediction:
         _say(into / "scheduler" / "scheduler_config.json", prediction_type=prediction)
     return into
@@ -129,7 +130,7 @@ def recognise(file: Path, tensors: Tensors) -> str:
     parts = (_UNET, _VAE, *_TEXTS[family])
     for name in (name for prefix in parts for name in tensors.under(prefix)):
         dtype = tensors.dtypes[name]
-        if dtype not in (*_DTYPES, "I64", "I32"):  # integers: positions, which are not weights
+        if dtype not in _DTYPES:
             raise _refused(file, f"a checkpoint in {dtype}; save it in fp16, bf16 or fp32")
     return family
 
@@ -176,18 +177,16 @@ def _say(file: Path, **values: Any) -> None:
 # Weights
 
 
-def _write_weights(file: Path, tensors: Tensors, family: str, source: Path, into: Path) -> None:
+def _write_weights(file: Path, family: str, source: Path, into: Path) -> None:
     from safetensors.torch import load_file
 
     weights = load_file(file)  # mapped, so that parts come into memory as they are used
     try:
         for part, prefix in (("unet", _UNET), ("vae", _VAE)):
-            model = _diffusers_part(part, prefix, weights, source)
-            model.to(_precision(tensors, prefix)).save_pretrained(into / part, safe_serialization=True)
+            _diffusers_part(part, prefix, weights, source).save_pretrained(into / part)
         for suffix, prefix in zip(("", "_2"), _TEXTS[family], strict=False):
             part = f"text_encoder{suffix}"
-            encoder = _text_encoder(part, prefix, weights, source)
-            encoder.to(_precision(tensors, prefix)).save_pretrained(into / part)
+            _text_encoder(part, prefix, weights, source).save_pretrained(into / part)
     except (ValueError, LookupError, AttributeError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise SettingsError(
@@ -196,21 +195,17 @@ def _write_weights(file: Path, tensors: Tensors, family: str, source: Path, into
         ) from error
 
 
-def _precision(tensors: Tensors, prefix: str) -> Any:
-    """The torch dtype of a part: the one that holds all of it."""
-    import torch
-
-    found = {tensors.dtypes[name] for name in tensors.under(prefix)} & set(_DTYPES)
-    return getattr(torch, _DTYPES[found.pop()]) if len(found) == 1 else torch.float32
-
-
 def _filled(model: Any, renamed: Mapping[str, Any], part: str) -> Any:
-    """A model without memory of its own, with these weights and no others."""
+    """A model without memory of its own, with these weights in their own precision, or in fp32 if they have
+    several."""
     expected = model.state_dict().keys()
     missing = sorted(expected - renamed.keys())
     if missing:
         raise ValueError(f"the {part} has no {missing[0]}")
-    model.load_state_dict({name: renamed[name] for name in expected}, assign=True)
+    weights = {name: renamed[name] for name in expected}
+    if len({value.dtype for value in weights.values()}) > 1:
+        weights = {name: value.float() for name, value in weights.items()}
+    model.load_state_dict(weights, assign=True)
     return model
 
 

@@ -116,6 +116,8 @@ REFUSED = {
     "an InstructPix2Pix model": minimal(CLIP, channels=8),
     "a depth-to-image model": minimal(CLIP, channels=5),
     "a UNet of 16 input channels": minimal(CLIP, channels=16),
+    "an SD 2.1 unCLIP": minimal("cond_stage_model.model.ln_final.weight", "noise_augmentor.data_mean"),
+    "an upscaler": minimal("cond_stage_model.model.ln_final.weight", channels=7),
     "the SDXL refiner": minimal("conditioner.embedders.0.model.ln_final.weight"),
     "Playground": minimal("conditioner.embedders.1.model.ln_final.weight", edm_mean=torch.zeros(4)),
     "an SDXL of zero terminal": minimal(

@@ -6,6 +6,7 @@ from typing import Any
 
 TITLES = {
     "model": "writing SD v1-4's architecture, bf16",
+    "single file": "unpacking it from one file, bit for bit",
     "encode": "VAE encode, 512 x 512",
     "decode": "VAE decode, 512 x 512",
     "inversion 2": "inversion step, batch 2",

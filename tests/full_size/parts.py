@@ -6,6 +6,7 @@ Every part raises where a number is not finite.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -68,6 +69,25 @@ def sdxl(folder: Path) -> dict[str, Any]:
             config = transformers.CLIPTextConfig.from_pretrained(place / part)
             found[part] = _parameters(getattr(transformers, tower.kind)(config))
     return {"parameters": found}
+
+
+def single_file(folder: Path) -> dict[str, Any]:
+    """The model as one file in CompVis' layout, and from that, by the published configuration, a folder
+    again: the same, to the bit."""
+    from safetensors.torch import load_file, save_file
+
+    from originality.single_file import unpack
+    from tests.ldm_layout import one_file
+
+    packed = folder / "packed.safetensors"
+    save_file(one_file(folder / "model"), packed)
+    made, seconds = _timed(lambda: unpack(packed, folder / "unpacked", None))
+    for file in made.glob("*/*.safetensors"):
+        ours, theirs = load_file(file), load_file(folder / "model" / file.relative_to(made))
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    packed.unlink()
+    shutil.rmtree(made)
+    return {"seconds": seconds}
 
 
 def encode(folder: Path) -> dict[str, Any]:
@@ -176,6 +196,7 @@ def sweep(folder: Path) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "model": model,
+    "single file": single_file,
     "encode": encode,
     "decode": decode,
     "inversion 2": partial(inversion, samples=2),
