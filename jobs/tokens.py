@@ -1,0 +1,143 @@
+"""Learned words of a run for other tools: A1111, ComfyUI, diffusers.
+
+``originality tokens export RUN --to DIR``: one file a word, and index.csv, which says which is which.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.runfolder import RunFolder, open_run
+from cluster.store import NotFound, Store, StoreError, open_store
+from jobs import exits
+from originality.embeddings import Word, file_name, words_of
+from originality.settings import SettingsError
+
+INDEX = "index.csv"
+COLUMNS = ("file", "image_id", "uri", "tokens", "distance")
+_LEAST_OF_AN_ID = 8
+"""Digits by which an image may be named."""
+
+
+def export(
+    run: RunFolder, to: Store, images: Sequence[str] = (), tokens: int | None = None
+) -> tuple[int, int]:
+    """Writes the words of a run's judged images; how many were written, and how many images have none.
+
+    Args:
+        images: only these, by image_id (or its first digits), uri, or path in the collection.
+        tokens: the number of tokens of the words; None for the one an image passed with, else its largest.
+
+    Raises:
+        SettingsError: an image is not in the run, or nobody has a word to write.
+    """
+    chosen = _chosen(run, images)
+    index, without = [], 0
+    rows = run.ledger.rows(["image_id", "status", "min_tokens", "sweep"], pa.array(list(chosen), pa.string()))
+    for row in rows:
+        attempt = _attempt(row, tokens)
+        word = _word(run.store, row["image_id"], attempt["tokens"]) if attempt else None
+        if attempt is None or word is None:
+            without += 1
+            continue
+        uri, path = chosen[row["image_id"]]
+        name = file_name(path, row["image_id"], attempt["tokens"])
+        to.write(name, word)
+        index.append((name, row["image_id"], uri, attempt["tokens"], attempt["distance_mean"]))
+    if not index:
+        wanted = "word" if tokens is None else f"word of {tokens} tokens"
+        raise SettingsError(f"no image that was asked for has a {wanted} in {run.store.url}; see its report")
+    to.write(INDEX, _csv(sorted(index)))
+    return len(index), without
+
+
+def _chosen(run: RunFolder, images: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """uri and path of each image that is meant, by its image_id; of identical files, the first one's."""
+    found: dict[str, tuple[str, str]] = {}
+    missing = set(images)
+    for image_id, uri, path in _inputs(run):
+        names = {name for name in images if name in (image_id, uri, path) or _begins(image_id, name)}
+        missing -= names
+        if names or not images:
+            found.setdefault(image_id, (uri, path))
+    if missing:
+        raise SettingsError(
+            f"{run.store.url} has read no image {sorted(missing)[0]!r}; give --image an image_id, or a uri "
+            "as its inputs/ have it"
+        )
+    return found
+
+
+def _inputs(run: RunFolder) -> Iterator[tuple[str, str, str]]:
+    for number in range(len(run.manifest)):
+        image_id = run.identities[number]
+        if image_id:
+            yield image_id, run.manifest.uri(number), run.manifest.path(number)
+
+
+def _begins(image_id: str, name: str) -> bool:
+    return len(name) >= _LEAST_OF_AN_ID and image_id.startswith(name)
+
+
+def _attempt(row: Mapping[str, Any], tokens: int | None) -> Mapping[str, Any] | None:
+    """The attempt whose word is wanted, if the image has it."""
+    tried = {a["tokens"]: a for a in row.get("sweep") or () if not a.get("failure")}
+    if tokens is None:
+        tokens = row.get("min_tokens") or max(tried, default=None)
+    return None if tokens is None else tried.get(tokens)
+
+
+def _word(store: Store, image_id: str, tokens: int) -> bytes | None:
+    path = f"images/{image_id}/tokens.safetensors"
+    try:
+        word: Word | None = words_of(store.read(path)).get(tokens)
+    except NotFound:
+        return None
+    except ValueError as error:
+        raise StoreError(
+            f"{store.url}/{path} is damaged ({error}); bring back a whole copy, or choose others with --image"
+        ) from error
+    return None if word is None else word.file()
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows([COLUMNS, *rows])
+    return text.getvalue().encode()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("export",), help="write words as files that other tools read")
+    parser.add_argument("output", metavar="RUN", help="run folder of an audit")
+    parser.add_argument("--to", required=True, metavar="DIR", help="folder or prefix for the files")
+    parser.add_argument(
+        "--image", action="append", default=[], metavar="ID|URI", help="only this one; may be repeated"
+    )
+    parser.add_argument(
+        "--tokens", type=int, metavar="M", help="words of M tokens (default: what passed, else the largest)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    audited = open_run(arguments.output)
+    to = open_store(arguments.to)
+    written, without = export(audited, to, arguments.image, arguments.tokens)
+    lacking = f"; {without} images have no such word" if without else ""
+    sys.stderr.write(f"{written} words written{lacking}\n")
+    print(f"{to.url}/{INDEX}")
+    return exits.ALL_JUDGED
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return exits.main("originality tokens", __doc__, add_arguments, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Words of a real sweep, exported, in diffusers' hands."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from cluster.identities import image_id_of
+from cluster.runfolder import RunFolder, open_run, plan
+from cluster.store import StoreError, open_store
+from jobs import exits
+from jobs.cli import main
+from jobs.tokens import COLUMNS, INDEX, export
+from originality.checkpoint import MODELS
+from originality.diffusion import SCHEDULERS, LatentDiffusion
+from originality.randomness import keyed_generator
+from originality.scoring import Item
+from originality.settings import AuditSettings, RedrawSettings, SettingsError
+from originality.sweep import Sweep
+from originality.verdict import Verdict
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def run(quick: AuditSettings, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Two images, one of them twice, through a short sweep that neither passes; and one that failed."""
+    source = tmp_path_factory.mktemp("in")
+    for name in ("familiar-1.png", "unseen-1.png"):
+        shutil.copy(EXAMPLES / name, source)
+    shutil.copy(EXAMPLES / "unseen-1.png", source / "zz copy.png")
+    (source / "failed.png").write_bytes(b"none")
+    run = plan(str(source), open_store(str(tmp_path_factory.mktemp("out"))), {"model": "shapes"})
+    never = quick.model_copy(update={"distance": quick.distance.model_copy(update={"threshold": 0.0})})
+    sweep = Sweep(never)
+    for number in range(len(run.manifest)):
+        file = source / run.manifest.path(number)
+        image_id = image_id_of(file.read_bytes())
+        run.identities.learn(number, image_id)
+        if file.name == "failed.png":
+            run.ledger.commit(image_id, Verdict(image_id=image_id, status="failed").row(), {})
+        elif not run.ledger.has_record(image_id):
+            sweep.admit(Item(image_id, Image.open(file)))
+            while not (finished := sweep.step()):
+                pass
+            run.ledger.commit(image_id, finished[0].record, finished[0].files)
+    run.identities.save()
+    return open_run(run.store.url)
+
+
+def index(folder: Path) -> list[dict[str, str]]:
+    with (folder / INDEX).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(tuple(row) == COLUMNS for row in rows)
+    return rows
+
+
+def _exported(
+    run: RunFolder, to: Path, images: Sequence[str] = (), tokens: int | None = None
+) -> list[dict[str, str]]:
+    export(run, open_store(str(to)), images, tokens)
+    return index(to)
+
+
+def test_an_exported_word_redraws_what_ours_does(
+    run: RunFolder, model: LatentDiffusion, tmp_path: Path
+) -> None:
+    assert main(["tokens", "export", run.store.url, "--to", str(tmp_path)]) == exits.ALL_JUDGED
+    row = index(tmp_path)[0]
+    assert row["uri"].endswith("familiar-1.png") and row["tokens"] == "2"
+    learned = safetensors.torch.load(run.store.read(f"images/{row['image_id']}/tokens.safetensors"))["<s2>"]
+    pipe = StableDiffusionPipeline.from_pretrained(MODELS / "shapes", use_safetensors=True)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.load_textual_inversion(tmp_path, weight_name=row["file"], token="<house>", use_safetensors=True)
+    kind, extra = SCHEDULERS["dpm++"]
+    pipe.scheduler = kind.from_config(pipe.scheduler.config, **extra)
+    noise = torch.randn((2, *model.latent_shape), generator=keyed_generator("noise"))
+    theirs = pipe(
+        "a photo of <house>",
+        num_images_per_prompt=2,
+        num_inference_steps=4,
+        guidance_scale=3.0,
+        latents=noise.clone(),
+        output_type="np",
+    ).images
+    settings = RedrawSettings(count=2, steps=4, scheduler="dpm++", guidance_scale=3.0)
+    ours = model.redraw("a photo of {}", learned, noise, settings)
+    assert np.abs(ours.astype(int) - (theirs * 255).round().astype(int)).max() <= 1
+    another = model.redraw("a photo of {}", learned * 0, noise, settings)
+    assert np.abs(ours.astype(int) - another.astype(int)).max() > 10
+
+
+def test_every_image_once_and_those_without_a_word_are_counted(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tokens", "export", run.store.url, "--to", str(tmp_path)]) == exits.ALL_JUDGED
+    said = capsys.readouterr()
+    assert said.err == "2 words written; 1 images have no such word\n"
+    assert said.out == f"{tmp_path}/{INDEX}\n"
+    rows = index(tmp_path)
+    assert {Path(row["uri"]).name for row in rows} == {"familiar-1.png", "unseen-1.png"}
+    assert {row["file"] for row in rows} == {f.name for f in tmp_path.iterdir()} - {INDEX}
+    for row in rows:
+        sweep = run.ledger.record(row["image_id"])["sweep"]
+        assert float(row["distance"]) == sweep[1]["distance_mean"]
+
+
+def test_chosen_images_and_tokens(run: RunFolder, tmp_path: Path) -> None:
+    (row, *_), source = _exported(run, tmp_path / "all"), run.manifest.source
+    for k, name in enumerate(
+        (row["image_id"], row["image_id"][:8], "familiar-1.png", f"{source}/familiar-1.png")
+    ):
+        chosen = _exported(run, tmp_path / str(k), [name], tokens=1)
+        assert [(r["image_id"], r["tokens"]) for r in chosen] == [(row["image_id"], "1")]
+        part = safetensors.torch.load_file(tmp_path / str(k) / chosen[0]["file"])
+        assert part["emb_params"].shape[0] == 1
+    (copy,) = _exported(run, tmp_path / "copy", ["zz copy.png"])
+    assert Path(copy["uri"]).name == "zz copy.png"
+
+
+def test_a_passing_number_of_tokens_is_taken(run: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(run.store.url, tmp_path / "run")
+    passed = open_run(str(tmp_path / "run"))
+    record = passed.ledger.record(_id(passed, "familiar-1.png"))
+    passed.ledger.drop(lambda row: row["image_id"] == record["image_id"], [])
+    passed.ledger.commit(record["image_id"], {**record, "min_tokens": 1, "censored": False}, {})
+    (row,) = _exported(passed, tmp_path / "to", ["familiar-1.png"])
+    assert row["tokens"] == "1" and row["file"].endswith("-m1.safetensors")
+
+
+def _id(run: RunFolder, path: str) -> str:
+    return next(str(run.identities[n]) for n in range(len(run.manifest)) if run.manifest.path(n) == path)
+
+
+def test_what_cannot_be_exported_is_one_line(run: RunFolder, tmp_path: Path) -> None:
+    to = open_store(str(tmp_path / "to"))
+    with pytest.raises(SettingsError, match=r"has read no image 'nowhere\.png'; give --image"):
+        export(run, to, ["familiar-1.png", "nowhere.png"])
+    with pytest.raises(SettingsError, match="no image that was asked for has a word of 5 tokens in"):
+        export(run, to, tokens=5)
+    assert not list(to.list())
+    shutil.copytree(run.store.url, tmp_path / "run")
+    image_id = _id(run, "familiar-1.png")
+    (tmp_path / "run" / "images" / image_id / "tokens.safetensors").write_bytes(b"torn")
+    with pytest.raises(StoreError, match=r"is damaged .*; bring back a whole copy"):
+        export(open_run(str(tmp_path / "run")), to)
