@@ -1,4 +1,4 @@
-"""A model's weights on the machine that needs them, from a prefix of a bucket or from the hub.
+"""Weights of models and metrics on the machine that needs them, from a prefix of a bucket or from the hub.
 
 Copied once a node and shared by its workers: the first takes a lock and copies while the others wait. A copy
 appears whole or not at all, under a name that follows from what the bucket lists, so that a prefix that
@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,15 +23,15 @@ from typing import NamedTuple
 
 import obstore
 
-from cluster.store import NotFound, Store, StoreError, open_store
+from cluster.store import NotFound, Store, StoreError, open_store, whole
 from originality.settings import SettingsError
 
 DIGESTS = "digests.json"
-"""In every copy from a bucket: the sha256 of each file, by its path."""
+"""In every copy from a bucket, and in a prefix that was prepared: the sha256 of each file, by its path."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-_SAFE = (".safetensors", ".json", ".txt", ".model")
-"""What is taken at all: nothing that runs code when it is read, as pickles do."""
+SAFE = (".safetensors", ".json", ".txt", ".model")
+"""Suffixes of what is taken of a model: nothing that runs code when it is read, as pickles may."""
 _VARIANT = "*.*.safetensors"
 """fp16, non_ema and the like: they are not loaded, so they are not brought."""
 _RANGE_BYTES = 32 * 2**20
@@ -42,7 +42,21 @@ _checked: set[Path] = set()
 """Copies of which this process has compared every digest."""
 
 
-def local_copy(uri: str, parts: Sequence[str], *, revision: str | None = None) -> Path | None:
+class _Wanted(NamedTuple):
+    """Which files are brought."""
+
+    parts: Sequence[str]
+    suffixes: Sequence[str]
+
+    def holds(self, path: str) -> bool:
+        name = Path(path)
+        variant = name.suffix == ".safetensors" and len(name.suffixes) > 1
+        return path.split("/")[0] in self.parts and name.suffix in self.suffixes and not variant
+
+
+def local_copy(
+    uri: str, parts: Sequence[str], *, revision: str | None = None, suffixes: Sequence[str] = SAFE
+) -> Path | None:
     """The folder on this machine where the weights of a bucket's prefix or of the hub are; they are
     brought there if they are not. None for all other names, as there is nothing to bring: a folder of this
     machine, or a model that ships.
@@ -50,11 +64,13 @@ def local_copy(uri: str, parts: Sequence[str], *, revision: str | None = None) -
     Args:
         parts: names of the files and folders that are wanted, at the top of the model.
         revision: the commit of a hub's model.
+        suffixes: of the files that are taken. Whoever adds pickles to them must read those as tensors only.
 
     Raises:
         SettingsError: a hub's model without its commit or that is not to be had, or a commit of anything
             else.
-        StoreError: bucket, hub or disk cannot be used, or the prefix holds no model.
+        StoreError: bucket, hub or disk cannot be used, the prefix holds no model, or its files are not what
+            its digests.json says.
     """
     in_hub = not Path(uri).exists() and _HUB_ID.fullmatch(uri) is not None
     if revision and not in_hub:
@@ -69,9 +85,9 @@ def local_copy(uri: str, parts: Sequence[str], *, revision: str | None = None) -
         )
     try:
         if in_hub:
-            return _from_hub(uri, str(revision), parts)
+            return _from_hub(uri, str(revision), _Wanted(parts, suffixes))
         if "://" in uri:
-            return _from_bucket(open_store(uri), parts)
+            return _from_bucket(open_store(uri), _Wanted(parts, suffixes))
     except StoreError:
         raise
     except OSError as error:
@@ -97,13 +113,7 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _is_wanted(path: str, parts: Sequence[str]) -> bool:
-    name = Path(path)
-    variant = name.suffix == ".safetensors" and len(name.suffixes) > 1
-    return path.split("/")[0] in parts and name.suffix in _SAFE and not variant
-
-
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -118,8 +128,8 @@ class _Listed(NamedTuple):
     """Another one for other bytes: the store's entity tag, or the time it was written."""
 
 
-def _from_bucket(store: Store, parts: Sequence[str]) -> Path:
-    listed = _list(store, parts)
+def _from_bucket(store: Store, wanted: _Wanted) -> Path:
+    listed = _list(store, wanted)
     key = hashlib.sha256(json.dumps([store.url, listed]).encode()).hexdigest()[:16]
     folder = _cache_path() / key
     if not _is_whole(folder, listed):
@@ -127,11 +137,11 @@ def _from_bucket(store: Store, parts: Sequence[str]) -> Path:
         _clear_leftovers(folder.parent)
         with _alone(folder.with_suffix(".lock")):
             if not _is_whole(folder, listed):
-                _download(store, parts, listed, folder)
+                _download(store, wanted, listed, folder)
     return folder
 
 
-def _list(store: Store, parts: Sequence[str]) -> list[_Listed]:
+def _list(store: Store, wanted: _Wanted) -> list[_Listed]:
     """What is wanted under the prefix. The store refuses names that lead out of a folder ("..")."""
 
     def ask() -> list[_Listed]:
@@ -139,7 +149,7 @@ def _list(store: Store, parts: Sequence[str]) -> list[_Listed]:
             _Listed(meta["path"], meta["size"], meta["e_tag"] or str(meta["last_modified"]))
             for page in obstore.list(store.objects)
             for meta in page
-            if _is_wanted(meta["path"], parts)
+            if wanted.holds(meta["path"])
         )
 
     listed = store.ask("", ask)
@@ -156,7 +166,7 @@ def _is_whole(folder: Path, listed: Sequence[_Listed]) -> bool:
             file = folder / found.path
             if file.stat().st_size != found.size:
                 return False
-            if folder not in _checked and _sha256(file) != digests[found.path]:
+            if folder not in _checked and sha256(file) != digests[found.path]:
                 return False
     except (OSError, ValueError, LookupError, TypeError):
         return False
@@ -164,7 +174,7 @@ def _is_whole(folder: Path, listed: Sequence[_Listed]) -> bool:
     return True
 
 
-def _download(store: Store, parts: Sequence[str], listed: Sequence[_Listed], folder: Path) -> None:
+def _download(store: Store, wanted: _Wanted, listed: Sequence[_Listed], folder: Path) -> None:
     """Copies into a folder beside, which at the end takes the place of a damaged one, or of none."""
     part, old = folder.with_suffix(".part"), folder.with_suffix(".old")
     shutil.rmtree(part, ignore_errors=True)
@@ -177,8 +187,9 @@ def _download(store: Store, parts: Sequence[str], listed: Sequence[_Listed], fol
     sys.stderr.write(f"copying {needed / 1e6:.0f} MB of weights from {store.url} to {folder.parent}\n")
     try:
         digests = _copy(store, listed, part)
-        if _list(store, parts) != listed:
+        if _list(store, wanted) != listed:
             raise StoreError(f"{store.url} changed while it was copied; start again")
+        _compare(store, digests)
         (part / DIGESTS).write_text(json.dumps(digests, indent=2))
         with suppress(FileNotFoundError):
             folder.rename(old)
@@ -187,6 +198,20 @@ def _download(store: Store, parts: Sequence[str], listed: Sequence[_Listed], fol
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _compare(store: Store, digests: Mapping[str, str]) -> None:
+    """Holds a copy to the digests that lie in the bucket, where somebody put them beside the files."""
+    try:
+        with whole(store, DIGESTS):
+            said = dict(json.loads(store.read(DIGESTS)))
+    except NotFound:
+        return
+    wrong = [path for path in digests if path in said and said[path] != digests[path]]
+    if wrong:
+        raise StoreError(
+            f"{store.url}/{wrong[0]} is not what {DIGESTS} beside it says; put the whole folder there again"
+        )
 
 
 def _copy(store: Store, listed: Sequence[_Listed], folder: Path) -> dict[str, str]:
@@ -212,7 +237,7 @@ def _copy(store: Store, listed: Sequence[_Listed], folder: Path) -> dict[str, st
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
         for _ in pool.map(copy_range, pieces):
             pass
-        hashes = pool.map(_sha256, [folder / found.path for found in listed])
+        hashes = pool.map(sha256, [folder / found.path for found in listed])
         return dict(zip([found.path for found in listed], hashes, strict=True))
 
 
@@ -227,18 +252,18 @@ def _clear_leftovers(cache: Path) -> None:
 # From the hub
 
 
-def _from_hub(repository: str, revision: str, parts: Sequence[str]) -> Path:
+def _from_hub(repository: str, revision: str, wanted: _Wanted) -> Path:
     """Where the hub's own library keeps the commit. It downloads under locks of its own; the digests, which
     it names its files by, are compared here."""
-    folder = _snapshot(repository, revision, parts)
-    damaged = [] if folder in _checked else _damaged(folder, parts)
+    folder = _snapshot(repository, revision, wanted)
+    damaged = [] if folder in _checked else _damaged(folder, wanted)
     if damaged:
         with _alone(_cache_path() / f"{revision}.lock"):
-            for file in _damaged(folder, parts):
+            for file in _damaged(folder, wanted):
                 file.resolve().unlink(missing_ok=True)
                 file.unlink(missing_ok=True)
-            _snapshot(repository, revision, parts)
-            if not all(file.exists() for file in damaged) or _damaged(folder, parts):
+            _snapshot(repository, revision, wanted)
+            if not all(file.exists() for file in damaged) or _damaged(folder, wanted):
                 names = ", ".join(str(file.relative_to(folder)) for file in damaged)
                 raise StoreError(
                     f"the copy of {repository} in {folder} was damaged ({names}) and cannot be fetched anew; "
@@ -248,13 +273,16 @@ def _from_hub(repository: str, revision: str, parts: Sequence[str]) -> Path:
     return folder
 
 
-def _snapshot(repository: str, revision: str, parts: Sequence[str]) -> Path:
+def _snapshot(repository: str, revision: str, wanted: _Wanted) -> Path:
     from huggingface_hub import constants, errors, snapshot_download  # heavy, and seldom needed
 
-    wanted = [*parts, *(f"{part}/*{suffix}" for part in parts for suffix in _SAFE)]
+    below = (f"{part}/*{suffix}" for part in wanted.parts for suffix in wanted.suffixes)
     try:
         found = snapshot_download(
-            repository, revision=revision, allow_patterns=wanted, ignore_patterns=[_VARIANT]
+            repository,
+            revision=revision,
+            allow_patterns=[*wanted.parts, *below],
+            ignore_patterns=[_VARIANT],
         )
     except errors.GatedRepoError as error:
         raise SettingsError(
@@ -280,19 +308,19 @@ def _snapshot(repository: str, revision: str, parts: Sequence[str]) -> Path:
     return Path(found)
 
 
-def _damaged(folder: Path, parts: Sequence[str]) -> list[Path]:
+def _damaged(folder: Path, wanted: _Wanted) -> list[Path]:
     """The files of a snapshot that are not what their digest says. A file is a link to one that is named by
     its sha256, or by git's sha1 of a blob; on systems without links nothing is known of it."""
     links = [f for f in folder.rglob("*") if f.is_symlink()]
-    wanted = (f for f in links if _is_wanted(f.relative_to(folder).as_posix(), parts))
-    return [f for f in wanted if not _is_named_by_digest(f)]
+    files = (f for f in links if wanted.holds(f.relative_to(folder).as_posix()))
+    return [f for f in files if not _is_named_by_digest(f)]
 
 
 def _is_named_by_digest(link: Path) -> bool:
     name = link.readlink().name
     try:
         if re.fullmatch("[0-9a-f]{64}", name):
-            return _sha256(link) == name
+            return sha256(link) == name
         if re.fullmatch("[0-9a-f]{40}", name):
             data = link.read_bytes()
             blob = b"blob %d\0" % len(data) + data

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cluster import driver
 from cluster.heartbeat import Heartbeat, pulses
@@ -22,18 +21,13 @@ from cluster.manifest import Selection
 from cluster.regularly import regularly
 from cluster.runfolder import RunFolder, RunMismatch, beside, plan
 from cluster.settings import ClusterSettings
-from cluster.single_file import is_single_file, unpacked_copy
 from cluster.store import StoreError, absolute, open_store
-from cluster.weights import local_copy
 from cluster.worker import ScorerFactory, Task
 from jobs import exits, given
 from jobs.dry_run import dry_run
 from jobs.verdicts import SCHEMA, blank, min_tokens_text, summarise
 from originality.scoring import Scorer
-from originality.settings import AuditSettings, ModelSettings, SettingsError
-
-if TYPE_CHECKING:
-    from originality.checkpoint import Copies
+from originality.settings import AuditSettings, SettingsError
 
 _TABLE_ROWS = 40
 _SAVE_SECONDS = 60.0
@@ -217,6 +211,7 @@ def scorer_of(settings: AuditSettings, model_digest: str) -> Scorer:
     Raises:
         SettingsError: the node has another model under that name than the run was planned with.
     """
+    from jobs.copies import copies_here
     from originality.sweep import build_scorer
 
     scorer = build_scorer(settings, copies_here(settings))
@@ -226,30 +221,6 @@ def scorer_of(settings: AuditSettings, model_digest: str) -> Scorer:
             f"and {model_digest} where the run was started; give all nodes the same model"
         )
     return scorer
-
-
-def copies_here(settings: AuditSettings) -> Copies:
-    """The weights of a bucket or the hub, brought to this machine."""
-    from originality import pretrained
-    from originality.checkpoint import Copies
-
-    judged = settings.in_distribution
-    detector = None
-    if judged.check == "editability" and judged.detector != "imagenet" and judged.folder:
-        detector = local_copy(judged.folder, pretrained.PARTS, revision=judged.revision)
-    return Copies(model=model_here(settings.model), detector=detector)
-
-
-def model_here(model: ModelSettings) -> Path | None:
-    """The model's folder, brought to this machine or unpacked here; None where its settings name it."""
-    from originality.checkpoint import PARTS
-
-    if is_single_file(model.path) and not model.revision:
-        from originality.single_file import FORMAT, unpack
-
-        made = functools.partial(unpack, prediction=model.prediction)
-        return unpacked_copy(model.path, made, f"{FORMAT} {model.prediction}")
-    return local_copy(model.path, PARTS, revision=model.revision)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -280,6 +251,7 @@ def prepared(settings: AuditSettings) -> Science:
         SettingsError: with the fix.
     """
     # The science is heavy to import, so only a job that is sure to start pays for it.
+    from jobs.copies import copies_here
     from originality.checkpoint import weights_bytes
     from originality.sweep import preflight
 

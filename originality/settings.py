@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -167,6 +167,10 @@ class DistanceSettings(Frozen):
         metric = given.get("metric", "dreamsim")
         if metric == "imagenet":
             raise ValueError(f"no threshold is known for distance.metric {metric!r}; set distance.threshold")
+        branch = given.get("branch", "ensemble")
+        known_branches = get_args(cls.model_fields["branch"].annotation)
+        if metric == "dreamsim" and branch != "ensemble" and branch in known_branches:
+            raise ValueError(f"no threshold is known for distance.branch {branch!r}; set distance.threshold")
         known = THRESHOLDS.get(metric)
         return given if known is None else {**given, "threshold": known}
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from jobs.audit import copies_here
+from jobs.copies import copies_here
 from originality import zero_shot
 from originality.editability import SubjectInScene, load_check, load_detector
 from originality.object_detection import SubjectByBoxes

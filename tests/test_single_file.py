@@ -13,7 +13,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from jobs.audit import model_here
+from jobs.copies import model_here
 from originality import families as published
 from originality import single_file
 from originality.diffusion import LatentDiffusion

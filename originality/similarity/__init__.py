@@ -83,4 +83,4 @@ def load_distance(
 
     if folder is None and settings.folder:
         folder = Path(settings.folder).expanduser()
-    return DreamSim(folder, device=device)
+    return DreamSim(folder, settings.branch, device, settings.dtype)

@@ -9,6 +9,9 @@ they are loaded, because the package's loader does things that a library in a wo
 - it downloads whenever a file is missing, also from a folder that is meant to be complete;
 - it prints, and it draws from the global random generator;
 - with a LoRA file that does not fit it only warns, and would go on with untuned networks.
+
+Its files are partly pickles. They are read as tensors only, so that no code in them runs: by us, by the
+package (0.2.1 says ``weights_only=True`` for every file of the four branches) and by peft.
 """
 
 from __future__ import annotations
@@ -29,21 +32,23 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from originality.settings import SettingsError
+from originality.settings import Precision, SettingsError
 from originality.similarity.cosine import batch_size_for, cosine_distances, in_batches, unit
+from originality.similarity.dreamsim_fetch import fetch
 from originality.similarity.dreamsim_weights import (
     BRANCHES,
     DINO,
     Branch,
     adapter_folder,
     cache_folder,
+    check,
     digest_of,
-    fetch,
-    files_of,
 )
 
 VERSION = 1
 """Raised with every change that moves a distance."""
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 SIDE = 224
 """Width and height in pixels that the networks see."""
@@ -83,7 +88,7 @@ def hub_folder_restored() -> Iterator[None]:
 
 
 @contextmanager
-def _package_tamed() -> Iterator[None]:
+def _package_tamed(device: torch.device) -> Iterator[None]:
     """While the package builds its networks: no hub code for DINO, no trace left in the process."""
     from dreamsim.feature_extraction import extractor, vision_transformer
 
@@ -97,11 +102,12 @@ def _package_tamed() -> Iterator[None]:
         backbone.load_state_dict(weights, strict=True)
         return backbone
 
+    drawn_on = [device] if device.type == "cuda" else []
     # The lock: what is replaced here belongs to the process, and two threads may load at once.
     with (
         _loading,
         hub_folder_restored(),
-        torch.random.fork_rng(devices=[]),
+        torch.random.fork_rng(devices=drawn_on),
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("error", message="Found missing adapter keys")
@@ -118,7 +124,7 @@ def _build(folder: Path, branch: Branch, device: torch.device, dtype: torch.dtyp
     from dreamsim.model import PerceptualModel
     from peft import PeftModel
 
-    with _package_tamed():
+    with _package_tamed(device):
         model: Any = PerceptualModel(
             **dreamsim_args["model_config"][branch],
             load_dir=str(folder),
@@ -126,7 +132,8 @@ def _build(folder: Path, branch: Branch, device: torch.device, dtype: torch.dtyp
             # Their centring and scaling are done by embed(), in float64 instead of in dtype.
             normalize_embeds=False,
         )
-        PeftModel.from_pretrained(model, str(folder / adapter_folder(branch)))
+        # Not said, peft takes a GPU where there is one, whatever the model is on.
+        PeftModel.from_pretrained(model, str(folder / adapter_folder(branch)), torch_device=str(device))
     model.eval().requires_grad_(False).to(device, dtype)
     for extractor in model.extractor_list:
         # CLIP's projection is a plain tensor, which no .to() of a module reaches.
@@ -143,14 +150,15 @@ class DreamSim:
         folder: Path | None = None,
         branch: Branch = "ensemble",
         device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: Precision = "fp32",
         batch_size: int | None = None,
     ) -> None:
         """Load a branch; without a network connection if a folder is given.
 
         Args:
             folder: holds the weights (see :mod:`.dreamsim_weights`) and is only read. None takes
-                torch's cache and downloads into it what is missing.
+                torch's cache and downloads into it what is missing. Files of which it has a digest are
+                compared with it.
             branch: "ensemble" as the paper, or a single network.
             device: where it runs.
             dtype: precision of the networks; embeddings are compared in float64.
@@ -168,13 +176,13 @@ class DreamSim:
                 f"DreamSim's folder {folder} does not exist: set distance.folder to one that holds "
                 f"its weights, or leave it out to download them"
             )
-        files_of(folder, branch)
+        check(folder, branch)
         self.name = "dreamsim" if branch == "ensemble" else f"dreamsim-{branch}"
         self._folder, self._branch = folder, branch
-        self._device, self._dtype = torch.device(device), dtype
+        self._device, self._dtype = torch.device(device), _DTYPES[dtype]
         self._batch_size = batch_size or batch_size_for(self._device)
         try:
-            self._model = _build(folder, branch, self._device, dtype)
+            self._model = _build(folder, branch, self._device, self._dtype)
         except torch.OutOfMemoryError:
             raise
         except _UNREADABLE as error:

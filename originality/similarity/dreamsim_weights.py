@@ -1,25 +1,22 @@
-"""DreamSim's weights: which files a branch needs, where they come from, folders that need no net.
+"""Files of DreamSim's weights: which ones a branch needs, and whether they are what they should be.
 
-A folder holds what DreamSim's own archives unpack to, and DINO's backbone where ``torch.hub`` keeps
-it:
+A folder of weights has the layout of the archives that DreamSim's authors publish::
 
-    clip_vitb16_pretrain.pth.tar  open_clip_vitb16_pretrain.pth.tar  (and vitb32 for those branches)
-    checkpoints/dino_vitbase16_pretrain.pth
-    ensemble_lora/adapter_config.json  ensemble_lora/adapter_model.safetensors  (or .bin)
-    <branch>_single_lora/...
+    checkpoints/dino_vitbase16_pretrain.pth              DINO's backbone, as its own hub fetches it
+    clip_vitb16_pretrain.pth.tar                         (clip_vitb32 for that branch alone)
+    open_clip_vitb16_pretrain.pth.tar                    (open_clip_vitb32 likewise)
+    ensemble_lora/adapter_config.json, adapter_model.*   LoRA; a single network's is in NAME_single_lora
+    digests.json                                         sha256 of each file, by its path
 
-so that a ``cache_dir`` which the dreamsim package has filled on a connected machine is such a
-folder already. DINO's hub code, which the package wants there too, is not needed: see
-:mod:`.dreamsim`.
+so that a ``cache_dir`` which the dreamsim package has filled on a connected machine is such a folder already.
+:mod:`.dreamsim_fetch` fills one with all of it, and with what only the package needs.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
-import urllib.request
-import zipfile
+import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -31,8 +28,6 @@ Branch = Literal["ensemble", "dino_vitb16", "clip_vitb32", "open_clip_vitb32"]
 BRANCHES: tuple[Branch, ...] = get_args(Branch)
 
 DINO = "checkpoints/dino_vitbase16_pretrain.pth"
-DINO_URL = "https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth"
-"""Where DINO's own hubconf.py takes the backbone from."""
 
 BACKBONES: dict[Branch, tuple[str, ...]] = {
     "ensemble": (DINO, "clip_vitb16_pretrain.pth.tar", "open_clip_vitb16_pretrain.pth.tar"),
@@ -44,13 +39,21 @@ BACKBONES: dict[Branch, tuple[str, ...]] = {
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
-_TIMEOUT_S = 30
-_CHUNK = 1 << 20
+DIGESTS = "digests.json"
+"""In a folder that was prepared: the sha256 of each file, by its path."""
+
+FORMATS = (".json", ".safetensors", ".bin", ".pth", ".tar")
+"""Suffixes of the files. What is pickled in them is read as tensors only, see :mod:`.dreamsim`."""
 
 
 def adapter_folder(branch: Branch) -> str:
     """The folder of the branch's LoRA weights, relative to the weights' folder."""
     return "ensemble_lora" if branch == "ensemble" else f"{branch}_single_lora"
+
+
+def parts_of(branch: Branch) -> tuple[str, ...]:
+    """What a branch needs at the top of the weights' folder: files and folders."""
+    return (adapter_folder(branch), *(name.partition("/")[0] for name in BACKBONES[branch]))
 
 
 def files_of(folder: Path, branch: Branch) -> list[Path]:
@@ -67,20 +70,68 @@ def files_of(folder: Path, branch: Branch) -> list[Path]:
         missing.append(f"{adapter_folder(branch)}/{ADAPTER_WEIGHTS[0]}")
     if missing or weights is None:
         raise SettingsError(
-            f"DreamSim's folder {folder} lacks {', '.join(missing)}: fill it on a connected "
-            f"machine and copy it here, or set distance.metric to imagenet, which needs no download"
+            f"DreamSim's folder {folder} lacks {', '.join(missing)}: fill it on a connected machine "
+            f"({how_to_fetch(branch, folder)}) and copy it here, or set distance.metric to imagenet, which "
+            "needs no download"
         )
     return [*files, weights]
+
+
+def how_to_fetch(branch: Branch, to: Path | str) -> str:
+    """The command that fills a folder."""
+    return f"originality models fetch dreamsim --branch {branch} --to {to}"
+
+
+def digests_in(folder: Path) -> dict[str, str]:
+    """What the folder says of its files: sha256 by path; nothing, where it was not prepared.
+
+    Raises:
+        SettingsError: what it says cannot be read.
+    """
+    try:
+        said = json.loads((folder / DIGESTS).read_text())
+        return {str(path): str(digest) for path, digest in said.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise SettingsError(f"{folder / DIGESTS} is damaged: fetch or copy that folder again") from error
+
+
+def check(folder: Path, branch: Branch) -> list[Path]:
+    """The files of a branch, those that the folder has a digest of compared with it.
+
+    Raises:
+        SettingsError: a file is missing, or is another than it should be.
+    """
+    files, digests = files_of(folder, branch), digests_in(folder)
+    for file in files:
+        name = file.relative_to(folder).as_posix()
+        if name in digests and sha256(file) != digests[name]:
+            raise SettingsError(
+                f"DreamSim's file {file} is not what {DIGESTS} says, it is damaged or another one: copy it "
+                f"again, or on a connected machine run {how_to_fetch(branch, folder)}"
+            )
+    return files
 
 
 def digest_of(folder: Path, branch: Branch) -> str:
     """sha256 over the names and the contents of a branch's files (0.3 to 1.1 GB are read)."""
     total = hashlib.sha256()
     for path in sorted(files_of(folder, branch)):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.relative_to(folder)} {content}\n".encode())
+        total.update(f"{path.relative_to(folder)} {sha256(path)}\n".encode())
     return total.hexdigest()
+
+
+def sha256(file: Path) -> str:
+    """Of a file's contents, which are read once as long as the file is not written to."""
+    about = file.stat()
+    return _sha256(file, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache
+def _sha256(file: Path, _size: int, _written: int) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def cache_folder() -> Path:
@@ -88,60 +139,3 @@ def cache_folder() -> Path:
     import torch
 
     return Path(torch.hub.get_dir()) / "dreamsim"
-
-
-def fetch(folder: Path, branch: Branch = "ensemble") -> Path:
-    """Download what a branch needs and is not there yet, from where its authors publish it.
-
-    A file appears under its own name when it is whole: an interrupted or a racing download leaves
-    nothing that a later run takes for weights.
-
-    Raises:
-        SettingsError: no connection, a broken download, or a folder that cannot be written.
-    """
-    try:
-        files_of(folder, branch)
-    except SettingsError:
-        pass
-    else:
-        return folder
-    from dreamsim.config import dreamsim_weights
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
-            archive = _download(dreamsim_weights[branch], Path(scratch) / "weights.zip")
-            _unpack(archive, Path(scratch) / "unpacked", folder, branch)
-            if DINO in BACKBONES[branch] and not (folder / DINO).is_file():
-                _move(_download(DINO_URL, Path(scratch) / "dino.pth"), folder / DINO)
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
-        raise SettingsError(
-            f"DreamSim's weights could not be downloaded to {folder} ({error}): connect this "
-            f"machine once, or set distance.folder to a folder filled on another one, or "
-            f"distance.metric to imagenet, which needs no download"
-        ) from error
-    files_of(folder, branch)
-    return folder
-
-
-def _download(url: str, to: Path) -> Path:
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer, to.open("wb") as file:
-        shutil.copyfileobj(answer, file, _CHUNK)
-        promised = answer.headers.get("Content-Length")
-    if promised is not None and to.stat().st_size != int(promised):
-        raise OSError(f"{url} ended after {to.stat().st_size} of {promised} bytes")
-    return to
-
-
-def _unpack(archive: Path, scratch: Path, folder: Path, branch: Branch) -> None:
-    """Move a branch's own files out of its archive, and no others."""
-    lora = adapter_folder(branch)
-    wanted = {*BACKBONES[branch], *(f"{lora}/{n}" for n in (ADAPTER_CONFIG, *ADAPTER_WEIGHTS))}
-    with zipfile.ZipFile(archive) as members:
-        for name in sorted(wanted & set(members.namelist())):
-            _move(Path(members.extract(name, scratch)), folder / name)
-
-
-def _move(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source.replace(target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import uuid
@@ -68,7 +70,7 @@ def test_a_prefix_becomes_a_folder_that_loads(prefix: str, cache: Path, line: Li
     model = LatentDiffusion(settings, folder)
     assert model.name == prefix and model.digest == model_digest(ModelSettings())
     before = line.gets()
-    assert set(before) == set(files(SHAPES))
+    assert set(before) == {*files(SHAPES), DIGESTS}  # there might be digests beside the files
     assert local_copy(prefix + "/", PARTS) == folder == answer(start(prefix))
     assert line.gets() == before
 
@@ -77,7 +79,7 @@ def test_of_racing_processes_one_downloads(prefix: str, cache: Path, line: Line)
     racers = [start(prefix) for _ in range(6)]
     folders = {answer(racer) for racer in racers}
     assert len(folders) == 1 and files(folders.pop()) == files(SHAPES)
-    assert line.gets() == Counter(dict.fromkeys(files(SHAPES), 1))
+    assert line.gets() == Counter(dict.fromkeys([*files(SHAPES), DIGESTS], 1))
     assert not list(cache.glob("*.part"))
 
 
@@ -178,6 +180,27 @@ def test_a_prefix_without_a_model_and_a_cache_without_a_place(
     cache.write_text("a file")
     with pytest.raises(StoreError, match="set ORIGINALITY_CACHE to a folder"):
         local_copy(prefix, PARTS)
+
+
+def test_a_prefix_is_held_to_its_own_digests(prefix: str, cache: Path) -> None:
+    store = open_store(prefix)
+    said = {name: hashlib.sha256(data).hexdigest() for name, data in files(SHAPES).items()}
+    store.write(DIGESTS, json.dumps({**said, "another/file": "0"}).encode())
+    assert local_copy(prefix, PARTS) is not None
+    store.write(UNET, b"another model")
+    with pytest.raises(StoreError, match=rf"{UNET} is not what digests\.json beside it says; put the whole"):
+        local_copy(prefix, PARTS)
+    store.write(DIGESTS, b"[")
+    with pytest.raises(StoreError, match=r"digests\.json is damaged"):
+        local_copy(prefix, PARTS)
+
+
+def test_pickles_are_brought_only_where_they_are_asked_for(prefix: str, cache: Path) -> None:
+    model = local_copy(prefix, PARTS)
+    metric = local_copy(prefix, PARTS, suffixes=(".bin", ".pt"))
+    assert model is not None and metric is not None
+    assert {f.suffix for f in metric.rglob("*") if f.is_file()} == {".bin", ".pt", ".json"}
+    assert not {".bin", ".pt", ".ckpt"} & {f.suffix for f in model.rglob("*")}
 
 
 class Liar(BaseHTTPRequestHandler):

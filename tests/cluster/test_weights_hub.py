@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +20,13 @@ from urllib.parse import urlsplit
 import pytest
 from node import COMMIT, SHAPES, UNET, answer, error, files, serving, start
 
-from cluster.weights import local_copy
+from cluster.weights import DIGESTS, local_copy
 from originality.checkpoint import PARTS, model_digest
 from originality.diffusion import LatentDiffusion
 from originality.presets import load_settings
 from originality.settings import ModelSettings, SettingsError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_hub_model_wants_its_commit_and_nothing_else_has_one(tmp_path: Path) -> None:
@@ -75,7 +79,12 @@ class Hub(BaseHTTPRequestHandler):
         name = path.partition(f"/resolve/{COMMIT}/")[2]
         self.asked.append(f"{self.command} {name}")
         data = (self.folder / name).read_bytes()
-        return self._answer(200, data, {"ETag": f'"{blob_name(name, data)}"', "X-Repo-Commit": COMMIT})
+        headers = {"ETag": f'"{blob_name(name, data)}"', "X-Repo-Commit": COMMIT}
+        if "cut" in self.asked and self.command == "GET" and name == UNET:
+            self.close_connection = True
+            headers["Content-Length"] = str(len(data))
+            return self._answer(200, data[:1000], headers)
+        return self._answer(200, data, headers)
 
     def _tree(self) -> list[dict[str, object]]:
         tree = []
@@ -94,7 +103,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def _answer(self, code: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(code)
-        for key, value in {**headers, "Content-Length": str(len(body))}.items():
+        for key, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
@@ -174,6 +183,30 @@ def test_what_the_hub_does_not_give_is_one_line(
     last = error(start(name, revision, **environment))
     assert re.match(r"(originality\.settings\.SettingsError|cluster\.store\.StoreError): ", last)
     assert said in last
+
+
+def test_a_model_is_fetched_into_a_folder(hub: list[str], tmp_path: Path) -> None:
+    def fetch(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "jobs.models", "fetch", *arguments, "--to", str(tmp_path / "to")]
+        return subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=120)
+
+    done = fetch("org/shapes", "--revision", COMMIT)
+    assert done.returncode == 0 and done.stdout == f"{tmp_path / 'to'}\n", done.stderr
+    assert files(tmp_path / "to") == files(SHAPES)
+    said = json.loads((tmp_path / "to" / DIGESTS).read_text())
+    assert said == {name: hashlib.sha256(data).hexdigest() for name, data in files(SHAPES).items()}
+    for wrong in (("org/shapes",), ("dremsim",)):
+        refused = fetch(*wrong)
+        assert refused.returncode == 2 and "give ORG/NAME and --revision" in refused.stderr
+    assert "has no commit 0000" in fetch("org/shapes", "--revision", "0" * 40).stderr
+
+
+def test_a_file_that_breaks_off_is_one_line(hub: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.append("cut")
+    said = error(start("org/shapes", COMMIT))
+    assert said.startswith("cluster.store.StoreError: org/shapes") and "Traceback" not in said
+    hub.remove("cut")
+    assert files(answer(start("org/shapes", COMMIT))) == files(SHAPES)
 
 
 def test_a_filled_hub_cache_is_used_offline(hub: list[str], tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from types import ModuleType
 
 import pytest
 
-from originality.settings import DistanceSettings
+from originality.presets import load_settings
+from originality.settings import DistanceSettings, SettingsError
 from originality.similarity import load_distance
 
 MODULES = {"elements": "ElementSetDistance", "imagenet": "ImageNetFeatures", "dreamsim": "DreamSim"}
@@ -20,3 +21,19 @@ def test_imports_only_what_is_chosen(metric: str, monkeypatch: pytest.MonkeyPatc
     setattr(chosen, MODULES[metric], lambda *args, **kwargs: loaded)
     monkeypatch.setitem(sys.modules, f"originality.similarity.{metric}", chosen)
     assert load_distance(DistanceSettings.model_validate({"metric": metric, "threshold": 0.5})) is loaded
+
+
+def test_a_threshold_holds_for_one_branch() -> None:
+    def threshold(**distance: object) -> float:
+        check = {"check": "none"}
+        flags = {"distance": {"metric": "dreamsim", **distance}, "in_distribution": check}
+        return load_settings("laptop", None, flags).distance.threshold
+
+    assert threshold() == threshold(branch="ensemble") == 0.45
+    assert threshold(branch="clip_vitb32", threshold=0.3) == 0.3
+    with pytest.raises(
+        SettingsError, match=r"no threshold is known for distance\.branch 'clip_vitb32'; set dist"
+    ):
+        threshold(branch="clip_vitb32")
+    with pytest.raises(SettingsError, match=r"setting 'distance\.branch'"):
+        threshold(branch="vgg")

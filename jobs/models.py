@@ -1,0 +1,94 @@
+"""Weights brought on a machine with a connection, for those without one.
+
+``originality models fetch dreamsim --to DIR`` (or a prefix of a bucket): a folder for ``distance.folder``,
+which the dreamsim package loads offline too. ``originality models fetch ORG/NAME --revision COMMIT --to
+DIR``: a model of the hub as a folder for ``--model``. Started again, an interrupted command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.store import absolute, open_store
+from cluster.upload import put
+from cluster.weights import SAFE, local_copy
+from jobs import exits
+from originality.settings import SettingsError, commit_of
+from originality.similarity.dreamsim_fetch import DINO_CODE, DINO_HEAD, PUBLISHED, Sources, fetch
+from originality.similarity.dreamsim_weights import BRANCHES, Branch, cache_folder, digests_in, parts_of
+
+DREAMSIM = "dreamsim"
+
+
+def fetch_dreamsim(branch: Branch, to: str, sources: Sources = PUBLISHED) -> None:
+    """Fills a folder with a branch of DreamSim; a bucket by way of the folder that this machine itself uses.
+
+    Raises:
+        SettingsError: no connection, a broken download, or a folder that cannot be written.
+        StoreError: the bucket cannot be used.
+    """
+    store = open_store(to) if "://" in to else None
+    folder = cache_folder() if store else Path(to)
+    fetch(folder, branch, sources, package=True, tell=lambda line: sys.stderr.write(f"{line}\n"))
+    if store:
+        parts = {*parts_of(branch), DINO_CODE, DINO_HEAD}
+        put({name: folder / name for name in digests_in(folder) if name.partition("/")[0] in parts}, store)
+
+
+def fetch_model(name: str, revision: str | None, to: str) -> None:
+    """Copies a model of the hub, at a commit, from the hub's own cache into a folder or prefix.
+
+    Raises:
+        SettingsError: there is no such model or commit, or it may not be seen.
+        StoreError: the hub or the destination cannot be used.
+    """
+    from originality.checkpoint import PARTS
+
+    try:
+        revision = commit_of("--revision")(revision)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    found = local_copy(name, PARTS, revision=revision) if revision and "/" in name else None
+    if found is None:
+        raise SettingsError(
+            f"{name!r} is not {DREAMSIM} and no model of the hub at a commit; give ORG/NAME and --revision "
+            "(40 hex digits)"
+        )
+    files = (file for file in found.rglob("*") if file.is_file() and file.suffix in SAFE)
+    named = {file.relative_to(found).as_posix(): file for file in files}
+    put({path: file for path, file in named.items() if path.partition("/")[0] in PARTS}, open_store(to))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("fetch",), help="bring weights to a folder or bucket")
+    parser.add_argument("name", help=f"{DREAMSIM}, or a model of the hub, ORG/NAME")
+    parser.add_argument("--to", required=True, metavar="DIR", help="folder, or s3://, gs:// or az:// prefix")
+    parser.add_argument(
+        "--branch", choices=BRANCHES, default="ensemble", help="of DreamSim (default: ensemble)"
+    )
+    parser.add_argument("--revision", metavar="COMMIT", help="of the hub's model, 40 hex digits")
+    parser.add_argument("--mirror", metavar="URL", help="DreamSim's files under another address")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    to = absolute(arguments.to)
+    if arguments.name == DREAMSIM:
+        sources = Sources.mirrored(arguments.mirror) if arguments.mirror else PUBLISHED
+        fetch_dreamsim(arguments.branch, to, sources)
+        sys.stderr.write(f"whole; use it with --set distance.folder={to}\n")
+    else:
+        fetch_model(arguments.name, arguments.revision, to)
+        sys.stderr.write(f"whole; use it with --model {to}\n")
+    print(to)
+    return exits.ALL_JUDGED
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return exits.main("originality models", __doc__, add_arguments, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
