@@ -1,4 +1,4 @@
-"""What a person gave, in a YAML file and by flags: settings of the science and of the engine."""
+"""What a person gave, in YAML files and by flags: settings of the science and of the engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ from originality.settings import AuditSettings, SettingsError, nearest
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the science."""
-    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings; flags beat it")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.yaml",
+        help="settings; may be given again, a later file beats an earlier one, and flags beat all",
+    )
     parser.add_argument("--preset", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument("--model", help="diffusers folder, local or s3://, name on the hub, or 'shapes'")
     parser.add_argument("--domain", help="initial word and templates")
@@ -70,7 +77,7 @@ def selection_of(arguments: argparse.Namespace, seed: int) -> Selection:
 
 
 def settings_of(arguments: argparse.Namespace) -> AuditSettings:
-    """Settings of the science from preset, file and flags.
+    """Settings of the science from preset, files and flags.
 
     Raises:
         SettingsError: with the fix.
@@ -91,17 +98,18 @@ def settings_of(arguments: argparse.Namespace) -> AuditSettings:
 
 
 def cluster_settings_of(arguments: argparse.Namespace) -> ClusterSettings:
-    """Settings of the engine: the file's part "cluster", and flags.
+    """Settings of the engine: the files' part "cluster", and flags.
 
     Raises:
         SettingsError: with the fix.
     """
-    file = read_yaml(arguments.config).get("cluster") or {} if arguments.config else {}
-    flags = _assignments(arguments).get("cluster", {})
-    for name, part in (("the file's", file), ("--set", flags)):
+    parts = [(f"{file}:", read_yaml(file).get("cluster") or {}) for file in arguments.config]
+    parts.append(("--set", _assignments(arguments).get("cluster", {})))
+    values: dict[str, Any] = {}
+    for name, part in parts:
         if not isinstance(part, Mapping):
             raise SettingsError(f"{name} 'cluster' must hold settings, like max_workers")
-    values = {**file, **flags}
+        values.update(part)
     for name in ("min_workers", "max_workers", "snapshot_every", "max_cost", "deadline"):
         if getattr(arguments, name) is not None:
             values[name] = getattr(arguments, name)

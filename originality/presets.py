@@ -1,10 +1,10 @@
-"""Settings as a person gives them: named presets, a YAML file over one, flags over both."""
+"""Settings as a person gives them: named presets, YAML files over one, flags over all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -58,19 +58,20 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def load_settings(
     preset: str | None = None,
-    file: Path | None = None,
+    files: Path | Sequence[Path] | None = None,
     flags: Mapping[str, Any] | None = None,
 ) -> AuditSettings:
-    """Settings from a preset, over it a YAML file, over both the flags (a nested mapping).
+    """Settings from a preset, over it YAML files, a later one over an earlier, over all the flags (a nested
+    mapping).
 
-    The YAML file may name its own ``preset``; a preset given by flag beats it.
+    A YAML file may name its own ``preset``; a preset given by flag beats it.
 
     Raises:
         SettingsError: an unknown key, preset or domain, or an impossible value.
     """
     chosen: dict[str, Any] = {}
-    if file is not None:
-        chosen = read_yaml(file)
+    for file in [files] if isinstance(files, Path) else files or ():
+        chosen = _merge(chosen, read_yaml(file))
     chosen.pop("cluster", None)  # the engine's own part
     file_preset = chosen.pop("preset", None)
     name = preset or file_preset or DEFAULT_PRESET
@@ -108,14 +109,18 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 def one_line(error: ValidationError, prefix: str = "") -> str:
     """The first problem of a validation, with the setting's path and the nearest known key."""
-    problem = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    # a misspelt key is the cause where its right one is missed
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     path = prefix + ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         model: type[BaseModel] = AuditSettings
         for part in problem["loc"][:-1]:
-            inner = model.model_fields[str(part)].annotation
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                model = inner
+            field = model.model_fields.get(str(part))  # none: the name of a user's domain
+            annotation = field and field.annotation
+            for inner in (annotation, *get_args(annotation)):
+                if isinstance(inner, type) and issubclass(inner, BaseModel):
+                    model = inner
         key = str(problem["loc"][-1])
         return f"unknown setting {path!r}{nearest(key, model.model_fields)}"
     if problem["type"] == "value_error":

@@ -32,6 +32,25 @@ def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path):
     assert load_settings("laptop", file).redraw.steps == load_settings("laptop").redraw.steps
 
 
+def test_a_later_file_beats_an_earlier_one_key_by_key(tmp_path):
+    own, other = tmp_path / "own.yaml", tmp_path / "other.yaml"
+    own.write_text(
+        "preset: paper-shapes\nmax_tokens: 3\ndistance: {threshold: 0.2}\ncluster: {max_workers: 2}\n"
+    )
+    other.write_text("distance: {metric: elements, threshold: 0.1}\ninversion: {steps: 7}\n")
+    settings = load_settings(None, [own, other], {"inversion": {"batch_size": 3}})
+    assert (settings.max_tokens, settings.redraw.steps) == (3, 50)
+    assert (settings.distance.threshold, settings.inversion.steps, settings.inversion.batch_size) == (
+        0.1,
+        7,
+        3,
+    )
+    assert load_settings(None, [other, own]).distance.threshold == 0.2
+    assert load_settings(None, []).digest() == load_settings().digest()
+    other.write_text("preset: laptop\n")
+    assert load_settings(None, [own, other]).redraw.steps == load_settings("laptop").redraw.steps
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -40,6 +59,8 @@ def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path):
         ("max_tokens: 0", "'max_tokens': Input should be greater than or equal to 1 (given: 0)"),
         ("inversion: {batch_size: 0}", "'inversion.batch_size'"),
         ("domain: hoses", "did you mean 'houses'?"),
+        ("domains: {mine: {initial_wrd: x}}", "'domains.mine.initial_wrd'; did you mean 'initial_word'?"),
+        ("calibration: {metrik: x}", "unknown setting 'calibration.metrik'; did you mean 'metric'?"),
         ("preset: papr", "did you mean 'paper'?"),
         ("- a list", "key: value"),
         ("a: [", "not valid YAML at line"),

@@ -18,7 +18,7 @@ from cluster.store import open_store
 from jobs import exits
 from jobs.audit import add_arguments
 from jobs.cli import main
-from jobs.given import settings_of
+from jobs.given import cluster_settings_of, settings_of
 from jobs.verdicts import SCHEMA, blank
 from originality.presets import load_settings
 from originality.settings import AuditSettings
@@ -127,10 +127,29 @@ def test_flags_beat_file_beats_preset(tmp_path: Path) -> None:
     assert (settings.inversion.steps, settings.inversion.lanes) == (9, 3)
 
 
-def parsed(*argv: str) -> AuditSettings:
+def test_settings_of_science_and_engine_come_from_all_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = tmp_path / "1.yaml", tmp_path / "2.yaml"
+    one.write_text("seed: 3\nmax_tokens: 4\ncluster: {max_workers: 2, min_workers: 2}\n")
+    two.write_text("seed: 5\ncluster: {max_workers: 7}\n")
+    both = ["in", "--config", str(one), "--config", str(two)]
+    assert (parsed(*both).seed, parsed(*both).max_tokens) == (5, 4)
+    engine = cluster_settings_of(arguments_of(*both))
+    assert (engine.max_workers, engine.min_workers) == (7, 2)
+    assert cluster_settings_of(arguments_of(*both, "--max-workers", "9")).max_workers == 9
+    two.write_text("cluster: 3\n")
+    assert f"{two}: 'cluster' must hold settings" in said(capsys, "audit", *both)
+
+
+def arguments_of(*argv: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return settings_of(parser.parse_args(argv))
+    return parser.parse_args(argv)
+
+
+def parsed(*argv: str) -> AuditSettings:
+    return settings_of(arguments_of(*argv))
 
 
 @pytest.mark.parametrize(
