@@ -47,6 +47,8 @@ class Science:
     """Of all weights that have a say (originality.sweep.preflight)."""
     memory: int = Task.memory
     """Bytes of a worker on CPU."""
+    doubts: Sequence[str] = ()
+    """Why the thresholds' calibration does not speak for this audit."""
 
 
 def audit(
@@ -69,7 +71,7 @@ def audit(
             outcome = judge(science, run, how, selection, heartbeat)
         except (driver.Interrupted, driver.EngineError):
             with suppress(StoreError):  # which may be what ended it
-                _sum_up(run)  # there may be nobody who goes on
+                _sum_up(science, run)  # there may be nobody who goes on
             raise
         if outcome and (outcome.cost or outcome.duplicates):
             dropped = f"{outcome.duplicates} late duplicates dropped" if outcome.duplicates else ""
@@ -77,7 +79,7 @@ def audit(
             sys.stderr.write(f"{', '.join(filter(None, (cost, dropped)))}\n")
         run = RunFolder(run.store)  # others may have worked on it too
         run.clear_snapshots()
-        summary, page = _sum_up(run)
+        summary, page = _sum_up(science, run)
         _tell(run)
         print(page)
         if summary["pending"]:
@@ -87,12 +89,18 @@ def audit(
     return exits.SOME_UNJUDGED if unjudged else exits.ALL_JUDGED
 
 
-def _sum_up(run: RunFolder) -> tuple[dict[str, Any], str]:
+def _sum_up(science: Science, run: RunFolder) -> tuple[dict[str, Any], str]:
     """Tables, summary and report of what is recorded; the summary, and where the report is."""
     from jobs.report import write_report
 
     run.ledger.compact(SCHEMA)
     summary = summarise(run)
+    if calibration := science.settings.calibration:
+        told = {
+            "calibration": calibration.model_dump(mode="json"),
+            "calibration_doubts": list(science.doubts),
+        }
+        summary.update(told)
     run.write_summary(summary)
     return summary, write_report(run)
 
@@ -151,7 +159,8 @@ def planned(science: Science, source: str, output: str, force_new: bool = False)
 
 
 def identity(science: Science, source: str) -> dict[str, Any]:
-    """All that decides the verdicts: a resume with anything else is refused."""
+    """All that decides the verdicts: a resume with anything else is refused. Where the thresholds come from
+    is no part of it: a run goes on with a calibration that gives the thresholds it has."""
     try:
         code_version = version("originality")
     except PackageNotFoundError:
@@ -159,7 +168,7 @@ def identity(science: Science, source: str) -> dict[str, Any]:
     return {
         "job": "audit",
         "input": absolute(source),
-        "settings": science.settings.model_dump(mode="json"),
+        "settings": science.settings.model_dump(mode="json", exclude={"calibration"}),
         "settings_digest": science.settings.digest(),
         "model": science.settings.model.path,
         **science.digests,
@@ -245,22 +254,27 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def prepared(settings: AuditSettings) -> Science:
-    """Everything found out that would stop every image, before anything is written.
+    """Everything found out that would stop every image, before anything is written. Says on stderr, in one
+    line, where the thresholds' calibration is not of this model, metric and method.
 
     Raises:
         SettingsError: with the fix.
     """
     # The science is heavy to import, so only a job that is sure to start pays for it.
     from jobs.copies import copies_here
+    from originality.calibration import doubts
     from originality.checkpoint import weights_bytes
     from originality.sweep import preflight
 
     copies = copies_here(settings)
     digests = preflight(settings, copies)
+    doubted = doubts(settings, digests)
+    if doubted:
+        sys.stderr.write(f"warning: the calibration does not speak for this audit: {'; '.join(doubted)}\n")
     factory = functools.partial(scorer_of, settings, digests["model_digest"])
     # weights are read as stored, then turned into fp32; torch and the judges take the rest
     memory = Task.memory + 3 * weights_bytes(settings.model, copies.model)
-    return Science(settings, factory, digests, memory)
+    return Science(settings, factory, digests, memory, doubted)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jobs import audit, estimate, exits, models, report, retry, status, tokens
+from jobs import audit, calibrate, estimate, exits, models, report, retry, status, tokens
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,6 +23,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("estimate", help="what an audit would take, from a sample")
     estimate.add_arguments(command)
     command.set_defaults(run=estimate.run)
+    command = commands.add_parser("calibrate", help="thresholds from images labelled common or original")
+    calibrate.add_arguments(command)
+    command.set_defaults(run=calibrate.run)
     command = commands.add_parser("status", help="how far a run is")
     status.add_arguments(command)
     command.set_defaults(run=status.run)

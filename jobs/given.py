@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -76,8 +77,11 @@ def selection_of(arguments: argparse.Namespace, seed: int) -> Selection:
     return Selection(arguments.limit, arguments.sample, seed, shard)
 
 
-def settings_of(arguments: argparse.Namespace) -> AuditSettings:
-    """Settings of the science from preset, files and flags.
+def settings_of(
+    arguments: argparse.Namespace, over: Mapping[str, Any] = MappingProxyType({})
+) -> AuditSettings:
+    """Settings of the science from preset, files and flags; ``over`` are those that the job insists on, by
+    dotted path.
 
     Raises:
         SettingsError: with the fix.
@@ -94,6 +98,8 @@ def settings_of(arguments: argparse.Namespace) -> AuditSettings:
     for path, value in given.items():
         if value is not None:
             _put(flags, path, value)
+    for path, value in over.items():
+        _put(flags, path, value)
     return load_settings(arguments.preset, arguments.config, flags)
 
 

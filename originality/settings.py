@@ -235,6 +235,8 @@ class Calibration(Frozen):
     """Area under the ROC curve of the distance at one token."""
     false_common: float = Field(ge=0, lt=1)
     """At most this share of the original images is under ``distance_threshold``."""
+    true_false_rate: tuple[float, float]
+    """In which that share is of all original images that are like these, at 95 %."""
     distance_threshold: float
     distance_interval: tuple[float, float]
     """In which 95 % of bootstrap resamples put that threshold."""

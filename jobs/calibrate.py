@@ -1,0 +1,203 @@
+"""Thresholds from images that a person calls common or original: one token each, and what tells them apart.
+
+``python -m jobs.calibrate LABELLED --out FILE.yaml``, or ``originality calibrate``. FILE.yaml is a file of
+settings for ``--config``; FILE.png shows what it rests on. The same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from cluster.manifest import Selection
+from cluster.runfolder import RunFolder, open_run
+from cluster.settings import ClusterSettings
+from cluster.store import NotFound
+from jobs import exits, given
+from jobs.audit import Science, at_work, judge, planned, prepared
+from jobs.labels import Found, Labels, check_enough, check_same, measured, read_labels
+from jobs.verdicts import SCHEMA
+from originality.calibration import FALSE_COMMON, KEPT, calibrate, method_digest, weaknesses
+from originality.calibration_report import few, figure, findings, thresholds
+from originality.settings import AuditSettings, Calibration, SettingsError
+
+NO_USE = 4
+"""Exit code: the file is written, and warns that its thresholds tell nothing apart."""
+
+_UNDECIDED = {
+    "max_tokens": 1,
+    "distance.threshold": 0.0,
+    "in_distribution.threshold": 0.0,
+    "calibration": None,
+}
+"""Settings that no distance at one token follows from, as a run has them that only measures."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("labelled", help="CSV or Parquet list: a column of uris, and one of labels")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.yaml", help="the settings file to write"
+    )
+    parser.add_argument("--label-column", default="label", metavar="NAME", help="says common or original")
+    parser.add_argument(
+        "--false-common",
+        type=float,
+        default=FALSE_COMMON,
+        metavar="RATE",
+        help=f"most of the original images that may be taken for common ones (default {FALSE_COMMON})",
+    )
+    parser.add_argument(
+        "--kept",
+        type=float,
+        default=KEPT,
+        metavar="RATE",
+        help=f"least of the common images that the check must keep (default {KEPT})",
+    )
+    parser.add_argument(
+        "--run",
+        dest="folder",
+        metavar="DIR",
+        help="run folder, default FILE.run; one of the same list goes on, an audit's too",
+    )
+    given.add_settings_arguments(parser)
+    given.add_cluster_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    _check(arguments)
+    labels = read_labels(arguments.labelled, arguments.label_column)
+    how = given.cluster_settings_of(arguments)
+    folder = arguments.folder or str(arguments.out.with_suffix(".run"))
+    science = prepared(_as_begun(folder, given.settings_of(arguments, _UNDECIDED)))
+    found = measured(_judged(science, arguments.labelled, labels, folder, how), labels)
+    check_enough(arguments.labelled, Counter(found.images.values()))
+    calibration = _calibration(science, found, arguments.false_common, arguments.kept)
+    told = findings(calibration, found.common, found.original, found.left_out)
+    weak = weaknesses(calibration)
+    warnings = [f"of no use: {reason}" for reason in weak] + few(calibration)
+    _write(arguments, science.settings, calibration, [*told, *(f"WARNING: {w}" for w in warnings)])
+    _put(arguments.out.with_suffix(".png"), figure(calibration, found.common, found.original))
+    for line in told:
+        print(line)
+    for warning in warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    print(arguments.out)
+    return NO_USE if weak else exits.ALL_JUDGED
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raises:
+    SettingsError: what would be found out only after the images were measured.
+    """
+    out = arguments.out
+    if out.suffix not in (".yaml", ".yml") or "://" in str(out):
+        raise SettingsError(f"--out {str(out)!r}: name a file of this machine that ends with .yaml")
+    if out.is_dir():
+        raise SettingsError(f"--out {str(out)!r} is a folder; name a file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out {str(out)!r}: {error.strerror}") from error
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise SettingsError(f"--out {str(out)!r} may not be written here")
+    if not 0 <= arguments.false_common < 1:
+        raise SettingsError(f"--false-common {arguments.false_common:g}: give a share from 0 to under 1")
+    if not 0 < arguments.kept <= 1:
+        raise SettingsError(f"--kept {arguments.kept:g}: give a share over 0 up to 1")
+    if arguments.max_tokens not in (None, 1):
+        raise SettingsError("--max-tokens has no say here: thresholds are chosen on what one token gives")
+    if not arguments.folder and os.environ.get("RAY_ADDRESS"):
+        raise SettingsError("--run is missing: on a cluster the measurements need a place that all reach")
+
+
+def _as_begun(folder: str, settings: AuditSettings) -> AuditSettings:
+    """The settings of the run in a folder, where they differ from these in nothing that is measured; else
+    these."""
+    try:
+        begun = AuditSettings.model_validate(open_run(folder).description.get("settings"))
+    except (NotFound, ValidationError):
+        return settings
+    undecided = {
+        "max_tokens": 1,
+        "distance": begun.distance.model_copy(update={"threshold": 0.0}),
+        "in_distribution": begun.in_distribution.model_copy(update={"threshold": 0.0}),
+        "calibration": None,
+    }
+    return begun if begun.model_copy(update=undecided) == settings else settings
+
+
+def _judged(science: Science, labelled: str, labels: Labels, folder: str, how: ClusterSettings) -> RunFolder:
+    """The run with all of the list measured."""
+    run = planned(science, labelled, folder)
+    check_same(run, labels)
+    with at_work(run) as heartbeat:
+        judge(science, run, how, Selection(), heartbeat)
+        run = RunFolder(run.store)
+        run.clear_snapshots()
+        run.ledger.compact(SCHEMA)
+    return run
+
+
+def _calibration(science: Science, found: Found, false_common: float, kept: float) -> Calibration:
+    labelled = "".join(f"{image_id} {label}\n" for image_id, label in sorted(found.images.items()))
+    return Calibration(
+        metric=science.settings.distance.metric,
+        check=science.settings.in_distribution.check,
+        model_digest=science.digests["model_digest"],
+        judge_digest=science.digests["judge_digest"],
+        method_digest=method_digest(science.settings),
+        labels_digest=hashlib.sha256(labelled.encode()).hexdigest()[:16],
+        created=datetime.now(UTC).replace(microsecond=0),
+        **calibrate(found.common, found.original, false_common, kept),
+    )
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    words = ["originality", "calibrate", arguments.labelled]
+    for name, value in vars(arguments).items():
+        if name not in ("labelled", "run"):
+            flag = "--run" if name == "folder" else f"--{name.replace('_', '-')}"
+            given_values = value if isinstance(value, list) else [value]
+            words += [word for one in given_values if one is not None for word in (flag, str(one))]
+    return shlex.join(words)
+
+
+def _write(
+    arguments: argparse.Namespace, settings: AuditSettings, calibration: Calibration, told: Sequence[str]
+) -> None:
+    """The file of settings, under a comment of what was asked and found."""
+    model = settings.model.path + (f" at {settings.model.revision}" if settings.model.revision else "")
+    asked = (_command(arguments), f"{calibration.created:%Y-%m-%d %H:%M} UTC", f"model {model}")
+    comment = "".join(f"# {_printable(line)}\n" for line in (*asked, *told))
+    body = thresholds(settings, calibration)
+    text = yaml.safe_dump(body, sort_keys=False, default_flow_style=None, width=110)
+    _put(arguments.out, (comment + text).encode())
+
+
+def _put(file: Path, data: bytes) -> None:
+    try:
+        file.write_bytes(data)
+    except OSError as error:
+        raise SettingsError(f"cannot write {file}: {error.strerror}; the same command goes on") from error
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return exits.main("originality calibrate", __doc__, add_arguments, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
