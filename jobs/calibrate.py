@@ -45,9 +45,7 @@ _UNDECIDED = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("labelled", help="CSV or Parquet list: a column of uris, and one of labels")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE.yaml", help="the settings file to write"
-    )
+    parser.add_argument("--out", required=True, metavar="FILE.yaml", help="the settings file to write")
     parser.add_argument("--label-column", default="label", metavar="NAME", help="says common or original")
     parser.add_argument(
         "--false-common",
@@ -74,10 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    _check(arguments)
+    out = _checked(arguments)
     labels = read_labels(arguments.labelled, arguments.label_column)
     how = given.cluster_settings_of(arguments)
-    folder = arguments.folder or str(arguments.out.with_suffix(".run"))
+    folder = arguments.folder or str(out.with_suffix(".run"))
     science = prepared(_as_begun(folder, given.settings_of(arguments, _UNDECIDED)))
     found = measured(_judged(science, arguments.labelled, labels, folder, how), labels)
     check_enough(arguments.labelled, Counter(found.images.values()))
@@ -85,31 +83,26 @@ def run(arguments: argparse.Namespace) -> int:
     told = findings(calibration, found.common, found.original, found.left_out)
     weak = weaknesses(calibration)
     warnings = [f"of no use: {reason}" for reason in weak] + few(calibration)
-    _write(arguments, science.settings, calibration, [*told, *(f"WARNING: {w}" for w in warnings)])
-    _put(arguments.out.with_suffix(".png"), figure(calibration, found.common, found.original))
+    asked = (_command(arguments), f"{calibration.created:%Y-%m-%d %H:%M} UTC", _model(science.settings))
+    _put(out, _text((*asked, *told, *(f"WARNING: {w}" for w in warnings)), science.settings, calibration))
+    _put(out.with_suffix(".png"), figure(calibration, found.common, found.original))
     for line in told:
         print(line)
     for warning in warnings:
         sys.stderr.write(f"warning: {warning}\n")
-    print(arguments.out)
+    print(out)
     return NO_USE if weak else exits.ALL_JUDGED
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    """Raises:
-    SettingsError: what would be found out only after the images were measured.
+def _checked(arguments: argparse.Namespace) -> Path:
+    """The file to write.
+
+    Raises:
+        SettingsError: what would be found out only after the images were measured.
     """
-    out = arguments.out
-    if out.suffix not in (".yaml", ".yml") or "://" in str(out):
-        raise SettingsError(f"--out {str(out)!r}: name a file of this machine that ends with .yaml")
-    if out.is_dir():
-        raise SettingsError(f"--out {str(out)!r} is a folder; name a file")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"--out {str(out)!r}: {error.strerror}") from error
-    if not os.access(out if out.exists() else out.parent, os.W_OK):
-        raise SettingsError(f"--out {str(out)!r} may not be written here")
+    out = Path(arguments.out)
+    if out.suffix not in (".yaml", ".yml") or "://" in arguments.out:
+        raise SettingsError("--out: name a file of this machine that ends with .yaml")
     if not 0 <= arguments.false_common < 1:
         raise SettingsError(f"--false-common {arguments.false_common:g}: give a share from 0 to under 1")
     if not 0 < arguments.kept <= 1:
@@ -118,6 +111,13 @@ def _check(arguments: argparse.Namespace) -> None:
         raise SettingsError("--max-tokens has no say here: thresholds are chosen on what one token gives")
     if not arguments.folder and os.environ.get("RAY_ADDRESS"):
         raise SettingsError("--run is missing: on a cluster the measurements need a place that all reach")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out {arguments.out!r}: {error.strerror}") from error
+    if out.is_dir() or not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise SettingsError(f"--out {arguments.out!r} may not be written, or is a folder; name another file")
+    return out
 
 
 def _as_begun(folder: str, settings: AuditSettings) -> AuditSettings:
@@ -172,16 +172,16 @@ def _command(arguments: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def _write(
-    arguments: argparse.Namespace, settings: AuditSettings, calibration: Calibration, told: Sequence[str]
-) -> None:
+def _model(settings: AuditSettings) -> str:
+    revision = settings.model.revision
+    return f"model {settings.model.path}" + (f" at {revision}" if revision else "")
+
+
+def _text(header: Sequence[str], settings: AuditSettings, calibration: Calibration) -> bytes:
     """The file of settings, under a comment of what was asked and found."""
-    model = settings.model.path + (f" at {settings.model.revision}" if settings.model.revision else "")
-    asked = (_command(arguments), f"{calibration.created:%Y-%m-%d %H:%M} UTC", f"model {model}")
-    comment = "".join(f"# {_printable(line)}\n" for line in (*asked, *told))
+    comment = "".join(f"# {_printable(line)}\n" for line in header)
     body = thresholds(settings, calibration)
-    text = yaml.safe_dump(body, sort_keys=False, default_flow_style=None, width=110)
-    _put(arguments.out, (comment + text).encode())
+    return (comment + yaml.safe_dump(body, sort_keys=False, default_flow_style=None, width=110)).encode()
 
 
 def _put(file: Path, data: bytes) -> None:

@@ -16,7 +16,8 @@ from originality.settings import AuditSettings, Calibration
 
 _COMMON, _ORIGINAL, _CUT = "#0072b2", "#d55e00", "#000000"
 """Of Okabe and Ito's colour-blind safe palette. Hatching and dashes say the same without colour."""
-_BINS = 20
+_BINS = (8, 30)
+"""Fewest, most."""
 
 
 def findings(
@@ -92,7 +93,7 @@ def figure(calibration: Calibration, common: Measured, original: Measured) -> by
 
     kept_from = calibration.in_distribution_threshold
     scored = kept_from is not None
-    drawn = Figure(figsize=(4.6 * (2 + scored), 4.1), layout="constrained")
+    drawn = Figure(figsize=(4.8 * (2 + scored), 4.3), layout="constrained")
     axes = drawn.subplots(1, 2 + scored)
     _draw_roc(axes[0], calibration, common.distances, original.distances)
     title = f"Distance at one token ({calibration.metric})"
@@ -138,7 +139,8 @@ def _draw_histograms(
     """Shares of each label in the same bins: common filled, original hatched."""
     both = np.concatenate([common, original])
     low, high = float(both.min()), float(both.max())
-    edges = np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
+    bins = int(np.clip(2 * np.sqrt(len(both)), *_BINS))
+    edges = np.linspace(low, high if high > low else low + 1.0, bins + 1)
     for values, name, look in (
         (common, "common", {"facecolor": _COMMON, "alpha": 0.55, "edgecolor": _COMMON}),
         (original, "original", {"facecolor": "none", "edgecolor": _ORIGINAL, "hatch": "////"}),
@@ -150,4 +152,4 @@ def _draw_histograms(
     axis.set_xlabel(title)
     axis.set_ylabel("share of the label's images")
     axis.set_title(title.partition(" ")[0] + "s by label", loc="left")
-    axis.legend(frameon=False)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False, columnspacing=1.0)

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from originality.presets import load_settings
+from originality.scoring import Item
+from originality.settings import THRESHOLDS
+from originality.sweep import Sweep
 from originality.verdict import Attempt, judge, min_tokens, passes
 
 COMMON = (0.31, 0.39, 0.29, 0.28, 0.43)
@@ -41,18 +48,64 @@ def verdict_of(sweep, most=5):
     return judge("x", sweep, max_tokens=most, model="m", settings_digest="s")
 
 
-def test_published_common_images_need_one_token():
-    for distance in COMMON:
-        assert verdict_of([attempt(1, distance)]).min_tokens == 1
+class Published:
+    """A metric that says of every image what the paper says of it: a plain image's grey level is its row of
+    the table, which has the distances with 1, 2, ... tokens."""
+
+    def __init__(self, tables):
+        self.tables, self.asked = tables, Counter()
+
+    def embed(self, images):
+        return [int(image[0, 0, 0]) for image in images]
+
+    def between(self, query, redraws):
+        self.asked[query] += 1
+        return np.full(len(redraws), self.tables[query][self.asked[query] - 1])
+
+
+@pytest.fixture(scope="module")
+def replayed():
+    """The published table through the sweep itself: the model that ships, at the least work there is, and a
+    metric that says the published distances; verdicts by name."""
+    tables = {f"common {k}": (d,) for k, d in enumerate(COMMON)} | {n: d for n, (d, _) in ORIGINAL.items()}
+    audit = load_settings(
+        "laptop",
+        None,
+        {
+            "model": {"device": "cpu"},
+            "inversion": {"steps": 1, "batch_size": 1, "lanes": 5},
+            "redraw": {"count": 2, "steps": 1, "guidance_scale": 0},
+            "distance": {"threshold": THRESHOLDS["dreamsim"]},
+            "in_distribution": {"check": "none"},
+        },
+    )
+    sweep = Sweep(audit)
+    sweep.distance = Published(list(tables.values()))
+    waiting = [Item(name, Image.new("RGB", (64, 64), (k, k, k))) for k, name in enumerate(tables)]
+    found = {}
+    while len(found) < len(tables):
+        while waiting and len(sweep._flights) < sweep.capacity:
+            sweep.admit(waiting.pop(0))
+        found.update({finished.item_id: finished.record for finished in sweep.step()})
+    return found
+
+
+def test_published_common_images_need_one_token(replayed):
+    for k, distance in enumerate(COMMON):
+        row = replayed[f"common {k}"]
+        assert (row["min_tokens"], row["censored"], row["status"]) == (1, False, "judged")
+        assert [a["distance_mean"] for a in row["sweep"]] == [pytest.approx(distance)]
 
 
 @pytest.mark.parametrize("domain", ORIGINAL)
-def test_published_original_images_need_more_or_never_pass(domain):
+def test_published_original_images_need_more_or_never_pass(replayed, domain):
+    """The sweep ends at the first number of tokens that passes; where none does, the image is censored."""
     distances, expected = ORIGINAL[domain]
-    verdict = verdict_of([attempt(k + 1, d) for k, d in enumerate(distances)])
-    assert verdict.min_tokens == expected
-    assert verdict.censored == (expected is None)
-    assert verdict.status == "judged"
+    row = replayed[domain]
+    assert (row["min_tokens"], row["censored"], row["status"]) == (expected, expected is None, "judged")
+    tried = [a["distance_mean"] for a in row["sweep"]]
+    assert tried == pytest.approx(distances[: expected or 5])
+    assert [a["passed"] for a in row["sweep"]] == [k == expected for k in range(1, len(tried) + 1)]
 
 
 @given(

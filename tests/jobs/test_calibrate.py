@@ -1,0 +1,255 @@
+"""Calibration from a labelled list to a file of settings that an audit takes."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from mean_colour import MeanColour, paint
+from PIL import Image
+
+from cluster.identities import image_id_of
+from cluster.runfolder import RunMismatch, open_run, plan
+from cluster.store import open_store
+from jobs import exits
+from jobs.audit import Science, add_arguments, audit, identity, prepared
+from jobs.calibrate import NO_USE
+from jobs.cli import main
+from jobs.given import settings_of
+from originality.presets import load_settings
+from originality.settings import AuditSettings
+from originality.sweep import preflight
+from originality.synthetic.effect import query
+from originality.verdict import Attempt, judge
+from tests.inputs import inputs
+
+SHORT = (
+    *("--set", "inversion.steps=2", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
+    *("--set", "redraw.steps=2", "--device", "cpu"),
+)
+
+
+def listed(folder: Path, rows: list[tuple[str, str]], column: str = "label") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "list.csv"
+    with file.open("w", newline="") as handle:
+        csv.writer(handle).writerows([("uri", column), *rows])
+    return file
+
+
+def motifs(folder: Path, count: int) -> list[tuple[str, str]]:
+    """Images of motifs that the model that ships knows (common), and never saw (original)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for group, label in (("familiar", "common"), ("unseen", "Original ")):
+        for k in range(count):
+            query(group, k).image().save(folder / f"{group}-{k}.png")
+            rows.append((f"{group}-{k}.png", label))
+    return rows
+
+
+def said(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
+    """The one line of a refused command."""
+    capsys.readouterr()
+    assert main([str(a) for a in argv]) == exits.BAD_SETTINGS
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def settings_given(*argv: object) -> AuditSettings:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return settings_of(parser.parse_args([str(a) for a in argv]))
+
+
+def test_from_the_list_to_an_audit_with_its_thresholds(
+    tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole way with the model that ships, at next to no work, so that nothing can be told apart: the
+    file is written and says so."""
+    rows = motifs(tmp_path, 3)
+    (tmp_path / "text.png").write_text("no image")
+    source = listed(tmp_path, [*rows, ("text.png", "common"), ("absent.png", "original")])
+    out = tmp_path / "made" / "cal.yaml"
+    command = ["calibrate", str(source), "--out", str(out), *SHORT]
+    assert main(command) == NO_USE
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[0].startswith(
+        "3 common and 3 original images measured with one token; 2 left"
+    )
+    assert "1 missing, 1 not-an-image" in shown.out and shown.out.splitlines()[-1] == str(out)
+    assert "warning: of no use: the distance does not tell common from original" in shown.err
+    assert "warning: 3 common images are few" in shown.err
+    text = out.read_text()
+    assert "# WARNING: of no use" in text and "# model shapes" in text
+    assert text.startswith(f"# originality calibrate {source} --out {out} --label-column label")
+    values = yaml.safe_load(text)
+    assert set(values) == {"distance", "in_distribution", "calibration"}
+    run = open_run(str(tmp_path / "made" / "cal.run"))
+    distances = [row["sweep"][0]["distance_mean"] for row in inputs(run) if row["status"] == "judged"]
+    assert values["distance"] == {"metric": "elements", "threshold": min(distances[3:])}
+    assert all([a["tokens"] for a in row["sweep"]] == [1] for row in inputs(run) if row.get("sweep"))
+    picture = Image.open(out.with_suffix(".png"))
+    assert picture.format == "PNG" and picture.size[0] > 1000
+
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "made" / "cal.run").glob("verdicts/*")}
+    assert main([*command, "--false-common", "0.4"]) == NO_USE  # nothing is measured again
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "made" / "cal.run").glob("verdicts/*")}
+    again = yaml.safe_load(out.read_text())
+    assert again["distance"]["threshold"] == sorted(distances[3:])[1]
+    capsys.readouterr()
+
+    audited = settings_given("in", *SHORT, "--config", out)
+    science = replace(prepared(audited), factory=MeanColour)
+    warned = capsys.readouterr().err.splitlines()
+    assert len(warned) == 1 and "does not tell common from original" in warned[0]
+    source, folder = str(paint(tmp_path / "in", "1.png", (1, 1, 1)).parent), str(tmp_path / "run")
+    assert audit(science, source, folder) == exits.ALL_JUDGED
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["calibration"]["labels_digest"] == again["calibration"]["labels_digest"]
+    assert summary["calibration_doubts"] == science.doubts
+    # a run goes on with and without the file, as long as the thresholds are the same
+    alone = replace(science, settings=audited.model_copy(update={"calibration": None}), doubts=())
+    assert audit(alone, source, folder) == exits.ALL_JUDGED
+    assert audit(science, source, folder) == exits.ALL_JUDGED
+    with pytest.raises(RunMismatch, match=r"settings\.distance\.threshold"):
+        audit(replace(science, settings=settings_given("in", *SHORT)), source, folder)
+
+
+def finished_run(source: Path, out: Path, settings: AuditSettings, distances: dict[str, float]) -> None:
+    """A run folder in which every image of a list has been judged, with these distances at one token."""
+    run = plan(
+        str(source), open_store(str(out)), identity(Science(settings, dict, preflight(settings)), str(source))
+    )
+    for number in range(len(run.manifest)):
+        image_id = image_id_of(Path(run.manifest.uri(number)).read_bytes())
+        distance = distances[Path(run.manifest.uri(number)).name]
+        first = Attempt(
+            tokens=1,
+            distance_mean=distance,
+            distance_sem=0.01,
+            redraws=20,
+            editability=1.0 + distance / 10,
+            editable=True,
+            passed=distance < settings.distance.threshold,
+            inversion_steps=1,
+            unet_samples=1,
+            seconds=1.0,
+        )
+        verdict = judge(image_id, [first], max_tokens=5, model="shapes", settings_digest=settings.digest())
+        run.identities.learn(number, image_id)
+        run.ledger.commit(image_id, verdict.row(), {})
+    run.identities.save()
+
+
+@pytest.fixture
+def audited(tmp_path: Path) -> tuple[Path, Path]:
+    """A labelled list of forty images, and a finished audit of it with other thresholds and five tokens."""
+    rows, distances = [], {}
+    for k in range(20):
+        for label, base in (("COMMON", 0.1), ("original", 0.5)):
+            name = f"{label}-{k}.png"
+            Image.new("RGB", (8, 8), (k, len(label), 0)).save(tmp_path / name)
+            rows.append((name, label))
+            distances[name] = base + k / 100
+    source = listed(tmp_path, rows)
+    finished_run(source, tmp_path / "run", load_settings(flags={"model": {"device": "cpu"}}), distances)
+    return source, tmp_path / "run"
+
+
+def test_a_finished_audit_is_enough_and_an_audit_that_fits_is_not_warned(
+    tmp_path: Path, audited: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, run = audited
+    out = tmp_path / "cal.yaml"
+    command = ["calibrate", str(source), "--out", str(out), "--run", str(run), "--device", "cpu"]
+    assert main(command) == exits.ALL_JUDGED
+    shown = capsys.readouterr()
+    assert "warning" not in shown.err and "left out" not in shown.out
+    assert "every threshold over 0.5 up to it decides these images alike" in shown.out
+    own = tmp_path / "own.yaml"
+    own.write_text("preset: laptop\nmodel: {device: cpu}\nmax_tokens: 2\ncluster: {max_workers: 1}\n")
+    settings = settings_given("in", "--config", own, "--config", out)
+    assert settings.distance.threshold == 0.51  # one of twenty may be under it
+    assert settings.in_distribution.threshold == 1.011  # nineteen of twenty reach it
+    assert settings.max_tokens == 2 and settings.calibration is not None
+    assert settings.calibration.auc == (1.0, 1.0, 1.0) and settings.calibration.common == 20
+    assert prepared(settings).doubts == [] and capsys.readouterr().err == ""
+    overridden = settings_given("in", "--config", out, "--set", "distance.threshold=0.2")
+    assert len(prepared(overridden).doubts) == 1
+    assert "distance.threshold is 0.2, calibrated was 0.51" in capsys.readouterr().err
+
+    lines = source.read_text().splitlines(keepends=True)
+    source.write_text("".join(lines[:-1]))
+    assert "was begun with other images than the list has now; give another --run" in said(capsys, *command)
+    source.write_text("".join(lines).replace("original-3.png,original", "original-3.png,common"))
+    assert main(command) == exits.ALL_JUDGED  # a label that was put right needs nothing measured again
+    assert "21 common and 19 original" in capsys.readouterr().out
+
+
+def test_an_image_with_both_labels_counts_for_neither(
+    tmp_path: Path, audited: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, _ = audited
+    (tmp_path / "COMMON-1.png").write_bytes((tmp_path / "original-1.png").read_bytes())
+    (tmp_path / "COMMON-2.png").write_bytes((tmp_path / "COMMON-3.png").read_bytes())
+    names = {p.name: 0.3 for p in tmp_path.glob("*.png")}
+    finished_run(source, tmp_path / "other", load_settings(flags={"model": {"device": "cpu"}}), names)
+    out = ["--out", str(tmp_path / "c.yaml"), "--run", str(tmp_path / "other"), "--device", "cpu"]
+    assert main(["calibrate", str(source), *out]) == NO_USE
+    told = capsys.readouterr().out.splitlines()[0]
+    assert told == "18 common and 19 original images measured with one token; 1 left out (1 with both labels)"
+
+
+BAD: list[tuple[list[tuple[str, str]], str]] = [
+    ([("a.png", "common"), ("b.png", "rare")], "label of row 2 is 'rare'; write common or original"),
+    ([("a.png", "common"), ("b.png", "")], "label of row 2 is ''; write"),
+    ([("a.png", "common")] * 4, "has no original images that can be used; a calibration needs some of both"),
+    ([("a.png", "common")] * 4 + [("b.png", "original")], "has 1 original image that can be used"),
+    ([("s3://key:secret@bucket/a", "common")], "row 1 is a web address, or holds keys"),
+]
+
+
+@pytest.mark.parametrize(("rows", "message"), BAD)
+def test_bad_lists_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[tuple[str, str]], message: str
+) -> None:
+    line = said(capsys, "calibrate", listed(tmp_path, rows), "--out", tmp_path / "c.yaml")
+    assert message in line and "secret" not in line
+    assert not (tmp_path / "c.run").exists() and not (tmp_path / "c.yaml").exists()
+
+
+def test_what_cannot_be_is_said_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [(f"{k}.png", label) for k in range(3) for label in ("common", "original")]
+    source = listed(tmp_path, rows, "kind")
+    out = ["--out", tmp_path / "c.yaml"]
+    assert "needs a column 'label', once" in said(capsys, "calibrate", source, *out)
+    assert "it has uri, kind; another name is given by --label-column" in said(
+        capsys, "calibrate", source, *out
+    )
+    assert "is no list" in said(capsys, "calibrate", tmp_path, *out)
+    named = ["calibrate", source, "--label-column", "kind"]
+    assert "ends with .yaml" in said(capsys, *named, "--out", tmp_path / "c.png")
+    assert "ends with .yaml" in said(capsys, *named, "--out", "s3://bucket/c.yaml")
+    assert "--false-common 1: give a share" in said(capsys, *named, *out, "--false-common", 1)
+    assert "--kept 0: give a share" in said(capsys, *named, *out, "--kept", 0)
+    assert "--max-tokens has no say" in said(capsys, *named, *out, "--max-tokens", 3)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert "--run is missing: on a cluster" in said(capsys, *named, *out)
+    monkeypatch.delenv("RAY_ADDRESS")
+    parquet = tmp_path / "list.parquet"
+    table: dict[str, Any] = {"path": [name for name, _ in rows], "label": ["common", "new"] * 3}
+    pq.write_table(pa.table(table), parquet)
+    assert "label of row 2 is 'new'" in said(capsys, "calibrate", parquet, *out)
+    assert "model folder" in said(capsys, *named, *out, "--model", tmp_path / "none")
+    assert not (tmp_path / "c.run").exists()
