@@ -30,6 +30,9 @@ class Lease:
     """What it was when it was last read; None while nobody has read it."""
     causes: tuple[str, ...] = ()
     """Of the deaths of workers that had it in hand."""
+    word: str | None = None
+    """What the list of inputs says of it. Of inputs that are the same image the one read first is judged, by
+    its word: give them all the same."""
 
     @property
     def attempt(self) -> int:

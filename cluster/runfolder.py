@@ -7,7 +7,7 @@ all who ever work on the run, or resume it, do the same work.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,7 +22,8 @@ from cluster.desk import snapshot_path
 from cluster.identities import UNREAD, Identities
 from cluster.leases import Lease, Leases
 from cluster.ledger import Ledger
-from cluster.manifest import MANIFEST_FILE, RUN_FILE, Manifest, scan
+from cluster.listing import scan
+from cluster.manifest import MANIFEST_FILE, RUN_FILE, Manifest
 from cluster.store import NotFound, Store, StoreError, open_store, whole
 
 _SUMMARY = "summary.json"
@@ -73,7 +74,9 @@ class RunFolder:
         image_id = self.identities[number]
         if image_id and image_id.startswith(UNREAD):
             image_id = None
-        return Lease(number, self.manifest.uri(number), self.manifest.size(number), image_id)
+        manifest = self.manifest
+        uri, size, word = manifest.uri(number), manifest.size(number), manifest.word(number)
+        return Lease(number, uri, size, image_id, word=word)
 
     def clear_snapshots(self) -> None:
         """Removes those of images that have their record: a worker that was cut off may leave one."""
@@ -111,11 +114,17 @@ def open_run(uri: str) -> RunFolder:
     return run
 
 
-def plan(input_uri: str, store: Store, identity: Mapping[str, Any]) -> RunFolder:
+def plan(
+    input_uri: str,
+    store: Store,
+    identity: Mapping[str, Any],
+    check: Callable[[Manifest], None] = lambda _: None,
+) -> RunFolder:
     """Plans a run in a folder, or resumes the one that is there.
 
     ``identity`` is all that decides the results (settings, digests, code version): plain JSON
-    values. The collection of a run that is resumed is the one that was frozen; files that came
+    values. ``check`` raises what it has against a collection that is planned for the first time, before
+    anything is written. The collection of a run that is resumed is the one that was frozen; files that came
     later belong to another run. The images are listed, not read.
 
     Raises:
@@ -132,6 +141,7 @@ def plan(input_uri: str, store: Store, identity: Mapping[str, Any]) -> RunFolder
     elif next(store.list("records"), None) is not None:
         raise StoreError(f"{store.url} holds records but no {RUN_FILE}; bring it back, or use another --out")
     manifest = scan(input_uri)
+    check(manifest)
     store.check_create()
     created = {**identity, "created_at": datetime.now(UTC).isoformat()}
     if not store.create(RUN_FILE, _pretty(created)):

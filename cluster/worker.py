@@ -188,7 +188,7 @@ class Worker:
             self._admit(scorer, fetched)
 
     def _admit(self, scorer: Scorer, fetched: Fetched) -> None:
-        item = Item(fetched.image_id, fetched.image)
+        item = Item(fetched.image_id, fetched.image, fetched.lease.word)
         try:
             with self._metrics.stage("admit"):
                 if not (fetched.snapshot and _restored(scorer, item, fetched.snapshot)):

@@ -17,7 +17,7 @@ from typing import Any
 
 from cluster import driver
 from cluster.heartbeat import Heartbeat, pulses
-from cluster.manifest import Selection
+from cluster.manifest import Manifest, Selection
 from cluster.regularly import regularly
 from cluster.runfolder import RunFolder, RunMismatch, beside, plan
 from cluster.settings import ClusterSettings
@@ -49,6 +49,21 @@ class Science:
     """Bytes of a worker on CPU."""
     doubts: Sequence[str] = ()
     """Why the thresholds' calibration does not speak for this audit."""
+    words_missing: str | None = None
+    """What to say of a collection whose images bring no words (originality.initial_words); None where they
+    need none."""
+
+    def check(self, manifest: Manifest) -> None:
+        """Refuses a collection of which no image could be judged, and tells of those that cannot be.
+
+        Raises:
+            SettingsError: with the fix.
+        """
+        if self.words_missing is None or not manifest.without_word:
+            return
+        if manifest.without_word == len(manifest):
+            raise SettingsError(self.words_missing)
+        sys.stderr.write(f"{manifest.without_word} inputs have no word and will fail: {self.words_missing}\n")
 
 
 def audit(
@@ -146,13 +161,13 @@ def planned(science: Science, source: str, output: str, force_new: bool = False)
     """The run in a folder, planned now or before."""
     identified = identity(science, source)
     try:
-        return plan(source, open_store(output), identified)
+        return plan(source, open_store(output), identified, science.check)
     except RunMismatch:
         if not force_new:
             raise
     for other in beside(output):  # the first that is free, or is this one begun before
         with suppress(RunMismatch):
-            run = plan(source, open_store(other), identified)
+            run = plan(source, open_store(other), identified, science.check)
             sys.stderr.write(f"{output} holds a run with other settings; this one is {other}\n")
             return run
     raise AssertionError("there is no last name")
@@ -264,6 +279,7 @@ def prepared(settings: AuditSettings) -> Science:
     from jobs.copies import copies_here
     from originality.calibration import doubts
     from originality.checkpoint import weights_bytes
+    from originality.initial_words import subject_switched, words_missing
     from originality.sweep import preflight
 
     copies = copies_here(settings)
@@ -274,7 +290,9 @@ def prepared(settings: AuditSettings) -> Science:
     factory = functools.partial(scorer_of, settings, digests["model_digest"])
     # weights are read as stored, then turned into fp32; torch and the judges take the rest
     memory = Task.memory + 3 * weights_bytes(settings.model, copies.model)
-    return Science(settings, factory, digests, memory, doubted)
+    if (switched := subject_switched(settings)) is not None:
+        sys.stderr.write(f"{switched}\n")
+    return Science(settings, factory, digests, memory, doubted, words_missing(settings, copies))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from originality.settings import (
     SettingsError,
 )
 from originality.similarity.dreamsim_weights import FORMATS, how_to_fetch, parts_of
+from originality.towers import TOWERS
 
 
 def copies_here(settings: AuditSettings) -> Copies:
@@ -26,21 +27,27 @@ def copies_here(settings: AuditSettings) -> Copies:
     Raises:
         SettingsError, StoreError: with the fix.
     """
+    several = len(settings.spoken.initial_words) > 1  # CLIP may have to choose
     return Copies(
-        model=model_here(settings.model),
+        model=model_here(settings.model, towers=several),
         distance=metric_here(settings.distance),
-        detector=detector_here(settings.in_distribution),
+        detector=detector_here(settings.in_distribution, chooses=several),
     )
 
 
-def model_here(model: ModelSettings) -> Path | None:
-    """The model's folder, brought to this machine or unpacked here; None where its settings name it."""
+def model_here(model: ModelSettings, *, towers: bool = False) -> Path | None:
+    """The model's folder, brought to this machine or unpacked here; None where its settings name it.
+
+    Args:
+        towers: whether its image tower is wanted as well, where it has one.
+    """
     if is_single_file(model.path) and not model.revision:
         from originality.single_file import FORMAT, unpack
 
         made = functools.partial(unpack, prediction=model.prediction)
         return unpacked_copy(model.path, made, f"{FORMAT} {model.prediction}")
-    return local_copy(model.path, PARTS, revision=model.revision)
+    parts = (*PARTS, *TOWERS) if towers else PARTS
+    return local_copy(model.path, parts, revision=model.revision)
 
 
 def metric_here(settings: DistanceSettings) -> Path | None:
@@ -54,8 +61,10 @@ def metric_here(settings: DistanceSettings) -> Path | None:
         raise SettingsError(f"{settings.folder} holds nothing of DreamSim; fill it first: {fix}") from error
 
 
-def detector_here(settings: InDistributionSettings) -> Path | None:
-    """The detector's weights, where it has a folder or a name on the hub."""
-    if settings.check != "editability" or settings.detector == "imagenet" or not settings.folder:
+def detector_here(settings: InDistributionSettings, *, chooses: bool = False) -> Path | None:
+    """The detector's weights, where it has a folder or a name on the hub and is asked for: by the check, or
+    as it chooses words."""
+    wanted = settings.check == "editability" or chooses
+    if not wanted or settings.detector == "imagenet" or not settings.folder:
         return None
     return local_copy(settings.folder, pretrained.PARTS, revision=settings.revision)

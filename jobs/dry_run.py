@@ -13,7 +13,8 @@ from itertools import islice
 from cluster.decoder import Decoder
 from cluster.identities import image_id_of
 from cluster.images import Rejection, check_size
-from cluster.manifest import Manifest, Selection, scan
+from cluster.listing import scan
+from cluster.manifest import Manifest, Selection
 from cluster.progress import Progress
 from cluster.runtime import available_cpus
 from cluster.sources import Unreadable, read_image

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from cluster.manifest import LISTS, InputError, scan
+from cluster.listing import LISTS, scan
+from cluster.manifest import InputError
 from cluster.runfolder import RunFolder
 from cluster.store import absolute, open_store
 from originality.calibration import Measured

@@ -40,6 +40,8 @@ SCHEMA = pa.schema(
         ("sweep", pa.list_(ATTEMPT)),
         ("model", pa.string()),
         ("settings_digest", pa.string()),
+        ("initial_word", pa.string()),
+        ("edit_subject", pa.string()),
         ("error_class", pa.string()),
         ("error_message", pa.string()),
         ("attempts", pa.int32()),

@@ -152,7 +152,7 @@ def method_digest(settings: AuditSettings) -> str:
     the machine's own: device, precision, lanes."""
     parts = {
         "model": (settings.model, {"fit", "prediction"}),
-        "domain": (settings.spoken, {"initial_word", "templates", "edit_subject"}),
+        "domain": (settings.spoken, {"initial_words", "templates", "edit_subject"}),
         "inversion": (
             settings.inversion,
             {"steps", "batch_size", "learning_rate", "timesteps", "initial_tokens"},

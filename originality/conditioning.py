@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from originality.embeddings import SECOND
 from originality.settings import SettingsError
 
 
@@ -155,20 +156,20 @@ class TextEncoders:
     def by_encoder(self, name: str, vectors: Tensor) -> dict[str, Tensor]:
         """A pseudo-word (m, sum of widths) as it is kept: the first encoder's part under its name, the
         second's under "<name>.text_encoder_2", each as diffusers' ``load_textual_inversion`` takes it."""
-        names = (name, f"{name}.text_encoder_2")
+        names = (name, name + SECOND)
         return {n: v.contiguous() for n, v in zip(names, vectors.split(self.widths, dim=-1), strict=False)}
 
-    def word_vector(self, word: str) -> Tensor:
-        """The token embedding of a domain's initial word: float32 (sum of widths,).
+    def word_vector(self, word: str, several: Literal["one", "mean"] = "one") -> Tensor:
+        """The token embedding of an initial word, or the mean of several: float32 (sum of widths,).
 
         Raises:
-            SettingsError: the word is not a single token of the model.
+            SettingsError: as of :func:`word_tokens`.
         """
         rows = [
-            table.weight[single_token(tokenizer, word)]
+            table.weight[word_tokens(tokenizer, word, several)].detach().float().mean(0)
             for tokenizer, table in zip(self.tokenizers, self.tables, strict=True)
         ]
-        return torch.cat(rows).detach().float().clone()
+        return torch.cat(rows)
 
 
 @contextmanager
@@ -187,15 +188,25 @@ def _injected(table: nn.Module, slots: Tensor, vectors: Tensor) -> Iterator[None
         handle.remove()
 
 
-def single_token(tokenizer: Any, word: str) -> int:
-    """The token of a domain's initial word.
+def word_tokens(tokenizer: Any, word: str, several: Literal["one", "mean"] = "one") -> list[int]:
+    """The tokens of an initial word: one, or with ``several`` "mean" any number.
 
     Raises:
-        SettingsError: the word is not a single token of the model.
+        SettingsError: the model has no token for the word, or several and ``several`` is "one".
     """
-    ids = tokenizer(word, add_special_tokens=False)["input_ids"]
-    if len(ids) != 1:
+    ids: list[int] = tokenizer(word, add_special_tokens=False)["input_ids"]
+    what = f"initial word {shown(word)}"
+    unsaid = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
+    if not ids or unsaid & set(ids):
+        raise SettingsError(f"{what} is nothing that this model has a token for; choose another word")
+    if len(ids) > 1 and several == "one":
         raise SettingsError(
-            f"initial word {word!r} is {len(ids)} tokens of this model; choose another --domain or model"
+            f"{what} is {len(ids)} tokens of this model; choose another word, domain or model, or set "
+            "inversion.initial_tokens to mean"
         )
-    return int(ids[0])
+    return ids
+
+
+def shown(word: str) -> str:
+    """A word as messages quote it: whatever it holds, it stays short and on one line."""
+    return ascii(word if len(word) <= 40 else f"{word[:40]}…")

@@ -30,6 +30,8 @@ class Flight:
     """One image in flight."""
 
     image_id: str
+    word: str
+    """Every pseudo-token started from it."""
     picture: np.ndarray
     """uint8 (side, side, 3), the image as the model sees it."""
     moments: Moments
@@ -51,6 +53,8 @@ class Saved(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     image_id: str
+    word: str
+    """The initial one."""
     settings: str
     """Digest."""
     model: str
@@ -84,6 +88,7 @@ def pack(flight: Flight, settings: str, model: str) -> bytes:
         tensors[f"redraws {k}"] = torch.from_numpy(redraws)
     saved = Saved(
         image_id=flight.image_id,
+        word=flight.word,
         settings=settings,
         model=model,
         step=lane.step,

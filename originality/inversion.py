@@ -88,12 +88,23 @@ class Inverter:
         self.seed = seed
         self.passes = Passes()
         self.lanes = lanes or (1 if settings.lanes == "auto" else settings.lanes)
-        self._start = model.text.word_vector(domain.initial_word)
+        self._starts = {word: self._vector_of(word) for word in domain.initial_words}
         self._prompts: dict[int, Prompts] = {}
 
-    def open(self, image_id: str, moments: Moments, tokens: int) -> Lane:
-        """A lane at step 0: every pseudo-token at the domain's initial word."""
-        vectors = self._start.repeat(tokens, 1).requires_grad_(True)
+    def _vector_of(self, word: str) -> Tensor:
+        """Where every pseudo-token starts: float32 (width,)."""
+        return self.model.text.word_vector(word, self.settings.initial_tokens)
+
+    def open(self, image_id: str, moments: Moments, tokens: int, word: str | None = None) -> Lane:
+        """A lane at step 0: every pseudo-token at the image's initial word; None: at its domain's only one.
+
+        Raises:
+            WordMissing: there is none, and the domain has several.
+            SettingsError: the model cannot start from the word.
+        """
+        word = self.domain.initial_word if word is None else word
+        start = self._starts[word] if word in self._starts else self._vector_of(word)
+        vectors = start.repeat(tokens, 1).requires_grad_(True)
         optimiser = torch.optim.AdamW(
             [vectors], lr=self.settings.learning_rate, weight_decay=0.0, foreach=False
         )

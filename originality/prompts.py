@@ -1,14 +1,15 @@
 """Prompts: what is said around a pseudo-word, and the domains that decide it (paper Sections 4.2, E.2).
 
-A *domain* names the word that every pseudo-token starts from, the templates of training, and the prompt
-that asks whether the learned concept can be put in a new scene.
+A *domain* names the words that pseudo-tokens may start from, the templates of training, and the subject that
+is asked for in a scene of the learned concept.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 OBJECT_TEMPLATES = (
     *(
@@ -90,53 +91,135 @@ REDRAW_PROMPT = "a photo of {}"
 """The prompt of the 20 redraws (Appendix E.2)."""
 
 
+TEMPLATES = {"object": OBJECT_TEMPLATES, "art": ART_TEMPLATES}
+"""Templates that a domain may take by name."""
+
+
+class WordMissing(ValueError):  # noqa: N818 - it says what is missing
+    """Nothing says which of its domain's words an image's pseudo-tokens start from."""
+
+
+def _is_said(words: str, info: ValidationInfo) -> str:
+    said = " ".join(words.split())
+    if not said or "{}" in said:
+        field = str(info.field_name).removesuffix("s")
+        raise ValueError(f"domain {info.data.get('name')!r}: {field} {words!r} is no word")
+    return said
+
+
+Word = Annotated[str, AfterValidator(_is_said)]
+"""What can be said in a prompt: one word, or some with a space between them."""
+
+
+def edit_prompt(subject: str) -> str:
+    """ "cat in {}": the subject in a scene of the concept (Section 3.1, editability)."""
+    return f"{subject} in {{}}"
+
+
 class Domain(BaseModel):
-    """How one kind of image is spoken of."""
+    """How one kind of image is spoken of. ``initial_word: house`` is short for a single one, and templates
+    may be one of TEMPLATES by name; left out, they are the object templates."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    initial_word: str
-    """Every pseudo-token starts at this word's embedding (Table 1); one token of the model."""
-    templates: tuple[str, ...]
+    initial_words: tuple[Word, ...]
+    """All pseudo-tokens of an image start at the embedding of one of these (Table 1): its own word in the
+    list of images, if it has one there, else the one that CLIP finds most likely."""
+    templates: tuple[str, ...] = OBJECT_TEMPLATES
     """Training prompts; ``{}`` stands for the pseudo-word."""
-    edit_subject: Literal["cat", "car"] = "cat"
-    """Put into the scene by the prompt that asks for the concept there (Section 3.1, editability)."""
+    edit_subject: Word = "cat"
+    """Asked for in a scene of the concept: "cat in S*" (Section 4.2)."""
+    other_subject: Word = "car"
+    """Asked for in its place where the initial word is the edit subject, as "cat in S*" tests nothing of a
+    cat. Our choice."""
 
     @property
-    def edit_prompt(self) -> str:
-        """ "cat in {}": the subject in a scene of the concept."""
-        return f"{self.edit_subject} in {{}}"
+    def initial_word(self) -> str:
+        """The only one.
+
+        Raises:
+            WordMissing: there are several.
+        """
+        if len(self.initial_words) > 1:
+            words = ", ".join(self.initial_words)
+            raise WordMissing(f"domain {self.name!r} has several words ({words}), and nothing says which")
+        return self.initial_words[0]
+
+    def subject_for(self, word: str) -> str:
+        """What is asked for in a scene of a concept that starts from ``word``."""
+        return self.other_subject if _holds(word, self.edit_subject) else self.edit_subject
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_people_write_it(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        domain = dict(given)
+        what = f"domain {domain.get('name')!r}"
+        if "initial_word" in domain:
+            if "initial_words" in domain:
+                raise ValueError(f"{what} has initial_word and initial_words; write one of them")
+            domain["initial_words"] = (domain.pop("initial_word"),)
+        templates = domain.get("templates")
+        if isinstance(templates, str):
+            if templates not in TEMPLATES:
+                known = ", ".join(TEMPLATES)
+                raise ValueError(f"{what}: templates {templates!r} are none of {known}; or write a list")
+            domain["templates"] = TEMPLATES[templates]
+        return domain
 
     @field_validator("templates")
     @classmethod
-    def _each_has_one_place(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+    def _each_has_one_place(cls, templates: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        what = f"domain {info.data.get('name')!r}"
         if not templates:
-            raise ValueError("a domain needs at least one template")
+            raise ValueError(f"{what} needs at least one template")
         for template in templates:
             if template.count("{}") != 1:
-                raise ValueError(f"template {template!r} must hold {{}} exactly once")
+                raise ValueError(f"{what}: template {template!r} must hold {{}} exactly once")
         return templates
+
+    @model_validator(mode="after")
+    def _words_can_be_told_apart(self) -> Self:
+        what = f"domain {self.name!r}"
+        if not self.initial_words:
+            raise ValueError(f"{what} needs at least one initial word")
+        if len({word.lower() for word in self.initial_words}) < len(self.initial_words):
+            raise ValueError(f"{what} has an initial word twice; write it once")
+        if _holds(self.edit_subject, self.other_subject) or _holds(self.other_subject, self.edit_subject):
+            raise ValueError(f"{what} has no other subject than {self.edit_subject!r}; write other_subject")
+        for word in self.initial_words:
+            if _holds(word, subject := self.subject_for(word)):
+                raise ValueError(
+                    f"{what} asks for a {subject} in a scene of a {word}, which tests nothing; write another "
+                    "edit_subject or other_subject"
+                )
+        return self
+
+
+def _holds(word: str, subject: str) -> bool:
+    return set(subject.lower().split()) <= set(word.lower().split())
 
 
 DOMAINS: dict[str, Domain] = {
     domain.name: domain
     for domain in (
-        Domain(name="shapes", initial_word="shape", templates=SHAPES_TEMPLATES),
-        Domain(name="houses", initial_word="house", templates=OBJECT_TEMPLATES),
-        Domain(name="artwork", initial_word="painting", templates=ART_TEMPLATES),
-        Domain(name="animals", initial_word="cat", templates=OBJECT_TEMPLATES, edit_subject="car"),
-        Domain(name="sport", initial_word="sport", templates=OBJECT_TEMPLATES),
-        Domain(name="people", initial_word="person", templates=OBJECT_TEMPLATES),
+        Domain(name="shapes", initial_words=("shape",), templates=SHAPES_TEMPLATES),
+        Domain(name="houses", initial_words=("house",)),
+        Domain(name="artwork", initial_words=("painting",), templates=ART_TEMPLATES),
+        Domain(name="animals", initial_words=("dog", "cat", "bird")),
+        Domain(name="sport", initial_words=("sport",)),
+        Domain(name="people", initial_words=("person",)),
     )
 }
-"""The paper's five domains and the world of shapes. Where an animal's initial word is "cat", "cat in S*"
-would test nothing, so that domain asks for a car."""
+"""The world of shapes and the paper's five domains, with the words of Table 1."""
 
 
 def vocabulary() -> tuple[str, ...]:
     """Every word of the templates, prompts and initial words, sorted."""
-    texts = [t for d in DOMAINS.values() for t in (*d.templates, d.edit_prompt, d.initial_word)]
-    texts += [REDRAW_PROMPT, "dog bird"]
+    texts = [text for d in DOMAINS.values() for text in (*d.templates, *d.initial_words)]
+    texts += [edit_prompt(subject) for d in DOMAINS.values() for subject in (d.edit_subject, d.other_subject)]
+    texts.append(REDRAW_PROMPT)
     words = {w for text in texts for w in text.replace("{}", " ").replace("-", " ").split()}
     return tuple(sorted(words))

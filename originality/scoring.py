@@ -27,6 +27,8 @@ class Item:
     """sha256 of the image's bytes: also the key of the item's random numbers."""
     image: Image.Image
     """RGB, upright, at its own size; the scorer brings it to the model's size."""
+    word: str | None = None
+    """What the list of inputs says of it in its column "word"; None where it says nothing."""
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,15 @@ import torch
 from PIL import Image
 
 from originality.checkpoint import Copies, describe, model_digest
-from originality.conditioning import single_token, tokenise
+from originality.conditioning import tokenise
 from originality.diffusion import LatentDiffusion, Moments, NotFinite, torch_device
-from originality.editability import load_check
+from originality.editability import InDistribution, load_check
 from originality.flight import Flight, Saved, layout, pack, unpack, word_name
+from originality.initial_words import InitialWords
 from originality.inversion import Inverter
 from originality.memory import plan
 from originality.passes import Passes
+from originality.prompts import edit_prompt
 from originality.randomness import keyed_generator
 from originality.scoring import Finished, Item
 from originality.settings import AuditSettings
@@ -58,9 +60,10 @@ class Sweep:
         self.model = LatentDiffusion(settings.model, copies.model)
         self.domain = settings.spoken
         self.distance = load_distance(settings.distance, self.model.device, copies.distance)
-        self.check = load_check(
-            settings.in_distribution, self.domain.edit_subject, self.model.device, copies.detector
-        )
+        self.words = InitialWords(settings, self.model.text.tokenizers, copies, self.model.device)
+        self._copies = copies
+        self._checks: dict[str, InDistribution | None] = {}
+        self.check(self.domain.subject_for(self.domain.initial_words[0]))
         blank = np.full((1, self.model.side, self.model.side, 3), 255, np.uint8)
         self.distance.embed(blank)  # a metric that cannot read the model's images says so here
         self.measuring = Passes()
@@ -102,16 +105,29 @@ class Sweep:
         halved = ", ".join(f"{name} {part.most}" for name, part in parts.items() if part.halved)
         return f"{flights}; after running out of memory, samples a pass: {halved}" if halved else flights
 
+    def check(self, subject: str) -> InDistribution | None:
+        """The check that looks for an edit subject."""
+        if subject not in self._checks:
+            self._checks[subject] = load_check(
+                self.settings.in_distribution, subject, self.model.device, self._copies.detector
+            )
+        return self._checks[subject]
+
     def admit(self, item: Item) -> None:
-        """Take an image in hand."""
+        """Take an image in hand.
+
+        Raises:
+            WordMissing, WordUnusable: it has no initial word that the model can start from.
+        """
         self._flights[item.item_id] = self._flight(item, 1)
 
     def _flight(self, item: Item, tokens: int) -> Flight:
         picture = self.model.fit(item.image)
+        word = self.words.of(item.word, picture)
         moments = self.model.encode(picture)
         query = self.distance.embed(picture[None])[0]
-        lane = self.inverter.open(item.item_id, moments, tokens)
-        return Flight(item.item_id, picture, moments, query, lane)
+        lane = self.inverter.open(item.item_id, moments, tokens, word)
+        return Flight(item.item_id, word, picture, moments, query, lane)
 
     def step(self) -> list[Finished]:
         """One optimiser step of every image in flight; those whose inversion ends are measured."""
@@ -131,7 +147,9 @@ class Sweep:
             if attempt.passed or attempt.tokens >= self.settings.max_tokens:
                 finished.append(self._finish(self._flights.pop(flight.image_id)))
             else:
-                flight.lane = self.inverter.open(flight.image_id, flight.moments, attempt.tokens + 1)
+                flight.lane = self.inverter.open(
+                    flight.image_id, flight.moments, attempt.tokens + 1, flight.word
+                )
                 flight.seconds = 0.0
         return finished
 
@@ -179,13 +197,15 @@ class Sweep:
             raise NotFinite("the distance of the redraws is not finite")
         found.distance_mean = float(np.mean(distances))
         found.distance_sem = float(np.std(distances, ddof=1) / math.sqrt(len(distances)))
-        if self.check is None:
+        subject = self.domain.subject_for(flight.word)
+        check = self.check(subject)
+        if check is None:
             return
         edits = None
-        if self.check.wants_edits:
-            edits = self.draw(flight.image_id, vectors, self.domain.edit_prompt)
+        if check.wants_edits:
+            edits = self.draw(flight.image_id, vectors, edit_prompt(subject))
             found.unet_samples += self.model.samples_of_redraw(settings.redraw)
-        found.editability = self.check.score(redraws, edits)
+        found.editability = check.score(redraws, edits)
         if found.editability is not None:
             found.editable = found.editability >= settings.in_distribution.threshold
 
@@ -215,12 +235,15 @@ class Sweep:
         return self.model.redraw(prompt, vectors, noise, self.settings.redraw)
 
     def _finish(self, flight: Flight) -> Finished:
+        asked = self.settings.in_distribution.check == "editability"
         verdict = judge(
             flight.image_id,
             flight.attempts,
             max_tokens=self.settings.max_tokens,
             model=self.model.name,
             settings_digest=self.settings.digest(),
+            initial_word=flight.word,
+            edit_subject=self.domain.subject_for(flight.word) if asked else None,
         )
         words: dict[str, torch.Tensor] = {}
         for name, vectors in flight.words.items():
@@ -245,11 +268,13 @@ class Sweep:
         """Take an image in hand where a snapshot left it: its verdict will be the same to the bit.
 
         Raises:
-            ValueError: the snapshot is damaged, or of other settings, another model or another image.
+            ValueError: the snapshot is damaged, or of other settings, another model, image or initial word.
         """
         saved, tensors = unpack(snapshot)
         self._check(item, saved, tensors)
         flight = self._flight(item, len(saved.attempts) + 1)
+        if saved.word != flight.word:
+            raise ValueError("the snapshot began from another initial word")
         lane, prefix = flight.lane, "optimiser "
         state = {k.removeprefix(prefix): v.clone() for k, v in tensors.items() if k.startswith(prefix)}
         with torch.no_grad():
@@ -288,7 +313,7 @@ def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, s
 
     Returns:
         The digests that decide a verdict beside the settings: "model_digest" of the model's weights, and
-        "judge_digest" of the weights of metric and check.
+        "judge_digest" of the weights of metric and check, and of CLIP where it chooses words.
 
     Raises:
         SettingsError: with the fix.
@@ -297,13 +322,18 @@ def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, s
         torch_device(settings.model)
     about = describe(settings.model, copies.model)
     domain = settings.spoken
-    for tokenizer in about.tokenizers:
-        single_token(tokenizer, domain.initial_word)
-    tokenise(about.tokenizers, [*domain.templates, settings.redraw.prompt], settings.max_tokens)
+    words = InitialWords(settings, about.tokenizers, copies)
+    subjects = list(dict.fromkeys(map(domain.subject_for, (*domain.initial_words, domain.edit_subject))))
+    prompts = [*domain.templates, settings.redraw.prompt, *map(edit_prompt, subjects)]
+    tokenise(about.tokenizers, prompts, settings.max_tokens)
     distance = load_distance(settings.distance, folder=copies.distance)
     distance.embed(np.full((1, about.side, about.side, 3), 255, np.uint8))
-    check = load_check(settings.in_distribution, domain.edit_subject, folder=copies.detector)
-    judges = f"{distance.digest()} {check.digest() if check else ''}"
+    if settings.in_distribution.check != "editability":
+        del subjects[1:]
+    checks = [load_check(settings.in_distribution, s, folder=copies.detector) for s in subjects]
+    judges = f"{distance.digest()} {checks[0].digest() if checks[0] else ''}"
+    if words.chooser is not None:
+        judges += f" {words.chooser.digest()}"
     return {
         "model_digest": model_digest(settings.model, copies.model),
         "judge_digest": hashlib.sha256(judges.encode()).hexdigest()[:16],

@@ -55,6 +55,10 @@ class Verdict(BaseModel):
     sweep: tuple[Attempt, ...] = ()
     model: str | None = None
     settings_digest: str | None = None
+    initial_word: str | None = None
+    """All pseudo-tokens started from it; None where the image was never in hand."""
+    edit_subject: str | None = None
+    """Looked for in a scene of the concept; None where that was not asked."""
     error_class: str | None = None
     error_message: str | None = None
     attempts: int = 1
@@ -82,7 +86,14 @@ def min_tokens(sweep: Sequence[Attempt]) -> int | None:
 
 
 def judge(
-    image_id: str, sweep: Sequence[Attempt], *, max_tokens: int, model: str, settings_digest: str
+    image_id: str,
+    sweep: Sequence[Attempt],
+    *,
+    max_tokens: int,
+    model: str,
+    settings_digest: str,
+    initial_word: str | None = None,
+    edit_subject: str | None = None,
 ) -> Verdict:
     """The verdict of a finished sweep; one in which every attempt failed is a failed image."""
     if sweep and all(a.failure for a in sweep):
@@ -93,6 +104,8 @@ def judge(
             sweep=tuple(sweep),
             model=model,
             settings_digest=settings_digest,
+            initial_word=initial_word,
+            edit_subject=edit_subject,
             error_class="InversionFailed",
             error_message=sweep[-1].failure,
         )
@@ -106,4 +119,6 @@ def judge(
         sweep=tuple(sweep),
         model=model,
         settings_digest=settings_digest,
+        initial_word=initial_word,
+        edit_subject=edit_subject,
     )

@@ -138,9 +138,9 @@ def test_a_subject_that_imagenet_does_not_know_names_those_it_does() -> None:
 
 
 def test_an_animal_is_not_asked_for_in_a_scene_of_itself():
-    assert DOMAINS["animals"].edit_prompt == "car in {}"
-    assert DOMAINS["houses"].edit_prompt == "cat in {}"
-    assert all(domain.edit_subject in SUBJECT_CLASSES for domain in DOMAINS.values())
+    assert [DOMAINS["animals"].subject_for(word) for word in ("dog", "cat", "bird")] == ["cat", "car", "cat"]
+    assert DOMAINS["houses"].subject_for("house") == "cat"
+    assert all({d.edit_subject, d.other_subject} <= set(SUBJECT_CLASSES) for d in DOMAINS.values())
 
 
 def test_no_check_is_none():

@@ -10,6 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from originality.checkpoint import model_folder
+from originality.conditioning import word_tokens
 from originality.inversion import Inverter, invert
 from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator
@@ -211,5 +212,25 @@ def test_stratified_timesteps_take_one_from_each_part(model, images):
 def test_what_cannot_be_told_to_the_model_is_refused(model):
     with pytest.raises(SettingsError, match="shorten the template"):
         model.text.tokenise(["a " * 40 + "{}"], 1)
-    with pytest.raises(SettingsError, match="choose another --domain"):
+    with pytest.raises(SettingsError, match="'rhinoceros' is 9 tokens of this model; choose another word"):
         model.text.word_vector("rhinoceros")
+
+
+def test_several_tokens_of_an_initial_word_are_averaged_where_that_is_asked_for(model):
+    table = model.text.tables[0].weight
+    dog, cat = (model.text.word_vector(word) for word in ("dog", "cat"))
+    ids = word_tokens(model.text.tokenizers[0], "dog cat", "mean")
+    assert torch.equal(dog, table[ids[0]]) and torch.equal(cat, table[ids[1]])
+    both = model.text.word_vector("dog cat", "mean")
+    assert torch.allclose(both, (dog + cat) / 2, rtol=0, atol=1e-7) and not torch.equal(both, dog)
+    settings = SETTINGS.model_copy(update={"initial_tokens": "mean"})
+    domain = DOMAINS["shapes"].model_copy(update={"initial_words": ("dog cat",)})
+    lane = Inverter(model, domain, settings, seed=0).open("a", None, 3)
+    assert torch.equal(lane.vectors, both.expand(3, -1))
+
+
+@pytest.mark.parametrize("word", ["", " ", "<|endoftext|>", "dog <|startoftext|>"])
+@pytest.mark.parametrize("several", ["one", "mean"])
+def test_an_initial_word_without_a_token_of_its_own_is_refused(model, word, several):
+    with pytest.raises(SettingsError, match="nothing that this model has a token for"):
+        word_tokens(model.text.tokenizers[0], word, several)

@@ -37,7 +37,7 @@ def test_diffusers_own_pipeline_draws_from_it():
 
 
 def test_it_knows_its_words(model):
-    words = [d.initial_word for d in DOMAINS.values()] + list(motif_names()) + ["photo", "circle"]
+    words = [w for d in DOMAINS.values() for w in d.initial_words] + list(motif_names()) + ["photo", "circle"]
     for word in words:
         assert len(model.text.tokenizers[0](word, add_special_tokens=False).input_ids) == 1
 

@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mean_colour import paint
 
-from cluster.manifest import SCHEMA, InputError, Manifest, Selection, glob_regex, scan
+from cluster.listing import glob_regex, scan
+from cluster.manifest import SCHEMA, InputError, Manifest, Selection
 from cluster.sources import Unreadable, read_image
 from cluster.store import open_store
 
@@ -144,6 +145,43 @@ def test_a_column_of_text_of_any_type(tmp_path: Path, column: pa.Array) -> None:
     pq.write_table(pa.table({"uri": column}), tmp_path / "list.parquet")
     names = paths(scan(str(tmp_path / "list.parquet")))
     assert names == [f"{tmp_path}/{name}" for name in ("a.png", "b.png", "a.png")]
+
+
+WORDS = ["dog", " cat ", "", None, "fire truck"]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "dictionary"])
+def test_a_list_may_have_a_column_of_words(tmp_path: Path, form: str) -> None:
+    words = pa.array(WORDS).dictionary_encode() if form == "dictionary" else pa.array(WORDS)
+    table = pa.table({"word": words, "label": range(5), "uri": [f"{n}.png" for n in range(5)]})
+    file = tmp_path / f"list.{'csv' if form == 'csv' else 'parquet'}"
+    if form == "csv":
+        pyarrow.csv.write_csv(table, file)
+    else:
+        pq.write_table(table, file)
+    manifest = scan(str(file))
+    assert [manifest.word(n) for n in range(5)] == ["dog", "cat", None, None, "fire truck"]
+    assert manifest.has_words and manifest.without_word == 2
+    assert paths(manifest) == [f"{tmp_path}/{n}.png" for n in range(5)]
+    again = Manifest.from_parquet(manifest.to_parquet())
+    assert again.table == manifest.table and again.word(4) == "fire truck"
+
+
+def test_without_words_a_manifest_is_as_it_always_was(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("uri,words\na.png,dog\n")
+    manifest = scan(str(tmp_path / "list.csv"))
+    assert pq.read_schema(pa.BufferReader(manifest.to_parquet())).names == SCHEMA.names
+    again = Manifest.from_parquet(manifest.to_parquet())
+    assert (again.word(0), again.has_words, again.without_word) == (None, False, 1)
+
+
+def test_words_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("uri,word,word\na.png,dog,cat\n")
+    with pytest.raises(InputError, match="several columns named word; leave one"):
+        scan(str(tmp_path / "list.csv"))
+    pq.write_table(pa.table({"uri": ["a.png"], "word": [{"a": 1}]}), tmp_path / "struct.parquet")
+    with pytest.raises(InputError, match="cannot be read as a list"):
+        scan(str(tmp_path / "struct.parquet"))
 
 
 PARTS = st.lists(st.sampled_from(["", ".", "..", "...", ".a", "a.", "a b.png", "ü", "\x01"]), min_size=1)

@@ -8,8 +8,8 @@ from mean_colour import paint
 
 from cluster.desk import snapshot_path
 from cluster.identities import image_id_of, unread_id
-from cluster.manifest import InputError
-from cluster.runfolder import RunMismatch, open_run, plan
+from cluster.manifest import InputError, Manifest
+from cluster.runfolder import RunFolder, RunMismatch, open_run, plan
 from cluster.store import NotFound, StoreError, open_store
 from tests.inputs import inputs
 
@@ -97,3 +97,22 @@ def test_no_run_there(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(NotFound):
             open_run(str(folder))
+
+
+def test_an_input_is_leased_with_its_word(tmp_path: Path, pictures: Path) -> None:
+    (pictures / "list.csv").write_text("uri,word\na.PNG,dog\nb.png,\n")
+    run = plan(str(pictures / "list.csv"), open_store(str(tmp_path / "run")), IDENTITY)
+    leases = RunFolder(run.store).leases(np.arange(2)).grant("w", 2)
+    assert [(lease.number, lease.word) for lease in leases] == [(0, "dog"), (1, None)]
+
+
+def test_a_collection_that_is_refused_leaves_nothing(tmp_path: Path, pictures: Path) -> None:
+    def refuse(manifest: Manifest) -> None:
+        raise InputError(f"{len(manifest)} are too many")
+
+    store = open_store(str(tmp_path / "run"))
+    with pytest.raises(InputError, match="3 are too many"):
+        plan(str(pictures), store, IDENTITY, refuse)
+    assert list(store.list("")) == []
+    assert len(plan(str(pictures), store, IDENTITY).manifest) == 3
+    assert len(plan(str(pictures), store, IDENTITY, refuse).manifest) == 3  # accepted when it began

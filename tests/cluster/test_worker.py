@@ -14,7 +14,7 @@ from mean_colour import BREAKS, NOT_JSON, REFUSED, MeanColour, paint
 from cluster.identities import image_id_of, unread_id
 from cluster.leases import Lease
 from cluster.ledger import Ledger
-from cluster.manifest import scan
+from cluster.listing import scan
 from cluster.store import open_store
 from cluster.worker import Orders, Report, Task, Worker
 

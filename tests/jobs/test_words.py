@@ -1,0 +1,115 @@
+"""A list with a column of words, from the command's own planning to the table of verdicts."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as ds
+import pytest
+
+from cluster.worker import Orders, Task, Worker
+from jobs import exits
+from jobs.audit import planned, prepared
+from jobs.cli import main
+from jobs.verdicts import SCHEMA, blank, summarise
+from originality.presets import load_settings
+from originality.synthetic.dataset import TaughtSet
+
+ROOT = Path(__file__).parents[2]
+WORDS = {"a": "dog", "b": " cat ", "c": "", "d": "rhinoceros", "e": "house"}
+SHORT = {
+    "domain": "animals",
+    "max_tokens": 1,
+    "model": {"device": "cpu"},
+    "inversion": {"steps": 2, "batch_size": 2, "lanes": 2},
+    "redraw": {"count": 2, "steps": 1},
+    "distance": {"metric": "elements", "threshold": 9.0},
+    "in_distribution": {"check": "editability"},
+}
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    for k, name in enumerate(WORDS):
+        TaughtSet().scene(2, k).image().save(tmp_path / f"{name}.png")
+    rows = [f"{name}.png,{word}" for name, word in WORDS.items()]
+    (tmp_path / "list.csv").write_text("\n".join(["uri,word", *rows]))
+    return tmp_path / "list.csv"
+
+
+def test_words_of_a_list_reach_the_verdicts(
+    tmp_path: Path, listed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = load_settings("laptop", None, SHORT)
+    science = prepared(settings)
+    run = planned(science, str(listed), str(tmp_path / "run"))
+    said = capsys.readouterr().err
+    assert said.startswith("1 inputs have no word and will fail: domain 'animals' has several words")
+    leases = run.leases(np.arange(5)).grant("w", 5)
+    worker = Worker(Task(run.store.url, science.factory, blank(settings)))
+    report, settled, until = worker.poll(Orders(leases)), {}, time.monotonic() + 240
+    while len(settled) < 5:
+        assert time.monotonic() < until
+        settled |= {s.number: s.image_id for s in report.settled}
+        report = worker.poll(Orders(go=[number for number, _ in report.identified]), 0.1)
+    worker.stop(5)
+    run.ledger.compact(SCHEMA)
+    rows = {row["image_id"]: row for row in ds.dataset(tmp_path / "run/verdicts").to_table().to_pylist()}
+    found = {name: rows[settled[k]] for k, name in enumerate(WORDS)}
+    columns = ("status", "error_class", "initial_word", "edit_subject")
+    assert {name: tuple(row[c] for c in columns) for name, row in found.items()} == {
+        "a": ("judged", None, "dog", "cat"),
+        "b": ("judged", None, "cat", "car"),
+        "c": ("failed", "WordMissing", None, None),
+        "d": ("failed", "WordUnusable", None, None),
+        "e": ("judged", None, "house", "cat"),
+    }
+    assert "'rhinoceros' is 9 tokens of this model" in found["d"]["error_message"]
+    assert summarise(run)["errors"] == {"WordMissing": 1, "WordUnusable": 1}
+
+
+def test_a_collection_without_words_is_refused_before_anything_is_written(
+    tmp_path: Path, listed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty.csv"
+    empty.write_text("uri,word\na.png,\nb.png, \n")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(tmp_path / "a.png", folder)
+    for source in (folder, empty):
+        command = ["audit", str(source), "--out", str(tmp_path / "run"), "--domain", "animals"]
+        assert main(command) == exits.BAD_SETTINGS
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "domain 'animals' has several words (dog, cat, bird): give a list" in line
+        assert not list((tmp_path / "run").glob("*"))
+
+
+def test_another_subject_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    cats = {**SHORT, "domain": "cats", "domains": {"cats": {"initial_word": "cat"}}}
+    prepared(load_settings("laptop", None, cats))
+    assert capsys.readouterr().err == (
+        "domain 'cats' starts from 'cat', of which 'cat' in a scene would test nothing: 'car' is looked for "
+        "in its place\n"
+    )
+    prepared(load_settings("laptop", None, {**cats, "in_distribution": {"check": "none"}}))
+    assert capsys.readouterr().err == ""
+
+
+def test_records_from_before_words_are_read_as_well(tmp_path: Path, listed: Path) -> None:
+    from jobs.report import write_report
+
+    settings = load_settings("laptop", None, {**SHORT, "domain": "houses"})
+    run = planned(prepared(settings), str(listed), str(tmp_path / "run"))
+    record = {k: v for k, v in blank(settings).items() if k not in ("initial_word", "edit_subject")}
+    image_id = "0" * 64
+    run.identities.learn(0, image_id)
+    run.identities.save()
+    record |= {"image_id": image_id, "error_class": "Old", "error_message": "old"}
+    assert run.ledger.commit(image_id, record, {})
+    run.ledger.compact(SCHEMA)
+    (row,) = run.ledger.rows()
+    assert (row["status"], row["initial_word"], row["edit_subject"]) == ("failed", None, None)
+    assert Path(write_report(run)).exists()
