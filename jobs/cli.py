@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jobs import audit, calibrate, estimate, exits, models, report, retry, status, tokens
+from jobs import audit, calibrate, doctor, estimate, exits, models, report, retry, status, tokens
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,12 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("retry", help="put failed or rejected images back")
     retry.add_arguments(command)
     command.set_defaults(run=retry.run)
-    command = commands.add_parser("models", help="bring weights to a folder or bucket, for use offline")
-    models.add_arguments(command)
-    command.set_defaults(run=models.run)
-    command = commands.add_parser("tokens", help="learned words as files for other tools")
-    tokens.add_arguments(command)
-    command.set_defaults(run=tokens.run)
+from jobs import audit, calibrate, doctor, estimate, exits, models, report, retry, status, tokens
     return parser
 
 

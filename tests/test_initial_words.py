@@ -10,7 +10,6 @@ import torch
 import transformers as tf
 
 from originality.checkpoint import MODELS, Copies
-from originality.conditioning import word_vector
 from originality.flight import seal, unpack
 from originality.initial_words import (
     InitialWords,
@@ -101,10 +100,9 @@ def test_every_image_starts_from_its_own_word(sweep):
     }
     assert {f.record["status"] for f in done.values()} == {"judged"}
     assert {f.record["edit_subject"] for f in done.values()} == {None}  # the check is of positions
-    tables = sweep.model.tokenizer, sweep.model.text_encoder
     for word in ("dog", "house"):
         lane = sweep.inverter.open("a", None, 2, word)
-        assert torch.equal(lane.vectors.detach(), word_vector(*tables, word).expand(2, -1))
+        assert torch.equal(lane.vectors.detach(), sweep.model.text.word_vector(word).expand(2, -1))
     other = run(sweep, of(0, "cat"))["image-0"]
     assert other.files["tokens.safetensors"] != done["image-0"].files["tokens.safetensors"]
 
@@ -204,11 +202,11 @@ def test_a_models_own_towers_say_what_clip_says(clip):
 def test_clip_chooses_among_the_words_of_the_domain(animals, clip, model):
     whole, folder = clip
     own = {"model": animals.model.model_copy(update={"path": str(folder)})}
-    towers = InitialWords(animals.model_copy(update=own), model.tokenizer)
+    towers = InitialWords(animals.model_copy(update=own), model.text.tokenizers)
     assert isinstance(towers.chooser, ModelTowers)
     judge = {"check": "editability", "detector": "clip", "folder": str(whole)}
     judged = load_settings("laptop", None, {"domain": "animals", "in_distribution": judge})
-    detector = InitialWords(judged, model.tokenizer)
+    detector = InitialWords(judged, model.text.tokenizers)
     assert isinstance(detector.chooser, Clip)
     likely = reference(whole, PICTURES, [PROMPT.format(word) for word in ANIMALS]).argmax(1)
     expected = [ANIMALS[k] for k in likely]
@@ -289,5 +287,5 @@ def test_a_domain_that_does_not_suit_the_model_is_found_before_anything_begins(d
 
 def test_every_domain_of_the_package_suits_the_model_that_ships(model):
     for name in DOMAINS:
-        words = InitialWords(load_settings("laptop", None, {"domain": name}), model.tokenizer)
+        words = InitialWords(load_settings("laptop", None, {"domain": name}), model.text.tokenizers)
         assert words.chooser is None

@@ -1,0 +1,158 @@
+"""Is all there that an audit needs, and does it work here? A table, with a fix beneath each failure.
+
+``originality doctor``, with the same settings as the audit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cluster import checkup as engine
+from cluster.runtime import EngineError
+from cluster.settings import ClusterSettings
+from cluster.store import StoreError
+from jobs import exits, given
+from jobs.audit import copies_here
+from originality.checkup import Finding, examine
+from originality.scoring import Unusable
+from originality.settings import (
+    SHIPPED_MODEL,
+    AuditSettings,
+    DistanceSettings,
+    InDistributionSettings,
+    ModelSettings,
+    SettingsError,
+)
+
+if TYPE_CHECKING:
+    from originality.checkpoint import Copies
+
+_COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
+_PIPE_WIDTH = 100_000
+"""Columns where there is no terminal: a row stays one line."""
+
+_SPEAKING = (Unusable, StoreError, EngineError)
+"""Errors whose message says what to do."""
+
+_TRIVIAL = {
+    "model": ModelSettings(),
+    "distance": DistanceSettings(metric="elements"),
+    "in_distribution": InDistributionSettings(check="none"),
+}
+"""Settings whose weights come with the package."""
+
+
+def copies_of(settings: AuditSettings, part: str) -> Copies:
+    """The weights that one part of the settings names, brought to this machine: one that cannot be had keeps
+    nobody from the others."""
+    others = {name: trivial for name, trivial in _TRIVIAL.items() if name != part}
+    return copies_here(settings.model_copy(update=others))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", help="the run folder or prefix that an audit would write to")
+    parser.add_argument("--json", action="store_true", help="one JSON object in place of the table")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, metavar="S", help="for measuring speed (default: 10)"
+    )
+    given.add_settings_arguments(parser)
+    given.add_cluster_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = given.settings_of(arguments)
+    how = given.cluster_settings_of(arguments)
+    if not arguments.seconds > 0:
+        raise SettingsError(f"--seconds {arguments.seconds:g}: give more than 0")
+    with redirect_stdout(sys.stderr):  # some libraries talk there
+        findings = look(settings, how, arguments.out, arguments.seconds)
+    if arguments.json:
+        print(json.dumps(report(settings, findings), indent=2))
+    else:
+        show(findings)
+    return exits.BAD_SETTINGS if any(f.state == "failed" for f in findings) else exits.ALL_JUDGED
+
+
+def look(settings: AuditSettings, how: ClusterSettings, out: str | None, seconds: float) -> list[Finding]:
+    """All that is found, told on stderr as it is looked for."""
+    # The science is heavy to import, and a mistake in a flag is said before.
+    from originality.checkup.science import Checkup
+
+    science = Checkup(
+        settings,
+        copies=lambda part: copies_of(settings, part),
+        price=lambda gpu: engine.price(how, gpu),
+        seconds=seconds,
+    )
+    checks = [
+        *science.of_machine(),
+        *engine.of_disk(_to_bring(settings)),
+        *science.of_weights(),
+        *engine.of_run(out, how),
+    ]
+    with engine.impatient():
+        return list(examine(checks, _SPEAKING, lambda name: sys.stderr.write(f"looking at {name}\n")))
+
+
+def _to_bring(settings: AuditSettings) -> bool:
+    """Whether weights are in a bucket or on the hub."""
+    distance = settings.distance
+    named = [settings.model.path, distance.folder, settings.in_distribution.folder]
+    elsewhere = [n for n in named if n and n != SHIPPED_MODEL and ("://" in n or not Path(n).exists())]
+    return bool(elsewhere) or (distance.metric == "dreamsim" and not distance.folder)
+
+
+def report(settings: AuditSettings, findings: Sequence[Finding]) -> dict[str, object]:
+    """As ``--json`` prints it."""
+    return {
+        "ok": all(f.state != "failed" for f in findings),
+        "model": settings.model.path,
+        "settings_digest": settings.digest(),
+        "findings": [finding.row() for finding in findings],
+    }
+
+
+def show(findings: Sequence[Finding]) -> None:
+    """The table on stdout: in colours and as wide as a terminal, or one line a row."""
+    terminal = sys.stdout.isatty()
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for finding in findings:
+        state = Text(finding.state, style=_COLOURS[finding.state])
+        table.add_row(Text(finding.name), state, Text(_printable(finding.found)))
+        if finding.fix:
+            table.add_row("", "", Text(f"fix: {_printable(finding.fix)}", style="bold"))
+    console = Console(width=None if terminal else _PIPE_WIDTH)
+    with console.capture() as drawn:
+        console.print(table)
+        console.print(_summed_up(findings), highlight=False)
+    for line in drawn.get().splitlines():
+        print(line.rstrip())
+
+
+def _summed_up(findings: Sequence[Finding]) -> str:
+    counts = Counter(finding.state for finding in findings)
+    return ", ".join(f"{counts[state]} {state}" for state in _COLOURS if counts[state])
+
+
+def _printable(text: str) -> str:
+    """A name in it may hold anything, terminal commands included."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return exits.main("originality doctor", __doc__, add_arguments, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""What is installed, and the GPU as torch sees it."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, requires, version
+
+import torch
+from packaging.requirements import Requirement
+
+from originality.attention import choose
+from originality.checkup import Finding, failed, ok, warning
+from originality.diffusion import DTYPES
+from originality.settings import ModelSettings
+
+NAMED = ("originality", "torch", "diffusers", "transformers", "ray")
+
+HEADS = [40, 64, 80, 160]
+"""Widths of attention heads: 40, 80 and 160 of Stable Diffusion 1.x, 64 of 2.x and XL."""
+
+_SMI_SECONDS = 20.0
+_ELSEWHERE = (
+    "use --device cpu; on a cluster run this where the GPUs are: "
+    "ray job submit --entrypoint-num-gpus 1 -- python -m jobs.doctor ..."
+)
+
+
+def versions() -> Finding:
+    """Of Python and of what matters most, and whether they are those that Originality asks for."""
+    found = {"python": platform.python_version(), **{name: _version(name) for name in NAMED}}
+    told = ", ".join(f"{name} {number}" for name, number in found.items())
+    wrong = [r for r in _required("originality") if _version(r.name) is None or not _meets(r)]
+    if wrong:
+        names = ", ".join(f"{r.name} {_version(r.name) or 'missing'}" for r in wrong)
+        wanted = " ".join(f"'{r.name}{r.specifier}'" for r in wrong)
+        return failed(f"{told}; not as required: {names}", f"pip install {wanted}", **found)
+    return ok(told, **found)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _required(name: str) -> list[Requirement]:
+    """What a package asks for, its extras left out."""
+    try:
+        wanted = [Requirement(line) for line in requires(name) or ()]
+    except PackageNotFoundError:  # run from a folder that is not installed
+        return []
+    return [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+
+
+def _meets(wanted: Requirement) -> bool:
+    return wanted.specifier.contains(version(wanted.name), prereleases=True)
+
+
+def gpu(settings: ModelSettings) -> Finding:
+    """Whether torch has a GPU that works, where one is wanted or is there."""
+    driver = _driver()
+    if settings.device == "cpu":
+        return ok("not used: device is cpu", driver=driver)
+    reason = _no_cuda()
+    if reason is None:
+        return _gpu_at_work(settings, driver)
+    found = f"torch {torch.__version__} sees no GPU: {reason}"
+    if torch.version.cuda is None and (driver or settings.device == "cuda"):
+        fix = "install torch with CUDA; PyPI's for Linux has it: pip install --force-reinstall torch"
+    elif driver:
+        fix = (
+            f"the driver is {driver} and torch was built for CUDA {torch.version.cuda}: install a newer driver, or "
+            "a torch for an older CUDA (pytorch.org lists them); in a container, let it have the GPU"
+        )
+    else:
+        fix = _ELSEWHERE
+    numbers = {"driver": driver, "cuda_of_torch": torch.version.cuda}
+    if settings.device == "cuda":
+        return failed(found, fix, **numbers)
+    if driver:
+        return warning(f"{found}; the CPU is used", fix, **numbers)
+    return ok("none here; the CPU is used", **numbers)
+
+
+def _no_cuda() -> str | None:
+    """Why torch has no GPU, in its words; None where it has one."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:  # the second of a build without CUDA
+        return str(error).partition(". ")[0].strip().splitlines()[0]
+    return None if torch.cuda.device_count() else "no GPU is visible (CUDA_VISIBLE_DEVICES?)"
+
+
+def _gpu_at_work(settings: ModelSettings, driver: str | None) -> Finding:
+    about = torch.cuda.get_device_properties(0)
+    numbers = {
+        "gpu": about.name,
+        "gpus": torch.cuda.device_count(),
+        "memory_bytes": about.total_memory,
+        "compute_capability": f"{about.major}.{about.minor}",
+        "cuda_of_torch": torch.version.cuda,
+        "driver": driver,
+    }
+    told = (
+        f"{about.name}, {about.total_memory / 2**30:.1f} GiB, compute capability {about.major}.{about.minor}; "
+        f"driver {driver or 'unknown'}, torch for CUDA {torch.version.cuda}"
+    )
+    if torch.cuda.device_count() > 1:
+        told = f"{torch.cuda.device_count()} GPUs, the first {told}"
+    try:
+        torch.ones(8, device="cuda").sum().item()
+    except RuntimeError as error:
+        fix = f"install a torch with kernels for sm_{about.major}{about.minor}; this one has those for "
+        return failed(
+            f"{told}; it does not compute: {str(error).splitlines()[0]}",
+            fix + ", ".join(torch.cuda.get_arch_list()),
+            **numbers,
+        )
+    if settings.dtype == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return warning(f"{told}; it has no bf16 of its own", "use --set model.dtype=fp16", **numbers)
+    return ok(told, **numbers)
+
+
+def _driver() -> str | None:
+    """Version of NVIDIA's driver, where nvidia-smi tells it."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return None
+    try:
+        asked = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=_SMI_SECONDS, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.strip().partition("\n")[0] or None
+
+
+def xformers(settings: ModelSettings, device: torch.device) -> Finding:
+    """Whether it is there, fits torch and computes; failed only where it is asked for by name."""
+    installed = _version("xformers")
+    wanted = settings.attention == "xformers"
+    unfit = [r for r in _required("xformers") if r.name == "torch" and not _meets(r)] if installed else []
+    numbers = {"xformers": installed, "fits_torch": not unfit if installed else None, "works": False}
+    if installed is None and not wanted:
+        return ok("not installed; PyTorch's own attention is used", **numbers)
+    why = choose("auto", HEADS, device, DTYPES[settings.dtype])
+    if why.name == "xformers" and not unfit:
+        return ok(f"{installed}, and works here", **{**numbers, "works": True})
+    found = f"{installed}: {why.why}" if installed else why.why
+    fix = "use --set model.attention=sdpa"
+    if unfit:
+        found = (
+            f"{installed} wants torch{unfit[0].specifier}, and {_version('torch')} is installed; {why.why}"
+        )
+        fix = f"pip install --upgrade xformers 'torch=={_version('torch')}', or {fix}"
+    if wanted:
+        return failed(found, fix, **numbers)
+    return ok(found, **numbers) if device.type == "cpu" else warning(found, fix, **numbers)

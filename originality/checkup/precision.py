@@ -1,0 +1,68 @@
+"""What half precision does to the UNet's prediction."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+from torch import Tensor
+
+from originality.checkpoint import Copies
+from originality.diffusion import LatentDiffusion
+from originality.randomness import keyed_generator
+from originality.settings import ModelSettings
+
+BOUNDS = {"fp16": 1e-2, "bf16": 5e-2}
+"""Relative error from which on the prediction counts as wrong: ours. On CPU the model that ships has up to
+6e-4 in fp16 and 5e-3 in bf16, random models of each family up to 1.5e-3 and 1.2e-2."""
+
+LEVELS = 5
+"""Timesteps that are tried, from the first to the last."""
+
+
+def errors(model: LatentDiffusion, settings: ModelSettings, copies: Copies, prompt: str) -> dict[int, float]:
+    """How far the model's prediction is from that in fp32, for the same noisy latents and the same words.
+
+    The weights, too, are those in fp32: what they lost when they were rounded is part of the error.
+
+    Returns:
+        ``|half - full| / |full|`` by timestep; not finite where the prediction is not.
+    """
+    half = _said(model, prompt)
+    exact = _in_fp32(settings, copies, model.device)
+    try:
+        full = _said(exact, prompt)
+    finally:
+        del exact
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
+    apart = (half - full).flatten(1).norm(dim=1) / full.flatten(1).norm(dim=1)
+    return dict(zip(_times(model).tolist(), apart.tolist(), strict=True))
+
+
+def _in_fp32(settings: ModelSettings, copies: Copies, device: torch.device) -> LatentDiffusion:
+    """The model a second time, on the CPU where the GPU has no room for it."""
+    plain = {"dtype": "fp32", "vae_dtype": None, "attention": "sdpa", "tf32": False, "compile": "off"}
+    exact = settings.model_copy(update={**plain, "device": device.type})
+    try:
+        return LatentDiffusion(exact, copies.model)
+    except torch.OutOfMemoryError:
+        pass  # only outside of the handler is the traceback gone that holds what was loaded
+    torch.cuda.empty_cache()
+    return LatentDiffusion(exact.model_copy(update={"device": "cpu"}), copies.model)
+
+
+@torch.no_grad()
+def _said(model: LatentDiffusion, prompt: str) -> Tensor:
+    """The model's prediction at each timestep, float32 (LEVELS, c, h, w) on the CPU."""
+    generator = keyed_generator("half precision")
+    # normal numbers stand for an image's latents, which are scaled to unit variance
+    clean, noise = torch.randn((2, LEVELS, *model.latent_shape), generator=generator).to(model.device)
+    t = _times(model).to(model.device)
+    words = model.words([prompt]).repeated(LEVELS)
+    return model.predict(model.add_noise(clean, noise, t), t, words).cpu()
+
+
+def _times(model: LatentDiffusion) -> Tensor:
+    return torch.linspace(0, len(model.alphas_cumprod) - 1, LEVELS).long()
