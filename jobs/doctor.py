@@ -102,7 +102,7 @@ def look(settings: AuditSettings, how: ClusterSettings, out: str | None, seconds
         *engine.of_run(out, how),
     ]
     with engine.impatient():
-        return list(examine(checks, _SPEAKING, lambda name: sys.stderr.write(f"looking at {name}\n")))
+        return list(examine(checks, _SPEAKING, lambda name: print(f"looking at {name}", file=sys.stderr)))
 
 
 def _to_bring(settings: AuditSettings) -> bool:
@@ -141,7 +141,7 @@ def show(findings: Sequence[Finding]) -> None:
 
 
 def _summed_up(findings: Sequence[Finding]) -> str:
-    counts = Counter(finding.state for finding in findings)
+    counts = Counter[str](finding.state for finding in findings)
     return ", ".join(f"{counts[state]} {state}" for state in _COLOURS if counts[state])
 
 

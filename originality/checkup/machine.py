@@ -72,8 +72,8 @@ def gpu(settings: ModelSettings) -> Finding:
         fix = "install torch with CUDA; PyPI's for Linux has it: pip install --force-reinstall torch"
     elif driver:
         fix = (
-            f"the driver is {driver} and torch was built for CUDA {torch.version.cuda}: install a newer driver, or "
-            "a torch for an older CUDA (pytorch.org lists them); in a container, let it have the GPU"
+            f"the driver is {driver} and torch was built for CUDA {torch.version.cuda}: install a newer "
+            "driver, or a torch for an older CUDA (pytorch.org lists them); let a container have the GPU"
         )
     else:
         fix = _ELSEWHERE
@@ -105,8 +105,8 @@ def _gpu_at_work(settings: ModelSettings, driver: str | None) -> Finding:
         "driver": driver,
     }
     told = (
-        f"{about.name}, {about.total_memory / 2**30:.1f} GiB, compute capability {about.major}.{about.minor}; "
-        f"driver {driver or 'unknown'}, torch for CUDA {torch.version.cuda}"
+        f"{about.name}, {about.total_memory / 2**30:.1f} GiB, compute capability "
+        f"{about.major}.{about.minor}; driver {driver or 'unknown'}, torch for CUDA {torch.version.cuda}"
     )
     if torch.cuda.device_count() > 1:
         told = f"{torch.cuda.device_count()} GPUs, the first {told}"

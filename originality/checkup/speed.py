@@ -128,8 +128,8 @@ class Pace:
 
     def __str__(self) -> str:
         return (
-            f"a number of tokens takes {self.seconds:.3g} s: inversion {self.inversion:.3g}, "
-            f"drawing {self.drawing:.3g}, judging {self.judging:.3g}"
+            f"one number of tokens takes {self.seconds:.3g} s (inversion {self.inversion:.3g}, "
+            f"drawing {self.drawing:.3g}, judging {self.judging:.3g})"
         )
 
     def per_hour(self, numbers: int) -> float:
@@ -137,22 +137,14 @@ class Pace:
         return 3600 / (numbers * self.seconds)
 
 
-def pace(
-    model: LatentDiffusion, settings: AuditSettings, speed: Speed, edits: bool, judging: tuple[float, float]
-) -> Pace:
-    """From speeds and settings.
-
-    Args:
-        edits: whether images are drawn for the edit prompt too.
-        judging: seconds of metric and check an image.
-    """
-    sets = 2 if edits else 1
+def pace(model: LatentDiffusion, settings: AuditSettings, speed: Speed, judging: float) -> Pace:
+    """From speeds and settings; ``judging``: seconds of metric and check together, an image."""
     redraw, inversion = settings.redraw, settings.inversion
-    drawn = sets * model.samples_of_redraw(redraw) / speed.forward.per_second
-    decoded = sets * redraw.count / speed.decoding.per_second
-    metric, check = judging
+    sets = 2 if settings.in_distribution.check == "editability" else 1  # redraws, and edit images
+    drawn = model.samples_of_redraw(redraw) / speed.forward.per_second
+    decoded = redraw.count / speed.decoding.per_second
     return Pace(
         inversion=inversion.steps * inversion.batch_size / speed.step.per_second,
-        drawing=drawn + decoded,
-        judging=redraw.count * (metric + check),
+        drawing=sets * (drawn + decoded),
+        judging=redraw.count * judging,
     )

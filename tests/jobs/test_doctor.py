@@ -1,0 +1,257 @@
+"""The doctor: what is whole is called so, and of what is not, the reason and a fix are told."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cluster import checkup as engine
+from cluster.settings import ClusterSettings
+from cluster.store import StoreError, open_store
+from jobs import doctor, exits
+from jobs.cli import main
+from originality.checkpoint import MODELS
+from originality.checkup import UNEXPECTED, Check, Finding, examine, machine, ok, skipped, warning
+from originality.checkup.precision import BOUNDS
+from originality.checkup.speed import Pace, rate
+from originality.presets import load_settings
+from originality.settings import ModelSettings, SettingsError
+
+QUICK = (
+    *("--seconds", "0.1", "--set", "inversion.batch_size=2", "--set", "inversion.lanes=1"),
+    *("--set", "redraw.count=2", "--set", "redraw.steps=2"),
+)
+ROWS = [
+    *("versions", "GPU", "xformers", "cache", "model", "loading", "domain", "attention", "half precision"),
+    *("memory", "speed", "metric", "detector", "pace", "store", "shared memory", "Ray"),
+]
+
+
+def said(*argv: str) -> tuple[int, str]:
+    """Exit code and stdout."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        code = main(["doctor", *QUICK, *argv])
+    return code, out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Of the model that ships, in bf16 on a CPU, and a folder for the run."""
+    out = tmp_path_factory.mktemp("doctor") / "not" / "there"
+    prices = ("--set", "cluster.prices={CPU: 0.1}")
+    flags = ("--device", "cpu", "--set", "model.dtype=bf16", "--out", str(out), "--json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        code, told = said(*flags, *prices)
+    report: dict[str, Any] = json.loads(told)
+    assert code == exits.ALL_JUDGED, told
+    assert not out.parent.exists() and out.parents[1].exists(), "something was left behind"
+    return report
+
+
+def rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in report["findings"]}
+
+
+def test_the_shipped_model_is_well(healthy: dict[str, Any]) -> None:
+    found = rows(healthy)
+    assert list(found) == ROWS and healthy["ok"] is True
+    assert {row["state"] for row in found.values()} <= {"ok", "warning", "skipped"}
+    assert [n for n, row in found.items() if row["state"] == "warning"] in ([], ["shared memory"])
+    assert found["model"]["numbers"]["side"] == 64
+    assert found["attention"]["numbers"]["processors"] == ["AttnProcessor2_0"]
+    assert found["memory"]["numbers"]["samples_a_pass"]["step"] == 2
+
+
+def test_half_precision_is_near_but_is_not_full(healthy: dict[str, Any]) -> None:
+    half = rows(healthy)["half precision"]["numbers"]
+    assert len(half["errors"]) == 5
+    assert all(1e-4 < error < BOUNDS["bf16"] for error in half["errors"].values())
+
+
+def test_pace_and_price_follow_from_speed_and_settings(healthy: dict[str, Any]) -> None:
+    found, settings = rows(healthy), load_settings("laptop")
+    pace, speed = found["pace"]["numbers"], found["speed"]["numbers"]
+    steps = settings.inversion.steps * 2  # samples, of QUICK
+    assert pace["seconds"]["inversion"] == pytest.approx(steps / speed["step"]["samples_per_second"])
+    judged = found["metric"]["numbers"]["ms_an_image"] + found["detector"]["numbers"]["ms_an_image"]
+    assert pace["seconds"]["judging"] == pytest.approx(2 * judged / 1e3)
+    hours, usd = pace["images_per_hour"], pace["usd_per_1000"]
+    assert hours["at_one_token"] == pytest.approx(3600 / sum(pace["seconds"].values()))
+    assert hours["at_one_token"] == pytest.approx(settings.max_tokens * hours["at_max_tokens"])
+    assert usd["at_one_token"] == pytest.approx(1000 * 0.1 / hours["at_one_token"])
+
+
+def test_the_table_says_what_json_says(healthy: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    findings = [
+        Finding(r["state"], r["found"], r["fix"], r["numbers"], r["name"]) for r in healthy["findings"]
+    ]
+    doctor.show([*findings, Finding("failed", "bad \x1b[2J", "mend it", {}, "a [b]")])
+    *lines, last, fix, counts = capsys.readouterr().out.splitlines()
+    where = lines[0].index(findings[0].found)
+    for finding, line in zip(findings, (line for line in lines if line[0] != " "), strict=True):
+        assert line.split("  ")[0] == finding.name and line[where:] == finding.found
+        assert f" {finding.state} " in line
+    assert last[where:] == "bad \\x1b[2J" and last.startswith("a [b] ")
+    assert fix == " " * where + "fix: mend it"
+    assert counts.startswith(f"{sum(f.state == 'ok' for f in findings)} ok") and "1 failed" in counts
+
+
+def test_a_broken_model_is_a_row_with_its_fix(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(MODELS / "shapes", folder)
+    (weights,) = (folder / "unet").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    code, told = said("--model", str(folder), "--device", "cpu", "--json")
+    found = rows(json.loads(told))
+    assert code == exits.BAD_SETTINGS and list(found) == ROWS
+    assert found["model"]["state"] == "ok", "its description is whole"
+    assert found["loading"]["state"] == "failed"
+    assert "cannot be loaded" in found["loading"]["found"] and "\n" not in found["loading"]["found"]
+    assert found["loading"]["fix"].startswith("give a whole diffusers folder")
+    for name in ("domain", "attention", "half precision"):
+        assert found[name] == {**found[name], "state": "skipped", "found": "it needs loading"}
+    assert found["pace"]["found"] == "it needs speed"
+    assert found["metric"]["state"] == found["Ray"]["state"] == "ok", "the others are looked at"
+
+
+def test_what_is_no_model_and_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    (tmp_path / "file").write_text("")
+    code, told = said("--model", "llama3:8b", "--device", "cpu", "--out", str(tmp_path / "file"))
+    assert code == exits.BAD_SETTINGS
+    lines = [" ".join(line.split()) for line in told.splitlines()]
+    at = lines.index("model failed model folder 'llama3:8b' does not exist")
+    assert lines[at + 1].startswith("fix: give a diffusers folder, or 'shapes'")
+    assert "loading skipped it needs model" in lines
+    at = next(k for k, line in enumerate(lines) if line.startswith("store failed"))
+    assert lines[at].endswith("is a file") and lines[at + 1] == "fix: a folder is needed"
+    at = next(k for k, line in enumerate(lines) if line.startswith("Ray failed no Ray to be had"))
+    assert lines[at + 1] == "fix: start it, or unset RAY_ADDRESS to run on this machine"
+    assert lines[-1].endswith("3 failed, 8 skipped"), told
+
+
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    wanted = machine.gpu(ModelSettings(device="cuda"))
+    assert wanted.state == "failed" and "sees no GPU: Found no NVIDIA driver" in wanted.found
+    assert wanted.fix and "--device cpu" in wanted.fix
+    assert machine.gpu(ModelSettings(device="auto")).state == "ok"
+    monkeypatch.setattr(machine, "_driver", lambda: "470.1")
+    old = machine.gpu(ModelSettings(device="auto"))
+    assert old.state == "warning" and old.fix and "the driver is 470.1" in old.fix
+    monkeypatch.setattr(torch.version, "cuda", None)
+    build = machine.gpu(ModelSettings(device="cuda"))
+    assert build.state == "failed" and build.fix and "--force-reinstall torch" in build.fix
+
+
+def test_xformers_that_is_not_there() -> None:
+    if machine._version("xformers"):
+        pytest.skip("it is installed")
+    cpu = torch.device("cpu")
+    assert machine.xformers(ModelSettings(device="cpu"), cpu).state == "ok"
+    asked = machine.xformers(ModelSettings(device="cpu", attention="xformers"), cpu)
+    assert asked.state == "failed" and asked.fix == "use --set model.attention=sdpa"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_on_a_gpu_all_rows_are_measured() -> None:
+    code, told = said("--device", "cuda", "--set", "model.dtype=fp16", "--json", "--seconds", "5")
+    found = rows(json.loads(told))
+    assert code == exits.ALL_JUDGED, told
+    assert found["GPU"]["numbers"]["memory_bytes"] > 0 and found["GPU"]["numbers"]["driver"]
+    assert all(error < BOUNDS["fp16"] for error in found["half precision"]["numbers"]["errors"].values())
+    peaks, tried = found["memory"]["numbers"]["peak_bytes"], found["memory"]["numbers"]["samples_tried"]
+    assert tried == found["memory"]["numbers"]["samples_a_pass"]["step"]
+    assert peaks["step"] > 0 and peaks["drawing"] > 0
+    assert found["pace"]["numbers"]["kind"] != "CPU"
+
+
+def test_a_secret_that_is_wrong(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = engine.store(f"{s3}/doctor")
+    assert right.state == "ok" and right.numbers == {"url": f"{s3}/doctor"}
+    assert not list(open_store(f"{s3}/doctor").list()), "nothing is left behind"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    checks = engine.of_run(f"{s3}/doctor", ClusterSettings())[:1]
+    (wrong,) = examine(checks, (StoreError,))
+    assert wrong.state == "failed" and wrong.fix and "AWS_ACCESS_KEY_ID" in wrong.fix
+    assert "another" not in wrong.found
+
+
+def test_a_bucket_that_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setattr(engine, "_STORE_SECONDS", 0.2)
+    with engine.impatient():
+        (out,) = examine(engine.of_run("s3://bucket/run", ClusterSettings())[:1], (StoreError,))
+    assert out.state == "failed" and out.fix and "AWS_ENDPOINT_URL" in out.fix
+
+
+def test_what_was_not_foreseen_ends_nothing() -> None:
+    def boom() -> Finding:
+        raise ZeroDivisionError("by zero\nand more")
+
+    def said() -> Finding:
+        raise SettingsError("a; b is bad; mend b")
+
+    told: list[str] = []
+    checks = [
+        Check("one", boom),
+        Check("two", lambda: ok("fine"), ("one",)),
+        Check("three", lambda: ok("fine"), ("two",)),
+        Check("four", said),
+        Check("five", lambda: warning("hm", "do", n=1)),
+        Check("six", lambda: skipped("as set")),
+        Check("seven", lambda: ok("fine"), ("five", "six")),
+        Check("eight", boom, fix="turn it on"),
+    ]
+    found = {f.name: (f.state, f.found, f.fix) for f in examine(checks, (SettingsError,), told.append)}
+    assert found == {
+        "one": ("failed", "ZeroDivisionError: by zero", UNEXPECTED),
+        "two": ("skipped", "it needs one", None),
+        "three": ("skipped", "it needs two", None),
+        "four": ("failed", "a; b is bad", "mend b"),
+        "five": ("warning", "hm", "do"),
+        "six": ("skipped", "as set", None),
+        "seven": ("ok", "fine", None),
+        "eight": ("failed", "ZeroDivisionError: by zero", "turn it on"),
+    }
+    assert told == ["one", "four", "five", "six", "seven", "eight"]
+
+
+def test_a_rate_grows_to_the_planned_size_and_no_further() -> None:
+    sizes: list[int] = []
+
+    def prepare(samples: int):
+        return lambda: sizes.append(samples)
+
+    found = rate(prepare, 12, 1, 5.0)
+    assert found.at == 12 and sorted(set(sizes)) == [1, 2, 4, 8, 12]
+    sizes.clear()
+    found = rate(prepare, 12, 1, 0.0)  # no time: one run
+    assert found.at == 1 and sizes == [1]
+
+
+def test_prices_by_the_names_of_gpus() -> None:
+    how = ClusterSettings()
+    assert engine.price(how, "NVIDIA L4") == ("L4", 0.80)
+    assert engine.price(how, "Tesla T4") == ("T4", 0.53)
+    assert engine.price(how, "NVIDIA A100-SXM4-80GB") == ("A100", None)
+    assert engine.price(how, "CPU") == ("CPU", None)
+    assert Pace(10, 20, 6).per_hour(5) == 20
+
+
+def test_bad_flags_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--seconds", "0"]) == exits.BAD_SETTINGS
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err == "originality: --seconds 0: give more than 0\n"
