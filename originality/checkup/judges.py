@@ -70,7 +70,7 @@ def _pictures(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _each(work: Callable[[np.ndarray], object], picture: np.ndarray, count: int, seconds: float) -> float:
     """Seconds for one of ``count`` images at once, as an audit has them; of two where all take too long."""
-    taken = [_seconds(work, np.stack([picture] * 2)) for _ in range(2)][-1]  # the first warms up
+    taken = _seconds(work, np.stack([picture] * 2))  # which also warms up
     if taken * count / 2 > seconds:
         return taken / 2
     return _seconds(work, np.stack([picture] * count)) / count
