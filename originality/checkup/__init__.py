@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from originality.scoring import Unusable
+
 State = Literal["ok", "warning", "failed", "skipped"]
 
 UNEXPECTED = "this was not foreseen: report it, with what --json says"
@@ -71,7 +73,8 @@ def examine(
     """Look at all in their order, as far as what they need is there.
 
     Args:
-        speaking: errors whose message ends with what to do, behind its last semicolon.
+        speaking: errors whose message ends with what to do, behind its last semicolon, or else (of those that
+            are Unusable) its last colon.
         tell: told each check's name when it begins.
     """
     lost: set[str] = set()
@@ -91,8 +94,11 @@ def _looked(check: Check, speaking: tuple[type[Exception], ...]) -> Finding:
     try:
         return check.look()
     except speaking as error:
-        found, separator, fix = " ".join(str(error).split()).rpartition("; ")
-        return failed(found, fix) if separator else failed(fix, check.fix)
+        said = " ".join(str(error).split())
+        found, separator, fix = said.rpartition("; ")
+        if not separator and isinstance(error, Unusable):  # which always says the fix
+            found, separator, fix = said.rpartition(": ")
+        return failed(found, fix) if separator else failed(said, check.fix)
     except Exception as error:  # whatever it is, the others are to be looked at too
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         return failed(f"{type(error).__name__}: {reason}", check.fix)

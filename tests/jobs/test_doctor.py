@@ -228,6 +228,9 @@ def test_what_was_not_foreseen_ends_nothing() -> None:
     def said() -> Finding:
         raise SettingsError("a; b is bad; mend b")
 
+    def coloned() -> Finding:
+        raise SettingsError("c: d is bad: mend d")
+
     told: list[str] = []
     checks = [
         Check("one", boom),
@@ -238,6 +241,7 @@ def test_what_was_not_foreseen_ends_nothing() -> None:
         Check("six", lambda: skipped("as set")),
         Check("seven", lambda: ok("fine"), ("five", "six")),
         Check("eight", boom, fix="turn it on"),
+        Check("nine", coloned),
     ]
     found = {f.name: (f.state, f.found, f.fix) for f in examine(checks, (SettingsError,), told.append)}
     assert found == {
@@ -249,8 +253,9 @@ def test_what_was_not_foreseen_ends_nothing() -> None:
         "six": ("skipped", "as set", None),
         "seven": ("ok", "fine", None),
         "eight": ("failed", "ZeroDivisionError: by zero", "turn it on"),
+        "nine": ("failed", "c: d is bad", "mend d"),
     }
-    assert told == ["one", "four", "five", "six", "seven", "eight"]
+    assert told == ["one", "four", "five", "six", "seven", "eight", "nine"]
 
 
 def test_a_rate_grows_to_the_planned_size_and_no_further() -> None:
