@@ -280,7 +280,7 @@ def prepared(settings: AuditSettings) -> Science:
     from originality.calibration import doubts
     from originality.checkpoint import weights_bytes
     from originality.initial_words import subject_switched, words_missing
-    from originality.sweep import preflight
+    from originality.preflight import preflight
 
     copies = copies_here(settings)
     digests = preflight(settings, copies)

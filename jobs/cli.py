@@ -5,8 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from jobs import audit, calibrate, doctor, estimate, exits, models, report, retry, status, tokens
+
+JOBS: tuple[tuple[str, ModuleType, str], ...] = (
+    ("audit", audit, "judge the images of a collection"),
+    ("doctor", doctor, "look whether all is there, works, and how fast"),
+    ("estimate", estimate, "what an audit would take, from a sample"),
+    ("status", status, "how far a run is"),
+    ("report", report, "write a run's report anew"),
+    ("retry", retry, "put failed or rejected images back"),
+    ("calibrate", calibrate, "choose the thresholds from labelled images"),
+    ("models", models, "bring weights to a folder or bucket, for use offline"),
+    ("tokens", tokens, "learned words as files for other tools"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,25 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = exits.Parser(prog="originality", description="How original is an image to a generative model?")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("audit", help="judge the images of a collection")
-    audit.add_arguments(command)
-    command.set_defaults(run=audit.run)
-    command = commands.add_parser("estimate", help="what an audit would take, from a sample")
-    estimate.add_arguments(command)
-    command.set_defaults(run=estimate.run)
-    command = commands.add_parser("calibrate", help="thresholds from images labelled common or original")
-    calibrate.add_arguments(command)
-    command.set_defaults(run=calibrate.run)
-    command = commands.add_parser("status", help="how far a run is")
-    status.add_arguments(command)
-    command.set_defaults(run=status.run)
-    command = commands.add_parser("report", help="write a run's report anew")
-    report.add_arguments(command)
-    command.set_defaults(run=report.run)
-    command = commands.add_parser("retry", help="put failed or rejected images back")
-    retry.add_arguments(command)
-    command.set_defaults(run=retry.run)
-from jobs import audit, calibrate, doctor, estimate, exits, models, report, retry, status, tokens
+    for name, job, what in JOBS:
+        command = commands.add_parser(name, help=what)
+        job.add_arguments(command)
+        command.set_defaults(run=job.run)
     return parser
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from originality.diffusion import Moments
-from originality.inversion import Lane, LossScale
+from originality.inversion import Lane
 from originality.sheets import COLUMNS
 from originality.verdict import Attempt
 
@@ -61,7 +61,9 @@ class Saved(BaseModel):
     """Digest."""
     step: int = Field(ge=0)
     losses: list[float]
-    scale: LossScale
+    loss_scale: float = Field(gt=0)
+    good_steps: int = Field(ge=0)
+    skipped_steps: int = Field(ge=0)
     seconds: float
     attempts: tuple[Attempt, ...]
 
@@ -93,7 +95,9 @@ def pack(flight: Flight, settings: str, model: str) -> bytes:
         model=model,
         step=lane.step,
         losses=lane.losses,
-        scale=lane.scale,
+        loss_scale=lane.scale.value,
+        good_steps=lane.scale.good,
+        skipped_steps=lane.scale.skipped,
         seconds=flight.seconds,
         attempts=tuple(flight.attempts),
     )

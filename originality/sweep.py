@@ -7,10 +7,8 @@ leaves with its verdict or goes on with one token more.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -21,13 +19,12 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from originality.checkpoint import Copies, describe, model_digest
-from originality.conditioning import tokenise
-from originality.diffusion import LatentDiffusion, Moments, NotFinite, torch_device
+from originality.checkpoint import Copies
+from originality.diffusion import LatentDiffusion, Moments, NotFinite
 from originality.editability import InDistribution, load_check
 from originality.flight import Flight, Saved, layout, pack, unpack, word_name
 from originality.initial_words import InitialWords
-from originality.inversion import Inverter
+from originality.inversion import Inverter, LossScale
 from originality.memory import plan
 from originality.passes import Passes
 from originality.prompts import edit_prompt
@@ -283,7 +280,8 @@ class Sweep:
             lane.optimiser.state[lane.vectors] = {
                 name: value.to(lane.vectors.device) if value.ndim else value for name, value in state.items()
             }
-        lane.step, lane.losses, lane.scale = saved.step, saved.losses, saved.scale
+        lane.step, lane.losses = saved.step, saved.losses
+        lane.scale = LossScale(saved.loss_scale, saved.good_steps, saved.skipped_steps)
         flight.seconds, flight.attempts = saved.seconds, list(saved.attempts)
         names = [word_name(a.tokens) for a in saved.attempts]
         flight.words = {name: tensors[f"word {name}"] for name in names}
@@ -300,44 +298,12 @@ class Sweep:
             tried == list(range(1, len(tried) + 1))
             and len(tried) < self.settings.max_tokens
             and not any(a.passed for a in saved.attempts)
-            and len(saved.losses) + saved.scale.skipped == saved.step < self.settings.inversion.steps
+            and len(saved.losses) + saved.skipped_steps == saved.step < self.settings.inversion.steps
         )
         width = sum(self.model.text.widths)
         found = {name: (value.dtype, tuple(value.shape)) for name, value in tensors.items()}
         if not under_way or found != layout(saved, width, min(TILE, self.model.side)):
             raise ValueError("the snapshot does not hold the state of a sweep that is under way")
-
-
-def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, str]:
-    """Find what would stop every image, before anything is written, without loading the model.
-
-    Returns:
-        The digests that decide a verdict beside the settings: "model_digest" of the model's weights, and
-        "judge_digest" of the weights of metric and check, and of CLIP where it chooses words.
-
-    Raises:
-        SettingsError: with the fix.
-    """
-    if not os.environ.get("RAY_ADDRESS"):  # a cluster's GPUs are elsewhere
-        torch_device(settings.model)
-    about = describe(settings.model, copies.model)
-    domain = settings.spoken
-    words = InitialWords(settings, about.tokenizers, copies)
-    subjects = list(dict.fromkeys(map(domain.subject_for, (*domain.initial_words, domain.edit_subject))))
-    prompts = [*domain.templates, settings.redraw.prompt, *map(edit_prompt, subjects)]
-    tokenise(about.tokenizers, prompts, settings.max_tokens)
-    distance = load_distance(settings.distance, folder=copies.distance)
-    distance.embed(np.full((1, about.side, about.side, 3), 255, np.uint8))
-    if settings.in_distribution.check != "editability":
-        del subjects[1:]
-    checks = [load_check(settings.in_distribution, s, folder=copies.detector) for s in subjects]
-    judges = f"{distance.digest()} {checks[0].digest() if checks[0] else ''}"
-    if words.chooser is not None:
-        judges += f" {words.chooser.digest()}"
-    return {
-        "model_digest": model_digest(settings.model, copies.model),
-        "judge_digest": hashlib.sha256(judges.encode()).hexdigest()[:16],
-    }
 
 
 def build_scorer(settings: AuditSettings, copies: Copies = Copies()) -> Sweep:

@@ -19,11 +19,13 @@ from jobs.copies import copies_here
 from originality import zero_shot
 from originality.editability import SubjectInScene, load_check, load_detector
 from originality.object_detection import SubjectByBoxes
+from originality.preflight import preflight
 from originality.presets import load_settings
 from originality.pretrained import WEIGHTS
+from originality.prompts import edit_prompt
 from originality.scoring import Item
 from originality.settings import AuditSettings, InDistributionSettings, SettingsError
-from originality.sweep import Sweep, preflight
+from originality.sweep import Sweep
 from originality.zero_shot import PROMPT, Clip, SubjectByText
 from tests.tiny_detectors import OBJECT_DETECTORS, clip
 
@@ -246,7 +248,7 @@ def test_a_sweep_draws_the_edit_prompt_and_has_it_judged(edited: AuditSettings) 
     sweep.admit(Item("a" * 64, Image.fromarray(skimage.data.chelsea())))
     flight = sweep._flights["a" * 64]
     finished = [done for _ in range(edited.inversion.steps) for done in sweep.step()]
-    edits = sweep.draw("a" * 64, flight.lane.vectors.detach(), edited.spoken.edit_prompt)
+    edits = sweep.draw("a" * 64, flight.lane.vectors.detach(), edit_prompt(edited.spoken.edit_subject))
     detect = pipeline("object-detection", model=edited.in_distribution.folder, device="cpu")
     least = edited.in_distribution.detector_score
     boxes = detect([Image.fromarray(edit) for edit in edits], threshold=least)

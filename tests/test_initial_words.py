@@ -18,11 +18,12 @@ from originality.initial_words import (
     subject_switched,
     words_missing,
 )
+from originality.preflight import preflight
 from originality.presets import load_settings
 from originality.prompts import DOMAINS, WordMissing
 from originality.scoring import Item
 from originality.settings import AuditSettings, SettingsError
-from originality.sweep import Sweep, preflight
+from originality.sweep import Sweep
 from originality.synthetic.dataset import TaughtSet
 from originality.towers import ModelTowers, text_tower
 from originality.zero_shot import PROMPT, Clip

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from originality.preflight import preflight
 from originality.presets import load_settings
 from originality.scoring import Item
 from originality.settings import AuditSettings
-from originality.sweep import Sweep, preflight
+from originality.sweep import Sweep
 from originality.synthetic.dataset import (
     CommonRareUnseenSet,
     Scene,

@@ -24,9 +24,9 @@ from jobs.audit import Science, add_arguments, audit, identity, prepared
 from jobs.calibrate import NO_USE
 from jobs.cli import main
 from jobs.given import settings_of
+from originality.preflight import preflight
 from originality.presets import load_settings
 from originality.settings import AuditSettings
-from originality.sweep import preflight
 from originality.synthetic.effect import query
 from originality.verdict import Attempt, judge
 from tests.inputs import inputs

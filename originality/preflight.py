@@ -1,0 +1,49 @@
+"""What would stop every image of an audit, found before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import numpy as np
+
+from originality.checkpoint import Copies, describe, model_digest
+from originality.conditioning import tokenise
+from originality.diffusion import torch_device
+from originality.editability import load_check
+from originality.initial_words import InitialWords
+from originality.prompts import edit_prompt
+from originality.settings import AuditSettings
+from originality.similarity import load_distance
+
+
+def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, str]:
+    """Find what would stop every image, before anything is written, without loading the model.
+
+    Returns:
+        The digests that decide a verdict beside the settings: "model_digest" of the model's weights, and
+        "judge_digest" of the weights of metric and check, and of CLIP where it chooses words.
+
+    Raises:
+        SettingsError: with the fix.
+    """
+    if not os.environ.get("RAY_ADDRESS"):  # a cluster's GPUs are elsewhere
+        torch_device(settings.model)
+    about = describe(settings.model, copies.model)
+    domain = settings.spoken
+    words = InitialWords(settings, about.tokenizers, copies)
+    subjects = list(dict.fromkeys(map(domain.subject_for, domain.initial_words)))
+    prompts = [*domain.templates, settings.redraw.prompt, *map(edit_prompt, subjects)]
+    tokenise(about.tokenizers, prompts, settings.max_tokens)
+    distance = load_distance(settings.distance, folder=copies.distance)
+    distance.embed(np.full((1, about.side, about.side, 3), 255, np.uint8))
+    if settings.in_distribution.check != "editability":
+        del subjects[1:]
+    checks = [load_check(settings.in_distribution, s, folder=copies.detector) for s in subjects]
+    judges = f"{distance.digest()} {checks[0].digest() if checks[0] else ''}"
+    if words.chooser is not None:
+        judges += f" {words.chooser.digest()}"
+    return {
+        "model_digest": model_digest(settings.model, copies.model),
+        "judge_digest": hashlib.sha256(judges.encode()).hexdigest()[:16],
+    }
