@@ -12,7 +12,7 @@ TITLES = {
     "inversion 2": "inversion step, batch 2",
     "inversion 4": "inversion step, batch 4",
     "redraw": "redraws, guided, decoded",
-    "editability": "cat detector on edit images",
+    "editability": "cat detector on them",
     "dreamsim": "DreamSim ensemble, fp32",
     "sweep": "sweep of one image, one token, one step",
     "sdxl": "SDXL, counted only",
@@ -30,13 +30,15 @@ def page(results: dict[str, Any]) -> str:
         "package's own code (`make full-size`). All weights but the detector's are random: only time,",
         "memory and finite numbers mean anything. Made from `results.json`.",
         "",
+        "Seconds hold for the load beside them, the machine's average of the last minute, others' work",
+        "included: redraws and edit images are the same work. Each part was a process, with a peak of its own.",
+        "",
         f"On {machine['processor']} ({machine['cores']} cores{amx}, {machine['threads']} threads used, "
-        f"{machine['memory_gib']} GiB), not all to itself: the load is that of the last minute; "
-        f"{', '.join(f'{name} {number}' for name, number in versions.items())}.",
+        f"{machine['memory_gib']} GiB), with {', '.join(map(' '.join, versions.items()))}.",
         "",
         "| Part | Seconds | Images | UNet samples | Samples/s | Peak GiB | Load |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        *(row(TITLES[name], part) for name, part in results["parts"].items()),
+        *(line for name, part in results["parts"].items() for line in rows(TITLES[name], part)),
         "",
         "| Parameters | |",
         "| --- | ---: |",
@@ -47,10 +49,19 @@ def page(results: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def row(title: str, part: dict[str, Any]) -> str:
-    """Drawing is what takes the UNet's time where images are also judged."""
+def rows(title: str, part: dict[str, Any]) -> list[str]:
+    """A part's line of the table; where images were drawn first, that is a line before it."""
+    if "drawing_seconds" not in part:
+        return [_row(title, part)]
+    judged = {name: value for name, value in part.items() if name != "unet_samples"}
+    return [
+        _row("edit images, guided, decoded", {**part, "seconds": part["drawing_seconds"]}),
+        _row(title, judged),
+    ]
+
+
+def _row(title: str, part: dict[str, Any]) -> str:
     seconds, samples = part.get("seconds"), part.get("unet_samples")
-    busy = part.get("drawing_seconds", seconds)
-    rate = f"{samples / busy:.2f}" if samples and busy else ""
+    rate = f"{samples / seconds:.2f}" if samples and seconds else ""
     cells = [title, seconds, part.get("images"), samples, rate, part["peak_gib"], part["load"]]
     return "| " + " | ".join("" if cell is None else str(cell) for cell in cells) + " |"
