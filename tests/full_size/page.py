@@ -31,7 +31,7 @@ def page(results: dict[str, Any]) -> str:
         "memory and finite numbers mean anything. Made from `results.json`.",
         "",
         "Seconds hold for the load beside them, the machine's average of the last minute, others' work",
-        "included: redraws and edit images are the same work. Each part was a process, with a peak of its own.",
+        "included: redraws and edit images are the same work. Each part was a process of its own.",
         "",
         f"On {machine['processor']} ({machine['cores']} cores{amx}, {machine['threads']} threads used, "
         f"{machine['memory_gib']} GiB), with {', '.join(map(' '.join, versions.items()))}.",
