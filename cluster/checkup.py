@@ -16,7 +16,7 @@ import ray
 from cluster.runtime import available_cpus, ray_running
 from cluster.settings import ClusterSettings
 from cluster.store import PATIENCE, absolute, open_store
-from cluster.weights import _cache_path
+from cluster.weights import cache_path
 from originality.checkup import Check, Finding, failed, ok, skipped, warning
 
 ROOM_FOR_WEIGHTS = 15e9
@@ -49,7 +49,7 @@ def cache(to_bring: bool) -> Finding:
     """Whether weights of a bucket or the hub find room on this machine."""
     from huggingface_hub import constants
 
-    places = sorted({Path(constants.HF_HUB_CACHE), _cache_path()})
+    places = sorted({Path(constants.HF_HUB_CACHE), cache_path()})
     free = {str(place): shutil.disk_usage(_nearest(place)).free for place in places}
     told = ", ".join(f"{size / 1e9:.3g} GB free for {place}" for place, size in free.items())
     if not to_bring:

@@ -50,7 +50,7 @@ def unpacked_copy(uri: str, unpack: Callable[[Path, Path], object], variant: str
         raise
     except OSError as error:
         raise StoreError(
-            f"weights cannot be kept in {weights._cache_path()} ({error.strerror or error}); set "
+            f"weights cannot be kept in {weights.cache_path()} ({error.strerror or error}); set "
             "ORIGINALITY_CACHE to a folder with room for them"
         ) from error
     weights._checked.add(made)
@@ -87,7 +87,7 @@ def _kept(identity: list[object], size: int, make: Callable[[Path], object]) -> 
     ``size``: bytes on the disk that making takes.
     """
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    folder = weights._cache_path() / key
+    folder = weights.cache_path() / key
     if _is_whole(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

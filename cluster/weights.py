@@ -92,13 +92,13 @@ def local_copy(
         raise
     except OSError as error:
         raise StoreError(
-            f"weights cannot be kept in {_cache_path()} ({error.strerror or error}); set ORIGINALITY_CACHE "
+            f"weights cannot be kept in {cache_path()} ({error.strerror or error}); set ORIGINALITY_CACHE "
             "to a folder with room for them"
         ) from error
     return None
 
 
-def _cache_path() -> Path:
+def cache_path() -> Path:
     chosen = os.environ.get("ORIGINALITY_CACHE")
     return Path(chosen).absolute() if chosen else Path.home() / ".cache" / "originality" / "weights"
 
@@ -131,7 +131,7 @@ class _Listed(NamedTuple):
 def _from_bucket(store: Store, wanted: _Wanted) -> Path:
     listed = _list(store, wanted)
     key = hashlib.sha256(json.dumps([store.url, listed]).encode()).hexdigest()[:16]
-    folder = _cache_path() / key
+    folder = cache_path() / key
     if not _is_whole(folder, listed):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(folder.parent)
@@ -258,7 +258,7 @@ def _from_hub(repository: str, revision: str, wanted: _Wanted) -> Path:
     folder = _snapshot(repository, revision, wanted)
     damaged = [] if folder in _checked else _damaged(folder, wanted)
     if damaged:
-        with _alone(_cache_path() / f"{revision}.lock"):
+        with _alone(cache_path() / f"{revision}.lock"):
             for file in _damaged(folder, wanted):
                 file.resolve().unlink(missing_ok=True)
                 file.unlink(missing_ok=True)

@@ -23,7 +23,6 @@ from cluster.runtime import EngineError
 from cluster.settings import ClusterSettings
 from cluster.store import StoreError
 from jobs import exits, given
-from jobs.audit import copies_here
 from originality.checkup import Finding, examine
 from originality.scoring import Unusable
 from originality.settings import (
@@ -56,6 +55,8 @@ _TRIVIAL = {
 def copies_of(settings: AuditSettings, part: str) -> Copies:
     """The weights that one part of the settings names, brought to this machine: one that cannot be had keeps
     nobody from the others."""
+    from jobs.copies import copies_here
+
     others = {name: trivial for name, trivial in _TRIVIAL.items() if name != part}
     return copies_here(settings.model_copy(update=others))
 

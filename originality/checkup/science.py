@@ -18,6 +18,7 @@ from originality.checkup.speed import Speed, measure, pace
 from originality.diffusion import LatentDiffusion, torch_device
 from originality.inversion import Inverter
 from originality.memory import MemoryPlan, plan
+from originality.prompts import edit_prompt
 from originality.settings import AuditSettings
 
 _MEMORY = "free the device of other programs, or use --set model.dtype=fp16 or a larger one"
@@ -112,12 +113,13 @@ class Checkup:
         """Whether the model can say the prompts; told apart from loading, as another domain may do."""
         settings, domain = self.settings, self.settings.spoken
         Inverter(self.loaded, domain, settings.inversion, settings.seed)
-        said = [*domain.templates, settings.redraw.prompt, domain.edit_prompt]
+        edits = [edit_prompt(domain.subject_for(word)) for word in domain.initial_words]
+        said = [*domain.templates, settings.redraw.prompt, *edits]
         self.loaded.text.tokenise(said, settings.max_tokens)
         return ok(
-            f"{domain.name}: starts at {domain.initial_word!r}; its {len(domain.templates)} templates have "
-            f"room for {settings.max_tokens} tokens",
-            **{"initial_word": domain.initial_word, "templates": len(domain.templates)},
+            f"{domain.name}: starts at {' or '.join(domain.initial_words)}; its {len(domain.templates)} "
+            f"templates have room for {settings.max_tokens} tokens",
+            **{"initial_words": list(domain.initial_words), "templates": len(domain.templates)},
         )
 
     def _attention(self) -> Finding:
@@ -132,7 +134,7 @@ class Checkup:
         kind = self.settings.model.dtype
         if kind == "fp32":
             return skipped("model.dtype is fp32: there is nothing to compare")
-        prompt = self.settings.redraw.prompt.format(self.settings.spoken.initial_word)
+        prompt = self.settings.redraw.prompt.format(self.settings.spoken.initial_words[0])
         found = errors(self.loaded, self.settings.model, self.brought, prompt)
         finite = {t: error for t, error in found.items() if math.isfinite(error)}
         numbers = {"dtype": kind, "bound": BOUNDS[kind], "errors": {str(t): finite.get(t) for t in found}}

@@ -34,7 +34,7 @@ def unpack(file: Path, into: Path) -> None:
     (into / "unet").mkdir(parents=True)
     (into / "unet" / "weights").write_bytes(file.read_bytes() * 3)
     (into / "index.json").write_text("{}")
-    with (Path(weights._cache_path()) / "made").open("a") as made:
+    with (Path(weights.cache_path()) / "made").open("a") as made:
         made.write("1")
 
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from originality.families import FAMILIES, write_configuration
-from originality.prompts import DOMAINS
+from originality.prompts import DOMAINS, edit_prompt
 from originality.randomness import keyed_generator
 from originality.settings import (
     AuditSettings,
@@ -133,7 +133,7 @@ def editability(folder: Path) -> dict[str, Any]:
     loaded = _loaded(folder)
     check = load_check(InDistributionSettings(), DOMAIN.edit_subject)
     assert check is not None and check.wants_edits
-    images, drawing = _timed(lambda: _drawn(loaded, DOMAIN.edit_prompt))
+    images, drawing = _timed(lambda: _drawn(loaded, edit_prompt(DOMAIN.edit_subject)))
     score, seconds = _timed(lambda: check.score(images, images))
     cats = check.score(images, np.repeat(loaded.fit(_photo())[None], 2, axis=0))
     assert (score, cats) == (0.0, 1.0)
