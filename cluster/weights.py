@@ -55,7 +55,12 @@ class _Wanted(NamedTuple):
 
 
 def local_copy(
-    uri: str, parts: Sequence[str], *, revision: str | None = None, suffixes: Sequence[str] = SAFE
+    uri: str,
+    parts: Sequence[str],
+    *,
+    revision: str | None = None,
+    suffixes: Sequence[str] = SAFE,
+    setting: str = "model",
 ) -> Path | None:
     """The folder on this machine where the weights of a bucket's prefix or of the hub are; they are
     brought there if they are not. None for all other names, as there is nothing to bring: a folder of this
@@ -65,6 +70,7 @@ def local_copy(
         parts: names of the files and folders that are wanted, at the top of the model.
         revision: the commit of a hub's model.
         suffixes: of the files that are taken. Whoever adds pickles to them must read those as tensors only.
+        setting: the part of the settings that names it, for messages.
 
     Raises:
         SettingsError: a hub's model without its commit or that is not to be had, or a commit of anything
@@ -75,13 +81,13 @@ def local_copy(
     in_hub = not Path(uri).exists() and _HUB_ID.fullmatch(uri) is not None
     if revision and not in_hub:
         raise SettingsError(
-            f"model.revision is for models of the hub, and {uri!r} is a folder or prefix; "
-            "use --set model.revision=null"
+            f"{setting}.revision is for models of the hub, and {uri!r} is a folder or prefix; "
+            f"use --set {setting}.revision=null"
         )
     if in_hub and not revision:
         raise SettingsError(
-            f"model {uri!r} is no folder here; give a diffusers folder, or, for the hub's model of "
-            "that name, its commit: --set model.revision=(40 hex digits)"
+            f"{setting} {uri!r} is no folder here; give a folder of weights, or, for the hub's model of "
+            f"that name, its commit: --set {setting}.revision=(40 hex digits)"
         )
     try:
         if in_hub:
@@ -154,7 +160,7 @@ def _list(store: Store, wanted: _Wanted) -> list[_Listed]:
 
     listed = store.ask("", ask)
     if not listed:
-        raise NotFound(f"{store.url} holds no model; give the prefix under which a diffusers folder lies")
+        raise NotFound(f"{store.url} holds no model; give the prefix under which its folder lies")
     return listed
 
 
@@ -295,12 +301,12 @@ def _snapshot(repository: str, revision: str, wanted: _Wanted) -> Path:
         ) from error
     except errors.RevisionNotFoundError as error:
         raise SettingsError(
-            f"the hub's model {repository} has no commit {revision}; set model.revision"
+            f"the hub's model {repository} has no commit {revision}; set its revision to one"
         ) from error
     except errors.LocalEntryNotFoundError as error:
         raise StoreError(
             f"{repository} at {revision} is not whole in {constants.HF_HUB_CACHE}, and the hub is out of "
-            "reach or HF_HUB_OFFLINE is set; go online once, or give a diffusers folder"
+            "reach or HF_HUB_OFFLINE is set; go online once, or give a folder of weights"
         ) from error
     except Exception as error:  # of the library's network stack, whichever it is
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

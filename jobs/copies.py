@@ -67,4 +67,6 @@ def detector_here(settings: InDistributionSettings, *, chooses: bool = False) ->
     wanted = settings.check == "editability" or chooses
     if not wanted or settings.detector == "imagenet" or not settings.folder:
         return None
-    return local_copy(settings.folder, pretrained.PARTS, revision=settings.revision)
+    return local_copy(
+        settings.folder, pretrained.PARTS, revision=settings.revision, setting="in_distribution"
+    )

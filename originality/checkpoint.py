@@ -42,8 +42,8 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
     folder = folder or (MODELS / SHIPPED_MODEL if settings.path == SHIPPED_MODEL else Path(settings.path))
     if not folder.is_dir():
         raise SettingsError(
-            f"model folder {settings.path!r} does not exist; give a diffusers folder, or "
-            f"{SHIPPED_MODEL!r} for the model that ships"
+            f"model folder {settings.path!r} does not exist; give a diffusers folder, a .safetensors file, "
+            f"or {SHIPPED_MODEL!r} for the model that ships"
         )
     for part in ("transformer", "prior"):
         if (folder / part).exists() and not (folder / "unet").exists():

@@ -88,7 +88,9 @@ class Sweep:
 
     @property
     def progress(self) -> str:
-        """What is in hand, in a few words."""
+        """What is in hand, in a few words; before anything is, the plan."""
+        if not self._flights:
+            return f"{self.plan}; attention by {self.model.attention}"
         flights = ", ".join(
             f"{f.image_id[:6]} m={f.lane.tokens} {f.lane.step}/{self.settings.inversion.steps}"
             for f in list(self._flights.values())

@@ -73,6 +73,23 @@ def test_redraws_equal_the_pipelines(model: LatentDiffusion, pipeline: Diffusion
     assert np.abs(ours.astype(int) - (theirs * 255).round().astype(int)).max() <= 1
 
 
+def test_a_prompt_without_a_pseudo_word_is_drawn_as_by_the_pipeline(
+    model: LatentDiffusion, pipeline: DiffusionPipeline
+) -> None:
+    noise = torch.randn((2, *model.latent_shape), generator=keyed_generator("noise"))
+    settings = RedrawSettings(count=2, steps=4, scheduler="ddim", guidance_scale=3.0)
+    pipeline.scheduler = SCHEDULERS["ddim"][0].from_config(pipeline.scheduler.config)
+    theirs = pipeline(
+        ["a photo of big red full circle", "a cat"],
+        num_inference_steps=4,
+        guidance_scale=3.0,
+        latents=noise.clone(),
+        output_type="np",
+    ).images
+    ours = model.sample(model.words(["a photo of big red full circle", "a cat"]), noise, settings)
+    assert np.abs(ours.astype(int) - (theirs * 255).round().astype(int)).max() <= 1
+
+
 def test_a_step_has_the_gradient_of_a_whole_table_reference(
     model: LatentDiffusion, pipeline: DiffusionPipeline
 ) -> None:

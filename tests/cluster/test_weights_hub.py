@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_hub_model_wants_its_commit_and_nothing_else_has_one(tmp_path: Path) -> None:
     with pytest.raises(
-        SettingsError, match=r"no folder here; give a diffusers folder, .* --set model\.revision="
+        SettingsError, match=r"no folder here; give a folder of weights, .* --set model\.revision="
     ):
         local_copy("CompVis/stable-diffusion-v1-4", PARTS)
     for name in ("shapes", "s3://test/model", str(tmp_path)):
@@ -172,7 +172,7 @@ def test_a_damaged_hub_cache_is_fetched_anew(hub: list[str], name: str) -> None:
         ("org/shapes", "0" * 40, {}, "has no commit 0000"),
         ("org/unknown", COMMIT, {}, "the hub has no model org/unknown"),
         ("gated/model", COMMIT, {}, "accepted its licence"),
-        ("org/shapes", COMMIT, {"HF_HUB_OFFLINE": "1"}, "go online once, or give a diffusers folder"),
+        ("org/shapes", COMMIT, {"HF_HUB_OFFLINE": "1"}, "go online once, or give a folder of weights"),
         ("org/shapes", COMMIT, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "is not whole in"),
     ],
     ids=["no such commit", "no such model", "gated", "offline", "out of reach"],

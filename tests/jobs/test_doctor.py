@@ -134,7 +134,7 @@ def test_what_is_no_model_and_no_store(tmp_path: Path, monkeypatch: pytest.Monke
     assert code == exits.BAD_SETTINGS
     lines = [" ".join(line.split()) for line in told.splitlines()]
     at = lines.index("model failed model folder 'llama3:8b' does not exist")
-    assert lines[at + 1].startswith("fix: give a diffusers folder, or 'shapes'")
+    assert lines[at + 1].startswith("fix: give a diffusers folder, a .safetensors file, or 'shapes'")
     assert "loading skipped it needs model" in lines
     at = next(k for k, line in enumerate(lines) if line.startswith("store failed"))
     assert lines[at].endswith("is a file") and lines[at + 1] == "fix: a folder is needed"

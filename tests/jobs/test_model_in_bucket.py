@@ -72,7 +72,7 @@ def test_a_prefix_without_a_model_is_said_in_one_line(
     assert main(["audit", str(ROOT / "examples"), "--out", out, "--model", model]) == exits.BAD_SETTINGS
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"originality: {s3}/nothing-here holds no model; " + (
-        "give the prefix under which a diffusers folder lies"
+        "give the prefix under which its folder lies"
     )
 
 
