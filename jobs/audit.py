@@ -279,6 +279,7 @@ def prepared(settings: AuditSettings) -> Science:
     from jobs.copies import copies_here
     from originality.calibration import doubts
     from originality.checkpoint import weights_bytes
+    from originality.memory import CPU_ROOM
     from originality.initial_words import subject_switched, words_missing
     from originality.preflight import preflight
 
@@ -288,8 +289,10 @@ def prepared(settings: AuditSettings) -> Science:
     if doubted:
         sys.stderr.write(f"warning: the calibration does not speak for this audit: {'; '.join(doubted)}\n")
     factory = functools.partial(scorer_of, settings, digests["model_digest"])
-    # weights are read as stored, then turned into fp32; torch and the judges take the rest
-    memory = Task.memory + 3 * weights_bytes(settings.model, copies.model)
+    # weights are read as stored, then turned into fp32, and small models have small passes; torch and the
+    # judges take the rest
+    weights = weights_bytes(settings.model, copies.model)
+    memory = Task.memory + 3 * weights + min(CPU_ROOM, 2 * weights)
     if (switched := subject_switched(settings)) is not None:
         sys.stderr.write(f"{switched}\n")
     return Science(settings, factory, digests, memory, doubted, words_missing(settings, copies))
