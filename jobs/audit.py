@@ -279,8 +279,8 @@ def prepared(settings: AuditSettings) -> Science:
     from jobs.copies import copies_here
     from originality.calibration import doubts
     from originality.checkpoint import weights_bytes
-    from originality.memory import CPU_ROOM
     from originality.initial_words import subject_switched, words_missing
+    from originality.memory import CPU_ROOM
     from originality.preflight import preflight
 
     copies = copies_here(settings)
