@@ -1,9 +1,8 @@
 """What a model's passes take of memory: counted from its own architecture, with no numbers computed.
 
 UNet, VAE and text encoders are built once more on PyTorch's ``meta`` device, which knows shapes and nothing
-else, and run there with one sample and with two. What lives at once on the way, forward and back, is
-counted; as all of it grows in step with the samples, the two counts are a line, and the line says what n
-samples take. Attention is counted as fused kernels keep it: queries, keys, values and output.
+else, and run there with one sample. What lives at once on the way, forward and back, is counted. Attention is
+counted as fused kernels keep it: queries, keys, values and output.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import copy
 import functools
 import json
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,35 +29,15 @@ META = torch.device("meta")
 
 
 @dataclass(frozen=True)
-class Line:
-    """Bytes of a pass: ``fixed + n * each`` for n samples."""
-
-    fixed: int
-    each: int
-
-    @classmethod
-    def through(cls, count: Callable[[int], int]) -> Line:
-        one, two = count(1), count(2)
-        return cls(2 * one - two, two - one)
-
-    def of(self, samples: int) -> int:
-        return self.fixed + samples * self.each
-
-    def fitting(self, room: int) -> int:
-        """Samples that a room of so many bytes holds."""
-        return max(0, (room - self.fixed) // self.each)
-
-
-@dataclass(frozen=True)
 class Footprint:
-    """What a model's passes take, beside its weights."""
+    """Bytes that one sample of a model's passes takes, beside its weights. n samples take n times as many."""
 
-    step: Line
+    step: int
     """Of an inversion, forward and back to the token vectors."""
-    checkpointed: Line
+    checkpointed: int
     """The same, with parts of the UNet computed twice."""
-    denoising: Line
-    decoding: Line
+    denoising: int
+    decoding: int
 
 
 _counted: dict[tuple[str, ...], Footprint] = {}
@@ -74,10 +52,10 @@ def footprint(model: LatentDiffusion) -> Footprint:
     if key not in _counted:
         shape = _Shape(model)
         _counted[key] = Footprint(
-            Line.through(shape.step),
-            Line.through(lambda n: shape.step(n, checkpointing=True)),
-            Line.through(shape.denoising),
-            Line.through(shape.decoding),
+            step=shape.step(),
+            checkpointed=shape.step(checkpointing=True),
+            denoising=shape.denoising(),
+            decoding=shape.decoding(),
         )
     return _counted[key]
 
@@ -101,38 +79,37 @@ class _Shape:
         self.model.text = TextEncoders(model.text.tokenizers, encoders)
         self.model.device = META
 
-    def step(self, samples: int, checkpointing: bool = False) -> int:
-        """Bytes of samples of an inversion step with one token each."""
+    def step(self, checkpointing: bool = False) -> int:
+        """Bytes of an inversion step, forward and back, with one token."""
         model = self.model
-        prompts = model.text.tokenise(["{}"] * samples, 1).to(META)
-        t = torch.zeros(samples, dtype=torch.long, device=META)
+        prompts = model.text.tokenise(["{}"], 1).to(META)
+        t = torch.zeros(1, dtype=torch.long, device=META)
         if checkpointing:
             model.unet.enable_gradient_checkpointing()
         with Living() as living:
-            noisy = torch.empty((samples, *model.latent_shape), device=META)
-            vectors = torch.empty((samples, 1, sum(model.text.widths)), device=META, requires_grad=True)
+            noisy = torch.empty((1, *model.latent_shape), device=META)
+            vectors = torch.empty((1, 1, sum(model.text.widths)), device=META, requires_grad=True)
             said = model.predict(noisy, t, model.text.encode(prompts, vectors))
             torch.autograd.grad(said.square().mean(), [vectors])
         model.unet.disable_gradient_checkpointing()
         return living.most
 
     @torch.no_grad()
-    def denoising(self, samples: int) -> int:
-        """Bytes of samples of a denoising step."""
+    def denoising(self) -> int:
+        """Bytes of a denoising step."""
         model = self.model
-        words = model.text.encode(model.text.tokenise([""] * samples, 0).to(META), None).to(model.dtype)
+        words = model.text.encode(model.text.tokenise([""], 0).to(META), None).to(model.dtype)
         with Living() as living:
-            noisy = torch.empty((samples, *model.latent_shape), device=META, dtype=model.dtype)
+            noisy = torch.empty((1, *model.latent_shape), device=META, dtype=model.dtype)
             model._unet(noisy, torch.zeros((), dtype=torch.long, device=META), words)
         return living.most
 
     @torch.no_grad()
-    def decoding(self, samples: int) -> int:
-        """Bytes of samples through the VAE's decoder."""
+    def decoding(self) -> int:
+        """Bytes of the way through the VAE's decoder."""
         with Living() as living:
-            latents = torch.empty(
-                (samples, *self.model.latent_shape), device=META, dtype=self.model.vae_dtype
-            )
+            shape = (1, *self.model.latent_shape)
+            latents = torch.empty(shape, device=META, dtype=self.model.vae_dtype)
             self.model.vae.decode(latents).sample.float()
         return living.most
 

@@ -37,13 +37,13 @@ class MemoryPlan:
     checkpointing: bool
 
     def __str__(self) -> str:
-        line = self.footprint.checkpointed if self.checkpointing else self.footprint.step
+        each = self.footprint.checkpointed if self.checkpointing else self.footprint.step
         parts = (
-            ("inversion", self.step, line),
+            ("inversion", self.step, each),
             ("denoising", self.denoising, self.footprint.denoising),
             ("decoding", self.decoding, self.footprint.decoding),
         )
-        told = ", ".join(f"{name} {n} ({line.of(n) / 2**30:.2g} GiB)" for name, n, line in parts)
+        told = ", ".join(f"{name} {n} ({n * each / 2**30:.2g} GiB)" for name, n, each in parts)
         twice = "; parts of the UNet computed twice" if self.checkpointing else ""
         return f"samples a pass in {self.room / 2**30:.3g} GiB: {told}; lanes {self.lanes}{twice}"
 
@@ -63,8 +63,8 @@ def divided(
     """Passes as large as the room, of equal size, of at least one sample."""
     twice = checkpointing == "on"
     if checkpointing == "auto":
-        twice = takes.step.fitting(room) < min(FEW, inversion.batch_size)
-    fitting = (takes.checkpointed if twice else takes.step).fitting(room)
+        twice = room // takes.step < min(FEW, inversion.batch_size)
+    fitting = room // (takes.checkpointed if twice else takes.step)
     wanted = inversion.lanes
     roomy = min(max(1, fitting // inversion.batch_size), MOST_LANES)
     lanes = roomy if wanted == "auto" else wanted
@@ -74,8 +74,8 @@ def divided(
         takes,
         lanes,
         _even(lanes * inversion.batch_size, fitting),
-        _even(guided, takes.denoising.fitting(room)),
-        _even(redraw.count, takes.decoding.fitting(room)),
+        _even(guided, room // takes.denoising),
+        _even(redraw.count, room // takes.decoding),
         twice,
     )
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from originality.diffusion import LatentDiffusion
-from originality.footprint import Footprint, Line, Living, footprint
+from originality.footprint import Footprint, Living, footprint
 from originality.memory import FEW, MOST_LANES, divided, plan
 from originality.settings import AuditSettings, InversionSettings, ModelSettings, RedrawSettings
 from originality.sweep import Sweep
 from tests.tiny_models import sd1, sdxl
 
-TAKES = Footprint(Line(100, 1000), Line(100, 250), Line(0, 40), Line(10, 100))
+TAKES = Footprint(1000, 250, 40, 100)
 """Bytes of a model that one can count by hand."""
 
 
@@ -49,11 +49,11 @@ def real(model: LatentDiffusion, samples: int) -> tuple[int, int, int]:
 
 def test_what_is_counted_without_numbers_is_what_lives_with_them(tiny: LatentDiffusion) -> None:
     counted = footprint(tiny)
-    lines = (counted.step, counted.denoising, counted.decoding)
-    for most, line in zip(real(tiny, 3), lines, strict=True):
-        assert line.of(3) == pytest.approx(most, rel=0.1)
-    assert counted.checkpointed.each < 0.8 * counted.step.each
-    assert counted.denoising.each < counted.step.each
+    ones = (counted.step, counted.denoising, counted.decoding)
+    for most, each in zip(real(tiny, 3), ones, strict=True):
+        assert 3 * each == pytest.approx(most, rel=0.1)
+    assert counted.checkpointed < 0.8 * counted.step
+    assert counted.denoising < counted.step
     assert footprint(tiny) is counted
 
 
@@ -83,20 +83,20 @@ def test_computing_parts_twice_changes_no_gradient(tiny: LatentDiffusion) -> Non
 def test_passes_fit_the_room_are_even_and_do_all(room, batch, lanes, count, how) -> None:
     inversion = InversionSettings(batch_size=batch, lanes=lanes)
     made = divided(TAKES, room, how, inversion, RedrawSettings(count=count, guidance_scale=3.0))
-    line = TAKES.checkpointed if made.checkpointing else TAKES.step
+    each = TAKES.checkpointed if made.checkpointing else TAKES.step
     parts = (
-        (made.step, made.lanes * batch, line),
+        (made.step, made.lanes * batch, each),
         (made.denoising, 2 * count, TAKES.denoising),
         (made.decoding, count, TAKES.decoding),
     )
     for size, samples, takes in parts:
         assert 1 <= size <= samples
-        assert size == 1 or takes.of(size) <= room
-        fewest = -(-samples // max(1, takes.fitting(room)))
+        assert size == 1 or size * takes <= room
+        fewest = -(-samples // max(1, room // takes))
         assert -(-samples // size) == fewest
     assert made.lanes == lanes if lanes != "auto" else 1 <= made.lanes <= MOST_LANES
     if how == "auto":
-        assert made.checkpointing == (TAKES.step.fitting(room) < min(FEW, batch))
+        assert made.checkpointing == (room // TAKES.step < min(FEW, batch))
     else:
         assert made.checkpointing == (how == "on")
 

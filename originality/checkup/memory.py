@@ -59,13 +59,13 @@ def memory(model: LatentDiffusion, settings: AuditSettings, planned: MemoryPlan)
 def _compared(planned: MemoryPlan, step: int, drawing: int, halved: bool, numbers: dict[str, Any]) -> Finding:
     """What was tried on a GPU against what was planned, in bytes."""
     takes = planned.footprint
-    line = takes.checkpointed if planned.checkpointing else takes.step
-    of_drawing = max(takes.denoising.of(planned.denoising), takes.decoding.of(planned.decoding))
+    of_step = planned.step * (takes.checkpointed if planned.checkpointing else takes.step)
+    of_drawing = max(planned.denoising * takes.denoising, planned.decoding * takes.decoding)
     told = f"{planned}; tried: inversion {step / 2**30:.2g} GiB, drawing {drawing / 2**30:.2g} GiB"
     if halved:
         fix = "free the GPU of other programs; an audit goes on in halved passes, slower"
         return warning(f"{told}; memory ran out", fix, **numbers)
-    if step > SLACK * line.of(planned.step) or drawing > SLACK * of_drawing:
+    if step > SLACK * of_step or drawing > SLACK * of_drawing:
         fix = "an audit halves passes that do not fit; report this with what --json says"
         return warning(f"{told}: more than planned", fix, **numbers)
     return ok(told, **numbers)

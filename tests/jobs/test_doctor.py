@@ -22,7 +22,7 @@ from originality.checkup import UNEXPECTED, Check, Finding, examine, machine, ok
 from originality.checkup.memory import _compared
 from originality.checkup.precision import BOUNDS
 from originality.checkup.speed import Pace, rate
-from originality.footprint import Footprint, Line
+from originality.footprint import Footprint
 from originality.memory import MemoryPlan
 from originality.presets import load_settings
 from originality.settings import ModelSettings, SettingsError
@@ -179,7 +179,7 @@ def test_xformers_that_is_not_there() -> None:
 def test_peaks_of_a_gpu_are_held_against_the_plan(
     step: int, drawing: int, halved: bool, told: str | None
 ) -> None:
-    takes = Footprint(Line(0, 100), Line(0, 50), Line(0, 10), Line(0, 40))
+    takes = Footprint(100, 50, 10, 40)
     planned = MemoryPlan(10_000, takes, lanes=1, step=10, denoising=10, decoding=5, checkpointing=False)
     found = _compared(planned, step, drawing, halved, {})
     assert found.state == ("warning" if told else "ok")
