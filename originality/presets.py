@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -96,6 +97,10 @@ def read_yaml(file: Path) -> dict[str, Any]:
         raise SettingsError(f"cannot read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{file} is not a text file; give a YAML file of settings") from error
+    if re.search(r"\\u[dD][89a-fA-F]", text):
+        raise SettingsError(
+            f"{file} writes a character in two halves (\\ud83d and the like); write it as itself"
+        )
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:

@@ -88,10 +88,13 @@ class Gateway:
         self.start()
 
     def stop(self) -> None:
-        """SIGTERM, so that it ends in good order."""
+        """SIGTERM, so that it ends in good order, where the machine is not too busy for that."""
         if self._server is not None:
             self._server.terminate()
-            self._server.wait(20)
+            try:
+                self._server.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
             self._server = None
 
     def _running(self) -> bool:

@@ -277,7 +277,7 @@ def test_another_subject_is_said(quick):
         ({"initial_words": ["dog", "rhinoceros"]}, "initial word 'rhinoceros' is 9 tokens of this model"),
         ({"initial_word": "dog", "templates": ["a {}", "a " * 40 + "{}"]}, "shorten the template"),
         ({"initial_word": "dog", "edit_subject": "a " * 40 + "z"}, "shorten the template"),
-        ({"initial_word": "dog", "other_subject": "zebra crossing"}, "zebra crossing"),
+        ({"initial_word": "cat", "other_subject": "zebra crossing"}, "zebra crossing"),
     ],
 )
 def test_a_domain_that_does_not_suit_the_model_is_found_before_anything_begins(domain, said):

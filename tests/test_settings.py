@@ -59,6 +59,7 @@ def test_a_later_file_beats_an_earlier_one_key_by_key(tmp_path):
         ("max_tokens: 0", "'max_tokens': Input should be greater than or equal to 1 (given: 0)"),
         ("inversion: {batch_size: 0}", "'inversion.batch_size'"),
         ("domain: hoses", "did you mean 'houses'?"),
+        ('domain: "\\ud83d\\ude00"', "writes a character in two halves"),
         ("domains: {mine: {initial_wrd: x}}", "'domains.mine.initial_wrd'; did you mean 'initial_words'?"),
         ("calibration: {metrik: x}", "unknown setting 'calibration.metrik'; did you mean 'metric'?"),
         ("preset: papr", "did you mean 'paper'?"),

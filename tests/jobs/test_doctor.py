@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +132,11 @@ def test_a_broken_model_is_a_row_with_its_fix(tmp_path: Path) -> None:
 def test_what_is_no_model_and_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     (tmp_path / "file").write_text("")
-    code, told = said("--model", "llama3:8b", "--device", "cpu", "--out", str(tmp_path / "file"))
+    flags = ("--model", "llama3:8b", "--device", "cpu", "--out", str(tmp_path / "file"))
+    # a process of its own: this one may have a Ray
+    doctor = [sys.executable, "-m", "jobs.doctor", *QUICK, *flags]
+    done = subprocess.run(doctor, capture_output=True, text=True)
+    code, told = done.returncode, done.stdout
     assert code == exits.BAD_SETTINGS
     lines = [" ".join(line.split()) for line in told.splitlines()]
     at = lines.index("model failed model folder 'llama3:8b' does not exist")
