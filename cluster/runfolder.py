@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -119,13 +120,15 @@ def plan(
     store: Store,
     identity: Mapping[str, Any],
     check: Callable[[Manifest], None] = lambda _: None,
+    later: Mapping[str, Any] = MappingProxyType({}),
 ) -> RunFolder:
     """Plans a run in a folder, or resumes the one that is there.
 
     ``identity`` is all that decides the results (settings, digests, code version): plain JSON
     values. ``check`` raises what it has against a collection that is planned for the first time, before
-    anything is written. The collection of a run that is resumed is the one that was frozen; files that came
-    later belong to another run. The images are listed, not read.
+    anything is written. ``later`` is what held of runs from before identities had those keys. The collection
+    of a run that is resumed is the one that was frozen; files that came later belong to another run. The
+    images are listed, not read.
 
     Raises:
         InputError: nothing to judge. Then nothing is written.
@@ -135,7 +138,7 @@ def plan(
     run = RunFolder(store)
     identity = {**identity, "layout": LAYOUT}
     if store.exists(RUN_FILE):
-        resume(run, identity)
+        resume(run, identity, later)
         if store.exists(MANIFEST_FILE):
             return run
     elif next(store.list("records"), None) is not None:
@@ -145,19 +148,22 @@ def plan(
     store.check_create()
     created = {**identity, "created_at": datetime.now(UTC).isoformat()}
     if not store.create(RUN_FILE, _pretty(created)):
-        resume(run, identity)
+        resume(run, identity, later)
     store.create(MANIFEST_FILE, manifest.to_parquet())
     return run
 
 
-def resume(run: RunFolder, identity: Mapping[str, Any]) -> None:
-    """Lets a run go on only as it began.
+def resume(
+    run: RunFolder, identity: Mapping[str, Any], later: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Lets a run go on only as it began; ``later`` as for :func:`plan`.
 
     Raises:
         RunMismatch: naming each key that differs, old -> new.
     """
     old = {key: value for key, value in run.description.items() if key != "created_at"}
-    before, now = dict(_leaves(old)), dict(_leaves(json.loads(_pretty(identity))))
+    before = {**dict(_leaves(later)), **dict(_leaves(old))}
+    now = dict(_leaves(json.loads(_pretty(identity))))
     differ = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
     if differ:
         changes = "; ".join(f"{k}: {before.get(k)!r} -> {now.get(k)!r}" for k in differ)

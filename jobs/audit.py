@@ -27,13 +27,15 @@ from jobs import exits, given
 from jobs.dry_run import dry_run
 from jobs.verdicts import SCHEMA, blank, min_tokens_text, summarise
 from originality.scoring import Scorer
-from originality.settings import AuditSettings, SettingsError
+from originality.settings import AuditSettings, SettingsError, later_defaults
 
 _TABLE_ROWS = 40
 _SAVE_SECONDS = 60.0
 _COMPACT_SECONDS = 600.0
 """Each time all records are listed."""
 _NAME_WIDTH = 60
+_LATER = {"settings": later_defaults()}
+"""What holds of a run that was begun before some settings were there."""
 _GPU = {"auto": None, "cpu": False, "cuda": True}
 
 
@@ -161,13 +163,13 @@ def planned(science: Science, source: str, output: str, force_new: bool = False)
     """The run in a folder, planned now or before."""
     identified = identity(science, source)
     try:
-        return plan(source, open_store(output), identified, science.check)
+        return plan(source, open_store(output), identified, science.check, _LATER)
     except RunMismatch:
         if not force_new:
             raise
     for other in beside(output):  # the first that is free, or is this one begun before
         with suppress(RunMismatch):
-            run = plan(source, open_store(other), identified, science.check)
+            run = plan(source, open_store(other), identified, science.check, _LATER)
             sys.stderr.write(f"{output} holds a run with other settings; this one is {other}\n")
             return run
     raise AssertionError("there is no last name")

@@ -320,11 +320,21 @@ class AuditSettings(Frozen):
         A setting of ``LATER`` counts only where it is not at its default, so that runs from before it go on.
         """
         said = self.model_dump(mode="json", exclude={"calibration"})
-        for part, names in LATER.items():
-            for name in names:
-                if said[part][name] == type(getattr(self, part)).model_fields[name].default:
+        for part, defaults in later_defaults().items():
+            for name, default in defaults.items():
+                if said[part][name] == default:
                     del said[part][name]
         if not self.domains:
             del said["domains"]
         text = json.dumps(said, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def later_defaults() -> dict[str, dict[str, Any]]:
+    """The settings of ``LATER`` at their defaults: what holds of a run from before them."""
+    kinds = {part: AuditSettings.model_fields[part].annotation for part in LATER}
+    return {
+        part: {name: kind.model_fields[name].default for name in LATER[part]}
+        for part, kind in kinds.items()
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+    }

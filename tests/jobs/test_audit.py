@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.dataset as ds
@@ -10,10 +11,10 @@ import pytest
 from mean_colour import REFUSED, MeanColour, paint
 
 from cluster.manifest import Selection
-from cluster.runfolder import RunMismatch, open_run
-from cluster.store import NotFound
+from cluster.runfolder import RunMismatch, open_run, plan
+from cluster.store import NotFound, open_store
 from jobs import exits
-from jobs.audit import Science, audit
+from jobs.audit import Science, audit, identity, planned
 from jobs.retry import retry
 from jobs.verdicts import ATTEMPT, SCHEMA
 from originality.presets import load_settings
@@ -78,6 +79,44 @@ def test_audit_resume_and_refusal(
     settings = load_settings(flags={"seed": 9})
     with pytest.raises(RunMismatch, match=r"settings\.seed: 0 -> 9"):
         run()
+
+
+OF_BEFORE = {
+    "distance": {"folder": None, "metric": "elements", "threshold": 0.3},
+    "domain": "shapes",
+    "in_distribution": {"check": "positions", "threshold": 0.5},
+    "inversion": {
+        **{"batch_size": 8, "lanes": 3, "learning_rate": 0.01, "steps": 60},
+        "timesteps": "stratified",
+    },
+    "max_tokens": 5,
+    "model": {"device": "auto", "dtype": "fp32", "fit": "crop", "path": "shapes", "revision": None},
+    "redraw": {
+        **{"count": 20, "guidance_scale": 3.0, "prompt": "a photo of {}", "scheduler": "dpm++"},
+        "steps": 15,
+    },
+    "seed": 0,
+}
+"""Settings of the preset "laptop" as run.json had them before there were others; their digest then."""
+DIGEST_OF_BEFORE = "34cbd5fedf014275"
+
+
+def test_a_run_from_before_some_settings_goes_on(tmp_path: Path) -> None:
+    """Where those stand at their defaults; and only there."""
+    paint(tmp_path / "in", "0.png", (0, 0, 0))
+    source, out = str(tmp_path / "in"), str(tmp_path / "run")
+    science = Science(load_settings(), MeanColour, {"model_digest": "abc"})
+    begun = identity(science, source) | {
+        "settings": OF_BEFORE,
+        "settings_digest": DIGEST_OF_BEFORE,
+    }
+    first = plan(source, open_store(out), begun)
+    assert planned(science, source, out).description == first.description
+    other = replace(science, settings=load_settings(flags={"model": {"attention": "sliced"}}))
+    with pytest.raises(
+        RunMismatch, match=r"\(settings\.model\.attention: 'auto' -> 'sliced'; settings_digest"
+    ):
+        planned(other, source, out)
 
 
 def test_what_cannot_be_judged_is_exit_three(tmp_path: Path, local_ray: None) -> None:
