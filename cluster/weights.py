@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -284,12 +285,13 @@ def _snapshot(repository: str, revision: str, wanted: _Wanted) -> Path:
 
     below = (f"{part}/*{suffix}" for part in wanted.parts for suffix in wanted.suffixes)
     try:
-        found = snapshot_download(
-            repository,
-            revision=revision,
-            allow_patterns=[*wanted.parts, *below],
-            ignore_patterns=[_VARIANT],
-        )
+        with _no_warnings():
+            found = snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=[*wanted.parts, *below],
+                ignore_patterns=[_VARIANT],
+            )
     except errors.GatedRepoError as error:
         raise SettingsError(
             f"the hub shows {repository} only to who accepted its licence: do so at "
@@ -312,6 +314,18 @@ def _snapshot(repository: str, revision: str, wanted: _Wanted) -> Path:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StoreError(f"{repository} cannot be fetched from the hub: {reason}") from error
     return Path(found)
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """The hub's library tells of each of its retries; what comes of them is said here."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _damaged(folder: Path, wanted: _Wanted) -> list[Path]:

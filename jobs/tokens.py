@@ -128,9 +128,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     audited = open_run(arguments.output)
     to = open_store(arguments.to)
+    if to.url == audited.store.url:
+        raise SettingsError("--to is the run itself; name another folder for the files")
     written, without = export(audited, to, arguments.image, arguments.tokens)
     lacking = f"; {without} images have no such word" if without else ""
-    sys.stderr.write(f"{written} words written{lacking}\n")
+    sys.stderr.write(f"{written} word{'s' * (written != 1)} written{lacking}\n")
     print(f"{to.url}/{INDEX}")
     return exits.ALL_JUDGED
 

@@ -102,10 +102,10 @@ def choose(wanted: Wanted, widths: list[int], device: torch.device, dtype: torch
 
 def _missing(name: str, widths: list[int], device: torch.device, dtype: torch.dtype) -> str | None:
     """Why xformers or flash cannot be had; None where a trial went well."""
-    if name == "xformers" and importlib.util.find_spec("xformers") is None:
-        return "xformers is not installed (pip install 'originality[gpu]')"
     if device.type != "cuda":
         return f"{name} has no kernels for the {device.type.upper()}"
+    if name == "xformers" and importlib.util.find_spec("xformers") is None:
+        return "xformers is not installed (pip install -c constraints.txt -e '.[gpu]', in the checkout)"
     if name == "flash" and dtype == torch.float32:
         return "flash attention computes in fp16 or bf16, and model.dtype is fp32"
     trial = {"xformers": _try_xformers, "flash": _try_flash}[name]

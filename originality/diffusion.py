@@ -18,6 +18,7 @@ from originality.attention import install
 from originality.checkpoint import Description, describe, loading, model_digest, model_folder, weighty
 from originality.conditioning import TextEncoders, Words
 from originality.passes import Passes
+from originality.pretrained import without_bars
 from originality.settings import ModelSettings, RedrawSettings, SettingsError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -71,7 +72,7 @@ class LatentDiffusion:
         self.dtype, self.vae_dtype = precisions(settings, about)
         self.name = settings.path
         self.digest = model_digest(settings, folder)
-        with loading(settings):
+        with loading(settings), without_bars():
             self.text = _text_encoders(folder, about, self.device)
             self.unet = diffusers.UNet2DConditionModel.from_pretrained(
                 folder / "unet", use_safetensors=True, dtype=self.dtype

@@ -7,9 +7,10 @@ import os
 
 import numpy as np
 
+from originality.attention import choose
 from originality.checkpoint import Copies, describe, model_digest
 from originality.conditioning import tokenise
-from originality.diffusion import torch_device
+from originality.diffusion import DTYPES, torch_device
 from originality.editability import load_check
 from originality.initial_words import InitialWords
 from originality.prompts import edit_prompt
@@ -28,7 +29,7 @@ def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, s
         SettingsError: with the fix.
     """
     if not os.environ.get("RAY_ADDRESS"):  # a cluster's GPUs are elsewhere
-        torch_device(settings.model)
+        choose(settings.model.attention, [], torch_device(settings.model), DTYPES[settings.model.dtype])
     about = describe(settings.model, copies.model)
     domain = settings.spoken
     words = InitialWords(settings, about.tokenizers, copies)

@@ -130,4 +130,6 @@ def one_line(error: ValidationError, prefix: str = "") -> str:
         return f"unknown setting {path!r}{nearest(key, model.model_fields)}"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
+    if problem["type"] == "missing":
+        return f"setting {path!r} is missing; write it"
     return f"setting {path!r}: {problem['msg']} (given: {problem['input']!r})"

@@ -84,7 +84,7 @@ def load_network(loader: Any, folder: Path, device: str | torch.device) -> Any:
         SettingsError: the weights are damaged or are not all there.
     """
     # A module draws its first weights from the global generator: leave that as it was.
-    with reading(folder), torch.random.fork_rng(devices=[]):
+    with reading(folder), without_bars(), torch.random.fork_rng(devices=[]):
         network, found = loader.from_pretrained(
             folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **_OFFLINE
         )
@@ -114,6 +114,20 @@ def digest_of(folder: Path) -> str:
             with (folder / name).open("rb") as file:
                 digest.update(f"{name}\0".encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keeps transformers from drawing on stderr how it reads weights; afterwards it is as it was."""
+    from transformers.utils import logging
+
+    drawn = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()
 
 
 @contextmanager

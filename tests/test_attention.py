@@ -10,6 +10,8 @@ import torch
 from originality import attention
 from originality.attention import choose, install, installed
 from originality.diffusion import LatentDiffusion
+from originality.preflight import preflight
+from originality.presets import load_settings
 from originality.randomness import keyed_generator
 from originality.settings import ModelSettings, SettingsError
 
@@ -24,8 +26,7 @@ def says(model: LatentDiffusion) -> torch.Tensor:
 
 def test_auto_on_a_cpu_is_pytorchs_own_and_says_why(model):
     assert model.attention.name == "sdpa"
-    reason = "has no kernels for the CPU" if importlib.util.find_spec("xformers") else "is not installed"
-    assert f"xformers {reason}" in str(model.attention)
+    assert model.attention.why == "xformers has no kernels for the CPU"  # and no advice to install it
     assert installed(model.unet) == {"AttnProcessor2_0"}
 
 
@@ -41,6 +42,12 @@ def test_what_a_cpu_cannot_have_is_refused(wanted):
         SettingsError, match=f"model.attention '{wanted}' cannot be had.*model.attention=sdpa"
     ):
         LatentDiffusion(ModelSettings(device="cpu", attention=wanted))
+
+
+def test_an_audit_is_told_before_it_begins():
+    settings = load_settings("laptop", None, {"model": {"device": "cpu", "attention": "flash"}})
+    with pytest.raises(SettingsError, match=r"flash has no kernels for the CPU; use model\.attention=sdpa"):
+        preflight(settings)
 
 
 def test_a_switch_that_does_nothing_is_found_out(model, monkeypatch):

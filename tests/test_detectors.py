@@ -14,9 +14,11 @@ import skimage.data
 import torch
 from PIL import Image
 from transformers import pipeline
+from transformers.utils import logging
 
 from jobs.copies import copies_here
 from originality import zero_shot
+from originality.diffusion import LatentDiffusion
 from originality.editability import SubjectInScene, load_check, load_detector
 from originality.object_detection import SubjectByBoxes
 from originality.preflight import preflight
@@ -24,7 +26,7 @@ from originality.presets import load_settings
 from originality.pretrained import WEIGHTS
 from originality.prompts import edit_prompt
 from originality.scoring import Item
-from originality.settings import AuditSettings, InDistributionSettings, SettingsError
+from originality.settings import AuditSettings, InDistributionSettings, ModelSettings, SettingsError
 from originality.sweep import Sweep
 from originality.zero_shot import PROMPT, Clip, SubjectByText
 from tests.tiny_detectors import OBJECT_DETECTORS, clip
@@ -149,6 +151,14 @@ def test_digests_tell_detectors_and_what_they_ask(
         assert digest("yolos", copy) != before
     monkeypatch.setattr(zero_shot, "SCENES", ("a photo",))
     assert digest("clip", folders["clip"]) != digests["clip"]
+
+
+def test_loading_says_nothing(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
+    """No bar of transformers stands between the lines of an audit or of doctor; who wants them has them."""
+    load_check(asking("clip", folders["clip"]), "cat")
+    LatentDiffusion(ModelSettings(device="cpu"))
+    assert capfd.readouterr().err == ""
+    assert logging.is_progress_bar_enabled()
 
 
 def test_loading_draws_no_random_number(folders: dict[str, Path]) -> None:

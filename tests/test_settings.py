@@ -61,6 +61,7 @@ def test_a_later_file_beats_an_earlier_one_key_by_key(tmp_path):
         ("domain: hoses", "did you mean 'houses'?"),
         ('domain: "\\ud83d\\ude00"', "writes a character in two halves"),
         ("domains: {mine: {initial_wrd: x}}", "'domains.mine.initial_wrd'; did you mean 'initial_words'?"),
+        ("domains: {mine: {templates: object}}", "setting 'domains.mine.initial_words' is missing; write it"),
         ("calibration: {metrik: x}", "unknown setting 'calibration.metrik'; did you mean 'metric'?"),
         ("preset: papr", "did you mean 'paper'?"),
         ("- a list", "key: value"),

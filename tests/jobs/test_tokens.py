@@ -153,3 +153,12 @@ def test_what_cannot_be_exported_is_one_line(run: RunFolder, tmp_path: Path) -> 
     (tmp_path / "run" / "images" / image_id / "tokens.safetensors").write_bytes(b"torn")
     with pytest.raises(StoreError, match=r"is damaged .*; bring back a whole copy"):
         export(open_run(str(tmp_path / "run")), to)
+
+
+def test_a_run_is_no_place_for_exported_words(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {file.path for file in run.store.list()}
+    assert main(["tokens", "export", run.store.url, "--to", f"{run.store.url}/"]) == exits.BAD_SETTINGS
+    assert (
+        capsys.readouterr().err == "originality: --to is the run itself; name another folder for the files\n"
+    )
+    assert {file.path for file in run.store.list()} == before
