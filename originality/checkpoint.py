@@ -160,20 +160,35 @@ def describe(settings: ModelSettings, folder: Path | None = None) -> Description
         encoders = [p for p in weighty(folder) if p.startswith("text_encoder")]
         texts = [config(part, "config.json") for part in encoders]
         schedule = config("scheduler", "scheduler_config.json")
-        scheduler = {k: v for k, v in schedule.items() if not k.startswith("_")}
+        sdxl = unet.get("addition_embed_type") == _SDXL
+        scheduler = {k: v for k, v in schedule.items() if not k.startswith("_")} | _as_pipelines(sdxl)
         if settings.prediction:
             scheduler["prediction_type"] = settings.prediction
         tokenizers = tuple(
-            CLIPTokenizer.from_pretrained(folder / part.replace("text_encoder", "tokenizer"))
-            for part in encoders
+            _tokenizer(folder / part.replace("text_encoder", "tokenizer"), text)
+            for part, text in zip(encoders, texts, strict=True)
         )
         prediction = scheduler.get("prediction_type", "epsilon")
         reason = _unsupported(unet, vae, texts, prediction)
         if reason:
             raise SettingsError(f"model {settings.path!r} {reason}")
         side = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
-        zero = bool(config("model_index.json").get("force_zeros_for_empty_prompt"))
+        zero = bool(config("model_index.json").get("force_zeros_for_empty_prompt", sdxl))
     return Description(tokenizers, side, scheduler, prediction, unet, vae, zero)
+
+
+def _as_pipelines(sdxl: bool) -> dict[str, Any]:
+    """What diffusers' pipelines set of every noise schedule, as old folders do not say it and the schedulers'
+    own defaults are of models of pixels."""
+    return {"clip_sample": False} if sdxl else {"clip_sample": False, "steps_offset": 1}
+
+
+def _tokenizer(folder: Path, text: dict[str, Any]) -> Any:
+    """A text encoder's tokenizer, with the encoder's length where its own files say none."""
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    longest: int = text.get("max_position_embeddings", tokenizer.model_max_length)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
+    return tokenizer
 
 
 def _unsupported(
@@ -191,7 +206,7 @@ def _unsupported(
         return f"{does}, so a text alone does not draw with it; take the model that it was made of"
     if unet.get("addition_embed_type") not in (None, _SDXL):
         return f"wants {unet['addition_embed_type']!r} besides text, which is not supported"
-    wanted = [k for k in ("class_embed_type", "encoder_hid_dim_type") if unet.get(k)]
+    wanted = [k for k in ("class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim") if unet.get(k)]
     if wanted:
         return f"has a UNet with {wanted[0]} {unet[wanted[0]]!r}, which is not supported"
     if not isinstance(unet["sample_size"], int):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -27,7 +28,8 @@ SCHEDULERS = {
     "pndm": (diffusers.PNDMScheduler, {"skip_prk_steps": True}),
     "ddim": (diffusers.DDIMScheduler, {}),
     "euler": (diffusers.EulerDiscreteScheduler, {}),
-    "dpm++": (diffusers.DPMSolverMultistepScheduler, {}),
+    # without the noise of its "sde-" kinds, which a model's own schedule may name
+    "dpm++": (diffusers.DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
     "unipc": (diffusers.UniPCMultistepScheduler, {}),
 }
 
@@ -74,12 +76,8 @@ class LatentDiffusion:
         self.digest = model_digest(settings, folder)
         with loading(settings), without_bars():
             self.text = _text_encoders(folder, about, self.device)
-            self.unet = diffusers.UNet2DConditionModel.from_pretrained(
-                folder / "unet", use_safetensors=True, dtype=self.dtype
-            ).to(self.device)
-            self.vae = diffusers.AutoencoderKL.from_pretrained(
-                folder / "vae", use_safetensors=True, dtype=self.vae_dtype
-            ).to(self.device)
+            self.unet = _whole(diffusers.UNet2DConditionModel, folder / "unet", self.dtype).to(self.device)
+            self.vae = _whole(diffusers.AutoencoderKL, folder / "vae", self.vae_dtype).to(self.device)
         for part in (*self.text.encoders, self.unet, self.vae):
             part.eval().requires_grad_(False)
         self.attention = install(settings.attention, self.unet, self.vae, self.device, self.dtype)
@@ -291,10 +289,20 @@ def precisions(settings: ModelSettings, about: Description) -> tuple[torch.dtype
     return DTYPES[settings.dtype], DTYPES[named]
 
 
+def _whole(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """A network with all its weights: where some are not there, the libraries only warn, and draw others."""
+    network, found = kind.from_pretrained(
+        folder, use_safetensors=True, dtype=dtype, output_loading_info=True, local_files_only=True
+    )
+    if absent := sorted(found["missing_keys"]):
+        raise ValueError(f"{folder.name} lacks {len(absent)} of its weights, {absent[0]} first")
+    return network
+
+
 def _text_encoders(folder: Path, about: Description, device: torch.device) -> TextEncoders:
     kinds = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
     encoders = [
-        kinds[part].from_pretrained(folder / part, use_safetensors=True, dtype=torch.float32).to(device)
+        _whole(kinds[part], folder / part, torch.float32).to(device)
         for part in weighty(folder)
         if part in kinds
     ]

@@ -63,6 +63,7 @@ UNSUPPORTED: list[tuple[str, dict[str, Any], str]] = [
     ("unet/config.json", {"in_channels": 5}, "reads 5 channels"),
     ("unet/config.json", {"addition_embed_type": "image"}, "wants 'image' besides text"),
     ("unet/config.json", {"class_embed_type": "timestep"}, "class_embed_type 'timestep'"),
+    ("unet/config.json", {"time_cond_proj_dim": 256}, "time_cond_proj_dim 256, which is not supported"),
     ("unet/config.json", {"_class_name": "UNet3DConditionModel"}, "has a UNet3DConditionModel"),
     ("unet/config.json", {"sample_size": [8, 16]}, "not square"),
     ("vae/config.json", {"latents_mean": [0.0] * 4}, "latents are centred"),
@@ -115,6 +116,27 @@ def test_a_tokenizer_that_knows_more_than_its_encoder_is_refused(sd1: Path, tmp_
     save_file({**weights, name: weights[name][:-1].clone()}, file, {"format": "pt"})
     with pytest.raises(SettingsError, match=f"knows {words} tokens, its encoder {words - 1}"):
         LatentDiffusion(settings)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "text_encoder_2"])
+def test_weights_that_are_not_there_are_named(sdxl: Path, tmp_path: Path, part: str) -> None:
+    """The libraries would draw them at random, with a warning."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(sdxl, tmp_path / "model")
+    (file,) = (tmp_path / "model" / part).glob("*.safetensors")
+    weights = load_file(file)
+    lost = next(name for name in weights if "norm" in name)
+    del weights[lost]
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(SettingsError, match=rf"{part} lacks 1 of its weights, .*{lost}"):
+        LatentDiffusion(ModelSettings(path=str(tmp_path / "model"), device="cpu"))
+
+
+def test_a_tokenizer_without_a_length_has_its_encoders(sd1: Path, tmp_path: Path) -> None:
+    settings = changed(sd1, tmp_path / "model", "tokenizer/tokenizer_config.json", model_max_length=10**30)
+    (tokenizer,) = describe(settings).tokenizers
+    assert tokenizer.model_max_length == describe(ModelSettings(path=str(sd1))).tokenizers[0].model_max_length
 
 
 def test_a_set_prediction_beats_what_the_scheduler_says(sd1: Path) -> None:

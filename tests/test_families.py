@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +90,69 @@ def test_a_prompt_without_a_pseudo_word_is_drawn_as_by_the_pipeline(
     ).images
     ours = model.sample(model.words(["a photo of big red full circle", "a cat"]), noise, settings)
     assert np.abs(ours.astype(int) - (theirs * 255).round().astype(int)).max() <= 1
+
+
+def changed(folder: Path, file: str, without: Sequence[str] = (), **values: object) -> None:
+    said = {k: v for k, v in json.loads((folder / file).read_text()).items() if k not in without}
+    (folder / file).write_text(json.dumps({**said, **values}))
+
+
+def off(folder: Path, prompt: str, scheduler: str = "ddim", word: bool = False) -> int:
+    """Greatest difference of a pixel to the pipeline, as it comes from the folder."""
+    model = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
+    pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    vectors = torch.randn((2, sum(model.text.widths)), generator=keyed_generator("vectors")) * 0.1
+    if word:
+        teach(pipeline, model, "<s2>", vectors)
+    noise = torch.randn((2, *model.latent_shape), generator=keyed_generator("noise"))
+    settings = RedrawSettings(count=2, steps=4, scheduler=scheduler, guidance_scale=3.0)
+    said = {"num_images_per_prompt": 2, "num_inference_steps": 4, "guidance_scale": 3.0, "output_type": "np"}
+    theirs = pipeline(prompt.format("<s2>"), latents=noise.clone(), **said).images
+    if word:
+        ours = model.redraw(prompt, vectors, noise, settings)
+    else:
+        ours = model.sample(model.words([prompt]).repeated(2), noise, settings)
+    return int(np.abs(ours.astype(int) - (theirs * 255).round().astype(int)).max())
+
+
+@pytest.mark.parametrize("unsaid", ["clip_sample", "steps_offset"])
+def test_an_old_schedule_is_mended_as_by_the_pipeline(tmp_path: Path, unsaid: str) -> None:
+    folder = FAMILIES["sd1"](tmp_path / "model")
+    changed(folder, "scheduler/scheduler_config.json", [unsaid])
+    assert off(folder, "a photo of big circle") <= 1
+
+
+def test_an_sdxl_that_says_nothing_of_empty_prompts_has_them_as_zeros(tmp_path: Path) -> None:
+    folder = FAMILIES["sdxl"](tmp_path / "model")
+    changed(folder, "model_index.json", ["force_zeros_for_empty_prompt"])
+    assert off(folder, "a photo of big circle") <= 1
+
+
+def test_a_schedule_that_names_a_noisy_sampler_is_sampled_without_noise(tmp_path: Path) -> None:
+    folder = FAMILIES["sd1"](tmp_path / "model")
+    changed(folder, "scheduler/scheduler_config.json", algorithm_type="sde-dpmsolver++")
+    model = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
+    noise = torch.randn((1, *model.latent_shape), generator=keyed_generator("noise"))
+    settings = RedrawSettings(count=2, steps=4, scheduler="dpm++", guidance_scale=3.0)
+    first, again = (model.sample(model.words(["a photo"]), noise, settings) for _ in range(2))
+    assert np.array_equal(first, again)
+
+
+def test_a_text_is_summed_up_at_its_end_whatever_its_published_configuration_says(tmp_path: Path) -> None:
+    """SDXL's has an eos_token_id of 2. transformers then sums up at the highest token, which is a text's end
+    only until diffusers adds a pseudo-word's: its own pictures of one are then others."""
+    folder = FAMILIES["sdxl"](tmp_path / "model")
+    exact = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
+    for part in ("text_encoder", "text_encoder_2"):
+        changed(folder, f"{part}/config.json", bos_token_id=0, eos_token_id=2, pad_token_id=1)
+    own = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
+    vectors = torch.randn((1, 2, sum(own.text.widths)), generator=keyed_generator("vectors"))
+    said, meant = (model.words(["a photo of {}"], vectors) for model in (own, exact))
+    assert said.pooled is not None and meant.pooled is not None
+    assert torch.equal(said.pooled, meant.pooled) and torch.equal(said.states, meant.states)
+    assert off(folder, "a photo of big circle") <= 1
+    assert off(folder, "a photo of {}", word=True) > 1  # diffusers #10754
 
 
 def test_a_step_has_the_gradient_of_a_whole_table_reference(
