@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from originality.passes import Passes
+
 GPU_BATCH = 20
 """Images in one pass on a GPU: the paper's number of redraws."""
 
@@ -41,7 +43,8 @@ def in_batches(
     """Run a network over images in passes that all have the same shape.
 
     A matrix product's last bits depend on its shape. A short last pass is therefore filled up with
-    repeats, and an image's numbers are the same bits whatever images it came with.
+    repeats, and an image's numbers are the same bits whatever images it came with. Where memory runs out,
+    passes are smaller: fewer images alone would be filled up to the same.
 
     Args:
         images: uint8 (n, h, w, 3).
@@ -52,14 +55,21 @@ def in_batches(
 
     Returns:
         float64 (n, width).
+
+    Raises:
+        torch.OutOfMemoryError: a single image is too much.
     """
     rows = np.empty((len(rgb_images(images)), width))
-    for start in range(0, len(images), size):
-        chunk = [prepare(image) for image in images[start : start + size]]
-        filled = chunk + chunk[-1:] * (size - len(chunk))
-        features = forward(torch.stack(filled)).double().cpu().numpy()
-        rows[start : start + len(chunk)] = features[: len(chunk)]
-    return rows
+
+    def fill_in(most: int) -> np.ndarray:
+        for start in range(0, len(images), most):
+            chunk = [prepare(image) for image in images[start : start + most]]
+            filled = chunk + chunk[-1:] * (most - len(chunk))
+            features = forward(torch.stack(filled)).double().cpu().numpy()
+            rows[start : start + len(chunk)] = features[: len(chunk)]
+        return rows
+
+    return Passes().run(size, fill_in)
 
 
 def unit(features: np.ndarray) -> np.ndarray:

@@ -62,3 +62,24 @@ def test_other_arrays_are_refused(images: np.ndarray) -> None:
 def test_batch_follows_the_device() -> None:
     assert batch_size_for(torch.device("cpu")) == 1
     assert batch_size_for(torch.device("cuda")) > 1
+
+
+def test_passes_are_smaller_where_memory_runs_out():
+    shapes = []
+
+    def forward(batch):
+        shapes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return batch.float().mean(dim=(1, 2))
+
+    images = np.arange(5 * 12, dtype=np.uint8).reshape(5, 2, 2, 3)
+    out = in_batches(images, 8, 3, torch.from_numpy, forward)
+    assert np.allclose(out, images.mean(axis=(1, 2)))
+    assert shapes == [8, 4, 2, 2, 2]
+
+    def never(_batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        in_batches(images, 8, 3, torch.from_numpy, never)
