@@ -56,15 +56,15 @@ PROCESSORS: dict[str, Callable[[], Any]] = {
 
 
 def install(wanted: Wanted, unet: Any, vae: Any, device: torch.device, dtype: torch.dtype) -> Choice:
-    """Give the UNet's attention layers the processor that is wanted; the VAE's single layer, whose head is
-    too wide for flash, follows where it can.
+    """Give the UNet's attention layers the processor that is wanted. The VAE's single layer has a head of 512
+    and its own precision, for which no trial was made: it is PyTorch's own, or sliced.
 
     Raises:
         SettingsError: it cannot be had here, or diffusers did not install it.
     """
     choice = choose(wanted, head_widths(unet), device, dtype)
     unet.set_attn_processor(PROCESSORS[choice.name]())
-    vae.set_attn_processor(PROCESSORS["sdpa" if choice.name == "flash" else choice.name]())
+    vae.set_attn_processor(PROCESSORS["sliced" if choice.name == "sliced" else "sdpa"]())
     found = installed(unet)
     if found != {type(PROCESSORS[choice.name]()).__name__}:
         raise SettingsError(

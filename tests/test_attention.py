@@ -14,6 +14,7 @@ from originality.preflight import preflight
 from originality.presets import load_settings
 from originality.randomness import keyed_generator
 from originality.settings import ModelSettings, SettingsError
+from tests.tiny_models import _vae
 
 CPU = torch.device("cpu")
 
@@ -79,3 +80,14 @@ def test_a_trial_that_fails_is_the_reason(monkeypatch):
     monkeypatch.setattr(attention, "_try_xformers", lambda *given: None)
     assert choose("auto", [40], gpu, torch.float16).name == "xformers"
     assert choose("sdpa", [40], gpu, torch.float16).name == "sdpa"
+
+
+def test_the_vae_keeps_an_attention_that_takes_its_width(model, monkeypatch):
+    monkeypatch.setattr(attention, "_missing", lambda *given: None)
+    try:
+        vae = _vae()
+        assert install("xformers", model.unet, vae, CPU, torch.float32).name == "xformers"
+        assert installed(model.unet) == {"XFormersAttnProcessor"}
+        assert installed(vae) == {"AttnProcessor2_0"}
+    finally:
+        install("sdpa", model.unet, model.vae, CPU, torch.float32)
