@@ -24,7 +24,7 @@ from originality.settings import ModelSettings, RedrawSettings, SettingsError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-SCHEDULERS = {
+SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "pndm": (diffusers.PNDMScheduler, {"skip_prk_steps": True}),
     "ddim": (diffusers.DDIMScheduler, {}),
     "euler": (diffusers.EulerDiscreteScheduler, {}),
@@ -86,6 +86,7 @@ class LatentDiffusion:
         self.alphas_cumprod = schedule.alphas_cumprod.to(self.device)
         self.fitting, self.checkpointing = settings.fit, settings.gradient_checkpointing
         self.denoising, self.decoding = Passes(), Passes()
+        self._graphs = settings.compile == "cuda-graphs"
         self._tune(settings)
 
     def _tune(self, settings: ModelSettings) -> None:
@@ -175,7 +176,8 @@ class LatentDiffusion:
             told = torch.tensor([self.side, self.side, 0, 0, self.side, self.side], dtype=words.states.dtype)
             sizes = told.to(self.device).expand(len(noisy), -1)
             added = {"text_embeds": words.pooled, "time_ids": sizes}
-        return self.unet(noisy, t, words.states, added_cond_kwargs=added).sample
+        said: Tensor = self.unet(noisy, t, words.states, added_cond_kwargs=added).sample
+        return said.clone() if self._graphs else said  # the next pass writes its own in the same place
 
     @torch.no_grad()
     def redraw(self, prompt: str, vectors: Tensor, noise: Tensor, settings: RedrawSettings) -> np.ndarray:

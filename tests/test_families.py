@@ -139,6 +139,32 @@ def test_a_schedule_that_names_a_noisy_sampler_is_sampled_without_noise(tmp_path
     assert np.array_equal(first, again)
 
 
+def test_passes_that_share_the_memory_of_a_recorded_graph_keep_what_they_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As CUDA graphs do: every pass writes its output over the last one's."""
+    folder = FAMILIES["sd1"](tmp_path / "model")
+
+    def recorded(unet: torch.nn.Module, mode: str | None) -> object:
+        written: dict[torch.Size, torch.Tensor] = {}
+
+        def overwrite(_module: object, _given: object, output: object) -> None:
+            place = written.setdefault(output.sample.shape, torch.empty_like(output.sample))
+            output.sample = place.copy_(output.sample)
+
+        unet.register_forward_hook(overwrite)
+        return unet
+
+    monkeypatch.setattr(torch, "compile", recorded)
+    plain = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
+    graphs = LatentDiffusion(ModelSettings(path=str(folder), device="cpu", compile="cuda-graphs"))
+    graphs.denoising.most = plain.denoising.most = 1
+    noise = torch.randn((2, *plain.latent_shape), generator=keyed_generator("noise"))
+    settings = RedrawSettings(count=2, steps=3, scheduler="ddim", guidance_scale=3.0)
+    drawn = [m.sample(m.words(["a photo"]).repeated(2), noise, settings) for m in (plain, graphs)]
+    assert np.array_equal(*drawn)
+
+
 def test_a_text_is_summed_up_at_its_end_whatever_its_published_configuration_says(tmp_path: Path) -> None:
     """SDXL's has an eos_token_id of 2. transformers then sums up at the highest token, which is a text's end
     only until diffusers adds a pseudo-word's: its own pictures of one are then others."""
