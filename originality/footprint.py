@@ -2,7 +2,8 @@
 
 UNet, VAE and text encoders are built once more on PyTorch's ``meta`` device, which knows shapes and nothing
 else, and run there with one sample. What lives at once on the way, forward and back, is counted. Attention is
-counted as fused kernels keep it: queries, keys, values and output.
+counted as fused kernels keep it: queries, keys, values and output; sliced attention is run as it is, since a
+step keeps all its slices' weights for the way back.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from originality.attention import PROCESSORS
 from originality.conditioning import TextEncoders
 from originality.diffusion import LatentDiffusion
 
@@ -48,7 +50,7 @@ def footprint(model: LatentDiffusion) -> Footprint:
     configs: list[Any] = [part.config for part in (model.unet, model.vae, *model.text.encoders)]
     dicts = [c.to_dict() if hasattr(c, "to_dict") else dict(c) for c in configs]
     said = (json.dumps(config, default=str, sort_keys=True) for config in dicts)
-    key = (*said, str(model.dtype), str(model.vae_dtype))
+    key = (*said, str(model.dtype), str(model.vae_dtype), str(model.attention.name == "sliced"))
     if key not in _counted:
         shape = _Shape(model)
         _counted[key] = Footprint(
@@ -73,7 +75,8 @@ class _Shape:
         for part, dtype in ((self.model.unet, model.dtype), (self.model.vae, model.vae_dtype)):
             # The module's own way: diffusers' warns of what does not matter to shapes.
             torch.nn.Module.to(part, dtype).eval().requires_grad_(False)
-            part.set_attn_processor(_AttentionOfShapes())
+            sliced = model.attention.name == "sliced"
+            part.set_attn_processor(PROCESSORS["sliced"]() if sliced else _AttentionOfShapes())
         for encoder in encoders:
             encoder.eval().requires_grad_(False)
         self.model.text = TextEncoders(model.text.tokenizers, encoders)

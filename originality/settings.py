@@ -77,7 +77,8 @@ class ModelSettings(Frozen):
     """"auto" takes a GPU where there is one."""
     attention: Literal["auto", "xformers", "sdpa", "flash", "sliced"] = "auto"
     """Who computes the UNet's attention. "auto": xformers where it is installed and works, else PyTorch's
-    own (sdpa); "flash": PyTorch's, by its flash kernel or not at all; "sliced": slowly, in little memory."""
+    own (sdpa); "flash": PyTorch's, by its flash kernel or not at all; "sliced": slowly, and in little memory
+    only without a gradient: an inversion step takes more than by the others."""
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
     """Computing parts of the UNet twice in place of keeping them for the gradient. "auto": where a step's
     samples do not fit into the memory otherwise."""

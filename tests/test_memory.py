@@ -57,6 +57,16 @@ def test_what_is_counted_without_numbers_is_what_lives_with_them(tiny: LatentDif
     assert footprint(tiny) is counted
 
 
+def test_slices_are_counted_as_a_step_keeps_them(tmp_path: Path) -> None:
+    path = str(sd1(tmp_path / "model"))
+    fused, sliced = (
+        LatentDiffusion(ModelSettings.model_validate({"path": path, "device": "cpu", "attention": how}))
+        for how in ("sdpa", "sliced")
+    )
+    assert footprint(sliced).step.of(3) == pytest.approx(real(sliced, 3)[0], rel=0.1)
+    assert footprint(sliced).step.each > 1.2 * footprint(fused).step.each
+
+
 def test_computing_parts_twice_changes_no_gradient(tiny: LatentDiffusion) -> None:
     def gradient() -> torch.Tensor:
         vectors = tiny.text.word_vector("shape")[None, None].requires_grad_()
