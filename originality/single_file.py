@@ -18,6 +18,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from originality.families import FAMILIES, write_configuration
+from originality.pretrained import without_bars
 from originality.settings import SettingsError
 
 FORMAT = 1
@@ -97,7 +98,8 @@ def unpack(file: Path, into: Path, prediction: str | None, configuration: Path |
         for part in ("model_index.json", "scheduler", *(p.name for p in source.glob("tokenizer*"))):
             copy = shutil.copytree if (source / part).is_dir() else shutil.copy
             copy(source / part, into / part)
-        _write_weights(file, family, source, into)
+        with without_bars():
+            _write_weights(file, family, source, into)
     if prediction:
         _say(into / "scheduler" / "scheduler_config.json", prediction_type=prediction)
     return into

@@ -66,6 +66,13 @@ def test_what_is_unpacked_is_what_was_packed(packed: tuple[Path, Path], tmp_path
     assert np.array_equal(*drawn) and drawn[0].std() > 0
 
 
+def test_unpacking_says_nothing(sd1: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """No bar of transformers stands between the lines of an audit."""
+    save_file(one_file(sd1), tmp_path / "model.safetensors")
+    unpack(tmp_path / "model.safetensors", tmp_path / "made", None, sd1)
+    assert capfd.readouterr().err == ""
+
+
 def test_the_precision_stays(sd1: Path, tmp_path: Path) -> None:
     half = {k: v.half() if "diffusion_model" in k else v for k, v in one_file(sd1).items()}
     save_file(half, tmp_path / "half.safetensors")
