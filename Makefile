@@ -22,6 +22,7 @@ test: check browser
 
 # What only a GPU can show.
 gpu-check: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,gpu]'
 	$(BIN)/python -m pytest -m gpu -rs tests
 	$(BIN)/originality doctor --device cuda
 

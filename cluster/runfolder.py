@@ -97,6 +97,14 @@ class RunFolder:
             "status": "pending",
         }
 
+    def summary(self) -> dict[str, Any]:
+        """What was written last; nothing before the first time."""
+        try:
+            written: dict[str, Any] = json.loads(self.store.read(_SUMMARY))
+        except NotFound:
+            return {}
+        return written
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         self.store.write(_SUMMARY, _pretty(summary))
 

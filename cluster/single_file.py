@@ -59,7 +59,7 @@ def unpacked_copy(uri: str, unpack: Callable[[Path, Path], object], variant: str
 
 def _of_file(file: Path, unpack: Callable[[Path, Path], object], variant: str) -> Path:
     if not file.is_file():
-        raise SettingsError(f"model file {str(file)!r} does not exist")
+        raise SettingsError(f"model file {str(file)!r} does not exist; give another path")
     return _kept([_sha256(file), variant], file.stat().st_size, lambda part: unpack(file, part / "model"))
 
 

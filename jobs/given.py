@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from cluster.manifest import Selection
 from cluster.settings import ClusterSettings
 from originality.presets import PRESETS, load_settings, one_line, read_yaml
+from originality.prompts import DOMAINS
 from originality.settings import AuditSettings, SettingsError, nearest
 
 
@@ -28,10 +29,13 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
         help="settings; may be given again, a later file beats an earlier one, and flags beat all",
     )
     parser.add_argument("--preset", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--model", help="diffusers folder, local or s3://, name on the hub, or 'shapes'")
-    parser.add_argument("--domain", help="initial word and templates")
+    parser.add_argument(
+        "--model",
+        help="diffusers folder or .safetensors file, local or in a bucket; name on the hub; or 'shapes'",
+    )
+    parser.add_argument("--domain", help=f"initial word and templates: {', '.join(DOMAINS)}, or your own")
     parser.add_argument("--max-tokens", type=int, metavar="M", help="the sweep ends here")
-    parser.add_argument("--seed", type=int)
+    parser.add_argument("--seed", type=int, help="of every random number (default: 0)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="any other setting"
     )

@@ -66,18 +66,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("fetch",), help="bring weights to a folder or bucket")
     parser.add_argument("name", help=f"{DREAMSIM}, or a model of the hub, ORG/NAME")
     parser.add_argument("--to", required=True, metavar="DIR", help="folder, or s3://, gs:// or az:// prefix")
-    parser.add_argument(
-        "--branch", choices=BRANCHES, default="ensemble", help="of DreamSim (default: ensemble)"
-    )
+    parser.add_argument("--branch", choices=BRANCHES, help="of DreamSim (default: ensemble)")
     parser.add_argument("--revision", metavar="COMMIT", help="of the hub's model, 40 hex digits")
     parser.add_argument("--mirror", metavar="URL", help="DreamSim's files under another address")
 
 
 def run(arguments: argparse.Namespace) -> int:
     to = absolute(arguments.to)
+    foreign = ("revision",) if arguments.name == DREAMSIM else ("branch", "mirror")
+    for name in foreign:
+        if getattr(arguments, name) is not None:
+            raise SettingsError(f"--{name} is not of {arguments.name}; leave it out")
     if arguments.name == DREAMSIM:
         sources = Sources.mirrored(arguments.mirror) if arguments.mirror else PUBLISHED
-        fetch_dreamsim(arguments.branch, to, sources)
+        fetch_dreamsim(arguments.branch or "ensemble", to, sources)
         sys.stderr.write(f"whole; use it with --set distance.folder={to}\n")
     else:
         fetch_model(arguments.name, arguments.revision, to)

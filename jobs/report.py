@@ -72,6 +72,7 @@ def gather(run: RunFolder) -> ReportData:
         files=len(run.manifest),
         skipped=run.manifest.skipped,
         pending=len(run.manifest) - inputs,
+        doubts=tuple(run.summary().get("calibration_doubts", ())),
     )
     details = _details(run.store, {image_id: sweeps[image_id] for image_id in whole})
     return ReportData(about, marks, reasons, rows, frozenset(whole), details)

@@ -131,7 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
     if to.url == audited.store.url:
         raise SettingsError("--to is the run itself; name another folder for the files")
     written, without = export(audited, to, arguments.image, arguments.tokens)
-    lacking = f"; {without} images have no such word" if without else ""
+    lacking = f"; {without} image{'s' if without > 1 else ''} without such a word" if without else ""
     sys.stderr.write(f"{written} word{'s' * (written != 1)} written{lacking}\n")
     print(f"{to.url}/{INDEX}")
     return exits.ALL_JUDGED

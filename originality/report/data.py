@@ -88,6 +88,8 @@ class RunInfo:
     """Files of the collection that were passed over because their extension is no image's."""
     pending: int = 0
     """Images without a verdict: the run was interrupted, or is still under way."""
+    doubts: tuple[str, ...] = ()
+    """Why the thresholds' calibration does not speak for this run."""
 
     def setting(self, *path: str) -> Any:
         """A nested setting, or None where the run did not record it."""

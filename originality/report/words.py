@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import unicodedata
+from collections.abc import Sequence
 
 from originality.report.data import Reason
 from originality.report.order import Histogram
@@ -83,9 +84,12 @@ def answer(counts: Histogram) -> str:
     return _judged(counts, judged) if judged else "No image has been judged."
 
 
-def remarks(rejected: int, failed: int, pending: int) -> list[str]:
-    """What became of the images that have no finding, a sentence or two each."""
+def remarks(rejected: int, failed: int, pending: int, doubts: Sequence[str] = ()) -> list[str]:
+    """What became of the images that have no finding, a sentence or two each; and why the thresholds may not
+    be right."""
     said = []
+    if doubts:
+        said.append(f"The calibration of the thresholds does not speak for this run: {'; '.join(doubts)}.")
     if rejected:
         said.append(
             f"{plural(rejected, 'image')} could not be read and {_was(rejected)} rejected. "

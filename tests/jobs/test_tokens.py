@@ -104,7 +104,7 @@ def test_every_image_once_and_those_without_a_word_are_counted(
 ) -> None:
     assert main(["tokens", "export", run.store.url, "--to", str(tmp_path)]) == exits.ALL_JUDGED
     said = capsys.readouterr()
-    assert said.err == "2 words written; 1 images have no such word\n"
+    assert said.err == "2 words written; 1 image without such a word\n"
     assert said.out == f"{tmp_path}/{INDEX}\n"
     rows = index(tmp_path)
     assert {Path(row["uri"]).name for row in rows} == {"familiar-1.png", "unseen-1.png"}
