@@ -73,11 +73,18 @@ def divided(
         room,
         takes,
         lanes,
-        _even(lanes * inversion.batch_size, fitting),
+        _step(lanes, inversion.batch_size, fitting),
         _even(guided, room // takes.denoising),
         _even(redraw.count, room // takes.decoding),
         twice,
     )
+
+
+def _step(lanes: int, batch_size: int, fitting: int) -> int:
+    """Samples of an inversion's pass, which holds whole lanes or a part of one."""
+    if fitting < batch_size:
+        return _even(batch_size, fitting)
+    return _even(lanes, fitting // batch_size) * batch_size
 
 
 def _even(samples: int, fitting: int) -> int:

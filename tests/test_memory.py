@@ -94,8 +94,15 @@ def test_passes_fit_the_room_are_even_and_do_all(room, batch, lanes, count, how)
     inversion = InversionSettings(batch_size=batch, lanes=lanes)
     made = divided(TAKES, room, how, inversion, RedrawSettings(count=count, guidance_scale=3.0))
     each = TAKES.checkpointed if made.checkpointing else TAKES.step
+    fitting = max(1, room // each)
+    if made.step < batch:
+        assert -(-batch // made.step) == -(-batch // fitting)
+    else:
+        lanes_a_pass, rest = divmod(made.step, batch)
+        assert rest == 0 and -(-made.lanes // lanes_a_pass) == -(-made.lanes // max(1, fitting // batch))
+    assert 1 <= made.step <= made.lanes * batch
+    assert made.step == 1 or made.step * each <= room
     parts = (
-        (made.step, made.lanes * batch, each),
         (made.denoising, 2 * count, TAKES.denoising),
         (made.decoding, count, TAKES.decoding),
     )
