@@ -88,13 +88,12 @@ class Sweep:
 
     @property
     def progress(self) -> str:
-        """What is in hand, in a few words; before anything is, the plan."""
-        if not self._flights:
-            return f"{self.plan}; attention by {self.model.attention}"
-        flights = ", ".join(
+        """What is in hand, in a few words, or with nothing in hand the plan; and whether memory ran out."""
+        told = ", ".join(
             f"{f.image_id[:6]} m={f.lane.tokens} {f.lane.step}/{self.settings.inversion.steps}"
             for f in list(self._flights.values())
         )
+        told = told or f"{self.plan}; attention by {self.model.attention}"
         parts = {
             "inversion": self.inverter.passes,
             "denoising": self.model.denoising,
@@ -102,7 +101,7 @@ class Sweep:
             "measuring": self.measuring,
         }
         halved = ", ".join(f"{name} {part.most}" for name, part in parts.items() if part.halved)
-        return f"{flights}; after running out of memory, samples a pass: {halved}" if halved else flights
+        return f"{told}; after running out of memory, samples a pass: {halved}" if halved else told
 
     def check(self, subject: str) -> InDistribution | None:
         """The check that looks for an edit subject."""
