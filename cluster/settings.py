@@ -25,7 +25,8 @@ class ClusterSettings(Frozen):
     """Most at once. None: as many as Ray has room for when the run starts. More than that ask Ray's
     autoscaler for machines."""
     gpus_per_worker: float = Field(1.0, gt=0)
-    """On a GPU: a fraction lets small models share one, a whole number above 1 is of no use yet."""
+    """On a GPU: a fraction lets small models share one (each plans for a whole GPU, and halves passes where
+    memory runs out), a whole number above 1 is of no use yet."""
     cpus_per_worker: float = Field(1.0, ge=0)
     accelerators: tuple[str, ...] = ()
     """Ray's names of the GPU types that may be used, e.g. L4, A10G; empty: any."""

@@ -91,6 +91,10 @@ def model_digest(settings: ModelSettings, folder: Path | None = None) -> str:
                 digest.update(f"{part}/{file.name}\0".encode())
                 with file.open("rb") as handle:
                     digest.update(hashlib.file_digest(handle, "sha256").digest())
+    if SECOND[0] in weighty(folder):  # SDXL's index says what an empty prompt is
+        with loading(settings):
+            index = json.loads((folder / "model_index.json").read_text())
+        digest.update(f"empty {index.get('force_zeros_for_empty_prompt', True)}".encode())
     return digest.hexdigest()[:16]
 
 

@@ -92,6 +92,7 @@ class LatentDiffusion:
     def _tune(self, settings: ModelSettings) -> None:
         """Settings of speed alone, up to the last bits."""
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
+        torch.backends.cudnn.deterministic = True  # convolutions repeat to the bit
         if settings.channels_last:
             self.unet.to(memory_format=torch.channels_last)
             self.vae.to(memory_format=torch.channels_last)
@@ -146,11 +147,12 @@ class LatentDiffusion:
     @contextmanager
     def _vae_in_fp32(self) -> Iterator[None]:
         """For what its own precision is too narrow for; nothing of the weights is lost on the way."""
-        self.vae.to(torch.float32)
+        # The module's own way: diffusers' warns each time, of modules that there are none of.
+        torch.nn.Module.to(self.vae, torch.float32)
         try:
             yield
         finally:
-            self.vae.to(self.vae_dtype)
+            torch.nn.Module.to(self.vae, self.vae_dtype)
 
     def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """The forward process: (n, c, h, w) latents at timesteps t (n,)."""

@@ -108,7 +108,8 @@ class InversionSettings(Frozen):
     """How a step draws its noise levels: independently (Gal et al.), or one from each equal part of the
     schedule (ours: the same mean, less noise)."""
     lanes: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
-    """Images that share one UNet pass; "auto": as many as the memory plan has room for, up to 8. Every pass
+    """Images that share one UNet pass; "auto": as many as the memory plan has room for, up to 8, so that the
+    last bits differ between kinds of GPU. Every pass
     has this many lanes: a short one is filled up with repeats, so that an image's numbers do not depend on
     how many neighbours it had."""
     loss_scale: float = Field(2.0**16, gt=0)

@@ -11,6 +11,7 @@ import io
 import math
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +21,18 @@ import torch
 from PIL import Image
 
 from originality.checkpoint import Copies
+from originality.conditioning import shown
 from originality.diffusion import LatentDiffusion, Moments, NotFinite
 from originality.editability import InDistribution, load_check
 from originality.flight import Flight, Saved, layout, pack, unpack, word_name
-from originality.initial_words import InitialWords
+from originality.initial_words import InitialWords, WordUnusable
 from originality.inversion import Inverter, LossScale
 from originality.memory import plan
 from originality.passes import Passes
 from originality.prompts import edit_prompt
 from originality.randomness import keyed_generator
 from originality.scoring import Finished, Item
-from originality.settings import AuditSettings
+from originality.settings import AuditSettings, SettingsError
 from originality.sheets import TILE, sheet, tiles
 from originality.similarity import load_distance
 from originality.verdict import Attempt, judge, passes
@@ -79,11 +81,15 @@ class Sweep:
         model.denoising.most, model.decoding.most = planned.denoising, planned.decoding
         if model.device.type == "cuda":
             blank = torch.zeros(model.latent_shape)
-            lane = inverter.open("", Moments(blank, blank), self.settings.max_tokens)
-            inverter.advance([lane])
+            lane = inverter.open(
+                "", Moments(blank, blank), self.settings.max_tokens, self.domain.initial_words[0]
+            )
             redraw = self.settings.redraw.model_copy(update={"steps": 2})
             noise = torch.zeros((redraw.count, *model.latent_shape))
-            model.redraw(redraw.prompt, lane.vectors.detach(), noise, redraw)
+            with suppress(NotFinite):  # an image's failure, and this is none
+                model.encode(np.zeros((model.side, model.side, 3), np.uint8))
+                inverter.advance([lane])
+                model.redraw(redraw.prompt, lane.vectors.detach(), noise, redraw)
         sys.stderr.write(f"{planned}; attention by {model.attention}\n")
 
     @property
@@ -122,10 +128,20 @@ class Sweep:
     def _flight(self, item: Item, tokens: int) -> Flight:
         picture = self.model.fit(item.image)
         word = self.words.of(item.word, picture)
+        self._can_ask(word, own=item.word is not None)
         moments = self.model.encode(picture)
         query = self.distance.embed(picture[None])[0]
         lane = self.inverter.open(item.item_id, moments, tokens, word)
         return Flight(item.item_id, word, picture, moments, query, lane)
+
+    def _can_ask(self, word: str, own: bool) -> None:
+        """Finds now, not after the inversion, that a word of an image's own leads to a subject unknown."""
+        try:
+            self.check(self.domain.subject_for(word))
+        except SettingsError as error:
+            if not own:
+                raise
+            raise WordUnusable(f"{error} (word {shown(word)} in the list's column 'word')") from error
 
     def step(self) -> list[Finished]:
         """One optimiser step of every image in flight; those whose inversion ends are measured."""

@@ -290,3 +290,16 @@ def test_every_domain_of_the_package_suits_the_model_that_ships(model):
     for name in DOMAINS:
         words = InitialWords(load_settings("laptop", None, {"domain": name}), model.text.tokenizers)
         assert words.chooser is None
+
+
+def test_an_own_word_that_leads_to_a_subject_that_nobody_knows_fails_its_image_alone(quick):
+    domain = {"initial_word": "house", "other_subject": "unicorn"}
+    given = {"domain": "mine", "domains": {"mine": domain}}
+    check = {"check": "editability", "detector": "imagenet"}
+    settings = quick.model_validate({**quick.model_dump(), **given, "in_distribution": check})
+    sweep = Sweep(settings)
+    picture = TaughtSet().scene(2, 0).image()
+    sweep.admit(Item("b", picture, "dog"))
+    with pytest.raises(WordUnusable, match=r"knows no 'unicorn'.*word 'cat' in the list"):
+        sweep.admit(Item("a", picture, "cat"))
+    assert [*sweep._flights] == ["b"]
