@@ -130,7 +130,7 @@ def test_a_domain_of_ones_own_needs_no_more_than_its_word():
         ("{initial_word: a, edit_subject: 'a {}'}", "edit_subject 'a {}' is no word"),
         ("{initial_word: a, edit_subject: car}", "no other subject than 'car'; write other_subject"),
         ("{initial_word: cat car}", "asks for a car in a scene of a cat car, which tests nothing"),
-        ("{templates: art}", "'domains.mine.initial_words': Field required"),
+        ("{templates: art}", "'domains.mine.initial_words' is missing; write it"),
         ("{initial_word: 5}", "'domains.mine.initial_words.0': Input should be a valid string"),
         ("word", "'domains.mine'"),
     ],

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-from mean_colour import BREAKS, KILLS, MeanColour, paint
+from mean_colour import BREAKS, KILLS, REFUSED, MeanColour, paint
+from PIL import Image
 
 from cluster import driver
 from cluster.crew import room
@@ -244,12 +245,12 @@ def test_where_every_image_fails_the_run_stops(tmp_path: Path, local_ray: None) 
 
 def test_what_is_judged_while_it_stops_does_not_hide_why(tmp_path: Path, local_ray: None) -> None:
     paint(tmp_path / "in", "000.png", (1, 1, 1))
-    for i in range(1, 30):
-        (tmp_path / "in" / f"{i:03}.png").mkdir()
+    for i in range(1, 30):  # none the same file, and each refused when the first is in the scorer's hands
+        Image.new("RGB", (8 + i, 8), REFUSED).save(tmp_path / "in" / f"{i:03}.png")
     collection = tmp_path / "list.csv"
     collection.write_text("\n".join(["uri", *(f"in/{i:03}.png" for i in range(30))]))
     slow = functools.partial(MeanColour, capacity=2, steps=1, seconds=3.0)
-    with pytest.raises(driver.EngineError, match=r"^3 images in a row failed, the last with unreadable: "):
+    with pytest.raises(driver.EngineError, match=r"^3 images in a row failed, the last with ValueError: "):
         drive(collection, tmp_path / "run", slow, workers=1, stop_after_failures=3)
     rows = [json.loads(p.read_text()) for p in (tmp_path / "run").glob("records/*/*.json")]
     assert Counter(row["status"] for row in rows)["judged"] == 1
