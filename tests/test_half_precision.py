@@ -120,8 +120,9 @@ def test_a_sweep_repeats_and_goes_on_from_a_snapshot_to_the_bit(quick: AuditSett
         update={
             "model": ModelSettings(device="cpu", dtype=dtype),
             "inversion": quick.inversion.model_copy(
-                update={"steps": 4, "batch_size": 4, "loss_scale": scale}
+                update={"steps": 4, "batch_size": 2, "loss_scale": scale, "lanes": 1}
             ),
+            "redraw": quick.redraw.model_copy(update={"count": 2, "steps": 2}),
         }
     )
 
