@@ -27,13 +27,14 @@ _PAPER_SHAPES: dict[str, Any] = {
 }
 _FAST: dict[str, Any] = {
     "inversion": {
-        "steps": 160,
+        "steps": 200,
         "batch_size": 10,
         "learning_rate": 1e-2,
         "timesteps": "stratified",
         "templates": 2,
-        "cycle": 10,
+        "cycle": 20,
         "stop": "settled",
+        "tolerance": 0.02,
         "cooldown": 20,
         "lanes": 8,
         "ahead": True,

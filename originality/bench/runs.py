@@ -48,7 +48,7 @@ REDUCED = Variant(
     "reduced",
     "a quarter of its steps, four times as large",
     "paper-shapes",
-    _inversion(steps=500, learning_rate=2e-3),
+    _inversion(steps=500, learning_rate=2e-3, lanes=8),
     images=12,
 )
 FAST = Variant("fast", "the preset", images=20, seeds=(0, 1, 2))
@@ -57,8 +57,8 @@ WITHOUT = (
     Variant("uniform", "timesteps drawn independently", flags=_inversion(timesteps="uniform")),
     Variant("all-templates", "each sample its own template", flags=_inversion(templates=None)),
     Variant("no-cooldown", "stopped at its full learning rate", flags=_inversion(cooldown=0)),
-    Variant("no-stop", "all 160 steps", flags=_inversion(stop="never")),
-    Variant("no-cycle", "every step draws anew, all 160", flags=_inversion(stop="never", cycle=None)),
+    Variant("no-stop", "all 200 steps", flags=_inversion(stop="never")),
+    Variant("no-cycle", "every step draws anew, all 200", flags=_inversion(stop="never", cycle=None)),
     Variant("whole", "all 20 redraws of every word", flags={"redraw": {"round": None}}),
     Variant("pndm", "50 steps of PNDM for each redraw", flags={"redraw": {"scheduler": "pndm", "steps": 50}}),
 )

@@ -1,0 +1,172 @@
+"""How well each variant learns pseudo-words: how the settings of ``fast`` were chosen.
+
+Words of given numbers of tokens are learned for images that no benchmark judges, and all are redrawn alike.
+Of each is told what the noise loss is over draws that no inversion saw, the same for every variant, and how
+far its redraws are. What is there is not learned again.
+``python -m originality.bench.words --out docs/bench/words.jsonl [--variants NAME ...]``
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from originality.bench.runs import FAST, GROUPS, REDUCED, WITH, WITHOUT, Variant
+from originality.inversion import invert
+from originality.lane import Lane
+from originality.randomness import keyed_generator
+from originality.settings import AuditSettings
+from originality.sweep import Sweep
+from originality.synthetic.held_out import Query, keep, kept, queries
+
+FIRST = 300
+"""Number of each group's first image: far from those that are judged."""
+
+DRAWS = 192
+"""Noise draws of an image that a word's loss is taken over, their timesteps spread evenly."""
+
+
+def _fresh(steps: int, cooldown: int = 40) -> dict[str, Any]:
+    return {"inversion": {"stop": "never", "cycle": None, "steps": steps, "cooldown": cooldown}}
+
+
+TRIED = (
+    Variant("fresh-120", "120 steps, each of its own draws", flags=_fresh(120)),
+    Variant("fresh-160", "160 of them", flags=_fresh(160)),
+    Variant("fresh-160-80", "160, half of them cooling down", flags=_fresh(160, 80)),
+    Variant("fresh-180", "180", flags=_fresh(180)),
+    Variant("early", "cycles of 10, until under 5 %", flags={"inversion": {"cycle": 10, "tolerance": 0.05}}),
+    Variant("cycle-10", "cycles of 10", flags={"inversion": {"cycle": 10}}),
+    Variant("cycle-40", "cycles of 40", flags={"inversion": {"cycle": 40, "cooldown": 40}}),
+    Variant("longer", "240 steps at most", flags={"inversion": {"steps": 240}}),
+)
+"""The preset otherwise."""
+
+_OF_JUDGING = {"whole", "pndm", "warm"}
+"""Variants that learn as the preset does."""
+
+LEARNING = {v.name: v for v in (REDUCED, FAST, *TRIED, *WITHOUT, *WITH) if v.name not in _OF_JUDGING}
+
+
+def settings_of(variant: Variant) -> AuditSettings:
+    """The variant's, its words redrawn as the preset does: differences are then of learning alone."""
+    return variant.settings(0).model_copy(update={"redraw": FAST.settings(0).redraw})
+
+
+def key_of(variant: Variant) -> dict[str, str]:
+    return {"variant": variant.name, "inversion_digest": settings_of(variant).digest()}
+
+
+def learn(variant: Variant, asked: Iterable[tuple[Query, int]], results: Path) -> None:
+    """Words that have no line yet, as many at once as there are lanes; a line each."""
+    key = key_of(variant)
+    done = {(row["image_id"], row["tokens"]) for row in kept(results, key)}
+    waiting = [(query, m) for query, m in asked if (query.image_id, m) not in done]
+    if not waiting:
+        return
+    sweep = Sweep(settings_of(variant))
+    for k in range(0, len(waiting), sweep.inverter.lanes):
+        now = waiting[k : k + sweep.inverter.lanes]
+        pictures = [sweep.model.fit(query.scene.image()) for query, _ in now]
+        moments = [sweep.model.encode(picture) for picture in pictures]
+        named = [(query.image_id, of, m) for (query, m), of in zip(now, moments, strict=True)]
+        for lane, picture in zip(invert(sweep.inverter, named), pictures, strict=True):
+            row = {**_found(sweep, lane, picture), **key}
+            keep(results, row)
+            told = f"{row['samples']} samples, loss {row['loss']:.4f}, distance {row['distance']:.2f}"
+            print(f"{variant.name}: {lane.image_id}, m={lane.tokens}: {told}", flush=True)
+
+
+def _found(sweep: Sweep, lane: Lane, picture: np.ndarray) -> dict[str, Any]:
+    redraws = sweep.draw(lane.image_id, lane.vectors.detach(), sweep.settings.redraw.prompt)
+    query = sweep.distance.embed(picture[None])[0]
+    distances = sweep.distance.between(query, sweep.distance.embed(redraws))
+    return {
+        "image_id": lane.image_id,
+        "tokens": lane.tokens,
+        "samples": lane.step * sweep.settings.inversion.batch_size,
+        "loss": word_losses(sweep, lane).mean().item(),
+        "distance": float(np.mean(distances)),
+    }
+
+
+@torch.no_grad()
+def word_losses(sweep: Sweep, lane: Lane) -> Tensor:
+    """Mean squared error of each of DRAWS predictions, float32 (DRAWS,), from the least noise to the most."""
+    model, moments = sweep.model, lane.moments
+    rng = keyed_generator("how well a word is learned", lane.image_id)
+    times = (torch.arange(DRAWS) + 0.5) / DRAWS * len(model.alphas_cumprod)
+    posterior, noise = torch.randn((2, DRAWS, *moments.mean.shape), generator=rng)
+    templates = sweep.domain.templates
+    words = model.words(list(templates), lane.vectors.detach().expand(len(templates), -1, -1))
+    losses = []
+    for part in torch.arange(DRAWS).split(48):
+        clean, eps, t = moments.mean + moments.std * posterior[part], noise[part], times[part].long()
+        said = model.predict(model.add_noise(clean, eps, t), t, words.chosen(part % len(templates)))
+        losses.append((said - model.target(clean, eps, t)).square().flatten(1).mean(1))
+    return torch.cat(losses)
+
+
+def table(results: Path) -> str:
+    """Every variant's samples a word, and its loss and distance less those that ``reduced`` came to, in
+    Markdown; with the standard error of the mean over the words that both learned."""
+    threshold = FAST.settings(0).distance.threshold
+    lines = [
+        "| variant | words | step samples a word | loss more than reduced's, thousandths | distance more "
+        "| same side of the threshold |",
+        "|---" * 6 + "|",
+    ]
+    rows = {v.name: {_word(row): row for row in kept(results, key_of(v))} for v in LEARNING.values()}
+    for name, found in rows.items():
+        words = sorted(found.keys() & rows[REDUCED.name].keys())
+        if not words:
+            continue
+        ours, theirs = ([of[word] for word in words] for of in (found, rows[REDUCED.name]))
+        loss = [1e3 * (a["loss"] - b["loss"]) for a, b in zip(ours, theirs, strict=True)]
+        far = [a["distance"] - b["distance"] for a, b in zip(ours, theirs, strict=True)]
+        same = [
+            (a["distance"] < threshold) == (b["distance"] < threshold)
+            for a, b in zip(ours, theirs, strict=True)
+        ]
+        cells = [
+            f"{name}: {LEARNING[name].says}",
+            str(len(words)),
+            f"{fmean(row['samples'] for row in ours):.0f}",
+            _mean(loss, 2),
+            _mean(far, 3),
+            f"{fmean(same):.0%}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _word(row: dict[str, Any]) -> tuple[str, int]:
+    return row["image_id"], row["tokens"]
+
+
+def _mean(values: Sequence[float], digits: int) -> str:
+    return f"{fmean(values):+.{digits}f} ± {np.std(values) / len(values) ** 0.5:.{digits}f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--variants", nargs="*", choices=LEARNING, default=list(LEARNING))
+    parser.add_argument("--images", type=int, default=2, help="of each group")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[1, 2, 3])
+    arguments = parser.parse_args()
+    images = queries(GROUPS, range(FIRST, FIRST + arguments.images))
+    for name in arguments.variants:
+        learn(LEARNING[name], [(query, m) for query in images for m in arguments.tokens], arguments.out)
+    print(table(arguments.out))
+
+
+if __name__ == "__main__":
+    main()
