@@ -21,8 +21,6 @@ class Counts(Frozen):
     """Those of which the in-distribution check was asked, or would be if there were one."""
     step_samples: float = Field(gt=0)
     """Through the UNet forward and back: steps x batch size."""
-    loss_samples: float = Field(ge=0)
-    """Through the UNet forward alone, to look at a loss."""
     drawing_samples: float = Field(ge=0)
     """Through the UNet forward, to denoise redraws and edit images; guidance takes two each time."""
     decoded: float = Field(ge=0)
@@ -58,7 +56,6 @@ def protocol_counts(
     inversion, redraw = settings.inversion, settings.redraw
     checked = tokens_tried if tokens_checked is None else tokens_checked
     sets = tokens_tried + (checked if settings.in_distribution.check == "editability" else 0)
-    empty = -(-redraw.count // redraw.pass_size) if redraw.guidance_scale > 1 else 0  # one a pass
     of_an_image = denoising_steps(redraw) * (2 if redraw.guidance_scale > 1 else 1)
     prompts = inversion.batch_size
     if inversion.templates is not None:
@@ -67,12 +64,11 @@ def protocol_counts(
         tokens_tried=tokens_tried,
         tokens_checked=checked,
         step_samples=tokens_tried * inversion.steps * inversion.batch_size,
-        loss_samples=0,
         drawing_samples=sets * redraw.count * of_an_image,
         decoded=sets * redraw.count,
         encoded=1,
         step_prompts=tokens_tried * inversion.steps * prompts,
-        prompts=sets * (1 + empty),
+        prompts=sets,
         judged=tokens_tried * redraw.count + 1,  # the image itself
     )
 
@@ -83,8 +79,6 @@ class Cost:
 
     inversion: float
     """UNet, forward and back."""
-    losses: float
-    """UNet, forward, to look at losses."""
     drawing: float
     """UNet, forward, for redraws and edit images."""
     decoding: float
@@ -95,7 +89,7 @@ class Cost:
 
     @property
     def unet(self) -> float:
-        return self.inversion + self.losses + self.drawing
+        return self.inversion + self.drawing
 
     @property
     def total(self) -> float:
@@ -124,7 +118,6 @@ def cost(counts: Counts, flops: Flops, judging: int = 0) -> Cost:
     """
     return Cost(
         inversion=counts.step_samples * flops.step,
-        losses=counts.loss_samples * flops.forward,
         drawing=counts.drawing_samples * flops.forward,
         decoding=counts.decoded * flops.decoding,
         encoding=counts.encoded * flops.encoding,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,8 @@ class LatentDiffusion:
         told = self.text.tokenise(prompts, 0 if vectors is None else vectors.shape[1])
         return self.text.encode(told.to(self.device), None if vectors is None else vectors.to(self.device))
 
+    @cached_property
+    @torch.no_grad()
     def _nothing(self) -> Words:
         """What guidance leads away from: the empty prompt."""
         empty = self.words([""])
@@ -232,7 +235,7 @@ class LatentDiffusion:
         """
         guided = settings.guidance_scale > 1
         if guided:
-            words = Words.joined([self._nothing().repeated(len(words)), words])
+            words = Words.joined([self._nothing.repeated(len(words)), words])
         words = words.to(self.dtype)
         sampler = self._sampler(settings)
         latents = noise.to(self.device, self.dtype) * sampler.init_noise_sigma

@@ -112,12 +112,11 @@ def carried(measured: Measured, settings: AuditSettings) -> Counts:
     tokens = measured.counts.tokens_tried, measured.counts.tokens_checked
     there, here = protocol_counts(measured.settings, *tokens), protocol_counts(settings, *tokens)
 
-    def share(of: str, among: str) -> float:
-        most: float = getattr(there, among)
-        return float(getattr(measured.counts, of)) / most * float(getattr(here, among)) if most else 0.0
+    def share(name: str) -> float:
+        most: float = getattr(there, name)
+        return float(getattr(measured.counts, name)) / most * float(getattr(here, name)) if most else 0.0
 
-    counted = {name: share(name, name) for name in Counts.model_fields if name != "loss_samples"}
-    return Counts(**counted, loss_samples=share("loss_samples", "step_samples"))
+    return Counts(**{name: share(name) for name in Counts.model_fields})
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,4 @@ def _of_carrying(settings: AuditSettings, measured: Measured) -> tuple[str, ...]
         }
         told = ", ".join(f"{name} {a / b:.0%}" for name, (a, b) in shares.items())
         lines.append(f"inversions and evaluations stop at the same share of what the settings allow ({told})")
-        if here.loss_samples:
-            each = here.loss_samples / here.step_samples
-            lines.append(f"losses are looked at as often: {each:.2g} samples for each sample of a step")
     return tuple(lines)

@@ -32,19 +32,19 @@ def _of(row: Row, settings: AuditSettings) -> dict[str, float]:
     always = settings.in_distribution.ask == "always"
     threshold = settings.distance.threshold
     near = [a["distance_mean"] is not None and a["distance_mean"] < threshold for a in sweep]
+    edited = len(sweep) if always else sum(near)
     prompts = inversion.batch_size
     if inversion.templates is not None:
         prompts = min(prompts, inversion.templates, len(settings.spoken.templates))
     return {
         "tokens_tried": len(sweep),
-        "tokens_checked": len(sweep) if always else sum(near),
+        "tokens_checked": edited,
         "step_samples": samples,
-        "loss_samples": 0,
         "drawing_samples": drawing,
         "decoded": drawn,
         "encoded": 1,
         "step_prompts": steps * prompts,
-        "prompts": len(sweep) + drawn / redraw.pass_size,  # the word's own, and the empty one of every pass
+        "prompts": len(sweep) + (edited if settings.in_distribution.check == "editability" else 0),
         "judged": 1 + sum(a["redraws"] for a in sweep),
     }
 
