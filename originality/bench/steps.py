@@ -3,7 +3,8 @@
 Three ways of the same work are timed in turn, so that a busy machine slows all alike: a plain loop as the
 method is usually written down (the image opened, resized and encoded anew for every sample of every step, the
 whole token table differentiated and decayed), our loop for one image, and our loop for several images in one
-UNet pass. ``python -m originality.bench.steps --out docs/bench/steps.json``
+UNet pass: with the paper's 20 samples of an image in a step, and with those of ``fast``.
+``python -m originality.bench.steps --out docs/bench/steps.json``
 """
 
 from __future__ import annotations
@@ -159,8 +160,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--out", type=Path, help="write the figures there as JSON")
     arguments = parser.parse_args()
-    found = measure(LatentDiffusion(ModelSettings(path=arguments.model, device="cpu")), arguments.seconds)
-    told = json.dumps(found, indent=1)
+    model = LatentDiffusion(ModelSettings(path=arguments.model, device="cpu"))
+    fast = load_settings("fast-shapes").inversion.batch_size
+    told = json.dumps([measure(model, arguments.seconds, samples=n) for n in (SAMPLES, fast)], indent=1)
     print(told)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
