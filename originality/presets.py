@@ -27,7 +27,7 @@ _PAPER_SHAPES: dict[str, Any] = {
 }
 _FAST: dict[str, Any] = {
     "inversion": {
-        "steps": 200,
+        "steps": 180,
         "batch_size": 10,
         "learning_rate": 1e-2,
         "timesteps": "stratified",

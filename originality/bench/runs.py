@@ -28,7 +28,7 @@ class Variant:
     preset: str = "fast-shapes"
     flags: Mapping[str, Any] = field(default_factory=dict)
     """Over the preset."""
-    images: int = 6
+    images: int = 4
     """Of each group."""
     seeds: tuple[int, ...] = (0,)
 
@@ -57,8 +57,8 @@ WITHOUT = (
     Variant("uniform", "timesteps drawn independently", flags=_inversion(timesteps="uniform")),
     Variant("all-templates", "each sample its own template", flags=_inversion(templates=None)),
     Variant("no-cooldown", "stopped at its full learning rate", flags=_inversion(cooldown=0)),
-    Variant("no-stop", "all 200 steps", flags=_inversion(stop="never")),
-    Variant("no-cycle", "every step draws anew, all 200", flags=_inversion(stop="never", cycle=None)),
+    Variant("no-stop", "all 180 steps", flags=_inversion(stop="never")),
+    Variant("no-cycle", "every step draws anew, all 180", flags=_inversion(stop="never", cycle=None)),
     Variant("whole", "all 20 redraws of every word", flags={"redraw": {"round": None}}),
     Variant("pndm", "50 steps of PNDM for each redraw", flags={"redraw": {"scheduler": "pndm", "steps": 50}}),
 )
