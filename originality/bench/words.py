@@ -44,7 +44,7 @@ TRIED = (
     Variant("fresh-180", "180", flags=_fresh(180)),
     Variant("early", "cycles of 10, until under 5 %", flags={"inversion": {"cycle": 10, "tolerance": 0.05}}),
     Variant("cycle-10", "cycles of 10", flags={"inversion": {"cycle": 10}}),
-    Variant("cycle-40", "cycles of 40", flags={"inversion": {"cycle": 40, "cooldown": 40}}),
+    Variant("cycle-40", "cycles of 40", flags={"inversion": {"cycle": 40, "cooldown": 40, "steps": 200}}),
     Variant("longer", "240 steps at most", flags={"inversion": {"steps": 240}}),
 )
 """The preset otherwise."""
