@@ -1,4 +1,4 @@
-"""A dozen of the chaos schedules; ``make chaos`` plays all hundred."""
+"""Half a dozen of the chaos schedules; ``make chaos`` plays all hundred."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos.stage import OTHER_FAULTS, PROXY_FAULTS, Stage, schedule
 
-DOZEN = (3, 11, 17, 19, 26, 34, 41, 58, 63, 77, 82, 95)
+SOME = (3, 17, 26, 41, 77, 95)
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +17,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield ready
 
 
-def test_the_dozen_holds_every_trouble() -> None:
-    assert {event.what for seed in DOZEN for event in schedule(seed)} == {*OTHER_FAULTS, *PROXY_FAULTS}
+def test_some_hold_every_trouble() -> None:
+    assert {event.what for seed in SOME for event in schedule(seed)} == {*OTHER_FAULTS, *PROXY_FAULTS}
 
 
-@pytest.mark.parametrize("seed", DOZEN)
+@pytest.mark.parametrize("seed", SOME)
 def test_each_verdict_once_and_as_undisturbed(stage: Stage, seed: int) -> None:
     played = stage.play(seed)
     log = (stage.folder / f"job-{seed}.log").read_text(errors="replace")
