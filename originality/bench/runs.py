@@ -84,8 +84,10 @@ def run(variant: Variant, seed: int, folder: Path) -> None:
     """Judge the images that have no line yet; how full the passes were goes beside them, a line a process."""
     results = results_of(folder, variant, seed)
     sweep = Sweep(variant.settings(seed))
-    rows = measure(sweep, variant.asked(), results)
-    if sweep.occupancy.lanes:
-        told = {"of": len(rows), "settings_digest": sweep.settings.digest(), **asdict(sweep.occupancy)}
-        with results.with_suffix(".occupancy.jsonl").open("a") as out:
-            out.write(json.dumps(told) + "\n")
+    try:
+        measure(sweep, variant.asked(), results)
+    finally:
+        if sweep.occupancy.lanes:
+            told = {"settings_digest": sweep.settings.digest(), **asdict(sweep.occupancy)}
+            with results.with_suffix(".occupancy.jsonl").open("a") as out:
+                out.write(json.dumps(told) + "\n")

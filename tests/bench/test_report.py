@@ -57,7 +57,6 @@ def folder(tmp_path):
         runs.results_of(tmp_path, variant, seed).write_text(text)
     digest = runs.FAST.settings(0).digest()
     places = {
-        "of": 6,
         "settings_digest": digest,
         "lanes": 100,
         "in_hand": 80,
@@ -143,5 +142,18 @@ def test_a_run_goes_on_with_what_is_missing(tmp_path, quick, monkeypatch):
         "rare 0",
     ]
     told = [json.loads(line) for line in results.with_suffix(".occupancy.jsonl").read_text().splitlines()]
-    assert [t["of"] for t in told] == [1, 2]
+    assert len(told) == 2
     assert all(t["lanes"] > t["in_hand"] > 0 for t in told)
+
+
+def test_how_full_passes_were_is_kept_of_a_run_that_is_stopped(tmp_path, quick, monkeypatch):
+    def stopped(sweep, asked, results):
+        sweep.occupancy.trained(8, 6, 1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.Variant, "settings", lambda self, seed: quick)
+    monkeypatch.setattr(runs, "measure", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(runs.FAST, 0, tmp_path)
+    told = json.loads((tmp_path / "fast-0.occupancy.jsonl").read_text())
+    assert (told["lanes"], told["in_hand"], told["settings_digest"]) == (8, 6, quick.digest())
