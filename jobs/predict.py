@@ -92,7 +92,7 @@ def predicted(
     # The science is heavy to import, and a mistake in a flag is said before.
     from originality import measured
     from originality.architecture import Architecture, architecture_of
-    from originality.costs import cost, protocol_counts
+    from originality.costs import Places, cost, protocol_counts
     from originality.flops import flops, judging, spoken
 
     source = measured.known(measured.read(counts or measured.SHIPPED), settings)
@@ -111,7 +111,8 @@ def predicted(
             f"where all {what} and nothing ends early": protocol_counts(settings, m)
             for m, what in ends.items()
         }
-    costs = {case: cost(counted, of_model, of_metric) for case, counted in cases.items()}
+    places = source.places if source else Places()
+    costs = {case: cost(counted, of_model, of_metric, places) for case, counted in cases.items()}
     for case, spent in costs.items():
         yield f"{case}: {spent}"
     if tflops is None:

@@ -35,6 +35,14 @@ class Counts(Frozen):
     """Images embedded by the metric, the query among them."""
 
 
+class Places(Frozen):
+    """Places in passes for each that a verdict came to need; the others held repeats, or numbers of tokens
+    that were trained ahead in vain."""
+
+    training: float = Field(1.0, ge=1)
+    drawing: float = Field(1.0, ge=1)
+
+
 def denoising_steps(redraw: RedrawSettings) -> int:
     """Passes that one image takes through the UNet without guidance; PNDM makes one more than it is set."""
     kind, extra = SCHEDULERS[redraw.scheduler]
@@ -110,17 +118,18 @@ def _share(of: float) -> str:
     return f"{of:.0%}" if of >= 0.01 else "under 1%"
 
 
-def cost(counts: Counts, flops: Flops, judging: int = 0) -> Cost:
+def cost(counts: Counts, flops: Flops, judging: int = 0, places: Places = Places()) -> Cost:
     """What counts come to on a model.
 
     Args:
         judging: operations of the metric for one image (originality.flops.judging).
+        places: what passes hold beside what is counted.
     """
     return Cost(
-        inversion=counts.step_samples * flops.step,
-        drawing=counts.drawing_samples * flops.forward,
-        decoding=counts.decoded * flops.decoding,
+        inversion=counts.step_samples * places.training * flops.step,
+        drawing=counts.drawing_samples * places.drawing * flops.forward,
+        decoding=counts.decoded * places.drawing * flops.decoding,
         encoding=counts.encoded * flops.encoding,
-        text=counts.step_prompts * flops.text_step + counts.prompts * flops.text,
-        judging=counts.judged * judging,
+        text=counts.step_prompts * places.training * flops.text_step + counts.prompts * flops.text,
+        judging=counts.judged * places.drawing * judging,
     )

@@ -22,6 +22,7 @@ from originality.conditioning import TextEncoders, Words
 from originality.passes import Passes, filled
 from originality.pretrained import without_bars
 from originality.settings import ModelSettings, RedrawSettings, SettingsError
+from originality.transfers import sent
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -51,7 +52,8 @@ def torch_device(settings: ModelSettings) -> torch.device:
 
 @dataclass(frozen=True)
 class Moments:
-    """An encoded image: the posterior's mean and standard deviation, each float32 (channels, h, w)."""
+    """An encoded image: the posterior's mean and standard deviation, each float32 (channels, h, w), on the
+    CPU, where chance is drawn."""
 
     mean: Tensor
     std: Tensor
@@ -164,7 +166,7 @@ class LatentDiffusion:
                 found = moments()
         if not _finite(found):
             raise NotFinite("the VAE's encoding of the image is not finite")
-        return found
+        return Moments(found.mean.cpu(), found.std.cpu())
 
     @contextmanager
     def _vae_in_fp32(self) -> Iterator[None]:
@@ -238,7 +240,7 @@ class LatentDiffusion:
             words = Words.joined([self._nothing.repeated(len(words)), words])
         words = words.to(self.dtype)
         sampler = self._sampler(settings)
-        latents = noise.to(self.device, self.dtype) * sampler.init_noise_sigma
+        latents = sent(noise, self.device).to(self.dtype) * sampler.init_noise_sigma
         finite = []
         for t in sampler.timesteps:
             inputs = sampler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
@@ -262,7 +264,9 @@ class LatentDiffusion:
         """The UNet's prediction for any number of samples, in as few passes as memory has room for."""
 
         def predict(most: int) -> Tensor:
-            of = filled(len(noisy), most).to(noisy.device)
+            if most == len(noisy):
+                return self._unet(noisy, t, words)
+            of = filled(len(noisy), most, noisy.device)
             parts = zip(noisy[of].split(most), words.chosen(of).split(most), strict=True)
             return torch.cat([self._unet(x, t, told) for x, told in parts])[: len(noisy)]
 
@@ -281,7 +285,7 @@ class LatentDiffusion:
         """Images, and whether each one's numbers are some."""
 
         def decode(most: int) -> tuple[np.ndarray, list[bool]]:
-            of = filled(len(latents), most).to(latents.device)
+            of = filled(len(latents), most, latents.device)
             parts = [self._decode(part) for part in latents[of].split(most)]
             images = np.concatenate([images for images, _ in parts])
             return images[: len(latents)], [s for _, sound in parts for s in sound][: len(latents)]

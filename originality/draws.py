@@ -45,7 +45,7 @@ class Draws:
     """Of the domain."""
 
     def of(self, image_id: str, moments: Moments, tokens: int, step: int) -> Draw:
-        """With a ``cycle`` the same steps come again. Moments are on the CPU."""
+        """With a ``cycle`` the same steps come again."""
         again = step % self.settings.cycle if self.settings.cycle else step
         rng = keyed_generator(self.seed, image_id, tokens, again)
         times = self._times(rng)

@@ -19,7 +19,7 @@ from originality.conditioning import Words
 from originality.diffusion import Drawn, LatentDiffusion
 from originality.editability import InDistribution, SubjectInScene
 from originality.occupancy import Occupancy
-from originality.passes import Passes
+from originality.passes import Passes, filled
 from originality.prompts import edit_prompt
 from originality.randomness import keyed_generator
 from originality.settings import AuditSettings
@@ -119,12 +119,11 @@ class Judge:
             places, redrawn = range(start, start := start + len(asked.numbers)), evaluation.near is None
             while places and (evaluation.near is None) is redrawn and (again := self.next(evaluation)):
                 mine, places = slice(places[0], places[0] + len(again.numbers)), places[len(again.numbers) :]
-                self._occupancy.drawn += len(again.numbers)
                 evaluation.unet_samples += len(again.numbers) * self._passes
                 evaluation.failure = next((f for f in failures[mine] if f), None)
                 if evaluation.failure is None:
                     self._take(evaluation, images[mine], embedded[mine])
-        self._occupancy.redraws += self.settings.redraw.pass_size
+        self._occupancy.drawing += self.settings.redraw.pass_size
         return [evaluation for evaluation, _ in chosen]
 
     def _chosen(self, evaluations: Sequence[Evaluation]) -> list[tuple[Evaluation, Round]]:
@@ -156,8 +155,10 @@ class Judge:
             tokens = len(evaluation.vectors)
             noise.append(self.noise(evaluation.image_id, tokens, asked.prompt, asked.numbers))
         told, initial = Words.joined(words), torch.cat(noise)
-        filled = torch.arange(redraw.pass_size) % len(initial)
-        return self.model.draw(told.chosen(filled.to(told.states.device)), initial[filled], redraw)
+        shape = len(initial), redraw.pass_size
+        return self.model.draw(
+            told.chosen(filled(*shape, told.states.device)), initial[filled(*shape)], redraw
+        )
 
     def _told(self, evaluation: Evaluation, prompt: str) -> Words:
         if prompt not in evaluation.words:

@@ -196,7 +196,7 @@ class Inverter:
 
     def draw(self, lane: Lane) -> Draw:
         """The random part of a lane's next step, on the CPU."""
-        return self._draws.of(lane.image_id, lane.posterior, lane.tokens, lane.step)
+        return self._draws.of(lane.image_id, lane.moments, lane.tokens, lane.step)
 
     def _prompts_of(self, tokens: int) -> Prompts:
         """Of the domain's templates, on the device."""

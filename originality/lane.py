@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from statistics import fmean
 
 import torch
@@ -19,7 +18,7 @@ from originality.diffusion import Moments
 from originality.draws import Draw
 from originality.settings import InversionSettings
 from originality.stopping import dvar, settled
-from originality.transfers import Reading
+from originality.transfers import Reading, sent
 
 DVAR_WINDOW = 3
 """Cycles whose mean losses DVAR looks at last."""
@@ -37,7 +36,7 @@ class LossScale:
     def __init__(
         self, value: float = 1.0, good: int = 0, skipped: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        self._numbers = torch.tensor([value, good, skipped], dtype=torch.float32, device=device)
+        self._numbers = sent(torch.tensor([value, good, skipped], dtype=torch.float32), torch.device(device))
 
     @property
     def factor(self) -> Tensor:
@@ -106,11 +105,6 @@ class Lane:
     _stops: bool = False
     _unread: list[tuple[int, Reading, int]] = field(default_factory=list)
     """Of each step: its number, and where it is told of."""
-
-    @cached_property
-    def posterior(self) -> Moments:
-        """The moments on the CPU, where chance is drawn; read once, as the host waits for it."""
-        return Moments(self.moments.mean.cpu(), self.moments.std.cpu())
 
     def update(self, loss: Tensor, gradient: Tensor) -> Tensor:
         """Take a step, or skip it on the device where its numbers are not finite.

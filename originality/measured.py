@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from originality.costs import Counts, protocol_counts
+from originality.costs import Counts, Places, protocol_counts
 from originality.settings import AuditSettings, Frozen, SettingsError
 
 SHIPPED = Path(__file__).with_name("counts.json")
@@ -31,6 +31,8 @@ class Measured(Frozen):
     """Mean of the images."""
     images: int = Field(ge=1)
     settings: AuditSettings
+    places: Places = Places()
+    """What its passes held beside that."""
 
 
 def read(file: Path = SHIPPED) -> dict[str, Measured]:
@@ -141,8 +143,6 @@ _COUNTED = (
     "counted, not norms, activations, samplers and the optimiser",
     "attention takes its plain products, and nothing of the UNet is computed twice "
     "(model.gradient_checkpointing)",
-    "passes hold nothing but these images' samples: none is short and filled up, and no number of tokens is "
-    "trained ahead of its need (inversion.ahead)",
     "the check's detector, and CLIP where it chooses words, cost nothing",
     "each image is judged once: none fails, and no work is lost with a machine",
 )
@@ -154,6 +154,8 @@ def _of_bound(settings: AuditSettings) -> tuple[str, ...]:
         f"{settings.max_tokens} for all",
         "nothing stops early: every number of tokens takes all steps, all redraws and all edit images",
         "each step reads as many different prompts as it may",
+        "passes hold nothing but these images' samples: none is short and filled up, and no number of tokens "
+        "is trained ahead of its need (inversion.ahead)",
     )
 
 
@@ -163,6 +165,11 @@ def _of_carrying(settings: AuditSettings, measured: Measured) -> tuple[str, ...]
         f"these images try as many numbers of tokens ({tried:.3g} in the mean, {checked:.3g} of them "
         f"checked) as the {measured.images} images that were measured: they are as original to the model",
     ]
+    if measured.places != Places():
+        lines.append(
+            f"passes are as full: of places there are {measured.places.training:.3g} in training and "
+            f"{measured.places.drawing:.3g} in drawing for each that a verdict needs"
+        )
     if otherwise := differences(measured, settings):
         lines.append(f"that is so too with {', '.join(otherwise)}")
         there, here = protocol_counts(measured.settings, tried, checked), measured.counts

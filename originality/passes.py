@@ -41,6 +41,6 @@ class Passes:
             torch.cuda.empty_cache()
 
 
-def filled(samples: int, most: int) -> Tensor:
+def filled(samples: int, most: int, device: torch.device | None = None) -> Tensor:
     """Numbers of samples for passes of exactly ``most`` each, int64: the first ones come again at the end."""
-    return torch.arange(-(-samples // most) * most) % samples
+    return torch.arange(-(-samples // most) * most, device=device) % samples

@@ -144,9 +144,8 @@ class Sweep:
         elif training:
             started = time.monotonic()
             self.inverter.advance([lane for _, lane in training])
-            _share(started, [(f, lane.tokens) for f, lane in training])
-            in_hand = sum(lane.tokens == f.tokens for f, lane in training)
-            self.occupancy.trained(self.inverter.lanes, in_hand, len(training) - in_hand)
+            _share(started, [(f, f.tokens) for f, _ in training])  # what is ahead is for the one in hand
+            self.occupancy.training += self.inverter.lanes
         return [done for flight in flights if (done := self._settled(flight)) is not None]
 
     def _training(self, flights: Sequence[Flight]) -> list[tuple[Flight, Lane]]:

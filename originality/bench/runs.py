@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ class Variant:
     """Over the preset."""
     images: int = 4
     """Of each group."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (3,)
 
     def settings(self, seed: int) -> AuditSettings:
         return load_settings(self.preset, None, {**self.flags, "seed": seed})
@@ -50,8 +49,11 @@ REDUCED = Variant(
     "paper-shapes",
     _inversion(steps=500, learning_rate=2e-3, lanes=8),
     images=12,
+    seeds=(2,),
 )
-FAST = Variant("fast", "the preset", images=20, seeds=(0, 1, 2))
+FAST = Variant("fast", "the preset", images=20, seeds=(3, 4, 5))
+"""As a seed decides the noise of redraws whatever else is set, references have seeds that nothing else has:
+what agrees with them then does not owe it to that. Without one of its parts it has the preset's first."""
 
 WITHOUT = (
     Variant("uniform", "timesteps drawn independently", flags=_inversion(timesteps="uniform")),
@@ -81,13 +83,5 @@ def results_of(folder: Path, variant: Variant, seed: int) -> Path:
 
 
 def run(variant: Variant, seed: int, folder: Path) -> None:
-    """Judge the images that have no line yet; how full the passes were goes beside them, a line a process."""
-    results = results_of(folder, variant, seed)
-    sweep = Sweep(variant.settings(seed))
-    try:
-        measure(sweep, variant.asked(), results)
-    finally:
-        if sweep.occupancy.lanes:
-            told = {"settings_digest": sweep.settings.digest(), **asdict(sweep.occupancy)}
-            with results.with_suffix(".occupancy.jsonl").open("a") as out:
-                out.write(json.dumps(told) + "\n")
+    """Judge the images that have no line yet."""
+    measure(Sweep(variant.settings(seed)), variant.asked(), results_of(folder, variant, seed))

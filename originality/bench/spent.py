@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from originality.costs import Counts, denoising_steps
-from originality.flops import Flops
+from originality.costs import Counts, Places, denoising_steps
 from originality.settings import AuditSettings
 
 Row = dict[str, Any]
@@ -23,12 +22,8 @@ _FIELDS = tuple(Counts.model_fields)
 
 
 def _of(row: Row, settings: AuditSettings) -> dict[str, float]:
-    inversion, redraw = settings.inversion, settings.redraw
-    sweep = row["sweep"]
-    steps = sum(a["inversion_steps"] for a in sweep)
-    samples = steps * inversion.batch_size
-    drawing = sum(a["unet_samples"] for a in sweep) - samples
-    drawn = drawing / (denoising_steps(redraw) * (2 if redraw.guidance_scale > 1 else 1))
+    inversion, sweep = settings.inversion, row["sweep"]
+    steps, drawn = _steps(row), _drawn(row, settings)
     always = settings.in_distribution.ask == "always"
     threshold = settings.distance.threshold
     near = [a["distance_mean"] is not None and a["distance_mean"] < threshold for a in sweep]
@@ -39,8 +34,8 @@ def _of(row: Row, settings: AuditSettings) -> dict[str, float]:
     return {
         "tokens_tried": len(sweep),
         "tokens_checked": edited,
-        "step_samples": samples,
-        "drawing_samples": drawing,
+        "step_samples": steps * inversion.batch_size,
+        "drawing_samples": drawn * _samples_a_redraw(settings),
         "decoded": drawn,
         "encoded": 1,
         "step_prompts": steps * prompts,
@@ -49,17 +44,31 @@ def _of(row: Row, settings: AuditSettings) -> dict[str, float]:
     }
 
 
-def filled(occupancy: Sequence[Mapping[str, int]]) -> dict[str, float]:
-    """Places in passes for each that held what a verdict waited for, of training and of redraws; 1 where
-    nothing is known."""
-    total = {key: sum(one[key] for one in occupancy) for key in ("lanes", "in_hand", "redraws", "drawn")}
-    return {
-        "training": total["lanes"] / total["in_hand"] if total["in_hand"] else 1.0,
-        "drawing": total["redraws"] / total["drawn"] if total["drawn"] else 1.0,
-    }
+def _steps(row: Row) -> int:
+    return sum(a["inversion_steps"] for a in row["sweep"])
 
 
-def unet_flops(counted: Counts, places: Mapping[str, float], flops: Flops) -> float:
-    """Operations of the UNet for an image, with what filled up short passes."""
-    training = counted.step_samples * places["training"] * flops.step
-    return training + counted.drawing_samples * places["drawing"] * flops.forward
+def _drawn(row: Row, settings: AuditSettings) -> float:
+    """Redraws and edit images."""
+    samples = sum(a["unet_samples"] for a in row["sweep"]) - _steps(row) * settings.inversion.batch_size
+    return float(samples / _samples_a_redraw(settings))
+
+
+def _samples_a_redraw(settings: AuditSettings) -> int:
+    return denoising_steps(settings.redraw) * (2 if settings.redraw.guidance_scale > 1 else 1)
+
+
+def places(rows: Sequence[Row], settings: AuditSettings) -> Places:
+    """How many places the passes of a run had for each that a verdict came to need. A run of one lane and
+    of whole evaluations need not tell: it has no other places.
+
+    Raises:
+        KeyError: the rows of another do not tell.
+    """
+    if settings.inversion.lanes == 1 and settings.redraw.pass_size == settings.redraw.count:
+        return Places()
+    there = {kind: sum(row["places"][kind] for row in rows) for kind in ("training", "drawing")}
+    return Places(
+        training=there["training"] / sum(_steps(row) for row in rows),
+        drawing=there["drawing"] / sum(_drawn(row, settings) for row in rows),
+    )

@@ -97,7 +97,8 @@ class PlainLoop:
 def lanes_step(model: LatentDiffusion, lanes: int, samples: int = SAMPLES) -> Callable[[], None]:
     """A step of ``fast`` on ``lanes`` images at once, each of one token."""
     fast = load_settings("fast-shapes").inversion
-    settings = fast.model_copy(update={"batch_size": samples, "lanes": lanes})
+    endless = {"steps": 10**9, "stop": "never", "cooldown": 0}
+    settings = fast.model_copy(update={"batch_size": samples, "lanes": lanes, **endless})
     inverter = Inverter(model, DOMAIN, settings, seed=0)
     pictures = [model.fit(TaughtSet().scene(2, k).image()) for k in range(lanes)]
     held = [inverter.open(str(k), model.encode(picture), 1) for k, picture in enumerate(pictures)]

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -74,18 +74,27 @@ def queries(groups: Sequence[str], numbers: Iterable[int], part: str = "1/1") ->
 
 
 def measure(sweep: Sweep, asked: Sequence[Query], results: Path) -> list[dict[str, Any]]:
-    """Judge the images that have no line yet; all lines of the sweep's settings."""
+    """Judge the images that have no line yet; all lines of the sweep's settings.
+
+    Beside its verdict a line has the "places" in all passes since the line before it: what passes held is
+    some other image's too, so that only the sum over many lines says something.
+    """
     key = {**preflight(sweep.settings), "settings_digest": sweep.settings.digest()}
     rows = kept(results, key)
     done = {r["image_id"] for r in rows}
     waiting = [q for q in asked if q.image_id not in done]
     total, in_hand = len(waiting) + len(done), _InHand(results, sweep)
+    before = asdict(sweep.occupancy)
     while waiting or in_hand.queries:
         while waiting and len(in_hand.queries) < sweep.capacity:
             in_hand.admit(waiting.pop(0))
         for finished in sweep.step():
             own = in_hand.queries[finished.item_id]
-            rows.append({**finished.record, "group": own.group, "caption": own.scene.caption, **key})
+            now = asdict(sweep.occupancy)
+            places = {kind: now[kind] - before[kind] for kind in now}
+            before = now
+            about = {"group": own.group, "caption": own.scene.caption, "places": places}
+            rows.append({**finished.record, **about, **key})
             keep(results, rows[-1])
             in_hand.forget(finished.item_id)
             print(f"{len(rows)}/{total} {_told(rows[-1])}", flush=True)
