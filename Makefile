@@ -36,6 +36,7 @@ check: $(INSTALLED)
 # in docs/bench is not judged again: from nothing, some twelve hours. Resumes.
 bench: $(INSTALLED)
 	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.words --out docs/bench/words.jsonl
+	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.bench.sampling --out docs/bench/sampling.json
 	$(BENCH) --part 1/2 & first=$$!; $(BENCH) --part 2/2; second=$$?; wait $$first && exit $$second
 	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.bench.steps --out docs/bench/steps.json
 	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.paired --out docs/bench/paired.json

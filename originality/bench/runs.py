@@ -69,6 +69,7 @@ WITHOUT = (
 WITH = (
     Variant("antithetic", "mirrored noise", flags=_inversion(noise="antithetic")),
     Variant("dvar", "stopped by DVAR", flags=_inversion(stop="dvar", tolerance=0.15)),
+    Variant("warmup", "a learning rate that rises over 20 steps", flags=_inversion(warmup=20)),
     Variant("output", "from the text encoder's output", flags=_inversion(start="output")),
     Variant("warm", "each m from the one before", flags=_inversion(warm_start=True, ahead=False)),
 )

@@ -9,7 +9,7 @@ far its redraws are. What is there is not learned again.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -37,6 +37,8 @@ def _fresh(steps: int, cooldown: int = 40) -> dict[str, Any]:
     return {"inversion": {"stop": "never", "cycle": None, "steps": steps, "cooldown": cooldown}}
 
 
+_BATCH_20 = {"inversion": {"batch_size": 20, "steps": 90, "cycle": 10, "cooldown": 10}}
+
 TRIED = (
     Variant("fresh-120", "120 steps, each of its own draws", flags=_fresh(120)),
     Variant("fresh-160", "160 of them", flags=_fresh(160)),
@@ -46,6 +48,9 @@ TRIED = (
     Variant("cycle-10", "cycles of 10", flags={"inversion": {"cycle": 10}}),
     Variant("cycle-40", "cycles of 40", flags={"inversion": {"cycle": 40, "cooldown": 40, "steps": 200}}),
     Variant("longer", "240 steps at most", flags={"inversion": {"steps": 240}}),
+    Variant("half-rate", "steps half as large", flags={"inversion": {"learning_rate": 5e-3}}),
+    Variant("twice-rate", "steps twice as large", flags={"inversion": {"learning_rate": 2e-2}}),
+    Variant("batch-20", "half the steps, of 20 samples", flags=_BATCH_20),
 )
 """The preset otherwise."""
 
@@ -65,36 +70,45 @@ def key_of(variant: Variant) -> dict[str, str]:
 
 
 def learn(variant: Variant, asked: Iterable[tuple[Query, int]], results: Path) -> None:
-    """Words that have no line yet, as many at once as there are lanes; a line each."""
+    """Words that have no line yet; a line each."""
     key = key_of(variant)
     done = {(row["image_id"], row["tokens"]) for row in kept(results, key)}
     waiting = [(query, m) for query, m in asked if (query.image_id, m) not in done]
     if not waiting:
         return
     sweep = Sweep(settings_of(variant))
-    for k in range(0, len(waiting), sweep.inverter.lanes):
-        now = waiting[k : k + sweep.inverter.lanes]
+    for lane, picture in learned(sweep, waiting):
+        row = {**_found(sweep, lane, picture), **key}
+        keep(results, row)
+        told = f"{row['samples']} samples, loss {row['loss']:.4f}, distance {row['distance']:.2f}"
+        print(f"{variant.name}: {lane.image_id}, m={lane.tokens}: {told}", flush=True)
+
+
+def learned(sweep: Sweep, asked: Sequence[tuple[Query, int]]) -> Iterator[tuple[Lane, np.ndarray]]:
+    """Words of so many tokens for images, as many at once as there are lanes; and the images as fitted."""
+    for k in range(0, len(asked), sweep.inverter.lanes):
+        now = asked[k : k + sweep.inverter.lanes]
         pictures = [sweep.model.fit(query.scene.image()) for query, _ in now]
         moments = [sweep.model.encode(picture) for picture in pictures]
         named = [(query.image_id, of, m) for (query, m), of in zip(now, moments, strict=True)]
-        for lane, picture in zip(invert(sweep.inverter, named), pictures, strict=True):
-            row = {**_found(sweep, lane, picture), **key}
-            keep(results, row)
-            told = f"{row['samples']} samples, loss {row['loss']:.4f}, distance {row['distance']:.2f}"
-            print(f"{variant.name}: {lane.image_id}, m={lane.tokens}: {told}", flush=True)
+        yield from zip(invert(sweep.inverter, named), pictures, strict=True)
 
 
 def _found(sweep: Sweep, lane: Lane, picture: np.ndarray) -> dict[str, Any]:
     redraws = sweep.draw(lane.image_id, lane.vectors.detach(), sweep.settings.redraw.prompt)
-    query = sweep.distance.embed(picture[None])[0]
-    distances = sweep.distance.between(query, sweep.distance.embed(redraws))
     return {
         "image_id": lane.image_id,
         "tokens": lane.tokens,
         "samples": lane.step * sweep.settings.inversion.batch_size,
         "loss": word_losses(sweep, lane).mean().item(),
-        "distance": float(np.mean(distances)),
+        "distance": float(np.mean(distances(sweep, redraws, picture))),
     }
+
+
+def distances(sweep: Sweep, redraws: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Of redraws, uint8 (n, side, side, 3), from a fitted image: float64 (n,)."""
+    (query,) = sweep.distance.embed(picture[None])
+    return np.asarray(sweep.distance.between(query, sweep.distance.embed(redraws)), np.float64)
 
 
 @torch.no_grad()
