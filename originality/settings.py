@@ -135,10 +135,10 @@ class InversionSettings(Frozen):
     """Whether lanes that nothing else is there for train an image's next numbers of tokens before it is known
     that they are needed. A pass costs the same with or without them."""
     lanes: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
-    """Images that share one UNet pass; "auto": as many as the memory plan has room for, up to 8, so that the
-    last bits differ between kinds of GPU. Every pass
-    has this many lanes: a short one is filled up with repeats, so that an image's numbers do not depend on
-    how many neighbours it had."""
+    """Words, of different images or numbers of tokens, that share a UNet pass; "auto": as many as the memory
+    plan has room for, up to 8, so that the last bits differ between kinds of GPU. Every pass has this many
+    lanes: a short one is filled up with repeats, so that an image's numbers do not depend on how many
+    neighbours it had."""
     loss_scale: float = Field(2.0**16, gt=0)
     """In fp16 the loss is multiplied by this at first, so that small gradients are not lost; halved when a
     gradient overflows, doubled after two thousand good steps, as PyTorch's GradScaler does."""

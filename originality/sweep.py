@@ -1,8 +1,9 @@
 """The sweep: m = 1, 2, ... until the image is redrawn and in distribution (paper Section 3.1, 4).
 
-:class:`Sweep` is the scorer that the engine drives. It holds up to ``lanes`` images in flight, each at
-its own number of tokens; an image whose inversion is done is redrawn and measured at once, and either
-leaves with its verdict or goes on with one token more.
+:class:`Sweep` is the scorer that the engine drives. It holds several images in flight, each at its own number
+of tokens: those that are trained share passes of the UNet, one a lane, and those that are redrawn share
+others, in rounds. An image of which a number of tokens is judged leaves with its verdict, or goes on with one
+more.
 """
 
 from __future__ import annotations
