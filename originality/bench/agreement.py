@@ -11,6 +11,9 @@ from scipy import stats
 
 from originality.synthetic.effect_report import tokens_of
 
+Numbers = Mapping[str, float]
+"""One by image."""
+
 Verdicts = Mapping[str, int]
 """Min tokens by image; one more than the most where none passed."""
 
@@ -22,7 +25,12 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     return {row["image_id"]: tokens_of(row) for row in rows if row["status"] == "judged"}
 
 
-def shared(runs: Sequence[Verdicts]) -> list[str]:
+def distances(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Mean distances at one token, which every image has, of those that were judged."""
+    return {row["image_id"]: row["sweep"][0]["distance_mean"] for row in rows if row["status"] == "judged"}
+
+
+def shared(runs: Sequence[Numbers]) -> list[str]:
     """Images that all runs judged."""
     return sorted(set.intersection(*(set(run) for run in runs))) if runs else []
 
@@ -38,9 +46,14 @@ def between(ours: Sequence[Verdicts], theirs: Sequence[Verdicts], images: Sequen
     return np.array([np.mean([a[i] == b[i] for a in ours for b in theirs]) for i in images])
 
 
-def shift(ours: Sequence[Verdicts], theirs: Sequence[Verdicts], images: Sequence[str]) -> np.ndarray:
-    """How much more tokens ours say than theirs of each image, in the mean of the runs, float64 (n,)."""
+def shift(ours: Sequence[Numbers], theirs: Sequence[Numbers], images: Sequence[str]) -> np.ndarray:
+    """How much more ours say than theirs of each image, in the mean of the runs, float64 (n,)."""
     return np.array([np.mean([a[i] for a in ours]) - np.mean([b[i] for b in theirs]) for i in images])
+
+
+def apart(pairs: Sequence[tuple[Numbers, Numbers]], images: Sequence[str]) -> np.ndarray:
+    """How far two runs are from each other on each image, in the mean of the pairs, float64 (n,)."""
+    return np.array([np.mean([abs(a[i] - b[i]) for a, b in pairs]) for i in images])
 
 
 def rho(run: Verdicts, images: Sequence[str], rarity: Mapping[str, float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,18 @@ import numpy as np
 
 from originality import measured
 from originality.architecture import architecture_of
-from originality.bench.agreement import Verdicts, among, between, interval, rho, shared, shift, verdicts
+from originality.bench.agreement import (
+    Verdicts,
+    among,
+    apart,
+    between,
+    distances,
+    interval,
+    rho,
+    shared,
+    shift,
+    verdicts,
+)
 from originality.bench.runs import FAST, GROUPS, PAPER, REDUCED, VARIANTS, Variant, results_of
 from originality.bench.spent import counts, places
 from originality.costs import Counts, Places, cost
@@ -132,7 +144,14 @@ def _against(
             if (of_group := [i for i in images if _group(i) == group])
         },
     }
+    far, fars = ([distances(rows) for rows in runs[v.name]] for v in (FAST, reference))
+    found["distance at one token"] = {
+        "more": interval(shift(far, fars, images)),
+        "apart": interval(apart(list(itertools.product(far, fars)), images)),
+    }
     if len(theirs) > 1:
+        between_its_own = apart(list(itertools.combinations(fars, 2)), images)
+        found["distance at one token"][f"{reference.name} apart from itself"] = interval(between_its_own)
         itself = among(theirs, images)
         found[f"{reference.name} with itself"] = interval(itself)
         found[f"agreement less {reference.name}'s own"] = interval(between(fast, theirs, images) - itself)

@@ -72,6 +72,10 @@ def test_agreement_is_counted_by_image_over_pairs_of_runs(folder):
     assert promise["more tokens by group"]["rare"][1] == pytest.approx(-0.5)
     assert promise["more tokens by group"]["familiar"][1] == pytest.approx(-0.25)
     assert promise["more tokens by group"]["unseen"] == (0, 0, 0)
+    far = promise["distance at one token"]
+    assert far["more"][1] == pytest.approx(-0.8 / 12)  # of one image, and from one of paper's two runs
+    assert far["apart"][1] == pytest.approx(0.8 / 12)
+    assert far["paper apart from itself"][1] == pytest.approx(0.8 / 6)
     fast = summary["variants"]["fast"]
     assert fast["images"] == [7]
     assert fast["lanes busy"] == pytest.approx(0.8)
