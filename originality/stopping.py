@@ -36,7 +36,8 @@ def certain(
 
     Returns:
         True: it is under the threshold. False: it is not. None: not yet known. What has been answered is
-        taken back only where the rest of the values contradicts it. With all values there, and wherever no
+        left open again only while the mean of those seen contradicts it, and turned only by what is certain
+        of the whole. With all values there, and wherever no
         rest could change it, the answer is ``np.mean(all values) < threshold`` to the bit. A value outside
         of [0, largest], or none, breaks the assumption: None until all are there.
 
@@ -136,7 +137,7 @@ def settled(losses: Sequence[float], cycle: int, tolerance: float, confidence: f
     first, before, last = np.asarray(
         [losses[:cycle], losses[-2 * cycle : -cycle], losses[-cycle:]], np.float64
     )
-    gains, all_gains = _finite(before - last), _finite(first - last)
+    gains, all_gains = _less(before, last), _less(first, last)
     if len(gains) < 2 or not len(all_gains):
         return False
     gained = all_gains.mean()
@@ -144,5 +145,7 @@ def settled(losses: Sequence[float], cycle: int, tolerance: float, confidence: f
     return bool(gained <= 0 or bound < tolerance * gained)
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
-    return values[np.isfinite(values)]
+def _less(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The differences of pairs whose numbers are both finite."""
+    both = np.isfinite(before) & np.isfinite(after)
+    return before[both] - after[both]
