@@ -20,7 +20,7 @@ from tests.inputs import inputs
 ROOT = Path(__file__).parents[2]
 SHORT = (
     *("--set", "inversion.steps=2", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
-    *("--set", "redraw.steps=2", "--max-tokens", "1"),
+    *("--set", "redraw.steps=2", "--max-tokens", "1", "--max-workers", "1"),
 )
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 SHAPES = MODELS / "shapes"
 SHORT = (
     *("--set", "inversion.steps=2", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
-    *("--set", "redraw.steps=2", "--max-tokens", "1"),
+    *("--set", "redraw.steps=2", "--max-tokens", "1", "--max-workers", "1"),
 )
 
 
@@ -40,17 +37,15 @@ def model(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_the_verdicts_are_those_of_the_same_model_in_a_folder(
-    tmp_path: Path, model: str, local_ray: None
+    tmp_path: Path, model: str, local_ray: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     images = tmp_path / "in"
     images.mkdir()
     for name in ("familiar-1.png", "unseen-1.png"):
         shutil.copy(ROOT / "examples" / name, images)
     far, near = tmp_path / "far", tmp_path / "near"
-    command = [sys.executable, "-m", "jobs.audit", str(images), "--out", str(far), "--model", model, *SHORT]
-    first = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300)
-    assert first.returncode == exits.ALL_JUDGED, first.stderr
-    assert first.stderr.count("copying 18 MB of weights") == 1
+    assert main(["audit", str(images), "--out", str(far), "--model", model, *SHORT]) == exits.ALL_JUDGED
+    assert capfd.readouterr().err.count("copying 18 MB of weights") == 1
     assert sorted(f.suffix for f in (tmp_path / "cache").iterdir()) == ["", ".lock"]
     copy = shutil.copytree(SHAPES, tmp_path / "model")
     assert main(["audit", str(images), "--out", str(near), "--model", str(copy), *SHORT]) == exits.ALL_JUDGED
