@@ -37,9 +37,9 @@ def certain(
     Returns:
         True: it is under the threshold. False: it is not. None: not yet known. What has been answered is
         left open again only while the mean of those seen contradicts it, and turned only by what is certain
-        of the whole. With all values there, and wherever no
-        rest could change it, the answer is ``np.mean(all values) < threshold`` to the bit. A value outside
-        of [0, largest], or none, breaks the assumption: None until all are there.
+        of the whole. With all values there, and wherever no rest could change it, the answer is
+        ``np.mean(all values) < threshold`` to the bit. A value outside of [0, largest], or none, breaks the
+        assumption: None until all are there.
 
     Raises:
         ValueError: there are more than ``total`` values, or the confidence is not in (0, 1).

@@ -26,8 +26,9 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 
 def distances(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Mean distances at one token, which every image has, of those that were judged."""
-    return {row["image_id"]: row["sweep"][0]["distance_mean"] for row in rows if row["status"] == "judged"}
+    """Mean distances at one token, which every image has whose first word could be drawn."""
+    first = {row["image_id"]: row["sweep"][0]["distance_mean"] for row in rows if row["status"] == "judged"}
+    return {image_id: distance for image_id, distance in first.items() if distance is not None}
 
 
 def shared(runs: Sequence[Numbers]) -> list[str]:

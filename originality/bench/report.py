@@ -145,12 +145,13 @@ def _against(
         },
     }
     far, fars = ([distances(rows) for rows in runs[v.name]] for v in (FAST, reference))
+    drawn = shared([*far, *fars])
     found["distance at one token"] = {
-        "more": interval(shift(far, fars, images)),
-        "apart": interval(apart(list(itertools.product(far, fars)), images)),
+        "more": interval(shift(far, fars, drawn)),
+        "apart": interval(apart(list(itertools.product(far, fars)), drawn)),
     }
     if len(theirs) > 1:
-        between_its_own = apart(list(itertools.combinations(fars, 2)), images)
+        between_its_own = apart(list(itertools.combinations(fars, 2)), drawn)
         found["distance at one token"][f"{reference.name} apart from itself"] = interval(between_its_own)
         itself = among(theirs, images)
         found[f"{reference.name} with itself"] = interval(itself)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -84,21 +85,20 @@ def measure(sweep: Sweep, asked: Sequence[Query], results: Path) -> list[dict[st
     done = {r["image_id"] for r in rows}
     waiting = [q for q in asked if q.image_id not in done]
     total, in_hand = len(waiting) + len(done), _InHand(results, sweep)
-    before = asdict(sweep.occupancy)
+    told = Counter[str]()
     while waiting or in_hand.queries:
         while waiting and len(in_hand.queries) < sweep.capacity:
             in_hand.admit(waiting.pop(0))
         for finished in sweep.step():
             own = in_hand.queries[finished.item_id]
-            now = asdict(sweep.occupancy)
-            places = {kind: now[kind] - before[kind] for kind in now}
-            before = now
+            places = in_hand.places(told)
+            told.update(places)
             about = {"group": own.group, "caption": own.scene.caption, "places": places}
             rows.append({**finished.record, **about, **key})
             keep(results, rows[-1])
             in_hand.forget(finished.item_id)
             print(f"{len(rows)}/{total} {_told(rows[-1])}", flush=True)
-        in_hand.keep()
+        in_hand.keep(told)
     return rows
 
 
@@ -115,6 +115,9 @@ class _InHand:
     def __init__(self, results: Path, sweep: Sweep) -> None:
         self.queries: dict[str, Query] = {}
         self._sweep, self._folder, self._kept_at = sweep, results.with_suffix(".in-flight"), time.monotonic()
+        self._before = Counter[str]()
+        with suppress(FileNotFoundError):
+            self._before.update(json.loads(self._place("places").read_text()))
 
     def _place(self, image_id: str) -> Path:
         return self._folder / f"{image_id} {self._sweep.settings.digest()}"
@@ -127,18 +130,26 @@ class _InHand:
             return
         self._sweep.admit(item)
 
+    def places(self, told: Counter[str]) -> dict[str, int]:
+        """In passes, also of a process before that was cut off, less those that lines have told of."""
+        return {
+            kind: now + self._before[kind] - told[kind] for kind, now in asdict(self._sweep.occupancy).items()
+        }
+
     def forget(self, image_id: str) -> None:
         del self.queries[image_id]
         self._place(image_id).unlink(missing_ok=True)
+        self._place("places").unlink(missing_ok=True)  # a line has just told of them
 
-    def keep(self) -> None:
-        if time.monotonic() - self._kept_at < SNAPSHOT_SECONDS:
+    def keep(self, told: Counter[str]) -> None:
+        if not self.queries or time.monotonic() - self._kept_at < SNAPSHOT_SECONDS:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        for image_id in self.queries:
-            place = self._place(image_id)
+        kept = {image_id: self._sweep.snapshot(image_id) for image_id in self.queries}
+        for name, content in {**kept, "places": json.dumps(self.places(told)).encode()}.items():
+            place = self._place(name)
             new = place.with_suffix(".new")
-            new.write_bytes(self._sweep.snapshot(image_id))
+            new.write_bytes(content)
             new.replace(place)
         self._kept_at = time.monotonic()
 

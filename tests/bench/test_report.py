@@ -12,6 +12,8 @@ from originality.bench import agreement, report, runs
 from originality.bench.spent import counts, places
 from originality.costs import Places, cost
 from originality.flops import Flops
+from originality.sweep import Sweep
+from originality.synthetic import held_out
 
 FLOPS = Flops(forward=1, step=2, encoding=0, decoding=0, text=0, text_step=0)
 
@@ -183,3 +185,26 @@ def test_a_run_goes_on_with_what_is_missing(tmp_path, quick, monkeypatch):
         steps = sum(a["inversion_steps"] for a in row["sweep"])
         drawn = sum(a["redraws"] for a in row["sweep"])
         assert row["places"] == {"training": 2 * steps, "drawing": drawn}
+
+
+def test_places_of_a_run_that_was_cut_off_are_told_once(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(held_out, "SNAPSHOT_SECONDS", 0.0)
+    asked, results = runs.queries(runs.GROUPS, [0])[:1], tmp_path / "cut.jsonl"
+    sweep = Sweep(quick)
+    step, taken = sweep.step, []
+
+    def cut():
+        if len(taken) == 6:
+            raise KeyboardInterrupt
+        taken.append(1)
+        return step()
+
+    sweep.step = cut  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        held_out.measure(sweep, asked, results)
+    again = Sweep(quick)
+    (row,) = held_out.measure(again, asked, results)
+    assert again.occupancy.training < sum(a["inversion_steps"] for a in row["sweep"]) * 2
+    (whole,) = held_out.measure(Sweep(quick), asked, tmp_path / "whole.jsonl")
+    assert row["places"] == whole["places"]
+    assert not list(results.with_suffix(".in-flight").iterdir())
