@@ -14,17 +14,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from originality.attention import install
-from originality.checkpoint import Description, describe, loading, model_digest, model_folder, weighty
-from originality.conditioning import TextEncoders, Words
+from originality.checkpoint import describe, loading, model_digest, model_folder
+from originality.conditioning import Words
+from originality.networks import precisions, text_encoders, torch_device, whole
 from originality.passes import Passes, filled
 from originality.pretrained import without_bars
-from originality.settings import ModelSettings, RedrawSettings, SettingsError
+from originality.settings import ModelSettings, RedrawSettings
 from originality.transfers import sent
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "pndm": (diffusers.PNDMScheduler, {"skip_prk_steps": True}),
@@ -34,20 +32,6 @@ SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "dpm++": (diffusers.DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
     "unipc": (diffusers.UniPCMultistepScheduler, {}),
 }
-
-
-def torch_device(settings: ModelSettings) -> torch.device:
-    """The device that the settings mean, here.
-
-    Raises:
-        SettingsError: a GPU is asked for and torch sees none.
-    """
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("device is cuda, but torch sees no GPU; use --device cpu")
-    return torch.device(device)
 
 
 @dataclass(frozen=True)
@@ -99,9 +83,9 @@ class LatentDiffusion:
         self.name = settings.path
         self.digest = model_digest(settings, folder)
         with loading(settings), without_bars():
-            self.text = _text_encoders(folder, about, self.device)
-            self.unet = _whole(diffusers.UNet2DConditionModel, folder / "unet", self.dtype).to(self.device)
-            self.vae = _whole(diffusers.AutoencoderKL, folder / "vae", self.vae_dtype).to(self.device)
+            self.text = text_encoders(folder, about, self.device)
+            self.unet = whole(diffusers.UNet2DConditionModel, folder / "unet", self.dtype).to(self.device)
+            self.vae = whole(diffusers.AutoencoderKL, folder / "vae", self.vae_dtype).to(self.device)
         for part in (*self.text.encoders, self.unet, self.vae):
             part.eval().requires_grad_(False)
         self.attention = install(settings.attention, self.unet, self.vae, self.device, self.dtype)
@@ -310,42 +294,6 @@ class LatentDiffusion:
     def passes_of_redraw(self, settings: RedrawSettings) -> int:
         """Samples through the UNet that one redraw costs."""
         return len(self._sampler(settings).timesteps) * (2 if settings.guidance_scale > 1 else 1)
-
-
-def precisions(settings: ModelSettings, about: Description) -> tuple[torch.dtype, torch.dtype]:
-    """Of the UNet and of the VAE: SDXL's overflows in fp16 on most images, unless it says that it was mended.
-    (Stable Diffusion 1.x's may say the same, as it is diffusers' default, and does not.)"""
-    named = settings.vae_dtype
-    if named is None:
-        narrow = about.wants_size and about.vae.get("force_upcast", True)
-        named = "fp32" if narrow and settings.dtype == "fp16" else settings.dtype
-    return DTYPES[settings.dtype], DTYPES[named]
-
-
-def _whole(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """A network with all its weights: where some are not there, the libraries only warn, and draw others."""
-    network, found = kind.from_pretrained(
-        folder, use_safetensors=True, dtype=dtype, output_loading_info=True, local_files_only=True
-    )
-    if absent := sorted(found["missing_keys"]):
-        raise ValueError(f"{folder.name} lacks {len(absent)} of its weights, {absent[0]} first")
-    return network
-
-
-def _text_encoders(folder: Path, about: Description, device: torch.device) -> TextEncoders:
-    kinds = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
-    encoders = [
-        _whole(kinds[part], folder / part, torch.float32).to(device)
-        for part in weighty(folder)
-        if part in kinds
-    ]
-    text = TextEncoders(about.tokenizers, encoders)
-    for tokenizer, table in zip(text.tokenizers, text.tables, strict=True):
-        if len(tokenizer) > table.num_embeddings:
-            raise ValueError(
-                f"the tokenizer knows {len(tokenizer)} tokens, its encoder {table.num_embeddings}"
-            )
-    return text
 
 
 def _failure(steps: list[bool], decoded: bool) -> str | None:

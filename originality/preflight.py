@@ -10,9 +10,9 @@ import numpy as np
 from originality.attention import choose
 from originality.checkpoint import Copies, describe, model_digest
 from originality.conditioning import tokenise
-from originality.diffusion import DTYPES, torch_device
 from originality.editability import load_check
 from originality.initial_words import InitialWords
+from originality.networks import DTYPES, torch_device
 from originality.prompts import edit_prompt
 from originality.settings import AuditSettings
 from originality.similarity import load_distance

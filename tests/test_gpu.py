@@ -91,7 +91,7 @@ def test_a_step_only_gives_the_gpu_its_work(path: str, dtype: str, most: int) ->
     inverter.passes.most = most
     moments = model.encode(model.fit(TaughtSet().scene(2, 0).image()))
     lanes = [inverter.open(str(m), moments, m) for m in (1, 3)]
-    inverter.advance(lanes)  # reads the moments; kernels are chosen and loaded
+    inverter.advance(lanes)  # kernels are chosen and loaded
     torch.cuda.set_sync_debug_mode("error")
     try:
         for step in range(1, 4):

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 from originality.attention import choose
 from originality.checkup import Finding, failed, ok, warning
-from originality.diffusion import DTYPES
+from originality.networks import DTYPES
 from originality.settings import ModelSettings
 
 NAMED = ("originality", "torch", "diffusers", "transformers", "ray")

@@ -15,9 +15,10 @@ from originality.checkup import Check, Finding, failed, judges, machine, ok, ski
 from originality.checkup.memory import memory
 from originality.checkup.precision import BOUNDS, errors
 from originality.checkup.speed import Speed, measure, pace
-from originality.diffusion import LatentDiffusion, torch_device
+from originality.diffusion import LatentDiffusion
 from originality.inversion import Inverter
 from originality.memory import MemoryPlan, plan
+from originality.networks import torch_device
 from originality.prompts import edit_prompt
 from originality.settings import AuditSettings
 

@@ -32,6 +32,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
+from originality.networks import DTYPES
 from originality.settings import Precision, SettingsError
 from originality.similarity.cosine import batch_size_for, cosine_distances, in_batches, unit
 from originality.similarity.dreamsim_fetch import fetch
@@ -47,8 +48,6 @@ from originality.similarity.dreamsim_weights import (
 
 VERSION = 1
 """Raised with every change that moves a distance."""
-
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 SIDE = 224
 """Width and height in pixels that the networks see."""
@@ -183,7 +182,7 @@ class DreamSim:
         check(folder, branch)
         self.name = "dreamsim" if branch == "ensemble" else f"dreamsim-{branch}"
         self._folder, self._branch = folder, branch
-        self._device, self._dtype = torch.device(device), _DTYPES[dtype]
+        self._device, self._dtype = torch.device(device), DTYPES[dtype]
         self._batch_size = batch_size or batch_size_for(self._device)
         try:
             self._model = _build(folder, branch, self._device, self._dtype)
