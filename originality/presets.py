@@ -77,8 +77,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Named settings. ``paper``: Section 4.2 on Stable Diffusion v1-4; ``paper-shapes``: Appendix E.1 on the
-world of shapes; ``fast`` and ``fast-shapes``: the same verdicts for a twentieth of the cost; ``laptop``: the
-model that ships, on two cores."""
+world of shapes; ``fast`` and ``fast-shapes``: meant to say the same for a twentieth of the cost
+(docs/bench/README.md); ``laptop``: the model that ships, on two cores."""
 
 DEFAULT_PRESET = "laptop"
 
