@@ -27,15 +27,15 @@ _PAPER_SHAPES: dict[str, Any] = {
 }
 _FAST: dict[str, Any] = {
     "inversion": {
-        "steps": 180,
-        "batch_size": 10,
+        "steps": 320,
+        "batch_size": 5,
         "learning_rate": 1e-2,
         "timesteps": "stratified",
         "templates": 2,
-        "cycle": 20,
+        "cycle": 40,
         "stop": "settled",
-        "tolerance": 0.02,
-        "cooldown": 20,
+        "tolerance": 0.05,
+        "cooldown": 80,
         "lanes": 8,
         "ahead": True,
     },

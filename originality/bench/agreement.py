@@ -18,6 +18,7 @@ Verdicts = Mapping[str, int]
 """Min tokens by image; one more than the most where none passed."""
 
 RESAMPLES = 4000
+"""Of images, and of the redraws of an image's words."""
 
 
 def verdicts(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
@@ -29,6 +30,31 @@ def distances(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Mean distances at one token, which every image has whose first word could be drawn."""
     first = {row["image_id"]: row["sweep"][0]["distance_mean"] for row in rows if row["status"] == "judged"}
     return {image_id: distance for image_id, distance in first.items() if distance is not None}
+
+
+def drawn_again(rows: Sequence[dict[str, Any]], threshold: float, seed: int = 0) -> dict[str, float]:
+    """How often the min tokens of an image would be the same if its words, just as they were learned, were
+    evaluated twice: what the chance of redraws leaves of agreement, before that of training.
+
+    An evaluation's mean distance is normal about the one that was found, with its standard error; whether a
+    word is in distribution stays. All redraws must have been drawn.
+    """
+    rng, found = np.random.default_rng(seed), {}
+    for row in rows:
+        if row["status"] == "judged":
+            first, second = (_again(row, threshold, rng) for _ in range(2))
+            found[row["image_id"]] = float(np.mean(first == second))
+    return found
+
+
+def _again(row: dict[str, Any], threshold: float, rng: np.random.Generator) -> np.ndarray:
+    """Min tokens of RESAMPLES further evaluations of an image's words, int64 (RESAMPLES,)."""
+    fewest = np.full(RESAMPLES, row["max_tokens"] + 1)
+    for attempt in reversed(row["sweep"]):
+        if attempt["editable"] and attempt["distance_mean"] is not None:
+            means = rng.normal(attempt["distance_mean"], attempt["distance_sem"], RESAMPLES)
+            fewest[means < threshold] = attempt["tokens"]
+    return fewest
 
 
 def shared(runs: Sequence[Numbers]) -> list[str]:

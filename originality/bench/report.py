@@ -19,6 +19,7 @@ from originality.bench.agreement import (
     apart,
     between,
     distances,
+    drawn_again,
     interval,
     rho,
     shared,
@@ -144,6 +145,11 @@ def _against(
             if (of_group := [i for i in images if _group(i) == group])
         },
     }
+    threshold = reference.settings(0).distance.threshold
+    again = [drawn_again(rows, threshold) for rows in runs[reference.name]]
+    found[f"{reference.name}'s words drawn again"] = interval(
+        np.array([np.mean([of[i] for of in again]) for i in images])
+    )
     far, fars = ([distances(rows) for rows in runs[v.name]] for v in (FAST, reference))
     drawn = shared([*far, *fars])
     found["distance at one token"] = {

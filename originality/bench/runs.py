@@ -59,17 +59,17 @@ WITHOUT = (
     Variant("uniform", "timesteps drawn independently", flags=_inversion(timesteps="uniform")),
     Variant("all-templates", "each sample its own template", flags=_inversion(templates=None)),
     Variant("no-cooldown", "stopped at its full learning rate", flags=_inversion(cooldown=0)),
-    Variant("no-stop", "all 180 steps", flags=_inversion(stop="never")),
-    Variant("no-cycle", "every step draws anew, all 180", flags=_inversion(stop="never", cycle=None)),
+    Variant("no-stop", "all 320 steps", flags=_inversion(stop="never")),
+    Variant("no-cycle", "every step draws anew, all 320", flags=_inversion(stop="never", cycle=None)),
     Variant("whole", "all 20 redraws of every word", flags={"redraw": {"round": None}}),
     Variant("pndm", "50 steps of PNDM for each redraw", flags={"redraw": {"scheduler": "pndm", "steps": 50}}),
 )
 """The preset less one of its parts."""
 
 WITH = (
-    Variant("antithetic", "mirrored noise", flags=_inversion(noise="antithetic")),
+    Variant("antithetic", "mirrored noise, six samples", flags=_inversion(noise="antithetic", batch_size=6)),
     Variant("dvar", "stopped by DVAR", flags=_inversion(stop="dvar", tolerance=0.15)),
-    Variant("warmup", "a learning rate that rises over 20 steps", flags=_inversion(warmup=20)),
+    Variant("warmup", "a learning rate that rises over 40 steps", flags=_inversion(warmup=40)),
     Variant("output", "from the text encoder's output", flags=_inversion(start="output")),
     Variant("warm", "each m from the one before", flags=_inversion(warm_start=True, ahead=False)),
 )

@@ -33,24 +33,35 @@ DRAWS = 192
 """Noise draws of an image that a word's loss is taken over, their timesteps spread evenly."""
 
 
-def _fresh(steps: int, cooldown: int = 40) -> dict[str, Any]:
-    return {"inversion": {"stop": "never", "cycle": None, "steps": steps, "cooldown": cooldown}}
+def _tens(**settings: Any) -> dict[str, Any]:
+    """Steps of ten samples, as the preset had them at first."""
+    first = {"batch_size": 10, "steps": 180, "cycle": 20, "cooldown": 20, "tolerance": 0.02}
+    return {"inversion": {**first, **settings}}
 
 
-_BATCH_20 = {"inversion": {"batch_size": 20, "steps": 90, "cycle": 10, "cooldown": 10}}
+def _fresh_tens(steps: int, cooldown: int = 40) -> dict[str, Any]:
+    return _tens(stop="never", cycle=None, steps=steps, cooldown=cooldown)
+
+
+_THREES = {"inversion": {"batch_size": 3, "steps": 520, "cycle": 60, "cooldown": 100, "tolerance": 0.02}}
+_SOONER = {"inversion": {"tolerance": 0.1, "cooldown": 40}}
 
 TRIED = (
-    Variant("fresh-120", "120 steps, each of its own draws", flags=_fresh(120)),
-    Variant("fresh-160", "160 of them", flags=_fresh(160)),
-    Variant("fresh-160-80", "160, half of them cooling down", flags=_fresh(160, 80)),
-    Variant("fresh-180", "180", flags=_fresh(180)),
-    Variant("early", "cycles of 10, until under 5 %", flags={"inversion": {"cycle": 10, "tolerance": 0.05}}),
-    Variant("cycle-10", "cycles of 10", flags={"inversion": {"cycle": 10}}),
-    Variant("cycle-40", "cycles of 40", flags={"inversion": {"cycle": 40, "cooldown": 40, "steps": 200}}),
-    Variant("longer", "240 steps at most", flags={"inversion": {"steps": 240}}),
+    Variant("threes", "520 steps of 3 samples at most, cycles of 60, until under 2 %", flags=_THREES),
+    Variant("later", "until under 2 %", flags={"inversion": {"tolerance": 0.02}}),
+    Variant("sooner", "until under 10 %, 40 to cool down", flags=_SOONER),
+    Variant("tens", "180 steps of 10 at most, cycles of 20, until under 2 %", flags=_tens()),
+    Variant("tens-early", "cycles of 10, until under 5 %", flags=_tens(cycle=10, tolerance=0.05)),
+    Variant("tens-cycle-10", "cycles of 10", flags=_tens(cycle=10)),
+    Variant("tens-cycle-40", "cycles of 40", flags=_tens(cycle=40, cooldown=40, steps=200)),
+    Variant("tens-longer", "240 of them at most", flags=_tens(steps=240)),
+    Variant("tens-dvar", "stopped by DVAR", flags=_tens(stop="dvar", tolerance=0.15)),
+    Variant("tens-fresh-120", "120 of them, each of its own draws", flags=_fresh_tens(120)),
+    Variant("tens-fresh-160", "160 of them", flags=_fresh_tens(160)),
+    Variant("tens-fresh-160-80", "160, half of them cooling down", flags=_fresh_tens(160, 80)),
+    Variant("tens-fresh-180", "180 of them", flags=_fresh_tens(180)),
     Variant("half-rate", "steps half as large", flags={"inversion": {"learning_rate": 5e-3}}),
     Variant("twice-rate", "steps twice as large", flags={"inversion": {"learning_rate": 2e-2}}),
-    Variant("batch-20", "half the steps, of 20 samples", flags=_BATCH_20),
 )
 """The preset otherwise."""
 

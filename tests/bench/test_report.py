@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from originality import measured
 from originality.bench import agreement, report, runs
@@ -26,6 +27,8 @@ def row(variant: runs.Variant, seed: int, image_id: str, tokens: int | None):
         {
             "tokens": m,
             "distance_mean": 0.1 if m == tokens else 0.9,
+            "distance_sem": 0.01,
+            "editable": True,
             "redraws": 4,
             "inversion_steps": steps,
             "unet_samples": steps * batch + 4 * 2 * settings.redraw.steps,
@@ -74,6 +77,7 @@ def test_agreement_is_counted_by_image_over_pairs_of_runs(folder):
     assert promise["more tokens by group"]["rare"][1] == pytest.approx(-0.5)
     assert promise["more tokens by group"]["familiar"][1] == pytest.approx(-0.25)
     assert promise["more tokens by group"]["unseen"] == (0, 0, 0)
+    assert promise["paper's words drawn again"] == (1, 1, 1)  # all are twenty standard errors off
     far = promise["distance at one token"]
     assert far["more"][1] == pytest.approx(-0.8 / 12)  # of one image, and from one of paper's two runs
     assert far["apart"][1] == pytest.approx(0.8 / 12)
@@ -85,6 +89,23 @@ def test_agreement_is_counted_by_image_over_pairs_of_runs(folder):
     assert fast["agrees with reduced"][1] == pytest.approx(4 / 5)
     assert summary["fast against reduced"]["images"] == 5
     assert summary["variants"]["reduced"]["agrees with fast"] == fast["agrees with reduced"]
+
+
+@pytest.mark.parametrize(
+    "attempts, agree",
+    [
+        ([(0.3, 0.05, True)], 0.5),  # on the threshold
+        ([(0.35, 0.05, True)], norm.cdf(1) ** 2 + norm.cdf(-1) ** 2),
+        ([(0.1, 0.05, False), (0.3, 0.05, True)], 0.5),  # no word of the model, however near
+        ([(0.3, 0.05, True), (0.3, 0.05, True)], 1 / 4 + 1 / 16 + 1 / 16),
+        ([(None, None, False)], 1),
+    ],
+)
+def test_two_evaluations_of_the_same_words_agree_as_often_as_the_chance_of_redraws_lets_them(attempts, agree):
+    keys = ("distance_mean", "distance_sem", "editable")
+    sweep = [{"tokens": m, **dict(zip(keys, of, strict=True))} for m, of in enumerate(attempts, 1)]
+    rows = [{"image_id": "a", "status": "judged", "max_tokens": 2, "sweep": sweep}]
+    assert agreement.drawn_again(rows, 0.3)["a"] == pytest.approx(agree, abs=0.04)
 
 
 def test_what_fills_up_passes_is_spent_as_well(folder):
