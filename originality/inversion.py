@@ -18,7 +18,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from originality.conditioning import Prompts, Words, word_tokens
+from originality.conditioning import Prompts, Words
 from originality.diffusion import LatentDiffusion, Moments
 from originality.draws import Draw, Draws
 from originality.lane import Lane, LossScale
@@ -52,12 +52,7 @@ class Inverter:
 
     def _vector_of(self, word: str) -> Tensor:
         """Where every pseudo-token starts: float32 (width,)."""
-        vector = self.model.text.word_vector(word, self.settings.initial_tokens)
-        if self.settings.start == "word":
-            return vector
-        said = self.model.words([word]).states[0].detach().cpu()
-        length = len(word_tokens(self.model.text.tokenizers[0], word, "mean"))
-        return said[1 : 1 + length].mean(0).to(vector.device)  # after the token of a text's begin
+        return self.model.text.word_vector(word, self.settings.initial_tokens)
 
     def open(
         self,
@@ -207,11 +202,9 @@ class Inverter:
 
 
 def learning_rate(settings: InversionSettings, step: int, end: int) -> float:
-    """Of a step, from 0 on: risen linearly over ``warmup`` steps, fallen linearly over the last ``cooldown``
-    before ``end``, at which it would be 0."""
-    risen = (step + 1) / (settings.warmup + 1)
-    left = (end - step) / (settings.cooldown + 1)
-    return settings.learning_rate * min(1.0, risen, left)
+    """Of a step, from 0 on: it falls linearly over the last ``cooldown`` before ``end``, at which it would
+    be 0."""
+    return settings.learning_rate * min(1.0, (end - step) / (settings.cooldown + 1))
 
 
 def invert(

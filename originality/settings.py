@@ -115,14 +115,9 @@ class InversionSettings(Frozen):
     cycle: int | None = Field(None, ge=1)
     """After so many steps the same draws come again: a loss and the one a cycle before it then differ by the
     word alone. None: every step draws anew."""
-    warmup: int = Field(0, ge=0)
-    """Steps over which the learning rate rises to its own."""
     cooldown: int = Field(0, ge=0)
-    """Last steps, over which it falls to zero: a large step size leaves a word unsettled. Where training may
-    ``stop``, they follow on that."""
-    start: Literal["word", "output"] = "word"
-    """Where pseudo-tokens start: at the initial word's row of the token table, or at what the text encoder
-    makes of the word (Cross Initialization)."""
+    """Last steps, over which the learning rate falls to zero: a large one leaves a word unsettled. Where
+    training may ``stop``, they follow on that."""
     stop: Literal["never", "dvar", "settled"] = "never"
     """When training may end before its last step, looked at once a ``cycle`` (originality.stopping): by
     DVAR's variance of the losses' means over cycles, or when a cycle brought too little ("settled", ours)."""
@@ -150,11 +145,8 @@ class InversionSettings(Frozen):
     def _hangs_together(self) -> Self:
         if self.noise == "antithetic" and self.batch_size % 2:
             raise ValueError(f"inversion.batch_size {self.batch_size} must be even with antithetic noise")
-        if self.warmup + self.cooldown > self.steps:
-            raise ValueError(
-                f"inversion.warmup {self.warmup} and inversion.cooldown {self.cooldown} are more than "
-                f"inversion.steps {self.steps}"
-            )
+        if self.cooldown > self.steps:
+            raise ValueError(f"inversion.cooldown {self.cooldown} is more than inversion.steps {self.steps}")
         if self.stop != "never" and self.cycle is None:
             raise ValueError(f"inversion.stop {self.stop!r} compares cycles; set inversion.cycle, to 10 say")
         if self.ahead and self.warm_start:
@@ -331,8 +323,8 @@ LATER = {
         *("channels_last", "compile"),
     ),
     "inversion": (
-        *("loss_scale", "initial_tokens", "noise", "templates", "cycle", "warmup", "cooldown", "start"),
-        *("warm_start", "ahead", "stop", "tolerance"),
+        *("loss_scale", "initial_tokens", "noise", "templates", "cycle", "cooldown", "warm_start", "ahead"),
+        *("stop", "tolerance"),
     ),
     "redraw": ("round", "confidence", "together"),
     "distance": ("branch", "dtype"),

@@ -69,8 +69,6 @@ WITHOUT = (
 WITH = (
     Variant("antithetic", "mirrored noise, six samples", flags=_inversion(noise="antithetic", batch_size=6)),
     Variant("dvar", "stopped by DVAR", flags=_inversion(stop="dvar", tolerance=0.15)),
-    Variant("warmup", "a learning rate that rises over 40 steps", flags=_inversion(warmup=40)),
-    Variant("output", "from the text encoder's output", flags=_inversion(start="output")),
     Variant("warm", "each m from the one before", flags=_inversion(warm_start=True, ahead=False)),
 )
 """The preset and one part more, or another in its place."""

@@ -141,12 +141,13 @@ def word_losses(sweep: Sweep, lane: Lane) -> Tensor:
 
 def table(results: Path) -> str:
     """Every variant's samples a word, and its loss and distance less those that ``reduced`` came to, in
-    Markdown; with the standard error of the mean over the words that both learned."""
+    Markdown; with the standard error of the mean over the words that both learned. Both are redrawn from the
+    same noise, so that how far their distances are apart (root mean square) is of training alone."""
     threshold = FAST.settings(0).distance.threshold
     lines = [
         "| variant | words | step samples a word | loss more than reduced's, thousandths | distance more "
-        "| same side of the threshold |",
-        "|---" * 6 + "|",
+        "| distance apart | same side of the threshold |",
+        "|---" * 7 + "|",
     ]
     rows = {v.name: {_word(row): row for row in kept(results, key_of(v))} for v in LEARNING.values()}
     for name, found in rows.items():
@@ -166,6 +167,7 @@ def table(results: Path) -> str:
             f"{fmean(row['samples'] for row in ours):.0f}",
             _mean(loss, 2),
             _mean(far, 3),
+            f"{np.square(far).mean() ** 0.5:.3f}",
             f"{fmean(same):.0%}",
         ]
         lines.append(f"| {' | '.join(cells)} |")

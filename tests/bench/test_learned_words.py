@@ -87,5 +87,5 @@ def test_variants_are_compared_on_the_words_that_both_learned(tmp_path: Path) ->
         with results.open("a") as out:
             out.writelines(json.dumps(row) + "\n" for row in rows)
     *_, first, second = words.table(results).splitlines()
-    assert "| 3 | 100 | +0.00 ± 0.00 | +0.000 ± 0.000 | 100% |" in first
-    assert "| 2 | 100 | +1.00 ± 0.71 | +0.010 ± 0.071 | 50% |" in second
+    assert "| 3 | 100 | +0.00 ± 0.00 | +0.000 ± 0.000 | 0.000 | 100% |" in first
+    assert "| 2 | 100 | +1.00 ± 0.71 | +0.010 ± 0.071 | 0.100 | 50% |" in second
