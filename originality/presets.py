@@ -42,8 +42,8 @@ _FAST: dict[str, Any] = {
     "redraw": {"steps": 15, "scheduler": "dpm++", "round": 4, "together": 20},
     "in_distribution": {"ask": "redrawn"},
 }
-"""The way of the paper's 2,000 steps in steps twenty times as large, over draws that come again, until they
-bring no more (docs/bench/README.md)."""
+"""Fewer and larger steps of fewer samples, over draws that come again, until they bring too little
+(docs/bench/README.md)."""
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
