@@ -60,7 +60,9 @@ WITHOUT = (
     Variant("all-templates", "each sample its own template", flags=_inversion(templates=None)),
     Variant("no-cooldown", "stopped at its full learning rate", flags=_inversion(cooldown=0)),
     Variant("no-stop", "all steps", flags=_inversion(stop="never")),
-    Variant("no-cycle", "every step draws anew, and all are taken", flags=_inversion(stop="never", cycle=None)),
+    Variant(
+        "no-cycle", "every step draws anew, and all are taken", flags=_inversion(stop="never", cycle=None)
+    ),
     Variant("whole", "all 20 redraws of every word", flags={"redraw": {"round": None}}),
     Variant("pndm", "50 steps of PNDM for each redraw", flags={"redraw": {"scheduler": "pndm", "steps": 50}}),
 )
