@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from originality.embeddings import SECOND
 from originality.settings import SettingsError
+from originality.transfers import sent
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class Prompts:
     def joined(parts: Sequence[Prompts]) -> Prompts:
         return Prompts(torch.cat([p.ids for p in parts]), torch.cat([p.slots for p in parts]))
 
-    def to(self, device: torch.device) -> Prompts:
-        return Prompts(self.ids.to(device), self.slots.to(device))
+    def sent(self, device: torch.device) -> Prompts:
+        """On the device, for which the host does not wait."""
+        return Prompts(sent(self.ids, device), sent(self.slots, device))
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,14 @@ class Words:
 
     def __len__(self) -> int:
         return len(self.states)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.states,) if self.pooled is None else (self.states, self.pooled)
+
+    def cut(self) -> Words:
+        """The same numbers, at which a way back through what reads them ends."""
+        return Words(*(tensor.detach().requires_grad_() for tensor in self.tensors))
 
     def to(self, dtype: torch.dtype) -> Words:
         return Words(self.states.to(dtype), None if self.pooled is None else self.pooled.to(dtype))

@@ -202,7 +202,7 @@ class LatentDiffusion:
             vectors: (n, m, width), each prompt's pseudo-word; None where no prompt holds one.
         """
         told = self.text.tokenise(prompts, 0 if vectors is None else vectors.shape[1])
-        return self.text.encode(told.to(self.device), None if vectors is None else vectors.to(self.device))
+        return self.text.encode(told.sent(self.device), None if vectors is None else vectors.to(self.device))
 
     @cached_property
     @torch.no_grad()
@@ -219,6 +219,14 @@ class LatentDiffusion:
             words: what each of n images is told.
             noise: float32 (n, c, h, w), standard normal.
         """
+        latents, finite = self._denoised(words, noise, settings)
+        sound = finite.tolist()
+        images, decoded = self._decoded(latents)
+        return Drawn(images, tuple(_failure(*each) for each in zip(sound, decoded, strict=True)))
+
+    def _denoised(self, words: Words, noise: Tensor, settings: RedrawSettings) -> tuple[Tensor, Tensor]:
+        """Latents (n, c, h, w), and whether they were finite after each step, bool (n, steps); for neither of
+        which the host waits."""
         guided = settings.guidance_scale > 1
         if guided:
             words = Words.joined([self._nothing.repeated(len(words)), words])
@@ -226,22 +234,23 @@ class LatentDiffusion:
         sampler = self._sampler(settings)
         latents = sent(noise, self.device).to(self.dtype) * sampler.init_noise_sigma
         finite = []
-        for t in sampler.timesteps:
+        for t, told in zip(sampler.timesteps, sent(sampler.timesteps, self.device), strict=True):
             inputs = sampler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-            predicted = self._predicted(inputs, t, words)
+            predicted = self._predicted(inputs, told, words)
             if guided:
                 empty, asked = predicted.chunk(2)
                 predicted = empty + settings.guidance_scale * (asked - empty)
             latents = sampler.step(predicted, t, latents).prev_sample
             finite.append(latents.isfinite().flatten(1).all(1))
-        sound = torch.stack(finite).T.tolist()  # read once, at the end: a GPU is not kept waiting
-        images, decoded = self._decoded(latents)
-        return Drawn(images, tuple(_failure(*each) for each in zip(sound, decoded, strict=True)))
+        return latents, torch.stack(finite, 1)
 
     def _sampler(self, settings: RedrawSettings) -> diffusers.SchedulerMixin:
+        """Its tables stay on the CPU: samplers look in them by a timestep, and the host would wait for it."""
         kind, extra = SCHEDULERS[settings.scheduler]
         sampler = kind.from_config(self._about.scheduler, **extra)
-        sampler.set_timesteps(settings.steps, device=self.device)
+        sampler.set_timesteps(settings.steps)
+        if hasattr(sampler, "set_begin_index"):
+            sampler.set_begin_index(0)  # else it is looked up
         return sampler
 
     def _predicted(self, noisy: Tensor, t: Tensor, words: Words) -> Tensor:

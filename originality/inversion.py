@@ -25,7 +25,7 @@ from originality.lane import Lane, LossScale
 from originality.passes import Passes
 from originality.prompts import Domain
 from originality.settings import InversionSettings
-from originality.transfers import Reading, sent
+from originality.transfers import Reading
 
 
 class Inverter:
@@ -113,7 +113,8 @@ class Inverter:
         """Each lane's loss, and its gradient times the lane's scale, in passes of at most ``most`` samples.
 
         A pass holds whole lanes, every pass as many, or a part of one lane, every lane cut alike: however
-        small the passes are, neighbours change no number.
+        small the passes are, neighbours change no number. What passes say of the prompts is added up before
+        it goes back through the text encoder, which reads each prompt once.
         """
         samples = self.settings.batch_size
         together, size = max(1, most // samples), min(most, samples)
@@ -121,67 +122,81 @@ class Inverter:
         for group in (lanes[k : k + together] for k in range(0, len(lanes), together)):
             filled = [*group, *[group[0]] * (together - len(group))]
             scales = torch.stack([lane.scale.factor for lane in group])
-            losses, gradients = [], []
+            words, spoken = self._told(filled)
+            read = words.cut()
+            losses, of_words = [], []
             for start in range(0, samples, size):
-                share = self._losses(filled, slice(start, start + size))[: len(group)]
-                gradients.append(
-                    torch.autograd.grad((share * scales).sum(), [lane.vectors for lane in group])
-                )
+                part = slice(start, start + size)
+                share = self._losses(filled, part, (read, spoken))[: len(group)]
+                of_words.append(torch.autograd.grad((share * scales).sum(), read.tensors))
                 losses.append(share.detach())
-            whole = [reduce(torch.add, parts) for parts in zip(*gradients, strict=True)]
-            found += zip(reduce(torch.add, losses).unbind(), whole, strict=True)
+            whole = [reduce(torch.add, parts) for parts in zip(*of_words, strict=True)]
+            gradients = torch.autograd.grad(words.tensors, [lane.vectors for lane in group], whole)
+            found += zip(reduce(torch.add, losses).unbind(), gradients, strict=True)
         return found
 
-    def _losses(self, lanes: Sequence[Lane], part: slice = slice(None)) -> Tensor:
+    def _losses(
+        self,
+        lanes: Sequence[Lane],
+        part: slice = slice(None),
+        told: tuple[Words, Sequence[Tensor]] | None = None,
+    ) -> Tensor:
         """Mean squared error of the UNet's prediction, float32 (lanes,).
 
         Of a ``part`` of each lane's samples it is that part's share in the mean: the shares of all parts add
         up to it.
+
+        Args:
+            told: see :meth:`_told`.
         """
-        error = torch.sub(*self._said_and_wanted(lanes, part))
+        error = torch.sub(*self._said_and_wanted(lanes, part, told or self._told(lanes)))
         size, samples = len(error) // len(lanes), self.settings.batch_size
         return error.square().flatten(1).mean(1).view(len(lanes), size).mean(1) * (size / samples)
 
-    def _said_and_wanted(self, lanes: Sequence[Lane], part: slice) -> tuple[Tensor, Tensor]:
+    def _said_and_wanted(
+        self, lanes: Sequence[Lane], part: slice, told: tuple[Words, Sequence[Tensor]]
+    ) -> tuple[Tensor, Tensor]:
         """The UNet's prediction and its target, each float32 (lanes x samples of the part, c, h, w)."""
-        model = self.model
-        words, clean, eps, t = self._inputs(lanes, part)
-        return model.predict(model.add_noise(clean, eps, t), t, words), model.target(clean, eps, t)
+        model, drawn = self.model, [self._drawn(lane) for lane in lanes]
+        parts = [(of.latents[part], of.noise[part], of.times[part]) for of in drawn]
+        clean, eps, t = (torch.cat(kind) for kind in zip(*parts, strict=True))
+        words, spoken = told
+        own = words.chosen(torch.cat([of[part] for of in spoken]))
+        return model.predict(model.add_noise(clean, eps, t), t, own), model.target(clean, eps, t)
 
     def _cause(self, lane: Lane) -> str:
         """What first is not finite on the way to a lane's loss; computed again, as it is seldom asked."""
+        samples = self.settings.batch_size
+        size = min(samples, self.passes.most or samples)
         with torch.no_grad():
-            words = self._inputs([lane], slice(None))[0]
-            if not words.states.isfinite().all():
+            told = self._told([lane])
+            if not told[0].states.isfinite().all():
                 return "the text encoder's output"
-            said = self._said_and_wanted([lane], slice(None))[0]
+            parts = (slice(start, start + size) for start in range(0, samples, size))
+            said = torch.cat([self._said_and_wanted([lane], part, told)[0] for part in parts])
         return "the loss" if said.isfinite().all() else "the UNet's prediction"
 
-    def _inputs(self, lanes: Sequence[Lane], part: slice) -> tuple[Words, Tensor, Tensor, Tensor]:
-        """Words, clean latents, noise and timesteps of a part of each lane's samples, on the device."""
-        drawn = [self._drawn(lane) for lane in lanes]
+    def _told(self, lanes: Sequence[Lane]) -> tuple[Words, list[Tensor]]:
+        """What the lanes' prompts say, and of each lane which of them its samples are told, int64 (n,)."""
+        drawn, spoken, known = [self._drawn(lane) for lane in lanes], [], 0
+        for of in drawn:
+            spoken.append(of.spoken + known)
+            known += len(of.templates)
         # Lanes that speak as many templates each are encoded together; otherwise a call's shape, and with it
         # the last bits, would depend on the neighbours.
         together = len(lanes) if self.settings.templates else 1
-        words = [
-            self._words(lanes[k : k + together], drawn[k : k + together], part)
-            for k in range(0, len(lanes), together)
-        ]
-        parts = [(of.latents[part], of.noise[part], of.times[part]) for of in drawn]
-        clean, eps, t = (torch.cat(kind) for kind in zip(*parts, strict=True))
-        return Words.joined(words), clean, eps, t
+        calls = range(0, len(lanes), together)
+        return Words.joined([self._words(lanes[k : k + together], drawn[k:]) for k in calls]), spoken
 
-    def _words(self, lanes: Sequence[Lane], drawn: Sequence[Draw], part: slice) -> Words:
-        """What the samples are told; of each lane, every prompt is encoded once."""
+    def _words(self, lanes: Sequence[Lane], drawn: Sequence[Draw]) -> Words:
+        """What the lanes' prompts say, each encoded once."""
         widest = max(lane.tokens for lane in lanes)
-        prompts, vectors, spoken, known = [], [], [], 0
-        for lane, of in zip(lanes, drawn, strict=True):
+        prompts, vectors = [], []
+        for lane, of in zip(lanes, drawn, strict=False):
             prompts.append(self._prompts_of(lane.tokens).chosen(of.templates))
             padded = torch.nn.functional.pad(lane.vectors, (0, 0, 0, widest - lane.tokens))
             vectors.append(padded.expand(len(of.templates), -1, -1))
-            spoken.append(of.spoken[part] + known)
-            known += len(of.templates)
-        return self.model.text.encode(Prompts.joined(prompts), torch.cat(vectors)).chosen(torch.cat(spoken))
+        return self.model.text.encode(Prompts.joined(prompts), torch.cat(vectors))
 
     def _drawn(self, lane: Lane) -> Draw:
         """The draw of a lane's next step, on the device."""
@@ -197,7 +212,7 @@ class Inverter:
         """Of the domain's templates, on the device."""
         if tokens not in self._prompts:
             told = self.model.text.tokenise(self.domain.templates, tokens)
-            self._prompts[tokens] = Prompts(*(sent(x, self.model.device) for x in (told.ids, told.slots)))
+            self._prompts[tokens] = told.sent(self.model.device)
         return self._prompts[tokens]
 
 

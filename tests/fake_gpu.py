@@ -7,7 +7,7 @@ through a network is left out: autograd's engine asks for a GPU's own queues.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -93,7 +93,7 @@ def fake_gpu(patch: pytest.MonkeyPatch) -> Iterator[Watch]:
         pinned.append(copy.untyped_storage())
         return copy
 
-    def grad(_outputs: torch.Tensor, inputs: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    def grad(_outputs: Any, inputs: Sequence[torch.Tensor], _of: Any = None) -> tuple[torch.Tensor, ...]:
         return tuple(torch.empty_like(x) for x in inputs)
 
     def unique(tensor: torch.Tensor, return_inverse: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,7 +105,7 @@ def fake_gpu(patch: pytest.MonkeyPatch) -> Iterator[Watch]:
     patch.setattr(torch.autograd, "grad", grad)
     patch.setattr(torch.Tensor, "pin_memory", pin_memory)
     patch.setattr(torch.cuda, "Event", FakeEvent)
-    with FakeTensorMode():
+    with FakeTensorMode(allow_non_fake_inputs=True):
         yield Watch("cuda", pinned)
 
 

@@ -9,7 +9,7 @@ from originality.diffusion import LatentDiffusion, Moments
 from originality.inversion import Inverter
 from originality.lane import Reading
 from originality.prompts import DOMAINS
-from originality.settings import InversionSettings, ModelSettings
+from originality.settings import InversionSettings, ModelSettings, RedrawSettings
 from tests.fake_gpu import WaitError, Watch, fake_gpu, moved
 from tests.tiny_models import FAMILIES
 
@@ -48,6 +48,21 @@ def test_neither_does_its_way_back_through_the_network(tmp_path):
             inverter.advance(lanes)
         with pytest.raises(WaitError):
             lanes[0].scale.value  # noqa: B018
+
+
+@pytest.mark.parametrize("scheduler", ["pndm", "ddim", "euler", "dpm++"])
+def test_neither_does_denoising(tmp_path, monkeypatch, scheduler):
+    """With all samplers but UniPC, whose own step makes small tensors on the device."""
+    folder = FAMILIES["sd1"](tmp_path / "model")
+    model = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
+    redraw = RedrawSettings(scheduler=scheduler, steps=4)
+    sampler = model._sampler(redraw)  # its tables come from NumPy, which fakes nothing
+    monkeypatch.setattr(model, "_sampler", lambda _: sampler)
+    with fake_gpu(monkeypatch) as watch:
+        words = moved(model).words(["a", "b"])
+        model._nothing  # noqa: B018
+        with watch:
+            model._denoised(words, torch.empty((2, *model.latent_shape)), redraw)
 
 
 @pytest.mark.parametrize(

@@ -234,3 +234,18 @@ def test_several_tokens_of_an_initial_word_are_averaged_where_that_is_asked_for(
 def test_an_initial_word_without_a_token_of_its_own_is_refused(model, word, several):
     with pytest.raises(SettingsError, match="nothing that this model has a token for"):
         word_tokens(model.text.tokenizers[0], word, several)
+
+
+@pytest.mark.parametrize("most", [None, 5, 4, 3, 1])
+def test_each_prompt_is_read_once_a_step_however_small_the_passes(model, images, most, monkeypatch):
+    inverter = Inverter(model, DOMAINS["shapes"], SETTINGS, seed=5)
+    lanes = [inverter.open(name, images[0], m) for name, m in (("a", 1), ("b", 3))]
+    asked = [len(inverter.draw(lane).templates) for lane in lanes]
+    asked += [] if most else asked[:1]  # a whole pass has a third lane
+    read, encode = [], model.text.encode
+    monkeypatch.setattr(
+        model.text, "encode", lambda prompts, own: read.append(len(prompts.ids)) or encode(prompts, own)
+    )
+    inverter.passes.most = most
+    inverter.advance(lanes)
+    assert sum(read) == sum(asked)

@@ -110,10 +110,7 @@ def _timed(work: Callable[..., Any], *args: Any) -> tuple[Any, float]:
 def attribute(
     events: Sequence[FunctionEvent], scopes: defaultdict[str, float], rest: defaultdict[str, float]
 ) -> None:
-    """Give each moment to the innermost scope around it, and each outermost operation of OURS to its name.
-
-    The text encoder's backward pass has only a beginning: it lasts as long as the pass that it is a part of.
-    """
+    """Give each moment to the innermost scope around it, and each outermost operation of OURS to its name."""
     (whole,) = (event for event in events if event.name == SCOPE + OURS)
     begin, done = _span(whole)
     operation_until = last = begin
@@ -135,8 +132,7 @@ def attribute(
             continue
         if name.startswith(SCOPE):
             until(start)
-            name = name.removeprefix(SCOPE)
-            inside.append((inside[-1][0] if name == TEXT_BACK else end, name))
+            inside.append((end, name.removeprefix(SCOPE)))
         elif start >= operation_until:
             until(start)
             operation_until = end

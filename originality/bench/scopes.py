@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.profiler import record_function
 
 from originality.lane import Lane
@@ -54,8 +54,7 @@ def scopes(sweep: Sweep) -> Iterator[None]:
         for encoder in model.text.encoders:
             stack.enter_context(_watched(encoder, TEXT))
         stack.enter_context(_watched(model.unet, UNET))
-        stack.callback(model.unet.register_forward_pre_hook(_mark_text_backward).remove)
-        put_on(torch.autograd, "grad", UNET_BACK)
+        stack.enter_context(patch.object(torch.autograd, "grad", partial(_backward, torch.autograd.grad)))
         put_on(Lane, "update", OPTIMISER)
         put_on(sweep.inverter, "draw", DRAWS)
         put_on(sweep.judge, "noise", DRAWS)
@@ -87,16 +86,10 @@ def _watched(module: nn.Module, name: str) -> Iterator[None]:
             handle.remove()
 
 
-def _mark_text_backward(_unet: nn.Module, args: tuple[Any, ...]) -> None:
-    """On the way back, the UNet is done where the gradient of what it was told is whole."""
-    states: Tensor = args[2]
-    if states.requires_grad:
-        states.register_hook(_begin_text_backward)
-
-
-def _begin_text_backward(_gradient: Tensor) -> None:
-    with scope(TEXT_BACK):
-        pass
+def _backward(grad: Callable[..., Any], *args: Any) -> Any:
+    """Through the UNet from a loss, or through the text encoder from what the UNet's passes said."""
+    with scope(TEXT_BACK if len(args) > 2 else UNET_BACK):
+        return grad(*args)
 
 
 def _sampler(make: Callable[..., Any], *args: Any) -> Any:

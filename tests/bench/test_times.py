@@ -90,7 +90,7 @@ def test_each_moment_belongs_to_the_innermost_scope() -> None:
         _event("aten::mm", 11, 39),
         _event(SCOPE + UNET_BACK, 50, 90),
         _event("aten::mm", 52, 69),
-        _event(SCOPE + TEXT_BACK, 70, 71),  # a mark: to the end of the pass
+        _event(SCOPE + TEXT_BACK, 70, 90),
         _event(SCOPE + TEXT, 20, 30, thread=2),
     ]
     scopes: defaultdict[str, float] = defaultdict(float)
