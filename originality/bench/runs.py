@@ -13,8 +13,9 @@ from originality.sweep import Sweep
 from originality.synthetic.held_out import Query, measure, queries
 
 GROUPS = ("familiar", "rare", "unseen")
-FIRST = 10
-"""Number of each group's first image: no setting was chosen on the motifs from here on."""
+FIRST, MOTIFS = 10, 20
+"""Number of each group's first image, and of its motifs, which come by turns: settings were chosen on the
+first ten of them (originality.bench.words, docs/effect/README.md)."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Variant:
 
     def asked(self) -> list[Query]:
         return queries(GROUPS, range(FIRST, FIRST + self.images))
+
+
+def untouched(image_id: str) -> bool:
+    """Whether no setting was chosen on the image's motif."""
+    return int(image_id.rpartition(" ")[2]) % MOTIFS >= FIRST
 
 
 def _inversion(**settings: Any) -> dict[str, Any]:

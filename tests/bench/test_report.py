@@ -9,12 +9,13 @@ import pytest
 from scipy.stats import norm
 
 from originality import measured
-from originality.bench import agreement, report, runs
+from originality.bench import agreement, report, runs, summary, words
 from originality.bench.spent import counts, places
 from originality.costs import Places, cost
 from originality.flops import Flops
 from originality.sweep import Sweep
 from originality.synthetic import held_out
+from originality.synthetic.dataset import TaughtSet
 
 FLOPS = Flops(forward=1, step=2, encoding=0, decoding=0, text=0, text_step=0)
 
@@ -43,6 +44,7 @@ def row(variant: runs.Variant, seed: int, image_id: str, tokens: int | None):
         "max_tokens": 5,
         "sweep": sweep,
         "settings_digest": settings.digest(),
+        "model_digest": "shapes",
         "places": {"training": steps * len(sweep) * 5 // 4, "drawing": 4 * len(sweep) * 2},
     }
 
@@ -50,17 +52,18 @@ def row(variant: runs.Variant, seed: int, image_id: str, tokens: int | None):
 @pytest.fixture
 def folder(tmp_path):
     """Two seeds of paper, which differ in one of six images, and one of fast, which differs in another, and
-    judged one image more."""
+    judged two images more; reduced judged five of them, and one of a motif that settings were chosen on."""
     said = {
         ("paper", 0): [1, 1, 3, 3, 5, None],
         ("paper", 1): [1, 2, 3, 3, 5, None],
-        ("reduced", 2): [1, 1, 3, 3, 5],
-        ("fast", 3): [1, 1, 3, 2, 5, None, 4],
+        ("reduced", 2): [1, 1, 3, 3, 5, 1],
+        ("fast", 3): [1, 1, 3, 2, 5, None, 4, 1],
     }
-    images = [*(f"{group} {n}" for group in runs.GROUPS for n in (10, 11)), "rare 12"]
+    images = [*(f"{group} {n}" for group in runs.GROUPS for n in (10, 11)), "rare 12", "rare 20"]
     for (name, seed), tokens in said.items():
         variant = runs.VARIANTS[name]
-        rows = [row(variant, seed, *of) for of in zip(images, tokens, strict=False)]
+        asked = [*images[:5], "rare 20"] if name == "reduced" else images
+        rows = [row(variant, seed, *of) for of in zip(asked, tokens, strict=False)]
         stray = {**rows[0], "settings_digest": "another"}
         text = "".join(json.dumps(r) + "\n" for r in (*rows, stray))
         runs.results_of(tmp_path, variant, seed).write_text(text)
@@ -68,8 +71,8 @@ def folder(tmp_path):
 
 
 def test_agreement_is_counted_by_image_over_pairs_of_runs(folder):
-    summary = report.summarise(folder)
-    promise = summary["fast against paper"]
+    found = summary.summarise(folder)
+    promise = found["fast against paper"]
     assert promise["images"] == 6
     assert promise["paper with itself"][1] == pytest.approx(5 / 6)
     assert promise["agreement"][1] == pytest.approx((1 + 0.5 + 1 + 0 + 1 + 1) / 6)
@@ -77,18 +80,22 @@ def test_agreement_is_counted_by_image_over_pairs_of_runs(folder):
     assert promise["more tokens by group"]["rare"][1] == pytest.approx(-0.5)
     assert promise["more tokens by group"]["familiar"][1] == pytest.approx(-0.25)
     assert promise["more tokens by group"]["unseen"] == (0, 0, 0)
-    assert promise["paper's words drawn again"] == (1, 1, 1)  # all are twenty standard errors off
+    assert found["derived"]["paper's words drawn again"] == (1, 1, 1)  # all are twenty standard errors off
     far = promise["distance at one token"]
     assert far["more"][1] == pytest.approx(-0.8 / 12)  # of one image, and from one of paper's two runs
     assert far["apart"][1] == pytest.approx(0.8 / 12)
     assert far["paper apart from itself"][1] == pytest.approx(0.8 / 6)
-    fast = summary["variants"]["fast"]
-    assert fast["images"] == [7]
-    assert fast["lanes busy"] == pytest.approx(0.8)
-    assert fast["rho with rarity"] > 0.8
-    assert fast["agrees with reduced"][1] == pytest.approx(4 / 5)
-    assert summary["fast against reduced"]["images"] == 5
-    assert summary["variants"]["reduced"]["agrees with fast"] == fast["agrees with reduced"]
+    fast = found["variants"]["fast"]
+    assert fast["all images"]["images"] == [8]
+    assert fast["all images"]["lanes busy"] == pytest.approx(0.8)
+    own = fast["on the images of paper"]
+    assert own["rho with rarity"] > 0.8
+    assert own["agrees with reduced"][1] == pytest.approx(4 / 5)
+    assert (
+        found["variants"]["reduced"]["on the images of paper"]["agrees with fast"]
+        == own["agrees with reduced"]
+    )
+    assert found["fast against reduced"]["images"] == 5  # not the one whose motif settings were chosen on
 
 
 @pytest.mark.parametrize(
@@ -109,7 +116,7 @@ def test_two_evaluations_of_the_same_words_agree_as_often_as_the_chance_of_redra
 
 
 def test_what_fills_up_passes_is_spent_as_well(folder):
-    (rows,) = report.rows_of(folder, runs.FAST)
+    (rows,) = summary.rows_of(folder, runs.FAST)
     settings, rows = runs.FAST.settings(3), rows[:6]
     counted = counts(rows, settings)
     tried = np.mean([1, 1, 3, 2, 5, 5])
@@ -130,31 +137,40 @@ def test_what_fills_up_passes_is_spent_as_well(folder):
 
 
 def test_variants_are_compared_on_the_images_that_paper_judged(folder):
-    summary = report.summarise(folder)
-    spent = {name: of["on the images of paper"] for name, of in summary["variants"].items()}
+    found = summary.summarise(folder)
+    spent = {name: of["on the images of paper"] for name, of in found["variants"].items()}
     assert {name: of["images"] for name, of in spent.items()} == {"paper": 6, "reduced": 5, "fast": 6}
     assert spent["fast"]["numbers of tokens"] == pytest.approx(np.mean([1, 1, 3, 2, 5, 5]))
     settings, tried = runs.FAST.settings(3), np.mean([1, 1, 3, 2, 5, 5])
     samples = settings.inversion.steps * settings.inversion.batch_size
     assert spent["fast"]["UNet samples forward and back"] == pytest.approx(tried * samples)
     assert spent["fast"]["UNet samples forward"] == pytest.approx(tried * 4 * 2 * settings.redraw.steps)
-    promise = summary["fast against paper"]
+    promise = found["fast against paper"]
     assert promise["paper tries more numbers of tokens"] == pytest.approx(
         np.mean([1, 1.5, 3, 3, 5, 5]) / tried
     )
-    of_fast = summary["variants"]["fast"]["counts"]
-    assert of_fast["tokens_tried"] == pytest.approx((tried * 6 + 4) / 7)
+    assert summary.measured_in(folder)["fast"].counts.tokens_tried == pytest.approx(tried)
 
 
 def test_times_are_told_where_they_were_taken(folder):
-    assert report.summarise(folder)["times"] == {}
-    (folder / "paired.json").write_text(json.dumps({"cpu": {"paper_over_fast": 20.0}}))
-    summary = report.summarise(folder)
-    more = summary["fast against paper"]["paper tries more numbers of tokens"]
-    assert summary["times"] == {
-        "paper over fast, a number of tokens": 20.0,
-        "paper over fast, an image": pytest.approx(20 * more),
-    }
+    assert summary.summarise(folder)["times"] == {}
+    taken = {"wall": {"paper_over_fast": 19.0}, "cpu": {"paper_over_fast": 20.0}}
+    (folder / "paired.json").write_text(json.dumps(taken))
+    found = summary.summarise(folder)
+    more = found["fast against paper"]["paper tries more numbers of tokens"]
+    assert found["times"] == {"paper over fast, a number of tokens": {"wall": 19.0, "cpu": 20.0}}
+    assert found["derived"]["paper over fast, an image"] == pytest.approx(
+        {"wall": 19 * more, "cpu": 20 * more}
+    )
+
+
+def test_verdicts_of_two_models_are_not_put_together(folder):
+    file = runs.results_of(folder, runs.FAST, 3)
+    file.write_text(
+        file.read_text() + json.dumps({**row(runs.FAST, 3, "rare 13", 1), "model_digest": "x"}) + "\n"
+    )
+    with pytest.raises(ValueError, match="of several models"):
+        summary.summarise(folder)
 
 
 def test_the_report_is_written(folder):
@@ -163,10 +179,17 @@ def test_the_report_is_written(folder):
     assert json.loads((folder / "summary.json").read_text())["variants"]["fast"]
     assert (folder / "cost.png").stat().st_size > 1000
     read = measured.read(folder / "counts.json")
-    assert read["fast-shapes"].images == 7
+    assert read["fast-shapes"].images == read["paper-shapes"].images == 6
     assert read["fast-shapes"].places.training == pytest.approx(1.25)
-    carried = report.summarise(folder)["Stable Diffusion v1-4"]
+    carried = summary.summarise(folder)["derived"]["Stable Diffusion v1-4"]
     assert "PFLOP an image" in carried["paper"] and "FLOP an image" in carried["fast"]
+
+
+def test_settings_were_chosen_on_other_motifs_than_paper_judges():
+    assert {len(TaughtSet().motifs_of(group)) for group in runs.GROUPS} == {runs.MOTIFS}
+    chosen_on = words.queries(runs.GROUPS, range(words.FIRST, words.FIRST + 4))
+    assert not any(runs.untouched(query.image_id) for query in chosen_on)
+    assert all(runs.untouched(query.image_id) for query in runs.PAPER.asked())
 
 
 def test_an_interval_holds_its_statistic():

@@ -1,0 +1,270 @@
+"""What the runs say, each beside the others on the same images."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from originality import measured
+from originality.architecture import architecture_of
+from originality.bench.agreement import (
+    Verdicts,
+    among,
+    apart,
+    between,
+    distances,
+    drawn_again,
+    interval,
+    rho,
+    shared,
+    shift,
+    verdicts,
+)
+from originality.bench.runs import FAST, GROUPS, PAPER, REDUCED, VARIANTS, Variant, results_of, untouched
+from originality.bench.spent import counts, places
+from originality.costs import cost
+from originality.flops import Flops, flops
+from originality.presets import load_settings
+from originality.synthetic.effect_report import SHARE
+
+Row = dict[str, Any]
+
+
+def rows_of(folder: Path, variant: Variant) -> list[list[Row]]:
+    """Of each seed that was run, those of the variant's present settings."""
+    found = []
+    for seed in variant.seeds:
+        file, digest = results_of(folder, variant, seed), variant.settings(seed).digest()
+        lines = file.read_text().splitlines() if file.exists() else []
+        found.append([row for row in map(json.loads, lines) if row["settings_digest"] == digest])
+    return [rows for rows in found if rows]
+
+
+def summarise(folder: Path) -> dict[str, Any]:
+    """All variants that were run, beside ``paper`` on the images that it judged: each on the same ones.
+    Nothing under "derived" was measured as it stands there.
+
+    Raises:
+        ValueError: verdicts are of several models.
+    """
+    model = flops(architecture_of(PAPER.settings(0).model)[0])
+    runs = _runs(folder)
+    if len({row["model_digest"] for of in runs.values() for own in of for row in own}) > 1:
+        raise ValueError(f"{folder} has verdicts of several models: delete the lines of all but one")
+    same = _on_the_images_of_paper(runs)
+    said = {name: [verdicts(rows) for rows in of] for name, of in same.items()}
+    summary: dict[str, Any] = {"variants": {}}
+    for name, rows in runs.items():
+        found = {"says": VARIANTS[name].says, "all images": _whole(VARIANTS[name], rows)}
+        if name in same:
+            spent = _spent(VARIANTS[name], same[name], model)
+            found["on the images of paper"] = {**spent, **_agreement(name, said)}
+        summary["variants"][name] = found
+    for reference in (PAPER, REDUCED):
+        if FAST.name in runs and reference.name in runs:
+            summary[f"fast against {reference.name}"] = _against(runs, reference, model)
+    summary["times"] = _times(folder)
+    summary["derived"] = {
+        **_image_times(summary),
+        "paper's words drawn again": _drawn_again(same.get(PAPER.name, ())),
+        "Stable Diffusion v1-4": _carried(measured_in(folder)),
+    }
+    return summary
+
+
+def _runs(folder: Path) -> dict[str, list[list[Row]]]:
+    """By variant, of those that were run."""
+    return {name: rows for name, variant in VARIANTS.items() if (rows := rows_of(folder, variant))}
+
+
+def _on_the_images_of_paper(runs: Mapping[str, list[list[Row]]]) -> dict[str, list[list[Row]]]:
+    """The rows of images that all runs of ``paper`` judged, of variants that have any."""
+    images = shared([verdicts(rows) for rows in runs.get(PAPER.name, ())])
+    found = {}
+    for name, of in runs.items():
+        own = [[row for row in rows if row["image_id"] in images] for rows in of]
+        if any(own):
+            found[name] = [rows for rows in own if rows]
+    return found
+
+
+def _whole(variant: Variant, runs: Sequence[Sequence[Row]]) -> dict[str, Any]:
+    """A variant's runs over all images of theirs."""
+    settings, rows = variant.settings(variant.seeds[0]), [row for of_seed in runs for row in of_seed]
+    filled, said = places(rows, settings), [verdicts(of_seed) for of_seed in runs]
+    found: dict[str, Any] = {
+        "images": [len(of_seed) for of_seed in runs],
+        "places for one needed": filled.model_dump(),
+        "lanes busy": 1 / filled.training,
+    }
+    if len(said) > 1 and (images := shared(said)):
+        found["agrees with itself"] = interval(among(said, images))
+    return found
+
+
+def _spent(variant: Variant, runs: Sequence[Sequence[Row]], model: Flops) -> dict[str, Any]:
+    """What its verdicts needed; what filled up passes is not in it."""
+    settings, rows = variant.settings(variant.seeds[0]), [row for of_seed in runs for row in of_seed]
+    counted, attempts = counts(rows, settings), [a for row in rows for a in row["sweep"]]
+    return {
+        "images": len({row["image_id"] for row in rows}),
+        "numbers of tokens": counted.tokens_tried,
+        "steps a number of tokens": float(np.mean([a["inversion_steps"] for a in attempts])),
+        "redraws a number of tokens": float(np.mean([a["redraws"] for a in attempts])),
+        "UNet samples forward and back": counted.step_samples,
+        "UNet samples forward": counted.drawing_samples,
+        "UNet TFLOP": cost(counted, model).unet / 1e12,
+    }
+
+
+def _agreement(name: str, said: Mapping[str, Sequence[Verdicts]]) -> dict[str, Any]:
+    own = said[name]
+    found: dict[str, Any] = {"mean min tokens": _by_group(own)}
+    for other in (PAPER.name, REDUCED.name, FAST.name):
+        theirs = said.get(other, ())
+        if other == name and len(own) > 1 and (images := shared(own)):
+            found["agrees with itself"] = interval(among(own, images))
+        elif other != name and theirs and (images := shared([*own, *theirs])):
+            found[f"agrees with {other}"] = interval(between(own, theirs, images))
+            found[f"more tokens than {other}"] = interval(shift(own, theirs, images))
+    found["rho with rarity"] = float(np.mean([rho(run, sorted(run), _rarity(run)) for run in own]))
+    return found
+
+
+def _against(runs: Mapping[str, list[list[Row]]], reference: Variant, model: Flops) -> dict[str, Any]:
+    """The preset's promise, on the images that all runs of both judged and that no setting was chosen on."""
+    said = {v.name: [verdicts(rows) for rows in runs[v.name]] for v in (FAST, reference)}
+    theirs, fast = said[reference.name], said[FAST.name]
+    images = [image for image in shared([*theirs, *fast]) if untouched(image)]
+    if not images:
+        return {}
+    spent, tried = {}, {}
+    for variant in (reference, FAST):
+        settings, own = variant.settings(variant.seeds[0]), [r for rows in runs[variant.name] for r in rows]
+        counted = counts([row for row in own if row["image_id"] in images], settings)
+        spent[variant.name] = cost(counted, model, places=places(own, settings)).unet
+        tried[variant.name] = counted.tokens_tried
+    found: dict[str, Any] = {
+        "images": len(images),
+        f"{reference.name} spends more": spent[reference.name] / spent[FAST.name],
+        f"{reference.name} tries more numbers of tokens": tried[reference.name] / tried[FAST.name],
+        "agreement": interval(between(fast, theirs, images)),
+        "rho": {
+            name: float(np.mean([rho(run, images, _rarity(images)) for run in of]))
+            for name, of in said.items()
+        },
+        "more tokens": interval(shift(fast, theirs, images)),
+        "more tokens by group": {
+            group: interval(shift(fast, theirs, of_group))
+            for group in GROUPS
+            if (of_group := [i for i in images if _group(i) == group])
+        },
+    }
+    far, fars = ([distances(rows) for rows in runs[v.name]] for v in (FAST, reference))
+    drawn = [image for image in shared([*far, *fars]) if image in images]
+    found["distance at one token"] = {
+        "more": interval(shift(far, fars, drawn)),
+        "apart": interval(apart(list(itertools.product(far, fars)), drawn)),
+    }
+    if len(theirs) > 1:
+        between_its_own = apart(list(itertools.combinations(fars, 2)), drawn)
+        found["distance at one token"][f"{reference.name} apart from itself"] = interval(between_its_own)
+        itself = among(theirs, images)
+        found[f"{reference.name} with itself"] = interval(itself)
+        found[f"agreement less {reference.name}'s own"] = interval(between(fast, theirs, images) - itself)
+    return found
+
+
+def _drawn_again(runs: Sequence[Sequence[Row]]) -> tuple[float, float, float] | None:
+    """How often evaluations of ``paper``'s very words would agree."""
+    again = [drawn_again(rows, PAPER.settings(0).distance.threshold) for rows in runs]
+    images = shared(again)
+    return interval(np.array([np.mean([of[i] for of in again]) for i in images])) if images else None
+
+
+def _times(folder: Path) -> dict[str, Any]:
+    """Ratios of times that the other parts of the benchmark took, where they were: by the clock ("wall"), and
+    by the processor's time ("cpu")."""
+    found: dict[str, Any] = {}
+    taken = {
+        name: json.loads(file.read_text())
+        for name in ("steps", "paired", "profile")
+        if (file := folder / f"{name}.json").exists()
+    }
+    clocks = ("wall", "cpu")
+    if "steps" in taken:
+        found["steps"] = [
+            {
+                "samples": of["samples"],
+                **{c: {k: v for k, v in of[c].items() if k != "ms_a_sample"} for c in clocks},
+            }
+            for of in taken["steps"]
+        ]
+    if "paired" in taken:
+        found[_PAIRED] = {clock: taken["paired"][clock]["paper_over_fast"] for clock in clocks}
+    if "profile" in taken:
+        found["share of an audit in UNet, VAE and metric"] = taken["profile"]["unet_vae_metric"]
+    return found
+
+
+_PAIRED = "paper over fast, a number of tokens"
+
+
+def _image_times(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """As many times as long as ``fast`` takes ``paper`` for an image, which tries other numbers of tokens."""
+    each, against = summary["times"].get(_PAIRED), summary.get("fast against paper")
+    if not each or not against:
+        return {}
+    more = against["paper tries more numbers of tokens"]
+    return {"paper over fast, an image": {clock: ratio * more for clock, ratio in each.items()}}
+
+
+def measured_in(folder: Path) -> dict[str, measured.Measured]:
+    """Of both presets, by name: what verdicts of the images of ``paper`` needed, and how full all passes
+    were."""
+    runs, found = _runs(folder), {}
+    same = _on_the_images_of_paper(runs)
+    for variant in (PAPER, FAST):
+        if variant.name in same:
+            settings, rows = (
+                variant.settings(variant.seeds[0]),
+                [r for own in same[variant.name] for r in own],
+            )
+            found[variant.name] = measured.Measured(
+                counts=counts(rows, settings),
+                images=len({row["image_id"] for row in rows}),
+                settings=settings,
+                places=places([row for own in runs[variant.name] for row in own], settings),
+            )
+    return found
+
+
+def _carried(own: Mapping[str, measured.Measured]) -> dict[str, Any]:
+    """Operations an image of Stable Diffusion v1-4, where each preset spends its share of its budget here."""
+    found = {}
+    for preset, of in own.items():
+        settings = load_settings(preset)
+        model = flops(architecture_of(settings.model)[0])
+        found[preset] = str(cost(measured.carried(of, settings), model, places=of.places))
+    return found
+
+
+def _by_group(own: Sequence[Verdicts]) -> dict[str, float]:
+    return {
+        group: float(np.mean([m for run in own for i, m in run.items() if _group(i) == group]))
+        for group in GROUPS
+        if any(_group(i) == group for run in own for i in run)
+    }
+
+
+def _rarity(images: Sequence[str] | Verdicts) -> dict[str, float]:
+    return {i: -SHARE[_group(i)] for i in images}
+
+
+def _group(image_id: str) -> str:
+    return image_id.rpartition(" ")[0]
