@@ -60,8 +60,8 @@ def refuse_alone(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = given.settings_of(arguments)
     how = given.cluster_settings_of(arguments)
-    if arguments.tflops is not None and not arguments.tflops > 0:
-        raise SettingsError(f"--tflops {arguments.tflops:g}: give more than 0")
+    if arguments.tflops is not None and not 0 < arguments.tflops < 1e6:
+        raise SettingsError(f"--tflops {arguments.tflops:g}: give more than 0 and less than a million")
     if arguments.out:
         raise SettingsError("--out keeps a sample's verdicts, and --predict judges nothing: leave out one")
     inputs = _INPUTS if arguments.input is None else len(scan(arguments.input))

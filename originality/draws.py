@@ -73,5 +73,5 @@ class Draws:
         samples, few = self.settings.batch_size, self.settings.templates
         if few is None:
             return torch.randint(self.templates, (samples,), generator=rng).unique(return_inverse=True)
-        chosen = torch.randperm(self.templates, generator=rng)[:few]
+        chosen = torch.randperm(self.templates, generator=rng)[: min(few, samples)]
         return chosen, torch.arange(samples) % len(chosen)

@@ -171,7 +171,8 @@ class RedrawSettings(Frozen):
     """After each so many redraws an evaluation may end, if it is certain what all ``count`` would decide
     (originality.stopping). None: all are drawn."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    """How certain that is: at most one evaluation in twenty may end otherwise than it would have."""
+    """How certain that is: of a hundred evaluations at most so many fewer than all may end otherwise than
+    they would have, at 0.95 five."""
     together: int | None = Field(None, ge=1)
     """Redraws, of different images too, that are denoised together; None: a round's. Every pass has this
     many: a short one is filled up with repeats."""
@@ -188,9 +189,10 @@ class RedrawSettings(Frozen):
 
     @model_validator(mode="after")
     def _rounds_hang_together(self) -> Self:
-        if self.together is not None and self.together < self.round_size:
+        if self.together is not None and self.together % self.round_size:
+            fits = -(-self.together // self.round_size) * self.round_size
             raise ValueError(
-                f"redraw.together {self.together} must hold a round of {self.round_size}; raise it"
+                f"redraw.together {self.together} must hold whole rounds of {self.round_size}; make it {fits}"
             )
         return self
 

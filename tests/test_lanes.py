@@ -142,19 +142,23 @@ def test_a_sweep_in_rounds_goes_on_from_any_step(running_ahead, steps):
     assert restored.files == undisturbed.files
 
 
-def test_a_lane_s_place_in_a_pass_changes_no_bit(model, quick):
-    inverter = Inverter(model, quick.spoken, quick.inversion, 0, 4)
+@pytest.mark.parametrize("templates", [None, 2])
+def test_a_lane_s_place_and_neighbours_change_no_bit(model, quick, templates):
+    settings = quick.inversion.model_copy(update={"templates": templates})
+    inverter = Inverter(model, quick.spoken, settings, 0, 4)
     moments = [model.encode(model.fit(item(k).image)) for k in range(4)]
 
-    def learned(order):
-        lanes = [inverter.open(str(k), moments[k], 1 + k % 2) for k in order]
+    def learned(order, tokens):
+        lanes = [inverter.open(str(k), moments[k], tokens[k]) for k in order]
         for _ in range(3):
             inverter.advance(lanes)
         return {lane.image_id: lane.vectors.detach() for lane in lanes}
 
-    straight, turned = learned((0, 1, 2, 3)), learned((2, 3, 1, 0))
+    straight, turned = (learned(order, (1, 2, 1, 2)) for order in ((0, 1, 2, 3), (2, 3, 1, 0)))
     for name, vectors in straight.items():
         assert torch.equal(vectors, turned[name]), name
+    wider = learned((0, 3, 2), (1, 2, 5, 4))  # what each prompt holds is padded to five tokens
+    assert torch.equal(straight["0"], wider["0"])
 
 
 def test_progress_can_be_asked_at_any_moment(rounds, monkeypatch):

@@ -129,8 +129,8 @@ class Pace:
 
     def __str__(self) -> str:
         return (
-            f"one number of tokens takes {self.seconds:.3g} s (inversion {self.inversion:.3g}, "
-            f"drawing {self.drawing:.3g}, judging {self.judging:.3g})"
+            f"one number of tokens takes {self.seconds:.3g} s where nothing ends early "
+            f"(inversion {self.inversion:.3g}, drawing {self.drawing:.3g}, judging {self.judging:.3g})"
         )
 
     def per_hour(self, numbers: int) -> float:
