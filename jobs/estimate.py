@@ -76,7 +76,7 @@ def spread(seconds: Sequence[float], seed: int = 0) -> tuple[float, float, float
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", nargs="?", help="what the audit would be of; --predict needs none")
-    parser.add_argument("--sample", type=int, default=_SAMPLE, metavar="N", help="inputs that are timed")
+    parser.add_argument("--sample", type=int, metavar="N", help=f"inputs that are timed (default {_SAMPLE})")
     parser.add_argument("--out", help="keep the sample's verdicts as the beginning of this run")
     predict.add_arguments(parser)
     given.add_settings_arguments(parser)
@@ -91,13 +91,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingsError("name the images: a folder, prefix, glob, list or file (--predict needs none)")
     settings = given.settings_of(arguments)
     how = given.cluster_settings_of(arguments)
-    if arguments.sample < 1:
-        raise SettingsError(f"--sample {arguments.sample}: give 1 or more")
+    sample = _SAMPLE if arguments.sample is None else arguments.sample
+    if sample < 1:
+        raise SettingsError(f"--sample {sample}: give 1 or more")
     if not arguments.out and os.environ.get("RAY_ADDRESS"):
         raise SettingsError(
             "--out is missing: on a cluster the sample's verdicts need a place that all reach"
         )
-    selection = Selection(sample=arguments.sample, seed=settings.seed)
+    selection = Selection(sample=sample, seed=settings.seed)
     with tempfile.TemporaryDirectory() as scratch:
         science = prepared(settings)
         folder = planned(science, arguments.input, arguments.out or scratch)

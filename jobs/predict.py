@@ -62,8 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     how = given.cluster_settings_of(arguments)
     if arguments.tflops is not None and not 0 < arguments.tflops < 1e6:
         raise SettingsError(f"--tflops {arguments.tflops:g}: give more than 0 and less than a million")
-    if arguments.out:
-        raise SettingsError("--out keeps a sample's verdicts, and --predict judges nothing: leave out one")
+    for name in ("out", "sample"):
+        if getattr(arguments, name) is not None:
+            raise SettingsError(
+                f"--{name} is for judging a sample, and --predict judges nothing: leave out one"
+            )
     inputs = _INPUTS if arguments.input is None else len(scan(arguments.input))
     for line in predicted(settings, how, inputs, arguments.tflops, arguments.counts, arguments.family):
         print(line)

@@ -147,7 +147,7 @@ def calibrate(
     }
 
 
-_HOW_TRAINED = {"noise", "templates", "cycle", "cooldown", "stop", "tolerance"}
+_HOW_TRAINED = {"templates", "cycle", "cooldown", "stop", "tolerance"}
 
 
 def method_digest(settings: AuditSettings) -> str:

@@ -52,21 +52,15 @@ class Draws:
         templates, spoken = self._templates(rng)
         samples, shape = self.settings.batch_size, moments.mean.shape
         posterior, noise = torch.randn((2, samples, *shape), generator=rng)
-        if self.settings.noise == "antithetic":
-            noise[samples // 2 :] = -noise[: samples // 2]
-            posterior[samples // 2 :] = posterior[: samples // 2]
         return Draw(moments.mean + moments.std * posterior, noise, times, templates, spoken)
 
     def _times(self, rng: Generator) -> Tensor:
-        """int64 (n,); antithetic noise has the timesteps of what it mirrors."""
-        paired = self.settings.noise == "antithetic"
-        count = self.settings.batch_size // (2 if paired else 1)
-        if self.settings.timesteps == "stratified":
-            spread = (torch.arange(count) + torch.rand(count, generator=rng)) / count
-            times = (spread * self.timesteps).long().clamp_max(self.timesteps - 1)
-        else:
-            times = torch.randint(self.timesteps, (count,), generator=rng)
-        return times.repeat(2) if paired else times
+        """int64 (n,)."""
+        count = self.settings.batch_size
+        if self.settings.timesteps == "uniform":
+            return torch.randint(self.timesteps, (count,), generator=rng)
+        spread = (torch.arange(count) + torch.rand(count, generator=rng)) / count
+        return (spread * self.timesteps).long().clamp_max(self.timesteps - 1)
 
     def _templates(self, rng: Generator) -> tuple[Tensor, Tensor]:
         """Templates, each once, and which of them each sample is told: its own, or by turns one of a few."""

@@ -54,18 +54,8 @@ class Inverter:
         """Where every pseudo-token starts: float32 (width,)."""
         return self.model.text.word_vector(word, self.settings.initial_tokens)
 
-    def open(
-        self,
-        image_id: str,
-        moments: Moments,
-        tokens: int,
-        word: str | None = None,
-        before: Tensor | None = None,
-    ) -> Lane:
+    def open(self, image_id: str, moments: Moments, tokens: int, word: str | None = None) -> Lane:
         """A lane at step 0: every pseudo-token at the image's initial word; None: at its domain's only one.
-
-        Args:
-            before: vectors learned with fewer tokens, (k, width), that the first k start from.
 
         Raises:
             WordMissing: there is none, and the domain has several.
@@ -73,8 +63,7 @@ class Inverter:
         """
         word = self.domain.initial_word if word is None else word
         start = self._starts[word] if word in self._starts else self._vector_of(word)
-        learned = start.new_empty((0, len(start))) if before is None else before.detach().to(start)
-        vectors = torch.cat([learned, start.repeat(tokens - len(learned), 1)]).requires_grad_(True)
+        vectors = start.repeat(tokens, 1).requires_grad_(True)
         optimiser = torch.optim.AdamW([vectors], lr=self.settings.learning_rate, weight_decay=0.0, fused=True)
         scale = self.settings.loss_scale if self.model.dtype == torch.float16 else 1.0
         of_loss = LossScale(scale, device=self.model.device)

@@ -7,9 +7,8 @@ finite is decided where they are; the host learns it, with the loss, one step la
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -17,11 +16,8 @@ from torch import Tensor
 from originality.diffusion import Moments
 from originality.draws import Draw
 from originality.settings import InversionSettings
-from originality.stopping import dvar, settled
+from originality.stopping import settled
 from originality.transfers import Reading, sent
-
-DVAR_WINDOW = 3
-"""Cycles whose mean losses DVAR looks at last."""
 
 GOOD_STEPS = 2000
 """After so many in a row the loss scale is doubled, as PyTorch's GradScaler does."""
@@ -159,7 +155,8 @@ class Lane:
         known = min(self.step - 1, len(self.losses))
         while not self._stops and (self._looked + 1) * settings.cycle <= known:
             self._looked += 1
-            self._stops = _may_stop(self.losses[: self._looked * settings.cycle], settings, settings.cycle)
+            seen = self.losses[: self._looked * settings.cycle]
+            self._stops = settled(seen, settings.cycle, settings.tolerance)
         if not self._stops:
             return settings.steps
         return min(settings.steps, self._looked * settings.cycle + max(1, settings.cooldown))
@@ -169,12 +166,3 @@ class Lane:
         if self.step >= self.end(settings):
             self.settle()
         return self.failure is not None or self.step >= self.end(settings)
-
-
-def _may_stop(losses: Sequence[float], settings: InversionSettings, cycle: int) -> bool:
-    """Whether the losses of whole cycles say so."""
-    if settings.stop == "settled":
-        return settled(losses, cycle, settings.tolerance)
-    parts = (losses[k : k + cycle] for k in range(0, len(losses), cycle))
-    means = [fmean(finite) for part in parts if (finite := [x for x in part if math.isfinite(x)])]
-    return dvar(means, DVAR_WINDOW, settings.tolerance)

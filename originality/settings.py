@@ -107,8 +107,6 @@ class InversionSettings(Frozen):
     timesteps: Literal["uniform", "stratified"] = "uniform"
     """How a step draws its noise levels: independently (Gal et al.), or one from each equal part of the
     schedule (ours: the same mean, less noise)."""
-    noise: Literal["independent", "antithetic"] = "independent"
-    """"antithetic": half of a step's samples mirror the noise of the other half, at the same timesteps."""
     templates: int | None = Field(None, ge=1)
     """Different templates that a step speaks, by turns over its samples, so that the text encoder reads no
     prompt twice; None: each sample draws its own (Gal et al.)."""
@@ -118,14 +116,11 @@ class InversionSettings(Frozen):
     cooldown: int = Field(0, ge=0)
     """Last steps, over which the learning rate falls to zero: a large one leaves a word unsettled. Where
     training may ``stop``, they follow on that."""
-    stop: Literal["never", "dvar", "settled"] = "never"
-    """When training may end before its last step, looked at once a ``cycle`` (originality.stopping): by
-    DVAR's variance of the losses' means over cycles, or when a cycle brought too little ("settled", ours)."""
+    stop: Literal["never", "settled"] = "never"
+    """"settled": training may end before its last step, when a ``cycle`` brought too little, the third or a
+    later one (originality.stopping)."""
     tolerance: float = Field(0.05, gt=0, lt=1)
-    """Of "dvar": variance of the last cycles' losses, of "settled": what the last cycle brought; both as a
-    share of the whole history's."""
-    warm_start: bool = False
-    """Whether m + 1 tokens start from the m that were learned before them, and one at the initial word."""
+    """How little that is: a share of all that training brought so far."""
     ahead: bool = False
     """Whether lanes that nothing else is there for train an image's next numbers of tokens before it is known
     that they are needed. A pass costs the same with or without them."""
@@ -143,14 +138,10 @@ class InversionSettings(Frozen):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
-        if self.noise == "antithetic" and self.batch_size % 2:
-            raise ValueError(f"inversion.batch_size {self.batch_size} must be even with antithetic noise")
         if self.cooldown > self.steps:
             raise ValueError(f"inversion.cooldown {self.cooldown} is more than inversion.steps {self.steps}")
-        if self.stop != "never" and self.cycle is None:
+        if self.stop != "never" and (self.cycle is None or self.cycle < 2):
             raise ValueError(f"inversion.stop {self.stop!r} compares cycles; set inversion.cycle, to 10 say")
-        if self.ahead and self.warm_start:
-            raise ValueError("inversion.ahead cannot be with inversion.warm_start: nothing is learned yet")
         return self
 
 
@@ -325,8 +316,7 @@ LATER = {
         *("channels_last", "compile"),
     ),
     "inversion": (
-        *("loss_scale", "initial_tokens", "noise", "templates", "cycle", "cooldown", "warm_start", "ahead"),
-        *("stop", "tolerance"),
+        *("loss_scale", "initial_tokens", "templates", "cycle", "cooldown", "stop", "tolerance", "ahead"),
     ),
     "redraw": ("round", "confidence", "together"),
     "distance": ("branch", "dtype"),

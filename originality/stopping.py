@@ -1,7 +1,7 @@
 """When an evaluation or an inversion may end: pure functions of what was seen so far.
 
 An evaluation draws a pseudo-word again and again until it is :func:`certain` (:func:`share_certain`) what all
-redraws would say. An inversion ends when its losses are :func:`settled`, or by :func:`dvar`.
+redraws would say. An inversion ends when its losses are :func:`settled`.
 """
 
 from __future__ import annotations
@@ -90,25 +90,6 @@ def share_certain(hits: Sequence[bool], total: int, least: float, confidence: fl
     """
     under = certain([float(hit) for hit in hits], total, least, 1.0, confidence)
     return None if under is None else not under
-
-
-def dvar(losses: Sequence[float], window: int, tolerance: float) -> bool:
-    """DVAR (Voronov et al., NeurIPS 2023): the loss of one fixed batch no longer moves as it once did.
-
-        var(last ``window`` losses) < ``tolerance`` * var(all losses)
-
-    Args:
-        losses: of the same evaluation batch, one a look. More than ``window`` are needed; the paper looks
-            after every step, with a window of 310 and a tolerance of 0.15.
-
-    Raises:
-        ValueError: the window is empty.
-    """
-    if window < 1:
-        raise ValueError(f"window {window} must be at least 1")
-    if len(losses) <= window:
-        return False
-    return bool(np.var(losses[-window:]) < tolerance * np.var(losses))
 
 
 def settled(losses: Sequence[float], cycle: int, tolerance: float, confidence: float = 0.95) -> bool:

@@ -163,8 +163,7 @@ class Sweep:
         return lanes
 
     def _open(self, flight: Flight, tokens: int) -> Lane:
-        before = flight.words.get(word_name(tokens - 1)) if self.settings.inversion.warm_start else None
-        lane = self.inverter.open(flight.image_id, flight.moments, tokens, flight.word, before)
+        lane = self.inverter.open(flight.image_id, flight.moments, tokens, flight.word)
         flight.lanes[tokens] = lane
         return lane
 

@@ -39,14 +39,6 @@ def test_a_draw_follows_from_seed_image_tokens_and_step(tokens, step, cycle):
         assert not same(drawn, draws(cycle=cycle).of("a", MOMENTS, tokens, step + 1))
 
 
-def test_antithetic_samples_mirror_the_noise_at_the_same_timestep():
-    drawn = draws(noise="antithetic", timesteps="stratified").of("a", MOMENTS, 1, 0)
-    assert torch.equal(drawn.noise[:3], -drawn.noise[3:])
-    assert torch.equal(drawn.latents[:3], drawn.latents[3:])
-    assert torch.equal(drawn.times[:3], drawn.times[3:])
-    assert [int(t) * 3 // 1000 for t in drawn.times[:3]] == [0, 1, 2]
-
-
 @given(st.integers(0, 99))
 def test_no_template_is_encoded_twice(step):
     own = draws(batch_size=20).of("a", MOMENTS, 1, step)
@@ -69,10 +61,9 @@ def test_the_learning_rate_holds_and_cools_down():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"noise": "antithetic", "batch_size": 5}, "batch_size 5 must be even"),
         ({"steps": 5, "cooldown": 6}, "cooldown 6 is more than inversion.steps 5"),
         ({"stop": "settled"}, "set inversion.cycle"),
-        ({"ahead": True, "warm_start": True}, "nothing is learned yet"),
+        ({"stop": "settled", "cycle": 1}, "set inversion.cycle"),
     ],
 )
 def test_what_does_not_hang_together_is_refused(wrong, said):
@@ -96,14 +87,6 @@ def image(model):
     from originality.synthetic.dataset import TaughtSet
 
     return model.encode(model.fit(TaughtSet().scene(2, 1).image()))
-
-
-def test_a_word_starts_from_a_shorter_one(model, image):
-    ours = inverter(model)
-    before = torch.randn(2, sum(model.text.widths))
-    lane = ours.open("a", image, 3, before=before)
-    assert torch.equal(lane.vectors[:2].detach(), before)
-    assert torch.equal(lane.vectors[2].detach(), model.text.word_vector("shape"))
 
 
 def test_a_lane_stops_where_the_losses_of_its_whole_cycles_say_so(model, image):

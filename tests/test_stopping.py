@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from originality.stopping import certain, dvar, settled, share_certain
+from originality.stopping import certain, settled, share_certain
 
 UNIT = st.floats(0, 1) | st.sampled_from([0, 0.1, 0.2, 0.25, 0.3, 1 / 3, 0.5, 0.6, 2 / 3, 1])
 """Distances, and those that sum up to a threshold but for their rounding."""
@@ -177,18 +177,6 @@ def test_an_evaluation_that_cannot_be_is_refused():
         certain([0.1] * 3, 2, 0.3, 1.0, 0.95)
     with pytest.raises(ValueError, match="must lie between 0 and 1"):
         certain([0.1], 2, 0.3, 1.0, 1.0)
-
-
-def test_dvar_stops_when_the_last_losses_move_little():
-    falling = [*np.linspace(1, 0, 50)]
-    assert not dvar(falling, 25, 0.15)  # var of half a line is a quarter of the whole one's
-    assert dvar(falling, 25, 0.26)
-    assert dvar([*falling, *[0.0] * 25], 25, 0.15)
-    assert not dvar(falling[:10], 10, 1.1)  # no more than the window
-    assert not dvar([0.5] * 50, 25, 0.15)  # nothing ever moved
-    assert not dvar([*falling, float("nan")], 25, 0.15)
-    with pytest.raises(ValueError, match="window 0"):
-        dvar(falling, 0, 0.15)
 
 
 def inversion(cycle=8, cycles=40, pace=60.0, noise=0.002, seed=0, gain=0.2):

@@ -37,7 +37,8 @@ def drawn_again(rows: Sequence[dict[str, Any]], threshold: float, seed: int = 0)
     evaluated twice: what the chance of redraws leaves of agreement, before that of training.
 
     An evaluation's mean distance is normal about the one that was found, with its standard error; whether a
-    word is in distribution stays. All redraws must have been drawn.
+    word is in distribution stays. Where the last word that was learned does not pass this time, none does.
+    All redraws must have been drawn.
     """
     rng, found = np.random.default_rng(seed), {}
     for row in rows:

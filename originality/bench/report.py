@@ -21,12 +21,14 @@ def table(summary: dict[str, Any]) -> str:
     lines = [
         "| variant | runs x images | numbers of tokens tried | steps each | redraws each "
         "| UNet samples forward and back | forward alone | UNet TFLOP "
+        "| places for one needed, training and drawing "
         "| same min tokens as paper | as reduced | as fast |",
-        "|---" * 11 + "|",
+        "|---" * 12 + "|",
     ]
     for name, of in summary["variants"].items():
         if (own := of.get("on the images of paper")) is None:
             continue
+        filled = of["all images"]["places for one needed"]
         cells = [
             f"{name}: {of['says']}",
             f"{len(of['all images']['images'])} x {own['images']}",
@@ -36,6 +38,7 @@ def table(summary: dict[str, Any]) -> str:
             f"{own['UNet samples forward and back']:,.0f}",
             f"{own['UNet samples forward']:,.0f}",
             f"{own['UNet TFLOP']:.3g}",
+            f"{filled['training']:.2f}, {filled['drawing']:.2f}",
             *(_share(own.get("agrees with " + ("itself" if name == o else o))) for o in _REFERENCES),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -63,8 +66,9 @@ def plot(summary: dict[str, Any], file: Path) -> None:
         1, 2, figsize=(9, 0.5 * len(names) + 1.5), sharey=True, layout="constrained"
     )
     spent = [own["UNet TFLOP"] for own in shown.values()]
-    bars = left.barh(names, spent, color="#0072b2")
-    left.bar_label(bars, [f" {value:.3g}" for value in spent])
+    left.plot(spent, names, "o", color="#0072b2")
+    for name, value in zip(names, spent, strict=True):
+        left.annotate(f"{value:.3g}", (value, name), (8, 0), textcoords="offset points", va="center")
     left.set_xscale("log")
     left.set_xlim(min(spent) / 2, max(spent) * 3)
     left.set_xlabel("UNet TFLOP an image (log)")
@@ -72,9 +76,10 @@ def plot(summary: dict[str, Any], file: Path) -> None:
         low, here, high = own[compared[name]]
         right.errorbar(here, name, xerr=[[here - low], [high - here]], fmt="o", color="#d55e00", capsize=3)
     right.set_xlim(0, 1)
-    right.set_xlabel("images with the same min tokens as paper\n(paper: with its other seed)")
-    left.invert_yaxis()
+    right.set_xlabel("images with the same min tokens as paper\n(paper: with another seed of its own)")
+    left.set_ylim(len(names) - 0.5, -0.5)
     for axis in (left, right):
+        axis.grid(axis="y", color="#dddddd")
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=130)
     plt.close(figure)

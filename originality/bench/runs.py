@@ -71,17 +71,12 @@ WITHOUT = (
     ),
     Variant("whole", "all 20 redraws of every word", flags={"redraw": {"round": None}}),
     Variant("pndm", "50 steps of PNDM for each redraw", flags={"redraw": {"scheduler": "pndm", "steps": 50}}),
+    Variant("not-ahead", "repeats where nothing waits for a place", flags=_inversion(ahead=False)),
+    Variant("apart", "each round of redraws in a pass of its own", flags={"redraw": {"together": None}}),
 )
 """The preset less one of its parts."""
 
-WITH = (
-    Variant("antithetic", "mirrored noise, six samples", flags=_inversion(noise="antithetic", batch_size=6)),
-    Variant("dvar", "stopped by DVAR", flags=_inversion(stop="dvar", tolerance=0.15)),
-    Variant("warm", "each m from the one before", flags=_inversion(warm_start=True, ahead=False)),
-)
-"""The preset and one part more, or another in its place."""
-
-VARIANTS = {v.name: v for v in (PAPER, REDUCED, FAST, *WITHOUT, *WITH)}
+VARIANTS = {v.name: v for v in (PAPER, REDUCED, FAST, *WITHOUT)}
 
 
 def results_of(folder: Path, variant: Variant, seed: int) -> Path:

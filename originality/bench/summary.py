@@ -71,7 +71,7 @@ def summarise(folder: Path) -> dict[str, Any]:
     summary["times"] = _times(folder)
     summary["derived"] = {
         **_image_times(summary),
-        "paper's words drawn again": _drawn_again(same.get(PAPER.name, ())),
+        **{f"{v.name}'s words drawn again": _drawn_again(runs.get(v.name, ()), v) for v in (PAPER, REDUCED)},
         "Stable Diffusion v1-4": _carried(measured_in(folder)),
     }
     return summary
@@ -154,6 +154,7 @@ def _against(runs: Mapping[str, list[list[Row]]], reference: Variant, model: Flo
         f"{reference.name} spends more": spent[reference.name] / spent[FAST.name],
         f"{reference.name} tries more numbers of tokens": tried[reference.name] / tried[FAST.name],
         "agreement": interval(between(fast, theirs, images)),
+        "agreement by run": [float(between([run], theirs, images).mean()) for run in fast],
         "rho": {
             name: float(np.mean([rho(run, images, _rarity(images)) for run in of]))
             for name, of in said.items()
@@ -180,10 +181,11 @@ def _against(runs: Mapping[str, list[list[Row]]], reference: Variant, model: Flo
     return found
 
 
-def _drawn_again(runs: Sequence[Sequence[Row]]) -> tuple[float, float, float] | None:
-    """How often evaluations of ``paper``'s very words would agree."""
-    again = [drawn_again(rows, PAPER.settings(0).distance.threshold) for rows in runs]
-    images = shared(again)
+def _drawn_again(runs: Sequence[Sequence[Row]], variant: Variant) -> tuple[float, float, float] | None:
+    """How often two evaluations of the variant's very words would agree, on motifs that no setting was chosen
+    on."""
+    again = [drawn_again(rows, variant.settings(0).distance.threshold) for rows in runs]
+    images = [image for image in shared(again) if untouched(image)]
     return interval(np.array([np.mean([of[i] for of in again]) for i in images])) if images else None
 
 
@@ -231,10 +233,8 @@ def measured_in(folder: Path) -> dict[str, measured.Measured]:
     same = _on_the_images_of_paper(runs)
     for variant in (PAPER, FAST):
         if variant.name in same:
-            settings, rows = (
-                variant.settings(variant.seeds[0]),
-                [r for own in same[variant.name] for r in own],
-            )
+            settings = variant.settings(variant.seeds[0])
+            rows = [row for own in same[variant.name] for row in own]
             found[variant.name] = measured.Measured(
                 counts=counts(rows, settings),
                 images=len({row["image_id"] for row in rows}),

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from originality.bench.runs import FAST, GROUPS, REDUCED, WITH, WITHOUT, Variant
+from originality.bench.runs import FAST, GROUPS, REDUCED, WITHOUT, Variant
 from originality.inversion import invert
 from originality.lane import Lane
 from originality.randomness import keyed_generator
@@ -55,7 +55,6 @@ TRIED = (
     Variant("tens-cycle-10", "cycles of 10", flags=_tens(cycle=10)),
     Variant("tens-cycle-40", "cycles of 40", flags=_tens(cycle=40, cooldown=40, steps=200)),
     Variant("tens-longer", "240 of them at most", flags=_tens(steps=240)),
-    Variant("tens-dvar", "stopped by DVAR", flags=_tens(stop="dvar", tolerance=0.15)),
     Variant("tens-fresh-120", "120 of them, each of its own draws", flags=_fresh_tens(120)),
     Variant("tens-fresh-160", "160 of them", flags=_fresh_tens(160)),
     Variant("tens-fresh-160-80", "160, half of them cooling down", flags=_fresh_tens(160, 80)),
@@ -65,10 +64,10 @@ TRIED = (
 )
 """The preset otherwise."""
 
-_OF_JUDGING = {"whole", "pndm", "warm"}
+_OF_JUDGING = {"whole", "pndm", "not-ahead", "apart"}
 """Variants that learn as the preset does."""
 
-LEARNING = {v.name: v for v in (REDUCED, FAST, *TRIED, *WITHOUT, *WITH) if v.name not in _OF_JUDGING}
+LEARNING = {v.name: v for v in (REDUCED, FAST, *TRIED, *WITHOUT) if v.name not in _OF_JUDGING}
 
 
 def settings_of(variant: Variant) -> AuditSettings:

@@ -76,6 +76,7 @@ def test_agreement_is_counted_by_image_over_pairs_of_runs(folder):
     assert promise["images"] == 6
     assert promise["paper with itself"][1] == pytest.approx(5 / 6)
     assert promise["agreement"][1] == pytest.approx((1 + 0.5 + 1 + 0 + 1 + 1) / 6)
+    assert promise["agreement by run"] == pytest.approx([promise["agreement"][1]])
     assert promise["agreement less paper's own"][1] == pytest.approx(-1 / 12 - 1 / 6 + 1 / 6)
     assert promise["more tokens by group"]["rare"][1] == pytest.approx(-0.5)
     assert promise["more tokens by group"]["familiar"][1] == pytest.approx(-0.25)
