@@ -80,7 +80,7 @@ def test_a_new_run_beside_one_of_other_settings(images: Path, tmp_path: Path, lo
 
 @pytest.mark.parametrize(
     ("bound", "said"),
-    [({"max_cost": 1e-3}, "stopped at the bound of"), ({"deadline": "3s"}, "stopped at the deadline")],
+    [({"max_cost": 1e-3}, "stopped at the bound of"), ({"deadline": "8s"}, "stopped at the deadline")],
 )
 def test_a_bound_stops_in_good_order(
     images: Path, tmp_path: Path, local_ray: None, bound: dict[str, Any], said: str
