@@ -11,7 +11,7 @@ import matplotlib
 
 from originality import measured
 from originality.bench.runs import FAST, PAPER, REDUCED, VARIANTS
-from originality.bench.summary import measured_in, summarise
+from originality.bench.summary import UNDER_ITS_SEED, measured_in, summarise
 
 matplotlib.use("Agg")
 
@@ -22,8 +22,8 @@ def table(summary: dict[str, Any]) -> str:
         "| variant | runs x images | numbers of tokens tried | steps each | redraws each "
         "| UNet samples forward and back | forward alone | UNet TFLOP "
         "| places for one needed, training and drawing "
-        "| same min tokens as paper | as reduced | as fast |",
-        "|---" * 12 + "|",
+        "| same min tokens as paper | as reduced | as fast | under the same seed |",
+        "|---" * 13 + "|",
     ]
     for name, of in summary["variants"].items():
         if (own := of.get("on the images of paper")) is None:
@@ -40,6 +40,7 @@ def table(summary: dict[str, Any]) -> str:
             f"{own['UNet TFLOP']:.3g}",
             f"{filled['training']:.2f}, {filled['drawing']:.2f}",
             *(_share(own.get("agrees with " + ("itself" if name == o else o))) for o in _REFERENCES),
+            f"{own[UNDER_ITS_SEED]:.0%}" if UNDER_ITS_SEED in own else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

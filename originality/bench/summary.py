@@ -25,7 +25,17 @@ from originality.bench.agreement import (
     shift,
     verdicts,
 )
-from originality.bench.runs import FAST, GROUPS, PAPER, REDUCED, VARIANTS, Variant, results_of, untouched
+from originality.bench.runs import (
+    FAST,
+    GROUPS,
+    PAPER,
+    REDUCED,
+    VARIANTS,
+    WITHOUT,
+    Variant,
+    results_of,
+    untouched,
+)
 from originality.bench.spent import counts, places
 from originality.costs import cost
 from originality.flops import Flops, flops
@@ -132,8 +142,14 @@ def _agreement(name: str, said: Mapping[str, Sequence[Verdicts]]) -> dict[str, A
         elif other != name and theirs and (images := shared([*own, *theirs])):
             found[f"agrees with {other}"] = interval(between(own, theirs, images))
             found[f"more tokens than {other}"] = interval(shift(own, theirs, images))
+    if VARIANTS[name] in WITHOUT and (fast := said.get(FAST.name)):
+        images = shared([*own, fast[0]])  # its noise, and where a part has no say in them its words as well
+        found[UNDER_ITS_SEED] = float(between(own, fast[:1], images).mean())
     found["rho with rarity"] = float(np.mean([rho(run, sorted(run), _rarity(run)) for run in own]))
     return found
+
+
+UNDER_ITS_SEED = "agrees with fast under the same seed"
 
 
 def _against(runs: Mapping[str, list[list[Row]]], reference: Variant, model: Flops) -> dict[str, Any]:

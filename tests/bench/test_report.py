@@ -116,6 +116,17 @@ def test_two_evaluations_of_the_same_words_agree_as_often_as_the_chance_of_redra
     assert agreement.drawn_again(rows, 0.3)["a"] == pytest.approx(agree, abs=0.04)
 
 
+def test_without_a_part_fast_is_compared_with_itself_under_the_same_seed(folder):
+    whole, other = runs.VARIANTS["whole"], runs.results_of(folder, runs.FAST, 4)
+    images = [f"{group} {n}" for group in runs.GROUPS for n in (10, 11)]
+    rows = [row(whole, 3, *of) for of in zip(images, [1, 1, 3, 2, 5, 4], strict=True)]
+    runs.results_of(folder, whole, 3).write_text("".join(json.dumps(r) + "\n" for r in rows))
+    other.write_text("".join(json.dumps(row(runs.FAST, 4, image, 5)) + "\n" for image in images))
+    found = summary.summarise(folder)["variants"]["whole"]["on the images of paper"]
+    assert found[summary.UNDER_ITS_SEED] == pytest.approx(5 / 6)
+    assert found["agrees with fast"][1] == pytest.approx((5 / 6 + 1 / 6) / 2)
+
+
 def test_what_fills_up_passes_is_spent_as_well(folder):
     (rows,) = summary.rows_of(folder, runs.FAST)
     settings, rows = runs.FAST.settings(3), rows[:6]
