@@ -174,14 +174,14 @@ class Inverter:
         # Lanes that speak as many templates each are encoded together; otherwise a call's shape, and with it
         # the last bits, would depend on the neighbours.
         together = len(lanes) if self.settings.templates else 1
-        calls = range(0, len(lanes), together)
-        return Words.joined([self._words(lanes[k : k + together], drawn[k:]) for k in calls]), spoken
+        calls = (slice(k, k + together) for k in range(0, len(lanes), together))
+        return Words.joined([self._words(lanes[call], drawn[call]) for call in calls]), spoken
 
     def _words(self, lanes: Sequence[Lane], drawn: Sequence[Draw]) -> Words:
         """What the lanes' prompts say, each encoded once."""
         widest = max(lane.tokens for lane in lanes)
         prompts, vectors = [], []
-        for lane, of in zip(lanes, drawn, strict=False):
+        for lane, of in zip(lanes, drawn, strict=True):
             prompts.append(self._prompts_of(lane.tokens).chosen(of.templates))
             padded = torch.nn.functional.pad(lane.vectors, (0, 0, 0, widest - lane.tokens))
             vectors.append(padded.expand(len(of.templates), -1, -1))

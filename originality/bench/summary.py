@@ -125,6 +125,9 @@ def _spent(variant: Variant, runs: Sequence[Sequence[Row]], model: Flops) -> dic
         "images": len({row["image_id"] for row in rows}),
         "numbers of tokens": counted.tokens_tried,
         "steps a number of tokens": float(np.mean([a["inversion_steps"] for a in attempts])),
+        "standard error of a word's distance": float(
+            np.mean([a["distance_sem"] for a in attempts if a["distance_sem"] is not None])
+        ),
         "redraws a number of tokens": float(np.mean([a["redraws"] for a in attempts])),
         "UNet samples forward and back": counted.step_samples,
         "UNet samples forward": counted.drawing_samples,
