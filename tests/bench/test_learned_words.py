@@ -70,8 +70,8 @@ def test_a_word_that_was_never_trained_loses_what_its_initial_word_does() -> Non
 
 def test_variants_are_compared_on_the_words_that_both_learned(tmp_path: Path) -> None:
     results = tmp_path / "words.jsonl"
-    reduced = {("a", 1): (0.05, 0.2), ("a", 2): (0.05, 0.4), ("b", 1): (0.07, 0.1)}
-    fast = {("a", 1): (0.052, 0.31), ("a", 2): (0.05, 0.31)}
+    reduced = {("a", 1): (0.05, 0.2), ("a", 2): (0.048, 0.4), ("b", 1): (0.07, 0.1)}
+    fast = {("a", 1): (0.052, 0.31), ("a", 2): (0.048, 0.31)}
     for variant, found in ((REDUCED, reduced), (FAST, fast)):
         rows = [
             {
@@ -86,6 +86,7 @@ def test_variants_are_compared_on_the_words_that_both_learned(tmp_path: Path) ->
         ]
         with results.open("a") as out:
             out.writelines(json.dumps(row) + "\n" for row in rows)
-    *_, first, second = words.table(results).splitlines()
+    *_, first, second, _, scale = words.table(results).splitlines()
     assert "| 3 | 100 | +0.00 ± 0.00 | +0.000 ± 0.000 | 0.000 | 100% |" in first
     assert "| 2 | 100 | +1.00 ± 0.71 | +0.010 ± 0.071 | 0.100 | 50% |" in second
+    assert scale.endswith("in thousandths: 2.0 by token 2")  # of "a", the only one with both
