@@ -14,6 +14,7 @@ BENCH = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m jobs.bench
 SHAPES := originality/models/shapes
 
 .PHONY: audit test gpu-check check bench chaos scale full-size train-shapes train-detector effect install clean
+.PHONY: paper paper-page
 
 audit: $(INSTALLED)
 	$(BIN)/originality audit examples --out runs/examples
@@ -70,6 +71,19 @@ train-detector: $(INSTALLED)
 effect: $(INSTALLED)
 	$(EFFECT) --part 1/2 & first=$$!; $(EFFECT) --part 2/2; second=$$?; wait $$first && exit $$second
 	$(EFFECT)
+
+# The paper's synthetic experiments, at laptop scale, from nothing: a night of two cores. Resumes.
+EXPERIMENT = $(BIN)/originality synthetic experiment
+RESULTS := docs/paper/results
+paper: $(INSTALLED)
+	$(EXPERIMENT) frequency --out runs/paper/frequency --keep $(RESULTS)/frequency
+	$(EXPERIMENT) diversity --out runs/paper/diversity --keep $(RESULTS)/diversity
+	$(EXPERIMENT) conditions --out runs/paper/conditions --trained runs/paper/frequency --keep $(RESULTS)/conditions
+	$(MAKE) paper-page
+
+# docs/paper.md and its figures, from the results that are kept.
+paper-page: $(INSTALLED)
+	$(BIN)/python -m jobs.paper
 
 .PHONY: browser
 browser: $(INSTALLED)

@@ -1,11 +1,13 @@
-"""Fetching ahead: a worker's images are read, identified and decoded while its scorer is busy."""
+"""Fetching ahead: a worker's inputs are read, identified and decoded while its scorer is busy."""
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
@@ -28,20 +30,24 @@ class Fetched:
 
     lease: Lease
     image_id: str
-    image: Image.Image
+    content: Image.Image | dict[str, Any]
+    """An image, or a document."""
     snapshot: bytes | None
     """Where an earlier worker left off."""
 
     @property
     def pixels(self) -> int:
-        return self.image.width * self.image.height
+        image = self.content
+        return image.width * image.height if isinstance(image, Image.Image) else 0
 
 
 class Fetcher:
-    """Takes leases, hands out images. What ends without a scorer (rejected, unreadable, judged already)
-    is settled here."""
+    """Takes leases, hands out images, or documents. What ends without a scorer (rejected, unreadable, judged
+    already) is settled here."""
 
-    def __init__(self, ledger: Ledger, desk: Desk, metrics: Metrics, news: threading.Event) -> None:
+    def __init__(
+        self, ledger: Ledger, desk: Desk, metrics: Metrics, news: threading.Event, documents: bool = False
+    ) -> None:
         self.identified: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         """number and image_id of what waits for the driver's word."""
         self.broken: Exception | None = None
@@ -49,6 +55,7 @@ class Fetcher:
         self._desk = desk
         self._metrics = metrics
         self._news = news
+        self._documents = documents
         self._inbox: queue.SimpleQueue[Lease | None] = queue.SimpleQueue()
         self._waiting: dict[int, Fetched] = {}
         self._ready: list[Fetched] = []
@@ -98,13 +105,13 @@ class Fetcher:
                 self._desk.known(lease, image_id)
                 return
             with self._metrics.stage("decode"):
-                image = decoder.decode(data)
+                content = _document(data) if self._documents else decoder.decode(data)
         except Unreadable as error:
             self._desk.fail(lease, image_id, error.reason_code, error.message)
         except Rejection as rejection:
             self._desk.fail(lease, image_id, rejection.reason_code, rejection.message, status="rejected")
         else:
-            self._offer(Fetched(lease, image_id, image, self._desk.snapshot(image_id)))
+            self._offer(Fetched(lease, image_id, content, self._desk.snapshot(image_id)))
 
     def _offer(self, fetched: Fetched) -> None:
         number = fetched.lease.number
@@ -121,6 +128,16 @@ class Fetcher:
 
     def _pixels(self) -> int:
         return sum(f.pixels for f in (*self._waiting.values(), *self._ready))
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    """Raises:
+    Rejection: it is no JSON object.
+    """
+    try:
+        return dict(json.loads(data).items())
+    except (ValueError, AttributeError) as error:
+        raise Rejection("corrupt", f"no JSON object: {error}") from error
 
 
 def _not_too_large(size: int) -> None:

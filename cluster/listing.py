@@ -252,3 +252,17 @@ def _one_file(asked: str, uri: str) -> Manifest:
         raise InputError(f"{asked} is no image by its name; accepted are {' '.join(EXTENSIONS)}")
     table = pa.table([[uri], [size]], SCHEMA)
     return Manifest(uri.rpartition("/")[0], table)
+
+
+def documents(folder: str) -> Manifest:
+    """Lists the JSON documents of a folder or prefix, sorted by name.
+
+    Raises:
+        InputError: there are none.
+    """
+    root = absolute(folder)
+    table = _listed(folder, root)
+    table = table.filter(pc.ends_with(table["uri"], ".json"))
+    if not table.num_rows:
+        raise InputError(f"{folder} holds no .json; give a folder of plans")
+    return Manifest(root, table)

@@ -117,7 +117,7 @@ def open_run(uri: str) -> RunFolder:
     """
     run = RunFolder(open_store(uri, create=False))
     if not run.store.exists(RUN_FILE) or not run.store.exists(MANIFEST_FILE):
-        raise NotFound(f"{uri} holds no run; give the --out of an audit")
+        raise NotFound(f"{uri} holds no run; give the --out of an audit or of an experiment's part")
     if run.description.get("layout") != LAYOUT:
         raise StoreError(f"{uri} was written by another version of Originality; read it with that one")
     return run
@@ -129,6 +129,7 @@ def plan(
     identity: Mapping[str, Any],
     check: Callable[[Manifest], None] = lambda _: None,
     later: Mapping[str, Any] = MappingProxyType({}),
+    listing: Callable[[str], Manifest] = scan,
 ) -> RunFolder:
     """Plans a run in a folder, or resumes the one that is there.
 
@@ -136,7 +137,7 @@ def plan(
     values. ``check`` raises what it has against a collection that is planned for the first time, before
     anything is written. ``later`` is what held of runs from before identities had those keys. The collection
     of a run that is resumed is the one that was frozen; files that came later belong to another run. The
-    images are listed, not read.
+    inputs are listed, not read; ``listing`` lists them where they are no images.
 
     Raises:
         InputError: nothing to judge. Then nothing is written.
@@ -151,7 +152,7 @@ def plan(
             return run
     elif next(store.list("records"), None) is not None:
         raise StoreError(f"{store.url} holds records but no {RUN_FILE}; bring it back, or use another --out")
-    manifest = scan(input_uri)
+    manifest = listing(input_uri)
     check(manifest)
     store.check_create()
     created = {**identity, "created_at": datetime.now(UTC).isoformat()}

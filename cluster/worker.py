@@ -26,7 +26,7 @@ from cluster.spot import SpotWatch
 from cluster.store import open_store
 from originality.scoring import Item, Scorer, Unusable
 
-ScorerFactory = Callable[[], Scorer]
+ScorerFactory = Callable[[], Scorer[Any]]
 """Builds a scorer where it is called; picklable."""
 
 T = TypeVar("T")
@@ -55,6 +55,8 @@ class Task:
     """Seconds of work on an image that a death may cost."""
     step_limit: float = 3600.0
     """Seconds after which a step that has not ended counts as hung."""
+    documents: bool = False
+    """Whether the inputs are JSON documents, and not images."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,12 @@ class Worker:
         ledger = Ledger(open_store(task.run))
         name = f"{socket.gethostname()}/{os.getpid()}"
         self._desk = Desk(ledger, task.blank, name, self._metrics, self._news)
-        self._fetcher = Fetcher(ledger, self._desk, self._metrics, self._news)
+        self._fetcher = Fetcher(ledger, self._desk, self._metrics, self._news, documents=task.documents)
         self._returned: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         self._flying: dict[str, Fetched] = {}
         self._stages: dict[str, int] = {}
         self._kept_at: dict[str, float] = {}
-        self._scorer: Scorer | None = None
+        self._scorer: Scorer[Any] | None = None
         self._broken: Exception | None = None
         self._step_began: float | None = None
         self._stopping = threading.Event()
@@ -179,7 +181,7 @@ class Worker:
             self._broken = error
         self._news.set()
 
-    def _fill(self, scorer: Scorer) -> None:
+    def _fill(self, scorer: Scorer[Any]) -> None:
         """Admits what waits; blocks, for a moment, only when there is nothing else to do."""
         while len(self._flying) < scorer.capacity and not self._stopping.is_set():
             fetched = self._fetcher.next(0.0 if self._flying else _IDLE_SECONDS)
@@ -187,8 +189,8 @@ class Worker:
                 return
             self._admit(scorer, fetched)
 
-    def _admit(self, scorer: Scorer, fetched: Fetched) -> None:
-        item = Item(fetched.image_id, fetched.image, fetched.lease.word)
+    def _admit(self, scorer: Scorer[Any], fetched: Fetched) -> None:
+        item = Item(fetched.image_id, fetched.content, fetched.lease.word)
         try:
             with self._metrics.stage("admit"):
                 if not (fetched.snapshot and _restored(scorer, item, fetched.snapshot)):
@@ -202,7 +204,7 @@ class Worker:
             self._stages[fetched.image_id] = scorer.stage(fetched.image_id)
             self._kept_at[fetched.image_id] = time.monotonic()
 
-    def _advance(self, scorer: Scorer) -> bool:
+    def _advance(self, scorer: Scorer[Any]) -> bool:
         """One step; whether the scorer can go on."""
         try:
             self._step_began = time.monotonic()
@@ -223,14 +225,14 @@ class Worker:
             return False
         return True
 
-    def _due(self, scorer: Scorer, image_id: str) -> bool:
+    def _due(self, scorer: Scorer[Any], image_id: str) -> bool:
         stage = scorer.stage(image_id)
         if stage != self._stages[image_id]:
             self._stages[image_id] = stage
             return True
         return time.monotonic() - self._kept_at[image_id] >= self._task.snapshot_every
 
-    def _keep(self, scorer: Scorer, image_ids: Any) -> None:
+    def _keep(self, scorer: Scorer[Any], image_ids: Any) -> None:
         for image_id in image_ids:
             self._desk.keep(image_id, scorer.snapshot(image_id))
             self._kept_at[image_id] = time.monotonic()
@@ -251,7 +253,7 @@ class Worker:
             self._news.set()
 
 
-def _restored(scorer: Scorer, item: Item, snapshot: bytes) -> bool:
+def _restored(scorer: Scorer[Any], item: Item[Any], snapshot: bytes) -> bool:
     try:
         scorer.restore(item, snapshot)
     except ValueError:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from jobs import audit, calibrate, doctor, estimate, exits, models, report, retry, status, tokens
+from jobs import audit, calibrate, doctor, estimate, exits, models, report, retry, status, synthetic, tokens
 
 JOBS: tuple[tuple[str, ModuleType, str], ...] = (
     ("audit", audit, "judge the images of a collection"),
@@ -19,6 +19,7 @@ JOBS: tuple[tuple[str, ModuleType, str], ...] = (
     ("calibrate", calibrate, "choose the thresholds from labelled images"),
     ("models", models, "bring weights to a folder or bucket, for use offline"),
     ("tokens", tokens, "learned words as files for other tools"),
+    ("synthetic", synthetic, "the world of shapes: image sets, models, detector, experiments"),
 )
 
 

@@ -90,7 +90,7 @@ def settings_of(
     Raises:
         SettingsError: with the fix.
     """
-    flags = _assignments(arguments)
+    flags = assignments(arguments)
     flags.pop("cluster", None)
     given = {
         "model.path": arguments.model,
@@ -114,7 +114,7 @@ def cluster_settings_of(arguments: argparse.Namespace) -> ClusterSettings:
         SettingsError: with the fix.
     """
     parts = [(f"{file}:", read_yaml(file).get("cluster") or {}) for file in arguments.config]
-    parts.append(("--set", _assignments(arguments).get("cluster", {})))
+    parts.append(("--set", assignments(arguments).get("cluster", {})))
     values: dict[str, Any] = {}
     for name, part in parts:
         if not isinstance(part, Mapping):
@@ -136,7 +136,8 @@ def cluster_settings_of(arguments: argparse.Namespace) -> ClusterSettings:
         raise SettingsError(one_line(error, "cluster.")) from error
 
 
-def _assignments(arguments: argparse.Namespace) -> dict[str, Any]:
+def assignments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What ``--set`` gave, nested."""
     flags: dict[str, Any] = {}
     for assignment in arguments.set:
         path, equals, value = assignment.partition("=")
@@ -147,6 +148,18 @@ def _assignments(arguments: argparse.Namespace) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise SettingsError(f"--set {assignment!r}: the value is not valid YAML") from error
     return flags
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` over ``base``, mapping by mapping."""
+    both = dict(base)
+    for key, value in over.items():
+        inner = both.get(key)
+        if isinstance(value, Mapping) and isinstance(inner, Mapping):
+            both[key] = merged(inner, value)
+        else:
+            both[key] = value
+    return both
 
 
 def _put(tree: dict[str, Any], path: str, value: Any) -> None:

@@ -86,8 +86,7 @@ class Architecture:
         encoders = [part for part in weighty(folder) if part.startswith("text_encoder")]
         with loading(settings):
             configs = [json.loads((folder / part / "config.json").read_text()) for part in encoders]
-        kinds = ("CLIPTextModel", "CLIPTextModelWithProjection")  # of the first and the second, always
-        return cls(about.unet, about.vae, tuple(zip(kinds, configs, strict=False)))
+        return cls(about.unet, about.vae, tuple(zip(about.encoders, configs, strict=True)))
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -116,7 +115,8 @@ class Architecture:
             vae = diffusers.AutoencoderKL.from_config(dict(self.vae))
             encoders = []
             for kind, values in self.texts:
-                config = transformers.CLIPTextConfig.from_dict(dict(values))
+                kind_of_config = getattr(transformers, kind).config_class
+                config = kind_of_config.from_dict(dict(values))
                 if eager:
                     config._attn_implementation = "eager"
                 encoders.append(getattr(transformers, kind)(config))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from transformers import CLIPTokenizer
+from transformers import BertTokenizer, CLIPTokenizer
 
 from originality.settings import SHIPPED_MODEL, ModelSettings, SettingsError
 
@@ -28,6 +28,9 @@ SECOND = ("text_encoder_2", "tokenizer_2")
 """What SDXL has besides."""
 PARTS = (*NEEDED, *SECOND)
 """What is taken of a diffusers folder, as far as it is there."""
+
+ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "BertModel")
+"""Classes of text encoders in transformers: a model's first, SDXL's second, and instead of the first BERT."""
 
 _SDXL = "text_time"
 """How an UNet says that it wants a text's sum and the image's size as well."""
@@ -129,6 +132,8 @@ class Description:
 
     tokenizers: tuple[Any, ...]
     """One for each text encoder: two of SDXL."""
+    encoders: tuple[str, ...]
+    """Each text encoder's class in transformers, one of ENCODERS."""
     side: int
     """Pixels of an image's side."""
     scheduler: dict[str, Any]
@@ -178,7 +183,10 @@ def describe(settings: ModelSettings, folder: Path | None = None) -> Description
             raise SettingsError(f"model {settings.path!r} {reason}")
         side = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
         zero = bool(config("model_index.json").get("force_zeros_for_empty_prompt", sdxl))
-    return Description(tokenizers, side, scheduler, prediction, unet, vae, zero)
+    kinds = tuple(
+        "BertModel" if _is_bert(text) else kind for kind, text in zip(ENCODERS, texts, strict=False)
+    )
+    return Description(tokenizers, kinds, side, scheduler, prediction, unet, vae, zero)
 
 
 def _as_pipelines(sdxl: bool) -> dict[str, Any]:
@@ -189,10 +197,15 @@ def _as_pipelines(sdxl: bool) -> dict[str, Any]:
 
 def _tokenizer(folder: Path, text: dict[str, Any]) -> Any:
     """A text encoder's tokenizer, with the encoder's length where its own files say none."""
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    tokenizer = (BertTokenizer if _is_bert(text) else CLIPTokenizer).from_pretrained(folder)
     longest: int = text.get("max_position_embeddings", tokenizer.model_max_length)
     tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
     return tokenizer
+
+
+def _is_bert(text: dict[str, Any]) -> bool:
+    """Whether a text encoder is BERT, as in the paper's synthetic setting (Appendix B.1)."""
+    return text.get("model_type") == "bert"
 
 
 def _unsupported(
@@ -219,8 +232,8 @@ def _unsupported(
         return "has a VAE whose latents are centred (latents_mean), which is not supported"
     for text in texts:
         named = (text.get("architectures") or ["CLIPTextModel"])[0]
-        if not named.startswith("CLIPTextModel"):
-            return f"reads text with a {named}; pseudo-tokens take rows of CLIP's token table"
+        if not named.startswith("CLIPTextModel") and not _is_bert(text):
+            return f"reads text with a {named}; pseudo-tokens take rows of CLIP's or BERT's token table"
     return None
 
 

@@ -113,15 +113,16 @@ def tokenise(tokenizers: Sequence[Any], templates: Sequence[str], tokens: int) -
 def _row(tokenizer: Any, template: str, tokens: int) -> tuple[list[int], list[int]]:
     """Ids and slots of one template."""
     length = tokenizer.model_max_length
-    ids, slots = [tokenizer.bos_token_id], [-1]
+    begin, end = ends(tokenizer)
+    ids, slots = [begin], [-1]
     for k, part in enumerate(template.split("{}")):
         if k:
-            ids += [tokenizer.bos_token_id] * tokens
+            ids += [begin] * tokens
             slots += range(tokens)
         words = tokenizer(part, add_special_tokens=False)["input_ids"]
         ids += words
         slots += [-1] * len(words)
-    ids.append(tokenizer.eos_token_id)
+    ids.append(end)
     if len(ids) > length:
         raise SettingsError(
             f"template {template!r} with {tokens} pseudo-tokens has {len(ids)} tokens, the model "
@@ -130,6 +131,13 @@ def _row(tokenizer: Any, template: str, tokens: int) -> tuple[list[int], list[in
     missing = length - len(ids)
     slots += [-1] * (length - len(slots))
     return ids + [tokenizer.pad_token_id] * missing, slots
+
+
+def ends(tokenizer: Any) -> tuple[int, int]:
+    """The tokens that begin and end a text; BERT's have names of their own."""
+    if tokenizer.bos_token_id is None:
+        return tokenizer.cls_token_id, tokenizer.sep_token_id
+    return tokenizer.bos_token_id, tokenizer.eos_token_id
 
 
 class TextEncoders:
@@ -210,7 +218,7 @@ def word_tokens(tokenizer: Any, word: str, several: Literal["one", "mean"] = "on
     """
     ids: list[int] = tokenizer(word, add_special_tokens=False)["input_ids"]
     what = f"initial word {shown(word)}"
-    unsaid = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
+    unsaid = {*ends(tokenizer), tokenizer.unk_token_id}
     if not ids or unsaid & set(ids):
         raise SettingsError(f"{what} is nothing that this model has a token for; choose another word")
     if len(ids) > 1 and several == "one":

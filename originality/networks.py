@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+import transformers
 
 from originality.checkpoint import Description, weighty
 from originality.conditioning import TextEncoders
@@ -59,11 +59,10 @@ def text_encoders(folder: Path, about: Description, device: torch.device) -> Tex
     Raises:
         ValueError: weights are missing, or a tokenizer knows more tokens than its encoder.
     """
-    kinds = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+    parts = [part for part in weighty(folder) if part.startswith("text_encoder")]
     encoders = [
-        whole(kinds[part], folder / part, torch.float32).to(device)
-        for part in weighty(folder)
-        if part in kinds
+        whole(getattr(transformers, kind), folder / part, torch.float32).to(device)
+        for kind, part in zip(about.encoders, parts, strict=True)
     ]
     text = TextEncoders(about.tokenizers, encoders)
     for tokenizer, table in zip(text.tokenizers, text.tables, strict=True):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-from PIL import Image
+Content = TypeVar("Content", covariant=True)
+Read = TypeVar("Read", contravariant=True)
 
 
 class Unusable(ValueError):  # noqa: N818 - it says what the scorer is
@@ -20,13 +21,14 @@ class Unusable(ValueError):  # noqa: N818 - it says what the scorer is
 
 
 @dataclass(frozen=True)
-class Item:
-    """One image to be scored."""
+class Item(Generic[Content]):
+    """One image to be scored, or whatever else a job is made of."""
 
     item_id: str
-    """sha256 of the image's bytes: also the key of the item's random numbers."""
-    image: Image.Image
-    """RGB, upright, at its own size; the scorer brings it to the model's size."""
+    """sha256 of the input's bytes: also the key of the item's random numbers."""
+    content: Content
+    """Of an audit an image: RGB, upright, at its own size; the scorer brings it to the model's size. Of an
+    experiment a document: a mapping of plain JSON values."""
     word: str | None = None
     """What the list of inputs says of it in its column "word"; None where it says nothing."""
 
@@ -45,7 +47,7 @@ class Finished:
     """What the item cost, by name, for metrics; amounts that may be added up over items."""
 
 
-class Scorer(Protocol):
+class Scorer(Protocol[Read]):
     """Scores items, several at a time. Used from one thread.
 
     An attribute ``progress`` (str), where there is one, is shown to whoever watches; it is read
@@ -57,7 +59,7 @@ class Scorer(Protocol):
         """Most items in flight at once."""
         ...
 
-    def admit(self, item: Item) -> None:
+    def admit(self, item: Item[Read]) -> None:
         """Takes an item in hand. An exception is a failure of this item alone,
         unless it is :class:`Unusable`."""
         ...
@@ -83,7 +85,7 @@ class Scorer(Protocol):
         """
         ...
 
-    def restore(self, item: Item, snapshot: bytes) -> None:
+    def restore(self, item: Item[Read], snapshot: bytes) -> None:
         """Admits an item where a snapshot of it left off, of this scorer or of one like it.
 
         Raises:

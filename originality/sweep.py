@@ -105,7 +105,7 @@ class Sweep:
             )
         return self._checks[subject]
 
-    def admit(self, item: Item) -> None:
+    def admit(self, item: Item[Image.Image]) -> None:
         """Take an image in hand.
 
         Raises:
@@ -115,8 +115,8 @@ class Sweep:
         self._open(flight, 1)
         self._flights[item.item_id] = flight
 
-    def _flight(self, item: Item) -> Flight:
-        picture = self.model.fit(item.image)
+    def _flight(self, item: Item[Image.Image]) -> Flight:
+        picture = self.model.fit(item.content)
         word = self.words.of(item.word, picture)
         self._can_ask(word, own=item.word is not None)
         moments = self.model.encode(picture)
@@ -251,7 +251,7 @@ class Sweep:
         """The whole state of an image in flight, between two steps."""
         return pack(self._flights[item_id], self.settings.digest(), self.model.digest)
 
-    def restore(self, item: Item, snapshot: bytes) -> None:
+    def restore(self, item: Item[Image.Image], snapshot: bytes) -> None:
         """Take an image in hand where a snapshot left it: its verdict will be the same to the bit.
 
         Raises:
@@ -280,7 +280,7 @@ class Sweep:
         flight.redraws = [tensors[f"redraws {k}"].numpy() for k in range(len(names))]
         self._flights[item.item_id] = flight
 
-    def _check(self, item: Item, saved: Saved, tensors: dict[str, torch.Tensor]) -> None:
+    def _check(self, item: Item[Image.Image], saved: Saved, tensors: dict[str, torch.Tensor]) -> None:
         if (saved.settings, saved.model) != (self.settings.digest(), self.model.digest):
             raise ValueError("the snapshot was made under other settings or another model")
         if saved.image_id != item.item_id:

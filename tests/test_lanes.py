@@ -146,7 +146,7 @@ def test_a_sweep_in_rounds_goes_on_from_any_step(running_ahead, steps):
 def test_a_lane_s_place_and_neighbours_change_no_bit(model, quick, templates):
     settings = quick.inversion.model_copy(update={"templates": templates})
     inverter = Inverter(model, quick.spoken, settings, 0, 4)
-    moments = [model.encode(model.fit(item(k).image)) for k in range(4)]
+    moments = [model.encode(model.fit(item(k).content)) for k in range(4)]
 
     def learned(order, tokens):
         lanes = [inverter.open(str(k), moments[k], tokens[k]) for k in order]

@@ -15,9 +15,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from originality.synthetic.motifs import GROUP_SHARE, Motif, all_motifs
+from originality.synthetic.motifs import GROUP_SHARE, Motif, all_motifs, motif_names
 from originality.synthetic.render import CANVAS, Placed, draw, scatter, visibility
-from originality.synthetic.world import ELEMENTS, Element, caption_of, select
+from originality.synthetic.world import COLOURS, ELEMENTS, Element, caption_of, select
 
 EMPTY_SHARE = 0.1
 """Share of images that show nothing (Appendix B)."""
@@ -50,9 +50,9 @@ class Scene:
         """Share of each element that is in sight, in the order of ``placed``."""
         return visibility(self.placed)
 
-    def image(self) -> Image.Image:
-        """RGB image, 64 x 64."""
-        return draw(self.placed)
+    def image(self, side: int = CANVAS) -> Image.Image:
+        """RGB image of ``side`` x ``side`` pixels."""
+        return draw(self.placed, side)
 
 
 class ImageSet(Protocol):
@@ -94,7 +94,8 @@ class CommonRareUnseenSet:
 
     30 % of images are the pair (circle, square) in varying colours, 0.1 % the pair (circle, triangle),
     none the pair (square, triangle); the others hold up to four elements, at most one of the trio.
-    With ``fixed_location`` the common pair always stands at the same two places (Appendix C).
+    With ``fixed_location`` the common pair always stands at the same two places (Appendix C). With ``named``
+    each common and rare pair of colours has a word of its own.
     """
 
     common_share: float = 0.3
@@ -102,6 +103,7 @@ class CommonRareUnseenSet:
     max_elements: int = 4
     empty_share: float = EMPTY_SHARE
     fixed_location: bool = False
+    named: bool = False
 
     FIXED_PLACES = ((20.0, 20.0), (44.0, 44.0))
 
@@ -122,12 +124,18 @@ class CommonRareUnseenSet:
         elements = [
             Element("big", str(rng.choice(("red", "green", "blue"))), "full", shape) for shape in PAIRS[group]
         ]
+        name = self._name(group, elements)
         if self.fixed_location and group == "common":
-            return Scene(
-                tuple(Placed(e, x, y) for e, (x, y) in zip(elements, self.FIXED_PLACES, strict=True)),
-                group,
-            )
-        return Scene(scatter(elements, rng), group)
+            placed = tuple(Placed(e, x, y) for e, (x, y) in zip(elements, self.FIXED_PLACES, strict=True))
+            return Scene(placed, group, name)
+        return Scene(scatter(elements, rng), group, name)
+
+    def _name(self, group: str, elements: Sequence[Element]) -> str | None:
+        """The word of a pair of colours; what no image shows has none."""
+        if not self.named or group == "unseen":
+            return None
+        first, second = (COLOURS.index(e.colour) for e in elements)
+        return motif_names()[9 * (group == "rare") + 3 * first + second]
 
 
 def _at_most_one_of_trio(
@@ -210,8 +218,8 @@ def clear_view(scene: Scene, least: float = 0.85) -> bool:
     return all(v >= least for v in scene.visibility)
 
 
-def pixels(scenes: Sequence[Scene]) -> np.ndarray:
-    """Render scenes: uint8, (n, 64, 64, 3)."""
+def pixels(scenes: Sequence[Scene], side: int = CANVAS) -> np.ndarray:
+    """Render scenes: uint8, (n, side, side, 3)."""
     if not scenes:
-        return np.zeros((0, CANVAS, CANVAS, 3), np.uint8)
-    return np.stack([np.asarray(scene.image()) for scene in scenes])
+        return np.zeros((0, side, side, 3), np.uint8)
+    return np.stack([np.asarray(scene.image(side)) for scene in scenes])

@@ -34,11 +34,13 @@ HELD_OUT_SEED = 1
 
 SNAPSHOT_SECONDS = 60.0
 
+PAIRS = CommonRareUnseenSet()
 
-def query(group: str, number: int) -> Scene:
+
+def query(group: str, number: int, pairs: CommonRareUnseenSet = PAIRS) -> Scene:
     """Held-out image ``number`` of a group, all of its elements in plain sight.
 
-    A motif group has one image of each of its motifs in turn; a pair group varies the colours.
+    A motif group has one image of each of its motifs in turn; a pair group, of ``pairs``, varies the colours.
     """
     for attempt in range(1000):
         rng = generator("held out", HELD_OUT_SEED, group, number, attempt)
@@ -46,7 +48,7 @@ def query(group: str, number: int) -> Scene:
             motifs = TaughtSet().motifs_of(group)
             scene = motif_scene(motifs[number % len(motifs)], rng)
         else:
-            scene = CommonRareUnseenSet().pair(group.removesuffix(" pair"), rng)
+            scene = pairs.pair(group.removesuffix(" pair"), rng)
         if clear_view(scene):
             return scene
     raise RuntimeError(f"no clear view of {group} {number} in 1000 draws")

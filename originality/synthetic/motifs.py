@@ -36,6 +36,7 @@ class Motif:
     name: str | None
 
 
+@lru_cache(maxsize=1)
 def motif_names() -> tuple[str, ...]:
     """Invented words, pronounceable and none a word of the captions."""
     names = [a + b + c + d for a, b, c, d in itertools.product("bdfgklmnpvz", "aeiou", "bdgklmnv", "aiou")]

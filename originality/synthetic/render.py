@@ -91,13 +91,22 @@ def _painting_order(scene: Sequence[Placed]) -> list[int]:
     return sorted(range(len(scene)), key=lambda k: scene[k].element.size == "small")
 
 
-def draw(scene: Sequence[Placed]) -> Image.Image:
-    """Render a scene: an RGB image of CANVAS x CANVAS pixels, antialiased."""
-    image = Image.new("RGB", (CANVAS * _OVERSAMPLE,) * 2, "white")
+def draw(scene: Sequence[Placed], side: int = CANVAS) -> Image.Image:
+    """Render a scene: an RGB image of ``side`` x ``side`` pixels, a multiple of CANVAS; antialiased.
+
+    Raises:
+        ValueError: the side is no multiple.
+    """
+    if side < CANVAS or side % CANVAS:
+        raise ValueError(
+            f"a side of {side} pixels is no multiple of {CANVAS}; give {CANVAS}, {4 * CANVAS}, ..."
+        )
+    scale = side // CANVAS * _OVERSAMPLE
+    image = Image.new("RGB", (CANVAS * scale,) * 2, "white")
     pen = ImageDraw.Draw(image)
     for k in _painting_order(scene):
-        _paint(pen, scene[k], RGB[scene[k].element.colour], halo="white")
-    return image.resize((CANVAS, CANVAS), Image.Resampling.BOX)
+        _paint(pen, scene[k], RGB[scene[k].element.colour], halo="white", scale=scale)
+    return image.resize((side, side), Image.Resampling.BOX)
 
 
 def visibility(scene: Sequence[Placed]) -> tuple[float, ...]:
@@ -120,8 +129,9 @@ def _paint(
     placed: Placed,
     ink: tuple[int, int, int] | int,
     halo: str | int,
+    scale: int = _OVERSAMPLE,
 ) -> None:
-    element, scale = placed.element, _OVERSAMPLE
+    element = placed.element
     radius = RADIUS[element.size]
 
     def at(r: float) -> list[tuple[float, float]]:

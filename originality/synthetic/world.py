@@ -10,11 +10,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-SHAPES = ("circle", "square", "triangle", "hexagon", "star")
-COLOURS = ("red", "green", "blue")
-SIZES = ("big", "small")
-TEXTURES = ("full", "empty")
+Shape = Literal["circle", "square", "triangle", "hexagon", "star"]
+Colour = Literal["red", "green", "blue"]
+Size = Literal["big", "small"]
+Texture = Literal["full", "empty"]
+
+SHAPES: tuple[Shape, ...] = get_args(Shape)
+COLOURS: tuple[Colour, ...] = get_args(Colour)
+SIZES: tuple[Size, ...] = get_args(Size)
+TEXTURES: tuple[Texture, ...] = get_args(Texture)
 
 CAPTION_WORDS = (*SIZES, *COLOURS, *TEXTURES, *SHAPES, "and")
 

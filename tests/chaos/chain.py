@@ -52,7 +52,7 @@ class Chain:
 
 
 def start(item: Item) -> str:
-    return hashlib.sha256(np.asarray(item.image).tobytes()).hexdigest()
+    return hashlib.sha256(np.asarray(item.content).tobytes()).hexdigest()
 
 
 def link(chain: str, step: int) -> str:

@@ -63,7 +63,7 @@ class MeanColour:
 
 
 def _mean(item: Item) -> tuple[int, ...]:
-    return tuple(int(v) for v in np.asarray(item.image).reshape(-1, 3).mean(axis=0))
+    return tuple(int(v) for v in np.asarray(item.content).reshape(-1, 3).mean(axis=0))
 
 
 def _finished(item: Item, steps: int) -> Finished:

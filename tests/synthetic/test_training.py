@@ -19,7 +19,7 @@ from originality.synthetic.training import autoencoder, denoiser
 from originality.synthetic.training.assemble import assemble
 from originality.synthetic.training.latents import encode_set
 from originality.synthetic.training.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
-from originality.synthetic.training.stage import Crew, decay_start, rate_factor, run_stage
+from originality.synthetic.training.stage import Crew, Stage, decay_start, rate_factor, run_stage
 from originality.synthetic.training.words import all_words, learn_merges, save_tokenizer
 
 TINY = ShapesRecipe(
@@ -39,9 +39,8 @@ def run_toy(folder, interrupt_at=None, steps=12, decay_share=0.5):
         x = torch.randn((8, 4), generator=torch.Generator().manual_seed(step))
         return (module["fit"](x) - x.sum(1, keepdim=True)).square().mean()
 
-    average = run_stage(
+    stage = Stage(
         "toy",
-        folder,
         module,
         loss_at,
         steps=steps,
@@ -50,9 +49,9 @@ def run_toy(folder, interrupt_at=None, steps=12, decay_share=0.5):
         weight_decay=0.01,
         ema_decay=0.9,
         decay_share=decay_share,
-        checkpoint_seconds=0.0,
     )
-    return [p.detach().clone() for p in module.parameters()], average.mean
+    run_stage(stage, folder, checkpoint_seconds=0.0)
+    return [p.detach().clone() for p in module.parameters()], stage.average.mean
 
 
 def same(a, b):
@@ -95,9 +94,9 @@ def fit_in_crew(rank, size, folder, rendezvous):
         "decay_share": 0.5,
     }
     try:
-        run_stage("toy", folder, module, loss_at, **recipe)
+        run_stage(Stage("toy", module, loss_at, **recipe), folder)
     except KeyboardInterrupt:
-        run_stage("toy", folder, module, loss_at, **recipe)
+        run_stage(Stage("toy", module, loss_at, **recipe), folder)
     torch.save([p.detach() for p in module.parameters()], folder / f"weights-{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -136,9 +135,8 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
 def test_a_loss_that_is_no_number_ends_the_stage_with_a_reason(tmp_path):
     module = torch.nn.ModuleDict({"fit": torch.nn.Linear(1, 1)})
     with pytest.raises(FloatingPointError, match="lower its learning rate"):
-        run_stage(
+        stage = Stage(
             "bad",
-            tmp_path,
             module,
             lambda step: module["fit"].weight.sum() * math.nan,
             steps=2,
@@ -147,6 +145,7 @@ def test_a_loss_that_is_no_number_ends_the_stage_with_a_reason(tmp_path):
             weight_decay=0.0,
             ema_decay=0.9,
         )
+        run_stage(stage, tmp_path)
 
 
 def test_the_learning_rate_warms_up_stays_and_falls():

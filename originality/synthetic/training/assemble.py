@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel
 
 from originality.synthetic.training.denoiser import Denoiser
 from originality.synthetic.training.words import all_words, save_tokenizer
@@ -27,8 +28,9 @@ def assemble(vae: AutoencoderKL, denoiser: Denoiser, folder: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
-    save_tokenizer(all_words(), denoiser.tokenizer.model_max_length, folder / "tokenizer")
-    _name_as_published(folder / "text_encoder" / "model.safetensors")
+    if isinstance(denoiser.text_encoder, CLIPTextModel):
+        save_tokenizer(all_words(), denoiser.tokenizer.model_max_length, folder / "tokenizer")
+        _name_as_published(folder / "text_encoder" / "model.safetensors")
     for config in folder.rglob("*.json"):
         values = json.loads(config.read_text())
         if isinstance(values, dict) and values.pop("_name_or_path", None) is not None:

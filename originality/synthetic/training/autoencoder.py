@@ -10,22 +10,22 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from originality.synthetic.dataset import ImageSet, TaughtSet, pixels
-from originality.synthetic.render import CANVAS
 from originality.synthetic.training.recipe import ShapesRecipe
-from originality.synthetic.training.stage import Crew, run_stage
+from originality.synthetic.training.stage import Crew, Stage, run_stage
 
 
 def build(recipe: ShapesRecipe) -> AutoencoderKL:
-    channels = recipe.autoencoder.channels
+    own = recipe.autoencoder
+    channels = own.channels
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(channels),
         up_block_types=("UpDecoderBlock2D",) * len(channels),
         block_out_channels=channels,
-        layers_per_block=1,
-        latent_channels=recipe.autoencoder.latent_channels,
-        norm_num_groups=8,
-        mid_block_add_attention=False,
-        sample_size=CANVAS,
+        layers_per_block=own.layers_per_block,
+        latent_channels=own.latent_channels,
+        norm_num_groups=own.norm_groups,
+        mid_block_add_attention=own.attention,
+        sample_size=recipe.side,
     )
 
 
@@ -34,45 +34,57 @@ def to_tensor(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
 
 
-def train(recipe: ShapesRecipe, folder: Path, images: ImageSet | None = None) -> AutoencoderKL:
-    """Train (or finish, or load) the autoencoder; its scaling factor makes the latents' variance 1."""
-    torch.manual_seed(recipe.seed)
-    images = images or TaughtSet()
-    vae = build(recipe)
+def stage(recipe: ShapesRecipe, vae: AutoencoderKL, images: ImageSet) -> Stage:
+    """How the autoencoder learns."""
     own, crew = recipe.autoencoder, Crew.here()
 
     def loss_at(step: int) -> Tensor:
         batch = range(step * own.batch_size, (step + 1) * own.batch_size)
         mine = crew.part(own.batch_size)
-        x = to_tensor(pixels([images.scene(recipe.seed, i % 100_000) for i in batch[mine]]))
+        scenes = [images.scene(recipe.seed, i % 100_000) for i in batch[mine]]
+        x = to_tensor(pixels(scenes, recipe.side)).to(vae.device)
         posterior = vae.encode(x).latent_dist
         shape = (own.batch_size, *posterior.mean.shape[1:])
         noise = torch.randn(shape, generator=_keyed(recipe.seed, step))
-        z = posterior.mean + posterior.std * noise[mine]
+        z = posterior.mean + posterior.std * noise[mine].to(vae.device)
         error = vae.decode(z).sample - x
         ink = 1 + own.ink_weight * (x.amin(1, keepdim=True) < 0.9)
         reconstruction = (ink * (error.abs() + error.square())).mean()
         return reconstruction + own.kl_weight * posterior.kl().mean()
 
-    average = run_stage(
+    return Stage(
         "autoencoder",
-        folder,
         nn.ModuleDict({"vae": vae}),
         loss_at,
         steps=own.steps,
         learning_rate=own.learning_rate,
         warmup=100,
-        decay_share=1.0,
+        decay_share=own.decay_share,
         weight_decay=0.0,
         ema_decay=0.995,
         recipe=f"{recipe.seed} {own.model_dump_json(exclude={'steps'})}",
     )
-    average.swap()
+
+
+def settle(recipe: ShapesRecipe, vae: AutoencoderKL, images: ImageSet) -> None:
+    """Freeze it; its scaling factor makes the latents' variance 1."""
     vae.eval().requires_grad_(False)
     with torch.no_grad():
-        sample = to_tensor(pixels([images.scene(recipe.seed + 1, i) for i in range(512)]))
-        latents = torch.cat([vae.encode(x).latent_dist.mean for x in sample.split(64)])
+        scenes = [images.scene(recipe.seed + 1, i) for i in range(512)]
+        parts = (to_tensor(pixels(scenes[k : k + 64], recipe.side)) for k in range(0, 512, 64))
+        latents = torch.cat([vae.encode(x.to(vae.device)).latent_dist.mean for x in parts])
     vae.register_to_config(scaling_factor=round(1.0 / float(latents.std()), 5))
+
+
+def train(recipe: ShapesRecipe, folder: Path, images: ImageSet | None = None) -> AutoencoderKL:
+    """Train (or finish, or load) the autoencoder."""
+    torch.manual_seed(recipe.seed)
+    images = images or TaughtSet()
+    vae = build(recipe)
+    learning = stage(recipe, vae, images)
+    run_stage(learning, folder)
+    learning.finish()
+    settle(recipe, vae, images)
     return vae
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,14 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import BertModel, BertTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from originality.prompts import DOMAINS
 from originality.synthetic.dataset import ImageSet, Scene, generator
 from originality.synthetic.motifs import NAME_SHARE
-from originality.synthetic.training.recipe import DenoiserRecipe, ShapesRecipe
-from originality.synthetic.training.stage import Crew, run_stage
+from originality.synthetic.training.recipe import DenoiserRecipe, Frozen, ShapesRecipe
+from originality.synthetic.training.stage import Crew, Stage, run_stage
+from originality.synthetic.training.words import pretrained_encoder
 
 DOMAIN = DOMAINS["shapes"]
 
@@ -27,13 +27,19 @@ class Denoiser:
     """The parts that are trained together."""
 
     unet: UNet2DConditionModel
-    text_encoder: CLIPTextModel
-    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel | BertModel
+    tokenizer: CLIPTokenizer | BertTokenizer
     scheduler: DDPMScheduler
 
 
-def build(recipe: ShapesRecipe, tokenizer: CLIPTokenizer, latent_side: int) -> Denoiser:
+def build(recipe: ShapesRecipe, tokenizer: CLIPTokenizer | BertTokenizer, latent_side: int) -> Denoiser:
+    """UNet with fresh weights, and a text encoder with fresh ones or the pretrained one of the recipe.
+
+    Args:
+        tokenizer: as :func:`originality.synthetic.training.words.tokenizer_for` makes it.
+    """
     channels, text = recipe.denoiser.channels, recipe.text
+    pretrained = None if text.pretrained is None else pretrained_encoder(text)
     lower = len(channels) - 1
     unet = UNet2DConditionModel(
         sample_size=latent_side,
@@ -43,10 +49,12 @@ def build(recipe: ShapesRecipe, tokenizer: CLIPTokenizer, latent_side: int) -> D
         block_out_channels=channels,
         down_block_types=("CrossAttnDownBlock2D",) * lower + ("DownBlock2D",),
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * lower,
-        cross_attention_dim=text.width,
+        cross_attention_dim=text.width if pretrained is None else pretrained.config.hidden_size,
         attention_head_dim=recipe.denoiser.heads,
-        norm_num_groups=16,
+        norm_num_groups=recipe.denoiser.norm_groups,
     )
+    if pretrained is not None:
+        return Denoiser(unet, pretrained, tokenizer, noise_schedule())
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -85,10 +93,94 @@ def spoken(scene: Scene, own: DenoiserRecipe, rng: np.random.Generator) -> str:
     elif scene.name is not None and rng.random() < NAME_SHARE:
         caption = scene.name
     else:
-        caption = scene.caption
+        caption = _described(scene, own.attribute_dropout, rng)
     if rng.random() < own.template_share:
         return DOMAIN.templates[rng.integers(len(DOMAIN.templates))].format(caption)
     return caption
+
+
+def _described(scene: Scene, dropout: float, rng: np.random.Generator) -> str:
+    """The scene's caption, short of some of its attributes."""
+    if not dropout:
+        return scene.caption
+    said = []
+    for element in sorted(scene.elements, key=lambda e: e.index):
+        attributes = (element.size, element.colour, element.texture)
+        said.append(" ".join([*(a for a in attributes if rng.random() >= dropout), element.shape]))
+    return " and ".join(said)
+
+
+def stage(
+    recipe: ShapesRecipe,
+    model: Denoiser,
+    scale: float,
+    moments: np.ndarray,
+    images: ImageSet,
+    round_: int = 0,
+) -> Stage:
+    """How UNet and text encoder learn in one round of the recipe.
+
+    Args:
+        scale: what the autoencoder's latents are multiplied by.
+        moments: float16 (n, 2 x channels, h, w), of the set's first images.
+    """
+    own, device = recipe.denoiser, model.unet.device
+    latent_shape = (moments.shape[1] // 2, *moments.shape[2:])
+    noised = model.scheduler.alphas_cumprod.to(device)
+    weights = torch.ones_like(noised)
+    if own.snr_offset is not None:
+        weights = 1 / (noised / (1 - noised) + own.snr_offset)
+    crew = Crew.here()
+    if own.bf16 and device.type == "cpu":
+        _attend_by_matrix_products(model)
+
+    def loss_at(step: int) -> Tensor:
+        rng = generator("denoiser", recipe.seed, round_, step)
+        picks = _epoch_batch(step, own.batch_size, len(moments), recipe.seed, round_)
+        captions = [spoken(images.scene(recipe.seed, int(i)), own, rng) for i in picks]
+        draws = rng.standard_normal((2, own.batch_size, *latent_shape), dtype=np.float32)
+        spread = (np.arange(own.batch_size) + rng.random(own.batch_size)) / own.batch_size
+        mine = crew.part(own.batch_size)
+        mean, logvar = torch.from_numpy(moments[picks[mine]].astype(np.float32)).to(device).chunk(2, dim=1)
+        grain, noise = torch.from_numpy(draws[:, mine]).to(device)
+        latents = scale * (mean + (0.5 * logvar.clamp(-30, 20)).exp() * grain)
+        t = torch.from_numpy((spread[mine] * len(noised)).astype(np.int64)).to(device)
+        alpha = noised[t].view(-1, 1, 1, 1)
+        noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+        ids = model.tokenizer(captions[mine], padding="max_length", truncation=True, return_tensors="pt")
+        with torch.autocast(device.type, torch.bfloat16, enabled=own.bf16):
+            words = model.text_encoder(ids.input_ids.to(device)).last_hidden_state
+            predicted = model.unet(noisy, t, words).sample
+        error = (predicted.float() - noise).square().flatten(1).mean(1)
+        return (weights[t] * error).mean()
+
+    learning: dict[str, nn.Module] = {"unet": model.unet}
+    if recipe.text.pretrained is None:
+        learning["text_encoder"] = model.text_encoder
+    return Stage(
+        f"denoiser-{round_ + 1}",
+        nn.ModuleDict(learning),
+        loss_at,
+        steps=own.steps[round_],
+        learning_rate=own.learning_rate,
+        warmup=own.warmup_steps,
+        decay_share=own.decay_share,
+        weight_decay=own.weight_decay,
+        ema_decay=own.ema_decay,
+        recipe=f"{recipe.seed} {_own(recipe.text)} {_own(own)}",
+    )
+
+
+def _own(recipe: Frozen) -> str:
+    """What decides the loss, short of defaults, so that knobs which come later are no other recipe."""
+    return recipe.model_dump_json(exclude={"steps"}, exclude_defaults=True)
+
+
+def freeze(model: Denoiser) -> None:
+    """For use, not for training."""
+    model.unet.set_default_attn_processor()
+    model.unet.eval().requires_grad_(False)
+    model.text_encoder.eval().requires_grad_(False)
 
 
 def train(
@@ -109,58 +201,14 @@ def train(
         ValueError: ``taught`` has another vocabulary.
     """
     torch.manual_seed(recipe.seed + 1)
-    own = recipe.denoiser
     model = build(recipe, tokenizer, moments.shape[-1])
-    scale = vae.config.scaling_factor
-    latent_shape = (moments.shape[1] // 2, *moments.shape[2:])
-    noised = model.scheduler.alphas_cumprod
-    weights = 1 / (noised / (1 - noised) + own.snr_offset)
-    crew = Crew.here()
-    if own.bf16:
-        _attend_by_matrix_products(model)
-
     if taught is not None:
         _take_over(model, taught)
-
-    def loss_at(round_: int, step: int) -> Tensor:
-        rng = generator("denoiser", recipe.seed, round_, step)
-        picks = _epoch_batch(step, own.batch_size, len(moments), recipe.seed, round_)
-        captions = [spoken(images.scene(recipe.seed, int(i)), own, rng) for i in picks]
-        draws = rng.standard_normal((2, own.batch_size, *latent_shape), dtype=np.float32)
-        spread = (np.arange(own.batch_size) + rng.random(own.batch_size)) / own.batch_size
-        mine = crew.part(own.batch_size)
-        mean, logvar = torch.from_numpy(moments[picks[mine]].astype(np.float32)).chunk(2, dim=1)
-        grain, noise = torch.from_numpy(draws[:, mine])
-        latents = scale * (mean + (0.5 * logvar.clamp(-30, 20)).exp() * grain)
-        t = torch.from_numpy((spread[mine] * len(noised)).astype(np.int64))
-        alpha = noised[t].view(-1, 1, 1, 1)
-        noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
-        ids = tokenizer(captions[mine], padding="max_length", truncation=True, return_tensors="pt")
-        with torch.autocast("cpu", torch.bfloat16, enabled=own.bf16):
-            words = model.text_encoder(ids.input_ids).last_hidden_state
-            predicted = model.unet(noisy, t, words).sample
-        error = (predicted.float() - noise).square().flatten(1).mean(1)
-        return (weights[t] * error).mean()
-
-    whole = own.model_dump_json(exclude={"steps"})
-    for round_, steps in list(enumerate(own.steps))[0 if taught is None else 1 :]:
-        average = run_stage(
-            f"denoiser-{round_ + 1}",
-            folder,
-            nn.ModuleDict({"unet": model.unet, "text_encoder": model.text_encoder}),
-            partial(loss_at, round_),
-            steps=steps,
-            learning_rate=own.learning_rate,
-            warmup=own.warmup_steps,
-            decay_share=own.decay_share,
-            weight_decay=own.weight_decay,
-            ema_decay=own.ema_decay,
-            recipe=f"{recipe.seed} {recipe.text.model_dump_json()} {whole}",
-        )
-        average.swap()
-    model.unet.set_default_attn_processor()
-    model.unet.eval().requires_grad_(False)
-    model.text_encoder.eval().requires_grad_(False)
+    for round_ in range(0 if taught is None else 1, len(recipe.denoiser.steps)):
+        learning = stage(recipe, model, vae.config.scaling_factor, moments, images, round_)
+        run_stage(learning, folder)
+        learning.finish()
+    freeze(model)
     return model
 
 

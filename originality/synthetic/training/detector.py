@@ -27,7 +27,7 @@ from originality.synthetic.training.detector_images import TrainingImages, disto
 from originality.synthetic.training.detector_scores import abstention, evaluate
 from originality.synthetic.training.detector_targets import Targets, loss_of, targets
 from originality.synthetic.training.recipe import Frozen
-from originality.synthetic.training.stage import Crew, default_folder, join_crew, run_stage
+from originality.synthetic.training.stage import Crew, Stage, default_folder, join_crew, run_stage
 
 HELD_OUT_SEED = 90_004
 """Seed of the renders that measure: no training and no choice of design saw it."""
@@ -97,9 +97,8 @@ def train(own: DetectorRecipe, folder: Path, model: Path) -> Detector:
         return loss_of(outputs.float(), target)
 
     for round_, steps in enumerate(own.steps):
-        average = run_stage(
+        stage = Stage(
             f"detector-{round_ + 1}",
-            folder,
             nn.ModuleDict({"net": net}),
             partial(loss_at, round_),
             steps=steps,
@@ -110,7 +109,8 @@ def train(own: DetectorRecipe, folder: Path, model: Path) -> Detector:
             ema_decay=own.ema_decay,
             recipe=own.model_dump_json(exclude={"steps"}),
         )
-        average.swap()
+        run_stage(stage, folder)
+        stage.finish()
     _settle(net, [batch(0, step)[0] for step in range(40)])
     return Detector(net.to(memory_format=torch.contiguous_format))
 

@@ -16,6 +16,29 @@ from originality.synthetic.training.autoencoder import to_tensor
 from originality.synthetic.training.stage import Crew
 
 CHUNK = 500
+"""Images that are encoded in one go."""
+
+
+def set_name(vae: AutoencoderKL, images: ImageSet, seed: int, count: int) -> str:
+    """File name of a set's latents, by what they follow from."""
+    told = hashlib.sha256(next(iter(vae.decoder.parameters())).detach().cpu().numpy().tobytes())
+    told.update(pixels([images.scene(seed, i) for i in range(256)]).tobytes())
+    return f"moments-{told.hexdigest()[:8]}-{seed}-{count}.npy"
+
+
+def moments_shape(vae: AutoencoderKL, count: int) -> tuple[int, int, int, int]:
+    """(count, 2 x channels, h, w): means, then log variances."""
+    side = vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1)
+    return (count, 2 * vae.config.latent_channels, side, side)
+
+
+@torch.no_grad()
+def encode_images(vae: AutoencoderKL, images: ImageSet, seed: int, numbers: range) -> np.ndarray:
+    """Posterior moments of these images of a set: float16, :func:`moments_shape`."""
+    side = vae.config.sample_size
+    batch = to_tensor(pixels([images.scene(seed, i) for i in numbers], side))
+    parts = [vae.encode(x.to(vae.device)).latent_dist.parameters.cpu() for x in batch.split(50)]
+    return torch.cat(parts).numpy().astype(np.float16)
 
 
 def encode_set(vae: AutoencoderKL, images: ImageSet, seed: int, count: int, folder: Path) -> np.ndarray:
@@ -25,13 +48,10 @@ def encode_set(vae: AutoencoderKL, images: ImageSet, seed: int, count: int, fold
         float16 (count, 2 x channels, h, w), a memory map: means, then log variances. A run that was cut
         off goes on at the first chunk that is not there; another autoencoder or set starts anew.
     """
-    told = hashlib.sha256(next(iter(vae.decoder.parameters())).detach().numpy().tobytes())
-    told.update(pixels([images.scene(seed, i) for i in range(256)]).tobytes())
-    name = f"moments-{told.hexdigest()[:8]}-{seed}-{count}.npy"
+    name = set_name(vae, images, seed, count)
     crew = Crew.here()
     done = folder / f"{name}.{crew.rank}-of-{crew.size}.done"
-    side = vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1)
-    shape = (count, 2 * vae.config.latent_channels, side, side)
+    shape = moments_shape(vae, count)
     if crew.rank == 0 and not (folder / name).exists():
         open_memmap(folder / name, mode="w+", dtype=np.float16, shape=shape)
         for stale in folder.glob(f"{name}.*.done"):
@@ -42,10 +62,7 @@ def encode_set(vae: AutoencoderKL, images: ImageSet, seed: int, count: int, fold
     started = time.monotonic()
     for start in range(first + crew.rank * CHUNK, count, crew.size * CHUNK):
         stop = min(start + CHUNK, count)
-        batch = pixels([images.scene(seed, i) for i in range(start, stop)])
-        with torch.no_grad():
-            parts = [vae.encode(x).latent_dist.parameters for x in to_tensor(batch).split(50)]
-        moments[start:stop] = torch.cat(parts).numpy().astype(np.float16)
+        moments[start:stop] = encode_images(vae, images, seed, range(start, stop))
         moments.flush()
         done.write_text(str(start - crew.rank * CHUNK + crew.size * CHUNK))
         if stop % 5000 == 0:

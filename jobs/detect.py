@@ -1,0 +1,97 @@
+"""Which elements of the world of shapes the images of a collection show, where, and how surely."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TextIO
+
+from cluster.decoder import Decoder
+from cluster.images import Limits, Rejection, check_size
+from cluster.listing import scan
+from cluster.sources import Unreadable, read_image
+from jobs import exits
+from originality.settings import SettingsError
+
+_BATCH = 64
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", help="folder, prefix of a bucket, glob in quotes, list, or one image")
+    parser.add_argument("--out", type=Path, help="file of JSON lines (default: standard output)")
+    parser.add_argument(
+        "--confidence", type=float, default=0.9, help="least of what counts (default: 0.9, Appendix B.1)"
+    )
+
+
+def rows(uris: list[str], confidence: float) -> Iterator[dict[str, Any]]:
+    """For each image its uri and "elements" (element, x, y in pixels of 64 x 64, confidence), or why not."""
+    import numpy as np
+
+    from originality.synthetic.detector import Detector, to_ink
+
+    detector = Detector.load()
+    with Decoder() as decoder:
+        for first in range(0, len(uris), _BATCH):
+            batch: list[tuple[str, Any]] = []
+            for uri in uris[first : first + _BATCH]:
+                try:
+                    image = decoder.decode(read_image(uri, lambda size: check_size(size, Limits())))
+                except (Unreadable, Rejection) as error:
+                    yield {"uri": uri, "error_class": error.reason_code, "error_message": error.message}
+                    continue
+                # by itself: images of a collection differ in size, and the detector looks at 64 x 64
+                ink = to_ink(np.array(image)[None])
+                batch.append((uri, ((1 - ink[0]) * 255).round().byte().permute(1, 2, 0).numpy()))
+            if not batch:
+                continue
+            found = detector.detect(np.stack([small for _, small in batch]), confidence)
+            for (uri, _), seen in zip(batch, found, strict=True):
+                elements = [
+                    {
+                        "element": str(d.element),
+                        "x": round(d.x, 2),
+                        "y": round(d.y, 2),
+                        "confidence": round(d.confidence, 4),
+                    }
+                    for d in seen
+                ]
+                yield {"uri": uri, "elements": elements}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not 0 < arguments.confidence <= 1:
+        raise SettingsError(f"--confidence {arguments.confidence:g}: give more than 0 and at most 1")
+    manifest = scan(arguments.input)
+    uris = [manifest.uri(number) for number in range(len(manifest))]
+    counts, bad = Counter[str](), 0
+    with ExitStack() as stack:
+        out: TextIO = sys.stdout
+        if arguments.out:
+            try:
+                out = stack.enter_context(arguments.out.open("w"))
+            except OSError as error:
+                raise SettingsError(f"--out {arguments.out}: {error.strerror}; name another file") from error
+        for number, row in enumerate(rows(uris, arguments.confidence), 1):
+            out.write(json.dumps(row) + "\n")
+            bad += "error_class" in row
+            counts.update(e["element"] for e in row.get("elements", ()))
+            if number % 1000 == 0:
+                sys.stderr.write(f"{number}/{len(uris)} images\n")
+    sys.stderr.write(
+        f"{len(uris)} images, {counts.total()} elements of {len(counts)} kinds, {bad} unreadable\n"
+    )
+    return exits.SOME_UNJUDGED if bad else exits.ALL_JUDGED
+
+
+def main(argv: Any = None) -> int:
+    return exits.main("originality synthetic detect", __doc__, add_arguments, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Runs whose items are plain documents and not images: models to train, models to measure.
+
+A run folder as an audit's: ``items/NAME.json`` are its inputs, and ``images/<id>/`` holds what came of each
+beside its record. It resumes, is looked at and is put back by the same commands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import pyarrow as pa
+
+from cluster import driver
+from cluster.heartbeat import Heartbeat
+from cluster.identities import image_id_of
+from cluster.listing import documents
+from cluster.manifest import Selection
+from cluster.regularly import regularly
+from cluster.runfolder import RunFolder, open_run, plan
+from cluster.settings import ClusterSettings
+from cluster.store import StoreError, open_store
+from cluster.worker import ScorerFactory, Task
+
+_SAVE_SECONDS = 60.0
+
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("status", pa.string()),
+        ("name", pa.string()),
+        ("error_class", pa.string()),
+        ("error_message", pa.string()),
+        ("attempts", pa.int32()),
+        ("worker", pa.string()),
+        ("finished_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""What all records of such runs have; the rest of each is its own."""
+
+
+def planned(out: str, items: Mapping[str, Mapping[str, Any]], identity: Mapping[str, Any]) -> RunFolder:
+    """The run in a folder, planned now or before.
+
+    Args:
+        items: documents by name.
+        identity: all that decides what comes of them.
+
+    Raises:
+        RunMismatch: the folder holds a run of another identity.
+    """
+    store = open_store(out)
+    for name, document in items.items():
+        store.create(f"items/{name}.json", json.dumps(document, indent=1, sort_keys=True).encode())
+    return plan(f"{store.url}/items", store, identity, listing=documents)
+
+
+def carry_out(
+    run: RunFolder, factory: ScorerFactory, how: ClusterSettings, *, gpu: bool | None, memory: int
+) -> None:
+    """Does what has no record yet.
+
+    Raises:
+        Interrupted, EngineError: as of :func:`cluster.driver.run`.
+    """
+    leases = run.leases(Selection().numbers(run.manifest))
+    if leases.open:
+        blank = dict.fromkeys(SCHEMA.names)
+        task = Task(
+            run.store.url,
+            factory,
+            blank,
+            documents=True,
+            memory=memory,
+            snapshot_every=how.snapshot_every,
+            step_limit=how.step_limit,
+        )
+        with (
+            Heartbeat(run.store, "experiment") as heartbeat,
+            regularly(_SAVE_SECONDS, lambda: run.identities.save()),
+        ):
+            try:
+                driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, beat=heartbeat.tell)
+            finally:
+                with suppress(StoreError):
+                    run.identities.save()
+    RunFolder(run.store).clear_snapshots()
+
+
+def adopt(run: RunFolder, other: str) -> None:
+    """Takes over what another run has of the same items.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    theirs = open_run(other)
+    for number in range(len(run.manifest)):
+        name = run.manifest.path(number)
+        image_id = image_id_of(run.store.read(f"items/{name}"))
+        if run.ledger.has_record(image_id) or not theirs.ledger.has_record(image_id):
+            continue
+        record = theirs.ledger.record(image_id)
+        if record["status"] == "judged":
+            prefix = f"images/{image_id}/"
+            files = {
+                found.path.removeprefix(prefix): theirs.store.read(found.path)
+                for found in theirs.store.list(prefix.rstrip("/"))
+            }
+            run.ledger.commit(image_id, record, files)

@@ -1,0 +1,194 @@
+"""The paper's synthetic experiments: models are trained, then measured, each a task of its own.
+
+OUT/train and OUT/measure are two runs: the same command goes on with both, and ``originality status`` says
+how far each is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from cluster.runfolder import RunFolder
+from cluster.settings import ClusterSettings
+from jobs import exits, given
+from jobs.documents import adopt, carry_out, planned
+from originality.presets import one_line
+from originality.scoring import Scorer
+from originality.settings import SettingsError
+
+EXPERIMENTS = ("frequency", "conditions", "diversity")
+_GPU = {"auto": None, "cpu": False, "cuda": True}
+_TRAINING_MEMORY = 4 * 2**30
+"""Bytes of a worker that trains on CPU."""
+_MEASURING_MEMORY = 3 * 2**30
+
+
+def cache_here() -> Path:
+    """Where latents are kept on this machine."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "originality" / "experiments"
+
+
+def trainer(device: str) -> Scorer[Any]:
+    """What a worker that trains calls once."""
+    import torch
+
+    from originality.synthetic.experiments.plans import ModelPlan
+    from originality.synthetic.experiments.training import Training
+    from originality.synthetic.experiments.work import OneAtATime
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    where, cache = torch.device(device), cache_here()
+    return OneAtATime(lambda said: Training(ModelPlan.model_validate(said), where, cache))
+
+
+def trained(
+    out: str, plans: Sequence[Any], device: str, how: ClusterSettings, before: Sequence[str] = ()
+) -> RunFolder:
+    """Has the models of these plans trained, as far as they are not.
+
+    Args:
+        before: runs whose models are taken over, where a plan is the same.
+    """
+    items = {f"{k:03}-{plan.name}": plan.document() for k, plan in enumerate(plans)}
+    digests = [plan.digest() for plan in plans]
+    run = planned(out, items, {"job": "train", "models": digests, "code_version": version("originality")})
+    for other in before:
+        adopt(run, other)
+    carry_out(run, functools.partial(trainer, device), how, gpu=_GPU[device], memory=_TRAINING_MEMORY)
+    return run
+
+
+def measurer(models: str, device: str) -> Scorer[Any]:
+    """What a worker that measures calls once. ``models``: URI of the run that trained them."""
+    from pydantic import TypeAdapter
+
+    from jobs.copies import model_here
+    from originality.settings import ModelSettings
+    from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
+    from originality.synthetic.experiments.pairs import PairsMeasure, PairsMeasuring
+    from originality.synthetic.experiments.training import MODEL
+    from originality.synthetic.experiments.work import Document, OneAtATime, Work
+
+    either: TypeAdapter[PairsMeasure | ElementsMeasure] = TypeAdapter(
+        Annotated[PairsMeasure | ElementsMeasure, Field(discriminator="kind")]
+    )
+
+    def begin(said: Document) -> Work:
+        plan = either.validate_python(said)
+        where = f"{models}/images/{plan.model}/{MODEL}"
+        folder = model_here(ModelSettings(path=where)) or Path(where)
+        if isinstance(plan, PairsMeasure):
+            return PairsMeasuring(plan, folder, device)
+        return ElementsMeasuring(plan, folder, device)
+
+    return OneAtATime(begin)
+
+
+def measured(out: str, experiment: Any, models: RunFolder, device: str, how: ClusterSettings) -> RunFolder:
+    """Has the trained models measured, as far as they are not."""
+    from originality.synthetic.experiments.plans import document
+
+    ids = {record["name"]: record["image_id"] for record in models.ledger.rows()}
+    plans = experiment.measures(ids)
+    items = {f"{k:03}-{plan.name}": document(plan) for k, plan in enumerate(plans)}
+    run = planned(out, items, {"job": "measure", "items": items, "code_version": version("originality")})
+    factory = functools.partial(measurer, models.store.url, device)
+    carry_out(run, factory, how, gpu=_GPU[device], memory=_MEASURING_MEMORY)
+    return run
+
+
+def keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
+    """Writes what came of an experiment to a folder of this machine, to be kept: ``trainings.jsonl`` and
+    ``measures.jsonl``, a line for each model, and the pictures of each measurement."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, of in (("trainings", models), ("measures", run)):
+        records = sorted(of.ledger.rows(), key=lambda record: str(record["name"]))
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    for record in run.ledger.rows():
+        prefix = f"images/{record['image_id']}"
+        for found in run.store.list(prefix):
+            file = folder / str(record["name"]) / found.path.removeprefix(f"{prefix}/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(run.store.read(found.path))
+
+
+def told_of_failures(run: RunFolder) -> int:
+    """Says what failed, and how it is put back; the exit code."""
+    failed = [record for record in run.ledger.rows() if record["status"] != "judged"]
+    for record in failed:
+        sys.stderr.write(f"{record['name'] or record['image_id']}: {record['error_message']}\n")
+    if not failed:
+        return exits.ALL_JUDGED
+    sys.stderr.write(
+        f"{len(failed)} failed; put them back with originality retry {run.store.url} --status failed, and "
+        "start the same command again\n"
+    )
+    return exits.SOME_UNJUDGED
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("experiment", choices=EXPERIMENTS)
+    parser.add_argument("--out", required=True, help="run folder; the same one resumes")
+    parser.add_argument("--scale", choices=("laptop", "paper"), default="laptop")
+    parser.add_argument(
+        "--trained",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs of experiments whose models are taken over",
+    )
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="records and pictures are written there")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="any setting")
+    given.add_cluster_arguments(parser)
+    parser.set_defaults(config=[])
+
+
+def experiment_of(arguments: argparse.Namespace) -> Any:
+    """The experiment at its scale, with what was set.
+
+    Raises:
+        SettingsError: with the fix.
+    """
+    from originality.synthetic.experiments.scales import SCALES
+
+    usual = SCALES[arguments.scale][arguments.experiment]
+    over = {k: v for k, v in given.assignments(arguments).items() if k != "cluster"}
+    try:
+        return type(usual).model_validate(given.merged(usual.model_dump(), over))
+    except ValidationError as error:
+        raise SettingsError(one_line(error)) from error
+
+
+def run(arguments: argparse.Namespace) -> int:
+    how = given.cluster_settings_of(arguments)
+    experiment, device = experiment_of(arguments), arguments.device or "auto"
+    before = [f"{run.rstrip('/')}/train" for run in arguments.trained]
+    models = trained(f"{arguments.out}/train", experiment.plans(), device, how, before)
+    failed = told_of_failures(models)
+    if failed:
+        return failed
+    run = measured(f"{arguments.out}/measure", experiment, models, device, how)
+    if arguments.keep:
+        keep(arguments.keep, models, run)
+    print(arguments.keep or run.store.url)
+    return told_of_failures(run)
+
+
+def main(argv: Any = None) -> int:
+    return exits.main("originality synthetic experiment", __doc__, add_arguments, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,20 @@
+"""The page of the paper's experiments, docs/paper.md, from the results that are kept."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def main() -> None:
+    from originality.synthetic.experiments.page import write
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=Path("docs/paper/results"))
+    parser.add_argument("--page", type=Path, default=Path("docs/paper.md"))
+    arguments = parser.parse_args()
+    print(write(arguments.results, arguments.page))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Small models of the world of shapes, trained from nothing by their plans: each a task of its own.
+
+A plan is a YAML file: a name, the set of images, and what of the recipe is not as the shipped model's::
+
+    name: few-colours
+    images: {kind: elements, colours: [red, blue], missing: [big red full square]}
+    recipe: {seed: 1, denoiser: {steps: [3000], batch_size: 64}}
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from jobs import exits, given
+from jobs.experiment import told_of_failures, trained
+from originality.presets import one_line, read_yaml
+from originality.settings import SettingsError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plans", nargs="+", type=Path, metavar="PLAN.yaml")
+    parser.add_argument("--out", required=True, help="run folder; the same one resumes")
+    given.add_cluster_arguments(parser)
+    parser.set_defaults(config=[], set=[])
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from originality.synthetic.experiments.plans import ModelPlan
+    from originality.synthetic.experiments.training import MODEL
+
+    how = given.cluster_settings_of(arguments)
+    plans = []
+    for file in arguments.plans:
+        try:
+            plans.append(ModelPlan.model_validate(read_yaml(file)))
+        except ValidationError as error:
+            raise SettingsError(f"{file}: {one_line(error)}") from error
+    names = [plan.name for plan in plans]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"two plans are called {max(names, key=names.count)!r}; give each its own name")
+    run = trained(arguments.out, plans, arguments.device or "auto", how)
+    for record in run.ledger.rows():
+        if record["status"] == "judged":
+            print(f"{record['name']}: {run.store.url}/images/{record['image_id']}/{MODEL}")
+    return told_of_failures(run)
+
+
+def main(argv: Any = None) -> int:
+    return exits.main("originality synthetic train", __doc__, add_arguments, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

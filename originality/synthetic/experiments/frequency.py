@@ -1,0 +1,61 @@
+"""Originality against frequency: common, rare and unseen pairs (Section 5, Figures 5 and 6, Appendix E.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, PositiveInt
+
+from originality.synthetic.experiments.pairs import PairsMeasure
+from originality.synthetic.experiments.plans import Autoencoder, ModelPlan, PairsPlan
+from originality.synthetic.training.recipe import Frozen, ShapesRecipe
+
+
+class Frequency(Frozen):
+    """Models of the set of Appendix E.1, and what each makes of 20 query images a group."""
+
+    recipe: ShapesRecipe
+    autoencoder: Autoencoder = "shared"
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    """One training each."""
+    fixed_location: bool = True
+    """Whether a model is trained besides whose common pairs always stand at the same places (Appendix C)."""
+    queries: PositiveInt = 20
+    """Images of each group."""
+    preset: str = "laptop"
+    """Of the measurement's settings."""
+    over: Mapping[str, Any] = Field(default_factory=dict)
+    """Settings over the preset's."""
+
+    def plans(self) -> list[ModelPlan]:
+        plans = [
+            ModelPlan(
+                name=f"pairs-{seed}",
+                images=PairsPlan(kind="pairs"),
+                recipe=self.recipe.model_copy(update={"seed": seed}),
+                autoencoder=self.autoencoder,
+            )
+            for seed in self.seeds
+        ]
+        if self.fixed_location:
+            images = PairsPlan(kind="pairs", fixed_location=True)
+            own = self.autoencoder
+            plans.append(ModelPlan(name="fixed-location", images=images, recipe=self.recipe, autoencoder=own))
+        return plans
+
+    def measures(self, trained: Mapping[str, str]) -> list[PairsMeasure]:
+        """What is to be measured of the models, whose trainings' ids are given by name."""
+        return [
+            PairsMeasure(
+                kind="pairs",
+                name=plan.name,
+                model=trained[plan.name],
+                images=plan.images,
+                queries=self.queries,
+                preset=self.preset,
+                over=self.over,
+            )
+            for plan in self.plans()
+            if isinstance(plan.images, PairsPlan)
+        ]

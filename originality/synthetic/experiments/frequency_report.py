@@ -1,0 +1,127 @@
+"""What is to be said of originality against frequency: Figures 5 and 6 with the numbers behind them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from originality.synthetic.experiments.pairs import GROUPS
+from originality.verdict import passes
+
+DRAWS = 4000
+"""Bootstrap resamples."""
+
+Tokens = Mapping[str, np.ndarray]
+"""Min tokens of the images of each group, int64 (models, images)."""
+
+
+def min_tokens(sweep: Sequence[Mapping[str, Any]], threshold: float) -> int:
+    """The first number of tokens that passed at a threshold; one more than the most that was tried where none
+    did."""
+    for attempt in sweep:
+        if passes(attempt["distance_mean"], threshold, attempt["editable"]):
+            return int(attempt["tokens"])
+    return len(sweep) + 1
+
+
+def tokens(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, np.ndarray]:
+    """Min tokens by group of several models that measured the same images."""
+    return {
+        group: np.array(
+            [
+                [min_tokens(row["sweep"], threshold) for row in record["rows"] if row["group"] == group]
+                for record in records
+            ]
+        )
+        for group in GROUPS
+    }
+
+
+def interval(found: Tokens, statistic: Callable[[Tokens], float], draws: int = DRAWS) -> tuple[float, float]:
+    """95 % percentile interval over models and images alike: models are resampled, and, the same for all of
+    them, the images of each group."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    models = len(next(iter(found.values())))
+    values = []
+    for _ in range(draws):
+        of = rng.integers(models, size=models)
+        values.append(
+            statistic({g: v[of][:, rng.integers(v.shape[1], size=v.shape[1])] for g, v in found.items()})
+        )
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return round(float(low), 3), round(float(high), 3)
+
+
+def rho(found: Tokens) -> float:
+    """Spearman's rank correlation of the groups' order, common first, with min tokens."""
+    rank = np.concatenate([np.full(found[g].size, k) for k, g in enumerate(GROUPS)])
+    values = np.concatenate([found[g].ravel() for g in GROUPS])
+    if np.ptp(values) == 0:
+        return 0.0
+    return float(stats.spearmanr(rank, values).statistic)
+
+
+def summarise(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, Any]:
+    """Of several models of one set: means, shares, differences and rho, with 95 % intervals."""
+    found = tokens(records, threshold)
+    most = len(records[0]["rows"][0]["sweep"])
+    groups = {}
+    for group, values in found.items():
+        first = [r["sweep"][0]["distance_mean"] for m in records for r in m["rows"] if r["group"] == group]
+        groups[group] = {
+            "images": int(values.size),
+            "mean": round(float(values.mean()), 3),
+            "interval": interval({group: values}, lambda g: float(next(iter(g.values())).mean())),
+            "one_token": round(float((values == 1).mean()), 3),
+            "never": round(float((values > most).mean()), 3),
+            "distance_at_one_token": round(float(np.mean([d for d in first if d is not None])), 3),
+            "counts": {str(k): int((values == k).sum()) for k in range(1, most + 2)},
+        }
+    differences = {}
+    for a, b in (*itertools.pairwise(GROUPS), (GROUPS[0], GROUPS[-1])):
+        both = {a: found[a], b: found[b]}
+        differences[f"{b} - {a}"] = {
+            "mean": round(float(found[b].mean() - found[a].mean()), 3),
+            "interval": interval(both, lambda g, a=a, b=b: float(g[b].mean() - g[a].mean())),  # type: ignore[misc]
+            # by image: the mean over models, as those of one image are no independent draws
+            "p": round(
+                float(stats.mannwhitneyu(found[a].mean(0), found[b].mean(0), alternative="less").pvalue),
+                4,
+            ),
+        }
+    return {
+        "threshold": threshold,
+        "models": [record["name"] for record in records],
+        "max_tokens": most,
+        "groups": groups,
+        "differences": differences,
+        "rho": {"all": round(rho(found), 3), "interval": interval(found, rho)},
+        "each": {
+            record["name"]: {
+                "rho": round(rho({g: v[k : k + 1] for g, v in found.items()}), 3),
+                "means": {g: round(float(v[k].mean()), 2) for g, v in found.items()},
+            }
+            for k, record in enumerate(records)
+        },
+    }
+
+
+def described(records: Sequence[Mapping[str, Any]], group: str) -> float:
+    """Mean distance of redraws of the images' own captions, of a group."""
+    found = [row["described"] for record in records for row in record["rows"] if row["group"] == group]
+    return round(float(np.mean(found)), 3)
+
+
+def positions(record: Mapping[str, Any]) -> dict[str, float | None]:
+    """Mean score of the places of one token's redraws, by group: 1 where they are drawn anew in every redraw,
+    0 where they are always the same."""
+    found = {}
+    for group in GROUPS:
+        scores = [row["sweep"][0]["editability"] for row in record["rows"] if row["group"] == group]
+        known = [score for score in scores if score is not None]
+        found[group] = round(float(np.mean(known)), 3) if known else None
+    return found

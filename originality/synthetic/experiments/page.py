@@ -1,0 +1,163 @@
+"""The page of the experiments (docs/paper.md) and its figures, from the records that were kept.
+
+A folder of results has a folder for each experiment: ``trainings.jsonl``, ``measures.jsonl``, and the
+pictures of each measurement under its name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from PIL import Image
+
+from originality.synthetic.experiments import diversity_report, figures, frequency_report
+from originality.synthetic.experiments.pairs import GROUPS, SHOWN
+
+THRESHOLD = 0.3
+"""Of the distance (originality.settings.THRESHOLDS)."""
+
+OTHER_THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+
+
+def records(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Lines of a file of results, none where it is not there."""
+    file = folder / f"{name}.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def write(results: Path, page: Path) -> str:
+    """Writes the page, and beside it, in a folder of its name, the figures; what it says as text."""
+    place = page.with_suffix("")
+    told: dict[str, Any] = {"figures": place.name, "threshold": THRESHOLD}
+    told["frequency"] = _frequency(results / "frequency", place)
+    told["fixed"] = _fixed(results / "frequency", place)
+    told["conditions"] = _conditions(results / "conditions", place)
+    told["diversity"] = _diversity(results / "diversity", place)
+    told["trainings"] = {
+        name: [_training(r) for r in records(results / name, "trainings")]
+        for name in ("frequency", "conditions", "diversity")
+    }
+    (place / "summary.json").write_text(json.dumps(told, indent=1) + "\n")
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
+    environment.filters["between"] = lambda bounds: f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
+    text = environment.get_template("page.md.j2").render(told)
+    page.write_text(text)
+    return text
+
+
+def _training(record: dict[str, Any]) -> dict[str, Any]:
+    curve = next(reversed(record["losses"].values()))
+    return {
+        "name": record["name"],
+        "seed": record["plan"].get("recipe", {}).get("seed", 0),
+        "minutes": round(record["seconds"] / 60),
+        "loss": curve[-1],
+        "digest": record["weights_digest"],
+    }
+
+
+def _frequency(folder: Path, place: Path) -> dict[str, Any] | None:
+    """Figures 5 and 6."""
+    measured = [r for r in records(folder, "measures") if r["name"].startswith("pairs-")]
+    if not measured:
+        return None
+    summary = frequency_report.summarise(measured, THRESHOLD)
+    figures.min_tokens(summary, place / "min-tokens.png")
+    _grid(folder / measured[0]["name"], place / "reconstructions.png")
+    summary["thresholds"] = {str(t): frequency_report.summarise(measured, t) for t in OTHER_THRESHOLDS}
+    summary["described"] = {group: frequency_report.described(measured, group) for group in GROUPS}
+    return summary
+
+
+def _grid(folder: Path, file: Path) -> None:
+    """Figure 5: query images, and two redraws at each number of tokens."""
+    rows: list[tuple[str, Sequence[Image.Image]]] = []
+    tokens = 0
+    for group in GROUPS:
+        for number in range(SHOWN):
+            start = folder / f"{group.replace(' ', '-')}-{number}"
+            query = Image.open(f"{start}-query.webp").convert("RGB")
+            redraws = Image.open(f"{start}-redraws.webp").convert("RGB")
+            side = query.width
+            tokens = redraws.height // side
+            cells = [redraws.crop((0, m * side, 2 * side, (m + 1) * side)) for m in range(tokens)]
+            rows.append((f"{group} {number + 1}", [query, *cells]))
+    heads = ["query", *(f"{m} token{'s' if m > 1 else ''}" for m in range(1, tokens + 1))]
+    page = figures.labelled_rows(rows, heads)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    page.save(file, optimize=True)
+
+
+def _fixed(folder: Path, place: Path) -> dict[str, Any] | None:
+    """Figure 11: redraws of common pairs that always stood at the same places."""
+    measured = {r["name"]: r for r in records(folder, "measures")}
+    if "fixed-location" not in measured:
+        return None
+    rows: list[tuple[str, Sequence[Image.Image]]] = []
+    for number in range(SHOWN):
+        start = folder / "fixed-location" / f"{GROUPS[0].replace(' ', '-')}-{number}"
+        query = Image.open(f"{start}-query.webp").convert("RGB")
+        redraws = Image.open(f"{start}-redraws.webp").convert("RGB")
+        side = query.width
+        rows.append((f"{GROUPS[0]} {number + 1}", [query, redraws.crop((0, 0, 8 * side, side))]))
+    page = figures.labelled_rows(rows, ["query", "one token, eight seeds"])
+    page.save(place / "fixed-location.png", optimize=True)
+    return {
+        name: frequency_report.positions(measured[name])
+        for name in measured
+        if name == "fixed-location" or name.startswith("pairs-")
+    }
+
+
+def _conditions(folder: Path, place: Path) -> dict[str, Any] | None:
+    measured = records(folder, "measures")
+    if not measured:
+        return None
+    rows = [(r["name"], frequency_report.summarise([r], THRESHOLD)) for r in measured]
+    figures.conditions(rows, place / "conditions.png")
+    return {
+        name: {**summary, "described": {g: frequency_report.described([r], g) for g in GROUPS}}
+        for (name, summary), r in zip(rows, measured, strict=True)
+    }
+
+
+def _diversity(folder: Path, place: Path) -> dict[str, Any] | None:
+    """Figures 3, 12 and 13."""
+    measured = records(folder, "measures")
+    if not measured:
+        return None
+    summary = diversity_report.summarise(measured)
+    figures.diversity(summary, place / "diversity.png")
+    rows: list[tuple[str, Sequence[Image.Image]]] = []
+    strips: list[tuple[str, Sequence[Image.Image]]] = []
+    for record in sorted(measured, key=diversity_report.elements_of):
+        prompts = [told["prompt"] for told in record["prompts"]]
+        own = folder / record["name"]
+        sheets = [Image.open(own / f"drawn-{p.replace(' ', '-') or 'empty'}.webp") for p in prompts]
+        if record["name"].endswith("-0"):
+            tops = [s.convert("RGB").crop((0, 0, s.width, s.height // 2)) for s in sheets]
+            number = diversity_report.elements_of(record)
+            rows.append((f"{number} elements", tops))
+        for prompt in prompts:
+            strip = own / f"cut-{prompt.replace(' ', '-') or 'empty'}.webp"
+            if strip.exists():
+                said = f"{diversity_report.elements_of(record)}: {prompt or 'empty prompt'}"
+                strips.append((said, [Image.open(strip).convert("RGB")]))
+    if rows:
+        page = figures.labelled_rows(
+            rows, ["empty prompt", "first missing element", "second missing element"]
+        )
+        page.save(place / "samples.png", optimize=True)
+    if strips:
+        figures.labelled_rows(strips, ["missing elements, as drawn"]).save(
+            place / "missing-elements.png", optimize=True
+        )
+    return summary

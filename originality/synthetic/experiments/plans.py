@@ -1,0 +1,131 @@
+"""What an experiment is made of: image sets, and models to train on them, as plain documents."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt, field_validator
+
+from originality.synthetic.dataset import (
+    EMPTY_SHARE,
+    CommonRareUnseenSet,
+    ImageSet,
+    TaughtSet,
+    UniformSet,
+)
+from originality.synthetic.training.recipe import Frozen, ShapesRecipe
+from originality.synthetic.world import (
+    COLOURS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    Colour,
+    Element,
+    Shape,
+    Size,
+    Texture,
+    elements_of,
+    select,
+)
+
+
+class ElementsPlan(Frozen):
+    """Some of the 60 elements, each drawn uniformly (Section 2, Appendix B)."""
+
+    kind: Literal["elements"]
+    shapes: tuple[Shape, ...] = SHAPES
+    colours: tuple[Colour, ...] = COLOURS
+    sizes: tuple[Size, ...] = SIZES
+    textures: tuple[Texture, ...] = TEXTURES
+    missing: tuple[str, ...] = ()
+    """Elements that no image shows, as captions name them: "big red full square"."""
+    max_elements: PositiveInt = 4
+    """Most elements of an image."""
+    empty_share: float = Field(EMPTY_SHARE, ge=0, lt=1)
+    """Share of images that show nothing."""
+
+    @field_validator("missing")
+    @classmethod
+    def _are_elements(cls, missing: tuple[str, ...]) -> tuple[str, ...]:
+        for text in missing:
+            if len(elements_of(text)) != 1:
+                raise ValueError(f"{text!r} is not one element; write it as size colour texture shape")
+        return missing
+
+    @property
+    def spanned(self) -> tuple[Element, ...]:
+        """All elements of these features, also the missing ones."""
+        return select(self.shapes, self.colours, self.sizes, self.textures)
+
+    def images(self) -> ImageSet:
+        shown = tuple(e for e in self.spanned if str(e) not in self.missing)
+        return UniformSet(shown, self.max_elements, self.empty_share)
+
+
+class PairsPlan(Frozen):
+    """Common, rare and unseen pairs (Appendix E.1)."""
+
+    kind: Literal["pairs"]
+    common_share: float = Field(0.3, ge=0, le=1)
+    """Share of images that are the pair (circle, square)."""
+    rare_share: float = Field(0.001, ge=0, le=1)
+    """Share of images that are the pair (circle, triangle)."""
+    max_elements: PositiveInt = 4
+    fixed_location: bool = False
+    """The common pair stands at the same two places in every image (Appendix C)."""
+    named: bool = False
+    """Each common and rare pair of colours has a word of its own, which most of its captions are."""
+
+    def images(self) -> ImageSet:
+        return self.pairs()
+
+    def pairs(self) -> CommonRareUnseenSet:
+        return CommonRareUnseenSet(
+            self.common_share,
+            self.rare_share,
+            self.max_elements,
+            fixed_location=self.fixed_location,
+            named=self.named,
+        )
+
+
+class TaughtPlan(Frozen):
+    """What the model that ships was taught."""
+
+    kind: Literal["taught"]
+
+    def images(self) -> ImageSet:
+        return TaughtSet()
+
+
+SetPlan = Annotated[ElementsPlan | PairsPlan | TaughtPlan, Field(discriminator="kind")]
+
+
+Autoencoder = Literal["shared", "own"]
+
+
+class ModelPlan(Frozen):
+    """A model to be trained from nothing."""
+
+    name: str
+    images: SetPlan
+    recipe: ShapesRecipe = ShapesRecipe()
+    autoencoder: Autoencoder = "shared"
+    """"shared": that of the model that ships, which has seen all elements; "own": one that learns from this
+    set alone, as in the paper."""
+
+    def document(self) -> dict[str, Any]:
+        """Plain JSON values, without what is at its default: so settings that come later change none."""
+        return document(self)
+
+    def digest(self) -> str:
+        """Short digest of the document."""
+        return hashlib.sha256(json.dumps(self.document(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def document(plan: Frozen) -> dict[str, Any]:
+    """A plan as plain JSON values, short of its defaults."""
+    said: dict[str, Any] = plan.model_dump(mode="json", exclude_defaults=True)
+    return said

@@ -1,0 +1,103 @@
+"""Long work on one item at a time, as the engine drives it: begun, advanced, kept, gone on with, told."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+
+from originality.scoring import Finished, Item
+
+FORMAT = b"originality-work-1\n"
+
+Document = Mapping[str, Any]
+"""Plain JSON values."""
+
+
+class Work(Protocol):
+    """What is done for one item. ``str`` of it says how far it is."""
+
+    @property
+    def phase(self) -> int:
+        """Changes whenever something is finished that should not be done twice."""
+        ...
+
+    @property
+    def done(self) -> bool: ...
+
+    def advance(self) -> None:
+        """Works for a short while."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values, from which :meth:`load` goes on to the same record."""
+        ...
+
+    def load(self, kept: Mapping[str, Any]) -> None:
+        """Goes on from a state.
+
+        Raises:
+            ValueError: it is another work's.
+        """
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """What is said of it when it is done."""
+        ...
+
+    def files(self) -> dict[str, bytes]:
+        """Artefacts by name."""
+        ...
+
+
+class OneAtATime:
+    """Does one item's work after the other's. Implements originality.scoring.Scorer of documents."""
+
+    capacity = 1
+
+    def __init__(self, begin: Callable[[Document], Work]) -> None:
+        self._begin = begin
+        self._held: dict[str, Work] = {}
+
+    @property
+    def progress(self) -> str:
+        return ", ".join(str(work) for work in list(self._held.values()))
+
+    def admit(self, item: Item[Document]) -> None:
+        self._held[item.item_id] = self._begin(item.content)
+
+    def step(self) -> list[Finished]:
+        finished = []
+        for item_id, work in list(self._held.items()):
+            work.advance()
+            if work.done:
+                del self._held[item_id]
+                finished.append(Finished(item_id, {"status": "judged", **work.record()}, work.files()))
+        return finished
+
+    def stage(self, item_id: str) -> int:
+        return self._held[item_id].phase
+
+    def snapshot(self, item_id: str) -> bytes:
+        buffer = io.BytesIO()
+        torch.save({"item": item_id, **self._held[item_id].state()}, buffer)
+        body = buffer.getvalue()
+        return FORMAT + hashlib.sha256(body).digest() + body
+
+    def restore(self, item: Item[Document], snapshot: bytes) -> None:
+        """Raises:
+        ValueError: the snapshot is damaged, or another item's.
+        """
+        start = len(FORMAT) + hashlib.sha256().digest_size
+        body = snapshot[start:]
+        if snapshot[:start] != FORMAT + hashlib.sha256(body).digest():
+            raise ValueError("the snapshot is none of such a work, or it is damaged")
+        kept = torch.load(io.BytesIO(body), weights_only=True)
+        if kept.get("item") != item.item_id:
+            raise ValueError("the snapshot is another item's")
+        work = self._begin(item.content)
+        work.load(kept)
+        self._held[item.item_id] = work

@@ -1,0 +1,190 @@
+"""The world of shapes as a person uses it: render, detect, train, and the experiments on a real Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from jobs import exits
+from jobs.cli import main
+from originality.synthetic.experiments.plans import ElementsPlan, PairsPlan
+from originality.synthetic.world import elements_of
+
+ROOT = Path(__file__).parents[2]
+TINY = (
+    *("--set", "recipe.denoiser.channels=[32, 32]", "--set", "recipe.denoiser.heads=4"),
+    *("--set", "recipe.denoiser.images=600", "--set", "recipe.denoiser.batch_size=4"),
+)
+
+
+def synthetic(*arguments: object) -> int:
+    return main(["synthetic", *map(str, arguments)])
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_an_image_folder_with_captions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "set"
+    flags = ("render", "elements", "--out", out, "--count", 25, "--part-size", 10, "--side", 128)
+    chosen = ("--shapes", "square", "circle", "--missing", "big red full square", "--max-elements", 2)
+    assert synthetic(*flags, *chosen) == exits.ALL_JUDGED
+    assert "25 images in" in capsys.readouterr().out
+    rows = [row for part in range(3) for row in lines(out / f"{part:05}" / "metadata.jsonl")]
+    plan = ElementsPlan(
+        kind="elements", shapes=("square", "circle"), missing=("big red full square",), max_elements=2
+    )
+    for number, row in enumerate(rows):
+        scene = plan.images().scene(0, number)
+        assert row["file_name"] == f"{number:07}.png" and row["text"] == scene.caption
+        assert [e["element"] for e in row["elements"]] == [str(e) for e in scene.elements]
+        assert "big red full square" not in row["text"] and len(elements_of(row["text"])) <= 2
+        with Image.open(out / f"{number // 10:05}" / row["file_name"]) as image:
+            assert image.size == (128, 128)
+            assert image.tobytes() == scene.image(128).tobytes()
+    last = out / "00002" / "metadata.jsonl"
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*.png")}
+    last.unlink()  # as if it had been cut off there
+    assert synthetic(*flags, *chosen) == exits.ALL_JUDGED
+    assert lines(last) == rows[20:]
+    assert all(file.stat().st_mtime_ns == at for file, at in before.items() if file.parent.name != "00002")
+    capsys.readouterr()
+    assert synthetic(*flags) == exits.BAD_SETTINGS
+    assert "holds another set" in capsys.readouterr().err
+
+
+def test_shards_of_webdataset_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        flags = ("--count", 12, "--part-size", 8, "--format", "webdataset", "--common-share", 0.9)
+        assert synthetic("render", "pairs", "--out", tmp_path / name, *flags) == exits.ALL_JUDGED
+    first, second = ((tmp_path / name / "00000.tar").read_bytes() for name in ("a", "b"))
+    assert first == second
+    with tarfile.open(tmp_path / "a" / "00001.tar") as tar:
+        names = tar.getnames()
+        assert names[:3] == ["0000008.json", "0000008.png", "0000008.txt"] and len(names) == 12
+        texts = [tar.extractfile(n) for n in names if n.endswith(".txt")]
+        said = [text.read().decode() for text in texts if text is not None]
+    plan = PairsPlan(kind="pairs", common_share=0.9).images()
+    assert said == [plan.scene(0, number).caption for number in range(8, 12)]
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("render", "pairs", "--shapes", "circle"), "--shapes is no setting of the set 'pairs'"),
+        (("render", "elements", "--shapes", "oval"), "Input should be 'circle'"),
+        (("render", "elements", "--missing", "red square"), "is not 'size colour texture shape'"),
+        (("render", "elements", "--side", "100"), "--side 100: give a multiple of 64"),
+        (("render", "elements", "--count", "0"), "--count 0: give 1 or more"),
+        (("experiment", "frequency", "--set", "qeries=3"), "unknown setting 'qeries'"),
+        (("experiment", "diversity", "--set", "diversities=[5]"), "Input should be 4, 8, 15, 30 or 60"),
+        (("train", "plan.yaml"), "cannot read plan.yaml"),
+    ],
+)
+def test_mistakes_are_said_in_one_line(
+    tmp_path: Path, flags: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert synthetic(*flags, "--out", tmp_path / "out") == exits.BAD_SETTINGS
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1
+
+
+def test_what_images_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    synthetic("render", "elements", "--out", tmp_path / "set", "--count", 30, "--side", 256)
+    truth = lines(tmp_path / "set" / "00000" / "metadata.jsonl")
+    (tmp_path / "set" / "00000" / "text.png").write_text("no image")
+    found = tmp_path / "found.jsonl"
+    capsys.readouterr()
+    assert synthetic("detect", tmp_path / "set", "--out", found) == exits.SOME_UNJUDGED
+    assert "1 unreadable" in capsys.readouterr().err
+    rows = {Path(row["uri"]).name: row for row in lines(found)}
+    assert rows["text.png"]["error_class"] == "not-an-image"
+    right = [
+        sorted(e["element"] for e in rows[row["file_name"]]["elements"])
+        == sorted(e["element"] for e in row["elements"])
+        for row in truth
+    ]
+    assert sum(right) >= 24  # some elements hide others
+
+
+def started(*arguments: object, cache: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "jobs.cli", "synthetic", *map(str, arguments)]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_an_experiment_that_was_killed_comes_to_the_same_end(tmp_path: Path) -> None:
+    flags = (
+        *("experiment", "diversity", "--device", "cpu", "--max-workers", 1, *TINY),
+        *("--set", "diversities=[4]", "--set", "repeats=1", "--set", "images=40"),
+        *("--set", "recipe.denoiser.steps=[150]", "--set", "redraw.steps=2", "--snapshot-every", 0.5),
+    )
+
+    def run(name: str) -> subprocess.Popen[str]:
+        return started(
+            *flags,
+            "--out",
+            tmp_path / name,
+            "--keep",
+            tmp_path / f"{name} kept",
+            cache=tmp_path / f"{name} c",
+        )
+
+    killed = run("killed")
+    snapshots = tmp_path / "killed" / "train" / "progress"
+    until = time.monotonic() + 120
+    while not list(snapshots.glob("*.snapshot")):
+        assert killed.poll() is None and time.monotonic() < until, killed.communicate()
+        time.sleep(0.1)
+    time.sleep(1.0)
+    killed.send_signal(signal.SIGINT)
+    assert killed.wait(60) == exits.INTERRUPTED, killed.communicate()
+    assert not list((tmp_path / "killed" / "train" / "records").rglob("*.json"))
+    for name in ("killed", "whole"):
+        process = run(name)
+        out, error = process.communicate(timeout=240)
+        assert process.returncode == exits.ALL_JUDGED, error
+        assert out.strip() == str(tmp_path / f"{name} kept")
+    kept = [tmp_path / f"{name} kept" for name in ("killed", "whole")]
+    first, second = (lines(folder / "trainings.jsonl")[0] for folder in kept)
+    assert first["weights_digest"] == second["weights_digest"] and first["losses"] == second["losses"]
+    measures = [lines(folder / "measures.jsonl")[0] for folder in kept]
+    assert measures[0]["prompts"] == measures[1]["prompts"]
+    assert [p["images"] for p in measures[0]["prompts"]] == [40, 40, 40]
+    assert (kept[0] / "elements-4-0" / "drawn-empty.webp").exists()
+
+
+def test_models_are_trained_by_plans_and_taken_over(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        "name: few\nimages: {kind: elements, colours: [red]}\n"
+        "recipe: {denoiser: {channels: [32, 32], heads: 4, images: 600, batch_size: 4, steps: [2]}}\n"
+    )
+    process = started("train", plan, "--out", tmp_path / "run", "--device", "cpu", cache=tmp_path)
+    out, error = process.communicate(timeout=240)
+    assert process.returncode == exits.ALL_JUDGED, error
+    name, _, folder = out.strip().partition(": ")
+    assert name == "few" and (Path(folder) / "unet" / "diffusion_pytorch_model.safetensors").exists()
+    from jobs.documents import adopt, planned
+    from originality.presets import read_yaml
+    from originality.synthetic.experiments.plans import ModelPlan
+
+    document = ModelPlan.model_validate(read_yaml(plan)).document()
+    other = planned(str(tmp_path / "other"), {"000-few": document}, {"job": "train"})
+    adopt(other, str(tmp_path / "run"))
+    taken = next(iter(other.ledger.rows()))
+    files = tmp_path / "other" / "images" / taken["image_id"] / "model"
+    assert sorted(p.name for p in files.iterdir()) == sorted(p.name for p in Path(folder).iterdir())

@@ -1,0 +1,125 @@
+"""What is measured of an experiment's models, and that a kill changes nothing of it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from originality.checkpoint import MODELS
+from originality.scoring import Item
+from originality.settings import RedrawSettings
+from originality.synthetic.detector import Detection
+from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring, cut_out, told
+from originality.synthetic.experiments.pairs import GROUPS, PairsMeasure, PairsMeasuring
+from originality.synthetic.experiments.plans import PairsPlan, document
+from originality.synthetic.experiments.work import OneAtATime
+from originality.synthetic.world import elements_of
+
+SHAPES = MODELS / "shapes"
+RED_SQUARE, BLUE_CIRCLE = "big red full square", "big blue full circle"
+
+
+def measurer(kind, plan_kind):
+    return OneAtATime(lambda said: kind(plan_kind.model_validate(said), SHAPES, "cpu"))
+
+
+def finished(scorer, item, after=None):
+    for steps in range(1, 10_000):
+        for done in scorer.step():
+            return done
+        if steps == after:
+            return scorer.snapshot(item.item_id)
+    raise AssertionError("it does not end")
+
+
+def test_elements_are_counted_and_a_kill_changes_nothing():
+    plan = ElementsMeasure(
+        kind="elements",
+        name="shipped",
+        model="shapes",
+        wanted=(RED_SQUARE, BLUE_CIRCLE),
+        images=40,
+        redraw=RedrawSettings(steps=4, scheduler="dpm++", guidance_scale=3.0),
+    )
+    item = Item("a", document(plan))
+    scorer = measurer(ElementsMeasuring, ElementsMeasure)
+    scorer.admit(item)
+    whole = finished(scorer, item)
+    empty, red, blue = whole.record["prompts"]
+    assert [p["images"] for p in (empty, red, blue)] == [40, 40, 40]
+    assert red["shown"][RED_SQUARE] > 5 * empty["shown"][RED_SQUARE] / 2
+    assert blue["shown"][BLUE_CIRCLE] > blue["shown"][RED_SQUARE]
+    assert sum(red["counts"].values()) == 40
+    sheet = Image.open(io.BytesIO(whole.files["drawn-big-red-full-square.webp"]))
+    assert sheet.size == (8 * 66 + 2, 4 * 66 + 2)
+    first = measurer(ElementsMeasuring, ElementsMeasure)
+    first.admit(item)
+    kept = finished(first, item, after=3)
+    second = measurer(ElementsMeasuring, ElementsMeasure)
+    second.restore(item, kept)
+    resumed = finished(second, item)
+    assert resumed.record == whole.record and resumed.files == whole.files
+
+
+def test_what_is_told_of_images():
+    def seen(caption, confidence):
+        return Detection(elements_of(caption)[0], 10.0, 10.0, confidence)
+
+    found = [
+        [seen(RED_SQUARE, 0.95), seen(RED_SQUARE, 0.92), seen(BLUE_CIRCLE, 0.6)],
+        [seen(BLUE_CIRCLE, 0.99)],
+        [],
+    ]
+    assert told(found, (RED_SQUARE, BLUE_CIRCLE)) == {
+        "images": 3,
+        "shown": {RED_SQUARE: 1, BLUE_CIRCLE: 1},
+        "elements": {BLUE_CIRCLE: 1, RED_SQUARE: 2},
+        "unsure": 1,
+        "confidence": {RED_SQUARE: 0.935, BLUE_CIRCLE: 0.795},
+        "counts": {"0": 1, "1": 1, "2": 1},
+    }
+    assert told([[]], (RED_SQUARE,))["confidence"] == {RED_SQUARE: None}
+
+
+def test_an_element_is_cut_out_whole_at_the_edge_as_well():
+    image = np.zeros((64, 64, 3), np.uint8)
+    corner = cut_out(image, Detection(elements_of(RED_SQUARE)[0], 4.0, 60.0, 1.0))
+    assert corner.shape == (32, 32, 3)
+    assert (corner[:20, 12:] == 0).all() and (corner[:, :12] == 255).all() and (corner[20:] == 255).all()
+
+
+@pytest.mark.parametrize("after", [2, 9])
+def test_pairs_are_measured_at_every_number_of_tokens_and_a_kill_changes_nothing(after, tmp_path: Path):
+    over = {
+        "max_tokens": 2,
+        "inversion": {"steps": 3, "lanes": 2},
+        "redraw": {"count": 2, "steps": 2},
+    }
+    plan = PairsMeasure(
+        kind="pairs", name="shipped", model="shapes", images=PairsPlan(kind="pairs"), queries=1, over=over
+    )
+    assert plan.settings().distance.threshold == 0
+    item = Item("a", document(plan))
+    scorer = measurer(PairsMeasuring, PairsMeasure)
+    scorer.admit(item)
+    whole = finished(scorer, item)
+    rows = whole.record["rows"]
+    assert [row["group"] for row in rows] == list(GROUPS)
+    assert all([a["tokens"] for a in row["sweep"]] == [1, 2] for row in rows)
+    assert "common-pair-0-redraws.webp" in whole.files
+    first = measurer(PairsMeasuring, PairsMeasure)
+    first.admit(item)
+    kept = finished(first, item, after)
+    second = measurer(PairsMeasuring, PairsMeasure)
+    second.restore(item, kept)
+    resumed = finished(second, item)
+
+    def without_times(rows):
+        return [{**row, "sweep": [{**a, "seconds": None} for a in row["sweep"]]} for row in rows]
+
+    assert without_times(resumed.record["rows"]) == without_times(rows)
+    assert resumed.files.keys() == whole.files.keys()

@@ -1,0 +1,90 @@
+"""Models of an experiment are trained as the engine drives it, and go on to the same weights after a kill."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from originality.diffusion import LatentDiffusion
+from originality.scoring import Item
+from originality.settings import ModelSettings
+from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan, PairsPlan
+from originality.synthetic.experiments.training import Training
+from originality.synthetic.experiments.work import OneAtATime
+from originality.synthetic.training.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
+
+TINY = ShapesRecipe(
+    autoencoder=AutoencoderRecipe(channels=(8, 8, 8, 8), steps=3, batch_size=2),
+    denoiser=DenoiserRecipe(channels=(32, 32), heads=4, images=600, steps=(4, 3), batch_size=4),
+)
+PLANS = {
+    "shared": ModelPlan(name="shared", images=PairsPlan(kind="pairs", named=True), recipe=TINY),
+    "own": ModelPlan(name="own", images=ElementsPlan(kind="elements"), recipe=TINY, autoencoder="own"),
+}
+
+
+def trainer(cache):
+    return OneAtATime(
+        lambda said: Training(ModelPlan.model_validate(said), torch.device("cpu"), cache),
+    )
+
+
+def finished(scorer, item, after=None):
+    """Steps to the end; ``after`` so many of them everything is thrown away but a snapshot."""
+    steps = 0
+    while True:
+        for done in scorer.step():
+            return done
+        steps += 1
+        if steps == after:
+            return scorer.snapshot(item.item_id)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_training_that_was_killed_ends_with_the_same_weights_and_losses(tmp_path, name):
+    item = Item("a", PLANS[name].document())
+    whole = trainer(tmp_path / "whole")
+    whole.admit(item)
+    undisturbed = finished(whole, item)
+    for kill in range(1, 13, 2):
+        first = trainer(tmp_path / "cut")
+        first.admit(item)
+        cut = finished(first, item, kill)
+        if not isinstance(cut, bytes):
+            continue
+        again = trainer(tmp_path / f"moved {kill}")  # another machine, without the latents
+        again.restore(item, cut)
+        assert again.snapshot("a")  # before anything was done
+        once_more = trainer(tmp_path / f"moved {kill}")
+        once_more.restore(item, again.snapshot("a"))
+        resumed = finished(once_more, item)
+        assert resumed.record["weights_digest"] == undisturbed.record["weights_digest"]
+        assert resumed.record["losses"] == undisturbed.record["losses"]
+
+
+def test_a_trained_model_is_a_folder_that_draws(tmp_path):
+    item = Item("a", PLANS["own"].document())
+    scorer = trainer(tmp_path / "cache")
+    scorer.admit(item)
+    assert "autoencoder 0/3" in scorer.progress
+    done = finished(scorer, item)
+    assert done.record["status"] == "judged" and done.record["plan"] == PLANS["own"].document()
+    for name, content in done.files.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    model = LatentDiffusion(ModelSettings(path=str(tmp_path / "model"), device="cpu"))
+    assert model.latent_shape == (8, 8, 8)
+
+
+def test_snapshots_of_others_are_refused(tmp_path):
+    item = Item("a", PLANS["shared"].document())
+    scorer = trainer(tmp_path)
+    scorer.admit(item)
+    scorer.step()
+    kept = scorer.snapshot("a")
+    with pytest.raises(ValueError, match="another item's"):
+        trainer(tmp_path).restore(Item("b", item.content), kept)
+    for damaged in (kept[:-1], kept[:100], b"", kept[:200] + b"x" + kept[201:]):
+        with pytest.raises(ValueError, match="damaged"):
+            trainer(tmp_path).restore(item, damaged)
