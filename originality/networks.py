@@ -12,6 +12,9 @@ from originality.checkpoint import Description, weighty
 from originality.conditioning import TextEncoders
 from originality.settings import ModelSettings, SettingsError
 
+_LOADED_WITH = {"BertModel": {"add_pooling_layer": False}}
+"""What a class of text encoders must be told, that it wants no weights that are not used."""
+
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -39,14 +42,14 @@ def precisions(settings: ModelSettings, about: Description) -> tuple[torch.dtype
     return DTYPES[settings.dtype], DTYPES[named]
 
 
-def whole(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+def whole(kind: Any, folder: Path, dtype: torch.dtype, **more: Any) -> Any:
     """A network with all its weights: where some are not there, the libraries only warn, and draw others.
 
     Raises:
         ValueError: some are missing.
     """
     network, found = kind.from_pretrained(
-        folder, use_safetensors=True, dtype=dtype, output_loading_info=True, local_files_only=True
+        folder, use_safetensors=True, dtype=dtype, output_loading_info=True, local_files_only=True, **more
     )
     if absent := sorted(found["missing_keys"]):
         raise ValueError(f"{folder.name} lacks {len(absent)} of its weights, {absent[0]} first")
@@ -61,7 +64,9 @@ def text_encoders(folder: Path, about: Description, device: torch.device) -> Tex
     """
     parts = [part for part in weighty(folder) if part.startswith("text_encoder")]
     encoders = [
-        whole(getattr(transformers, kind), folder / part, torch.float32).to(device)
+        whole(getattr(transformers, kind), folder / part, torch.float32, **_LOADED_WITH.get(kind, {})).to(
+            device
+        )
         for kind, part in zip(about.encoders, parts, strict=True)
     ]
     text = TextEncoders(about.tokenizers, encoders)

@@ -1,0 +1,189 @@
+"""The experiments' plans: what models they train, on which sets, at both scales."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from originality.checkpoint import Copies
+from originality.presets import load_settings
+from originality.scoring import Item
+from originality.sweep import Sweep
+from originality.synthetic.dataset import CommonRareUnseenSet, TaughtSet, generator
+from originality.synthetic.experiments import conditions
+from originality.synthetic.experiments.diversity import DIVERSITIES, MIRRORS, Diversity, spanning_sets
+from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan, PairsPlan
+from originality.synthetic.experiments.scales import SCALES
+from originality.synthetic.experiments.training import Training
+from originality.synthetic.training import denoiser
+from originality.synthetic.training.recipe import DenoiserRecipe, ShapesRecipe, TextRecipe
+from originality.synthetic.training.words import all_words
+from originality.synthetic.world import ELEMENTS, elements_of
+
+COMBINATIONS = [
+    (n, k, mirror) for n in DIVERSITIES for k in range(len(spanning_sets(n))) for mirror in (0, 1)
+]
+
+
+@pytest.mark.parametrize("elements, number, mirror", COMBINATIONS)
+def test_a_set_spans_its_elements_and_each_feature_of_the_missing_ones_is_seen(elements, number, mirror):
+    plan = spanning_sets(elements)[number].plan(mirror)
+    assert len(plan.spanned) == elements and len(plan.missing) == 2
+    missing = [elements_of(text)[0] for text in plan.missing]
+    assert all(element in plan.spanned for element in missing)
+    shown = plan.images().elements
+    assert len(shown) == elements - 2 and not set(missing) & set(shown)
+    for feature in ("shape", "colour", "size", "texture"):
+        assert {getattr(e, feature) for e in missing} <= {getattr(e, feature) for e in shown}
+    drawn = [e for k in range(300) for e in plan.images().scene(0, k).elements]
+    assert set(drawn) == set(shown) if elements <= 15 else set(drawn) <= set(shown)
+
+
+def test_repeats_cancel_what_shapes_and_colours_are_favoured():
+    missing = Counter(pair for mirror in MIRRORS for pair in mirror)
+    assert set(missing.values()) == {1} and len(missing) == 4
+    for scale in ("laptop", "paper"):
+        experiment = SCALES[scale]["diversity"]
+        by_set = Counter()
+        for plan in experiment.plans():
+            images = plan.images
+            by_set[len(images.spanned)] += 1
+        assert set(by_set) == set(DIVERSITIES) and set(by_set.values()) == {experiment.repeats}
+        names = [plan.name for plan in experiment.plans()]
+        assert len(set(names)) == len(names)
+    whole = Diversity(recipe=ShapesRecipe(), repeats=8).plans()
+    small = Counter(t for plan in whole if plan.name.startswith("elements-4-") for t in plan.images.missing)
+    assert set(small.values()) == {1} and len(small) == 16  # each of the 16 simple elements once
+
+
+def test_the_paper_s_scale_is_the_paper_s():
+    recipe = SCALES["paper"]["frequency"].recipe
+    images = recipe.denoiser.images
+    assert images == 100_000
+    vae, unet = recipe.autoencoder, recipe.denoiser
+    assert (vae.batch_size, vae.learning_rate, vae.steps * vae.batch_size) == (32, 1e-5, 8 * images)
+    assert (unet.batch_size, unet.learning_rate) == (64, 6.4e-5)
+    assert 15 * images - 15 * 64 < unet.steps[0] * unet.batch_size <= 15 * images
+    assert SCALES["paper"]["diversity"].images == 1024
+    assert all(plan.autoencoder == "own" for e in SCALES["paper"].values() for plan in e.plans())
+
+
+def test_the_grid_changes_one_thing_at_a_time():
+    for scale in ("laptop", "paper"):
+        grid = SCALES[scale]["conditions"]
+        base, *others = grid.plans()
+        assert (
+            base.document() == SCALES[scale]["frequency"].plans()[0].document()
+        )  # so its model is taken over
+        for plan in others:
+            changed = {k for k in ("images", "recipe") if getattr(plan, k) != getattr(base, k)}
+            assert changed == conditions.TRAININGS[plan.name].keys()
+    measures = grid.measures({plan.name: plan.name for plan in grid.plans()})
+    assert [m.model for m in measures[-len(conditions.BUDGETS) :]] == ["pairs-0"] * len(conditions.BUDGETS)
+    assert all(m.settings().distance.threshold == 0 for m in measures)
+    assert next(m for m in measures if m.name == "20-steps").settings().inversion.steps == 20
+
+
+@given(st.integers(0, 10_000), st.booleans())
+def test_pairs_have_words_only_where_they_are_seen(number, named):
+    pairs = CommonRareUnseenSet(named=named)
+    scene = pairs.scene(0, number)
+    assert (scene.name is not None) == (named and scene.group in ("common", "rare"))
+    names = {
+        (group, e.placed[0].element, e.placed[1].element): e.name
+        for group in ("common", "rare")
+        for k in range(60)
+        for e in [pairs.pair(group, generator(k))]
+    }
+    if named:
+        assert len(set(names.values())) == len(names) and set(names.values()) <= set(all_words())
+    assert pairs.pair("unseen", generator(0)).name is None
+
+
+def test_terse_captions_leave_out_attributes_and_no_shape():
+    own = DenoiserRecipe(attribute_dropout=0.5, caption_dropout=0.0, generic_caption=0.0, template_share=0.0)
+    scene = TaughtSet()._of_group("unseen", generator("x"))
+    said = [denoiser.spoken(scene, own, generator(k)) for k in range(300)]
+    words = [part.split() for caption in said for part in caption.split(" and ")]
+    assert np.mean([len(w) - 1 for w in words]) == pytest.approx(1.5, abs=0.15)
+    assert {w[-1] for w in words} == {e.shape for e in scene.elements}
+    full = own.model_copy(update={"attribute_dropout": 0.0})
+    assert denoiser.spoken(scene, full, generator(0)) == scene.caption
+
+
+def test_plans_are_told_short_of_their_defaults_and_come_back():
+    for scale in SCALES.values():
+        for experiment in scale.values():
+            for plan in experiment.plans():
+                assert ModelPlan.model_validate(plan.document()) == plan
+    assert len(ELEMENTS) == 60
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A BERT with random weights that knows the captions' words."""
+    folder = tmp_path_factory.mktemp("bert")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *all_words()]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_model_on_a_pretrained_bert_is_trained_and_learns_words_of_it(bert, tmp_path):
+    recipe = ShapesRecipe(
+        text=TextRecipe(pretrained=str(bert)),
+        denoiser=DenoiserRecipe(channels=(32, 32), heads=4, images=600, steps=(3,), batch_size=4),
+    )
+    plan = ModelPlan(name="bert", images=PairsPlan(kind="pairs"), recipe=recipe)
+    training = Training(plan, torch.device("cpu"), tmp_path)
+    while not training.done:
+        training.advance()
+    frozen = BertModel.from_pretrained(bert, add_pooling_layer=False)
+    for name, content in training.files().items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    flags = {
+        "model": {"path": "bert", "device": "cpu"},
+        "max_tokens": 2,
+        "inversion": {"steps": 2, "batch_size": 2},
+        "redraw": {"count": 2, "steps": 2},
+    }
+    sweep = Sweep(load_settings("laptop", None, flags), Copies(model=tmp_path / "model"))
+    ours = sweep.model.text.encoders[0]
+    assert isinstance(ours, BertModel)
+    for name, value in frozen.state_dict().items():
+        assert torch.equal(value, ours.state_dict()[name])
+    # a prompt with the vectors of a word in it is the prompt with that word
+    tokenizer = sweep.model.text.tokenizers[0]
+    ids = tokenizer("a photo of circle", padding="max_length", max_length=32, return_tensors="pt").input_ids
+    with torch.no_grad():
+        expected = ours(ids).last_hidden_state
+    vector = sweep.model.text.word_vector("circle")[None, None]
+    torch.testing.assert_close(sweep.model.words(["a photo of {}"], vector).states, expected)
+    sweep.admit(Item("a", TaughtSet().scene(2, 0).image()))
+    finished = []
+    while not finished:
+        finished = sweep.step()
+    assert finished[0].record["sweep"][0]["tokens"] == 1
+
+
+def test_a_set_of_elements_refuses_what_is_none():
+    with pytest.raises(ValueError, match="is not one element"):
+        ElementsPlan(kind="elements", missing=("big red full square and big red full circle",))
