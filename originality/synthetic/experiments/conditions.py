@@ -22,7 +22,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "shorter": {"recipe": {"denoiser": {"steps": (1500,)}}},
     "longer": {"recipe": {"denoiser": {"steps": (12000,)}}},
     "weaker-text": {"recipe": {"text": {"width": 64, "layers": 1}}},
-    "pretrained-text": {"recipe": {"text": {"pretrained": "minilm"}}},
+    "pretrained-text": {"recipe": {"text": {"pretrained": "minilm", "max_length": 40}}},
     "terse": {"recipe": {"denoiser": {"attribute_dropout": 0.5}}},
     "named": {"images": {"named": True}},
 }

@@ -81,22 +81,15 @@ def summarise(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[st
             "distance_at_one_token": round(float(np.mean([d for d in first if d is not None])), 3),
             "counts": {str(k): int((values == k).sum()) for k in range(1, most + 2)},
         }
-    differences = {}
-    for a, b in (*itertools.pairwise(GROUPS), (GROUPS[0], GROUPS[-1])):
-        both = {a: found[a], b: found[b]}
-        differences[f"{b} - {a}"] = {
-            "mean": round(float(found[b].mean() - found[a].mean()), 3),
-            "interval": interval(both, lambda g, a=a, b=b: float(g[b].mean() - g[a].mean())),  # type: ignore[misc]
-            # by image: the mean over models, as those of one image are no independent draws
-            "p": round(
-                float(stats.mannwhitneyu(found[a].mean(0), found[b].mean(0), alternative="less").pvalue),
-                4,
-            ),
-        }
+    differences = {
+        f"{b} - {a}": _difference(found[a], found[b])
+        for a, b in (*itertools.pairwise(GROUPS), (GROUPS[0], GROUPS[-1]))
+    }
     return {
         "threshold": threshold,
         "models": [record["name"] for record in records],
         "max_tokens": most,
+        "failed": sum(row["status"] != "judged" for record in records for row in record["rows"]),
         "groups": groups,
         "differences": differences,
         "rho": {"all": round(rho(found), 3), "interval": interval(found, rho)},
@@ -107,6 +100,24 @@ def summarise(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[st
             }
             for k, record in enumerate(records)
         },
+    }
+
+
+def _difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """How many more tokens one group needs than another.
+
+    Returns:
+        "mean"; its "interval"; "p" of a one-sided Mann-Whitney test that it is none, of means over models by
+        image, as several models' numbers of one image are no independent draws; and "detectable": the
+        difference that four of five such samples would tell from none.
+    """
+    bounds = interval({"a": first, "b": second}, lambda g: float(g["b"].mean() - g["a"].mean()))
+    test = stats.mannwhitneyu(first.mean(0), second.mean(0), alternative="less")
+    return {
+        "mean": round(float(second.mean() - first.mean()), 3),
+        "interval": bounds,
+        "p": round(float(test.pvalue), 4),
+        "detectable": round((bounds[1] - bounds[0]) / (2 * 1.96) * (1.96 + 0.84), 2),
     }
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from originality.synthetic.experiments import diversity_report, figures, frequency_report
 from originality.synthetic.experiments.pairs import GROUPS, SHOWN
+from originality.synthetic.experiments.plans import ModelPlan
 
 THRESHOLD = 0.3
 """Of the distance (originality.settings.THRESHOLDS)."""
@@ -32,6 +33,7 @@ def records(folder: Path, name: str) -> list[dict[str, Any]]:
 def write(results: Path, page: Path) -> str:
     """Writes the page, and beside it, in a folder of its name, the figures; what it says as text."""
     place = page.with_suffix("")
+    place.mkdir(parents=True, exist_ok=True)
     told: dict[str, Any] = {"figures": place.name, "threshold": THRESHOLD}
     told["frequency"] = _frequency(results / "frequency", place)
     told["fixed"] = _fixed(results / "frequency", place)
@@ -55,9 +57,11 @@ def write(results: Path, page: Path) -> str:
 
 def _training(record: dict[str, Any]) -> dict[str, Any]:
     curve = next(reversed(record["losses"].values()))
+    recipe = ModelPlan.model_validate(record["plan"]).recipe
     return {
         "name": record["name"],
-        "seed": record["plan"].get("recipe", {}).get("seed", 0),
+        "seed": recipe.seed,
+        "samples": sum(recipe.denoiser.steps) * recipe.denoiser.batch_size,
         "minutes": round(record["seconds"] / 60),
         "loss": curve[-1],
         "digest": record["weights_digest"],

