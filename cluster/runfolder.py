@@ -109,17 +109,20 @@ class RunFolder:
         self.store.write(_SUMMARY, _pretty(summary))
 
 
-def open_run(uri: str) -> RunFolder:
-    """The run at a URI.
+def open_run(uri: str, job: str | None = None) -> RunFolder:
+    """The run at a URI. ``job``: whose it must be.
 
     Raises:
         NotFound: there is no run.
+        StoreError: it is another job's.
     """
     run = RunFolder(open_store(uri, create=False))
     if not run.store.exists(RUN_FILE) or not run.store.exists(MANIFEST_FILE):
         raise NotFound(f"{uri} holds no run; give the --out of an audit or of an experiment's part")
     if run.description.get("layout") != LAYOUT:
         raise StoreError(f"{uri} was written by another version of Originality; read it with that one")
+    if job is not None and (own := run.description.get("job")) != job:
+        raise StoreError(f"{uri} is a run of the job {own!r}; give the --out of one of {job!r}")
     return run
 
 

@@ -95,7 +95,7 @@ def adopt(run: RunFolder, other: str) -> None:
     Raises:
         NotFound: there is no such run.
     """
-    theirs = open_run(other)
+    theirs = open_run(other, "train")
     for number in range(len(run.manifest)):
         name = run.manifest.path(number)
         image_id = image_id_of(run.store.read(f"items/{name}"))

@@ -220,7 +220,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    print(write_report(open_run(arguments.output)))
+    print(write_report(open_run(arguments.output, "audit")))
     return exits.ALL_JUDGED
 
 

@@ -126,7 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    audited = open_run(arguments.output)
+    audited = open_run(arguments.output, "audit")
     to = open_store(arguments.to)
     if to.url == audited.store.url:
         raise SettingsError("--to is the run itself; name another folder for the files")

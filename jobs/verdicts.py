@@ -81,7 +81,7 @@ def summarise(run: RunFolder) -> dict[str, Any]:
     for row in run.ledger.rows(["image_id", "status", "censored", "min_tokens", "error_class"]):
         rows.append(row["image_id"])
         statuses[row["status"]] += 1
-        if row["status"] == "judged":
+        if row["status"] == "judged" and "min_tokens" in row:
             fewest["censored" if row["censored"] else str(row["min_tokens"])] += 1
         if row.get("error_class"):
             errors[row["error_class"]] += 1

@@ -126,7 +126,9 @@ def started(*arguments: object, cache: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_an_experiment_that_was_killed_comes_to_the_same_end(tmp_path: Path) -> None:
+def test_an_experiment_that_was_killed_comes_to_the_same_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flags = (
         *("experiment", "diversity", "--device", "cpu", "--max-workers", 1, *TINY),
         *("--set", "diversities=[4]", "--set", "repeats=1", "--set", "images=40"),
@@ -165,6 +167,14 @@ def test_an_experiment_that_was_killed_comes_to_the_same_end(tmp_path: Path) -> 
     assert measures[0]["prompts"] == measures[1]["prompts"]
     assert [p["images"] for p in measures[0]["prompts"]] == [40, 40, 40]
     assert (kept[0] / "elements-4-0" / "drawn-empty.webp").exists()
+    run = str(tmp_path / "whole" / "measure")
+    capsys.readouterr()
+    assert main(["status", run]) == exits.ALL_JUDGED
+    assert "1 judged, 0 rejected, 0 failed, 0 pending" in capsys.readouterr().out
+    assert main(["retry", run, "--status", "failed"]) == exits.ALL_JUDGED
+    capsys.readouterr()
+    assert main(["report", run]) == exits.BAD_SETTINGS
+    assert "is a run of the job 'measure'" in capsys.readouterr().err
 
 
 def test_models_are_trained_by_plans_and_taken_over(tmp_path: Path) -> None:

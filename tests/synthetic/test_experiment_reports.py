@@ -16,6 +16,7 @@ from originality.synthetic.experiments import diversity_report, frequency_report
 from originality.synthetic.experiments.page import write
 from originality.synthetic.experiments.pairs import GROUPS, SHOWN
 
+COLOURS = ("red", "blue")
 DISTANCES = st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=5, max_size=5)
 
 
@@ -41,6 +42,7 @@ def record(name, needed, images=20, described=0.1):
                     "number": number,
                     "sweep": sweep(distances),
                     "described": described,
+                    "caption": f"big {COLOURS[number % 2]} full circle and big red full star",
                 }
             )
     return {"name": name, "rows": rows}
@@ -94,6 +96,22 @@ def test_models_that_differ_make_the_interval_wider():
         return high - low
 
     assert width(apart) > 1.3 * width(alike)
+
+
+def test_what_the_number_of_tokens_goes_with():
+    """Badly drawn images need more tokens in every group, and the group has no say beyond that."""
+    rng = np.random.default_rng(0)
+    one = record("pairs-0", (1, 1, 1), images=60)
+    for row in one["rows"]:
+        skill = rng.random() * 0.5 + 0.2 * GROUPS.index(row["group"])
+        row["described"] = skill
+        needed = 1 + round(4 * skill + 0.2 * rng.standard_normal())
+        row["sweep"] = sweep([0.1 if m >= needed else 0.8 for m in range(1, 6)])
+    said = frequency_report.drivers([one], 0.3)
+    assert said["group"] > 0.4 and said["described"] > 0.85
+    assert abs(said["group, described alike"]) < 0.2 < 0.7 < said["described, group alike"]
+    assert all(r > 0.6 for r in said["within"].values())
+    assert set(said["same colour"]) == set(GROUPS)
 
 
 def measured(elements, repeat, prompted, empty):

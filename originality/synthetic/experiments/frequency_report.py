@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from originality.synthetic.experiments.pairs import GROUPS
+from originality.synthetic.world import elements_of
 from originality.verdict import passes
 
 DRAWS = 4000
@@ -136,3 +137,57 @@ def positions(record: Mapping[str, Any]) -> dict[str, float | None]:
         known = [score for score in scores if score is not None]
         found[group] = round(float(np.mean(known)), 3) if known else None
     return found
+
+
+def drivers(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, Any]:
+    """What the number of tokens goes with, over all images of all models: Spearman's rank correlations.
+
+    Returns:
+        "group": with the groups' order; "described": with the distance of redraws of the image's own caption,
+        that is with how badly the model draws such an image even when it is told all; "group, described
+        alike": the partial correlation of the first, the second held fixed, and the other way about;
+        "within": of each group with "described"; "same colour": mean tokens of pairs of one colour less those
+        of two.
+    """
+    rows = [
+        (
+            GROUPS.index(row["group"]),
+            row["described"],
+            min_tokens(row["sweep"], threshold),
+            len({element.colour for element in elements_of(row["caption"])}) == 1,
+        )
+        for record in records
+        for row in record["rows"]
+    ]
+    group, described_, needed, same = map(np.array, zip(*rows, strict=True))
+    to_group, to_described = _correlation(group, needed), _correlation(described_, needed)
+    between = _correlation(group, described_)
+    alike = {
+        "group, described alike": _partial(to_group, between, to_described),
+        "described, group alike": _partial(to_described, between, to_group),
+    }
+    return {
+        "group": to_group,
+        "described": to_described,
+        **alike,
+        "within": {
+            name: _correlation(described_[group == k], needed[group == k]) for k, name in enumerate(GROUPS)
+        },
+        "same colour": {
+            name: round(float(needed[(group == k) & same].mean() - needed[(group == k) & ~same].mean()), 2)
+            for k, name in enumerate(GROUPS)
+            if 0 < same[group == k].sum() < (group == k).sum()
+        },
+    }
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return round(float(stats.spearmanr(first, second).statistic), 3)
+
+
+def _partial(of: float, other: float, others_own: float) -> float:
+    """A partial correlation from the three plain ones."""
+    room = (1 - other**2) * (1 - others_own**2)
+    return round((of - other * others_own) / room**0.5, 3) if room > 0 else 0.0

@@ -78,6 +78,7 @@ def _frequency(folder: Path, place: Path) -> dict[str, Any] | None:
     _grid(folder / measured[0]["name"], place / "reconstructions.png")
     summary["thresholds"] = {str(t): frequency_report.summarise(measured, t) for t in OTHER_THRESHOLDS}
     summary["described"] = {group: frequency_report.described(measured, group) for group in GROUPS}
+    summary["drivers"] = frequency_report.drivers(measured, THRESHOLD)
     return summary
 
 
