@@ -14,7 +14,7 @@ BENCH = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m jobs.bench
 SHAPES := originality/models/shapes
 
 .PHONY: audit test gpu-check check bench chaos scale full-size train-shapes train-detector effect install clean
-.PHONY: paper paper-page
+.PHONY: paper paper-page docs docs-from-nothing
 
 audit: $(INSTALLED)
 	$(BIN)/originality audit examples --out runs/examples
@@ -85,6 +85,14 @@ paper: $(INSTALLED)
 # docs/paper.md and its figures, from the results that are kept.
 paper-page: $(INSTALLED)
 	$(BIN)/python -m jobs.paper
+
+# All figures and summaries under docs/ from the results that are kept there: some minutes.
+docs: paper-page
+	$(EFFECT)
+	$(BENCH) --report
+
+# The same from nothing: days of two cores. Move docs/*/*.json* away first; each part resumes.
+docs-from-nothing: paper effect bench chaos scale full-size
 
 .PHONY: browser
 browser: $(INSTALLED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 
 import numpy as np
@@ -9,19 +10,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertConfig, BertModel, BertTokenizer
+from PIL import Image
+from transformers import BertConfig, BertModel, BertTokenizer, CLIPTokenizer
 
-from originality.checkpoint import Copies
+from originality.checkpoint import MODELS, Copies
 from originality.presets import load_settings
 from originality.scoring import Item
 from originality.sweep import Sweep
 from originality.synthetic.dataset import CommonRareUnseenSet, TaughtSet, generator
 from originality.synthetic.experiments import conditions
 from originality.synthetic.experiments.diversity import DIVERSITIES, MIRRORS, Diversity, spanning_sets
+from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan, PairsPlan
 from originality.synthetic.experiments.scales import SCALES
 from originality.synthetic.experiments.training import Training
-from originality.synthetic.training import denoiser
+from originality.synthetic.training import autoencoder, denoiser
 from originality.synthetic.training.recipe import DenoiserRecipe, ShapesRecipe, TextRecipe
 from originality.synthetic.training.words import all_words
 from originality.synthetic.world import ELEMENTS, elements_of
@@ -182,6 +185,51 @@ def test_a_model_on_a_pretrained_bert_is_trained_and_learns_words_of_it(bert, tm
     while not finished:
         finished = sweep.step()
     assert finished[0].record["sweep"][0]["tokens"] == 1
+
+
+def test_the_paper_s_models_have_stable_diffusion_s_size():
+    """Built without weights, they have the published UNet's and VAE's numbers of parameters."""
+    recipe = SCALES["paper"]["frequency"].recipe
+    with torch.device("meta"):
+        vae = autoencoder.build(recipe)
+        width = recipe.model_copy(update={"text": TextRecipe(width=768)})
+        unet = denoiser.build(width, CLIPTokenizer.from_pretrained(MODELS / "shapes" / "tokenizer"), 32).unet
+    assert sum(p.numel() for p in vae.parameters()) == 83_653_863
+    assert sum(p.numel() for p in unet.parameters()) == 859_520_964
+    assert unet.config.sample_size * 8 == recipe.side
+
+
+def test_the_paper_s_scale_runs_at_a_smaller_width(bert, tmp_path):
+    """All of the way with the recipe's own kinds of everything: 256 pixels, an autoencoder of its own with
+    attention, BERT, plain errors at a constant rate."""
+    recipe = SCALES["paper"]["frequency"].recipe
+    vae = {"channels": (8, 8, 8, 8), "norm_groups": 4, "steps": 2, "batch_size": 2}
+    unet = {"channels": (8, 8, 8, 8), "norm_groups": 4, "images": 4, "steps": (2,), "batch_size": 2}
+    small = recipe.model_copy(
+        update={
+            "autoencoder": recipe.autoencoder.model_copy(update=vae),
+            "text": TextRecipe(pretrained=str(bert)),
+            "denoiser": recipe.denoiser.model_copy(update=unet),
+        }
+    )
+    plan = ModelPlan(name="p", images=PairsPlan(kind="pairs"), recipe=small, autoencoder="own")
+    training = Training(plan, torch.device("cpu"), tmp_path)
+    while not training.done:
+        training.advance()
+    assert set(training.record()["losses"]) == {"autoencoder", "denoiser-1"}
+    for name, content in training.files().items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    redraw = SCALES["paper"]["diversity"].redraw.model_copy(update={"steps": 2})
+    wanted = ("big red full square",)
+    measure = ElementsMeasure(kind="elements", name="p", model="p", wanted=wanted, images=2, redraw=redraw)
+    work = ElementsMeasuring(measure, tmp_path / "model", "cpu")
+    while not work.done:
+        work.advance()
+    assert [told["images"] for told in work.record()["prompts"]] == [2, 2]
+    sheet = Image.open(io.BytesIO(work.files()["drawn-empty.webp"]))
+    assert sheet.height == 256 + 4
 
 
 def test_a_set_of_elements_refuses_what_is_none():

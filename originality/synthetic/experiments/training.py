@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,6 @@ class Training:
         self.plan, self.phase = plan, 0
         self._device, self._cache = device, cache
         self._images = plan.images.images()
-        self._seconds = 0.0
         self._losses: dict[str, list[float]] = {}
         self._moments: np.ndarray | None = None
         self._encoded = 0
@@ -74,14 +72,12 @@ class Training:
 
     def advance(self) -> None:
         """An optimiser step, or some images encoded."""
-        started = time.monotonic()
         if self._moments is None and self.phase >= 1:
             self._encode()
         elif self._stage is not None:
             self._stage.advance()
             if self._stage.done:
                 self._settle(self._stage)
-        self._seconds += time.monotonic() - started
 
     def _encode(self) -> None:
         """Some more of the set's images; with the last of them the next phase begins."""
@@ -151,7 +147,6 @@ class Training:
             "name": self.plan.name,
             "plan": self.plan.document(),
             "weights_digest": told.hexdigest()[:16],
-            "seconds": round(self._seconds, 1),
             "losses": self._losses,
         }
 
@@ -169,11 +164,10 @@ class Training:
     def state(self) -> dict[str, Any]:
         """All that :meth:`load` goes on from; latents are encoded again."""
         if self._later is not None:
-            return {**self._later, "seconds": self._seconds}
+            return self._later
         kept: dict[str, Any] = {
             "plan": self.plan.digest(),
             "phase": self.phase,
-            "seconds": self._seconds,
             "losses": self._losses,
             "stage": None if self._stage is None else self._stage.state(),
         }
@@ -189,7 +183,7 @@ class Training:
         """
         if kept["plan"] != self.plan.digest():
             raise ValueError("the snapshot is of another plan")
-        self._seconds, self._losses = kept["seconds"], dict(kept["losses"])
+        self._losses = dict(kept["losses"])
         if "vae" in kept:
             self._vae.load_state_dict(kept["vae"])
             self._vae.eval().requires_grad_(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -61,21 +62,26 @@ class OneAtATime:
     def __init__(self, begin: Callable[[Document], Work]) -> None:
         self._begin = begin
         self._held: dict[str, Work] = {}
+        self._seconds: dict[str, float] = {}
+        """Worked on each item, by all who did."""
 
     @property
     def progress(self) -> str:
         return ", ".join(str(work) for work in list(self._held.values()))
 
     def admit(self, item: Item[Document]) -> None:
-        self._held[item.item_id] = self._begin(item.content)
+        self._held[item.item_id], self._seconds[item.item_id] = self._begin(item.content), 0.0
 
     def step(self) -> list[Finished]:
         finished = []
         for item_id, work in list(self._held.items()):
+            started = time.monotonic()
             work.advance()
+            self._seconds[item_id] += time.monotonic() - started
             if work.done:
+                said = {"status": "judged", "seconds": round(self._seconds.pop(item_id), 1)}
                 del self._held[item_id]
-                finished.append(Finished(item_id, {"status": "judged", **work.record()}, work.files()))
+                finished.append(Finished(item_id, {**said, **work.record()}, work.files()))
         return finished
 
     def stage(self, item_id: str) -> int:
@@ -83,7 +89,8 @@ class OneAtATime:
 
     def snapshot(self, item_id: str) -> bytes:
         buffer = io.BytesIO()
-        torch.save({"item": item_id, **self._held[item_id].state()}, buffer)
+        own = {"item": item_id, "seconds": self._seconds[item_id]}
+        torch.save({**own, **self._held[item_id].state()}, buffer)
         body = buffer.getvalue()
         return FORMAT + hashlib.sha256(body).digest() + body
 
@@ -101,3 +108,4 @@ class OneAtATime:
         work = self._begin(item.content)
         work.load(kept)
         self._held[item.item_id] = work
+        self._seconds[item.item_id] = kept["seconds"]
