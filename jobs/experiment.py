@@ -75,7 +75,8 @@ def measurer(models: str, device: str) -> Scorer[Any]:
     from pydantic import TypeAdapter
 
     from jobs.copies import model_here
-    from originality.settings import ModelSettings
+    from originality.checkpoint import MODELS
+    from originality.settings import SHIPPED_MODEL, ModelSettings
     from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
     from originality.synthetic.experiments.pairs import PairsMeasure, PairsMeasuring
     from originality.synthetic.experiments.training import MODEL
@@ -88,7 +89,10 @@ def measurer(models: str, device: str) -> Scorer[Any]:
     def begin(said: Document) -> Work:
         plan = either.validate_python(said)
         where = f"{models}/images/{plan.model}/{MODEL}"
-        folder = model_here(ModelSettings(path=where)) or Path(where)
+        if plan.model == SHIPPED_MODEL:
+            folder = MODELS / SHIPPED_MODEL
+        else:
+            folder = model_here(ModelSettings(path=where)) or Path(where)
         if isinstance(plan, PairsMeasure):
             return PairsMeasuring(plan, folder, device)
         return ElementsMeasuring(plan, folder, device)

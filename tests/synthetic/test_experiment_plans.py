@@ -89,6 +89,7 @@ def test_the_grid_changes_one_thing_at_a_time():
             assert changed == conditions.TRAININGS[plan.name].keys()
     measures = grid.measures({plan.name: plan.name for plan in grid.plans()})
     assert [m.model for m in measures[-len(conditions.BUDGETS) :]] == ["pairs-0"] * len(conditions.BUDGETS)
+    assert sum(m.model == "shapes" for m in measures) == 1
     assert all(m.settings().distance.threshold == 0 for m in measures)
     assert next(m for m in measures if m.name == "20-steps").settings().inversion.steps == 20
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
+from originality.settings import SHIPPED_MODEL
 from originality.synthetic.experiments.pairs import PairsMeasure
 from originality.synthetic.experiments.plans import Autoencoder, ModelPlan, PairsPlan
 from originality.synthetic.training.recipe import Frozen, ShapesRecipe
@@ -20,7 +21,6 @@ BASE = "pairs-0"
 
 TRAININGS: dict[str, dict[str, Any]] = {
     "shorter": {"recipe": {"denoiser": {"steps": (1500,)}}},
-    "longer": {"recipe": {"denoiser": {"steps": (12000,)}}},
     "weaker-text": {"recipe": {"text": {"width": 64, "layers": 1}}},
     "pretrained-text": {"recipe": {"text": {"pretrained": "minilm", "max_length": 40}}},
     "terse": {"recipe": {"denoiser": {"attribute_dropout": 0.5}}},
@@ -37,6 +37,11 @@ BUDGETS: dict[str, dict[str, Any]] = {
 """What is changed of the inversion."""
 
 
+SHIPPED = "shipped"
+"""The model that ships: five times as many samples of a set that has these pairs among much else, motifs with
+words of their own too."""
+
+
 class Conditions(Frozen):
     """A grid around one model."""
 
@@ -44,7 +49,7 @@ class Conditions(Frozen):
     autoencoder: Autoencoder = "shared"
     trainings: tuple[str, ...] = tuple(TRAININGS)
     budgets: tuple[str, ...] = tuple(BUDGETS)
-    queries: PositiveInt = Field(20)
+    queries: PositiveInt = 12
     """Images of each group."""
     preset: str = "laptop"
     """Of the measurements' settings, where nothing of them is changed."""
@@ -69,7 +74,8 @@ class Conditions(Frozen):
             for plan in self.plans()
             if isinstance(plan.images, PairsPlan)
         ]
-        return [*usual, *(changed(usual[0], name, BUDGETS[name]) for name in self.budgets)]
+        shipped = changed(usual[0], SHIPPED, {"model": SHIPPED_MODEL})
+        return [*usual, shipped, *(changed(usual[0], name, BUDGETS[name]) for name in self.budgets)]
 
 
 def changed(base: Any, name: str, change: Mapping[str, Any]) -> Any:

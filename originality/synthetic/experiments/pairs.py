@@ -36,7 +36,7 @@ class PairsMeasure(Frozen):
     kind: Literal["pairs"]
     name: str
     model: str
-    """Id of the model's training."""
+    """Id of the model's training, or "shapes": the model that ships."""
     images: PairsPlan
     """What it was trained on."""
     queries: PositiveInt = 20
