@@ -56,16 +56,27 @@ class Desk:
         return self._work.unfinished_tasks == 0
 
     def settle(
-        self, lease: Lease, image_id: str, said: Mapping[str, Any], files: Mapping[str, bytes]
+        self,
+        lease: Lease,
+        image_id: str,
+        said: Mapping[str, Any],
+        files: Mapping[str, bytes],
+        keeps: bool = False,
     ) -> None:
-        """Commits a record with its artefacts, and lets go of the image's snapshot."""
-        self._put(lambda: self._commit(lease, image_id, said, files))
+        """Commits a record with its artefacts, and lets go of the image's snapshot unless it ``keeps`` it."""
+        self._put(lambda: self._commit(lease, image_id, said, files, keeps))
 
     def fail(
-        self, lease: Lease, image_id: str, error_class: str, message: str, status: str = "failed"
+        self,
+        lease: Lease,
+        image_id: str,
+        error_class: str,
+        message: str,
+        status: str = "failed",
+        keeps: bool = False,
     ) -> None:
         """Commits that there is no verdict, and why."""
-        self.settle(lease, image_id, _error(status, error_class, message), {})
+        self.settle(lease, image_id, _error(status, error_class, message), {}, keeps)
 
     def known(self, lease: Lease, image_id: str) -> None:
         """The image had its record before it was read here."""
@@ -119,7 +130,12 @@ class Desk:
             self._ledger.store.write(snapshot_path(image_id), snapshot)
 
     def _commit(
-        self, lease: Lease, image_id: str, said: Mapping[str, Any], files: Mapping[str, bytes]
+        self,
+        lease: Lease,
+        image_id: str,
+        said: Mapping[str, Any],
+        files: Mapping[str, bytes],
+        keeps: bool,
     ) -> None:
         self._snapshots.pop(image_id, None)
         record = self._signed(lease, said)
@@ -128,7 +144,7 @@ class Desk:
         except (TypeError, ValueError) as error:  # what the scorer said is no plain JSON
             record = self._signed(lease, _error("failed", "BadRecord", str(error)))
             mine = self._ledger.commit(image_id, record, {})
-        if image_id in self._kept:
+        if image_id in self._kept and not keeps:
             self._ledger.store.delete(snapshot_path(image_id))
             self._kept.remove(image_id)
         if mine:

@@ -79,11 +79,14 @@ class RunFolder:
         uri, size, word = manifest.uri(number), manifest.size(number), manifest.word(number)
         return Lease(number, uri, size, image_id, word=word)
 
-    def clear_snapshots(self) -> None:
-        """Removes those of images that have their record: a worker that was cut off may leave one."""
+    def clear_snapshots(self, of_failed: bool = True) -> None:
+        """Removes those of images that have their record: a worker that was cut off may leave one.
+        ``of_failed``: also of images that failed, with which a retry would go on."""
         for found in list(self.store.list("progress")):
             image_id = found.path.rpartition("/")[2].removesuffix(".snapshot")
-            if found.path == snapshot_path(image_id) and self.ledger.has_record(image_id):
+            if found.path != snapshot_path(image_id) or not self.ledger.has_record(image_id):
+                continue
+            if of_failed or self.ledger.record(image_id)["status"] != "failed":
                 self.store.delete(found.path)
 
     def about(self, number: int) -> dict[str, Any]:
@@ -181,7 +184,7 @@ def resume(
         changes = "; ".join(f"{k}: {before.get(k)!r} -> {now.get(k)!r}" for k in differ)
         raise RunMismatch(
             f"{run.store.url} holds a run with other settings ({changes}); "
-            "audit as before, into another --out, or with --force-new into a new folder beside it"
+            "start as before, or into another --out (of an audit also: --force-new, into a folder beside it)"
         )
 
 

@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 NEWS_SECONDS = 0.5
 """How long a call waits for news, so that nothing is asked without end and nothing is told late."""
+_SNAPSHOT_REST = 20.0
+"""Times what a snapshot takes, so that they take no more than a twentieth of the time."""
 _DESK_SECONDS = 3.0
 """What is finished is written, also where the step under way took all the grace."""
 _IDLE_SECONDS = 0.2
@@ -113,6 +115,8 @@ class Worker:
         self._flying: dict[str, Fetched] = {}
         self._stages: dict[str, int] = {}
         self._kept_at: dict[str, float] = {}
+        self._rest = 0.0
+        """Seconds between two snapshots by the clock, at least."""
         self._scorer: Scorer[Any] | None = None
         self._broken: Exception | None = None
         self._step_began: float | None = None
@@ -230,12 +234,14 @@ class Worker:
         if stage != self._stages[image_id]:
             self._stages[image_id] = stage
             return True
-        return time.monotonic() - self._kept_at[image_id] >= self._task.snapshot_every
+        return time.monotonic() - self._kept_at[image_id] >= max(self._task.snapshot_every, self._rest)
 
     def _keep(self, scorer: Scorer[Any], image_ids: Any) -> None:
         for image_id in image_ids:
+            started = time.monotonic()
             self._desk.keep(image_id, scorer.snapshot(image_id))
             self._kept_at[image_id] = time.monotonic()
+            self._rest = _SNAPSHOT_REST * (time.monotonic() - started)
 
     def _blame(self, error: Exception) -> None:
         """A scorer that broke is not to be trusted. An image that was alone with it is the cause;
@@ -245,7 +251,8 @@ class Worker:
         self._stages, self._kept_at = {}, {}
         if len(flying) == 1:
             ((image_id, fetched),) = flying.items()
-            self._desk.fail(fetched.lease, image_id, type(error).__name__, str(error))
+            keeps = self._task.documents  # hours of work, which a retry goes on with
+            self._desk.fail(fetched.lease, image_id, type(error).__name__, str(error), keeps=keeps)
         else:
             for fetched in flying.values():
                 cause = f"the scorer broke: {type(error).__name__}: {error}"

@@ -86,7 +86,7 @@ def carry_out(
             finally:
                 with suppress(StoreError):
                     run.identities.save()
-    RunFolder(run.store).clear_snapshots()
+    RunFolder(run.store).clear_snapshots(of_failed=False)
 
 
 def adopt(run: RunFolder, other: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from cluster.runfolder import RunFolder
+from cluster.runfolder import RunFolder, RunMismatch
 from cluster.settings import ClusterSettings
 from jobs import exits, given
 from jobs.documents import adopt, carry_out, planned
@@ -61,9 +62,14 @@ def trained(
     Args:
         before: runs whose models are taken over, where a plan is the same.
     """
+    from originality.synthetic.training.words import place_of
+
+    for plan in plans:
+        if plan.recipe.text.pretrained is not None:
+            place_of(plan.recipe.text)
     items = {f"{k:03}-{plan.name}": plan.document() for k, plan in enumerate(plans)}
-    digests = [plan.digest() for plan in plans]
-    run = planned(out, items, {"job": "train", "models": digests, "code_version": version("originality")})
+    identity = {"models": [plan.digest() for plan in plans], "autoencoder": _digest("shapes/vae")}
+    run = planned(out, items, {"job": "train", **identity, "code_version": version("originality")})
     for other in before:
         adopt(run, other)
     carry_out(run, functools.partial(trainer, device), how, gpu=_GPU[device], memory=_TRAINING_MEMORY)
@@ -104,10 +110,16 @@ def measured(out: str, experiment: Any, models: RunFolder, device: str, how: Clu
     """Has the trained models measured, as far as they are not."""
     from originality.synthetic.experiments.plans import document
 
-    ids = {record["name"]: record["image_id"] for record in models.ledger.rows()}
+    ids = {record["name"]: record["image_id"] for record in _judged(models)}
     plans = experiment.measures(ids)
     items = {f"{k:03}-{plan.name}": document(plan) for k, plan in enumerate(plans)}
-    run = planned(out, items, {"job": "measure", "items": items, "code_version": version("originality")})
+    identity = {"items": items, "detector": _digest("detector"), "code_version": version("originality")}
+    try:
+        run = planned(out, items, {"job": "measure", **identity})
+    except RunMismatch as error:
+        raise RunMismatch(
+            f"{error}; for another measurement of the same models: another --out, with --trained and this one"
+        ) from error
     factory = functools.partial(measurer, models.store.url, device)
     carry_out(run, factory, how, gpu=_GPU[device], memory=_MEASURING_MEMORY)
     return run
@@ -118,9 +130,9 @@ def keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
     ``measures.jsonl``, a line for each model, and the pictures of each measurement."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, of in (("trainings", models), ("measures", run)):
-        records = sorted(of.ledger.rows(), key=lambda record: str(record["name"]))
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    for record in run.ledger.rows():
+        lines = [json.dumps(record) + "\n" for record in _judged(of)]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    for record in _judged(run):
         prefix = f"images/{record['image_id']}"
         for found in run.store.list(prefix):
             file = folder / str(record["name"]) / found.path.removeprefix(f"{prefix}/")
@@ -128,11 +140,28 @@ def keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
             file.write_bytes(run.store.read(found.path))
 
 
+def _judged(run: RunFolder) -> list[dict[str, Any]]:
+    """The records of what came to its end, by name."""
+    records = [record for record in run.ledger.rows() if record["status"] == "judged"]
+    return sorted(records, key=lambda record: str(record["name"]))
+
+
+def _digest(weights: str) -> str:
+    """Short digest of weights that ship."""
+    from originality.checkpoint import MODELS
+
+    told = hashlib.sha256()
+    for file in sorted((MODELS / weights).glob("*.safetensors")):
+        told.update(file.read_bytes())
+    return told.hexdigest()[:16]
+
+
 def told_of_failures(run: RunFolder) -> int:
     """Says what failed, and how it is put back; the exit code."""
     failed = [record for record in run.ledger.rows() if record["status"] != "judged"]
+    names = {run.identities[number]: run.manifest.path(number) for number in range(len(run.manifest))}
     for record in failed:
-        sys.stderr.write(f"{record['name'] or record['image_id']}: {record['error_message']}\n")
+        sys.stderr.write(f"{names.get(record['image_id'])}: {record['error_message']}\n")
     if not failed:
         return exits.ALL_JUDGED
     sys.stderr.write(
@@ -170,9 +199,15 @@ def experiment_of(arguments: argparse.Namespace) -> Any:
     usual = SCALES[arguments.scale][arguments.experiment]
     over = {k: v for k, v in given.assignments(arguments).items() if k != "cluster"}
     try:
-        return type(usual).model_validate(given.merged(usual.model_dump(), over))
+        experiment = type(usual).model_validate(given.merged(usual.model_dump(), over))
+        plans = experiment.plans()
+        # what would only come to light after a night of training
+        for measure in experiment.measures({plan.name: plan.name for plan in plans}):
+            if hasattr(measure, "settings"):
+                measure.settings()
     except ValidationError as error:
-        raise SettingsError(one_line(error)) from error
+        raise SettingsError(one_line(error, root=type(usual))) from error
+    return experiment
 
 
 def run(arguments: argparse.Namespace) -> int:

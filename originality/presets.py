@@ -138,14 +138,14 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return values
 
 
-def one_line(error: ValidationError, prefix: str = "") -> str:
-    """The first problem of a validation, with the setting's path and the nearest known key."""
+def one_line(error: ValidationError, prefix: str = "", root: type[BaseModel] = AuditSettings) -> str:
+    """The first problem of a validation of ``root``, with the setting's path and the nearest known key."""
     problems = error.errors(include_url=False)
     # a misspelt key is the cause where its right one is missed
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     path = prefix + ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        model: type[BaseModel] = AuditSettings
+        model = root
         for part in problem["loc"][:-1]:
             field = model.model_fields.get(str(part))  # none: the name of a user's domain
             annotation = field and field.annotation

@@ -89,6 +89,9 @@ def test_shards_of_webdataset_are_the_same_bytes_each_time(tmp_path: Path) -> No
         (("render", "elements", "--count", "0"), "--count 0: give 1 or more"),
         (("experiment", "frequency", "--set", "qeries=3"), "unknown setting 'qeries'"),
         (("experiment", "diversity", "--set", "diversities=[5]"), "Input should be 4, 8, 15, 30 or 60"),
+        (("experiment", "frequency", "--set", "preset=latpop"), "preset 'latpop' is unknown, did you mean"),
+        (("experiment", "frequency", "--set", "over.inversion.stepz=3"), "unknown setting 'inversion.stepz'"),
+        (("experiment", "conditions", "--set", "trainings=[shorterr]"), "Input should be 'shorter'"),
         (("train", "plan.yaml"), "cannot read plan.yaml"),
     ],
 )

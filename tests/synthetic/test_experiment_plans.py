@@ -18,8 +18,7 @@ from originality.presets import load_settings
 from originality.scoring import Item
 from originality.sweep import Sweep
 from originality.synthetic.dataset import CommonRareUnseenSet, TaughtSet, generator
-from originality.synthetic.experiments import conditions
-from originality.synthetic.experiments.diversity import DIVERSITIES, MIRRORS, Diversity, spanning_sets
+from originality.synthetic.experiments.diversity import DIVERSITIES, REPEATS, spanned
 from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan, PairsPlan
 from originality.synthetic.experiments.scales import SCALES
@@ -29,14 +28,11 @@ from originality.synthetic.training.recipe import DenoiserRecipe, ShapesRecipe, 
 from originality.synthetic.training.words import all_words
 from originality.synthetic.world import ELEMENTS, elements_of
 
-COMBINATIONS = [
-    (n, k, mirror) for n in DIVERSITIES for k in range(len(spanning_sets(n))) for mirror in (0, 1)
-]
 
-
-@pytest.mark.parametrize("elements, number, mirror", COMBINATIONS)
-def test_a_set_spans_its_elements_and_each_feature_of_the_missing_ones_is_seen(elements, number, mirror):
-    plan = spanning_sets(elements)[number].plan(mirror)
+@pytest.mark.parametrize("elements", DIVERSITIES)
+@pytest.mark.parametrize("repeat", range(REPEATS))
+def test_a_set_spans_its_elements_and_each_feature_of_the_missing_ones_is_seen(elements, repeat):
+    plan = spanned(elements, repeat)
     assert len(plan.spanned) == elements and len(plan.missing) == 2
     missing = [elements_of(text)[0] for text in plan.missing]
     assert all(element in plan.spanned for element in missing)
@@ -48,21 +44,24 @@ def test_a_set_spans_its_elements_and_each_feature_of_the_missing_ones_is_seen(e
     assert set(drawn) == set(shown) if elements <= 15 else set(drawn) <= set(shown)
 
 
-def test_repeats_cancel_what_shapes_and_colours_are_favoured():
-    missing = Counter(pair for mirror in MIRRORS for pair in mirror)
-    assert set(missing.values()) == {1} and len(missing) == 4
+def test_repeats_cancel_what_shapes_colours_sizes_and_textures_are_favoured():
     for scale in ("laptop", "paper"):
         experiment = SCALES[scale]["diversity"]
-        by_set = Counter()
-        for plan in experiment.plans():
-            images = plan.images
-            by_set[len(images.spanned)] += 1
+        plans = experiment.plans()
+        by_set = Counter(len(plan.images.spanned) for plan in plans)
         assert set(by_set) == set(DIVERSITIES) and set(by_set.values()) == {experiment.repeats}
-        names = [plan.name for plan in experiment.plans()]
-        assert len(set(names)) == len(names)
-    whole = Diversity(recipe=ShapesRecipe(), repeats=8).plans()
-    small = Counter(t for plan in whole if plan.name.startswith("elements-4-") for t in plan.images.missing)
-    assert set(small.values()) == {1} and len(small) == 16  # each of the 16 simple elements once
+        assert len({plan.name for plan in plans}) == len(plans)
+        for elements in DIVERSITIES:
+            own = [plan for plan in plans if len(plan.images.spanned) == elements]
+            missing = [elements_of(text)[0] for plan in own for text in plan.images.missing]
+            for feature in ("shape", "colour", "size", "texture"):
+                counts = Counter(getattr(e, feature) for e in missing)
+                assert len(counts) == 2 and len(set(counts.values())) == 1
+            # and no size or texture goes with one of the mirrored halves
+            crossed = Counter((e.size, e.colour, e.shape) for e in missing)
+            assert len(crossed) == 8 and len(set(crossed.values())) == 1
+    whole = [text for k in range(REPEATS) for text in spanned(4, k).missing]
+    assert len(set(whole)) == len(whole) == 16  # each of the 16 simple elements once
 
 
 def test_the_paper_s_scale_is_the_paper_s():
@@ -86,12 +85,21 @@ def test_the_grid_changes_one_thing_at_a_time():
         )  # so its model is taken over
         for plan in others:
             changed = {k for k in ("images", "recipe") if getattr(plan, k) != getattr(base, k)}
-            assert changed == conditions.TRAININGS[plan.name].keys()
-    measures = grid.measures({plan.name: plan.name for plan in grid.plans()})
-    assert [m.model for m in measures[-len(conditions.BUDGETS) :]] == ["pairs-0"] * len(conditions.BUDGETS)
-    assert sum(m.model == "shapes" for m in measures) == 1
-    assert all(m.settings().distance.threshold == 0 for m in measures)
-    assert next(m for m in measures if m.name == "20-steps").settings().inversion.steps == 20
+            assert changed == {"images" if plan.name == "named" else "recipe"}
+        shorter = next(plan for plan in others if plan.name == "shorter")
+        assert shorter.recipe.denoiser.steps[0] == base.recipe.denoiser.steps[0] // 4
+        measures = {m.name: m for m in grid.measures({plan.name: plan.name for plan in grid.plans()})}
+        budgets = {name: measures[name].settings().inversion for name in ("pairs-0", *grid.budgets)}
+        usual = budgets["pairs-0"]
+        assert budgets["fewer-steps"].steps < usual.steps < budgets["more-steps"].steps
+        assert budgets["smaller-steps"].learning_rate < usual.learning_rate
+        for name in grid.budgets:
+            assert measures[name].model == "pairs-0"
+        assert ("shipped" in measures) == (scale == "laptop")
+        for measure in measures.values():  # whatever the preset, measured whole
+            settings = measure.settings()
+            assert settings.distance.threshold == 0 and settings.redraw.round_size == settings.redraw.count
+            assert settings.in_distribution.ask == "always"
 
 
 @given(st.integers(0, 10_000), st.booleans())
@@ -233,6 +241,27 @@ def test_the_paper_s_scale_runs_at_a_smaller_width(bert, tmp_path):
     assert sheet.height == 256 + 4
 
 
-def test_a_set_of_elements_refuses_what_is_none():
-    with pytest.raises(ValueError, match="is not one element"):
-        ElementsPlan(kind="elements", missing=("big red full square and big red full circle",))
+def test_plans_that_cannot_be_are_refused():
+    for wrong, match in (
+        ({"missing": ("big red full square and big red full circle",)}, "is not one element"),
+        ({"colours": ("red",), "missing": ("big blue full circle",)}, "none of the set's elements"),
+        (
+            {
+                "colours": ("red",),
+                "shapes": ("circle",),
+                "sizes": ("big",),
+                "textures": ("full",),
+                "missing": ("big red full circle",),
+            },
+            "all elements of the set are missing",
+        ),
+    ):
+        with pytest.raises(ValueError, match=match):
+            ElementsPlan(kind="elements", **wrong)
+    with pytest.raises(ValueError, match="are more than"):
+        PairsPlan(kind="pairs", common_share=0.8, rare_share=0.2)
+    with pytest.raises(ValueError, match="set autoencoder to own"):
+        ModelPlan(name="x", images=PairsPlan(kind="pairs"), recipe=ShapesRecipe(side=128))
+    for experiment in SCALES["laptop"].values():
+        with pytest.raises(ValueError, match="would have no say"):
+            type(experiment).model_validate({**experiment.model_dump(), "recipe": {"seed": 3}})

@@ -45,7 +45,7 @@ def record(name, needed, images=20, described=0.1):
                     "caption": f"big {COLOURS[number % 2]} full circle and big red full star",
                 }
             )
-    return {"name": name, "rows": rows}
+    return {"name": name, "rows": rows, "seconds": 60.0}
 
 
 @given(DISTANCES, st.floats(0.01, 1), st.floats(0.01, 1))
@@ -130,7 +130,7 @@ def measured(elements, repeat, prompted, empty):
         }
         for prompt in ("", *names)
     ]
-    return {"name": f"elements-{elements}-{repeat}", "prompts": prompts}
+    return {"name": f"elements-{elements}-{repeat}", "prompts": prompts, "seconds": 60.0}
 
 
 def test_frequencies_of_missing_elements():
@@ -138,9 +138,16 @@ def test_frequencies_of_missing_elements():
     said = diversity_report.summarise(records)
     assert list(said) == ["4", "60"]
     assert said["60"]["images prompted"]["mean"] == 0.8 and said["60"]["images empty"]["mean"] == 0.2
-    assert said["60"]["images prompted"]["interval"] == (0.7, 0.9)
-    assert said["60"]["images gain"] == {"mean": 0.6, "interval": (0.4, 0.8)}
-    assert said["4"]["images prompted"] == {"mean": 0.0, "interval": (0.0, 0.0)}
+    half = float(stats.t.ppf(0.975, 1)) * 0.1  # of two models that are 0.1 from their mean
+    assert said["60"]["elements gain"]["interval"][0] < 0 < said["60"]["elements gain"]["mean"]
+    assert diversity_report.mean_of([0.9, 0.7]) == pytest.approx((0.8 - half, 0.8 + half))
+    assert said["60"]["images prompted"]["interval"] == (0.0, 1.0)
+    assert said["4"]["images prompted"]["interval"] == (0.0, 1.0)  # one model
+    low, high = diversity_report.share([0.0, 0.0, 0.0, 0.0], 400)
+    assert low == 0 and 0.005 < high < 0.02  # seen little of, four times
+    assert said["60"]["relative empty"]["mean"] == pytest.approx(
+        np.mean([10 / (60 / 58), 30 / (60 / 58)]), abs=1e-3
+    )
     share = said["60"]["elements empty"]["mean"]
     assert share == pytest.approx(np.mean([10 / 80, 30 / 120]), abs=1e-3)
     one = said["4"]["well formed empty"]
@@ -156,7 +163,7 @@ def pictures(folder, names, size):
 def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     results = tmp_path / "paper" / "results"
     plan = {"name": "x", "images": {"kind": "pairs"}, "recipe": {"seed": 2}}
-    training = {"plan": plan, "seconds": 600, "losses": {"denoiser-1": [1.0, 0.5]}}
+    training = {"plan": plan, "seconds": 600.0, "losses": {"denoiser-1": [1.0, 0.5]}}
 
     def kept(experiment, measures):
         folder = results / experiment
@@ -175,8 +182,9 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
                 pictures(folder / one["name"], [f"cut-{s}.webp" for s in sheets[:2]], (400, 36))
 
     page = tmp_path / "paper.md"
-    assert "What it took" in write(results, page)  # of nothing
+    assert "What was trained" in write(results, page)  # of nothing
     kept("frequency", [record("pairs-0", (1, 3, 5)), record("fixed-location", (1, 3, 5))])
+    (results / "frequency" / "notes.md").write_text("a person says so")
     kept("conditions", [record("pairs-0", (1, 3, 5)), record("shorter", (2, 2, 2))])
     kept("diversity", [measured(60, 0, 0.9, 0.1), measured(4, 0, 0.0, 0.0)])
     text = write(results, page)
@@ -186,8 +194,9 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
         with Image.open(tmp_path / "paper" / f"{file}.png") as image:
             assert image.width > 300
     assert "| one token for at least 70 % of common images | 70 % | met |" in text
-    assert "| 60 elements: prompted, shown in at least 80 % | 90 % | met |" in text
-    assert "| 4 elements: prompted, shown in at most 10 % | 0 % | met |" in text
-    assert "| pairs-0 | 2 | 10 | 0.5000 | `abc` |" in text and "1920000 image" in text
+    assert "| 60 elements: prompted, shown in at least 80 % of images | 90 % | met |" in text
+    assert "| 4 elements: prompted, shown in at most 10 % of images | 0 % | met |" in text
+    assert "| pairs-0 | 2 | 10 | 0.5000 | `abc` |" in text and "1920000 image samples" in text
+    assert "a person says so" in text
     assert "| shorter |" in text and "| fixed-location | 1.0 | 1.0 | 1.0 |" in text
     assert write(results, page) == text

@@ -18,7 +18,11 @@ TINY = ShapesRecipe(
     denoiser=DenoiserRecipe(channels=(32, 32), heads=4, images=600, steps=(4, 3), batch_size=4),
 )
 PLANS = {
-    "shared": ModelPlan(name="shared", images=PairsPlan(kind="pairs", named=True), recipe=TINY),
+    "shared": ModelPlan(
+        name="shared",
+        images=PairsPlan(kind="pairs", named=True),
+        recipe=TINY.model_copy(update={"autoencoder": AutoencoderRecipe()}),
+    ),
     "own": ModelPlan(name="own", images=ElementsPlan(kind="elements"), recipe=TINY, autoencoder="own"),
 }
 

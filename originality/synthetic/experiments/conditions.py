@@ -7,39 +7,24 @@ grid is a training or a measurement of its own, on the same query images.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, field_validator
 
 from originality.settings import SHIPPED_MODEL
 from originality.synthetic.experiments.pairs import PairsMeasure
-from originality.synthetic.experiments.plans import Autoencoder, ModelPlan, PairsPlan
-from originality.synthetic.training.recipe import Frozen, ShapesRecipe
+from originality.synthetic.experiments.plans import Autoencoder, ModelPlan, PairsPlan, unseeded
+from originality.synthetic.training.recipe import Frozen, ShapesRecipe, TextRecipe
 
 BASE = "pairs-0"
 """The model from which all others differ in one thing; the frequency experiment trains the same."""
 
-TRAININGS: dict[str, dict[str, Any]] = {
-    "shorter": {"recipe": {"denoiser": {"steps": (1500,)}}},
-    "weaker-text": {"recipe": {"text": {"width": 64, "layers": 1}}},
-    "pretrained-text": {"recipe": {"text": {"pretrained": "minilm", "max_length": 40}}},
-    "terse": {"recipe": {"denoiser": {"attribute_dropout": 0.5}}},
-    "named": {"images": {"named": True}},
-}
-"""What is changed of the model."""
-
-BUDGETS: dict[str, dict[str, Any]] = {
-    "20-steps": {"over": {"inversion": {"steps": 20}}},
-    "160-steps": {"over": {"inversion": {"steps": 160}}},
-    "slower": {"over": {"inversion": {"learning_rate": 2.5e-3}}},
-    "fast": {"preset": "fast-shapes"},
-}
-"""What is changed of the inversion."""
-
+Training = Literal["shorter", "weaker-text", "pretrained-text", "terse", "named"]
+Budget = Literal["fewer-steps", "more-steps", "smaller-steps", "fast"]
 
 SHIPPED = "shipped"
-"""The model that ships: five times as many samples of a set that has these pairs among much else, motifs with
-words of their own too."""
+"""The model that ships: five times as many samples, of a set that has these pairs and much else beside them,
+also motifs with words of their own. It differs in more than one thing."""
 
 
 class Conditions(Frozen):
@@ -47,18 +32,24 @@ class Conditions(Frozen):
 
     recipe: ShapesRecipe
     autoencoder: Autoencoder = "shared"
-    trainings: tuple[str, ...] = tuple(TRAININGS)
-    budgets: tuple[str, ...] = tuple(BUDGETS)
+    trainings: tuple[Training, ...] = get_args(Training)
+    """What is changed of the model."""
+    budgets: tuple[Budget, ...] = get_args(Budget)
+    """What is changed of the inversion."""
+    shipped: bool = True
+    """Whether the model that ships is measured too."""
     queries: PositiveInt = 12
     """Images of each group."""
     preset: str = "laptop"
     """Of the measurements' settings, where nothing of them is changed."""
 
+    _recipe_has_no_seed = field_validator("recipe")(unseeded)
+
     def plans(self) -> list[ModelPlan]:
         base = ModelPlan(
             name=BASE, images=PairsPlan(kind="pairs"), recipe=self.recipe, autoencoder=self.autoencoder
         )
-        return [base, *(changed(base, name, TRAININGS[name]) for name in self.trainings)]
+        return [base, *(trained_otherwise(base, how) for how in self.trainings)]
 
     def measures(self, trained: Mapping[str, str]) -> list[PairsMeasure]:
         """What is to be measured of the models, whose trainings' ids are given by name."""
@@ -74,15 +65,51 @@ class Conditions(Frozen):
             for plan in self.plans()
             if isinstance(plan.images, PairsPlan)
         ]
-        shipped = changed(usual[0], SHIPPED, {"model": SHIPPED_MODEL})
-        return [*usual, shipped, *(changed(usual[0], name, BUDGETS[name]) for name in self.budgets)]
+        shipped = [usual[0].model_copy(update={"name": SHIPPED, "model": SHIPPED_MODEL})]
+        return [
+            *usual,
+            *(shipped if self.shipped else ()),
+            *(asked_otherwise(usual[0], how) for how in self.budgets),
+        ]
 
 
-def changed(base: Any, name: str, change: Mapping[str, Any]) -> Any:
-    """A plan with another name and something else in it."""
+def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
+    """The plan of another model, which differs in one thing.
 
-    def over(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-        nested = {k: over(old[k], v) for k, v in new.items() if isinstance(v, Mapping) and old.get(k)}
-        return {**old, **new, **nested}
+    - shorter: a quarter of the steps;
+    - weaker-text: half the text model's width and one layer, learned with the UNet (at the paper's scale: in
+      place of BERT);
+    - pretrained-text: a small BERT, MiniLM, taken as it is;
+    - terse: descriptions without half of their words for size, colour and texture;
+    - named: each common and each rare pair of colours has a word of its own, in most of its captions.
+    """
+    recipe, images = base.recipe, base.images
+    text, denoiser = recipe.text, recipe.denoiser
+    if how == "named":
+        images = images.model_copy(update={"named": True})
+    elif how == "weaker-text":
+        text = TextRecipe(width=TextRecipe().width // 2, layers=1)
+    elif how == "pretrained-text":
+        text = TextRecipe(pretrained="minilm", max_length=40)
+    elif how == "terse":
+        denoiser = denoiser.model_copy(update={"attribute_dropout": 0.5})
+    else:
+        steps = tuple(max(1, n // 4) for n in denoiser.steps)
+        denoiser = denoiser.model_copy(update={"steps": steps})
+    recipe = recipe.model_copy(update={"text": text, "denoiser": denoiser})
+    return base.model_copy(update={"name": how, "images": images, "recipe": recipe})
 
-    return type(base).model_validate({**over(base.model_dump(), change), "name": name})
+
+def asked_otherwise(base: PairsMeasure, how: Budget) -> PairsMeasure:
+    """The same model measured by another inversion: a third of the preset's steps, eight thirds of them,
+    steps a quarter as large, or by the preset ``fast``."""
+    if how == "fast":
+        return base.model_copy(update={"name": how, "preset": "fast-shapes"})
+    usual = base.settings().inversion
+    changed: dict[str, Any] = {
+        "fewer-steps": {"steps": max(1, usual.steps // 3)},
+        "more-steps": {"steps": usual.steps * 8 // 3},
+        "smaller-steps": {"learning_rate": usual.learning_rate / 4},
+    }
+    over = {**base.over, "inversion": {**base.over.get("inversion", {}), **changed[how]}}
+    return base.model_copy(update={"name": how, "over": over})

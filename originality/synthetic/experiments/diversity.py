@@ -2,8 +2,8 @@
 Appendix B.2)
 
 A set of elements is the cross product of some shapes, colours, sizes and textures. Two elements are left out
-whose features all remain: red square and blue circle, or, in the mirrored repeat, blue square and red circle;
-so that over both no colour and no shape is favoured.
+whose features all remain: red square and blue circle, or, mirrored, blue square and red circle; so that over
+repeats no colour and no shape is favoured.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt, field_validator
 
 from originality.settings import RedrawSettings
 from originality.synthetic.experiments.elements import REDRAW, ElementsMeasure
-from originality.synthetic.experiments.plans import Autoencoder, ElementsPlan, ModelPlan
+from originality.synthetic.experiments.plans import Autoencoder, ElementsPlan, ModelPlan, unseeded
 from originality.synthetic.training.recipe import Frozen, ShapesRecipe
-from originality.synthetic.world import SHAPES, SIZES, TEXTURES, Size, Texture
+from originality.synthetic.world import SIZES, TEXTURES, Size, Texture
 
 SIMPLE: dict[str, tuple[str, ...]] = {"shapes": ("square", "circle"), "colours": ("red", "blue")}
 """What the least diverse sets are spanned by."""
@@ -31,38 +31,40 @@ MIRRORS = ((("red", "square"), ("blue", "circle")), (("blue", "square"), ("red",
 """Colours and shapes of the missing elements."""
 
 
-class Spanned(Frozen):
-    """One spanning set, of which repeats differ in what they are made of."""
+PLACES: tuple[tuple[Size, Texture], ...] = (
+    ("big", "full"),
+    ("big", "empty"),
+    ("small", "full"),
+    ("small", "empty"),
+)
+"""Size and texture of the missing elements, by repeat."""
 
-    elements: int
-    sizes: tuple[Size, ...]
-    textures: tuple[Texture, ...]
-    at: tuple[Size, Texture]
-    """Of the missing elements."""
-
-    def plan(self, mirror: int) -> ElementsPlan:
-        size, texture = self.at
-        missing = tuple(f"{size} {colour} {texture} {shape}" for colour, shape in MIRRORS[mirror])
-        few = SIMPLE if self.elements < 15 else {"shapes": SHAPES}
-        return ElementsPlan.model_validate(
-            {"kind": "elements", "sizes": self.sizes, "textures": self.textures, "missing": missing, **few}
-        )
+REPEATS = 2 * len(PLACES)
+"""After which they come again."""
 
 
-def spanning_sets(elements: Elements) -> list[Spanned]:
-    """All spanning sets of so many elements, and places of the missing ones in them."""
-    both = [(size, texture) for size in SIZES for texture in TEXTURES]
+def spanned(elements: Elements, repeat: int) -> ElementsPlan:
+    """The set of a repeat.
 
-    def of(sizes: tuple[str, ...], textures: tuple[str, ...], at: tuple[str, str]) -> Spanned:
-        return Spanned.model_validate({"elements": elements, "sizes": sizes, "textures": textures, "at": at})
-
-    if elements in (4, 15):
-        return [of((size,), (texture,), (size, texture)) for size, texture in both]
-    if elements in (8, 30):
-        by_size = [of(SIZES, (texture,), (size, texture)) for size, texture in both]
-        by_texture = [of((size,), TEXTURES, (size, texture)) for size, texture in both]
-        return [one for pair in zip(by_size, by_texture, strict=True) for one in pair]
-    return [of(SIZES, TEXTURES, at) for at in both]
+    Size and texture of the missing elements go through all four combinations, and what is missing is mirrored
+    so that over four repeats each size and each texture has either; sets of 8 and 30 have two sizes and two
+    textures by turns. Over eight repeats all of it is crossed.
+    """
+    k, again = repeat % len(PLACES), repeat // len(PLACES) % 2
+    size, texture = PLACES[k]
+    mirror = (0, 1, 1, 0)[k] ^ again
+    two_sizes = (k + again) % 2 == 0
+    sizes: tuple[Size, ...] = (size,)
+    textures: tuple[Texture, ...] = (texture,)
+    if elements == 60 or (elements in (8, 30) and two_sizes):
+        sizes = SIZES
+    if elements == 60 or (elements in (8, 30) and not two_sizes):
+        textures = TEXTURES
+    missing = tuple(f"{size} {colour} {texture} {shape}" for colour, shape in MIRRORS[mirror])
+    few = SIMPLE if elements < 15 else {}
+    return ElementsPlan.model_validate(
+        {"kind": "elements", "sizes": sizes, "textures": textures, "missing": missing, **few}
+    )
 
 
 class Diversity(Frozen):
@@ -71,13 +73,14 @@ class Diversity(Frozen):
     recipe: ShapesRecipe
     autoencoder: Autoencoder = "shared"
     diversities: tuple[Elements, ...] = DIVERSITIES
-    repeats: PositiveInt = Field(2, le=8)
-    """Models of each diversity. They take turns in what is missing, then in size and texture; each is
-    trained under a seed of its own."""
+    repeats: PositiveInt = 4
+    """Models of each diversity, each trained under a seed of its own (:func:`spanned`)."""
     images: PositiveInt = 256
     """Drawn by the empty prompt, and as many by that of each missing element; 1,024 in the paper."""
     redraw: RedrawSettings = REDRAW
     """How they are drawn."""
+
+    _recipe_has_no_seed = field_validator("recipe")(unseeded)
 
     def plans(self) -> list[ModelPlan]:
         return [
@@ -85,11 +88,9 @@ class Diversity(Frozen):
         ]
 
     def _plan(self, elements: Elements, repeat: int) -> ModelPlan:
-        sets = spanning_sets(elements)
-        spanned = sets[repeat // 2 % len(sets)]
         return ModelPlan(
             name=f"elements-{elements}-{repeat}",
-            images=spanned.plan(repeat % 2),
+            images=spanned(elements, repeat),
             recipe=self.recipe.model_copy(update={"seed": repeat}),
             autoencoder=self.autoencoder,
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-DRAWS = 4000
-"""Bootstrap resamples."""
+from scipy import stats
 
 
 def elements_of(record: Mapping[str, Any]) -> int:
@@ -36,8 +35,7 @@ def frequencies(record: Mapping[str, Any]) -> dict[str, dict[str, list[float]]]:
 
 
 def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means by diversity with 95 % intervals over models (each with both of its missing elements), and what
-    else of the quality the detector tells."""
+    """Means by diversity with 95 % intervals over models, and what else of the quality the detector tells."""
     by_diversity: dict[int, list[Mapping[str, Any]]] = {}
     for record in records:
         by_diversity.setdefault(elements_of(record), []).append(record)
@@ -46,36 +44,64 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _of_one(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     each = [frequencies(record) for record in records]
-    told: dict[str, Any] = {"models": len(records)}
+    prompts = {
+        "empty": [p for record in records for p in record["prompts"] if not p["prompt"]],
+        "prompted": [p for record in records for p in record["prompts"] if p["prompt"]],
+    }
+    told: dict[str, Any] = {
+        "models": len(records),
+        "images": {kind: sum(p["images"] for p in chosen) for kind, chosen in prompts.items()},
+    }
     for measure in ("images", "elements"):
-        for kind in ("empty", "prompted"):
-            values = np.array([one[measure][kind] for one in each])
-            told[f"{measure} {kind}"] = {"mean": _rounded(values.mean()), "interval": interval(values)}
-        gain = np.array([np.subtract(one[measure]["prompted"], one[measure]["empty"]) for one in each])
-        told[f"{measure} gain"] = {"mean": _rounded(gain.mean()), "interval": interval(gain)}
-    prompts = [told for record in records for told in record["prompts"]]
-    for kind, chosen in (
-        ("empty", [p for p in prompts if not p["prompt"]]),
-        ("prompted", [p for p in prompts if p["prompt"]]),
-    ):
+        means = {kind: [float(np.mean(one[measure][kind])) for one in each] for kind in prompts}
+        for kind, values in means.items():
+            drawn = told["images"][kind]
+            told[f"{measure} {kind}"] = {"mean": _rounded(np.mean(values)), "interval": share(values, drawn)}
+        gain = np.subtract(means["prompted"], means["empty"]).tolist()
+        told[f"{measure} gain"] = {"mean": _rounded(np.mean(gain)), "interval": _rounded_both(mean_of(gain))}
+    seen = [relative(record) for record in records]
+    told["relative empty"] = {"mean": _rounded(np.mean(seen)), "interval": _rounded_both(mean_of(seen))}
+    for kind, chosen in prompts.items():
         sure = sum(sum(p["elements"].values()) for p in chosen)
         unsure = sum(p["unsure"] for p in chosen)
         told[f"well formed {kind}"] = _rounded(sure / max(1, sure + unsure))
-        told[f"elements an image {kind}"] = _rounded(sure / max(1, sum(p["images"] for p in chosen)))
+        told[f"elements an image {kind}"] = _rounded(sure / max(1, told["images"][kind]))
+        told[f"blank {kind}"] = _rounded(sum(p["counts"].get("0", 0) for p in chosen) / told["images"][kind])
     return told
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval of the mean of (models, missing elements): models are resampled, and within
-    each its missing elements."""
-    rng = np.random.Generator(np.random.PCG64(0))
-    models, missing = values.shape
-    of = rng.integers(models, size=(DRAWS, models))
-    which = rng.integers(missing, size=(DRAWS, models, missing))
-    means = values[of[..., None], which].mean((1, 2))
-    low, high = np.percentile(means, [2.5, 97.5])
-    return _rounded(low), _rounded(high)
+def relative(record: Mapping[str, Any]) -> float:
+    """How often the empty prompt gives a missing element, for each time that it gives one that was shown."""
+    told = next(told for told in record["prompts"] if not told["prompt"])
+    missing = told["shown"].keys()
+    others = sum(count for name, count in told["elements"].items() if name not in missing)
+    each = others / (elements_of(record) - len(missing))
+    own = sum(told["elements"].get(name, 0) for name in missing) / len(missing)
+    return own / each if each else 0.0
 
 
-def _rounded(value: float) -> float:
+def mean_of(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of a mean over models, by Student's t: with few models it is wide. (nan, nan) of one."""
+    n = len(values)
+    if n < 2:
+        return math.nan, math.nan
+    half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
+def share(values: Sequence[float], drawn: int) -> tuple[float, float]:
+    """95 % interval of a mean share over models: Student's, within 0..1, and never narrower than that of so
+    many images drawn (Wilson's), as models that all show nothing have still been seen little of."""
+    low, high = mean_of(values)
+    mean = float(np.mean(values))
+    wilson = stats.binomtest(round(mean * drawn), drawn).proportion_ci(method="wilson")
+    bounds = min(wilson.low, low if low == low else 0.0), max(wilson.high, high if high == high else 1.0)
+    return _rounded(max(0.0, bounds[0])), _rounded(min(1.0, bounds[1]))
+
+
+def _rounded(value: Any) -> float:
     return round(float(value), 3)
+
+
+def _rounded_both(bounds: tuple[float, float]) -> tuple[float, float]:
+    return _rounded(bounds[0]), _rounded(bounds[1])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from originality.synthetic.experiments.pairs import PairsMeasure
-from originality.synthetic.experiments.plans import Autoencoder, ModelPlan, PairsPlan
+from originality.synthetic.experiments.plans import Autoencoder, ModelPlan, PairsPlan, unseeded
 from originality.synthetic.training.recipe import Frozen, ShapesRecipe
 
 
@@ -28,6 +28,8 @@ class Frequency(Frozen):
     over: Mapping[str, Any] = Field(default_factory=dict)
     """Settings over the preset's."""
 
+    _recipe_has_no_seed = field_validator("recipe")(unseeded)
+
     def plans(self) -> list[ModelPlan]:
         plans = [
             ModelPlan(
@@ -40,8 +42,9 @@ class Frequency(Frozen):
         ]
         if self.fixed_location:
             images = PairsPlan(kind="pairs", fixed_location=True)
+            recipe = self.recipe.model_copy(update={"seed": self.seeds[0]})
             own = self.autoencoder
-            plans.append(ModelPlan(name="fixed-location", images=images, recipe=self.recipe, autoencoder=own))
+            plans.append(ModelPlan(name="fixed-location", images=images, recipe=recipe, autoencoder=own))
         return plans
 
     def measures(self, trained: Mapping[str, str]) -> list[PairsMeasure]:

@@ -7,16 +7,20 @@ pictures of each measurement under its name.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from PIL import Image
 
+from originality.sheets import COLUMNS
 from originality.synthetic.experiments import diversity_report, figures, frequency_report
+from originality.synthetic.experiments.conditions import BASE
 from originality.synthetic.experiments.pairs import GROUPS, SHOWN
 from originality.synthetic.experiments.plans import ModelPlan
+
+EXPERIMENTS = ("frequency", "conditions", "diversity")
 
 THRESHOLD = 0.3
 """Of the distance (originality.settings.THRESHOLDS)."""
@@ -39,10 +43,12 @@ def write(results: Path, page: Path) -> str:
     told["fixed"] = _fixed(results / "frequency", place)
     told["conditions"] = _conditions(results / "conditions", place)
     told["diversity"] = _diversity(results / "diversity", place)
-    told["trainings"] = {
-        name: [_training(r) for r in records(results / name, "trainings")]
-        for name in ("frequency", "conditions", "diversity")
+    told["trainings"] = {name: _trainings(results / name) for name in EXPERIMENTS}
+    told["minutes"] = {
+        name: {kind: _minutes(records(results / name, kind)) for kind in ("trainings", "measures")}
+        for name in EXPERIMENTS
     }
+    told["notes"] = {name: _notes(results / name) for name in EXPERIMENTS}
     (place / "summary.json").write_text(json.dumps(told, indent=1) + "\n")
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
@@ -55,17 +61,36 @@ def write(results: Path, page: Path) -> str:
     return text
 
 
-def _training(record: dict[str, Any]) -> dict[str, Any]:
-    curve = next(reversed(record["losses"].values()))
-    recipe = ModelPlan.model_validate(record["plan"]).recipe
-    return {
-        "name": record["name"],
-        "seed": recipe.seed,
-        "samples": sum(recipe.denoiser.steps) * recipe.denoiser.batch_size,
-        "minutes": round(record["seconds"] / 60),
-        "loss": curve[-1],
-        "digest": record["weights_digest"],
-    }
+def _notes(folder: Path) -> str:
+    """What a person says of an experiment's results: its notes.md, which is kept with them."""
+    file = folder / "notes.md"
+    return file.read_text().strip() if file.exists() else ""
+
+
+def _minutes(of: Sequence[Mapping[str, Any]]) -> int:
+    """That all of them took."""
+    return round(sum(record["seconds"] for record in of) / 60)
+
+
+def _trainings(folder: Path) -> list[dict[str, Any]]:
+    told = []
+    for record in records(folder, "trainings"):
+        plan = ModelPlan.model_validate(record["plan"])
+        recipe = plan.recipe
+        told.append(
+            {
+                "name": record["name"],
+                "seed": recipe.seed,
+                "samples": sum(recipe.denoiser.steps) * recipe.denoiser.batch_size,
+                "side": recipe.side,
+                "text": recipe.text.pretrained or f"CLIP {recipe.text.layers} x {recipe.text.width}",
+                "autoencoder": plan.autoencoder,
+                "minutes": _minutes([record]),
+                "loss": next(reversed(record["losses"].values()))[-1],
+                "digest": record["weights_digest"],
+            }
+        )
+    return told
 
 
 def _frequency(folder: Path, place: Path) -> dict[str, Any] | None:
@@ -82,6 +107,13 @@ def _frequency(folder: Path, place: Path) -> dict[str, Any] | None:
     return summary
 
 
+def _sheet(start: Path) -> tuple[Image.Image, Image.Image, int]:
+    """A query image, the sheet of its redraws (a row a number of tokens), and the side of its tiles."""
+    redraws = Image.open(f"{start}-redraws.webp").convert("RGB")
+    side = redraws.width // COLUMNS
+    return Image.open(f"{start}-query.webp").convert("RGB").resize((side, side)), redraws, side
+
+
 def _grid(folder: Path, file: Path) -> None:
     """Figure 5: query images, and two redraws at each number of tokens."""
     rows: list[tuple[str, Sequence[Image.Image]]] = []
@@ -89,9 +121,7 @@ def _grid(folder: Path, file: Path) -> None:
     for group in GROUPS:
         for number in range(SHOWN):
             start = folder / f"{group.replace(' ', '-')}-{number}"
-            query = Image.open(f"{start}-query.webp").convert("RGB")
-            redraws = Image.open(f"{start}-redraws.webp").convert("RGB")
-            side = query.width
+            query, redraws, side = _sheet(start)
             tokens = redraws.height // side
             cells = [redraws.crop((0, m * side, 2 * side, (m + 1) * side)) for m in range(tokens)]
             rows.append((f"{group} {number + 1}", [query, *cells]))
@@ -109,9 +139,7 @@ def _fixed(folder: Path, place: Path) -> dict[str, Any] | None:
     rows: list[tuple[str, Sequence[Image.Image]]] = []
     for number in range(SHOWN):
         start = folder / "fixed-location" / f"{GROUPS[0].replace(' ', '-')}-{number}"
-        query = Image.open(f"{start}-query.webp").convert("RGB")
-        redraws = Image.open(f"{start}-redraws.webp").convert("RGB")
-        side = query.width
+        query, redraws, side = _sheet(start)
         rows.append((f"{GROUPS[0]} {number + 1}", [query, redraws.crop((0, 0, 8 * side, side))]))
     page = figures.labelled_rows(rows, ["query", "one token, eight seeds"])
     page.save(place / "fixed-location.png", optimize=True)
@@ -126,10 +154,16 @@ def _conditions(folder: Path, place: Path) -> dict[str, Any] | None:
     measured = records(folder, "measures")
     if not measured:
         return None
+    base = next((r for r in measured if r["name"] == BASE), measured[0])
+    measured = [base, *(r for r in measured if r is not base)]
     rows = [(r["name"], frequency_report.summarise([r], THRESHOLD)) for r in measured]
     figures.conditions(rows, place / "conditions.png")
     return {
-        name: {**summary, "described": {g: frequency_report.described([r], g) for g in GROUPS}}
+        name: {
+            **summary,
+            "described": {g: frequency_report.described([r], g) for g in GROUPS},
+            "more": frequency_report.more_than(r, base, THRESHOLD),
+        }
         for (name, summary), r in zip(rows, measured, strict=True)
     }
 

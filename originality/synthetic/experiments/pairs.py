@@ -46,10 +46,16 @@ class PairsMeasure(Frozen):
     """Settings over the preset's."""
 
     def settings(self) -> AuditSettings:
-        """Those of the audit: no distance passes, so that the sweep ends at ``max_tokens``."""
-        distance = {**self.over.get("distance", {}), "threshold": 0.0}
-        model = {**self.over.get("model", {}), "path": self.model}
-        return load_settings(self.preset, None, {**self.over, "distance": distance, "model": model})
+        """Those of the audit: no distance passes, so that the sweep ends at ``max_tokens``; and of every
+        number of tokens all redraws are drawn and the check is made, whatever the preset."""
+        whole: dict[str, dict[str, Any]] = {
+            "distance": {"threshold": 0.0},
+            "model": {"path": self.model},
+            "redraw": {"round": None, "together": None},
+            "in_distribution": {"ask": "always"},
+        }
+        parts = {name: {**self.over.get(name, {}), **part} for name, part in whole.items()}
+        return load_settings(self.preset, None, {**self.over, **parts})
 
 
 class PairsMeasuring:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from originality.synthetic.dataset import (
     EMPTY_SHARE,
@@ -15,7 +15,7 @@ from originality.synthetic.dataset import (
     TaughtSet,
     UniformSet,
 )
-from originality.synthetic.training.recipe import Frozen, ShapesRecipe
+from originality.synthetic.training.recipe import AutoencoderRecipe, Frozen, ShapesRecipe
 from originality.synthetic.world import (
     COLOURS,
     SHAPES,
@@ -54,6 +54,16 @@ class ElementsPlan(Frozen):
                 raise ValueError(f"{text!r} is not one element; write it as size colour texture shape")
         return missing
 
+    @model_validator(mode="after")
+    def _shows_something(self) -> Self:
+        shown = {str(element) for element in self.spanned}
+        strange = sorted(set(self.missing) - shown)
+        if strange:
+            raise ValueError(f"missing {strange[0]!r} is none of the set's elements anyway; leave it out")
+        if not shown - set(self.missing):
+            raise ValueError("all elements of the set are missing; leave some")
+        return self
+
     @property
     def spanned(self) -> tuple[Element, ...]:
         """All elements of these features, also the missing ones."""
@@ -77,6 +87,16 @@ class PairsPlan(Frozen):
     """The common pair stands at the same two places in every image (Appendix C)."""
     named: bool = False
     """Each common and rare pair of colours has a word of its own, which most of its captions are."""
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        if self.common_share + self.rare_share + EMPTY_SHARE > 1:
+            most = 1 - EMPTY_SHARE
+            raise ValueError(
+                f"common_share {self.common_share:g} and rare_share {self.rare_share:g} are more than "
+                f"{most:g}: a tenth of the images is empty"
+            )
+        return self
 
     def images(self) -> ImageSet:
         return self.pairs()
@@ -116,6 +136,15 @@ class ModelPlan(Frozen):
     """"shared": that of the model that ships, which has seen all elements; "own": one that learns from this
     set alone, as in the paper."""
 
+    @model_validator(mode="after")
+    def _recipe_is_the_shared_autoencoder_s(self) -> Self:
+        own = self.recipe
+        if self.autoencoder == "shared" and (own.side != 64 or own.autoencoder != AutoencoderRecipe()):
+            raise ValueError(
+                "the shared autoencoder has 64 pixels and its own recipe; for another set autoencoder to own"
+            )
+        return self
+
     def document(self) -> dict[str, Any]:
         """Plain JSON values, without what is at its default: so settings that come later change none."""
         return document(self)
@@ -123,6 +152,17 @@ class ModelPlan(Frozen):
     def digest(self) -> str:
         """Short digest of the document."""
         return hashlib.sha256(json.dumps(self.document(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def unseeded(recipe: ShapesRecipe) -> ShapesRecipe:
+    """An experiment's recipe, whose models have seeds of their own.
+
+    Raises:
+        ValueError: it has one.
+    """
+    if recipe.seed:
+        raise ValueError(f"recipe.seed {recipe.seed} would have no say: each model has a seed of its own")
+    return recipe
 
 
 def document(plan: Frozen) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from originality.synthetic.training.recipe import (
 )
 
 _PAIRS = ShapesRecipe(denoiser=DenoiserRecipe(steps=(6000,), batch_size=64))
-_ELEMENTS = ShapesRecipe(denoiser=DenoiserRecipe(steps=(3000,), batch_size=64))
+_ELEMENTS = ShapesRecipe(denoiser=DenoiserRecipe(images=50_000, steps=(2400,), batch_size=64))
 
 _IMAGES = 100_000
 _PAPER = ShapesRecipe(
@@ -60,7 +60,7 @@ SCALES: dict[str, dict[str, Any]] = {
     },
     "paper": {
         "frequency": Frequency(recipe=_PAPER, autoencoder="own", preset="paper-shapes"),
-        "conditions": Conditions(recipe=_PAPER, autoencoder="own", preset="paper-shapes"),
+        "conditions": Conditions(recipe=_PAPER, autoencoder="own", preset="paper-shapes", shipped=False),
         "diversity": Diversity(
             recipe=_PAPER,
             autoencoder="own",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,10 +98,7 @@ class Training:
             if self._encoded < count:
                 return
             self._moments = self._encoding
-            self._cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._cache, suffix=".npy", delete=False) as part:
-                np.save(part, self._moments)
-            Path(part.name).replace(kept)
+            _keep(self._moments, kept)
         later, self._later = self._later, None
         self._begin(0 if later is None else later["phase"] - 2)
         if later is not None and self._stage is not None:
@@ -193,6 +191,21 @@ class Training:
             self._stage.load(kept["stage"])
         if kept["phase"] >= 2:
             self._later = dict(kept)
+
+
+def _keep(moments: np.ndarray, file: Path) -> None:
+    """For other models of the set; where there is no room for it, they encode it again."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
+            try:
+                np.save(part, moments)
+                Path(part.name).replace(file)
+            except OSError:
+                Path(part.name).unlink()
+                raise
+    except OSError as error:
+        sys.stderr.write(f"latents are not kept in {file.parent}: {error.strerror}\n")
 
 
 def curve(losses: list[float]) -> list[float]:

@@ -14,6 +14,8 @@ from originality.scoring import Finished, Item
 
 FORMAT = b"originality-work-1\n"
 
+_DIGEST = hashlib.sha256().digest_size
+
 Document = Mapping[str, Any]
 """Plain JSON values."""
 
@@ -89,23 +91,31 @@ class OneAtATime:
 
     def snapshot(self, item_id: str) -> bytes:
         buffer = io.BytesIO()
-        own = {"item": item_id, "seconds": self._seconds[item_id]}
-        torch.save({**own, **self._held[item_id].state()}, buffer)
-        body = buffer.getvalue()
-        return FORMAT + hashlib.sha256(body).digest() + body
+        buffer.write(FORMAT + bytes(_DIGEST))
+        torch.save(
+            {**self._held[item_id].state(), "item": item_id, "seconds": self._seconds[item_id]}, buffer
+        )
+        start = len(FORMAT) + _DIGEST
+        with (
+            buffer.getbuffer() as view
+        ):  # a model's state may fill much of the memory: no copy more than needed
+            view[len(FORMAT) : start] = hashlib.sha256(view[start:]).digest()
+        return buffer.getvalue()
 
     def restore(self, item: Item[Document], snapshot: bytes) -> None:
         """Raises:
         ValueError: the snapshot is damaged, or another item's.
         """
-        start = len(FORMAT) + hashlib.sha256().digest_size
-        body = snapshot[start:]
-        if snapshot[:start] != FORMAT + hashlib.sha256(body).digest():
+        start = len(FORMAT) + _DIGEST
+        told = FORMAT + hashlib.sha256(memoryview(snapshot)[start:]).digest()
+        if snapshot[:start] != told:
             raise ValueError("the snapshot is none of such a work, or it is damaged")
-        kept = torch.load(io.BytesIO(body), weights_only=True)
-        if kept.get("item") != item.item_id:
+        body = io.BytesIO(snapshot)
+        body.seek(start)
+        kept = torch.load(body, weights_only=True, map_location="cpu")  # it may have been made on a GPU
+        if kept.pop("item") != item.item_id:
             raise ValueError("the snapshot is another item's")
+        seconds = kept.pop("seconds")
         work = self._begin(item.content)
         work.load(kept)
-        self._held[item.item_id] = work
-        self._seconds[item.item_id] = kept["seconds"]
+        self._held[item.item_id], self._seconds[item.item_id] = work, seconds

@@ -219,7 +219,8 @@ class Stage:
             raise ValueError("the state is of another recipe")
         self.modules.load_state_dict(state["modules"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self.average.mean = list(state["average"])
+        for mean, kept in zip(self.average.mean, state["average"], strict=True):
+            mean.copy_(kept)  # from whatever device
         self.step, self.losses = state["step"], list(state["losses"])
 
     def recent_loss(self) -> float:

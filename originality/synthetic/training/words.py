@@ -75,7 +75,7 @@ def tokenizer_for(recipe: TextRecipe, folder: Path) -> CLIPTokenizer | BertToken
     """The tokenizer that a recipe's text encoder reads by; one of our own words is written to the folder."""
     if recipe.pretrained is None:
         return save_tokenizer(all_words(), recipe.max_length, folder)
-    tokenizer = BertTokenizer.from_pretrained(_place(recipe), revision=recipe.revision)
+    tokenizer = BertTokenizer.from_pretrained(place_of(recipe), revision=recipe.revision)
     tokenizer.model_max_length = recipe.max_length
     return tokenizer
 
@@ -83,14 +83,16 @@ def tokenizer_for(recipe: TextRecipe, folder: Path) -> CLIPTokenizer | BertToken
 def pretrained_encoder(recipe: TextRecipe) -> BertModel:
     """The pretrained text encoder, frozen, in fp32."""
     encoder: BertModel = BertModel.from_pretrained(
-        _place(recipe), revision=recipe.revision, use_safetensors=True, add_pooling_layer=False
+        place_of(recipe), revision=recipe.revision, use_safetensors=True, add_pooling_layer=False
     )
     return encoder.eval().requires_grad_(False)
 
 
-def _place(recipe: TextRecipe) -> str:
-    """Raises:
-    SettingsError: the wheel is not installed.
+def place_of(recipe: TextRecipe) -> str:
+    """Where the pretrained text encoder is: a folder or a name on the hub.
+
+    Raises:
+        SettingsError: the wheel is not installed.
     """
     if recipe.pretrained != MINILM:
         return str(recipe.pretrained)
