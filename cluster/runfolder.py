@@ -124,7 +124,7 @@ def open_run(uri: str, job: str | None = None) -> RunFolder:
         raise NotFound(f"{uri} holds no run; give the --out of an audit or of an experiment's part")
     if run.description.get("layout") != LAYOUT:
         raise StoreError(f"{uri} was written by another version of Originality; read it with that one")
-    if job is not None and (own := run.description.get("job")) != job:
+    if job is not None and (own := run.description.get("job", "audit")) != job:
         raise StoreError(f"{uri} is a run of the job {own!r}; give the --out of one of {job!r}")
     return run
 
