@@ -90,12 +90,12 @@ def carry_out(
 
 
 def adopt(run: RunFolder, other: str) -> None:
-    """Takes over what another run has of the same items.
+    """Takes over what another run of the same job has of the same items.
 
     Raises:
         NotFound: there is no such run.
     """
-    theirs = open_run(other, "train")
+    theirs = open_run(other, run.description["job"])
     for number in range(len(run.manifest)):
         name = run.manifest.path(number)
         image_id = image_id_of(run.store.read(f"items/{name}"))

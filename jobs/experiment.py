@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from pydantic import Field, ValidationError
 
 from cluster.runfolder import RunFolder, RunMismatch
 from cluster.settings import ClusterSettings
+from cluster.store import NotFound
 from jobs import exits, given
 from jobs.documents import adopt, carry_out, planned
 from originality.presets import one_line
@@ -60,7 +62,7 @@ def trained(
     """Has the models of these plans trained, as far as they are not.
 
     Args:
-        before: runs whose models are taken over, where a plan is the same.
+        before: runs of trainings, of which those of the same plans are taken over.
     """
     from originality.synthetic.training.words import place_of
 
@@ -106,8 +108,19 @@ def measurer(models: str, device: str) -> Scorer[Any]:
     return OneAtATime(begin)
 
 
-def measured(out: str, experiment: Any, models: RunFolder, device: str, how: ClusterSettings) -> RunFolder:
-    """Has the trained models measured, as far as they are not."""
+def measured(
+    out: str,
+    experiment: Any,
+    models: RunFolder,
+    device: str,
+    how: ClusterSettings,
+    before: Sequence[str] = (),
+) -> RunFolder:
+    """Has the trained models measured, as far as they are not.
+
+    Args:
+        before: runs of measurements, of which the same ones are taken over where they are there.
+    """
     from originality.synthetic.experiments.plans import document
 
     ids = {record["name"]: record["image_id"] for record in _judged(models)}
@@ -118,8 +131,11 @@ def measured(out: str, experiment: Any, models: RunFolder, device: str, how: Clu
         run = planned(out, items, {"job": "measure", **identity})
     except RunMismatch as error:
         raise RunMismatch(
-            f"{error}; for another measurement of the same models: another --out, with --trained and this one"
+            f"{error}; for another measurement of the same models: another --out, with --before and this one"
         ) from error
+    for other in before:
+        with suppress(NotFound):  # it has not come to measuring
+            adopt(run, other)
     factory = functools.partial(measurer, models.store.url, device)
     carry_out(run, factory, how, gpu=_GPU[device], memory=_MEASURING_MEMORY)
     return run
@@ -176,11 +192,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="run folder; the same one resumes")
     parser.add_argument("--scale", choices=("laptop", "paper"), default="laptop")
     parser.add_argument(
-        "--trained",
+        "--before",
         nargs="+",
         default=[],
         metavar="RUN",
-        help="runs of experiments whose models are taken over",
+        help="other experiments' runs, of which the same models and measurements are taken over",
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="records and pictures are written there")
     parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="any setting")
@@ -213,12 +229,15 @@ def experiment_of(arguments: argparse.Namespace) -> Any:
 def run(arguments: argparse.Namespace) -> int:
     how = given.cluster_settings_of(arguments)
     experiment, device = experiment_of(arguments), arguments.device or "auto"
-    before = [f"{run.rstrip('/')}/train" for run in arguments.trained]
-    models = trained(f"{arguments.out}/train", experiment.plans(), device, how, before)
+    before = [run.rstrip("/") for run in arguments.before]
+    models = trained(
+        f"{arguments.out}/train", experiment.plans(), device, how, [f"{run}/train" for run in before]
+    )
     failed = told_of_failures(models)
     if failed:
         return failed
-    run = measured(f"{arguments.out}/measure", experiment, models, device, how)
+    taken = [f"{run}/measure" for run in before]
+    run = measured(f"{arguments.out}/measure", experiment, models, device, how, taken)
     if arguments.keep:
         keep(arguments.keep, models, run)
     print(arguments.keep or run.store.url)
