@@ -1,0 +1,82 @@
+"""Items that are documents: read, leased and kept as images are, and long work is not lost."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from counting import Counter
+
+from cluster.leases import Lease
+from cluster.ledger import Ledger
+from cluster.listing import documents
+from cluster.manifest import InputError
+from cluster.runfolder import RunFolder
+from cluster.store import open_store
+from cluster.worker import Orders, Task, Worker
+
+
+def leases(tmp_path: Path, **contents: Any) -> list[Lease]:
+    folder = tmp_path / "items"
+    folder.mkdir()
+    for name, content in contents.items():
+        text = content if isinstance(content, str) else json.dumps(content)
+        (folder / f"{name}.json").write_text(text)
+    manifest = documents(str(folder))
+    return [Lease(n, manifest.uri(n), manifest.size(n)) for n in range(len(manifest))]
+
+
+def ends(tmp_path: Path, given: list[Lease], factory: Any, **more: Any) -> list[dict[str, Any]]:
+    """The records of all of them, by a worker of its own."""
+    worker = Worker(Task(str(tmp_path / "run"), factory, {}, documents=True, **more))
+    settled: dict[int, str] = {}
+    report = worker.poll(Orders(given))
+    until = time.monotonic() + 30
+    while len(settled) < len(given):
+        assert time.monotonic() < until, report
+        report = worker.poll(Orders(go=[number for number, _ in report.identified]), 0.1)
+        settled |= {number: image_id for number, image_id, *_ in report.settled}
+    worker.stop(5)
+    ledger = Ledger(open_store(str(tmp_path / "run")))
+    return [ledger.record(settled[lease.number]) for lease in given]
+
+
+def test_documents_are_read_and_others_rejected(tmp_path: Path) -> None:
+    given = leases(tmp_path, a={"to": 3, "breaks": "/nowhere"}, b="[1, 2]", c="{", d="")
+    good, *bad = ends(tmp_path, given, Counter)
+    assert good["status"] == "judged" and good["from"] == 0
+    assert [(r["status"], r["error_class"]) for r in bad] == [("rejected", "corrupt")] * 3
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.txt").write_text("")
+    with pytest.raises(InputError, match=r"holds no \.json"):
+        documents(str(tmp_path / "other"))
+
+
+def test_long_work_that_failed_goes_on_where_it_was_when_it_is_put_back(tmp_path: Path) -> None:
+    breaks = tmp_path / "breaks"
+    breaks.write_text("200")
+    given = leases(tmp_path, a={"to": 300, "breaks": str(breaks)})
+    (failed,) = ends(tmp_path, given, Counter, snapshot_every=0.05)
+    assert failed["status"] == "failed" and failed["error_message"] == "it broke"
+    run = RunFolder(open_store(str(tmp_path / "run")))
+    run.clear_snapshots(of_failed=False)
+    assert len(list(run.store.list("progress"))) == 1
+    run.ledger.drop(lambda row: row["status"] == "failed", ["status"])
+    breaks.unlink()
+    (judged,) = ends(tmp_path, given, Counter)
+    assert judged["status"] == "judged" and judged["from"] > 20
+    run.clear_snapshots(of_failed=False)
+    assert not list(run.store.list("progress"))
+
+
+def test_snapshots_take_no_more_than_a_twentieth_of_the_time(tmp_path: Path) -> None:
+    given = leases(tmp_path, a={"to": 200, "breaks": "/nowhere"})
+    started = time.monotonic()
+    slow = functools.partial(Counter, snapshot_seconds=0.2)
+    ends(tmp_path, given, slow, snapshot_every=0.01)
+    # a second and more of steps: after the first snapshot (0.2 s) the next may come after 4 s
+    assert time.monotonic() - started < 15.0  # and not 40
