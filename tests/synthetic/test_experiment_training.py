@@ -50,7 +50,7 @@ def test_a_training_that_was_killed_ends_with_the_same_weights_and_losses(tmp_pa
     whole = trainer(tmp_path / "whole")
     whole.admit(item)
     undisturbed = finished(whole, item)
-    for kill in range(1, 13, 2):
+    for kill in (1, 3, 6, 10):
         first = trainer(tmp_path / "cut")
         first.admit(item)
         cut = finished(first, item, kill)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,28 +42,42 @@ def tokens(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, 
     }
 
 
-def interval(found: Tokens, statistic: Callable[[Tokens], float], draws: int = DRAWS) -> tuple[float, float]:
-    """95 % percentile interval over models and images alike: models are resampled, and, the same for all of
-    them, the images of each group."""
+def resampled(found: Tokens, draws: int = DRAWS) -> dict[str, np.ndarray]:
+    """Bootstrap resamples, (draws, models, images) of each group: models are resampled, and, the same for all
+    of them, the images of each group."""
     rng = np.random.Generator(np.random.PCG64(0))
     models = len(next(iter(found.values())))
-    values = []
-    for _ in range(draws):
-        of = rng.integers(models, size=models)
-        values.append(
-            statistic({g: v[of][:, rng.integers(v.shape[1], size=v.shape[1])] for g, v in found.items()})
-        )
-    low, high = np.nanpercentile(values, [2.5, 97.5])
+    of = rng.integers(models, size=(draws, models, 1))
+    return {
+        group: values[of, rng.integers(values.shape[1], size=(draws, 1, values.shape[1]))]
+        for group, values in found.items()
+    }
+
+
+def bounds(values: np.ndarray) -> tuple[float, float]:
+    """In which 95 % of resamples lie."""
+    low, high = np.percentile(values, [2.5, 97.5])
     return round(float(low), 3), round(float(high), 3)
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean of one group."""
+    return bounds(resampled({"": values})[""].mean((1, 2)))
+
+
+def rho_interval(found: Tokens) -> tuple[float, float]:
+    """95 % interval of :func:`rho`."""
+    drawn = resampled(found)
+    return bounds(np.array([rho({g: v[k] for g, v in drawn.items()}) for k in range(DRAWS)]))
 
 
 def rho(found: Tokens) -> float:
     """Spearman's rank correlation of the groups' order, common first, with min tokens."""
-    rank = np.concatenate([np.full(found[g].size, k) for k, g in enumerate(GROUPS)])
+    order = np.concatenate([np.full(found[g].size, k) for k, g in enumerate(GROUPS)])
     values = np.concatenate([found[g].ravel() for g in GROUPS])
     if np.ptp(values) == 0:
         return 0.0
-    return float(stats.spearmanr(rank, values).statistic)
+    return float(np.corrcoef(stats.rankdata(order), stats.rankdata(values))[0, 1])
 
 
 def summarise(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, Any]:
@@ -76,7 +90,7 @@ def summarise(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[st
         groups[group] = {
             "images": int(values.size),
             "mean": round(float(values.mean()), 3),
-            "interval": interval({group: values}, lambda g: float(next(iter(g.values())).mean())),
+            "interval": mean_interval(values),
             "one_token": round(float((values == 1).mean()), 3),
             "never": round(float((values > most).mean()), 3),
             "distance_at_one_token": round(float(np.mean([d for d in first if d is not None])), 3),
@@ -93,7 +107,7 @@ def summarise(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[st
         "failed": sum(row["status"] != "judged" for record in records for row in record["rows"]),
         "groups": groups,
         "differences": differences,
-        "rho": {"all": round(rho(found), 3), "interval": interval(found, rho)},
+        "rho": {"all": round(rho(found), 3), "interval": rho_interval(found)},
         "each": {
             record["name"]: {
                 "rho": round(rho({g: v[k : k + 1] for g, v in found.items()}), 3),
@@ -112,13 +126,14 @@ def _difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
         image, as several models' numbers of one image are no independent draws; and "detectable": the
         difference that four of five such samples would tell from none.
     """
-    bounds = interval({"a": first, "b": second}, lambda g: float(g["b"].mean() - g["a"].mean()))
+    drawn = resampled({"first": first, "second": second})
+    low, high = bounds(drawn["second"].mean((1, 2)) - drawn["first"].mean((1, 2)))
     test = stats.mannwhitneyu(first.mean(0), second.mean(0), alternative="less")
     return {
         "mean": round(float(second.mean() - first.mean()), 3),
-        "interval": bounds,
+        "interval": (low, high),
         "p": round(float(test.pvalue), 4),
-        "detectable": round((bounds[1] - bounds[0]) / (2 * 1.96) * (1.96 + 0.84), 2),
+        "detectable": round((high - low) / (2 * 1.96) * (1.96 + 0.84), 2),
     }
 
 
@@ -147,7 +162,7 @@ def more_than(record: Mapping[str, Any], base: Mapping[str, Any], threshold: flo
     return {
         group: {
             "mean": round(float(values.mean()), 2),
-            "interval": interval({group: values}, lambda g: float(next(iter(g.values())).mean())),
+            "interval": mean_interval(values),
         }
         for group, values in found.items()
     }

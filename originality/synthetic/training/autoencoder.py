@@ -66,12 +66,16 @@ def stage(recipe: ShapesRecipe, vae: AutoencoderKL, images: ImageSet) -> Stage:
     )
 
 
+SETTLED_ON = 512
+"""Images whose latents set the scaling factor."""
+
+
 def settle(recipe: ShapesRecipe, vae: AutoencoderKL, images: ImageSet) -> None:
     """Freeze it; its scaling factor makes the latents' variance 1."""
     vae.eval().requires_grad_(False)
     with torch.no_grad():
-        scenes = [images.scene(recipe.seed + 1, i) for i in range(512)]
-        parts = (to_tensor(pixels(scenes[k : k + 64], recipe.side)) for k in range(0, 512, 64))
+        scenes = [images.scene(recipe.seed + 1, i) for i in range(SETTLED_ON)]
+        parts = (to_tensor(pixels(scenes[k : k + 64], recipe.side)) for k in range(0, SETTLED_ON, 64))
         latents = torch.cat([vae.encode(x.to(vae.device)).latent_dist.mean for x in parts])
     vae.register_to_config(scaling_factor=round(1.0 / float(latents.std()), 5))
 
