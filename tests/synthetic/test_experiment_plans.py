@@ -88,6 +88,8 @@ def test_the_grid_changes_one_thing_at_a_time():
             assert changed == {"images" if plan.name == "named" else "recipe"}
         shorter = next(plan for plan in others if plan.name == "shorter")
         assert shorter.recipe.denoiser.steps[0] == base.recipe.denoiser.steps[0] // 4
+        longer = next(plan for plan in others if plan.name == "longer")
+        assert longer.recipe.denoiser.steps[0] == base.recipe.denoiser.steps[0] * 4
         measures = {m.name: m for m in grid.measures({plan.name: plan.name for plan in grid.plans()})}
         budgets = {name: measures[name].settings().inversion for name in ("pairs-0", *grid.budgets)}
         usual = budgets["pairs-0"]

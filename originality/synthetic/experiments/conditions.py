@@ -19,7 +19,7 @@ from originality.synthetic.training.recipe import Frozen, ShapesRecipe, TextReci
 BASE = "pairs-0"
 """The model from which all others differ in one thing; the frequency experiment trains the same."""
 
-Training = Literal["shorter", "weaker-text", "pretrained-text", "terse", "named"]
+Training = Literal["shorter", "longer", "weaker-text", "pretrained-text", "terse", "named"]
 Budget = Literal["fewer-steps", "more-steps", "smaller-steps", "fast"]
 
 SHIPPED = "shipped"
@@ -77,6 +77,7 @@ def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
     """The plan of another model, which differs in one thing.
 
     - shorter: a quarter of the steps;
+    - longer: four times as many, at laptop scale as many samples as the paper's;
     - weaker-text: half the text model's width and one layer, learned with the UNet (at the paper's scale: in
       place of BERT);
     - pretrained-text: a small BERT, MiniLM, taken as it is;
@@ -94,7 +95,7 @@ def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
     elif how == "terse":
         denoiser = denoiser.model_copy(update={"attribute_dropout": 0.5})
     else:
-        steps = tuple(max(1, n // 4) for n in denoiser.steps)
+        steps = tuple(4 * n if how == "longer" else max(1, n // 4) for n in denoiser.steps)
         denoiser = denoiser.model_copy(update={"steps": steps})
     recipe = recipe.model_copy(update={"text": text, "denoiser": denoiser})
     return base.model_copy(update={"name": how, "images": images, "recipe": recipe})
