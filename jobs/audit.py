@@ -36,7 +36,6 @@ _COMPACT_SECONDS = 600.0
 _NAME_WIDTH = 60
 _LATER = {"settings": later_defaults()}
 """What holds of a run that was begun before some settings were there."""
-_GPU = {"auto": None, "cpu": False, "cuda": True}
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def judge(
     open_store(run.manifest.source or "/", create=False)  # if it is gone, that is said before Ray starts
     blank_row = blank(science.settings)
     task = Task(run.store.url, science.factory, blank_row, science.memory, how.snapshot_every, how.step_limit)
-    gpu = _GPU[science.settings.model.device]
+    gpu = given.GPU[science.settings.model.device]
     try:
         return driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, beat=heartbeat.tell)
     finally:

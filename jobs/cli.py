@@ -30,12 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = exits.Parser(prog="originality", description="How original is an image to a generative model?")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, job, what in JOBS:
-        plain = argparse.RawDescriptionHelpFormatter
-        command = commands.add_parser(name, help=what, description=job.__doc__, formatter_class=plain)
-        job.add_arguments(command)
-        command.set_defaults(run=job.run)
+    exits.add_commands(parser, JOBS)
     return parser
 
 

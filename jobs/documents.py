@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-import pyarrow as pa
-
 from cluster import driver
 from cluster.heartbeat import Heartbeat
 from cluster.identities import image_id_of
@@ -26,19 +24,8 @@ from cluster.worker import ScorerFactory, Task
 
 _SAVE_SECONDS = 60.0
 
-SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("status", pa.string()),
-        ("name", pa.string()),
-        ("error_class", pa.string()),
-        ("error_message", pa.string()),
-        ("attempts", pa.int32()),
-        ("worker", pa.string()),
-        ("finished_at", pa.timestamp("us", tz="UTC")),
-    ]
-)
-"""What all records of such runs have; the rest of each is its own."""
+BLANK = dict.fromkeys(("name", "error_class", "error_message"))
+"""What a record has, beside what the engine adds, also where nobody worked on its item."""
 
 
 def planned(out: str, items: Mapping[str, Mapping[str, Any]], identity: Mapping[str, Any]) -> RunFolder:
@@ -67,11 +54,10 @@ def carry_out(
     """
     leases = run.leases(Selection().numbers(run.manifest))
     if leases.open:
-        blank = dict.fromkeys(SCHEMA.names)
         task = Task(
             run.store.url,
             factory,
-            blank,
+            BLANK,
             documents=True,
             memory=memory,
             snapshot_every=how.snapshot_every,

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import NoReturn
 
 from cluster.decoder import DecoderError
@@ -31,6 +32,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"originality: {message}; see {self.prog} --help\n")
         sys.exit(BAD_SETTINGS)
+
+
+def add_commands(parser: argparse.ArgumentParser, jobs: Sequence[tuple[str, ModuleType, str]]) -> None:
+    """A subcommand for each job: its name, its module, and what it does in a few words. A module that has no
+    ``run`` has commands of its own, and the one that is chosen runs."""
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, job, what in jobs:
+        plain = argparse.RawDescriptionHelpFormatter
+        command = commands.add_parser(name, help=what, description=job.__doc__, formatter_class=plain)
+        job.add_arguments(command)
+        if hasattr(job, "run"):
+            command.set_defaults(run=job.run)
 
 
 def main(

@@ -10,7 +10,6 @@ import argparse
 import functools
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,29 +29,22 @@ from originality.scoring import Scorer
 from originality.settings import SettingsError
 
 EXPERIMENTS = ("frequency", "conditions", "diversity")
-_GPU = {"auto": None, "cpu": False, "cuda": True}
 _TRAINING_MEMORY = 4 * 2**30
 """Bytes of a worker that trains on CPU."""
 _MEASURING_MEMORY = 3 * 2**30
 
 
-def cache_here() -> Path:
-    """Where latents are kept on this machine."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "originality" / "experiments"
-
-
 def trainer(device: str) -> Scorer[Any]:
     """What a worker that trains calls once."""
-    import torch
-
+    from originality.networks import torch_device
+    from originality.settings import ModelSettings
     from originality.synthetic.experiments.plans import ModelPlan
     from originality.synthetic.experiments.training import Training
     from originality.synthetic.experiments.work import OneAtATime
+    from originality.synthetic.training.stage import default_folder
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    where, cache = torch.device(device), cache_here()
+    where = torch_device(ModelSettings.model_validate({"device": device}))
+    cache = default_folder("experiments")
     return OneAtATime(lambda said: Training(ModelPlan.model_validate(said), where, cache))
 
 
@@ -74,7 +66,7 @@ def trained(
     run = planned(out, items, {"job": "train", **identity, "code_version": version("originality")})
     for other in before:
         adopt(run, other)
-    carry_out(run, functools.partial(trainer, device), how, gpu=_GPU[device], memory=_TRAINING_MEMORY)
+    carry_out(run, functools.partial(trainer, device), how, gpu=given.GPU[device], memory=_TRAINING_MEMORY)
     return run
 
 
@@ -137,7 +129,7 @@ def measured(
         with suppress(NotFound):  # it has not come to measuring
             adopt(run, other)
     factory = functools.partial(measurer, models.store.url, device)
-    carry_out(run, factory, how, gpu=_GPU[device], memory=_MEASURING_MEMORY)
+    carry_out(run, factory, how, gpu=given.GPU[device], memory=_MEASURING_MEMORY)
     return run
 
 
@@ -210,6 +202,7 @@ def experiment_of(arguments: argparse.Namespace) -> Any:
     Raises:
         SettingsError: with the fix.
     """
+    from originality.synthetic.experiments.pairs import PairsMeasure
     from originality.synthetic.experiments.scales import SCALES
 
     usual = SCALES[arguments.scale][arguments.experiment]
@@ -219,7 +212,7 @@ def experiment_of(arguments: argparse.Namespace) -> Any:
         plans = experiment.plans()
         # what would only come to light after a night of training
         for measure in experiment.measures({plan.name: plan.name for plan in plans}):
-            if hasattr(measure, "settings"):
+            if isinstance(measure, PairsMeasure):
                 measure.settings()
     except ValidationError as error:
         raise SettingsError(one_line(error, root=type(usual))) from error

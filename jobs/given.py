@@ -17,6 +17,9 @@ from originality.presets import PRESETS, load_settings, one_line, read_yaml
 from originality.prompts import DOMAINS
 from originality.settings import AuditSettings, SettingsError, nearest
 
+GPU = {"auto": None, "cpu": False, "cuda": True}
+"""By device: whether a worker holds a GPU; None takes one where there is one."""
+
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the science."""

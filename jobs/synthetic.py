@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from types import ModuleType
 
-from jobs import detect, experiment, render, train
+from jobs import detect, exits, experiment, render, train
 
 JOBS: tuple[tuple[str, ModuleType, str], ...] = (
     ("render", render, "an image set as files for other tools"),
@@ -16,14 +16,4 @@ JOBS: tuple[tuple[str, ModuleType, str], ...] = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, job, what in JOBS:
-        plain = argparse.RawDescriptionHelpFormatter
-        command = commands.add_parser(name, help=what, description=job.__doc__, formatter_class=plain)
-        job.add_arguments(command)
-        command.set_defaults(job=job.run)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    code: int = arguments.job(arguments)
-    return code
+    exits.add_commands(parser, JOBS)

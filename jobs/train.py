@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             plans.append(ModelPlan.model_validate(read_yaml(file)))
         except ValidationError as error:
-            raise SettingsError(f"{file}: {one_line(error)}") from error
+            raise SettingsError(f"{file}: {one_line(error, root=ModelPlan)}") from error
     names = [plan.name for plan in plans]
     if len(set(names)) < len(names):
         raise SettingsError(f"two plans are called {max(names, key=names.count)!r}; give each its own name")

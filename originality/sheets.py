@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,3 +32,10 @@ def sheet(rows: Sequence[np.ndarray]) -> Image.Image:
         for x, tile in enumerate(row):
             page.paste(Image.fromarray(tile), (x * side, y * side))
     return page
+
+
+def webp(image: Image.Image) -> bytes:
+    """An image as a WebP file that loses nothing."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=True)
+    return buffer.getvalue()

@@ -8,7 +8,6 @@ more.
 
 from __future__ import annotations
 
-import io
 import sys
 import time
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ from originality.memory import plan
 from originality.occupancy import Occupancy
 from originality.scoring import Finished, Item
 from originality.settings import AuditSettings, SettingsError
-from originality.sheets import TILE, sheet, tiles
+from originality.sheets import TILE, sheet, tiles, webp
 from originality.similarity import load_distance
 from originality.verdict import Attempt, judge
 
@@ -233,8 +232,8 @@ class Sweep:
             words |= self.model.text.by_encoder(name, vectors)
         files = {
             "tokens.safetensors": safetensors.torch.save(words),
-            "query.webp": _webp(Image.fromarray(flight.picture)),
-            "redraws.webp": _webp(sheet(flight.redraws)),
+            "query.webp": webp(Image.fromarray(flight.picture)),
+            "redraws.webp": webp(sheet(flight.redraws)),
         }
         cost = {"unet_samples": float(sum(a.unet_samples for a in flight.attempts))}
         ahead = sum(lane.step for lane in flight.lanes.values() if lane.tokens >= flight.tokens)
@@ -312,9 +311,3 @@ def _share(started: float, work: Sequence[tuple[Flight, int]]) -> None:
 def build_scorer(settings: AuditSettings, copies: Copies = Copies()) -> Sweep:
     """What a worker calls once, to load the model."""
     return Sweep(settings, copies)
-
-
-def _webp(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", lossless=True)
-    return buffer.getvalue()

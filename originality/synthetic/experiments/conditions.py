@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from pydantic import PositiveInt, field_validator
 
 from originality.settings import SHIPPED_MODEL
+from originality.synthetic.experiments.frequency import measures_of
 from originality.synthetic.experiments.pairs import PairsMeasure
 from originality.synthetic.experiments.plans import Autoencoder, ModelPlan, PairsPlan, unseeded
 from originality.synthetic.training.recipe import Frozen, ShapesRecipe, TextRecipe
@@ -53,18 +54,7 @@ class Conditions(Frozen):
 
     def measures(self, trained: Mapping[str, str]) -> list[PairsMeasure]:
         """What is to be measured of the models, whose trainings' ids are given by name."""
-        usual = [
-            PairsMeasure(
-                kind="pairs",
-                name=plan.name,
-                model=trained[plan.name],
-                images=plan.images,
-                queries=self.queries,
-                preset=self.preset,
-            )
-            for plan in self.plans()
-            if isinstance(plan.images, PairsPlan)
-        ]
+        usual = measures_of(self.plans(), trained, self.queries, self.preset)
         shipped = [usual[0].model_copy(update={"name": SHIPPED, "model": SHIPPED_MODEL})]
         return [
             *usual,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +15,11 @@ from pydantic import PositiveInt
 from originality.diffusion import LatentDiffusion
 from originality.randomness import keyed_generator
 from originality.settings import ModelSettings, RedrawSettings
+from originality.sheets import webp
 from originality.synthetic.detector import Detection, Detector
 from originality.synthetic.render import CANVAS, RADIUS
 from originality.synthetic.training.recipe import Frozen
+from originality.synthetic.world import elements_of
 
 REDRAW = RedrawSettings(steps=25, scheduler="dpm++", guidance_scale=3.0)
 """Of the small models: at diffusers' own 7.5 they draw no shapes any more."""
@@ -113,8 +114,6 @@ class ElementsMeasuring:
         return {"found": found, "shown": _tensors(self._shown), "cut": _tensors(self._cut)}
 
     def load(self, kept: Mapping[str, Any]) -> None:
-        from originality.synthetic.world import elements_of
-
         self._found = [
             [[Detection(elements_of(e)[0], x, y, c) for e, x, y, c in image] for image in images]
             for images in kept["found"]
@@ -139,9 +138,9 @@ class ElementsMeasuring:
         files = {}
         for prompt, shown, cut in zip(self.prompts, self._shown, self._cut, strict=True):
             name = prompt.replace(" ", "-") or "empty"
-            files[f"drawn-{name}.webp"] = _webp(grid(shown, SHEET[1]))
+            files[f"drawn-{name}.webp"] = webp(grid(shown, SHEET[1]))
             if cut:
-                files[f"cut-{name}.webp"] = _webp(grid(cut, CROPS))
+                files[f"cut-{name}.webp"] = webp(grid(cut, CROPS))
         return files
 
 
@@ -192,9 +191,3 @@ def grid(images: list[np.ndarray], columns: int, gap: int = 2) -> Image.Image:
 
 def _tensors(images: list[list[np.ndarray]]) -> list[list[torch.Tensor]]:
     return [[torch.from_numpy(np.ascontiguousarray(image)) for image in of] for of in images]
-
-
-def _webp(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", lossless=True)
-    return buffer.getvalue()

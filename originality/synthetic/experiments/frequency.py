@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, PositiveInt, field_validator
@@ -49,16 +50,27 @@ class Frequency(Frozen):
 
     def measures(self, trained: Mapping[str, str]) -> list[PairsMeasure]:
         """What is to be measured of the models, whose trainings' ids are given by name."""
-        return [
-            PairsMeasure(
-                kind="pairs",
-                name=plan.name,
-                model=trained[plan.name],
-                images=plan.images,
-                queries=self.queries,
-                preset=self.preset,
-                over=self.over,
-            )
-            for plan in self.plans()
-            if isinstance(plan.images, PairsPlan)
-        ]
+        return measures_of(self.plans(), trained, self.queries, self.preset, self.over)
+
+
+def measures_of(
+    plans: Sequence[ModelPlan],
+    trained: Mapping[str, str],
+    queries: int,
+    preset: str,
+    over: Mapping[str, Any] = MappingProxyType({}),
+) -> list[PairsMeasure]:
+    """A measurement for each plan of a model of pairs, all alike; arguments as of :class:`PairsMeasure`."""
+    return [
+        PairsMeasure(
+            kind="pairs",
+            name=plan.name,
+            model=trained[plan.name],
+            images=plan.images,
+            queries=queries,
+            preset=preset,
+            over=over,
+        )
+        for plan in plans
+        if isinstance(plan.images, PairsPlan)
+    ]

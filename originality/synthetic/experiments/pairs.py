@@ -70,7 +70,6 @@ class PairsMeasuring:
         self._rows: list[dict[str, Any]] = []
         self._files: dict[str, bytes] = {}
         self._flying: list[str] = []
-        self._kept: Mapping[str, Any] = {}
 
     @property
     def phase(self) -> int:

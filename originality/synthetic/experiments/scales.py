@@ -70,5 +70,5 @@ SCALES: dict[str, dict[str, Any]] = {
         ),
     },
 }
-"""``laptop``: 64 pixels, the shipped model's size and autoencoder; each experiment some three hours of two
-cores. ``paper``: for GPUs."""
+"""``laptop``: 64 pixels, the shipped model's size and autoencoder; each experiment is hours of two cores.
+``paper``: for GPUs."""

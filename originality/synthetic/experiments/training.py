@@ -6,6 +6,7 @@ import hashlib
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Training:
         self._images = plan.images.images()
         self._losses: dict[str, list[float]] = {}
         self._moments: np.ndarray | None = None
+        self._encoding: np.ndarray | None = None
         self._encoded = 0
         self._model: denoiser.Denoiser | None = None
         self._later: dict[str, Any] | None = None
@@ -80,25 +82,29 @@ class Training:
             if self._stage.done:
                 self._settle(self._stage)
 
+    @cached_property
+    def _kept(self) -> Path:
+        """Where the set's latents are, or will be, kept. The name follows from the finished autoencoder."""
+        recipe = self.plan.recipe
+        return self._cache / set_name(self._vae, self._images, recipe.seed, recipe.denoiser.images)
+
     def _encode(self) -> None:
         """Some more of the set's images; with the last of them the next phase begins."""
         seed, count = self.plan.recipe.seed, self.plan.recipe.denoiser.images
-        kept = self._cache / set_name(self._vae, self._images, seed, count)
-        shape = moments_shape(self._vae, count)
-        if kept.exists():
-            self._moments = np.load(kept, mmap_mode="r")
+        if self._encoding is None and self._kept.exists():
+            self._moments = np.load(self._kept, mmap_mode="r")
         else:
-            if not self._encoded:
-                self._encoding = np.empty(shape, np.float16)
+            if self._encoding is None:
+                self._encoding = np.empty(moments_shape(self._vae, count), np.float16)
             numbers = range(self._encoded, min(self._encoded + CHUNK, count))
-            self._encoding[numbers.start : numbers.stop] = encode_images(
+            self._encoding[self._encoded : numbers.stop] = encode_images(
                 self._vae, self._images, seed, numbers
             )
             self._encoded = numbers.stop
             if self._encoded < count:
                 return
             self._moments = self._encoding
-            _keep(self._moments, kept)
+            _keep(self._moments, self._kept)
         later, self._later = self._later, None
         self._begin(0 if later is None else later["phase"] - 2)
         if later is not None and self._stage is not None:

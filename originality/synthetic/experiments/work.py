@@ -92,13 +92,11 @@ class OneAtATime:
     def snapshot(self, item_id: str) -> bytes:
         buffer = io.BytesIO()
         buffer.write(FORMAT + bytes(_DIGEST))
-        torch.save(
-            {**self._held[item_id].state(), "item": item_id, "seconds": self._seconds[item_id]}, buffer
-        )
+        own = {"item": item_id, "seconds": self._seconds[item_id]}
+        torch.save({**self._held[item_id].state(), **own}, buffer)
         start = len(FORMAT) + _DIGEST
-        with (
-            buffer.getbuffer() as view
-        ):  # a model's state may fill much of the memory: no copy more than needed
+        # in place, as a model's state may fill much of the memory
+        with buffer.getbuffer() as view:
             view[len(FORMAT) : start] = hashlib.sha256(view[start:]).digest()
         return buffer.getvalue()
 

@@ -75,10 +75,10 @@ def join_crew() -> None:
         os.sched_setaffinity(0, {cores[dist.get_rank()]})
 
 
-def default_folder() -> Path:
-    """Checkpoints live in the user's cache, so that they outlast a checkout."""
+def default_folder(name: str = "train-shapes") -> Path:
+    """Checkpoints and latents live in the user's cache, so that they outlast a checkout."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "originality" / "train-shapes"
+    return Path(cache) / "originality" / name
 
 
 def decay_start(steps: int, warmup: int, decay_share: float) -> int:
