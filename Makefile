@@ -72,7 +72,7 @@ effect: $(INSTALLED)
 	$(EFFECT) --part 1/2 & first=$$!; $(EFFECT) --part 2/2; second=$$?; wait $$first && exit $$second
 	$(EFFECT)
 
-# The paper's synthetic experiments, at laptop scale, from nothing: a night of two cores. Resumes.
+# The paper's synthetic experiments, at laptop scale, from nothing: many hours of two cores. Resumes.
 EXPERIMENT = $(BIN)/originality synthetic experiment
 RESULTS := docs/paper/results
 paper: $(INSTALLED)
