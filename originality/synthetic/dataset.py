@@ -116,8 +116,15 @@ class CommonRareUnseenSet:
             return self.pair("rare", rng)
         if draw_of_kind < self.common_share + self.rare_share + self.empty_share:
             return Scene((), "empty")
+        return self.composed(rng)
+
+    def composed(self, rng: np.random.Generator, count: int | None = None) -> Scene:
+        """A fresh image that is none of the pairs; if ``count`` is said, of so many elements."""
         pool = select(sizes=("big",), textures=("full",))
-        return Scene(scatter(_at_most_one_of_trio(pool, self.max_elements, rng), rng), "composed")
+        while True:
+            elements = _at_most_one_of_trio(pool, self.max_elements, rng)
+            if count in (None, len(elements)):
+                return Scene(scatter(elements, rng), "composed")
 
     def pair(self, group: str, rng: np.random.Generator) -> Scene:
         """A fresh image of one of the three pairs, colours drawn uniformly and independently."""

@@ -36,17 +36,23 @@ SNAPSHOT_SECONDS = 60.0
 
 PAIRS = CommonRareUnseenSet()
 
+COUNTS = {"one element": 1, "two elements": 2, "three elements": 3, "four elements": 4}
+"""Groups of images of so many elements, none of them a pair of the three groups."""
+
 
 def query(group: str, number: int, pairs: CommonRareUnseenSet = PAIRS) -> Scene:
     """Held-out image ``number`` of a group, all of its elements in plain sight.
 
-    A motif group has one image of each of its motifs in turn; a pair group, of ``pairs``, varies the colours.
+    A motif group has one image of each of its motifs in turn; a pair group, of ``pairs``, varies the colours;
+    a group of a number of elements varies all.
     """
     for attempt in range(1000):
         rng = generator("held out", HELD_OUT_SEED, group, number, attempt)
         if group in GROUPS:
             motifs = TaughtSet().motifs_of(group)
             scene = motif_scene(motifs[number % len(motifs)], rng)
+        elif group in COUNTS:
+            scene = pairs.composed(rng, COUNTS[group])
         else:
             scene = pairs.pair(group.removesuffix(" pair"), rng)
         if clear_view(scene):

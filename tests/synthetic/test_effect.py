@@ -14,10 +14,10 @@ from originality.inversion import Inverter
 from originality.presets import load_settings
 from originality.sweep import Sweep
 from originality.synthetic import effect_tuning
-from originality.synthetic.dataset import TaughtSet, clear_view
+from originality.synthetic.dataset import TRIO, TaughtSet, clear_view
 from originality.synthetic.effect import PAIR_GROUPS, examples, measure_steps
 from originality.synthetic.effect_report import summarise, summarise_steps, write_report
-from originality.synthetic.held_out import measure, queries, query
+from originality.synthetic.held_out import COUNTS, measure, queries, query
 from originality.synthetic.motifs import GROUPS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -54,6 +54,15 @@ def test_queries_are_held_out_clear_and_repeat(group):
     assert [s.placed for s in scenes] == [query(group, k).placed for k in range(6)]
     assert len({s.placed for s in scenes}) == 6
     assert {len(s.placed) for s in scenes} == {3 if group in GROUPS else 2}
+
+
+@pytest.mark.parametrize("group, count", COUNTS.items())
+def test_queries_of_a_number_of_elements_are_none_of_the_pairs(group, count):
+    for number in range(6):
+        scene = query(group, number)
+        assert len(scene.elements) == count and clear_view(scene)
+        assert sum(e.shape in TRIO for e in scene.elements) <= 1
+        assert {(e.size, e.texture) for e in scene.elements} == {("big", "full")}
 
 
 def test_every_motif_of_a_group_is_asked_for_once():

@@ -20,6 +20,7 @@ from originality.sweep import Sweep
 from originality.synthetic.dataset import CommonRareUnseenSet, TaughtSet, generator
 from originality.synthetic.experiments.diversity import DIVERSITIES, REPEATS, spanned
 from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
+from originality.synthetic.experiments.pairs import GROUPS
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan, PairsPlan
 from originality.synthetic.experiments.scales import SCALES
 from originality.synthetic.experiments.training import Training
@@ -97,6 +98,7 @@ def test_the_grid_changes_one_thing_at_a_time():
         assert budgets["smaller-steps"].learning_rate < usual.learning_rate
         for name in grid.budgets:
             assert measures[name].model == "pairs-0"
+        assert measures["content"].model == "pairs-0" and measures["content"].groups != GROUPS
         assert ("shipped" in measures) == (scale == "laptop")
         for measure in measures.values():  # whatever the preset, measured whole
             settings = measure.settings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from scipy import stats
 from originality.synthetic.experiments import diversity_report, frequency_report
 from originality.synthetic.experiments.page import write
 from originality.synthetic.experiments.pairs import GROUPS, SHOWN
+from originality.synthetic.held_out import COUNTS
 
 COLOURS = ("red", "blue")
 DISTANCES = st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=5, max_size=5)
@@ -27,10 +29,10 @@ def sweep(distances, editable=True):
     ]
 
 
-def record(name, needed, images=20, described=0.1):
+def record(name, needed, images=20, described=0.1, groups=GROUPS):
     """A model that needs so many tokens (6: never) of each group, spread by an image's number."""
     rows = []
-    for group, tokens in zip(GROUPS, needed, strict=True):
+    for group, tokens in zip(groups, needed, strict=True):
         for number in range(images):
             own = min(6, max(1, tokens + (number % 3) - 1))
             distances = [0.1 if m >= own else 0.8 for m in range(1, 6)]
@@ -173,7 +175,8 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in of))
         for one in measures:
             if "rows" in one:
-                starts = [f"{g.replace(' ', '-')}-{n}" for g in GROUPS for n in range(SHOWN)]
+                groups = frequency_report.groups_of(one)
+                starts = [f"{g.replace(' ', '-')}-{n}" for g in groups for n in range(SHOWN)]
                 pictures(folder / one["name"], [f"{s}-query.webp" for s in starts], (64, 64))
                 pictures(folder / one["name"], [f"{s}-redraws.webp" for s in starts], (512, 320))
             else:
@@ -185,12 +188,15 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert "What was trained" in write(results, page)  # of nothing
     kept("frequency", [record("pairs-0", (1, 3, 5)), record("fixed-location", (1, 3, 5))])
     (results / "frequency" / "notes.md").write_text("a person says so")
-    kept("conditions", [record("pairs-0", (1, 3, 5)), record("shorter", (2, 2, 2))])
+    of_elements = record("content", (1, 2, 3, 5), groups=tuple(COUNTS))
+    kept("conditions", [record("pairs-0", (1, 3, 5)), record("shorter", (2, 2, 2)), of_elements])
     kept("diversity", [measured(60, 0, 0.9, 0.1), measured(4, 0, 0.0, 0.0)])
     text = write(results, page)
     assert text == page.read_text()
-    for file in ("min-tokens", "reconstructions", "conditions", "diversity", "samples", "fixed-location"):
-        assert f"paper/{file}.png" in text
+    shown = re.findall(r"\(paper/([\w-]+)\.png\)", text)
+    of_pairs = ["min-tokens", "reconstructions", "fixed-location", "conditions", "content"]
+    assert shown == [*of_pairs, "diversity", "samples", "missing-elements"]
+    for file in shown:
         with Image.open(tmp_path / "paper" / f"{file}.png") as image:
             assert image.width > 300
     assert "| one token for at least 70 % of common images | 70 % | met |" in text
@@ -198,5 +204,7 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert "| 4 elements: prompted, shown in at most 10 % of images | 0 % | met |" in text
     assert "| pairs-0 | 2 | 10 | 0.5000 | `abc` |" in text and "1920000 image samples" in text
     assert "a person says so" in text
-    assert "| shorter |" in text and "| fixed-location | 1.0 | 1.0 | 1.0 |" in text
+    assert "| four elements | 4.9" in text and "four elements - one element: +3." in text
+    assert "| shorter |" in text and "| content |" not in text.partition("## What was trained")[0]
+    assert "| fixed-location | 1.0 | 1.0 | 1.0 |" in text
     assert write(results, page) == text

@@ -15,6 +15,7 @@ from originality.settings import SHIPPED_MODEL
 from originality.synthetic.experiments.frequency import measures_of
 from originality.synthetic.experiments.pairs import PairsMeasure
 from originality.synthetic.experiments.plans import Autoencoder, ModelPlan, PairsPlan, unseeded
+from originality.synthetic.held_out import COUNTS
 from originality.synthetic.training.recipe import Frozen, ShapesRecipe, TextRecipe
 
 BASE = "pairs-0"
@@ -28,6 +29,10 @@ SHIPPED = "shipped"
 also motifs with words of their own. It differs in more than one thing."""
 
 
+CONTENT = "content"
+"""The first model's other measurement: images of one element to four, none of them a pair."""
+
+
 class Conditions(Frozen):
     """A grid around one model."""
 
@@ -39,6 +44,9 @@ class Conditions(Frozen):
     """What is changed of the inversion."""
     shipped: bool = True
     """Whether the model that ships is measured too."""
+    content: bool = True
+    """Whether images of one element to four are measured too: what an image holds, rather than how often it
+    was seen."""
     queries: PositiveInt = 12
     """Images of each group."""
     preset: str = "laptop"
@@ -56,9 +64,11 @@ class Conditions(Frozen):
         """What is to be measured of the models, whose trainings' ids are given by name."""
         usual = measures_of(self.plans(), trained, self.queries, self.preset)
         shipped = [usual[0].model_copy(update={"name": SHIPPED, "model": SHIPPED_MODEL})]
+        content = [usual[0].model_copy(update={"name": CONTENT, "groups": tuple(COUNTS)})]
         return [
             *usual,
             *(shipped if self.shipped else ()),
+            *(content if self.content else ()),
             *(asked_otherwise(usual[0], how) for how in self.budgets),
         ]
 

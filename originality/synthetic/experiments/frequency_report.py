@@ -29,6 +29,11 @@ def min_tokens(sweep: Sequence[Mapping[str, Any]], threshold: float) -> int:
     return len(sweep) + 1
 
 
+def groups_of(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Groups of images that were measured, in the order in which they should need more tokens."""
+    return tuple(dict.fromkeys(row["group"] for row in record["rows"]))
+
+
 def tokens(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, np.ndarray]:
     """Min tokens by group of several models that measured the same images."""
     return {
@@ -38,7 +43,7 @@ def tokens(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, 
                 for record in records
             ]
         )
-        for group in GROUPS
+        for group in groups_of(records[0])
     }
 
 
@@ -72,9 +77,9 @@ def rho_interval(found: Tokens) -> tuple[float, float]:
 
 
 def rho(found: Tokens) -> float:
-    """Spearman's rank correlation of the groups' order, common first, with min tokens."""
-    order = np.concatenate([np.full(found[g].size, k) for k, g in enumerate(GROUPS)])
-    values = np.concatenate([found[g].ravel() for g in GROUPS])
+    """Spearman's rank correlation of the groups' order with min tokens."""
+    order = np.concatenate([np.full(of.size, k) for k, of in enumerate(found.values())])
+    values = np.concatenate([of.ravel() for of in found.values()])
     if np.ptp(values) == 0:
         return 0.0
     return float(np.corrcoef(stats.rankdata(order), stats.rankdata(values))[0, 1])
@@ -98,7 +103,7 @@ def summarise(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[st
         }
     differences = {
         f"{b} - {a}": _difference(found[a], found[b])
-        for a, b in (*itertools.pairwise(GROUPS), (GROUPS[0], GROUPS[-1]))
+        for a, b in (*itertools.pairwise(found), (next(iter(found)), next(reversed(found))))
     }
     return {
         "threshold": threshold,

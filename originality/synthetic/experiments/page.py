@@ -16,7 +16,7 @@ from PIL import Image
 
 from originality.sheets import COLUMNS
 from originality.synthetic.experiments import diversity_report, figures, frequency_report
-from originality.synthetic.experiments.conditions import BASE
+from originality.synthetic.experiments.conditions import BASE, CONTENT
 from originality.synthetic.experiments.pairs import GROUPS, SHOWN
 from originality.synthetic.experiments.plans import ModelPlan
 
@@ -42,6 +42,7 @@ def write(results: Path, page: Path) -> str:
     told["frequency"] = _frequency(results / "frequency", place)
     told["fixed"] = _fixed(results / "frequency", place)
     told["conditions"] = _conditions(results / "conditions", place)
+    told["content"] = _content(results / "conditions", place)
     told["diversity"] = _diversity(results / "diversity", place)
     told["trainings"] = {name: _trainings(results / name) for name in EXPERIMENTS}
     told["minutes"] = {
@@ -150,8 +151,19 @@ def _fixed(folder: Path, place: Path) -> dict[str, Any] | None:
     }
 
 
+def _content(folder: Path, place: Path) -> dict[str, Any] | None:
+    """Images of one element to four, by the same model."""
+    measured = [r for r in records(folder, "measures") if r["name"] == CONTENT]
+    if not measured:
+        return None
+    summary = frequency_report.summarise(measured, THRESHOLD)
+    figures.min_tokens(summary, place / "content.png")
+    groups = frequency_report.groups_of(measured[0])
+    return {**summary, "described": {g: frequency_report.described(measured, g) for g in groups}}
+
+
 def _conditions(folder: Path, place: Path) -> dict[str, Any] | None:
-    measured = records(folder, "measures")
+    measured = [r for r in records(folder, "measures") if r["name"] != CONTENT]
     if not measured:
         return None
     base = next((r for r in measured if r["name"] == BASE), measured[0])

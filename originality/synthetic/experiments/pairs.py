@@ -1,4 +1,5 @@
-"""How many tokens a model needs for common, rare and unseen pairs (Section 5, Appendix E.1).
+"""How many tokens a model of pairs needs: for common, rare and unseen ones (Section 5, Appendix E.1), or for
+images of one element and of several.
 
 Every number of tokens is tried on every query image, whether or not a smaller one passed: so whatever follows
 from a threshold can be read off the same measurement.
@@ -31,7 +32,7 @@ SHOWN = 3
 
 
 class PairsMeasure(Frozen):
-    """What a trained model makes of query images of the three groups."""
+    """What a trained model makes of query images of some groups."""
 
     kind: Literal["pairs"]
     name: str
@@ -39,6 +40,8 @@ class PairsMeasure(Frozen):
     """Id of the model's training, or "shapes": the model that ships."""
     images: PairsPlan
     """What it was trained on."""
+    groups: tuple[str, ...] = GROUPS
+    """As :func:`originality.synthetic.held_out.query` names them."""
     queries: PositiveInt = 20
     """Images of each group."""
     preset: str = "laptop"
@@ -81,7 +84,7 @@ class PairsMeasuring:
 
     @property
     def _names(self) -> list[str]:
-        return [f"{group} {number}" for number in range(self.plan.queries) for group in GROUPS]
+        return [f"{group} {number}" for number in range(self.plan.queries) for group in self.plan.groups]
 
     @property
     def done(self) -> bool:
@@ -144,7 +147,7 @@ class PairsMeasuring:
             "model_digest": self._sweep.model.digest,
             "judge_digest": self._sweep.distance.digest(),
             "settings": settings,
-            "rows": sorted(self._rows, key=lambda row: (GROUPS.index(row["group"]), row["number"])),
+            "rows": sorted(self._rows, key=lambda row: (self.plan.groups.index(row["group"]), row["number"])),
         }
 
     def files(self) -> dict[str, bytes]:
