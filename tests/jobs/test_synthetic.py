@@ -15,16 +15,26 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from cluster.runfolder import open_run
 from jobs import exits
 from jobs.cli import main
+from jobs.documents import adopt, planned
+from jobs.given import merged
 from originality.synthetic.experiments.plans import ElementsPlan, PairsPlan
+from originality.synthetic.experiments.scales import SCALES
 from originality.synthetic.world import elements_of
 
 ROOT = Path(__file__).parents[2]
-TINY = (
-    *("--set", "recipe.denoiser.channels=[32, 32]", "--set", "recipe.denoiser.heads=4"),
-    *("--set", "recipe.denoiser.images=600", "--set", "recipe.denoiser.batch_size=4"),
-)
+TINY = {
+    "diversities": [4],
+    "repeats": 1,
+    "images": 40,
+    "redraw": {"steps": 2},
+    "recipe": {
+        "denoiser": {"channels": [32, 32], "heads": 4, "images": 600, "batch_size": 4, "steps": [150]},
+    },
+}
+"""Of the diversity experiment, so that it takes seconds."""
 
 
 def synthetic(*arguments: object) -> int:
@@ -123,54 +133,52 @@ def test_what_images_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def started(*arguments: object, cache: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "jobs.cli", "synthetic", *map(str, arguments)]
+    command += ["--device", "cpu", "--max-workers", "1", "--snapshot-every", "0.5"]
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def test_an_experiment_that_was_killed_comes_to_the_same_end(
+def ended(process: subprocess.Popen[str]) -> str:
+    """What it printed, all of it done."""
+    out, error = process.communicate(timeout=240)
+    assert process.returncode == exits.ALL_JUDGED, error
+    return out.strip()
+
+
+def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = (
-        *("experiment", "diversity", "--device", "cpu", "--max-workers", 1, *TINY),
-        *("--set", "diversities=[4]", "--set", "repeats=1", "--set", "images=40"),
-        *("--set", "recipe.denoiser.steps=[150]", "--set", "redraw.steps=2", "--snapshot-every", 0.5),
-    )
-
-    def run(name: str) -> subprocess.Popen[str]:
-        return started(
-            *flags,
-            "--out",
-            tmp_path / name,
-            "--keep",
-            tmp_path / f"{name} kept",
-            cache=tmp_path / f"{name} c",
-        )
-
-    killed = run("killed")
-    snapshots = tmp_path / "killed" / "train" / "progress"
+    out, kept = tmp_path / "killed", tmp_path / "kept"
+    over = [f"--set={name}={json.dumps(value)}" for name, value in TINY.items()]
+    flags = ("experiment", "diversity", "--out", out, "--keep", kept, *over)
+    killed = started(*flags, cache=tmp_path / "a")
     until = time.monotonic() + 120
-    while not list(snapshots.glob("*.snapshot")):
+    while not list((out / "train" / "progress").glob("*.snapshot")):
         assert killed.poll() is None and time.monotonic() < until, killed.communicate()
         time.sleep(0.1)
     time.sleep(1.0)
     killed.send_signal(signal.SIGINT)
     assert killed.wait(60) == exits.INTERRUPTED, killed.communicate()
-    assert not list((tmp_path / "killed" / "train" / "records").rglob("*.json"))
-    for name in ("killed", "whole"):
-        process = run(name)
-        out, error = process.communicate(timeout=240)
-        assert process.returncode == exits.ALL_JUDGED, error
-        assert out.strip() == str(tmp_path / f"{name} kept")
-    kept = [tmp_path / f"{name} kept" for name in ("killed", "whole")]
-    first, second = (lines(folder / "trainings.jsonl")[0] for folder in kept)
-    assert first["weights_digest"] == second["weights_digest"] and first["losses"] == second["losses"]
-    measures = [lines(folder / "measures.jsonl")[0] for folder in kept]
-    assert measures[0]["prompts"] == measures[1]["prompts"]
-    assert [p["images"] for p in measures[0]["prompts"]] == [40, 40, 40]
-    assert (kept[0] / "elements-4-0" / "drawn-empty.webp").exists()
-    run = str(tmp_path / "whole" / "measure")
+    assert not list((out / "train" / "records").rglob("*.json"))
+    assert ended(started(*flags, cache=tmp_path / "a")) == str(kept)
+
+    usual = SCALES["laptop"]["diversity"]
+    plan = type(usual).model_validate(merged(usual.model_dump(), TINY)).plans()[0]
+    file = tmp_path / "plan.yaml"
+    file.write_text(json.dumps(plan.document()))
+    told = ended(started("train", file, "--out", tmp_path / "run", cache=tmp_path / "b"))
+    name, _, folder = told.partition(": ")
+    assert name == plan.name and (Path(folder) / "unet" / "diffusion_pytorch_model.safetensors").exists()
+    (whole,) = open_run(str(tmp_path / "run")).ledger.rows()
+    (resumed,) = lines(kept / "trainings.jsonl")
+    assert resumed["weights_digest"] == whole["weights_digest"] and resumed["losses"] == whole["losses"]
+
+    (measure,) = lines(kept / "measures.jsonl")
+    assert [p["images"] for p in measure["prompts"]] == [40, 40, 40]
+    assert (kept / plan.name / "drawn-empty.webp").exists()
+    run = str(out / "measure")
     capsys.readouterr()
     assert main(["status", run]) == exits.ALL_JUDGED
     assert "1 judged, 0 rejected, 0 failed, 0 pending" in capsys.readouterr().out
@@ -179,25 +187,8 @@ def test_an_experiment_that_was_killed_comes_to_the_same_end(
     assert main(["report", run]) == exits.BAD_SETTINGS
     assert "is a run of the job 'measure'" in capsys.readouterr().err
 
-
-def test_models_are_trained_by_plans_and_taken_over(tmp_path: Path) -> None:
-    plan = tmp_path / "plan.yaml"
-    plan.write_text(
-        "name: few\nimages: {kind: elements, colours: [red]}\n"
-        "recipe: {denoiser: {channels: [32, 32], heads: 4, images: 600, batch_size: 4, steps: [2]}}\n"
-    )
-    process = started("train", plan, "--out", tmp_path / "run", "--device", "cpu", cache=tmp_path)
-    out, error = process.communicate(timeout=240)
-    assert process.returncode == exits.ALL_JUDGED, error
-    name, _, folder = out.strip().partition(": ")
-    assert name == "few" and (Path(folder) / "unet" / "diffusion_pytorch_model.safetensors").exists()
-    from jobs.documents import adopt, planned
-    from originality.presets import read_yaml
-    from originality.synthetic.experiments.plans import ModelPlan
-
-    document = ModelPlan.model_validate(read_yaml(plan)).document()
-    other = planned(str(tmp_path / "other"), {"000-few": document}, {"job": "train"})
+    other = planned(str(tmp_path / "other"), {"another-name": plan.document()}, {"job": "train"})
     adopt(other, str(tmp_path / "run"))
-    taken = next(iter(other.ledger.rows()))
+    (taken,) = other.ledger.rows()
     files = tmp_path / "other" / "images" / taken["image_id"] / "model"
     assert sorted(p.name for p in files.iterdir()) == sorted(p.name for p in Path(folder).iterdir())
