@@ -90,6 +90,7 @@ paper-page: $(INSTALLED)
 docs: paper-page
 	$(EFFECT)
 	$(BENCH) --report
+	$(BIN)/python -m tests.full_size --report
 
 # The same from nothing: days of two cores. Move docs/*/*.json* away first; each part resumes.
 docs-from-nothing: paper effect bench chaos scale full-size

@@ -30,13 +30,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.full_size", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/full-size/results.json"))
     parser.add_argument("--again", action="store_true", help="run also what is in the file")
+    parser.add_argument("--report", action="store_true", help="only the page, of what is in the file")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
         print(json.dumps({**PARTS[given.part](given.folder), "peak_gib": peak()}))
-    else:
+        return
+    if not given.report:
         measure(given.out, given.again)
+    given.out.with_name("README.md").write_text(page(json.loads(given.out.read_text())))
 
 
 def measure(out: Path, again: bool) -> None:
@@ -56,7 +59,6 @@ def measure(out: Path, again: bool) -> None:
             results["parts"] = {n: done[n] for n in PARTS if n in done}
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(results, indent=1) + "\n")
-    out.with_name("README.md").write_text(page(results))
 
 
 def run(name: str, folder: Path) -> dict[str, Any]:
