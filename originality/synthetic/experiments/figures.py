@@ -119,7 +119,7 @@ def conditions(rows: Sequence[tuple[str, Mapping[str, Any]]], file: Path) -> Non
 
 
 def labelled_rows(rows: Sequence[tuple[str, Sequence[Image.Image]]], heads: Sequence[str]) -> Image.Image:
-    """Pictures in rows behind a label each, under column heads (as many as pictures of a row)."""
+    """Framed pictures in rows behind a label each, under column heads (as many as pictures of a row)."""
     label, head, gap = 170, 22, 3
     wide = max(sum(p.width + gap for p in pictures) for _, pictures in rows)
     tall = sum(max(p.height for p in pictures) + gap for _, pictures in rows)
@@ -135,6 +135,7 @@ def labelled_rows(rows: Sequence[tuple[str, Sequence[Image.Image]]], heads: Sequ
         x = label
         for picture in pictures:
             page.paste(picture, (x, y))
+            pen.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=(200, 200, 200))
             x += picture.width + gap
         y += max(p.height for p in pictures) + gap
     return page

@@ -115,6 +115,10 @@ def _sheet(start: Path) -> tuple[Image.Image, Image.Image, int]:
     return Image.open(f"{start}-query.webp").convert("RGB").resize((side, side)), redraws, side
 
 
+def _tile(sheet: Image.Image, side: int, row: int, column: int) -> Image.Image:
+    return sheet.crop((column * side, row * side, (column + 1) * side, (row + 1) * side))
+
+
 def _grid(folder: Path, file: Path) -> None:
     """Figure 5: query images, and two redraws at each number of tokens."""
     rows: list[tuple[str, Sequence[Image.Image]]] = []
@@ -124,9 +128,11 @@ def _grid(folder: Path, file: Path) -> None:
             start = folder / f"{group.replace(' ', '-')}-{number}"
             query, redraws, side = _sheet(start)
             tokens = redraws.height // side
-            cells = [redraws.crop((0, m * side, 2 * side, (m + 1) * side)) for m in range(tokens)]
+            cells = [_tile(redraws, side, m, k) for m in range(tokens) for k in range(2)]
             rows.append((f"{group} {number + 1}", [query, *cells]))
-    heads = ["query", *(f"{m} token{'s' if m > 1 else ''}" for m in range(1, tokens + 1))]
+    heads = ["query"]
+    for m in range(1, tokens + 1):
+        heads += [f"{m} token{'s' if m > 1 else ''}", ""]
     page = figures.labelled_rows(rows, heads)
     file.parent.mkdir(parents=True, exist_ok=True)
     page.save(file, optimize=True)
@@ -141,8 +147,8 @@ def _fixed(folder: Path, place: Path) -> dict[str, Any] | None:
     for number in range(SHOWN):
         start = folder / "fixed-location" / f"{GROUPS[0].replace(' ', '-')}-{number}"
         query, redraws, side = _sheet(start)
-        rows.append((f"{GROUPS[0]} {number + 1}", [query, redraws.crop((0, 0, 8 * side, side))]))
-    page = figures.labelled_rows(rows, ["query", "one token, eight seeds"])
+        rows.append((f"{GROUPS[0]} {number + 1}", [query, *(_tile(redraws, side, 0, k) for k in range(8))]))
+    page = figures.labelled_rows(rows, ["query", "one token, eight seeds", *[""] * 7])
     page.save(place / "fixed-location.png", optimize=True)
     return {
         name: frequency_report.positions(measured[name])
