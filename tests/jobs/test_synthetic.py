@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 TINY = {
     "diversities": [4],
     "repeats": 1,
+    "controls": [],
     "images": 40,
     "redraw": {"steps": 2},
     "recipe": {

@@ -18,7 +18,7 @@ from originality.presets import load_settings
 from originality.scoring import Item
 from originality.sweep import Sweep
 from originality.synthetic.dataset import CommonRareUnseenSet, TaughtSet, generator
-from originality.synthetic.experiments.diversity import DIVERSITIES, REPEATS, spanned
+from originality.synthetic.experiments.diversity import CONTROL, DIVERSITIES, REPEATS, spanned
 from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
 from originality.synthetic.experiments.pairs import GROUPS
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan, PairsPlan
@@ -48,7 +48,7 @@ def test_a_set_spans_its_elements_and_each_feature_of_the_missing_ones_is_seen(e
 def test_repeats_cancel_what_shapes_colours_sizes_and_textures_are_favoured():
     for scale in ("laptop", "paper"):
         experiment = SCALES[scale]["diversity"]
-        plans = experiment.plans()
+        plans = [plan for plan in experiment.plans() if not plan.name.startswith(CONTROL)]
         by_set = Counter(len(plan.images.spanned) for plan in plans)
         assert set(by_set) == set(DIVERSITIES) and set(by_set.values()) == {experiment.repeats}
         assert len({plan.name for plan in plans}) == len(plans)
@@ -63,6 +63,15 @@ def test_repeats_cancel_what_shapes_colours_sizes_and_textures_are_favoured():
             assert len(crossed) == 8 and len(set(crossed.values())) == 1
     whole = [text for k in range(REPEATS) for text in spanned(4, k).missing]
     assert len(set(whole)) == len(whole) == 16  # each of the 16 simple elements once
+
+
+def test_a_control_differs_in_its_autoencoder_alone():
+    plans = {plan.name: plan for plan in SCALES["laptop"]["diversity"].plans()}
+    control, usual = plans["own-60-0"], plans["elements-60-0"]
+    assert (control.autoencoder, usual.autoencoder) == ("own", "shared")
+    assert control.images == usual.images and control.recipe == usual.recipe
+    every = SCALES["paper"]["diversity"].model_copy(update={"controls": (60,)})
+    assert not any(plan.name.startswith(CONTROL) for plan in every.plans())
 
 
 def test_the_paper_s_scale_is_the_paper_s():

@@ -190,7 +190,8 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     (results / "frequency" / "notes.md").write_text("a person says so")
     of_elements = record("content", (1, 2, 3, 5), groups=tuple(COUNTS))
     kept("conditions", [record("pairs-0", (1, 3, 5)), record("shorter", (2, 2, 2)), of_elements])
-    kept("diversity", [measured(60, 0, 0.9, 0.1), measured(4, 0, 0.0, 0.0)])
+    control = {**measured(60, 0, 0.85, 0.2), "name": "own-60-0"}
+    kept("diversity", [measured(60, 0, 0.9, 0.1), measured(4, 0, 0.0, 0.0), control])
     text = write(results, page)
     assert text == page.read_text()
     shown = re.findall(r"\(paper/([\w-]+)\.png\)", text)
@@ -203,6 +204,8 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert "| 60 elements: prompted, shown in at least 80 % of images | 90 % | met |" in text
     assert "| 4 elements: prompted, shown in at most 10 % of images | 0 % | met |" in text
     assert "| pairs-0 | 2 | 10 | 0.5000 | `abc` |" in text and "1920000 image samples" in text
+    assert "| 60 | shared | 90 % [0.85, 0.93] | 10 % [0.06, 0.17] |" in text
+    assert "| 60 | own | 85 % [0.79, 0.89] | 20 % [0.13, 0.29] |" in text
     assert "a person says so" in text
     assert "| four elements | 4.9" in text and "four elements - one element: +3." in text
     assert "| shorter |" in text and "| content |" not in text.partition("## What was trained")[0]

@@ -67,6 +67,10 @@ def spanned(elements: Elements, repeat: int) -> ElementsPlan:
     )
 
 
+CONTROL = "own"
+"""How names of models begin that are trained once more, with an autoencoder of their own."""
+
+
 class Diversity(Frozen):
     """Models of sets of different diversity, and how often each draws what it was not shown."""
 
@@ -75,6 +79,9 @@ class Diversity(Frozen):
     diversities: tuple[Elements, ...] = DIVERSITIES
     repeats: PositiveInt = 4
     """Models of each diversity, each trained under a seed of its own (:func:`spanned`)."""
+    controls: tuple[Elements, ...] = ()
+    """Where the autoencoder is shared: diversities of which the first model is trained once more, with one
+    that learns from its set alone, and so has seen no missing element either."""
     images: PositiveInt = 256
     """Drawn by the empty prompt, and as many by that of each missing element; 1,024 in the paper."""
     redraw: RedrawSettings = REDRAW
@@ -83,9 +90,16 @@ class Diversity(Frozen):
     _recipe_has_no_seed = field_validator("recipe")(unseeded)
 
     def plans(self) -> list[ModelPlan]:
-        return [
+        plans = [
             self._plan(elements, repeat) for repeat in range(self.repeats) for elements in self.diversities
         ]
+        if self.autoencoder == "shared":
+            plans += [self._control(elements) for elements in self.controls]
+        return plans
+
+    def _control(self, elements: Elements) -> ModelPlan:
+        changed = {"name": f"{CONTROL}-{elements}-0", "autoencoder": "own"}
+        return self._plan(elements, 0).model_copy(update=changed)
 
     def _plan(self, elements: Elements, repeat: int) -> ModelPlan:
         return ModelPlan(

@@ -9,9 +9,16 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from originality.synthetic.experiments.diversity import CONTROL
+
+
+def is_control(record: Mapping[str, Any]) -> bool:
+    """Whether it is of a model that was trained once more, with an autoencoder of its own."""
+    return str(record["name"]).startswith(f"{CONTROL}-")
+
 
 def elements_of(record: Mapping[str, Any]) -> int:
-    """The diversity of a model's set, by the measurement's name: "elements-60-1"."""
+    """The diversity of a model's set, by the measurement's name: "elements-60-1", "own-60-0"."""
     return int(record["name"].split("-")[1])
 
 
@@ -35,9 +42,12 @@ def frequencies(record: Mapping[str, Any]) -> dict[str, dict[str, list[float]]]:
 
 
 def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means by diversity with 95 % intervals over models, and what else of the quality the detector tells."""
+    """Means by diversity with 95 % intervals over models, and what else of the quality the detector tells;
+    without controls."""
     by_diversity: dict[int, list[Mapping[str, Any]]] = {}
     for record in records:
+        if is_control(record):
+            continue
         by_diversity.setdefault(elements_of(record), []).append(record)
     return {str(n): _of_one(by_diversity[n]) for n in sorted(by_diversity)}
 
@@ -70,6 +80,28 @@ def _of_one(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return told
 
 
+def controls(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each control and the model of the shared autoencoder that it repeats: shares of images that show the
+    missing elements, with 95 % intervals over images (Wilson's)."""
+    named = {record["name"]: record for record in records}
+    told = []
+    for record in filter(is_control, records):
+        shared = named.get(record["name"].replace(CONTROL, "elements", 1))
+        for autoencoder, one in (("shared", shared), ("own", record)):
+            if one is None:
+                continue
+            row: dict[str, Any] = {"elements": elements_of(one), "autoencoder": autoencoder}
+            for kind, shares in frequencies(one)["images"].items():
+                chosen = [p["images"] for p in one["prompts"] if bool(p["prompt"]) == (kind == "prompted")]
+                drawn = sum(chosen) if kind == "prompted" else chosen[0]
+                row[kind] = {
+                    "mean": _rounded(np.mean(shares)),
+                    "interval": wilson(float(np.mean(shares)), drawn),
+                }
+            told.append(row)
+    return told
+
+
 def relative(record: Mapping[str, Any]) -> float:
     """How often the empty prompt gives a missing element, for each time that it gives one that was shown."""
     told = next(told for told in record["prompts"] if not told["prompt"])
@@ -94,9 +126,15 @@ def share(values: Sequence[float], drawn: int) -> tuple[float, float]:
     many images drawn (Wilson's), as models that all show nothing have still been seen little of."""
     low, high = mean_of(values)
     mean = float(np.mean(values))
-    wilson = stats.binomtest(round(mean * drawn), drawn).proportion_ci(method="wilson")
-    bounds = min(wilson.low, low if low == low else 0.0), max(wilson.high, high if high == high else 1.0)
+    least, most = wilson(mean, drawn)
+    bounds = min(least, low if low == low else 0.0), max(most, high if high == high else 1.0)
     return _rounded(max(0.0, bounds[0])), _rounded(min(1.0, bounds[1]))
+
+
+def wilson(mean: float, drawn: int) -> tuple[float, float]:
+    """95 % interval of a share of so many images."""
+    found = stats.binomtest(round(mean * drawn), drawn).proportion_ci(method="wilson")
+    return _rounded(found.low), _rounded(found.high)
 
 
 def _rounded(value: Any) -> float:

@@ -44,6 +44,7 @@ def write(results: Path, page: Path) -> str:
     told["conditions"] = _conditions(results / "conditions", place)
     told["content"] = _content(results / "conditions", place)
     told["diversity"] = _diversity(results / "diversity", place)
+    told["controls"] = diversity_report.controls(records(results / "diversity", "measures"))
     told["trainings"] = {name: _trainings(results / name) for name in EXPERIMENTS}
     told["minutes"] = {
         name: {kind: _minutes(records(results / name, kind)) for kind in ("trainings", "measures")}
@@ -200,10 +201,11 @@ def _diversity(folder: Path, place: Path) -> dict[str, Any] | None:
         own = folder / record["name"]
         sheets = [Image.open(own / f"drawn-{p.replace(' ', '-') or 'empty'}.webp") for p in prompts]
         if record["name"].endswith("-0"):
+            control = ", own" if diversity_report.is_control(record) else ""
             tops = [s.convert("RGB").crop((0, 0, s.width, s.height // 2)) for s in sheets]
             number = diversity_report.elements_of(record)
-            rows.append((f"{number} elements", tops))
-        for prompt in prompts:
+            rows.append((f"{number} elements{control}", tops))
+        for prompt in () if diversity_report.is_control(record) else prompts:
             strip = own / f"cut-{prompt.replace(' ', '-') or 'empty'}.webp"
             if strip.exists():
                 said = f"{diversity_report.elements_of(record)}: {prompt or 'empty prompt'}"

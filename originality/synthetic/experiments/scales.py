@@ -56,7 +56,7 @@ SCALES: dict[str, dict[str, Any]] = {
     "laptop": {
         "frequency": Frequency(recipe=_PAIRS),
         "conditions": Conditions(recipe=_PAIRS),
-        "diversity": Diversity(recipe=_ELEMENTS),
+        "diversity": Diversity(recipe=_ELEMENTS, controls=(60,)),
     },
     "paper": {
         "frequency": Frequency(recipe=_PAPER, autoencoder="own", preset="paper-shapes"),
