@@ -90,12 +90,16 @@ class Diversity(Frozen):
     _recipe_has_no_seed = field_validator("recipe")(unseeded)
 
     def plans(self) -> list[ModelPlan]:
-        plans = [
-            self._plan(elements, repeat) for repeat in range(self.repeats) for elements in self.diversities
+        """All models; the controls first, as they take longest."""
+        controls = self.controls if self.autoencoder == "shared" else ()
+        return [
+            *(self._control(elements) for elements in controls),
+            *(
+                self._plan(elements, repeat)
+                for repeat in range(self.repeats)
+                for elements in self.diversities
+            ),
         ]
-        if self.autoencoder == "shared":
-            plans += [self._control(elements) for elements in self.controls]
-        return plans
 
     def _control(self, elements: Elements) -> ModelPlan:
         changed = {"name": f"{CONTROL}-{elements}-0", "autoencoder": "own"}
