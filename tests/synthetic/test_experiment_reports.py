@@ -113,7 +113,29 @@ def test_what_the_number_of_tokens_goes_with():
     assert said["group"] > 0.4 and said["described"] > 0.85
     assert abs(said["group, described alike"]) < 0.2 < 0.7 < said["described, group alike"]
     assert all(r > 0.6 for r in said["within"].values())
-    assert set(said["same colour"]) == set(GROUPS)
+    assert set(said["same colour"]) == set(GROUPS) and said["between models"]["tokens"] is None
+    twice = frequency_report.drivers([one, one], 0.3)
+    assert twice["between models"] == {"tokens": 1.0, "distance at one token": 1.0}
+
+
+def test_places_are_told_of_words_that_redraw_and_of_no_others():
+    one = record("fixed-location", (1, 3, 6))
+    for row in one["rows"]:
+        for attempt in row["sweep"]:
+            near = attempt["distance_mean"] < 0.3
+            attempt["editability"] = 0.1 if near and row["group"] == GROUPS[0] else 0.9
+            attempt["editable"] = attempt["editability"] >= 0.5
+        if row["group"] == GROUPS[2]:
+            row["sweep"] = sweep([0.8] * 5)
+    said = frequency_report.places(one, 0.3)
+    assert said[GROUPS[0]] == {"words": 94, "score": 0.1, "refused": 1.0}
+    assert said[GROUPS[1]] == {"words": 61, "score": 0.9, "refused": 0.0}
+    assert said[GROUPS[2]] == {"words": 0, "score": None, "refused": None}
+    checked = frequency_report.summarise([one], 0.3)["groups"][GROUPS[0]]
+    alone = frequency_report.summarise([frequency_report.by_distance_alone(one)], 0.3)["groups"][GROUPS[0]]
+    assert (checked["never"], alone["never"], alone["one_token"]) == (1.0, 0.0, 0.7)
+    assert frequency_report.first_near(sweep([0.8, 0.2, 0.1], editable=False), 0.3) == 2
+    assert frequency_report.first_near(sweep([0.8] * 5), 0.3) == 1
 
 
 def measured(elements, repeat, prompted, empty):
@@ -208,6 +230,6 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert "| 60 | own | 85 % [0.79, 0.89] | 20 % [0.13, 0.29] |" in text
     assert "a person says so" in text
     assert "| four elements | 4.9" in text and "four elements - one element: +3." in text
+    assert "| fixed-location | 94 | 1.00 | 0 % | 61 | 1.00 | 0 % | 21 |" in text
     assert "| shorter |" in text and "| content |" not in text.partition("## What was trained")[0]
-    assert "| fixed-location | 1.0 | 1.0 | 1.0 |" in text
     assert write(results, page) == text

@@ -20,6 +20,13 @@ Tokens = Mapping[str, np.ndarray]
 """Min tokens of the images of each group, int64 (models, images)."""
 
 
+def first_near(sweep: Sequence[Mapping[str, Any]], threshold: float) -> int:
+    """The first number of tokens whose redraws are under a threshold, whatever the check says; 1 where none
+    are."""
+    near = (a["tokens"] for a in sweep if passes(a["distance_mean"], threshold, None))
+    return int(next(near, 1))
+
+
 def min_tokens(sweep: Sequence[Mapping[str, Any]], threshold: float) -> int:
     """The first number of tokens that passed at a threshold; one more than the most that was tried where none
     did."""
@@ -148,15 +155,29 @@ def described(records: Sequence[Mapping[str, Any]], group: str) -> float:
     return round(float(np.mean(found)), 3)
 
 
-def positions(record: Mapping[str, Any]) -> dict[str, float | None]:
-    """Mean score of the places of one token's redraws, by group: 1 where they are drawn anew in every redraw,
-    0 where they are always the same."""
-    found = {}
-    for group in GROUPS:
-        scores = [row["sweep"][0]["editability"] for row in record["rows"] if row["group"] == group]
-        known = [score for score in scores if score is not None]
-        found[group] = round(float(np.mean(known)), 3) if known else None
-    return found
+def places(record: Mapping[str, Any], threshold: float) -> dict[str, dict[str, Any]]:
+    """What the check of places says of the words, of whatever number of tokens, that redraw their image.
+
+    Returns:
+        By group "words": how many there are; "score": their mean, 1 where elements are placed anew in every
+        redraw and 0 where they always stand at the same places (None: there is no such word); "refused": the
+        share of them that the check refuses.
+    """
+    told = {}
+    for group in groups_of(record):
+        words = [
+            attempt
+            for row in record["rows"]
+            if row["group"] == group
+            for attempt in row["sweep"]
+            if passes(attempt["distance_mean"], threshold, None) and attempt["editability"] is not None
+        ]
+        told[group] = {
+            "words": len(words),
+            "score": round(float(np.mean([word["editability"] for word in words])), 3) if words else None,
+            "refused": round(float(np.mean([not word["editable"] for word in words])), 3) if words else None,
+        }
+    return told
 
 
 def more_than(record: Mapping[str, Any], base: Mapping[str, Any], threshold: float) -> dict[str, Any]:
@@ -180,20 +201,22 @@ def drivers(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str,
         "group": with the groups' order; "described": with the distance of redraws of the image's own caption,
         that is with how badly the model draws such an image even when it is told all; "group, described
         alike": the partial correlation of the first, the second held fixed, and the other way about;
-        "within": of each group with "described"; "same colour": mean tokens of pairs of one colour less those
-        of two.
+        "within": of each group with "described"; "same colour": of each group, how many more tokens pairs of
+        one colour need than those of two, and how much farther one token's redraws are; "between models": of
+        two models over the same images (mean of all twos), of tokens and of one token's distance.
     """
     rows = [
         (
             GROUPS.index(row["group"]),
             row["described"],
             min_tokens(row["sweep"], threshold),
+            _distance_at_one_token(row),
             len({element.colour for element in elements_of(row["caption"])}) == 1,
         )
         for record in records
         for row in record["rows"]
     ]
-    group, described_, needed, same = map(np.array, zip(*rows, strict=True))
+    group, described_, needed, first, same = map(np.array, zip(*rows, strict=True))
     to_group, to_described = _correlation(group, needed), _correlation(described_, needed)
     between = _correlation(group, described_)
     alike = {
@@ -208,11 +231,39 @@ def drivers(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str,
             name: _correlation(described_[group == k], needed[group == k]) for k, name in enumerate(GROUPS)
         },
         "same colour": {
-            name: round(float(needed[(group == k) & same].mean() - needed[(group == k) & ~same].mean()), 2)
+            name: {
+                what: round(float(of[(group == k) & same].mean() - of[(group == k) & ~same].mean()), 2)
+                for what, of in (("tokens", needed), ("distance at one token", first))
+            }
             for k, name in enumerate(GROUPS)
             if 0 < same[group == k].sum() < (group == k).sum()
         },
+        "between models": {
+            what: _between(of.reshape(len(records), -1))
+            for what, of in (("tokens", needed), ("distance at one token", first))
+        },
     }
+
+
+def by_distance_alone(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The same measurement, as if no redraw had been checked."""
+    rows = [
+        {**row, "sweep": [{**attempt, "editable": None} for attempt in row["sweep"]]}
+        for row in record["rows"]
+    ]
+    return {**record, "rows": rows}
+
+
+def _distance_at_one_token(row: Mapping[str, Any]) -> float:
+    """1, as of images that share nothing, where there is none."""
+    distance = row["sweep"][0]["distance_mean"] if row["sweep"] else None
+    return 1.0 if distance is None or np.isnan(distance) else float(distance)
+
+
+def _between(values: np.ndarray) -> float | None:
+    """Mean rank correlation of every two rows."""
+    found = [_correlation(a, b) for a, b in itertools.combinations(values, 2)]
+    return round(float(np.mean(found)), 3) if found else None
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -148,13 +148,25 @@ def _fixed(folder: Path, place: Path) -> dict[str, Any] | None:
     for number in range(SHOWN):
         start = folder / "fixed-location" / f"{GROUPS[0].replace(' ', '-')}-{number}"
         query, redraws, side = _sheet(start)
-        rows.append((f"{GROUPS[0]} {number + 1}", [query, *(_tile(redraws, side, 0, k) for k in range(8))]))
-    page = figures.labelled_rows(rows, ["query", "one token, eight seeds", *[""] * 7])
+        sweep = next(
+            row["sweep"]
+            for row in measured["fixed-location"]["rows"]
+            if (row["group"], row["number"]) == (GROUPS[0], number)
+        )
+        m = frequency_report.first_near(sweep, THRESHOLD)
+        tiles = [_tile(redraws, side, m - 1, k) for k in range(8)]
+        rows.append((f"{GROUPS[0]} {number + 1}, {m} token{'s' if m > 1 else ''}", [query, *tiles]))
+    page = figures.labelled_rows(rows, ["query", "eight seeds", *[""] * 7])
     page.save(place / "fixed-location.png", optimize=True)
     return {
-        name: frequency_report.positions(measured[name])
-        for name in measured
-        if name == "fixed-location" or name.startswith("pairs-")
+        "by distance alone": frequency_report.summarise(
+            [frequency_report.by_distance_alone(measured["fixed-location"])], THRESHOLD
+        ),
+        "places": {
+            name: frequency_report.places(measured[name], THRESHOLD)
+            for name in measured
+            if name == "fixed-location" or name.startswith("pairs-")
+        },
     }
 
 
