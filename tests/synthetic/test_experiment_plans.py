@@ -108,6 +108,14 @@ def test_the_grid_changes_one_thing_at_a_time():
         for name in grid.budgets:
             assert measures[name].model == "pairs-0"
         assert measures["content"].model == "pairs-0" and measures["content"].groups != GROUPS
+        assert ("one-token" in measures) == (scale == "laptop")
+        if scale == "laptop":
+            by_paper = measures["one-token"].settings()
+            assert (by_paper.max_tokens, by_paper.inversion.steps, by_paper.inversion.batch_size) == (
+                1,
+                2000,
+                20,
+            )
         assert ("shipped" in measures) == (scale == "laptop")
         for measure in measures.values():  # whatever the preset, measured whole
             settings = measure.settings()

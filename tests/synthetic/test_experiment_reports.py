@@ -211,7 +211,10 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     kept("frequency", [record("pairs-0", (1, 3, 5)), record("fixed-location", (1, 3, 5))])
     (results / "frequency" / "notes.md").write_text("a person says so")
     of_elements = record("content", (1, 2, 3, 5), groups=tuple(COUNTS))
-    kept("conditions", [record("pairs-0", (1, 3, 5)), record("shorter", (2, 2, 2)), of_elements])
+    one_token = record("one-token", (1, 2, 5), images=6)
+    one_token["rows"] = [{**row, "sweep": row["sweep"][:1]} for row in one_token["rows"]]
+    grid = [record("pairs-0", (1, 3, 5)), record("shorter", (2, 2, 2)), of_elements, one_token]
+    kept("conditions", grid)
     control = {**measured(60, 0, 0.85, 0.2), "name": "own-60-0"}
     kept("diversity", [measured(60, 0, 0.9, 0.1), measured(4, 0, 0.0, 0.0), control])
     text = write(results, page)
@@ -229,6 +232,8 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert "| 60 | shared | 90 % [0.85, 0.93] | 10 % [0.06, 0.17] |" in text
     assert "| 60 | own | 85 % [0.79, 0.89] | 20 % [0.13, 0.29] |" in text
     assert "a person says so" in text
+    assert "| paper-shapes | 6 | 67 % | 0.33 | 33 % | 0.57 | 0 % | 0.80 |" in text
+    assert "| laptop | 6 | 67 % | 0.33 | 0 % | 0.80 | 0 % | 0.80 |" in text
     assert "| four elements | 4.9" in text and "four elements - one element: +3." in text
     assert "| fixed-location | 94 | 1.00 | 0 % | 61 | 1.00 | 0 % | 21 |" in text
     assert "| shorter |" in text and "| content |" not in text.partition("## What was trained")[0]

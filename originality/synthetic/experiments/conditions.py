@@ -33,6 +33,11 @@ CONTENT = "content"
 """The first model's other measurement: images of one element to four, none of them a pair."""
 
 
+ONE_TOKEN = "one-token"
+"""One token of the first model by preset ``paper-shapes``, the paper's own budget: for half of the images,
+as each takes minutes."""
+
+
 class Conditions(Frozen):
     """A grid around one model."""
 
@@ -47,6 +52,8 @@ class Conditions(Frozen):
     content: bool = True
     """Whether images of one element to four are measured too: what an image holds, rather than how often it
     was seen."""
+    one_token: bool = True
+    """Whether one token is measured by the paper's own budget too, where the preset is another."""
     queries: PositiveInt = 12
     """Images of each group."""
     preset: str = "laptop"
@@ -64,11 +71,15 @@ class Conditions(Frozen):
         """What is to be measured of the models, whose trainings' ids are given by name."""
         usual = measures_of(self.plans(), trained, self.queries, self.preset)
         shipped = [usual[0].model_copy(update={"name": SHIPPED, "model": SHIPPED_MODEL})]
+        by_paper = {"name": ONE_TOKEN, "preset": "paper-shapes", "over": {"max_tokens": 1}}
+        half = {"queries": (self.queries + 1) // 2}
+        one_token = [usual[0].model_copy(update={**by_paper, **half})]
         content = [usual[0].model_copy(update={"name": CONTENT, "groups": tuple(COUNTS)})]
         return [
             *usual,
             *(shipped if self.shipped else ()),
             *(content if self.content else ()),
+            *(one_token if self.one_token and self.preset != "paper-shapes" else ()),
             *(asked_otherwise(usual[0], how) for how in self.budgets),
         ]
 

@@ -180,6 +180,23 @@ def places(record: Mapping[str, Any], threshold: float) -> dict[str, dict[str, A
     return told
 
 
+def at_one_token(
+    record: Mapping[str, Any], of: Mapping[str, Any], threshold: float
+) -> dict[str, dict[str, Any]]:
+    """By group, of the images that ``of`` measured: "images"; "one_token", the share that one token redraws;
+    "distance", the mean at one token."""
+    chosen = {row["image_id"] for row in of["rows"]}
+    told = {}
+    for group in groups_of(of):
+        rows = [row for row in record["rows"] if row["group"] == group and row["image_id"] in chosen]
+        told[group] = {
+            "images": len(rows),
+            "one_token": round(float(np.mean([min_tokens(r["sweep"][:1], threshold) == 1 for r in rows])), 3),
+            "distance": round(float(np.mean([_distance_at_one_token(r) for r in rows])), 3),
+        }
+    return told
+
+
 def more_than(record: Mapping[str, Any], base: Mapping[str, Any], threshold: float) -> dict[str, Any]:
     """How many more tokens each group needs than by another measurement of the same images, by image: means
     with 95 % intervals over images."""

@@ -16,7 +16,7 @@ from PIL import Image
 
 from originality.sheets import COLUMNS
 from originality.synthetic.experiments import diversity_report, figures, frequency_report
-from originality.synthetic.experiments.conditions import BASE, CONTENT
+from originality.synthetic.experiments.conditions import BASE, CONTENT, ONE_TOKEN
 from originality.synthetic.experiments.pairs import GROUPS, SHOWN
 from originality.synthetic.experiments.plans import ModelPlan
 
@@ -42,6 +42,7 @@ def write(results: Path, page: Path) -> str:
     told["frequency"] = _frequency(results / "frequency", place)
     told["fixed"] = _fixed(results / "frequency", place)
     told["conditions"] = _conditions(results / "conditions", place)
+    told["one_token"] = _one_token(results / "conditions")
     told["content"] = _content(results / "conditions", place)
     told["diversity"] = _diversity(results / "diversity", place)
     told["controls"] = diversity_report.controls(records(results / "diversity", "measures"))
@@ -181,8 +182,20 @@ def _content(folder: Path, place: Path) -> dict[str, Any] | None:
     return {**summary, "described": {g: frequency_report.described(measured, g) for g in groups}}
 
 
+def _one_token(folder: Path) -> dict[str, Any] | None:
+    """One token by the paper's own budget, beside the same images by the usual one."""
+    measured = {r["name"]: r for r in records(folder, "measures")}
+    if not {ONE_TOKEN, BASE} <= measured.keys():
+        return None
+    by_paper = measured[ONE_TOKEN]
+    return {
+        budget: frequency_report.at_one_token(measured[name], by_paper, THRESHOLD)
+        for budget, name in (("paper-shapes", ONE_TOKEN), ("laptop", BASE))
+    }
+
+
 def _conditions(folder: Path, place: Path) -> dict[str, Any] | None:
-    measured = [r for r in records(folder, "measures") if r["name"] != CONTENT]
+    measured = [r for r in records(folder, "measures") if r["name"] not in (CONTENT, ONE_TOKEN)]
     if not measured:
         return None
     base = next((r for r in measured if r["name"] == BASE), measured[0])
