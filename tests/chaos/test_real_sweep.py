@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,29 +88,21 @@ def terminate(job: subprocess.Popen[bytes]) -> None:
     job.send_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize(
-    "troubles", [[(kill_worker, 0)], [(kill_everything, -signal.SIGKILL), (terminate, 130)]]
-)
-def test_bit_identical(
-    troubles: list[tuple[Callable[[subprocess.Popen[bytes]], None], int]],
-    images: Path,
-    undisturbed: dict[str, Any],
-    tmp_path: Path,
-) -> None:
+def test_bit_identical(images: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    """A worker that dies, the whole machine, a polite end, and then to the end in peace."""
     out = tmp_path / "run"
-    for trouble, ends in troubles:
+    for troubles, ends in (((kill_worker, kill_everything), -signal.SIGKILL), ((terminate,), 130)):
         job = start(images, out)
         try:
-            wait_for_second_word(out, job)
-            trouble(job)
+            for trouble in troubles:
+                wait_for_second_word(out, job)
+                trouble(job)
             assert job.wait(120) == ends, (tmp_path / "audit.log").read_text()
         finally:
             job.kill()
-        if ends:
-            kept = [unpack(file.read_bytes())[0] for file in out.glob("progress/*.snapshot")]
-            assert any(saved.attempts for saved in kept)
-    if ends:
-        audit(images, out)
+        kept = [unpack(file.read_bytes())[0] for file in out.glob("progress/*.snapshot")]
+        assert any(saved.attempts for saved in kept)
+    audit(images, out)
     assert left_by(out) == undisturbed
     assert not list(out.glob("progress/*"))
 

@@ -8,14 +8,17 @@ import torch
 from originality.diffusion import LatentDiffusion
 from originality.scoring import Item
 from originality.settings import ModelSettings
+from originality.synthetic.experiments import training
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan, PairsPlan
 from originality.synthetic.experiments.training import Training
 from originality.synthetic.experiments.work import OneAtATime
 from originality.synthetic.training.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
 
+CHUNKS = 3
+"""In which the latents of a set are encoded here."""
 TINY = ShapesRecipe(
     autoencoder=AutoencoderRecipe(channels=(8, 8, 8, 8), steps=3, batch_size=2),
-    denoiser=DenoiserRecipe(channels=(32, 32), heads=4, images=600, steps=(4, 3), batch_size=4),
+    denoiser=DenoiserRecipe(channels=(32, 32), heads=4, images=CHUNKS * 50 - 10, steps=(4, 3), batch_size=4),
 )
 PLANS = {
     "shared": ModelPlan(
@@ -25,6 +28,11 @@ PLANS = {
     ),
     "own": ModelPlan(name="own", images=ElementsPlan(kind="elements"), recipe=TINY, autoencoder="own"),
 }
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(training, "CHUNK", 50)
 
 
 def trainer(cache):

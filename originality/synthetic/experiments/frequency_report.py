@@ -79,17 +79,21 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
 
 def rho_interval(found: Tokens) -> tuple[float, float]:
     """95 % interval of :func:`rho`."""
-    drawn = resampled(found)
-    return bounds(np.array([rho({g: v[k] for g, v in drawn.items()}) for k in range(DRAWS)]))
+    return bounds(_rho({group: of.reshape(DRAWS, -1) for group, of in resampled(found).items()}))
 
 
 def rho(found: Tokens) -> float:
     """Spearman's rank correlation of the groups' order with min tokens."""
-    order = np.concatenate([np.full(of.size, k) for k, of in enumerate(found.values())])
-    values = np.concatenate([of.ravel() for of in found.values()])
-    if np.ptp(values) == 0:
-        return 0.0
-    return float(np.corrcoef(stats.rankdata(order), stats.rankdata(values))[0, 1])
+    return float(_rho({group: of.reshape(1, -1) for group, of in found.items()})[0])
+
+
+def _rho(found: Tokens) -> np.ndarray:
+    """One for each row of the groups' (rows, images); 0 where a row's values are all the same."""
+    order = np.concatenate([np.full(of.shape[1], k) for k, of in enumerate(found.values())])
+    groups, values = stats.rankdata(order), stats.rankdata(np.hstack(list(found.values())), axis=1)
+    groups, values = groups - groups.mean(), values - values.mean(1, keepdims=True)
+    size = np.sqrt((groups**2).sum() * (values**2).sum(1))
+    return np.divide(values @ groups, size, out=np.zeros(len(values)), where=size > 0)
 
 
 def summarise(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, Any]:
