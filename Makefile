@@ -20,7 +20,7 @@ audit: $(INSTALLED)
 	$(BIN)/originality audit examples --out runs/examples
 
 test: check browser
-	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
+	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist worksteal
 
 # What only a GPU can show.
 gpu-check: $(INSTALLED)

@@ -1,4 +1,4 @@
-"""Half a dozen of the chaos schedules; ``make chaos`` plays all hundred."""
+"""Four of the chaos schedules; ``make chaos`` plays all hundred."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos.stage import OTHER_FAULTS, PROXY_FAULTS, Stage, schedule
 
-SOME = (3, 17, 26, 41, 77, 95)
+SOME = (0, 40, 77, 81)
 
 
 @pytest.fixture(scope="module")
