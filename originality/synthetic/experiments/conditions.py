@@ -22,7 +22,7 @@ BASE = "pairs-0"
 """The model from which all others differ in one thing; the frequency experiment trains the same."""
 
 Training = Literal["shorter", "longer", "weaker-text", "pretrained-text", "terse", "named"]
-Budget = Literal["fewer-steps", "more-steps", "smaller-steps", "fast"]
+Budget = Literal["more-steps", "smaller-steps", "fewer-steps", "fast"]
 
 SHIPPED = "shipped"
 """The model that ships: five times as many samples, of a set that has these pairs and much else beside them,
@@ -68,19 +68,19 @@ class Conditions(Frozen):
         return [base, *(trained_otherwise(base, how) for how in self.trainings)]
 
     def measures(self, trained: Mapping[str, str]) -> list[PairsMeasure]:
-        """What is to be measured of the models, whose trainings' ids are given by name."""
+        """What is to be measured of the models, whose trainings' ids are given by name; the longest first."""
         usual = measures_of(self.plans(), trained, self.queries, self.preset)
-        shipped = [usual[0].model_copy(update={"name": SHIPPED, "model": SHIPPED_MODEL})]
-        by_paper = {"name": ONE_TOKEN, "preset": "paper-shapes", "over": {"max_tokens": 1}}
-        half = {"queries": (self.queries + 1) // 2}
-        one_token = [usual[0].model_copy(update={**by_paper, **half})]
-        content = [usual[0].model_copy(update={"name": CONTENT, "groups": tuple(COUNTS)})]
+        base = usual[0]
+        by_paper = {"preset": "paper-shapes", "over": {"max_tokens": 1}, "queries": (self.queries + 1) // 2}
+        others: list[tuple[str, bool, dict[str, Any]]] = [
+            (ONE_TOKEN, self.one_token and self.preset != "paper-shapes", by_paper),
+            (CONTENT, self.content, {"groups": tuple(COUNTS)}),
+            (SHIPPED, self.shipped, {"model": SHIPPED_MODEL}),
+        ]
         return [
+            *(base.model_copy(update={"name": name, **how}) for name, wanted, how in others if wanted),
+            *(asked_otherwise(base, how) for how in self.budgets),
             *usual,
-            *(shipped if self.shipped else ()),
-            *(content if self.content else ()),
-            *(one_token if self.one_token and self.preset != "paper-shapes" else ()),
-            *(asked_otherwise(usual[0], how) for how in self.budgets),
         ]
 
 
