@@ -51,6 +51,7 @@ def write(results: Path, page: Path) -> str:
         name: {kind: _minutes(records(results / name, kind)) for kind in ("trainings", "measures")}
         for name in EXPERIMENTS
     }
+    told["missing"] = [name for name in EXPERIMENTS if not told[name]]
     told["notes"] = {name: _notes(results / name) for name in EXPERIMENTS}
     (place / "summary.json").write_text(json.dumps(told, indent=1) + "\n")
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
@@ -117,6 +118,10 @@ def _sheet(start: Path) -> tuple[Image.Image, Image.Image, int]:
     return Image.open(f"{start}-query.webp").convert("RGB").resize((side, side)), redraws, side
 
 
+def _tokens(m: int) -> str:
+    return f"{m} token{'s' if m > 1 else ''}"
+
+
 def _tile(sheet: Image.Image, side: int, row: int, column: int) -> Image.Image:
     return sheet.crop((column * side, row * side, (column + 1) * side, (row + 1) * side))
 
@@ -134,7 +139,7 @@ def _grid(folder: Path, file: Path) -> None:
             rows.append((f"{group} {number + 1}", [query, *cells]))
     heads = ["query"]
     for m in range(1, tokens + 1):
-        heads += [f"{m} token{'s' if m > 1 else ''}", ""]
+        heads += [_tokens(m), ""]
     page = figures.labelled_rows(rows, heads)
     file.parent.mkdir(parents=True, exist_ok=True)
     page.save(file, optimize=True)
@@ -156,13 +161,16 @@ def _fixed(folder: Path, place: Path) -> dict[str, Any] | None:
         )
         m = frequency_report.first_near(sweep, THRESHOLD)
         tiles = [_tile(redraws, side, m - 1, k) for k in range(8)]
-        rows.append((f"{GROUPS[0]} {number + 1}, {m} token{'s' if m > 1 else ''}", [query, *tiles]))
+        rows.append((f"{GROUPS[0]} {number + 1}, {_tokens(m)}", [query, *tiles]))
     page = figures.labelled_rows(rows, ["query", "eight seeds", *[""] * 7])
     page.save(place / "fixed-location.png", optimize=True)
     return {
         "by distance alone": frequency_report.summarise(
             [frequency_report.by_distance_alone(measured["fixed-location"])], THRESHOLD
         ),
+        "described": {
+            group: frequency_report.described([measured["fixed-location"]], group) for group in GROUPS
+        },
         "places": {
             name: frequency_report.places(measured[name], THRESHOLD)
             for name in measured
@@ -190,7 +198,7 @@ def _one_token(folder: Path) -> dict[str, Any] | None:
     by_paper = measured[ONE_TOKEN]
     return {
         budget: frequency_report.at_one_token(measured[name], by_paper, THRESHOLD)
-        for budget, name in (("paper-shapes", ONE_TOKEN), ("laptop", BASE))
+        for budget, name in (("paper-shapes", ONE_TOKEN), ("the grid's", BASE))
     }
 
 
