@@ -6,6 +6,7 @@ what counts here is which processors its attention layers hold in the end.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib.metadata
 import importlib.util
@@ -122,6 +123,9 @@ def _missing(name: str, widths: list[int], device: torch.device, dtype: torch.dt
 def _try_xformers(width: int, device: torch.device, dtype: torch.dtype) -> None:
     import xformers.ops
 
+    compiled = importlib.util.find_spec("xformers._C")
+    if compiled is not None and compiled.origin is not None:
+        ctypes.CDLL(compiled.origin)  # xformers itself goes on without it, and does not say what was missing
     q = torch.zeros((2, 64, width), device=device, dtype=dtype, requires_grad=True)
     xformers.ops.memory_efficient_attention(q, q, q).sum().backward()
 

@@ -1,6 +1,6 @@
 """What only a GPU can show, with what is expected of it: ``make gpu-check``.
 
-None of them has been run yet: the project was built on machines without a GPU.
+All but the comparison of the nine examples' verdicts passed on an NVIDIA H200.
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ NAMED = ("originality", "torch", "diffusers", "transformers", "ray")
 HEADS = [40, 64, 80, 160]
 """Widths of attention heads: 40, 80 and 160 of Stable Diffusion 1.x, 64 of 2.x and XL."""
 
+_CUDA_12 = "libcudart.so.12"
+
 _SMI_SECONDS = 20.0
 _ELSEWHERE = (
     "use --device cpu; on a cluster run this where the GPUs are: "
@@ -150,6 +152,11 @@ def xformers(settings: ModelSettings, device: torch.device) -> Finding:
         return ok(f"{installed}, and works here", **{**numbers, "works": True})
     found = f"{installed}: {why.why}" if installed else why.why
     fix = "use --set model.attention=sdpa"
+    if _CUDA_12 in why.why:
+        fix = (
+            "this xformers is built for CUDA 12: pip install nvidia-cuda-runtime-cu12 and put its folder "
+            f"nvidia/cuda_runtime/lib into LD_LIBRARY_PATH, or {fix}"
+        )
     if unfit:
         found = (
             f"{installed} wants torch{unfit[0].specifier}, and {_version('torch')} is installed; {why.why}"

@@ -19,6 +19,7 @@ from cluster.settings import ClusterSettings
 from cluster.store import StoreError, open_store
 from jobs import doctor, exits
 from jobs.cli import main
+from originality.attention import Choice
 from originality.checkpoint import MODELS
 from originality.checkup import UNEXPECTED, Check, Finding, examine, machine, ok, skipped, warning
 from originality.checkup.memory import _compared
@@ -171,6 +172,17 @@ def test_xformers_that_is_not_there() -> None:
     assert machine.xformers(ModelSettings(device="cpu"), cpu).state == "ok"
     asked = machine.xformers(ModelSettings(device="cpu", attention="xformers"), cpu)
     assert asked.state == "failed" and asked.fix == "use --set model.attention=sdpa"
+
+
+def test_xformers_of_another_cuda_has_its_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its wheel is of CUDA 12, and torch's of 13: seen on an H200."""
+    why = "xformers of version 0.0.35 fails on heads of 40: libcudart.so.12: cannot open shared object file"
+    monkeypatch.setattr(machine, "choose", lambda *given: Choice("sdpa", why))
+    monkeypatch.setattr(machine, "_version", lambda name: "0.0.35")
+    monkeypatch.setattr(machine, "_required", lambda name: [])
+    told = machine.xformers(ModelSettings(device="auto"), torch.device("cuda"))
+    assert told.state == "warning" and why in told.found
+    assert told.fix and "pip install nvidia-cuda-runtime-cu12" in told.fix
 
 
 @pytest.mark.parametrize(
