@@ -107,6 +107,8 @@ def test_the_grid_changes_one_thing_at_a_time():
         assert budgets["smaller-steps"].learning_rate < usual.learning_rate
         for name in grid.budgets:
             assert measures[name].model == "pairs-0"
+        again = measures["another-seed"].settings()
+        assert again.model_copy(update={"seed": 0}) == measures["pairs-0"].settings() and again.seed == 1
         assert measures["content"].model == "pairs-0" and measures["content"].groups != GROUPS
         assert ("one-token" in measures) == (scale == "laptop")
         if scale == "laptop":

@@ -214,6 +214,7 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     one_token = record("one-token", (1, 2, 5), images=6)
     one_token["rows"] = [{**row, "sweep": row["sweep"][:1]} for row in one_token["rows"]]
     grid = [record("pairs-0", (1, 3, 5)), record("shorter", (2, 2, 2)), of_elements, one_token]
+    grid.append(record("another-seed", (1, 3, 5)))
     kept("conditions", grid)
     control = {**measured(60, 0, 0.85, 0.2), "name": "own-60-0"}
     kept("diversity", [measured(60, 0, 0.9, 0.1), measured(4, 0, 0.0, 0.0), control])
@@ -236,5 +237,6 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert "| the grid's | 6 | 67 % | 0.33 | 0 % | 0.80 | 0 % | 0.80 |" in text
     assert "| four elements | 4.9" in text and "four elements - one element: +3." in text
     assert "| fixed-location | 94 | 1.00 | 0 % | 61 | 1.00 | 0 % | 21 |" in text
+    assert "a rank correlation of\n1.0, and on the distance at one token at 1.0." in text
     assert "| shorter |" in text and "| content |" not in text.partition("## What was trained")[0]
     assert write(results, page) == text

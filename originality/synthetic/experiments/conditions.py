@@ -22,7 +22,10 @@ BASE = "pairs-0"
 """The model from which all others differ in one thing; the frequency experiment trains the same."""
 
 Training = Literal["shorter", "longer", "weaker-text", "pretrained-text", "terse", "named"]
-Budget = Literal["more-steps", "smaller-steps", "fewer-steps", "fast"]
+Budget = Literal["more-steps", "smaller-steps", "fewer-steps", "fast", "another-seed"]
+
+AGAIN = "another-seed"
+"""The first model measured once more with other random numbers."""
 
 SHIPPED = "shipped"
 """The model that ships: five times as many samples, of a set that has these pairs and much else beside them,
@@ -114,9 +117,12 @@ def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
 
 def asked_otherwise(base: PairsMeasure, how: Budget) -> PairsMeasure:
     """The same model measured by another inversion: a third of the preset's steps, eight thirds of them,
-    steps a quarter as large, or by the preset ``fast``."""
+    steps a quarter as large, by the preset ``fast``, or with other random numbers throughout: how much of a
+    number of tokens is chance."""
     if how == "fast":
         return base.model_copy(update={"name": how, "preset": "fast-shapes"})
+    if how == AGAIN:
+        return base.model_copy(update={"name": how, "over": {**base.over, "seed": 1}})
     usual = base.settings().inversion
     changed: dict[str, Any] = {
         "fewer-steps": {"steps": max(1, usual.steps // 3)},

@@ -16,7 +16,7 @@ from PIL import Image
 
 from originality.sheets import COLUMNS
 from originality.synthetic.experiments import diversity_report, figures, frequency_report
-from originality.synthetic.experiments.conditions import BASE, CONTENT, ONE_TOKEN
+from originality.synthetic.experiments.conditions import AGAIN, BASE, CONTENT, ONE_TOKEN
 from originality.synthetic.experiments.pairs import GROUPS, SHOWN
 from originality.synthetic.experiments.plans import ModelPlan
 
@@ -43,6 +43,7 @@ def write(results: Path, page: Path) -> str:
     told["fixed"] = _fixed(results / "frequency", place)
     told["conditions"] = _conditions(results / "conditions", place)
     told["one_token"] = _one_token(results / "conditions")
+    told["again"] = _again(results / "conditions")
     told["content"] = _content(results / "conditions", place)
     told["diversity"] = _diversity(results / "diversity", place)
     told["controls"] = diversity_report.controls(records(results / "diversity", "measures"))
@@ -200,6 +201,16 @@ def _one_token(folder: Path) -> dict[str, Any] | None:
         budget: frequency_report.at_one_token(measured[name], by_paper, THRESHOLD)
         for budget, name in (("paper-shapes", ONE_TOKEN), ("the grid's", BASE))
     }
+
+
+def _again(folder: Path) -> dict[str, float] | None:
+    """How far two measurements of one model, with random numbers of their own, agree on the same images."""
+    measured = {r["name"]: r for r in records(folder, "measures")}
+    if not {AGAIN, BASE} <= measured.keys():
+        return None
+    twice = [measured[BASE], measured[AGAIN]]
+    agreed: dict[str, float] = frequency_report.drivers(twice, THRESHOLD)["between models"]
+    return agreed
 
 
 def _conditions(folder: Path, place: Path) -> dict[str, Any] | None:
