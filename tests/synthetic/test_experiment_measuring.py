@@ -11,7 +11,13 @@ from originality.checkpoint import MODELS
 from originality.scoring import Item
 from originality.settings import RedrawSettings
 from originality.synthetic.detector import Detection
-from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring, cut_out, told
+from originality.synthetic.experiments.elements import (
+    ElementsMeasure,
+    ElementsMeasuring,
+    cut_out,
+    strip_of,
+    told,
+)
 from originality.synthetic.experiments.pairs import GROUPS, PairsMeasure, PairsMeasuring
 from originality.synthetic.experiments.plans import PairsPlan, document
 from originality.synthetic.experiments.work import OneAtATime
@@ -54,6 +60,8 @@ def test_elements_are_counted_and_a_kill_changes_nothing():
     assert sum(red["counts"].values()) == 40
     sheet = Image.open(io.BytesIO(whole.files["drawn-big-red-full-square.webp"]))
     assert sheet.size == (8 * 66 + 2, 4 * 66 + 2)
+    strip = Image.open(io.BytesIO(whole.files[strip_of(RED_SQUARE, prompted=True)]))
+    assert strip.height == 32 + 4 and strip.width <= 12 * 34 + 2
     first = measurer(ElementsMeasuring, ElementsMeasure)
     first.admit(item)
     kept = finished(first, item, after=3)
@@ -79,6 +87,7 @@ def test_what_is_told_of_images():
         "shown": {RED_SQUARE: 1, BLUE_CIRCLE: 1},
         "elements": {BLUE_CIRCLE: 1, RED_SQUARE: 2},
         "unsure": 1,
+        "made out": {RED_SQUARE: 2, BLUE_CIRCLE: 2},
         "confidence": {RED_SQUARE: 0.935, BLUE_CIRCLE: 0.795},
         "counts": {"0": 1, "1": 1, "2": 1},
     }

@@ -14,8 +14,10 @@ from PIL import Image
 from scipy import stats
 
 from originality.synthetic.experiments import diversity_report, frequency_report
+from originality.synthetic.experiments.elements import sheet_of, strip_of
 from originality.synthetic.experiments.page import write
 from originality.synthetic.experiments.pairs import GROUPS, SHOWN
+from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan
 from originality.synthetic.held_out import COUNTS
 
 COLOURS = ("red", "blue")
@@ -149,12 +151,15 @@ def measured(elements, repeat, prompted, empty):
             "elements": {n: round(100 * (prompted if n == prompt else empty)) for n in names}
             | {"big red full circle": 60},
             "unsure": 40,
-            "confidence": dict.fromkeys(names, 0.9),
+            "made out": dict.fromkeys(names, 10 if empty or prompted else 0),
+            "confidence": dict.fromkeys(names, 0.9 if prompt else 0.7),
             "counts": {"1": 100},
         }
         for prompt in ("", *names)
     ]
-    return {"name": f"elements-{elements}-{repeat}", "prompts": prompts, "seconds": 60.0}
+    measure = {"wanted": names, "images": 100, "redraw": {"guidance_scale": 3.0}}
+    name = f"elements-{elements}-{repeat}"
+    return {"name": name, "prompts": prompts, "seconds": 60.0, "measure": measure}
 
 
 def test_frequencies_of_missing_elements():
@@ -176,6 +181,20 @@ def test_frequencies_of_missing_elements():
     assert share == pytest.approx(np.mean([10 / 80, 30 / 120]), abs=1e-3)
     one = said["4"]["well formed empty"]
     assert one == pytest.approx(60 / 100)
+    assert (said["60"]["score of missing prompted"], said["60"]["score of missing empty"]) == (0.9, 0.7)
+    assert said["4"]["score of missing empty"] is None  # there are none
+    assert said["4"]["elements gain"]["interval"] is None  # of one model
+    json.dumps(said, allow_nan=False)
+
+
+def test_shares_of_elements():
+    plan = ElementsPlan(kind="elements", missing=("big red full square", "big blue full circle"))
+    model = ModelPlan(name="elements-60-0", images=plan)
+    told = diversity_report.elements_of(measured(60, 0, 0.9, 0.2), model)
+    assert len(told["empty"]["shown"]) == 58 and sum(told["empty"]["shown"]) == pytest.approx(60 / 100)
+    assert told["empty"]["missing"] == pytest.approx([20 / 100] * 2)
+    assert told["prompted"]["missing"] == pytest.approx([90 / 170] * 2)
+    assert sum(told["prompted"]["shown"]) == pytest.approx(60 / 170)
 
 
 def pictures(folder, names, size):
@@ -186,13 +205,23 @@ def pictures(folder, names, size):
 
 def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     results = tmp_path / "paper" / "results"
-    plan = {"name": "x", "images": {"kind": "pairs"}, "recipe": {"seed": 2}}
-    training = {"plan": plan, "seconds": 600.0, "losses": {"denoiser-1": [1.0, 0.5]}}
+    of_pairs: dict[str, object] = {"kind": "pairs"}
+    of_elements = {"kind": "elements", "missing": ["big red full square", "big blue full circle"]}
+    training = {"seconds": 600.0, "losses": {"denoiser-1": [1.0, 0.5]}}
 
     def kept(experiment, measures):
         folder = results / experiment
         folder.mkdir(parents=True)
-        trainings = [{**training, "name": m["name"], "weights_digest": "abc"} for m in measures]
+        images = of_elements if experiment == "diversity" else of_pairs
+        trainings = [
+            {
+                **training,
+                "plan": {"name": m["name"], "images": images, "recipe": {"seed": 2}},
+                "name": m["name"],
+                "weights_digest": "abc",
+            }
+            for m in measures
+        ]
         for name, of in (("trainings", trainings), ("measures", measures)):
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in of))
         for one in measures:
@@ -202,18 +231,19 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
                 pictures(folder / one["name"], [f"{s}-query.webp" for s in starts], (64, 64))
                 pictures(folder / one["name"], [f"{s}-redraws.webp" for s in starts], (512, 320))
             else:
-                sheets = [p["prompt"].replace(" ", "-") or "empty" for p in one["prompts"]]
-                pictures(folder / one["name"], [f"drawn-{s}.webp" for s in sheets], (530, 266))
-                pictures(folder / one["name"], [f"cut-{s}.webp" for s in sheets[:2]], (400, 36))
+                sheets = [sheet_of(p["prompt"]) for p in one["prompts"]]
+                pictures(folder / one["name"], sheets, (530, 266))
+                cut = [strip_of("big red full square", prompted) for prompted in (False, True)]
+                pictures(folder / one["name"], cut, (400, 36))
 
     page = tmp_path / "paper.md"
     assert "no results are kept of frequency and conditions and diversity." in write(results, page)
     kept("frequency", [record("pairs-0", (1, 3, 5)), record("fixed-location", (1, 3, 5))])
     (results / "frequency" / "notes.md").write_text("a person says so")
-    of_elements = record("content", (1, 2, 3, 5), groups=tuple(COUNTS))
+    content = record("content", (1, 2, 3, 5), groups=tuple(COUNTS))
     one_token = record("one-token", (1, 2, 5), images=6)
     one_token["rows"] = [{**row, "sweep": row["sweep"][:1]} for row in one_token["rows"]]
-    grid = [record("pairs-0", (1, 3, 5)), record("shorter", (2, 2, 2)), of_elements, one_token]
+    grid = [record("pairs-0", (1, 3, 5)), record("shorter", (2, 2, 2)), content, one_token]
     grid.append(record("another-seed", (1, 3, 5)))
     kept("conditions", grid)
     control = {**measured(60, 0, 0.85, 0.2), "name": "own-60-0"}
@@ -221,8 +251,8 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     text = write(results, page)
     assert text == page.read_text()
     shown = re.findall(r"\(paper/([\w-]+)\.png\)", text)
-    of_pairs = ["min-tokens", "reconstructions", "fixed-location", "conditions", "content"]
-    assert shown == [*of_pairs, "diversity", "samples", "missing-elements"]
+    pairs = ["min-tokens", "reconstructions", "fixed-location", "conditions", "content"]
+    assert shown == [*pairs, "diversity", "elements", "samples", "missing-elements"]
     for file in shown:
         with Image.open(tmp_path / "paper" / f"{file}.png") as image:
             assert image.width > 300

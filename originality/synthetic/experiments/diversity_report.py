@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from originality.synthetic.experiments.diversity import CONTROL
+from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan
 
 
 def is_control(record: Mapping[str, Any]) -> bool:
@@ -17,8 +18,8 @@ def is_control(record: Mapping[str, Any]) -> bool:
     return str(record["name"]).startswith(f"{CONTROL}-")
 
 
-def elements_of(record: Mapping[str, Any]) -> int:
-    """The diversity of a model's set, by the measurement's name: "elements-60-1", "own-60-0"."""
+def diversity_of(record: Mapping[str, Any]) -> int:
+    """The number of elements of a model's set, by the measurement's name: "elements-60-1", "own-60-0"."""
     return int(record["name"].split("-")[1])
 
 
@@ -41,6 +42,37 @@ def frequencies(record: Mapping[str, Any]) -> dict[str, dict[str, list[float]]]:
     return found
 
 
+def elements_of(record: Mapping[str, Any], plan: ModelPlan) -> dict[str, Any]:
+    """How often a model draws each element of its set (Figure 3, sides).
+
+    Returns:
+        "missing": their names; "empty" and "prompted", each with "shown", shares of all detected elements of
+        those that training shows, and "missing", of the missing ones, where prompted each by its own prompt
+        (and "shown" a mean over these prompts).
+    """
+    assert isinstance(plan.images, ElementsPlan)
+    missing = list(record["measure"]["wanted"])
+    shown = [str(e) for e in plan.images.spanned if str(e) not in missing]
+
+    def shares(told: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
+        drawn = max(1, sum(told["elements"].values()))
+        return np.array([told["elements"].get(name, 0) / drawn for name in names])
+
+    by_prompt = {told["prompt"]: told for told in record["prompts"]}
+    asked = [by_prompt[name] for name in missing]
+    return {
+        "missing": missing,
+        "empty": {
+            "shown": shares(by_prompt[""], shown).tolist(),
+            "missing": shares(by_prompt[""], missing).tolist(),
+        },
+        "prompted": {
+            "shown": np.mean([shares(told, shown) for told in asked], axis=0).tolist(),
+            "missing": [float(shares(told, [name])[0]) for told, name in zip(asked, missing, strict=True)],
+        },
+    }
+
+
 def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means by diversity with 95 % intervals over models, and what else of the quality the detector tells;
     without controls."""
@@ -48,7 +80,7 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for record in records:
         if is_control(record):
             continue
-        by_diversity.setdefault(elements_of(record), []).append(record)
+        by_diversity.setdefault(diversity_of(record), []).append(record)
     return {str(n): _of_one(by_diversity[n]) for n in sorted(by_diversity)}
 
 
@@ -62,20 +94,30 @@ def _of_one(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "models": len(records),
         "images": {kind: sum(p["images"] for p in chosen) for kind, chosen in prompts.items()},
     }
-    for measure in ("images", "elements"):
+    sure = {kind: sum(sum(p["elements"].values()) for p in chosen) for kind, chosen in prompts.items()}
+    for measure, seen_of in (("images", told["images"]), ("elements", sure)):
         means = {kind: [float(np.mean(one[measure][kind])) for one in each] for kind in prompts}
         for kind, values in means.items():
-            drawn = told["images"][kind]
-            told[f"{measure} {kind}"] = {"mean": _rounded(np.mean(values)), "interval": share(values, drawn)}
+            of = {"mean": _rounded(np.mean(values)), "interval": share(values, seen_of[kind])}
+            told[f"{measure} {kind}"] = of
         gain = np.subtract(means["prompted"], means["empty"]).tolist()
         told[f"{measure} gain"] = {"mean": _rounded(np.mean(gain)), "interval": _rounded_both(mean_of(gain))}
     seen = [relative(record) for record in records]
     told["relative empty"] = {"mean": _rounded(np.mean(seen)), "interval": _rounded_both(mean_of(seen))}
     for kind, chosen in prompts.items():
-        sure = sum(sum(p["elements"].values()) for p in chosen)
         unsure = sum(p["unsure"] for p in chosen)
-        told[f"well formed {kind}"] = _rounded(sure / max(1, sure + unsure))
-        told[f"elements an image {kind}"] = _rounded(sure / max(1, told["images"][kind]))
+        told[f"well formed {kind}"] = _rounded(sure[kind] / max(1, sure[kind] + unsure))
+        told[f"elements an image {kind}"] = _rounded(sure[kind] / max(1, told["images"][kind]))
+        scores = [
+            (p["confidence"][name], made_out)
+            for p in chosen
+            for name, made_out in p["made out"].items()
+            if made_out and p["prompt"] in ("", name)
+        ]
+        weights = sum(made_out for _, made_out in scores)
+        told[f"score of missing {kind}"] = (
+            _rounded(sum(score * made_out for score, made_out in scores) / weights) if weights else None
+        )
         told[f"blank {kind}"] = _rounded(sum(p["counts"].get("0", 0) for p in chosen) / told["images"][kind])
     return told
 
@@ -90,7 +132,7 @@ def controls(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for autoencoder, one in (("shared", shared), ("own", record)):
             if one is None:
                 continue
-            row: dict[str, Any] = {"elements": elements_of(one), "autoencoder": autoencoder}
+            row: dict[str, Any] = {"elements": diversity_of(one), "autoencoder": autoencoder}
             for kind, shares in frequencies(one)["images"].items():
                 chosen = [p["images"] for p in one["prompts"] if bool(p["prompt"]) == (kind == "prompted")]
                 drawn = sum(chosen) if kind == "prompted" else chosen[0]
@@ -107,33 +149,34 @@ def relative(record: Mapping[str, Any]) -> float:
     told = next(told for told in record["prompts"] if not told["prompt"])
     missing = told["shown"].keys()
     others = sum(count for name, count in told["elements"].items() if name not in missing)
-    each = others / (elements_of(record) - len(missing))
+    each = others / (diversity_of(record) - len(missing))
     own = sum(told["elements"].get(name, 0) for name in missing) / len(missing)
     return own / each if each else 0.0
 
 
-def mean_of(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of a mean over models, by Student's t: with few models it is wide. (nan, nan) of one."""
+def mean_of(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of a mean over models, by Student's t: with few models it is wide. None of one."""
     n = len(values)
     if n < 2:
-        return math.nan, math.nan
+        return None
     half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
-def share(values: Sequence[float], drawn: int) -> tuple[float, float]:
-    """95 % interval of a mean share over models: Student's, within 0..1, and never narrower than that of so
-    many images drawn (Wilson's), as models that all show nothing have still been seen little of."""
-    low, high = mean_of(values)
-    mean = float(np.mean(values))
-    least, most = wilson(mean, drawn)
-    bounds = min(least, low if low == low else 0.0), max(most, high if high == high else 1.0)
-    return _rounded(max(0.0, bounds[0])), _rounded(min(1.0, bounds[1]))
+def share(values: Sequence[float], seen: int) -> tuple[float, float]:
+    """95 % interval of a mean share over models: Student's, within 0..1 (all of it of one model), and never
+    narrower than that of so many images or elements (Wilson's), as models that all show nothing have still
+    been seen little of."""
+    low, high = mean_of(values) or (0.0, 1.0)
+    least, most = wilson(float(np.mean(values)), seen)
+    return _rounded(max(0.0, min(least, low))), _rounded(min(1.0, max(most, high)))
 
 
-def wilson(mean: float, drawn: int) -> tuple[float, float]:
-    """95 % interval of a share of so many images."""
-    found = stats.binomtest(round(mean * drawn), drawn).proportion_ci(method="wilson")
+def wilson(mean: float, seen: int) -> tuple[float, float]:
+    """95 % interval of a share of so many; 0..1 of none."""
+    if not seen:
+        return 0.0, 1.0
+    found = stats.binomtest(round(mean * seen), seen).proportion_ci(method="wilson")
     return _rounded(found.low), _rounded(found.high)
 
 
@@ -141,5 +184,5 @@ def _rounded(value: Any) -> float:
     return round(float(value), 3)
 
 
-def _rounded_both(bounds: tuple[float, float]) -> tuple[float, float]:
-    return _rounded(bounds[0]), _rounded(bounds[1])
+def _rounded_both(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+    return bounds and (_rounded(bounds[0]), _rounded(bounds[1]))

@@ -67,11 +67,16 @@ class ElementsMeasuring:
         self._found: list[list[list[Detection]]] = [[] for _ in self.prompts]
         """Of each prompt and image, what is at least made out."""
         self._shown: list[list[np.ndarray]] = [[] for _ in self.prompts]
-        self._cut: list[list[np.ndarray]] = [[] for _ in self.prompts]
+        self._cut: list[list[np.ndarray]] = [[] for _ in self.strips]
 
     @property
     def prompts(self) -> tuple[str, ...]:
         return ("", *self.plan.wanted)
+
+    @property
+    def strips(self) -> list[tuple[str, str]]:
+        """Prompts, and elements that are cut out of their images: each by the empty prompt and by its own."""
+        return [*(("", name) for name in self.plan.wanted), *((name, name) for name in self.plan.wanted)]
 
     @property
     def phase(self) -> int:
@@ -103,8 +108,10 @@ class ElementsMeasuring:
         self._shown[k] += list(images[: max(0, SHEET[0] * SHEET[1] - first)])
         for image, seen in zip(images, found, strict=True):
             for one in seen:
-                if one.confidence >= SURE and str(one.element) in self.plan.wanted:
-                    self._cut[k] += [cut_out(image, one)] if len(self._cut[k]) < CROPS else []
+                strip = (prompt, str(one.element))
+                if one.confidence >= SURE and strip in self.strips:
+                    cut = self._cut[self.strips.index(strip)]
+                    cut += [cut_out(image, one)] if len(cut) < CROPS else []
 
     def state(self) -> dict[str, Any]:
         found = [
@@ -135,13 +142,28 @@ class ElementsMeasuring:
         }
 
     def files(self) -> dict[str, bytes]:
-        files = {}
-        for prompt, shown, cut in zip(self.prompts, self._shown, self._cut, strict=True):
-            name = prompt.replace(" ", "-") or "empty"
-            files[f"drawn-{name}.webp"] = webp(grid(shown, SHEET[1]))
+        files = {
+            sheet_of(prompt): webp(grid(shown, SHEET[1]))
+            for prompt, shown in zip(self.prompts, self._shown, strict=True)
+        }
+        for (prompt, element), cut in zip(self.strips, self._cut, strict=True):
             if cut:
-                files[f"cut-{name}.webp"] = webp(grid(cut, CROPS))
+                files[strip_of(element, bool(prompt))] = webp(grid(cut, CROPS))
         return files
+
+
+def sheet_of(prompt: str) -> str:
+    """Name of the picture of what a prompt draws."""
+    return f"drawn-{_hyphened(prompt)}.webp"
+
+
+def strip_of(element: str, prompted: bool) -> str:
+    """Name of the picture of an element, cut out of what its own or the empty prompt draws."""
+    return f"cut-{_hyphened(element)}-by-{'its-name' if prompted else 'empty'}.webp"
+
+
+def _hyphened(prompt: str) -> str:
+    return prompt.replace(" ", "-") or "empty"
 
 
 def told(found: list[list[Detection]], wanted: tuple[str, ...]) -> dict[str, Any]:
@@ -149,8 +171,8 @@ def told(found: list[list[Detection]], wanted: tuple[str, ...]) -> dict[str, Any
 
     Returns:
         "images"; "shown": of each wanted element, in how many images it surely is; "elements": sure ones, by
-        caption; "unsure": elements that are made out and are not sure; "confidence": mean of what is made out
-        of each wanted element (None: nothing is); "counts": images by number of sure elements.
+        caption; "unsure": elements that are made out and are not sure; "made out": how many of each wanted
+        element; "confidence": their mean (None: there are none); "counts": images by number of sure elements.
     """
     sure = [[d for d in image if d.confidence >= SURE] for image in found]
     elements = Counter(str(d.element) for image in sure for d in image)
@@ -162,6 +184,7 @@ def told(found: list[list[Detection]], wanted: tuple[str, ...]) -> dict[str, Any
         "shown": {name: sum(any(str(d.element) == name for d in image) for image in sure) for name in wanted},
         "elements": dict(sorted(elements.items())),
         "unsure": sum(map(len, found)) - elements.total(),
+        "made out": {n: len(c) for n, c in made_out.items()},
         "confidence": {n: round(float(np.mean(c)), 4) if c else None for n, c in made_out.items()},
         "counts": {str(n): k for n, k in sorted(Counter(map(len, sure)).items())},
     }

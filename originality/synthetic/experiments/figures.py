@@ -118,9 +118,39 @@ def conditions(rows: Sequence[tuple[str, Mapping[str, Any]]], file: Path) -> Non
     _saved(figure, file)
 
 
-def labelled_rows(rows: Sequence[tuple[str, Sequence[Image.Image]]], heads: Sequence[str]) -> Image.Image:
-    """Framed pictures in rows behind a label each, under column heads (as many as pictures of a row)."""
-    label, head, gap = 170, 22, 3
+def elements(rows: Sequence[tuple[str, Mapping[str, Any]]], file: Path) -> None:
+    """Figure 3's sides: each element's share of all that a model draws, most frequent first, the missing ones
+    apart; a panel for each model."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, len(rows), figsize=(9, 3.4), layout="constrained", width_ratios=[1, 2][: len(rows)], squeeze=False
+    )
+    for axis, (title, told) in zip(axes[0], rows, strict=True):
+        apart = max(1.0, len(told["empty"]["shown"]) / 12)
+        for k, (kind, said) in enumerate((("prompted", "prompt names it"), ("empty", "empty prompt"))):
+            shown = sorted(told[kind]["shown"], reverse=True)
+            missing = len(shown) + apart + np.arange(len(told["missing"]))
+            at = np.concatenate([np.arange(len(shown)), missing]) + (0.2 if k else -0.2)
+            axis.bar(at, [*shown, *told[kind]["missing"]], 0.4, color=COLOURS[k], label=said)
+        edge = len(shown) - 0.5 + apart / 2
+        axis.axvline(edge, color="black", linewidth=0.6, linestyle=":")
+        axis.text(edge, axis.get_ylim()[1], "shown  ", ha="right", va="top")
+        axis.text(edge, axis.get_ylim()[1], "  missing", va="top")
+        axis.set_xticks([])
+        axis.set_title(title, fontsize=10)
+        axis.set_ylabel("share of all detected elements")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][-1].legend(frameon=False, loc="center")
+    _saved(figure, file)
+
+
+def labelled_rows(
+    rows: Sequence[tuple[str, Sequence[Image.Image]]], heads: Sequence[str], label: int = 170
+) -> Image.Image:
+    """Framed pictures in rows behind a label each (so many pixels wide), under column heads (as many as
+    pictures of a row)."""
+    head, gap = 22, 3
     wide = max(sum(p.width + gap for p in pictures) for _, pictures in rows)
     tall = sum(max(p.height for p in pictures) + gap for _, pictures in rows)
     page = Image.new("RGB", (label + wide, head + tall), "white")

@@ -17,6 +17,7 @@ from PIL import Image
 from originality.sheets import COLUMNS
 from originality.synthetic.experiments import diversity_report, figures, frequency_report
 from originality.synthetic.experiments.conditions import AGAIN, BASE, CONTENT, ONE_TOKEN
+from originality.synthetic.experiments.elements import sheet_of, strip_of
 from originality.synthetic.experiments.pairs import GROUPS, SHOWN
 from originality.synthetic.experiments.plans import ModelPlan
 
@@ -60,7 +61,9 @@ def write(results: Path, page: Path) -> str:
         loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
     )
     environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
-    environment.filters["between"] = lambda bounds: f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
+    environment.filters["between"] = lambda bounds: (
+        "(one model)" if bounds is None else f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
+    )
     text = environment.get_template("page.md.j2").render(told)
     page.write_text(text)
     return text
@@ -238,29 +241,44 @@ def _diversity(folder: Path, place: Path) -> dict[str, Any] | None:
         return None
     summary = diversity_report.summarise(measured)
     figures.diversity(summary, place / "diversity.png")
+    firsts = [r for r in sorted(measured, key=diversity_report.diversity_of) if r["name"].endswith("-0")]
+    usual = [record for record in firsts if not diversity_report.is_control(record)]
+    plans = {r["name"]: ModelPlan.model_validate(r["plan"]) for r in records(folder, "trainings")}
+    shares = [
+        (
+            f"{diversity_report.diversity_of(record)} elements",
+            diversity_report.elements_of(record, plans[record["name"]]),
+        )
+        for record in (usual[0], usual[-1])
+    ]
+    figures.elements(shares, place / "elements.png")
+    _samples(folder, firsts, place / "samples.png")
+    _strips(folder, usual, place / "missing-elements.png")
+    how = measured[0]["measure"]
+    return {"by elements": summary, "images": how["images"], "guidance": how["redraw"]["guidance_scale"]}
+
+
+def _samples(folder: Path, of: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Figure 13: what models draw by each prompt."""
     rows: list[tuple[str, Sequence[Image.Image]]] = []
-    strips: list[tuple[str, Sequence[Image.Image]]] = []
-    for record in sorted(measured, key=diversity_report.elements_of):
-        prompts = [told["prompt"] for told in record["prompts"]]
-        own = folder / record["name"]
-        sheets = [Image.open(own / f"drawn-{p.replace(' ', '-') or 'empty'}.webp") for p in prompts]
-        if record["name"].endswith("-0"):
-            control = ", own" if diversity_report.is_control(record) else ""
-            tops = [s.convert("RGB").crop((0, 0, s.width, s.height // 2)) for s in sheets]
-            number = diversity_report.elements_of(record)
-            rows.append((f"{number} elements{control}", tops))
-        for prompt in () if diversity_report.is_control(record) else prompts:
-            strip = own / f"cut-{prompt.replace(' ', '-') or 'empty'}.webp"
-            if strip.exists():
-                said = f"{diversity_report.elements_of(record)}: {prompt or 'empty prompt'}"
-                strips.append((said, [Image.open(strip).convert("RGB")]))
+    for record in of:
+        sheets = [Image.open(folder / record["name"] / sheet_of(p["prompt"])) for p in record["prompts"]]
+        tops = [s.convert("RGB").crop((0, 0, s.width, s.height // 2)) for s in sheets]
+        control = ", own" if diversity_report.is_control(record) else ""
+        rows.append((f"{diversity_report.diversity_of(record)} elements{control}", tops))
+    heads = ["empty prompt", "first missing element", "second missing element"]
+    figures.labelled_rows(rows, heads).save(file, optimize=True)
+
+
+def _strips(folder: Path, of: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Figure 12: missing elements, a row each by the empty prompt and by its name, where it came."""
+    rows: list[tuple[str, Sequence[Image.Image]]] = []
+    for record in of:
+        number = diversity_report.diversity_of(record)
+        for name in record["measure"]["wanted"]:
+            for prompted, said in ((False, "empty prompt"), (True, "by its name")):
+                strip = folder / record["name"] / strip_of(name, prompted)
+                if strip.exists():
+                    rows.append((f"{number}: {name}, {said}", [Image.open(strip).convert("RGB")]))
     if rows:
-        page = figures.labelled_rows(
-            rows, ["empty prompt", "first missing element", "second missing element"]
-        )
-        page.save(place / "samples.png", optimize=True)
-    if strips:
-        figures.labelled_rows(strips, ["missing elements, as drawn"]).save(
-            place / "missing-elements.png", optimize=True
-        )
-    return summary
+        figures.labelled_rows(rows, ["as drawn"], label=260).save(file, optimize=True)
