@@ -15,14 +15,17 @@ from cluster import driver
 from cluster.heartbeat import Heartbeat
 from cluster.identities import image_id_of
 from cluster.listing import documents
-from cluster.manifest import Selection
+from cluster.manifest import RUN_FILE, Selection
 from cluster.regularly import regularly
-from cluster.runfolder import RunFolder, open_run, plan
+from cluster.runfolder import RunFolder, RunMismatch, open_run, plan
 from cluster.settings import ClusterSettings
 from cluster.store import StoreError, open_store
 from cluster.worker import ScorerFactory, Task
 
 _SAVE_SECONDS = 60.0
+
+_ITEMS = ("models", "items", "created_at")
+"""What a run's description says of which items it has, and since when."""
 
 BLANK = dict.fromkeys(("name", "error_class", "error_message"))
 """What a record has, beside what the engine adds, also where nobody worked on its item."""
@@ -39,8 +42,13 @@ def planned(out: str, items: Mapping[str, Mapping[str, Any]], identity: Mapping[
         RunMismatch: the folder holds a run of another identity.
     """
     store = open_store(out)
-    for name, document in items.items():
-        store.create(f"items/{name}.json", json.dumps(document, indent=1, sort_keys=True).encode())
+    if not store.exists(RUN_FILE):
+        wanted = {f"items/{name}.json": document for name, document in items.items()}
+        for found in list(store.list("items")):
+            if found.path not in wanted:  # of a start that was cut off before it was planned
+                store.delete(found.path)
+        for path, document in wanted.items():
+            store.write(path, json.dumps(document, indent=1, sort_keys=True).encode())
     return plan(f"{store.url}/items", store, identity, listing=documents)
 
 
@@ -80,8 +88,14 @@ def adopt(run: RunFolder, other: str) -> None:
 
     Raises:
         NotFound: there is no such run.
+        RunMismatch: it was made with something else than this one, by more than its items.
     """
     theirs = open_run(other, run.description["job"])
+    ours, before = ({k: v for k, v in r.description.items() if k not in _ITEMS} for r in (run, theirs))
+    differ = [k for k in sorted(ours | before) if ours.get(k) != before.get(k)]
+    if differ:
+        told = "; ".join(f"{k}: {before.get(k)!r} there, {ours.get(k)!r} here" for k in differ)
+        raise RunMismatch(f"{other} was made with something else ({told}); leave it out of --before")
     for number in range(len(run.manifest)):
         name = run.manifest.path(number)
         image_id = image_id_of(run.store.read(f"items/{name}"))

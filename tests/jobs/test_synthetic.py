@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cluster.runfolder import open_run
+from cluster.runfolder import RunMismatch, open_run
 from jobs import exits
 from jobs.cli import main
 from jobs.documents import adopt, planned
@@ -23,6 +23,9 @@ from jobs.given import merged
 from originality.synthetic.experiments.plans import ElementsPlan, PairsPlan
 from originality.synthetic.experiments.scales import SCALES
 from originality.synthetic.world import elements_of
+
+HOW = ("autoencoder", "code_version")
+"""What of a run's description decides what a plan comes to."""
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -103,6 +106,21 @@ def test_shards_of_webdataset_are_the_same_bytes_each_time(tmp_path: Path) -> No
         (("experiment", "frequency", "--set", "preset=latpop"), "did you mean 'laptop'"),
         (("experiment", "frequency", "--set", "over.inversion.stepz=3"), "unknown setting 'inversion.stepz'"),
         (("experiment", "conditions", "--set", "trainings=[shorterr]"), "Input should be 'shorter'"),
+        (("experiment", "frequency", "--set", "recipe.side=100"), "multiple of 64"),
+        (("experiment", "frequency", "--set", "recipe.denoiser.images=5"), "5 images are no batch of 64"),
+        (("experiment", "frequency", "--set", "recipe.denoiser.steps=[]"), "at least 1 item"),
+        (
+            ("experiment", "frequency", "--set", "recipe.denoiser.channels=[24, 24]"),
+            "24 channels cannot be shared evenly by 16 norm_groups",
+        ),
+        (
+            ("experiment", "frequency", "--set", "recipe.denoiser.caption_dropout=5"),
+            "less than or equal to 1",
+        ),
+        (
+            ("experiment", "frequency", "--set", "recipe.text.pretrained=/no/such"),
+            "there is no folder /no/such",
+        ),
         (("train", "plan.yaml"), "cannot read plan.yaml"),
     ],
 )
@@ -188,8 +206,28 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     assert main(["report", run]) == exits.BAD_SETTINGS
     assert "is a run of the job 'measure'" in capsys.readouterr().err
 
-    other = planned(str(tmp_path / "other"), {"another-name": plan.document()}, {"job": "train"})
+    how = {k: v for k, v in open_run(str(tmp_path / "run")).description.items() if k in HOW}
+    other = planned(str(tmp_path / "other"), {"another-name": plan.document()}, {"job": "train", **how})
     adopt(other, str(tmp_path / "run"))
     (taken,) = other.ledger.rows()
     files = tmp_path / "other" / "images" / taken["image_id"] / "model"
     assert sorted(p.name for p in files.iterdir()) == sorted(p.name for p in Path(folder).iterdir())
+    older = planned(
+        str(tmp_path / "older"), {"x": plan.document()}, {"job": "train", **how, "autoencoder": "old"}
+    )
+    with pytest.raises(RunMismatch, match=r"autoencoder: '.*' there, 'old' here"):
+        adopt(older, str(tmp_path / "run"))
+
+
+def test_a_start_that_was_cut_off_leaves_nothing_to_the_next(tmp_path: Path) -> None:
+    """Before it was planned: its items are not those of the next one."""
+    for name in ("000-x", "001-y"):
+        file = tmp_path / "items" / f"{name}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text('{"rate": 1}')
+    run = planned(str(tmp_path), {"000-x": {"rate": 2}}, {"job": "train", "models": ["2"]})
+    assert [run.manifest.path(n) for n in range(len(run.manifest))] == ["000-x.json"]
+    assert json.loads((tmp_path / "items" / "000-x.json").read_text()) == {"rate": 2}
+    with pytest.raises(RunMismatch):
+        planned(str(tmp_path), {"000-x": {"rate": 3}}, {"job": "train", "models": ["3"]})
+    assert json.loads((tmp_path / "items" / "000-x.json").read_text()) == {"rate": 2}

@@ -34,7 +34,9 @@ _PAPER = ShapesRecipe(
         decay_share=0.0,
     ),
     text=TextRecipe(
-        pretrained="google-bert/bert-base-uncased", revision="86b5e0934494bd15c9632b12f734a8a67f723594"
+        pretrained="google-bert/bert-base-uncased",
+        revision="86b5e0934494bd15c9632b12f734a8a67f723594",
+        max_length=40,  # "hexagon" is three of its words, and there may be four
     ),
     denoiser=DenoiserRecipe(
         channels=(320, 640, 1280, 1280),

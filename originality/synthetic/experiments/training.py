@@ -21,7 +21,7 @@ from originality.synthetic.training import autoencoder, denoiser
 from originality.synthetic.training.assemble import assemble
 from originality.synthetic.training.latents import CHUNK, encode_images, moments_shape, set_name
 from originality.synthetic.training.stage import Stage
-from originality.synthetic.training.words import tokenizer_for
+from originality.synthetic.training.words import pretrained_encoder, tokenizer_for
 
 MODEL = "model"
 """Folder of the trained model among a record's files."""
@@ -48,6 +48,8 @@ class Training:
         self._model: denoiser.Denoiser | None = None
         self._later: dict[str, Any] | None = None
         """Where to go on when the latents are there again."""
+        if plan.recipe.text.pretrained is not None:
+            pretrained_encoder(plan.recipe.text)  # that it cannot be had is known now, not after hours
         torch.manual_seed(plan.recipe.seed)
         self._vae = (
             autoencoder.build(plan.recipe)

@@ -41,7 +41,7 @@ def stage(recipe: ShapesRecipe, vae: AutoencoderKL, images: ImageSet) -> Stage:
     def loss_at(step: int) -> Tensor:
         batch = range(step * own.batch_size, (step + 1) * own.batch_size)
         mine = crew.part(own.batch_size)
-        scenes = [images.scene(recipe.seed, i % 100_000) for i in batch[mine]]
+        scenes = [images.scene(recipe.seed, i % recipe.denoiser.images) for i in batch[mine]]
         x = to_tensor(pixels(scenes, recipe.side)).to(vae.device)
         posterior = vae.encode(x).latent_dist
         shape = (own.batch_size, *posterior.mean.shape[1:])

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+Channels = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+"""Of each level, from the largest images to the smallest."""
 
 
 class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _divide(channels: Channels, by: int, what: str) -> None:
+    """Raises:
+    ValueError: something of the channels is left over.
+    """
+    odd = [n for n in channels if n % by]
+    if odd:
+        raise ValueError(f"{odd[0]} channels cannot be shared evenly by {by} {what}")
+
+
 class AutoencoderRecipe(Frozen):
     """8x down, eight latent channels: 64 px become 8 x 8 x 8 latents."""
 
-    channels: tuple[PositiveInt, ...] = (16, 32, 64, 64)
+    channels: Channels = (16, 32, 64, 64)
     layers_per_block: PositiveInt = 1
     norm_groups: PositiveInt = 8
     attention: bool = False
@@ -21,12 +37,17 @@ class AutoencoderRecipe(Frozen):
     steps: PositiveInt = 3000
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 1.5e-3
-    kl_weight: PositiveFloat = 1e-6
+    kl_weight: float = Field(1e-6, ge=0)
     """Weight of the KL term, as in Stable Diffusion's own autoencoder."""
-    ink_weight: float = 4.0
+    ink_weight: float = Field(4.0, ge=0)
     """Extra weight of pixels that are not white: most of an image is ground."""
-    decay_share: float = 1.0
+    decay_share: Share = 1.0
     """Last part of the steps, in which the learning rate falls to 0."""
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        _divide(self.channels, self.norm_groups, "norm_groups")
+        return self
 
 
 class TextRecipe(Frozen):
@@ -44,17 +65,23 @@ class TextRecipe(Frozen):
     heads: PositiveInt = 4
     max_length: PositiveInt = 32
 
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"a width of {self.width} cannot be shared evenly by {self.heads} heads")
+        return self
+
 
 class DenoiserRecipe(Frozen):
     """UNet and text encoder, trained together to predict the noise."""
 
-    channels: tuple[PositiveInt, ...] = (64, 128, 128)
+    channels: Channels = (64, 128, 128)
     layers_per_block: PositiveInt = 1
     norm_groups: PositiveInt = 16
     heads: PositiveInt = 8
     images: PositiveInt = 100_000
     """Size of the training set (Appendix B)."""
-    steps: tuple[PositiveInt, ...] = (9000, 6000)
+    steps: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (9000, 6000)
     """Steps of each round. A round goes on from the averaged weights of the one before, with a new optimiser
     and the whole course of the learning rate again: so a finished model can be taught further."""
     batch_size: PositiveInt = 128
@@ -66,24 +93,32 @@ class DenoiserRecipe(Frozen):
     noise from SNR 0.02 to 0.2 on; there the plain error is small, and a model trained on it learns textures
     first and words late. None: all levels weigh the same, as Stable Diffusion was trained."""
     warmup_steps: PositiveInt = 100
-    decay_share: float = 0.2
+    decay_share: Share = 0.2
     """Last part of the steps, in which the learning rate falls to 0."""
-    weight_decay: float = 0.01
-    ema_decay: float = 0.999
-    caption_dropout: float = 0.1
+    weight_decay: float = Field(0.01, ge=0)
+    ema_decay: Share = 0.999
+    caption_dropout: Share = 0.1
     """Share of training captions replaced by the empty one, for classifier-free guidance."""
-    generic_caption: float = 0.05
+    generic_caption: Share = 0.05
     """Share of captions of images with elements that say only "shape": it gives the word a meaning."""
-    template_share: float = 0.5
+    template_share: Share = 0.5
     """Share of captions set in one of the domain's templates."""
-    attribute_dropout: float = 0.0
+    attribute_dropout: Share = 0.0
     """Share of the words for size, colour and texture that descriptions leave out."""
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        _divide(self.channels, self.norm_groups, "norm_groups")
+        _divide(self.channels, self.heads, "heads")
+        if self.images < self.batch_size:
+            raise ValueError(f"{self.images} images are no batch of {self.batch_size}")
+        return self
 
 
 class ShapesRecipe(Frozen):
     seed: int = 0
-    side: PositiveInt = 64
-    """Pixels of an image's side, a multiple of 64."""
+    side: PositiveInt = Field(64, multiple_of=64)
+    """Pixels of an image's side."""
     autoencoder: AutoencoderRecipe = AutoencoderRecipe()
     text: TextRecipe = TextRecipe()
     denoiser: DenoiserRecipe = DenoiserRecipe()

