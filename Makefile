@@ -92,7 +92,8 @@ docs: paper-page
 	$(BENCH) --report
 	$(BIN)/python -m tests.full_size --report
 
-# The same from nothing: days of two cores. Move docs/*/*.json* away first; each part resumes.
+# The same from nothing: days of two cores. Move docs/*/*.json*, docs/paper/results and runs away first; each
+# part resumes.
 docs-from-nothing: paper effect bench chaos scale full-size
 
 .PHONY: browser

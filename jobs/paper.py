@@ -13,7 +13,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("docs/paper/results"))
     parser.add_argument("--page", type=Path, default=Path("docs/paper.md"))
     arguments = parser.parse_args()
-    print(write(arguments.results, arguments.page))
+    try:
+        print(write(arguments.results, arguments.page))
+    except FileNotFoundError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

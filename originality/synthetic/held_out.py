@@ -30,7 +30,7 @@ from originality.synthetic.dataset import (
 from originality.synthetic.motifs import GROUPS
 
 HELD_OUT_SEED = 1
-"""Training draws its scenes under seed 0."""
+"""Training draws its scenes by other keys, whatever its seed."""
 
 SNAPSHOT_SECONDS = 60.0
 
@@ -41,7 +41,8 @@ COUNTS = {"one element": 1, "two elements": 2, "three elements": 3, "four elemen
 
 
 def query(group: str, number: int, pairs: CommonRareUnseenSet = PAIRS) -> Scene:
-    """Held-out image ``number`` of a group, all of its elements in plain sight.
+    """Image ``number`` of a group, all of its elements in plain sight: drawn apart from all training images,
+    though it can be equal to one where little varies, as common pairs at a fixed place (nine pictures).
 
     A motif group has one image of each of its motifs in turn; a pair group, of ``pairs``, varies the colours;
     a group of a number of elements varies all.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,7 +50,11 @@ def record(name, needed, images=20, described=0.1, groups=GROUPS):
                     "caption": f"big {COLOURS[number % 2]} full circle and big red full star",
                 }
             )
-    return {"name": name, "rows": rows, "seconds": 60.0}
+    settings = {
+        "inversion": {"steps": 60, "batch_size": 8, "learning_rate": 0.01},
+        "redraw": {"count": 20, "steps": 15, "guidance_scale": 3.0},
+    }
+    return {"name": name, "rows": rows, "seconds": 60.0, "settings": settings}
 
 
 @given(DISTANCES, st.floats(0.01, 1), st.floats(0.01, 1))
@@ -91,15 +96,34 @@ def test_groups_that_do_not_differ_are_not_told_apart():
     assert all(d["interval"][0] < 0 < d["interval"][1] and d["p"] > 0.4 for d in said["differences"].values())
 
 
-def test_models_that_differ_make_the_interval_wider():
-    alike = np.tile(np.arange(1, 6), (4, 4))
-    apart = alike + np.array([[-1], [1], [-1], [1]])
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    """Of numbers of tokens that are nothing but chance."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(100):
+        first, second = rng.integers(1, 7, (2, 3, 20))
+        low, high = frequency_report._difference(first, second)["interval"]
+        held += low <= 0 <= high
+    assert 88 <= held <= 99
 
-    def width(found):
-        low, high = frequency_report.mean_interval(found)
-        return high - low
 
-    assert width(apart) > 1.3 * width(alike)
+def test_pairs_of_one_colour_are_compared_with_those_of_two():
+    one = record("pairs-0", (3, 3, 3))
+    for row in one["rows"]:
+        nearer = 2 * (row["number"] % 2 == 1)  # "red ... and red ..." is of one colour: even numbers
+        row["sweep"] = sweep([0.6 + 0.1 * nearer, *[0.8] * (nearer + 1), *[0.1] * (3 - nearer)])
+    said = frequency_report.of_one_colour([one, one], 0.3)
+    assert set(said) == set(GROUPS)
+    told = said[GROUPS[0]]
+    assert told["images"] == (10, 10)
+    assert told["tokens"] == {"mean": -2.0, "interval": (-2.0, -2.0)}
+    assert told["distance"] == {"mean": -0.2, "interval": (-0.2, -0.2)}
+
+
+def test_a_picture_counts_once():
+    one = record("fixed-location", (1, 3, 5))  # common pairs differ in the first one's colour alone
+    rows = frequency_report.distinct(one)["rows"]
+    assert [sum(row["group"] == group for row in rows) for group in GROUPS] == [2, 20, 20]
 
 
 def test_what_the_number_of_tokens_goes_with():
@@ -115,7 +139,7 @@ def test_what_the_number_of_tokens_goes_with():
     assert said["group"] > 0.4 and said["described"] > 0.85
     assert abs(said["group, described alike"]) < 0.2 < 0.7 < said["described, group alike"]
     assert all(r > 0.6 for r in said["within"].values())
-    assert set(said["same colour"]) == set(GROUPS) and said["between models"]["tokens"] is None
+    assert said["between models"]["tokens"] is None
     twice = frequency_report.drivers([one, one], 0.3)
     assert twice["between models"] == {"tokens": 1.0, "distance at one token": 1.0}
 
@@ -137,7 +161,7 @@ def test_places_are_told_of_words_that_redraw_and_of_no_others():
     alone = frequency_report.summarise([frequency_report.by_distance_alone(one)], 0.3)["groups"][GROUPS[0]]
     assert (checked["never"], alone["never"], alone["one_token"]) == (1.0, 0.0, 0.7)
     assert frequency_report.first_near(sweep([0.8, 0.2, 0.1], editable=False), 0.3) == 2
-    assert frequency_report.first_near(sweep([0.8] * 5), 0.3) == 1
+    assert frequency_report.first_near(sweep([0.8] * 5), 0.3) is None
 
 
 def measured(elements, repeat, prompted, empty):
@@ -203,6 +227,25 @@ def pictures(folder, names, size):
         Image.new("RGB", size, "red").save(folder / name)
 
 
+def test_the_page_in_docs_is_that_of_the_results_in_docs(tmp_path):
+    docs = Path(__file__).parents[2] / "docs"
+    (tmp_path / "paper").mkdir()
+    text = write(docs / "paper" / "results", tmp_path / "paper.md")
+    assert text == (docs / "paper.md").read_text(), "make paper-page"
+    for name in ("summary.json", *(f.name for f in (docs / "paper").glob("*.png"))):
+        assert (tmp_path / "paper" / name).exists(), f"{name} is of no use any more"
+    ours, theirs = ((at / "paper" / "summary.json").read_text() for at in (tmp_path, docs))
+    assert json.loads(ours) == json.loads(theirs)
+
+
+def test_a_folder_without_results_leaves_the_page_as_it_is(tmp_path):
+    page = tmp_path / "paper.md"
+    page.write_text("as it was")
+    with pytest.raises(FileNotFoundError, match="holds no results"):
+        write(tmp_path / "resluts", page)
+    assert page.read_text() == "as it was" and not (tmp_path / "paper").exists()
+
+
 def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     results = tmp_path / "paper" / "results"
     of_pairs: dict[str, object] = {"kind": "pairs"}
@@ -218,7 +261,7 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
                 **training,
                 "plan": {"name": m["name"], "images": images, "recipe": {"seed": 2}},
                 "name": m["name"],
-                "weights_digest": "abc",
+                "weights_digest": f"of-{m['name']}",
             }
             for m in measures
         ]
@@ -237,8 +280,8 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
                 pictures(folder / one["name"], cut, (400, 36))
 
     page = tmp_path / "paper.md"
-    assert "no results are kept of frequency and conditions and diversity." in write(results, page)
     kept("frequency", [record("pairs-0", (1, 3, 5)), record("fixed-location", (1, 3, 5))])
+    assert "no results are kept of conditions and diversity." in write(results, page)
     (results / "frequency" / "notes.md").write_text("a person says so")
     content = record("content", (1, 2, 3, 5), groups=tuple(COUNTS))
     one_token = record("one-token", (1, 2, 5), images=6)
@@ -259,7 +302,8 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert "| one token for at least 70 % of common images | 70 % | met |" in text
     assert "| 60 elements: prompted, shown in at least 80 % of images | 90 % | met |" in text
     assert "| 4 elements: prompted, shown in at most 10 % of images | 0 % | met |" in text
-    assert "| pairs-0 | 2 | 10 | 0.5000 | `abc` |" in text and "1920000 image samples" in text
+    assert "| frequency | pairs-0 | 2 | 10 | 0.5000 | `of-pairs-0` |" in text
+    assert text.count("`of-pairs-0`") == 1 and "1,920,000 image samples" in text  # it was taken over
     assert "| 60 | shared | 90 % [0.85, 0.93] | 10 % [0.06, 0.17] |" in text
     assert "| 60 | own | 85 % [0.79, 0.89] | 20 % [0.13, 0.29] |" in text
     assert "a person says so" in text and "no results are kept" not in text

@@ -20,11 +20,10 @@ Tokens = Mapping[str, np.ndarray]
 """Min tokens of the images of each group, int64 (models, images)."""
 
 
-def first_near(sweep: Sequence[Mapping[str, Any]], threshold: float) -> int:
-    """The first number of tokens whose redraws are under a threshold, whatever the check says; 1 where none
-    are."""
-    near = (a["tokens"] for a in sweep if passes(a["distance_mean"], threshold, None))
-    return int(next(near, 1))
+def first_near(sweep: Sequence[Mapping[str, Any]], threshold: float) -> int | None:
+    """The first number of tokens whose redraws are under a threshold, whatever the check says."""
+    near = (int(a["tokens"]) for a in sweep if passes(a["distance_mean"], threshold, None))
+    return next(near, None)
 
 
 def min_tokens(sweep: Sequence[Mapping[str, Any]], threshold: float) -> int:
@@ -55,13 +54,11 @@ def tokens(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, 
 
 
 def resampled(found: Tokens, draws: int = DRAWS) -> dict[str, np.ndarray]:
-    """Bootstrap resamples, (draws, models, images) of each group: models are resampled, and, the same for all
-    of them, the images of each group."""
+    """Bootstrap resamples of the images of each group, the same for all models: (draws, models, images). The
+    models are those that there are: how much they differ is told by each alone."""
     rng = np.random.Generator(np.random.PCG64(0))
-    models = len(next(iter(found.values())))
-    of = rng.integers(models, size=(draws, models, 1))
     return {
-        group: values[of, rng.integers(values.shape[1], size=(draws, 1, values.shape[1]))]
+        group: values[:, rng.integers(values.shape[1], size=(draws, values.shape[1]))].swapaxes(0, 1)
         for group, values in found.items()
     }
 
@@ -102,14 +99,14 @@ def summarise(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[st
     most = len(records[0]["rows"][0]["sweep"])
     groups = {}
     for group, values in found.items():
-        first = [r["sweep"][0]["distance_mean"] for m in records for r in m["rows"] if r["group"] == group]
+        first = [_distance_at_one_token(r) for m in records for r in m["rows"] if r["group"] == group]
         groups[group] = {
             "images": int(values.size),
             "mean": round(float(values.mean()), 3),
             "interval": mean_interval(values),
             "one_token": round(float((values == 1).mean()), 3),
             "never": round(float((values > most).mean()), 3),
-            "distance_at_one_token": round(float(np.mean([d for d in first if d is not None])), 3),
+            "distance_at_one_token": round(float(np.mean(first)), 3),
             "counts": {str(k): int((values == k).sum()) for k in range(1, most + 2)},
         }
     differences = {
@@ -222,9 +219,8 @@ def drivers(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str,
         "group": with the groups' order; "described": with the distance of redraws of the image's own caption,
         that is with how badly the model draws such an image even when it is told all; "group, described
         alike": the partial correlation of the first, the second held fixed, and the other way about;
-        "within": of each group with "described"; "same colour": of each group, how many more tokens pairs of
-        one colour need than those of two, and how much farther one token's redraws are; "between models": of
-        two models over the same images (mean of all twos), of tokens and of one token's distance.
+        "within": of each group with "described"; "between models": of two models over the same images (mean
+        of all twos), of tokens and of one token's distance.
     """
     rows = [
         (
@@ -232,12 +228,11 @@ def drivers(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str,
             row["described"],
             min_tokens(row["sweep"], threshold),
             _distance_at_one_token(row),
-            len({element.colour for element in elements_of(row["caption"])}) == 1,
         )
         for record in records
         for row in record["rows"]
     ]
-    group, described_, needed, first, same = map(np.array, zip(*rows, strict=True))
+    group, described_, needed, first = map(np.array, zip(*rows, strict=True))
     to_group, to_described = _correlation(group, needed), _correlation(described_, needed)
     between = _correlation(group, described_)
     alike = {
@@ -251,19 +246,50 @@ def drivers(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str,
         "within": {
             name: _correlation(described_[group == k], needed[group == k]) for k, name in enumerate(GROUPS)
         },
-        "same colour": {
-            name: {
-                what: round(float(of[(group == k) & same].mean() - of[(group == k) & ~same].mean()), 2)
-                for what, of in (("tokens", needed), ("distance at one token", first))
-            }
-            for k, name in enumerate(GROUPS)
-            if 0 < same[group == k].sum() < (group == k).sum()
-        },
         "between models": {
             what: _between(of.reshape(len(records), -1))
             for what, of in (("tokens", needed), ("distance at one token", first))
         },
     }
+
+
+def of_one_colour(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, Any]:
+    """How pairs of one colour differ from those of two, by group.
+
+    Returns:
+        "images": of one colour, and of two; "tokens", how many more those of one colour need, and "distance",
+        how much farther one token's redraws are: means with 95 % intervals over images, models as they are.
+    """
+    told: dict[str, Any] = {}
+    for group in GROUPS:
+        rows = [[row for row in record["rows"] if row["group"] == group] for record in records]
+        colours = [len({e.colour for e in elements_of(row["caption"])}) for row in rows[0]]
+        one = np.array(colours) == 1
+        if not 0 < one.sum() < len(one):
+            continue
+        told[group] = {"images": (int(one.sum()), int((~one).sum()))}
+        for name, measure in (
+            ("tokens", lambda row: min_tokens(row["sweep"], threshold)),
+            ("distance", _distance_at_one_token),
+        ):
+            values = np.array([[measure(row) for row in of] for of in rows])
+            drawn = resampled({"one": values[:, one], "two": values[:, ~one]})
+            told[group][name] = {
+                "mean": round(float(values[:, one].mean() - values[:, ~one].mean()), 2),
+                "interval": bounds(drawn["one"].mean((1, 2)) - drawn["two"].mean((1, 2))),
+            }
+    return told
+
+
+def distinct(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The same measurement of each picture once, where common pairs always stand at the same places and so
+    are told apart by their captions alone."""
+    kept, seen = [], set()
+    for row in record["rows"]:
+        if row["group"] != GROUPS[0] or row["caption"] not in seen:
+            kept.append(row)
+        seen.add(row["caption"])
+    return {**record, "rows": kept}
 
 
 def by_distance_alone(record: Mapping[str, Any]) -> dict[str, Any]:

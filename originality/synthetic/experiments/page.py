@@ -14,17 +14,19 @@ from typing import Any
 import jinja2
 from PIL import Image
 
+from originality.settings import THRESHOLDS
 from originality.sheets import COLUMNS
 from originality.synthetic.experiments import diversity_report, figures, frequency_report
 from originality.synthetic.experiments.conditions import AGAIN, BASE, CONTENT, ONE_TOKEN
 from originality.synthetic.experiments.elements import sheet_of, strip_of
 from originality.synthetic.experiments.pairs import GROUPS, SHOWN
 from originality.synthetic.experiments.plans import ModelPlan
+from originality.synthetic.experiments.scales import SCALES
 
-EXPERIMENTS = ("frequency", "conditions", "diversity")
+EXPERIMENTS = tuple(SCALES["laptop"])
 
-THRESHOLD = 0.3
-"""Of the distance (originality.settings.THRESHOLDS)."""
+THRESHOLD = THRESHOLDS["elements"]
+"""Of the distance."""
 
 OTHER_THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
@@ -36,7 +38,13 @@ def records(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def write(results: Path, page: Path) -> str:
-    """Writes the page, and beside it, in a folder of its name, the figures; what it says as text."""
+    """Writes the page, and beside it, in a folder of its name, the figures; what it says as text.
+
+    Raises:
+        FileNotFoundError: there are no results.
+    """
+    if not any(records(results / name, "measures") for name in EXPERIMENTS):
+        raise FileNotFoundError(f"{results} holds no results of an experiment; give the folder of --keep")
     place = page.with_suffix("")
     place.mkdir(parents=True, exist_ok=True)
     told: dict[str, Any] = {"figures": place.name, "threshold": THRESHOLD}
@@ -48,10 +56,11 @@ def write(results: Path, page: Path) -> str:
     told["content"] = _content(results / "conditions", place)
     told["diversity"] = _diversity(results / "diversity", place)
     told["controls"] = diversity_report.controls(records(results / "diversity", "measures"))
-    told["trainings"] = {name: _trainings(results / name) for name in EXPERIMENTS}
+    trainings = _first_of_each({name: records(results / name, "trainings") for name in EXPERIMENTS})
+    told["trainings"] = {name: list(map(_training, of)) for name, of in trainings.items()}
     told["minutes"] = {
-        name: {kind: _minutes(records(results / name, kind)) for kind in ("trainings", "measures")}
-        for name in EXPERIMENTS
+        name: {"trainings": _minutes(of), "measures": _minutes(records(results / name, "measures"))}
+        for name, of in trainings.items()
     }
     told["missing"] = [name for name in EXPERIMENTS if not told[name]]
     told["notes"] = {name: _notes(results / name) for name in EXPERIMENTS}
@@ -80,25 +89,33 @@ def _minutes(of: Sequence[Mapping[str, Any]]) -> int:
     return round(sum(record["seconds"] for record in of) / 60)
 
 
-def _trainings(folder: Path) -> list[dict[str, Any]]:
-    told = []
-    for record in records(folder, "trainings"):
-        plan = ModelPlan.model_validate(record["plan"])
-        recipe = plan.recipe
-        told.append(
-            {
-                "name": record["name"],
-                "seed": recipe.seed,
-                "samples": sum(recipe.denoiser.steps) * recipe.denoiser.batch_size,
-                "side": recipe.side,
-                "text": recipe.text.pretrained or f"CLIP {recipe.text.layers} x {recipe.text.width}",
-                "autoencoder": plan.autoencoder,
-                "minutes": _minutes([record]),
-                "loss": next(reversed(record["losses"].values()))[-1],
-                "digest": record["weights_digest"],
-            }
-        )
+def _first_of_each(
+    trainings: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> dict[str, list[Mapping[str, Any]]]:
+    """By experiment, the models that it trained: without those that it took over from one before."""
+    seen: set[str] = set()
+    told = {}
+    for name, of in trainings.items():
+        told[name] = [record for record in of if record["weights_digest"] not in seen]
+        seen |= {record["weights_digest"] for record in of}
     return told
+
+
+def _training(record: Mapping[str, Any]) -> dict[str, Any]:
+    plan = ModelPlan.model_validate(record["plan"])
+    recipe = plan.recipe
+    return {
+        "name": record["name"],
+        "seed": recipe.seed,
+        "images": recipe.denoiser.images,
+        "samples": sum(recipe.denoiser.steps) * recipe.denoiser.batch_size,
+        "side": recipe.side,
+        "text": recipe.text.pretrained or f"CLIP {recipe.text.layers} x {recipe.text.width}",
+        "autoencoder": plan.autoencoder,
+        "minutes": _minutes([record]),
+        "loss": next(reversed(record["losses"].values()))[-1],
+        "digest": record["weights_digest"],
+    }
 
 
 def _frequency(folder: Path, place: Path) -> dict[str, Any] | None:
@@ -112,6 +129,9 @@ def _frequency(folder: Path, place: Path) -> dict[str, Any] | None:
     summary["thresholds"] = {str(t): frequency_report.summarise(measured, t) for t in OTHER_THRESHOLDS}
     summary["described"] = {group: frequency_report.described(measured, group) for group in GROUPS}
     summary["drivers"] = frequency_report.drivers(measured, THRESHOLD)
+    summary["of one colour"] = frequency_report.of_one_colour(measured, THRESHOLD)
+    settings = measured[0]["settings"]
+    summary["settings"] = {part: settings[part] for part in ("inversion", "redraw")}
     return summary
 
 
@@ -163,14 +183,21 @@ def _fixed(folder: Path, place: Path) -> dict[str, Any] | None:
             for row in measured["fixed-location"]["rows"]
             if (row["group"], row["number"]) == (GROUPS[0], number)
         )
-        m = frequency_report.first_near(sweep, THRESHOLD)
+        near = frequency_report.first_near(sweep, THRESHOLD)
+        m = near or 1
         tiles = [_tile(redraws, side, m - 1, k) for k in range(8)]
-        rows.append((f"{GROUPS[0]} {number + 1}, {_tokens(m)}", [query, *tiles]))
-    page = figures.labelled_rows(rows, ["query", "eight seeds", *[""] * 7])
+        label = f"{GROUPS[0]} {number + 1}, {_tokens(m)}"
+        rows.append((label if near else f"{label} (not near)", [query, *tiles]))
+    page = figures.labelled_rows(rows, ["query", "eight seeds", *[""] * 7], label=230)
     page.save(place / "fixed-location.png", optimize=True)
+    once = frequency_report.distinct(measured["fixed-location"])
+    common = [row for row in measured["fixed-location"]["rows"] if row["group"] == GROUPS[0]]
     return {
+        "images": len(common),
+        "pictures": sum(row["group"] == GROUPS[0] for row in once["rows"]),
+        "near at one token": sum(frequency_report.first_near(r["sweep"], THRESHOLD) == 1 for r in common),
         "by distance alone": frequency_report.summarise(
-            [frequency_report.by_distance_alone(measured["fixed-location"])], THRESHOLD
+            [frequency_report.by_distance_alone(once)], THRESHOLD
         ),
         "described": {
             group: frequency_report.described([measured["fixed-location"]], group) for group in GROUPS
