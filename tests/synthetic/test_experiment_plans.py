@@ -100,6 +100,8 @@ def test_the_grid_changes_one_thing_at_a_time():
         assert shorter.recipe.denoiser.steps[0] == base.recipe.denoiser.steps[0] // 4
         longer = next(plan for plan in others if plan.name == "longer")
         assert longer.recipe.denoiser.steps[0] == base.recipe.denoiser.steps[0] * 4
+        loss = next(plan for plan in others if plan.name == "other-loss").recipe.denoiser
+        assert (loss.snr_offset, base.recipe.denoiser.snr_offset) in ((None, 0.1), (0.1, None))
         measures = {m.name: m for m in grid.measures({plan.name: plan.name for plan in grid.plans()})}
         budgets = {name: measures[name].settings().inversion for name in ("pairs-0", *grid.budgets)}
         usual = budgets["pairs-0"]

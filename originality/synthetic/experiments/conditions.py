@@ -16,12 +16,12 @@ from originality.synthetic.experiments.frequency import measures_of
 from originality.synthetic.experiments.pairs import PairsMeasure
 from originality.synthetic.experiments.plans import Autoencoder, ModelPlan, PairsPlan, unseeded
 from originality.synthetic.held_out import COUNTS
-from originality.synthetic.training.recipe import Frozen, ShapesRecipe, TextRecipe
+from originality.synthetic.training.recipe import DenoiserRecipe, Frozen, ShapesRecipe, TextRecipe
 
 BASE = "pairs-0"
 """The model from which all others differ in one thing; the frequency experiment trains the same."""
 
-Training = Literal["shorter", "longer", "weaker-text", "pretrained-text", "terse", "named"]
+Training = Literal["shorter", "longer", "weaker-text", "pretrained-text", "terse", "named", "other-loss"]
 Budget = Literal["more-steps", "smaller-steps", "fewer-steps", "fast", "another-seed"]
 
 AGAIN = "another-seed"
@@ -96,7 +96,8 @@ def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
       place of BERT);
     - pretrained-text: a small BERT, MiniLM, taken as it is;
     - terse: descriptions without half of their words for size, colour and texture;
-    - named: each common and each rare pair of colours has a word of its own, in most of its captions.
+    - named: each common and each rare pair of colours has a word of its own, in most of its captions;
+    - other-loss: all noise levels weigh the same, or, where they did, by 1 / (SNR + 0.1).
     """
     recipe, images = base.recipe, base.images
     text, denoiser = recipe.text, recipe.denoiser
@@ -108,6 +109,10 @@ def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
         text = TextRecipe(pretrained="minilm", max_length=40)
     elif how == "terse":
         denoiser = denoiser.model_copy(update={"attribute_dropout": 0.5})
+    elif how == "other-loss":
+        weighted = DenoiserRecipe().snr_offset
+        other = weighted if denoiser.snr_offset is None else None
+        denoiser = denoiser.model_copy(update={"snr_offset": other})
     else:
         steps = tuple(4 * n if how == "longer" else max(1, n // 4) for n in denoiser.steps)
         denoiser = denoiser.model_copy(update={"steps": steps})
