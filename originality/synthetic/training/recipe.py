@@ -16,13 +16,13 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _divide(channels: Channels, by: int, what: str) -> None:
+def _divide(widths: tuple[int, ...], by: int, what: str) -> None:
     """Raises:
-    ValueError: something of the channels is left over.
+    ValueError: something of a width is left over.
     """
-    odd = [n for n in channels if n % by]
+    odd = [n for n in widths if n % by]
     if odd:
-        raise ValueError(f"{odd[0]} channels cannot be shared evenly by {by} {what}")
+        raise ValueError(f"a width of {odd[0]} cannot be shared evenly by {by} {what}")
 
 
 class AutoencoderRecipe(Frozen):
@@ -67,8 +67,7 @@ class TextRecipe(Frozen):
 
     @model_validator(mode="after")
     def _can_be_built(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"a width of {self.width} cannot be shared evenly by {self.heads} heads")
+        _divide((self.width,), self.heads, "heads")
         return self
 
 
