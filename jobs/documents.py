@@ -40,13 +40,15 @@ def planned(out: str, items: Mapping[str, Mapping[str, Any]], identity: Mapping[
 
     Raises:
         RunMismatch: the folder holds a run of another identity.
+        StoreError: it holds items of no run, which are not this one's.
     """
     store = open_store(out)
     if not store.exists(RUN_FILE):
         wanted = {f"items/{name}.json": document for name, document in items.items()}
-        for found in list(store.list("items")):
-            if found.path not in wanted:  # of a start that was cut off before it was planned
-                store.delete(found.path)
+        for found in store.list("items"):  # of a start that was cut off before it was planned, say
+            if found.path not in wanted:
+                where = f"{store.url} holds {found.path}"
+                raise StoreError(f"{where}, which is no item of this run; remove it, or use another --out")
         for path, document in wanted.items():
             store.write(path, json.dumps(document, indent=1, sort_keys=True).encode())
     return plan(f"{store.url}/items", store, identity, listing=documents)
