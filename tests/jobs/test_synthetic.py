@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from cluster.runfolder import RunMismatch, open_run
+from cluster.store import StoreError
 from jobs import exits
 from jobs.cli import main
 from jobs.documents import adopt, planned
@@ -111,7 +112,7 @@ def test_shards_of_webdataset_are_the_same_bytes_each_time(tmp_path: Path) -> No
         (("experiment", "frequency", "--set", "recipe.denoiser.steps=[]"), "at least 1 item"),
         (
             ("experiment", "frequency", "--set", "recipe.denoiser.channels=[24, 24]"),
-            "24 channels cannot be shared evenly by 16 norm_groups",
+            "a width of 24 cannot be shared evenly by 16 norm_groups",
         ),
         (
             ("experiment", "frequency", "--set", "recipe.denoiser.caption_dropout=5"),
@@ -194,13 +195,14 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     (resumed,) = lines(kept / "trainings.jsonl")
     assert resumed["weights_digest"] == whole["weights_digest"] and resumed["losses"] == whole["losses"]
 
-    (measure,) = lines(kept / "measures.jsonl")
+    measure, of_shown = lines(kept / "measures.jsonl")
+    assert of_shown["name"] == f"{measure['name']}-shown" and len(of_shown["prompts"]) == 3
     assert [p["images"] for p in measure["prompts"]] == [40, 40, 40]
     assert (kept / plan.name / "drawn-empty.webp").exists()
     run = str(out / "measure")
     capsys.readouterr()
     assert main(["status", run]) == exits.ALL_JUDGED
-    assert "1 judged, 0 rejected, 0 failed, 0 pending" in capsys.readouterr().out
+    assert "2 judged, 0 rejected, 0 failed, 0 pending" in capsys.readouterr().out
     assert main(["retry", run, "--status", "failed"]) == exits.ALL_JUDGED
     capsys.readouterr()
     assert main(["report", run]) == exits.BAD_SETTINGS
@@ -225,7 +227,12 @@ def test_a_start_that_was_cut_off_leaves_nothing_to_the_next(tmp_path: Path) -> 
         file = tmp_path / "items" / f"{name}.json"
         file.parent.mkdir(exist_ok=True)
         file.write_text('{"rate": 1}')
-    run = planned(str(tmp_path), {"000-x": {"rate": 2}}, {"job": "train", "models": ["2"]})
+    asked = (str(tmp_path), {"000-x": {"rate": 2}}, {"job": "train", "models": ["2"]})
+    with pytest.raises(StoreError, match=r"001-y\.json, which is no item of this run; remove it"):
+        planned(*asked)
+    assert file.exists()
+    file.unlink()
+    run = planned(*asked)
     assert [run.manifest.path(n) for n in range(len(run.manifest))] == ["000-x.json"]
     assert json.loads((tmp_path / "items" / "000-x.json").read_text()) == {"rate": 2}
     with pytest.raises(RunMismatch):

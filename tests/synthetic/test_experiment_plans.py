@@ -291,3 +291,15 @@ def test_plans_that_cannot_be_are_refused():
     for experiment in SCALES["laptop"].values():
         with pytest.raises(ValueError, match="would have no say"):
             type(experiment).model_validate({**experiment.model_dump(), "recipe": {"seed": 3}})
+
+
+def test_models_are_also_asked_for_what_they_were_shown():
+    diversity = SCALES["laptop"]["diversity"]
+    plans = {plan.name: plan for plan in diversity.plans()}
+    measures = diversity.measures({name: name for name in plans})
+    assert [m.name for m in measures] == [*plans, *(f"{name}-shown" for name in plans)]
+    for measure in measures[len(plans) :]:
+        images = plans[measure.model].images
+        shown = {str(element) for element in images.shown}
+        assert set(measure.wanted) <= shown and not set(measure.wanted) & set(images.missing)
+        assert min(len(shown), 6) <= len(measure.wanted) <= 8

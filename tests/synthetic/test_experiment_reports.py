@@ -290,7 +290,9 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     grid.append(record("another-seed", (1, 3, 5)))
     kept("conditions", grid)
     control = {**measured(60, 0, 0.85, 0.2), "name": "own-60-0"}
-    kept("diversity", [measured(60, 0, 0.9, 0.1), measured(4, 0, 0.0, 0.0), control])
+    of_shown = [{**measured(n, 0, 0.7, 0.1), "name": f"elements-{n}-0-shown"} for n in (60, 4)]
+    of_shown.append({**of_shown[0], "name": "own-60-0-shown"})
+    kept("diversity", [measured(60, 0, 0.9, 0.1), measured(4, 0, 0.0, 0.0), control, *of_shown])
     text = write(results, page)
     assert text == page.read_text()
     shown = re.findall(r"\(paper/([\w-]+)\.png\)", text)
@@ -306,6 +308,7 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert text.count("`of-pairs-0`") == 1 and "1,920,000 image samples" in text  # it was taken over
     assert "| 60 | shared | 90 % [0.85, 0.93] | 10 % [0.06, 0.17] |" in text
     assert "| 60 | own | 85 % [0.79, 0.89] | 20 % [0.13, 0.29] |" in text
+    assert text.count(" | 70 % [0.00, 1.00] |\n") == 2  # of shown elements, of one model each
     assert "a person says so" in text and "no results are kept" not in text
     assert "| paper-shapes | 6 | 67 % | 0.33 | 33 % | 0.57 | 0 % | 0.80 |" in text
     assert "| the grid's | 6 | 67 % | 0.33 | 0 % | 0.80 | 0 % | 0.80 |" in text

@@ -67,6 +67,12 @@ def spanned(elements: Elements, repeat: int) -> ElementsPlan:
     )
 
 
+SHOWN = "shown"
+"""How names of measurements end that ask for elements which training shows."""
+
+_ASKED, _OF_EACH = 8, 32
+"""Of a set's shown elements, how many are asked for, and images of each."""
+
 CONTROL = "own"
 """How names of models begin that are trained once more, with an autoencoder of their own."""
 
@@ -114,9 +120,13 @@ class Diversity(Frozen):
         )
 
     def measures(self, trained: Mapping[str, str]) -> list[ElementsMeasure]:
-        """What is to be measured of the models, whose trainings' ids are given by name."""
-        return [
-            ElementsMeasure(
+        """What is to be measured of the models, whose trainings' ids are given by name: first the missing
+        elements, then some of those that training shows, as a model that cannot draw these says nothing of
+        the others."""
+        usual, shown = [], []
+        for plan in self.plans():
+            assert isinstance(plan.images, ElementsPlan)
+            measure = ElementsMeasure(
                 kind="elements",
                 name=plan.name,
                 model=trained[plan.name],
@@ -124,6 +134,8 @@ class Diversity(Frozen):
                 images=self.images,
                 redraw=self.redraw,
             )
-            for plan in self.plans()
-            if isinstance(plan.images, ElementsPlan)
-        ]
+            some = plan.images.shown[:: -(-len(plan.images.shown) // _ASKED)]
+            asked = {"name": f"{plan.name}-{SHOWN}", "wanted": tuple(map(str, some)), "images": _OF_EACH}
+            usual.append(measure)
+            shown.append(measure.model_copy(update=asked))
+        return usual + shown

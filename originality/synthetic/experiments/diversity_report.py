@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from originality.synthetic.experiments.diversity import CONTROL
+from originality.synthetic.experiments.diversity import CONTROL, SHOWN
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan
 
 
 def is_control(record: Mapping[str, Any]) -> bool:
     """Whether it is of a model that was trained once more, with an autoencoder of its own."""
     return str(record["name"]).startswith(f"{CONTROL}-")
+
+
+def asks_for_shown(record: Mapping[str, Any]) -> bool:
+    """Whether it is of elements that training shows, and not of missing ones."""
+    return str(record["name"]).endswith(f"-{SHOWN}")
 
 
 def diversity_of(record: Mapping[str, Any]) -> int:
@@ -52,7 +57,7 @@ def elements_of(record: Mapping[str, Any], plan: ModelPlan) -> dict[str, Any]:
     """
     assert isinstance(plan.images, ElementsPlan)
     missing = list(record["measure"]["wanted"])
-    shown = [str(e) for e in plan.images.spanned if str(e) not in missing]
+    shown = [str(e) for e in plan.images.shown]
 
     def shares(told: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
         drawn = max(1, sum(told["elements"].values()))
@@ -75,13 +80,19 @@ def elements_of(record: Mapping[str, Any], plan: ModelPlan) -> dict[str, Any]:
 
 def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means by diversity with 95 % intervals over models, and what else of the quality the detector tells;
-    without controls."""
-    by_diversity: dict[int, list[Mapping[str, Any]]] = {}
+    "shown prompted" is of elements that training shows, all else of missing ones. Without controls."""
+    missing: dict[int, list[Mapping[str, Any]]] = {}
+    shown: dict[int, list[Mapping[str, Any]]] = {}
     for record in records:
-        if is_control(record):
-            continue
-        by_diversity.setdefault(diversity_of(record), []).append(record)
-    return {str(n): _of_one(by_diversity[n]) for n in sorted(by_diversity)}
+        if not is_control(record):
+            of = shown if asks_for_shown(record) else missing
+            of.setdefault(diversity_of(record), []).append(record)
+    told = {str(n): _of_one(missing[n]) for n in sorted(missing)}
+    for n, of_shown in shown.items():
+        means = [float(np.mean(frequencies(record)["images"]["prompted"])) for record in of_shown]
+        drawn = sum(p["images"] for record in of_shown for p in record["prompts"] if p["prompt"])
+        told[str(n)]["shown prompted"] = {"mean": _rounded(np.mean(means)), "interval": share(means, drawn)}
+    return told
 
 
 def _of_one(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -127,7 +138,9 @@ def controls(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     missing elements, with 95 % intervals over images (Wilson's)."""
     named = {record["name"]: record for record in records}
     told = []
-    for record in filter(is_control, records):
+    for record in records:
+        if not is_control(record) or asks_for_shown(record):
+            continue
         shared = named.get(record["name"].replace(CONTROL, "elements", 1))
         for autoencoder, one in (("shared", shared), ("own", record)):
             if one is None:

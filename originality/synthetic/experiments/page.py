@@ -112,6 +112,7 @@ def _training(record: Mapping[str, Any]) -> dict[str, Any]:
         "side": recipe.side,
         "text": recipe.text.pretrained or f"CLIP {recipe.text.layers} x {recipe.text.width}",
         "autoencoder": plan.autoencoder,
+        "snr_offset": recipe.denoiser.snr_offset,
         "minutes": _minutes([record]),
         "loss": next(reversed(record["losses"].values()))[-1],
         "digest": record["weights_digest"],
@@ -268,6 +269,7 @@ def _diversity(folder: Path, place: Path) -> dict[str, Any] | None:
         return None
     summary = diversity_report.summarise(measured)
     figures.diversity(summary, place / "diversity.png")
+    measured = [record for record in measured if not diversity_report.asks_for_shown(record)]
     firsts = [r for r in sorted(measured, key=diversity_report.diversity_of) if r["name"].endswith("-0")]
     usual = [record for record in firsts if not diversity_report.is_control(record)]
     plans = {r["name"]: ModelPlan.model_validate(r["plan"]) for r in records(folder, "trainings")}

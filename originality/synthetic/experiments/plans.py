@@ -69,9 +69,13 @@ class ElementsPlan(Frozen):
         """All elements of these features, also the missing ones."""
         return select(self.shapes, self.colours, self.sizes, self.textures)
 
+    @property
+    def shown(self) -> tuple[Element, ...]:
+        """Those that images show."""
+        return tuple(e for e in self.spanned if str(e) not in self.missing)
+
     def images(self) -> ImageSet:
-        shown = tuple(e for e in self.spanned if str(e) not in self.missing)
-        return UniformSet(shown, self.max_elements, self.empty_share)
+        return UniformSet(self.shown, self.max_elements, self.empty_share)
 
 
 class PairsPlan(Frozen):
