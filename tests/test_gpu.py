@@ -17,7 +17,7 @@ from originality.presets import load_settings
 from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator
 from originality.scoring import Item
-from originality.settings import AuditSettings, InversionSettings, ModelSettings
+from originality.settings import AuditSettings, InversionSettings, ModelSettings, SettingsError
 from originality.sweep import Sweep
 from originality.synthetic.dataset import TaughtSet
 from tests.tiny_models import FAMILIES
@@ -49,7 +49,12 @@ def test_every_attention_says_the_same_in_fp16(path: str, wanted: str) -> None:
     if wanted == "xformers":
         pytest.importorskip("xformers")
     exact = says(LatentDiffusion(ModelSettings(path=path, device="cpu")))
-    own = LatentDiffusion(ModelSettings(path=path, device="cuda", dtype="fp16", attention=wanted))
+    asked = ModelSettings(path=path, device="cuda", dtype="fp16", attention=wanted)
+    if wanted == "xformers" and "sd1" in path:  # narrower than any published model's
+        with pytest.raises(SettingsError, match="fails on heads of 4"):
+            LatentDiffusion(asked)
+        return
+    own = LatentDiffusion(asked)
     assert own.attention.name == wanted
     assert off(says(own), exact) < 1e-2
 

@@ -26,7 +26,7 @@ _WIDTH = 64
 
 def sd1(folder: Path) -> Path:
     """Stable Diffusion 1.x: predicts the noise, pads with the end of text."""
-    return _save(folder, pad="<|endoftext|>", act="quick_gelu", unet={"attention_head_dim": 4}, schedule={})
+    return _save(folder, pad="<|endoftext|>", act="quick_gelu", unet={"attention_head_dim": 8}, schedule={})
 
 
 def sd2(folder: Path) -> Path:
