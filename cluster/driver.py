@@ -59,7 +59,7 @@ def run(
             fails.
         Exception: whatever kept the factory from building a scorer.
     """
-    progress = Progress(leases.open, stream or sys.stderr)
+    progress = Progress(leases.open, stream or sys.stderr, of="items" if task.documents else "images")
     progress.show("starting Ray")
     with closing(progress), ray_running(), stop_signals() as stopping:
         gpus = gpus_of(gpu, settings.gpus_per_worker)

@@ -23,8 +23,11 @@ class Progress:
     """Counts and shows. On a terminal a few lines are rewritten; elsewhere a line is printed at once
     when work begins, and then at most every ten seconds."""
 
-    def __init__(self, total: int, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        self._total = total
+    def __init__(
+        self, total: int, stream: TextIO, clock: Callable[[], float] = time.monotonic, of: str = "images"
+    ) -> None:
+        """``of``: what the inputs are."""
+        self._total, self._of = total, of
         self._stream = stream
         self._clock = clock
         self._began: float | None = None
@@ -87,6 +90,7 @@ class Progress:
         rate, done = self.rate(), self._counts.total()
         return {
             "inputs": self._total,
+            "of": self._of,
             "done": done,
             "counts": dict(self._counts),
             "per_hour": round(rate * 3600, 1),
@@ -102,7 +106,7 @@ class Progress:
         parts = [f"{done}/{self._total} done", *(f"{n} {status}" for n, status in bad)]
         rate = self.rate()
         if rate:
-            parts += [spoken_rate(rate), f"ETA {duration((self._total - done) / rate)}"]
+            parts += [spoken_rate(rate, self._of), f"ETA {duration((self._total - done) / rate)}"]
         if workers > 1:
             parts.append(f"{workers} workers")
         if cost:
@@ -118,10 +122,10 @@ class Progress:
         return view
 
 
-def spoken_rate(per_second: float) -> str:
+def spoken_rate(per_second: float, of: str = "images") -> str:
     if per_second < 1 / 60:
-        return f"{per_second * 3600:.3g} images/h"
-    return f"{per_second * 60:.3g} images/min" if per_second < 10 else f"{per_second:.0f} images/s"
+        return f"{per_second * 3600:.3g} {of}/h"
+    return f"{per_second * 60:.3g} {of}/min" if per_second < 10 else f"{per_second:.0f} {of}/s"
 
 
 def duration(seconds: float) -> str:

@@ -44,7 +44,10 @@ def _at_work(pulse: Pulse) -> str:
         return f"a driver on {state['host']} was last heard of {since} ago: the same audit goes on from there"
     parts = [f"{state['done']}/{state['inputs']} done", f"{state['workers']} workers"]
     if state["per_hour"]:
-        parts += [spoken_rate(state["per_hour"] / 3600), f"ETA {duration(state['seconds_left'] or 0)}"]
+        parts += [
+            spoken_rate(state["per_hour"] / 3600, state.get("of", "images")),
+            f"ETA {duration(state['seconds_left'] or 0)}",
+        ]
     if state["cost"]:
         parts.append(f"${state['cost']:.2f}")
     return f"at work on {state['host']}, {pulse.age:.0f} s ago: " + " · ".join(parts)

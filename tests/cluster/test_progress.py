@@ -53,6 +53,16 @@ def test_a_terminal_has_a_live_view() -> None:
     assert last[1].strip() == "two"
 
 
+def test_the_rate_says_what_is_done() -> None:
+    now = 0.0
+    progress = Progress(4, io.StringIO(), clock=lambda: now, of="items")
+    progress.began()
+    progress.settled("judged")
+    now = 300.0
+    assert progress.line("") == "1/4 done · 12 items/h · ETA 15 min 0 s"
+    assert progress.state()["of"] == "items"
+
+
 def test_the_rate_is_that_of_late() -> None:
     now = 0.0
     progress = Progress(1000, io.StringIO(), clock=lambda: now)
