@@ -83,6 +83,8 @@ class Diversity(Frozen):
     recipe: ShapesRecipe
     autoencoder: Autoencoder = "shared"
     diversities: tuple[Elements, ...] = DIVERSITIES
+    max_elements: PositiveInt = 4
+    """Most elements of a training image."""
     repeats: PositiveInt = 4
     """Models of each diversity, each trained under a seed of its own (:func:`spanned`)."""
     controls: tuple[Elements, ...] = ()
@@ -114,7 +116,7 @@ class Diversity(Frozen):
     def _plan(self, elements: Elements, repeat: int) -> ModelPlan:
         return ModelPlan(
             name=f"elements-{elements}-{repeat}",
-            images=spanned(elements, repeat),
+            images=spanned(elements, repeat).model_copy(update={"max_elements": self.max_elements}),
             recipe=self.recipe.model_copy(update={"seed": repeat}),
             autoencoder=self.autoencoder,
         )
