@@ -65,6 +65,14 @@ def test_repeats_cancel_what_shapes_colours_sizes_and_textures_are_favoured():
     assert len(set(whole)) == len(whole) == 16  # each of the 16 simple elements once
 
 
+@pytest.mark.parametrize(("scale", "most"), [("laptop", 2), ("paper", 4)])
+def test_no_image_of_a_set_shows_more_elements_than_are_wanted(scale, most):
+    for plan in SCALES[scale]["diversity"].plans():
+        counts = {len(plan.images.images().scene(0, k).elements) for k in range(60)}
+        assert counts == set(range(most + 1)), plan.name
+        assert plan.recipe.denoiser.template_share == plan.recipe.denoiser.generic_caption == 0
+
+
 def test_a_control_differs_in_its_autoencoder_alone():
     plans = {plan.name: plan for plan in SCALES["laptop"]["diversity"].plans()}
     control, usual = plans["own-60-0"], plans["elements-60-0"]

@@ -82,5 +82,5 @@ SCALES: dict[str, dict[str, Any]] = {
     },
 }
 """``laptop``: 64 pixels, the shipped model's size and autoencoder; each experiment is hours of two cores.
-Diversity's images show two elements at most, where the paper's show four or six, as their models learn from an
-eighth of its samples. ``paper``: for GPUs."""
+Diversity's images show two elements at most, where the paper's show four or six, as its models learn from an
+eighth of the paper's samples. ``paper``: for GPUs."""
