@@ -122,7 +122,7 @@ class Progress:
         return view
 
 
-def spoken_rate(per_second: float, of: str = "images") -> str:
+def spoken_rate(per_second: float, of: str) -> str:
     if per_second < 1 / 60:
         return f"{per_second * 3600:.3g} {of}/h"
     return f"{per_second * 60:.3g} {of}/min" if per_second < 10 else f"{per_second:.0f} {of}/s"

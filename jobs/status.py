@@ -41,7 +41,9 @@ def _at_work(pulse: Pulse) -> str:
         return f"a driver on {state['host']} begins or ends its work"
     if not pulse.alive:
         since = duration(pulse.age)
-        return f"a driver on {state['host']} was last heard of {since} ago: the same audit goes on from there"
+        return (
+            f"a driver on {state['host']} was last heard of {since} ago: the same command goes on from there"
+        )
     parts = [f"{state['done']}/{state['inputs']} done", f"{state['workers']} workers"]
     if state["per_hour"]:
         parts += [

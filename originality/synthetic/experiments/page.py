@@ -20,7 +20,7 @@ from originality.synthetic.experiments import diversity_report, figures, frequen
 from originality.synthetic.experiments.conditions import AGAIN, BASE, CONTENT, ONE_TOKEN
 from originality.synthetic.experiments.elements import sheet_of, strip_of
 from originality.synthetic.experiments.pairs import GROUPS, SHOWN
-from originality.synthetic.experiments.plans import ModelPlan
+from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan
 from originality.synthetic.experiments.scales import SCALES
 
 EXPERIMENTS = tuple(SCALES["laptop"])
@@ -115,7 +115,6 @@ def _training(record: Mapping[str, Any]) -> dict[str, Any]:
         "snr_offset": recipe.denoiser.snr_offset,
         "template_share": recipe.denoiser.template_share,
         "generic_caption": recipe.denoiser.generic_caption,
-        "max_elements": getattr(plan.images, "max_elements", None),
         "minutes": _minutes([record]),
         "loss": next(reversed(record["losses"].values()))[-1],
         "digest": record["weights_digest"],
@@ -287,7 +286,14 @@ def _diversity(folder: Path, place: Path) -> dict[str, Any] | None:
     _samples(folder, firsts, place / "samples.png")
     _strips(folder, usual, place / "missing-elements.png")
     how = measured[0]["measure"]
-    return {"by elements": summary, "images": how["images"], "guidance": how["redraw"]["guidance_scale"]}
+    return {
+        "by elements": summary,
+        "images": how["images"],
+        "guidance": how["redraw"]["guidance_scale"],
+        "max_elements": max(
+            p.images.max_elements for p in plans.values() if isinstance(p.images, ElementsPlan)
+        ),
+    }
 
 
 def _samples(folder: Path, of: Sequence[Mapping[str, Any]], file: Path) -> None:
