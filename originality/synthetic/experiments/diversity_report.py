@@ -129,7 +129,8 @@ def _of_one(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         told[f"score of missing {kind}"] = (
             _rounded(sum(score * made_out for score, made_out in scores) / weights) if weights else None
         )
-        told[f"blank {kind}"] = _rounded(sum(p["counts"].get("0", 0) for p in chosen) / told["images"][kind])
+        without = sum(p["counts"].get("0", 0) for p in chosen)
+        told[f"none sure {kind}"] = _rounded(without / told["images"][kind])
     return told
 
 
