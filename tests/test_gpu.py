@@ -6,8 +6,10 @@ All but the comparison of the nine examples' verdicts passed on an NVIDIA H200.
 from __future__ import annotations
 
 import math
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +22,10 @@ from originality.scoring import Item
 from originality.settings import AuditSettings, InversionSettings, ModelSettings, SettingsError
 from originality.sweep import Sweep
 from originality.synthetic.dataset import TaughtSet
+from originality.synthetic.training import denoiser
+from originality.synthetic.training.recipe import DenoiserRecipe, ShapesRecipe
+from originality.synthetic.training.stage import Stage
+from originality.synthetic.training.words import tokenizer_for
 from tests.tiny_models import FAMILIES
 
 pytestmark = pytest.mark.gpu
@@ -130,6 +136,37 @@ def test_losses_and_skips_are_those_that_the_gpu_has_when_it_is_waited_for() -> 
     at_once, later = learned(True), learned(False)
     assert later == at_once
     assert all(0 < losses.count("nan") == skipped < 20 for losses, skipped, _ in later)
+
+
+def test_a_training_that_is_recorded_learns_what_one_that_is_not_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both as on a CPU, to the accuracy of bfloat16; and both go on from a state."""
+    recipe = ShapesRecipe(denoiser=DenoiserRecipe(images=64, steps=(20,), batch_size=16))
+    moments = np.random.default_rng(0).standard_normal((64, 16, 8, 8)).astype(np.float16)
+
+    def learning(device: str, folder: Path) -> Stage:
+        torch.manual_seed(0)
+        model = denoiser.build(recipe, tokenizer_for(recipe.text, folder), 8)
+        for part in (model.unet, model.text_encoder):
+            part.to(device)
+        return denoiser.stage(recipe, model, 1.0, moments, TaughtSet())
+
+    def losses(device: str) -> list[float]:
+        with tempfile.TemporaryDirectory() as folder:
+            stage = learning(device, Path(folder))
+            for _ in range(6):
+                stage.advance()
+            later = learning(device, Path(folder))
+        later.load(stage.state())
+        while not later.done:
+            later.advance()
+        return later.losses
+
+    of_replays = losses("cuda")
+    monkeypatch.setattr(denoiser, "recorded", lambda predict, *_: predict)
+    assert of_replays == pytest.approx(losses("cuda"), rel=2e-2)
+    assert of_replays == pytest.approx(losses("cpu"), rel=5e-2)
 
 
 def laptop(**more: object) -> AuditSettings:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -72,6 +74,30 @@ def build(recipe: ShapesRecipe, tokenizer: CLIPTokenizer | BertTokenizer, latent
     return Denoiser(unet, text_encoder, tokenizer, noise_schedule())
 
 
+class NoisePrediction(nn.Module):
+    """The noise of noisy latents by the words of their captions: text encoder and UNet as one."""
+
+    def __init__(self, model: Denoiser, bf16: bool) -> None:
+        super().__init__()
+        self._unet, self._text_encoder, self._bf16 = model.unet, model.text_encoder, bf16
+
+    def forward(self, noisy: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+        """float32 like ``noisy`` (n, channels, h, w), of noise levels (n) and token ids (n, length)."""
+        # Casts that are kept until a step's end would be none of a recording's.
+        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self._bf16, cache_enabled=False):
+            words = self._text_encoder(ids).last_hidden_state
+            return self._unet(noisy, t, words).sample.float()  # type: ignore[no-any-return]
+
+
+def recorded(predict: NoisePrediction, *like: Tensor) -> Callable[..., Tensor]:
+    """The same prediction; on a GPU its kernels and those of its gradients are recorded once, for arguments
+    of these shapes, and replayed: a small model takes longer to launch them than to run them."""
+    if like[0].device.type != "cuda":
+        return predict
+    graphs = torch.cuda.make_graphed_callables(predict, like, allow_unused_input=True)
+    return cast(Callable[..., Tensor], graphs)
+
+
 def noise_schedule() -> DDPMScheduler:
     """Stable Diffusion's own noise schedule, epsilon prediction."""
     return DDPMScheduler(
@@ -134,6 +160,18 @@ def stage(
     if own.bf16 and device.type == "cpu":
         _attend_by_matrix_products(model)
 
+    def tokens(captions: Sequence[str]) -> Tensor:
+        said = model.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+        return said.input_ids
+
+    learning: dict[str, nn.Module] = {"unet": model.unet}
+    if recipe.text.pretrained is None:
+        learning["text_encoder"] = model.text_encoder
+    modules = nn.ModuleDict(learning).train()
+    ids = tokens([""] * own.batch_size)[crew.part(own.batch_size)].to(device)
+    blank = torch.zeros((len(ids), *latent_shape), device=device)
+    predict = recorded(NoisePrediction(model, own.bf16), blank, blank.new_zeros(len(ids)).long(), ids)
+
     def loss_at(step: int) -> Tensor:
         rng = generator("denoiser", recipe.seed, round_, step)
         picks = _epoch_batch(step, own.batch_size, len(moments), recipe.seed, round_)
@@ -147,19 +185,13 @@ def stage(
         t = torch.from_numpy((spread[mine] * len(noised)).astype(np.int64)).to(device)
         alpha = noised[t].view(-1, 1, 1, 1)
         noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
-        ids = model.tokenizer(captions[mine], padding="max_length", truncation=True, return_tensors="pt")
-        with torch.autocast(device.type, torch.bfloat16, enabled=own.bf16):
-            words = model.text_encoder(ids.input_ids.to(device)).last_hidden_state
-            predicted = model.unet(noisy, t, words).sample
-        error = (predicted.float() - noise).square().flatten(1).mean(1)
+        predicted = predict(noisy, t, tokens(captions[mine]).to(device))
+        error = (predicted - noise).square().flatten(1).mean(1)
         return (weights[t] * error).mean()
 
-    learning: dict[str, nn.Module] = {"unet": model.unet}
-    if recipe.text.pretrained is None:
-        learning["text_encoder"] = model.text_encoder
     return Stage(
         f"denoiser-{round_ + 1}",
-        nn.ModuleDict(learning),
+        modules,
         loss_at,
         steps=own.steps[round_],
         learning_rate=own.learning_rate,
