@@ -315,5 +315,8 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert "| four elements | 4.9" in text and "four elements - one element: +3." in text
     assert "| fixed-location | 94 | 1.00 | 0 % | 61 | 1.00 | 0 % | 21 |" in text
     assert "a rank correlation of\n1.0, and on the distance at one token at 1.0." in text
+    assert re.search(
+        r"^\| frequency \| 1\.\d\d \|.*\+0\.00 \[0\.00, 0\.00\]", text, re.M
+    )  # its models are a row of the grid
     assert "| shorter |" in text and "| content |" not in text.partition("## What was trained")[0]
     assert write(results, page) == text

@@ -16,29 +16,28 @@ from originality.synthetic.experiments.frequency import measures_of
 from originality.synthetic.experiments.pairs import PairsMeasure
 from originality.synthetic.experiments.plans import Autoencoder, ModelPlan, PairsPlan, unseeded
 from originality.synthetic.held_out import COUNTS
-from originality.synthetic.training.recipe import DenoiserRecipe, Frozen, ShapesRecipe, TextRecipe
+from originality.synthetic.training.recipe import Frozen, ShapesRecipe, TextRecipe
 
 BASE = "pairs-0"
-"""The model from which all others differ in one thing; the frequency experiment trains the same."""
+"""The model from which all others differ in one thing: where the recipe is the same, the frequency
+experiment's first."""
 
 Training = Literal["shorter", "longer", "weaker-text", "pretrained-text", "terse", "named", "other-loss"]
-Budget = Literal["more-steps", "smaller-steps", "fewer-steps", "fast", "another-seed"]
+Budget = Literal["more-steps", "smaller-steps", "fewer-steps", "another-seed"]
 
 AGAIN = "another-seed"
 """The first model measured once more with other random numbers."""
 
 SHIPPED = "shipped"
-"""The model that ships: five times as many samples, of a set that has these pairs and much else beside them,
-also motifs with words of their own. It differs in more than one thing."""
-
+"""The model that ships: 1.9 million samples, of a set that has these pairs and much else beside them, also
+motifs with words of their own. It differs in more than one thing."""
 
 CONTENT = "content"
 """The first model's other measurement: images of one element to four, none of them a pair."""
 
-
 ONE_TOKEN = "one-token"
-"""One token of the first model by preset ``paper-shapes``, the paper's own budget: for half of the images,
-as each takes minutes."""
+"""One token of the first model by preset ``paper-shapes``, the paper's own budget: for a quarter of the
+images, as each takes minutes."""
 
 
 class Conditions(Frozen):
@@ -57,7 +56,7 @@ class Conditions(Frozen):
     was seen."""
     one_token: bool = True
     """Whether one token is measured by the paper's own budget too, where the preset is another."""
-    queries: PositiveInt = 12
+    queries: PositiveInt = 8
     """Images of each group."""
     preset: str = "laptop"
     """Of the measurements' settings, where nothing of them is changed."""
@@ -74,7 +73,7 @@ class Conditions(Frozen):
         """What is to be measured of the models, whose trainings' ids are given by name; the longest first."""
         usual = measures_of(self.plans(), trained, self.queries, self.preset)
         base = usual[0]
-        by_paper = {"preset": "paper-shapes", "over": {"max_tokens": 1}, "queries": (self.queries + 1) // 2}
+        by_paper = {"preset": "paper-shapes", "over": {"max_tokens": 1}, "queries": -(-self.queries // 4)}
         others: list[tuple[str, bool, dict[str, Any]]] = [
             (ONE_TOKEN, self.one_token and self.preset != "paper-shapes", by_paper),
             (CONTENT, self.content, {"groups": tuple(COUNTS)}),
@@ -91,13 +90,13 @@ def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
     """The plan of another model, which differs in one thing.
 
     - shorter: a quarter of the steps;
-    - longer: four times as many, at laptop scale as many samples as the paper's;
+    - longer: four times as many;
     - weaker-text: half the text model's width and one layer, learned with the UNet (at the paper's scale: in
       place of BERT);
     - pretrained-text: a small BERT, MiniLM, taken as it is;
     - terse: descriptions without half of their words for size, colour and texture;
     - named: each common and each rare pair of colours has a word of its own, in most of its captions;
-    - other-loss: all noise levels weigh the same, or, where they did, by 1 / (SNR + 0.1).
+    - other-loss: noise levels weigh by 1 / (SNR + 1), under which models of single elements learned most.
     """
     recipe, images = base.recipe, base.images
     text, denoiser = recipe.text, recipe.denoiser
@@ -110,9 +109,7 @@ def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
     elif how == "terse":
         denoiser = denoiser.model_copy(update={"attribute_dropout": 0.5})
     elif how == "other-loss":
-        weighted = DenoiserRecipe().snr_offset
-        other = weighted if denoiser.snr_offset is None else None
-        denoiser = denoiser.model_copy(update={"snr_offset": other})
+        denoiser = denoiser.model_copy(update={"snr_offset": 1.0})
     else:
         steps = tuple(4 * n if how == "longer" else max(1, n // 4) for n in denoiser.steps)
         denoiser = denoiser.model_copy(update={"steps": steps})
@@ -122,10 +119,8 @@ def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
 
 def asked_otherwise(base: PairsMeasure, how: Budget) -> PairsMeasure:
     """The same model measured by another inversion: a third of the preset's steps, eight thirds of them,
-    steps a quarter as large, by the preset ``fast``, or with other random numbers throughout: how much of a
-    number of tokens is chance."""
-    if how == "fast":
-        return base.model_copy(update={"name": how, "preset": "fast-shapes"})
+    steps a quarter as large, or with other random numbers throughout: how much of a number of tokens is
+    chance."""
     if how == AGAIN:
         return base.model_copy(update={"name": how, "over": {**base.over, "seed": 1}})
     usual = base.settings().inversion

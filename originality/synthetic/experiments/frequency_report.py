@@ -181,15 +181,11 @@ def places(record: Mapping[str, Any], threshold: float) -> dict[str, dict[str, A
     return told
 
 
-def at_one_token(
-    record: Mapping[str, Any], of: Mapping[str, Any], threshold: float
-) -> dict[str, dict[str, Any]]:
-    """By group, of the images that ``of`` measured: "images"; "one_token", the share that one token redraws;
-    "distance", the mean at one token."""
-    chosen = {row["image_id"] for row in of["rows"]}
+def at_one_token(record: Mapping[str, Any], threshold: float) -> dict[str, dict[str, Any]]:
+    """By group: "images"; "one_token", the share that one token redraws; "distance", its mean."""
     told = {}
-    for group in groups_of(of):
-        rows = [row for row in record["rows"] if row["group"] == group and row["image_id"] in chosen]
+    for group in groups_of(record):
+        rows = [row for row in record["rows"] if row["group"] == group]
         told[group] = {
             "images": len(rows),
             "one_token": round(float(np.mean([min_tokens(r["sweep"][:1], threshold) == 1 for r in rows])), 3),
@@ -198,10 +194,18 @@ def at_one_token(
     return told
 
 
-def more_than(record: Mapping[str, Any], base: Mapping[str, Any], threshold: float) -> dict[str, Any]:
-    """How many more tokens each group needs than by another measurement of the same images, by image: means
-    with 95 % intervals over images."""
-    ours, theirs = tokens([record], threshold), tokens([base], threshold)
+def shared(record: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A measurement of those images alone that another has too."""
+    theirs = {row["image_id"] for row in other["rows"]}
+    return {**record, "rows": [row for row in record["rows"] if row["image_id"] in theirs]}
+
+
+def more_than(
+    records: Sequence[Mapping[str, Any]], base: Mapping[str, Any], threshold: float
+) -> dict[str, Any]:
+    """How many more tokens each group needs of some models than by one measurement of the same images, by
+    image: means with 95 % intervals over images."""
+    ours, theirs = tokens(records, threshold), tokens([base], threshold)
     found = {group: ours[group] - theirs[group] for group in GROUPS}
     return {
         group: {

@@ -28,6 +28,9 @@ EXPERIMENTS = tuple(SCALES["laptop"])
 THRESHOLD = THRESHOLDS["elements"]
 """Of the distance."""
 
+LONGER = "frequency"
+"""The frequency experiment's models as a row of the grid."""
+
 OTHER_THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
 
@@ -50,7 +53,7 @@ def write(results: Path, page: Path) -> str:
     told: dict[str, Any] = {"figures": place.name, "threshold": THRESHOLD}
     told["frequency"] = _frequency(results / "frequency", place)
     told["fixed"] = _fixed(results / "frequency", place)
-    told["conditions"] = _conditions(results / "conditions", place)
+    told["conditions"] = _conditions(results, place)
     told["one_token"] = _one_token(results / "conditions")
     told["again"] = _again(results / "conditions")
     told["content"] = _content(results / "conditions", place)
@@ -231,7 +234,7 @@ def _one_token(folder: Path) -> dict[str, Any] | None:
         return None
     by_paper = measured[ONE_TOKEN]
     return {
-        budget: frequency_report.at_one_token(measured[name], by_paper, THRESHOLD)
+        budget: frequency_report.at_one_token(frequency_report.shared(measured[name], by_paper), THRESHOLD)
         for budget, name in (("paper-shapes", ONE_TOKEN), ("the grid's", BASE))
     }
 
@@ -246,21 +249,27 @@ def _again(folder: Path) -> dict[str, float] | None:
     return agreed
 
 
-def _conditions(folder: Path, place: Path) -> dict[str, Any] | None:
-    measured = [r for r in records(folder, "measures") if r["name"] not in (CONTENT, ONE_TOKEN)]
-    if not measured:
+def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
+    """The grid, and as its row of longer training the frequency experiment's models, on the same images."""
+    measured = {r["name"]: [r] for r in records(results / "conditions", "measures")}
+    rows = {name: of for name, of in measured.items() if name not in (CONTENT, ONE_TOKEN)}
+    if BASE not in rows:
         return None
-    base = next((r for r in measured if r["name"] == BASE), measured[0])
-    measured = [base, *(r for r in measured if r is not base)]
-    rows = [(r["name"], frequency_report.summarise([r], THRESHOLD)) for r in measured]
-    figures.conditions(rows, place / "conditions.png")
+    base = rows.pop(BASE)[0]
+    before = records(results / "frequency", "measures")
+    seeds = [frequency_report.shared(r, base) for r in before if r["name"].startswith("pairs-")]
+    if seeds:
+        rows = {LONGER: seeds, **rows}
+    rows = {BASE: [base], **rows}
+    summaries = {name: frequency_report.summarise(of, THRESHOLD) for name, of in rows.items()}
+    figures.conditions(list(summaries.items()), place / "conditions.png")
     return {
         name: {
-            **summary,
-            "described": {g: frequency_report.described([r], g) for g in GROUPS},
-            "more": frequency_report.more_than(r, base, THRESHOLD),
+            **summaries[name],
+            "described": {g: frequency_report.described(of, g) for g in GROUPS},
+            "more": frequency_report.more_than(of, base, THRESHOLD),
         }
-        for (name, summary), r in zip(rows, measured, strict=True)
+        for name, of in rows.items()
     }
 
 
