@@ -32,6 +32,11 @@ def torch_device(settings: ModelSettings) -> torch.device:
     return torch.device(device)
 
 
+def device_name(device: torch.device) -> str:
+    """ "CPU", or the kind of GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
 def precisions(settings: ModelSettings, about: Description) -> tuple[torch.dtype, torch.dtype]:
     """Of the UNet and of the VAE: SDXL's overflows in fp16 on most images, unless it says that it was mended.
     (Stable Diffusion 1.x's may say the same, as it is diffusers' default, and does not.)"""

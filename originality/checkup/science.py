@@ -18,7 +18,7 @@ from originality.checkup.speed import Speed, measure, pace
 from originality.diffusion import LatentDiffusion
 from originality.inversion import Inverter
 from originality.memory import MemoryPlan, plan
-from originality.networks import torch_device
+from originality.networks import device_name, torch_device
 from originality.prompts import edit_prompt
 from originality.settings import AuditSettings
 
@@ -186,7 +186,7 @@ class Checkup:
         wanted = ["metric"] if settings.in_distribution.check == "none" else ["metric", "detector"]
         not_counted = [name for name in wanted if not self.judging.get(name)]
         found = pace(model, settings, self.speed, sum(ms or 0.0 for ms in self.judging.values()) / 1e3)
-        gpu = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else "CPU"
+        gpu = device_name(model.device)
         kind, price = self.price(gpu)
         one, most = found.per_hour(1), found.per_hour(settings.max_tokens)
         told = f"{one:.3g} images/h a worker where all stop at 1 token, "

@@ -304,7 +304,7 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert "| one token for at least 70 % of common images | 70 % | met |" in text
     assert "| 60 elements: prompted, shown in at least 80 % of images | 90 % | met |" in text
     assert "| 4 elements: prompted, shown in at most 10 % of images | 0 % | met |" in text
-    assert "| frequency | pairs-0 | 2 | 10 | 0.5000 | `of-pairs-0` |" in text
+    assert "| frequency | pairs-0 | 2 | CPU | 10 | 0.5000 | `of-pairs-0` |" in text
     assert text.count("`of-pairs-0`") == 1 and "1,920,000 image samples" in text  # it was taken over
     assert "| 60 | shared | 90 % [0.85, 0.93] | 10 % [0.06, 0.17] |" in text
     assert "| 60 | own | 85 % [0.79, 0.89] | 20 % [0.13, 0.29] |" in text

@@ -13,6 +13,7 @@ from PIL import Image
 from pydantic import PositiveInt
 
 from originality.diffusion import LatentDiffusion
+from originality.networks import device_name
 from originality.randomness import keyed_generator
 from originality.settings import ModelSettings, RedrawSettings
 from originality.sheets import webp
@@ -132,6 +133,7 @@ class ElementsMeasuring:
         return {
             "name": self.plan.name,
             "model": self.plan.model,
+            "device": device_name(self._model.device),
             "model_digest": self._model.digest,
             "judge_digest": self._detector.digest(),
             "measure": self.plan.model_dump(mode="json"),

@@ -62,7 +62,10 @@ def write(results: Path, page: Path) -> str:
     trainings = _first_of_each({name: records(results / name, "trainings") for name in EXPERIMENTS})
     told["trainings"] = {name: list(map(_training, of)) for name, of in trainings.items()}
     told["minutes"] = {
-        name: {"trainings": _minutes(of), "measures": _minutes(records(results / name, "measures"))}
+        name: {
+            "trainings": _minutes_by_device(of),
+            "measures": _minutes_by_device(records(results / name, "measures")),
+        }
         for name, of in trainings.items()
     }
     told["missing"] = [name for name in EXPERIMENTS if not told[name]]
@@ -92,6 +95,16 @@ def _minutes(of: Sequence[Mapping[str, Any]]) -> int:
     return round(sum(record["seconds"] for record in of) / 60)
 
 
+def _device(record: Mapping[str, Any]) -> str:
+    """Records of before devices were named are of a CPU."""
+    return str(record.get("device", "CPU"))
+
+
+def _minutes_by_device(of: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    devices = dict.fromkeys(sorted(map(_device, of)))
+    return {name: _minutes([record for record in of if _device(record) == name]) for name in devices}
+
+
 def _first_of_each(
     trainings: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> dict[str, list[Mapping[str, Any]]]:
@@ -118,6 +131,7 @@ def _training(record: Mapping[str, Any]) -> dict[str, Any]:
         "snr_offset": recipe.denoiser.snr_offset,
         "template_share": recipe.denoiser.template_share,
         "generic_caption": recipe.denoiser.generic_caption,
+        "device": _device(record),
         "minutes": _minutes([record]),
         "loss": next(reversed(record["losses"].values()))[-1],
         "digest": record["weights_digest"],

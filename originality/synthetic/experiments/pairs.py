@@ -16,6 +16,7 @@ import torch
 from pydantic import Field, PositiveInt
 
 from originality.checkpoint import Copies
+from originality.networks import device_name
 from originality.presets import load_settings
 from originality.scoring import Item
 from originality.settings import AuditSettings
@@ -144,6 +145,7 @@ class PairsMeasuring:
         return {
             "name": self.plan.name,
             "model": self.plan.model,
+            "device": device_name(self._sweep.model.device),
             "model_digest": self._sweep.model.digest,
             "judge_digest": self._sweep.distance.digest(),
             "settings": settings,

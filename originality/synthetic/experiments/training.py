@@ -15,6 +15,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from originality.checkpoint import MODELS
+from originality.networks import device_name
 from originality.settings import SHIPPED_MODEL
 from originality.synthetic.experiments.plans import ModelPlan
 from originality.synthetic.training import autoencoder, denoiser
@@ -153,6 +154,7 @@ class Training:
             "name": self.plan.name,
             "plan": self.plan.document(),
             "weights_digest": told.hexdigest()[:16],
+            "device": device_name(self._device),
             "losses": self._losses,
         }
 
