@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from cluster import driver
 from cluster.heartbeat import Heartbeat
@@ -50,7 +50,7 @@ def planned(out: str, items: Mapping[str, Mapping[str, Any]], identity: Mapping[
                 where = f"{store.url} holds {found.path}"
                 raise StoreError(f"{where}, which is no item of this run; remove it, or use another --out")
         for path, document in wanted.items():
-            store.write(path, json.dumps(document, indent=1, sort_keys=True).encode())
+            store.write(path, written(document))
     return plan(f"{store.url}/items", store, identity, listing=documents)
 
 
@@ -85,29 +85,76 @@ def carry_out(
     RunFolder(run.store).clear_snapshots(of_failed=False)
 
 
-def adopt(run: RunFolder, other: str) -> None:
-    """Takes over what another run of the same job has of the same items.
+def written(document: Mapping[str, Any]) -> bytes:
+    """A document as an item's file: its sha256 is the item's id."""
+    return json.dumps(document, indent=1, sort_keys=True).encode()
+
+
+def made_with(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run's description what decides, with an item, what comes of it."""
+    return {name: value for name, value in description.items() if name not in _ITEMS}
+
+
+class Source(Protocol):
+    """What came of items before."""
+
+    @property
+    def where(self) -> str: ...
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """At least what :func:`made_with` leaves of a run's."""
+        ...
+
+    def record(self, image_id: str) -> dict[str, Any] | None:
+        """Of an item that came to its end; None where it did not."""
+        ...
+
+    def files(self, image_id: str) -> dict[str, bytes]:
+        """What came of an item beside its record."""
+        ...
+
+
+class EarlierRun:
+    """Another run of a job. Implements :class:`Source`."""
+
+    def __init__(self, uri: str, job: str) -> None:
+        """Raises:
+        NotFound: there is no such run.
+        """
+        self.where = uri
+        self._run = open_run(uri, job)
+        self.description: Mapping[str, Any] = self._run.description
+
+    def record(self, image_id: str) -> dict[str, Any] | None:
+        if not self._run.ledger.has_record(image_id):
+            return None
+        record = self._run.ledger.record(image_id)
+        return record if record["status"] == "judged" else None
+
+    def files(self, image_id: str) -> dict[str, bytes]:
+        prefix, store = f"images/{image_id}/", self._run.store
+        paths = [found.path for found in store.list(prefix.rstrip("/"))]
+        return {path.removeprefix(prefix): store.read(path) for path in paths}
+
+
+def adopt(run: RunFolder, source: Source) -> None:
+    """Takes over what there is of the same items.
 
     Raises:
-        NotFound: there is no such run.
-        RunMismatch: it was made with something else than this one, by more than its items.
+        RunMismatch: it was made with something else than this run, by more than its items.
     """
-    theirs = open_run(other, run.description["job"])
-    ours, before = ({k: v for k, v in r.description.items() if k not in _ITEMS} for r in (run, theirs))
+    ours, before = made_with(run.description), made_with(source.description)
     differ = [k for k in sorted(ours | before) if ours.get(k) != before.get(k)]
     if differ:
         told = "; ".join(f"{k}: {before.get(k)!r} there, {ours.get(k)!r} here" for k in differ)
-        raise RunMismatch(f"{other} was made with something else ({told}); leave it out of --before")
+        raise RunMismatch(f"{source.where} was made with something else ({told}); leave it out of --before")
     for number in range(len(run.manifest)):
-        name = run.manifest.path(number)
-        image_id = image_id_of(run.store.read(f"items/{name}"))
-        if run.ledger.has_record(image_id) or not theirs.ledger.has_record(image_id):
+        image_id = image_id_of(run.store.read(f"items/{run.manifest.path(number)}"))
+        run.identities.learn(number, image_id)  # so that nobody is hired for what has its record
+        if run.ledger.has_record(image_id):
             continue
-        record = theirs.ledger.record(image_id)
-        if record["status"] == "judged":
-            prefix = f"images/{image_id}/"
-            files = {
-                found.path.removeprefix(prefix): theirs.store.read(found.path)
-                for found in theirs.store.list(prefix.rstrip("/"))
-            }
-            run.ledger.commit(image_id, record, files)
+        record = source.record(image_id)
+        if record is not None:
+            run.ledger.commit(image_id, record, source.files(image_id))
+    run.identities.save()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,11 +18,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from cluster.identities import image_id_of
 from cluster.runfolder import RunFolder, RunMismatch
 from cluster.settings import ClusterSettings
 from cluster.store import NotFound
 from jobs import exits, given
-from jobs.documents import adopt, carry_out, planned
+from jobs.documents import EarlierRun, Source, adopt, carry_out, planned, written
+from jobs.kept import MEASURES, TRAININGS, Kept, is_kept, judged, keep
 from originality.presets import one_line
 from originality.scoring import Scorer
 from originality.settings import SettingsError
@@ -49,12 +50,12 @@ def trainer(device: str) -> Scorer[Any]:
 
 
 def trained(
-    out: str, plans: Sequence[Any], device: str, how: ClusterSettings, before: Sequence[str] = ()
+    out: str, plans: Sequence[Any], device: str, how: ClusterSettings, before: Sequence[Source] = ()
 ) -> RunFolder:
     """Has the models of these plans trained, as far as they are not.
 
     Args:
-        before: runs of trainings, of which those of the same plans are taken over.
+        before: trainings, of which those of the same plans are taken over.
     """
     from originality.synthetic.training.words import place_of
 
@@ -106,16 +107,16 @@ def measured(
     models: RunFolder,
     device: str,
     how: ClusterSettings,
-    before: Sequence[str] = (),
+    before: Sequence[Source] = (),
 ) -> RunFolder:
     """Has the trained models measured, as far as they are not.
 
     Args:
-        before: runs of measurements, of which the same ones are taken over where they are there.
+        before: measurements, of which the same ones are taken over.
     """
     from originality.synthetic.experiments.plans import document
 
-    ids = {record["name"]: record["image_id"] for record in _judged(models)}
+    ids = {record["name"]: record["image_id"] for record in judged(models)}
     plans = experiment.measures(ids)
     items = {f"{k:03}-{plan.name}": document(plan) for k, plan in enumerate(plans)}
     identity = {"items": items, "detector": _digest("detector"), "code_version": version("originality")}
@@ -126,32 +127,10 @@ def measured(
             f"{error}; for another measurement of the same models: another --out, with --before and this one"
         ) from error
     for other in before:
-        with suppress(NotFound):  # it has not come to measuring
-            adopt(run, other)
+        adopt(run, other)
     factory = functools.partial(measurer, models.store.url, device)
     carry_out(run, factory, how, gpu=given.GPU[device], memory=_MEASURING_MEMORY)
     return run
-
-
-def keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
-    """Writes what came of an experiment to a folder of this machine, to be kept: ``trainings.jsonl`` and
-    ``measures.jsonl``, a line for each model, and the pictures of each measurement."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, of in (("trainings", models), ("measures", run)):
-        lines = [json.dumps(record) + "\n" for record in _judged(of)]
-        (folder / f"{name}.jsonl").write_text("".join(lines))
-    for record in _judged(run):
-        prefix = f"images/{record['image_id']}"
-        for found in run.store.list(prefix):
-            file = folder / str(record["name"]) / found.path.removeprefix(f"{prefix}/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(run.store.read(found.path))
-
-
-def _judged(run: RunFolder) -> list[dict[str, Any]]:
-    """The records of what came to its end, by name."""
-    records = [record for record in run.ledger.rows() if record["status"] == "judged"]
-    return sorted(records, key=lambda record: str(record["name"]))
 
 
 def _digest(weights: str) -> str:
@@ -188,7 +167,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="RUN",
-        help="other experiments' runs, of which the same models and measurements are taken over",
+        help="experiments' runs, or folders of --keep, of which the same trainings and measurements are "
+        "taken over",
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="records and pictures are written there")
     parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="any setting")
@@ -219,18 +199,44 @@ def experiment_of(arguments: argparse.Namespace) -> Any:
     return experiment
 
 
+def earlier(experiment: Any, before: Sequence[str]) -> tuple[list[Source], list[Source]]:
+    """Trainings and measurements that were done before: experiments' runs, or folders of what was kept.
+
+    A training that was kept has no model any more, so it is taken over where all that is to be measured of it
+    was kept too.
+    """
+    from originality.synthetic.experiments.plans import document
+
+    trainings: list[Source] = []
+    measures: list[Source] = []
+    for where in (run.rstrip("/") for run in before):
+        if is_kept(where):
+            ids = {plan.name: image_id_of(written(plan.document())) for plan in experiment.plans()}
+            kept = Kept(where, MEASURES)
+            wanted = [
+                measure
+                for measure in experiment.measures(ids)
+                if image_id_of(written(document(measure))) not in kept.ids
+            ]
+            models = set(ids.values()) - {measure.model for measure in wanted}
+            trainings.append(Kept(where, TRAININGS, models))
+            measures.append(kept)
+        else:
+            trainings.append(EarlierRun(f"{where}/train", "train"))
+            with suppress(NotFound):  # it has not come to measuring
+                measures.append(EarlierRun(f"{where}/measure", "measure"))
+    return trainings, measures
+
+
 def run(arguments: argparse.Namespace) -> int:
     how = given.cluster_settings_of(arguments)
     experiment, device = experiment_of(arguments), arguments.device or "auto"
-    before = [run.rstrip("/") for run in arguments.before]
-    models = trained(
-        f"{arguments.out}/train", experiment.plans(), device, how, [f"{run}/train" for run in before]
-    )
+    trainings, measures = earlier(experiment, arguments.before)
+    models = trained(f"{arguments.out}/train", experiment.plans(), device, how, trainings)
     failed = told_of_failures(models)
     if failed:
         return failed
-    taken = [f"{run}/measure" for run in before]
-    run = measured(f"{arguments.out}/measure", experiment, models, device, how, taken)
+    run = measured(f"{arguments.out}/measure", experiment, models, device, how, measures)
     if arguments.keep:
         keep(arguments.keep, models, run)
     print(arguments.keep or run.store.url)

@@ -19,8 +19,10 @@ from cluster.runfolder import RunMismatch, open_run
 from cluster.store import StoreError
 from jobs import exits
 from jobs.cli import main
-from jobs.documents import adopt, planned
+from jobs.documents import EarlierRun, adopt, planned
+from jobs.experiment import earlier
 from jobs.given import merged
+from originality.settings import SettingsError
 from originality.synthetic.experiments.plans import ElementsPlan, PairsPlan
 from originality.synthetic.experiments.scales import SCALES
 from originality.synthetic.world import elements_of
@@ -195,6 +197,23 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     (resumed,) = lines(kept / "trainings.jsonl")
     assert resumed["weights_digest"] == whole["weights_digest"] and resumed["losses"] == whole["losses"]
 
+    again = (*flags[:2], "--out", tmp_path / "again", "--before", kept, "--keep", tmp_path / "kept-again")
+    capsys.readouterr()
+    assert synthetic(*again, *over, "--device", "cpu") == exits.ALL_JUDGED
+    assert "starting Ray" not in capsys.readouterr().err  # there is nothing to do
+    files = [file.relative_to(kept) for file in sorted(kept.rglob("*")) if file.is_file()]
+    assert len(files) == 10
+    for path in files:
+        assert (tmp_path / "kept-again" / path).read_bytes() == (kept / path).read_bytes()
+    assert not list((tmp_path / "again" / "train").rglob("*.safetensors"))  # no model was kept, and none made
+    more = type(usual).model_validate(merged(usual.model_dump(), {**TINY, "images": 41}))
+    trainings, measures = earlier(more, [str(kept)])
+    assert not any(source.record(whole["image_id"]) for source in trainings)  # of a model to be measured
+    assert len(measures) == 1
+    with pytest.raises(SettingsError, match=r"has no made-with\.json; leave it out of --before"):
+        (tmp_path / "kept-again" / "made-with.json").unlink()
+        earlier(more, [str(tmp_path / "kept-again")])
+
     measure, of_shown = lines(kept / "measures.jsonl")
     assert of_shown["name"] == f"{measure['name']}-shown" and len(of_shown["prompts"]) == 3
     assert [p["images"] for p in measure["prompts"]] == [40, 40, 40]
@@ -210,7 +229,7 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
 
     how = {k: v for k, v in open_run(str(tmp_path / "run")).description.items() if k in HOW}
     other = planned(str(tmp_path / "other"), {"another-name": plan.document()}, {"job": "train", **how})
-    adopt(other, str(tmp_path / "run"))
+    adopt(other, EarlierRun(str(tmp_path / "run"), "train"))
     (taken,) = other.ledger.rows()
     files = tmp_path / "other" / "images" / taken["image_id"] / "model"
     assert sorted(p.name for p in files.iterdir()) == sorted(p.name for p in Path(folder).iterdir())
@@ -218,7 +237,7 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
         str(tmp_path / "older"), {"x": plan.document()}, {"job": "train", **how, "autoencoder": "old"}
     )
     with pytest.raises(RunMismatch, match=r"autoencoder: '.*' there, 'old' here"):
-        adopt(older, str(tmp_path / "run"))
+        adopt(older, EarlierRun(str(tmp_path / "run"), "train"))
 
 
 def test_a_start_that_was_cut_off_leaves_nothing_to_the_next(tmp_path: Path) -> None:
