@@ -11,20 +11,18 @@ import functools
 import hashlib
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from cluster.identities import image_id_of
 from cluster.runfolder import RunFolder, RunMismatch
 from cluster.settings import ClusterSettings
-from cluster.store import NotFound
 from jobs import exits, given
-from jobs.documents import EarlierRun, Source, adopt, carry_out, planned, written
-from jobs.kept import MEASURES, TRAININGS, Kept, is_kept, judged, keep
+from jobs.documents import carry_out, id_of, planned
+from jobs.kept import check_room, keep
+from jobs.takeover import Earlier, take_over
 from originality.presets import one_line
 from originality.scoring import Scorer
 from originality.settings import SettingsError
@@ -49,26 +47,21 @@ def trainer(device: str) -> Scorer[Any]:
     return OneAtATime(lambda said: Training(ModelPlan.model_validate(said), where, cache))
 
 
-def trained(
-    out: str, plans: Sequence[Any], device: str, how: ClusterSettings, before: Sequence[Source] = ()
-) -> RunFolder:
-    """Has the models of these plans trained, as far as they are not.
+def trainings(out: str, plans: Sequence[Any]) -> RunFolder:
+    """The run that trains the models of these plans."""
+    items = {f"{k:03}-{plan.name}": plan.document() for k, plan in enumerate(plans)}
+    identity = {"models": [plan.digest() for plan in plans], "autoencoder": _digest("shapes/vae")}
+    return planned(out, items, {"job": "train", **identity, "code_version": version("originality")})
 
-    Args:
-        before: trainings, of which those of the same plans are taken over.
-    """
+
+def train(run: RunFolder, plans: Sequence[Any], device: str, how: ClusterSettings) -> None:
+    """Has the models of a run trained, as far as they are not."""
     from originality.synthetic.training.words import place_of
 
     for plan in plans:
-        if plan.recipe.text.pretrained is not None:
+        if plan.recipe.text.pretrained is not None and not run.ledger.has_record(id_of(plan.document())):
             place_of(plan.recipe.text)
-    items = {f"{k:03}-{plan.name}": plan.document() for k, plan in enumerate(plans)}
-    identity = {"models": [plan.digest() for plan in plans], "autoencoder": _digest("shapes/vae")}
-    run = planned(out, items, {"job": "train", **identity, "code_version": version("originality")})
-    for other in before:
-        adopt(run, other)
     carry_out(run, functools.partial(trainer, device), how, gpu=given.GPU[device], memory=_TRAINING_MEMORY)
-    return run
 
 
 def measurer(models: str, device: str) -> Scorer[Any]:
@@ -101,23 +94,11 @@ def measurer(models: str, device: str) -> Scorer[Any]:
     return OneAtATime(begin)
 
 
-def measured(
-    out: str,
-    experiment: Any,
-    models: RunFolder,
-    device: str,
-    how: ClusterSettings,
-    before: Sequence[Source] = (),
-) -> RunFolder:
-    """Has the trained models measured, as far as they are not.
-
-    Args:
-        before: measurements, of which the same ones are taken over.
-    """
+def measures(out: str, experiment: Any) -> tuple[RunFolder, dict[str, list[str]]]:
+    """The run that measures an experiment's models, and its items' ids by that of the model's training."""
     from originality.synthetic.experiments.plans import document
 
-    ids = {record["name"]: record["image_id"] for record in judged(models)}
-    plans = experiment.measures(ids)
+    plans = experiment.measures({plan.name: id_of(plan.document()) for plan in experiment.plans()})
     items = {f"{k:03}-{plan.name}": document(plan) for k, plan in enumerate(plans)}
     identity = {"items": items, "detector": _digest("detector"), "code_version": version("originality")}
     try:
@@ -126,11 +107,16 @@ def measured(
         raise RunMismatch(
             f"{error}; for another measurement of the same models: another --out, with --before and this one"
         ) from error
-    for other in before:
-        adopt(run, other)
+    of: dict[str, list[str]] = {}
+    for plan in plans:
+        of.setdefault(plan.model, []).append(id_of(document(plan)))
+    return run, of
+
+
+def measure(run: RunFolder, models: RunFolder, device: str, how: ClusterSettings) -> None:
+    """Has the models of a run measured, as far as they are not."""
     factory = functools.partial(measurer, models.store.url, device)
     carry_out(run, factory, how, gpu=given.GPU[device], memory=_MEASURING_MEMORY)
-    return run
 
 
 def _digest(weights: str) -> str:
@@ -199,44 +185,22 @@ def experiment_of(arguments: argparse.Namespace) -> Any:
     return experiment
 
 
-def earlier(experiment: Any, before: Sequence[str]) -> tuple[list[Source], list[Source]]:
-    """Trainings and measurements that were done before: experiments' runs, or folders of what was kept.
-
-    A training that was kept has no model any more, so it is taken over where all that is to be measured of it
-    was kept too.
-    """
-    from originality.synthetic.experiments.plans import document
-
-    trainings: list[Source] = []
-    measures: list[Source] = []
-    for where in (run.rstrip("/") for run in before):
-        if is_kept(where):
-            ids = {plan.name: image_id_of(written(plan.document())) for plan in experiment.plans()}
-            kept = Kept(where, MEASURES)
-            wanted = [
-                measure
-                for measure in experiment.measures(ids)
-                if image_id_of(written(document(measure))) not in kept.ids
-            ]
-            models = set(ids.values()) - {measure.model for measure in wanted}
-            trainings.append(Kept(where, TRAININGS, models))
-            measures.append(kept)
-        else:
-            trainings.append(EarlierRun(f"{where}/train", "train"))
-            with suppress(NotFound):  # it has not come to measuring
-                measures.append(EarlierRun(f"{where}/measure", "measure"))
-    return trainings, measures
-
-
 def run(arguments: argparse.Namespace) -> int:
     how = given.cluster_settings_of(arguments)
     experiment, device = experiment_of(arguments), arguments.device or "auto"
-    trainings, measures = earlier(experiment, arguments.before)
-    models = trained(f"{arguments.out}/train", experiment.plans(), device, how, trainings)
+    before = [Earlier.at(where) for where in arguments.before]
+    plans = experiment.plans()
+    if arguments.keep:
+        check_room(arguments.keep, [id_of(plan.document()) for plan in plans])
+    models = trainings(f"{arguments.out}/train", plans)
+    run, wanted = measures(f"{arguments.out}/measure", experiment)
+    if before:
+        take_over(models, run, wanted, before)
+    train(models, plans, device, how)
     failed = told_of_failures(models)
     if failed:
         return failed
-    run = measured(f"{arguments.out}/measure", experiment, models, device, how, measures)
+    measure(run, models, device, how)
     if arguments.keep:
         keep(arguments.keep, models, run)
     print(arguments.keep or run.store.url)

@@ -4,7 +4,8 @@ their pictures, and what the two runs were made with. Models are not kept."""
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,24 @@ MADE_WITH = "made-with.json"
 
 
 def keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
-    """Writes what came of an experiment's two runs to a folder of this machine."""
+    """Writes what came of an experiment's two runs to a folder of this machine; the lines last, so that what
+    they speak of is there."""
     folder.mkdir(parents=True, exist_ok=True)
     both = {TRAININGS: models, MEASURES: run}
+    for record in judged(run):
+        prefix, place = f"images/{record['image_id']}/", folder / str(record["name"])
+        found = [of.path for of in run.store.list(prefix.rstrip("/"))]
+        if found and place.exists():
+            shutil.rmtree(place)  # pictures of an earlier run may have other names
+        for path in found:
+            file = place / path.removeprefix(prefix)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(run.store.read(path))
+    described = {name: made_with(of.description) for name, of in both.items()}
+    (folder / MADE_WITH).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
     for name, of in both.items():
         lines = [json.dumps(record) + "\n" for record in judged(of)]
         (folder / f"{name}.jsonl").write_text("".join(lines))
-    described = {name: made_with(of.description) for name, of in both.items()}
-    (folder / MADE_WITH).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
-    for record in judged(run):
-        prefix = f"images/{record['image_id']}"
-        for found in run.store.list(prefix):
-            file = folder / str(record["name"]) / found.path.removeprefix(f"{prefix}/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(run.store.read(found.path))
 
 
 def judged(run: RunFolder) -> list[dict[str, Any]]:
@@ -40,38 +45,49 @@ def judged(run: RunFolder) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: str(record["name"]))
 
 
-def is_kept(folder: str) -> bool:
+def is_kept(folder: str | Path) -> bool:
     """Whether a folder is one of :func:`keep`, and no run."""
     return (Path(folder) / f"{TRAININGS}.jsonl").is_file()
+
+
+def check_room(folder: Path, ids: Iterable[str]) -> None:
+    """That nothing is kept in a folder which this experiment would write over.
+
+    Raises:
+        SettingsError: there is.
+    """
+    if not is_kept(folder):
+        return
+    lines = (folder / f"{TRAININGS}.jsonl").read_text().splitlines()
+    others = sorted(r["name"] for r in map(json.loads, lines) if r["image_id"] not in set(ids))
+    if others:
+        raise SettingsError(
+            f"{folder} keeps {', '.join(others)} of another experiment; give another --keep, or remove it"
+        )
 
 
 class Kept:
     """What a folder keeps of one of the two runs. Implements jobs.documents.Source."""
 
-    def __init__(self, folder: str, part: str, only: Collection[str] | None = None) -> None:
-        """``only``: ids of the items that are to be taken over; None: all.
-
-        Raises:
-            SettingsError: it was written before it was kept what runs are made with.
+    def __init__(self, folder: str, part: str) -> None:
+        """Raises:
+        SettingsError: it is not whole, or of before it was kept what runs are made with.
         """
         self.where = folder
-        self._folder = Path(folder)
-        described = self._folder / MADE_WITH
-        if not described.is_file():
-            raise SettingsError(f"{folder} has no {MADE_WITH}; leave it out of --before")
-        self.description: Mapping[str, Any] = json.loads(described.read_text())[part]
-        lines = (self._folder / f"{part}.jsonl").read_text().splitlines()
-        records = {record["image_id"]: record for record in map(json.loads, lines)}
-        self._records = {k: v for k, v in records.items() if only is None or k in only}
-
-    @property
-    def ids(self) -> frozenset[str]:
-        return frozenset(self._records)
+        self._folder, self._pictures = Path(folder), part == MEASURES
+        try:
+            self.description: Mapping[str, Any] = json.loads((self._folder / MADE_WITH).read_text())[part]
+            lines = (self._folder / f"{part}.jsonl").read_text().splitlines()
+        except (OSError, KeyError, ValueError) as error:
+            raise SettingsError(f"{folder} lacks {MADE_WITH} or {part}; leave it out of --before") from error
+        self._records = {record["image_id"]: record for record in map(json.loads, lines)}
 
     def record(self, image_id: str) -> dict[str, Any] | None:
         return self._records.get(image_id)
 
     def files(self, image_id: str) -> dict[str, bytes]:
+        """Pictures of a measurement; no model."""
+        if not self._pictures:
+            return {}
         folder = self._folder / str(self._records[image_id]["name"])
-        files = (file for file in sorted(folder.rglob("*")) if file.is_file())
-        return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+        return {file.name: file.read_bytes() for file in sorted(folder.glob("*.webp"))}

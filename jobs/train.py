@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobs import exits, given
-from jobs.experiment import told_of_failures, trained
+from jobs.experiment import told_of_failures, train, trainings
 from originality.presets import one_line, read_yaml
 from originality.settings import SettingsError
 
@@ -43,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     names = [plan.name for plan in plans]
     if len(set(names)) < len(names):
         raise SettingsError(f"two plans are called {max(names, key=names.count)!r}; give each its own name")
-    run = trained(arguments.out, plans, arguments.device or "auto", how)
+    run = trainings(arguments.out, plans)
+    train(run, plans, arguments.device or "auto", how)
     for record in run.ledger.rows():
         if record["status"] == "judged":
             print(f"{record['name']}: {run.store.url}/images/{record['image_id']}/{MODEL}")

@@ -19,15 +19,13 @@ from cluster.runfolder import RunMismatch, open_run
 from cluster.store import StoreError
 from jobs import exits
 from jobs.cli import main
-from jobs.documents import EarlierRun, adopt, planned
-from jobs.experiment import earlier
+from jobs.documents import planned
 from jobs.given import merged
-from originality.settings import SettingsError
+from jobs.takeover import Earlier
 from originality.synthetic.experiments.plans import ElementsPlan, PairsPlan
 from originality.synthetic.experiments.scales import SCALES
 from originality.synthetic.world import elements_of
 
-HOW = ("autoencoder", "code_version")
 """What of a run's description decides what a plan comes to."""
 
 ROOT = Path(__file__).parents[2]
@@ -206,13 +204,15 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     for path in files:
         assert (tmp_path / "kept-again" / path).read_bytes() == (kept / path).read_bytes()
     assert not list((tmp_path / "again" / "train").rglob("*.safetensors"))  # no model was kept, and none made
-    more = type(usual).model_validate(merged(usual.model_dump(), {**TINY, "images": 41}))
-    trainings, measures = earlier(more, [str(kept)])
-    assert not any(source.record(whole["image_id"]) for source in trainings)  # of a model to be measured
-    assert len(measures) == 1
-    with pytest.raises(SettingsError, match=r"has no made-with\.json; leave it out of --before"):
-        (tmp_path / "kept-again" / "made-with.json").unlink()
-        earlier(more, [str(tmp_path / "kept-again")])
+    for where in (kept, tmp_path / "again"):  # neither has the model
+        earlier = Earlier.at(str(where))
+        ids = [record["image_id"] for record in lines(kept / "measures.jsonl")]
+        assert earlier.has(whole["image_id"], ids) and not earlier.has(whole["image_id"], [*ids, "another"])
+    assert Earlier.at(str(out)).has(whole["image_id"], ["another"])
+    more = (*again, *over, "--set", "images=41", "--device", "cpu")
+    capsys.readouterr()
+    assert synthetic(*more) == exits.BAD_SETTINGS
+    assert "another measurement of the same models: another --out" in capsys.readouterr().err
 
     measure, of_shown = lines(kept / "measures.jsonl")
     assert of_shown["name"] == f"{measure['name']}-shown" and len(of_shown["prompts"]) == 3
@@ -226,18 +226,6 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     capsys.readouterr()
     assert main(["report", run]) == exits.BAD_SETTINGS
     assert "is a run of the job 'measure'" in capsys.readouterr().err
-
-    how = {k: v for k, v in open_run(str(tmp_path / "run")).description.items() if k in HOW}
-    other = planned(str(tmp_path / "other"), {"another-name": plan.document()}, {"job": "train", **how})
-    adopt(other, EarlierRun(str(tmp_path / "run"), "train"))
-    (taken,) = other.ledger.rows()
-    files = tmp_path / "other" / "images" / taken["image_id"] / "model"
-    assert sorted(p.name for p in files.iterdir()) == sorted(p.name for p in Path(folder).iterdir())
-    older = planned(
-        str(tmp_path / "older"), {"x": plan.document()}, {"job": "train", **how, "autoencoder": "old"}
-    )
-    with pytest.raises(RunMismatch, match=r"autoencoder: '.*' there, 'old' here"):
-        adopt(older, EarlierRun(str(tmp_path / "run"), "train"))
 
 
 def test_a_start_that_was_cut_off_leaves_nothing_to_the_next(tmp_path: Path) -> None:

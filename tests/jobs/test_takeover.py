@@ -1,0 +1,130 @@
+"""What an experiment takes over of earlier ones, from runs and from folders of what was kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.runfolder import RunFolder, RunMismatch
+from jobs.documents import id_of, planned
+from jobs.kept import check_room, judged, keep
+from jobs.takeover import Earlier, take_over
+from originality.settings import SettingsError
+
+PLANS = {name: {"model": name} for name in ("a", "b")}
+MEASURES = {f"{name}-{k}": {"of": name, "measure": k} for name in PLANS for k in range(2)}
+WANTED = {
+    id_of(plan): [id_of(measure) for measure in MEASURES.values() if measure["of"] == name]
+    for name, plan in PLANS.items()
+}
+
+
+def runs(out: Path, detector: str = "d") -> tuple[RunFolder, RunFolder]:
+    """Of trainings and of measurements."""
+    identity = {"models": list(PLANS), "autoencoder": "x"}
+    models = planned(str(out / "train"), PLANS, {"job": "train", **identity})
+    measures = {"job": "measure", "items": MEASURES, "detector": detector}
+    return models, planned(str(out / "measure"), MEASURES, measures)
+
+
+def did(run: RunFolder, document: dict[str, Any], weights: str, **files: bytes) -> None:
+    record = {"name": "-".join(str(v) for v in document.values()), "status": "judged", "weights": weights}
+    run.ledger.commit(id_of(document), record, {k.replace("_", "."): v for k, v in files.items()})
+
+
+def trained(run: RunFolder, name: str, weights: str) -> None:
+    record = {"name": name, "status": "judged", "weights": weights}
+    run.ledger.commit(id_of(PLANS[name]), record, {"model/unet": weights.encode()})
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """An experiment that came to its end."""
+    models, run = runs(tmp_path / "whole")
+    for name in PLANS:
+        trained(models, name, f"old {name}")
+    for document in MEASURES.values():
+        did(run, document, f"old {document['of']}", drawn_webp=b"picture")
+    keep(tmp_path / "kept", models, run)
+    return tmp_path / "whole"
+
+
+def weights(run: RunFolder) -> dict[str, str]:
+    return {record["name"]: record["weights"] for record in judged(run)}
+
+
+def test_what_was_kept_is_taken_over_whole_and_kept_again(tmp_path: Path, whole: Path) -> None:
+    models, run = runs(tmp_path / "new")
+    take_over(models, run, WANTED, [Earlier.at(str(tmp_path / "kept"))])
+    assert weights(models) == {"a": "old a", "b": "old b"} and len(weights(run)) == 4
+    assert not list((tmp_path / "new" / "train").glob("images/*/*"))  # no model, and no pictures in its place
+    keep(tmp_path / "again", models, run)
+    files = [f.relative_to(tmp_path / "kept") for f in (tmp_path / "kept").rglob("*") if f.is_file()]
+    assert len(files) == 3 + 4
+    for path in files:
+        assert (tmp_path / "again" / path).read_bytes() == (tmp_path / "kept" / path).read_bytes()
+
+
+@pytest.mark.parametrize("at", ["kept", "second-hand"])
+def test_a_model_that_is_not_there_is_trained_anew_where_something_is_to_be_measured(
+    tmp_path: Path, whole: Path, at: str
+) -> None:
+    """And then nothing is taken over of it: its numbers would be of other weights."""
+    take_over(*runs(tmp_path / "second-hand"), WANTED, [Earlier.at(str(tmp_path / "kept"))])
+    a, b = WANTED
+    more = {a: WANTED[a], b: [*WANTED[b], "another"]}
+    models, run = runs(tmp_path / "new")
+    take_over(models, run, more, [Earlier.at(str(tmp_path / at))])
+    assert weights(models) == {"a": "old a"}
+    assert set(weights(run)) == {"a-0", "a-1"}
+
+
+def test_a_model_that_is_there_is_taken_over_with_what_was_measured(tmp_path: Path, whole: Path) -> None:
+    a, b = WANTED
+    models, run = runs(tmp_path / "new")
+    take_over(models, run, {a: [*WANTED[a], "another"], b: WANTED[b]}, [Earlier.at(str(whole))])
+    assert set(weights(models)) == {"a", "b"} and len(weights(run)) == 4
+    (file,) = (tmp_path / "new" / "train" / "images" / a / "model").iterdir()
+    assert file.read_bytes() == b"old a"
+
+
+def test_numbers_are_of_the_weights_that_are_told(tmp_path: Path, whole: Path) -> None:
+    """The first place that has a model gives all of it, and what the run trained itself keeps its own."""
+    models, run = runs(tmp_path / "other")
+    trained(models, "a", "other a")
+    models, run = runs(tmp_path / "new")
+    trained(models, "b", "own b")
+    take_over(models, run, WANTED, [Earlier.at(str(tmp_path / "other")), Earlier.at(str(whole))])
+    assert weights(models) == {"a": "other a", "b": "own b"} and not weights(run)
+
+
+def test_nothing_is_taken_over_where_something_was_made_otherwise(tmp_path: Path, whole: Path) -> None:
+    models, run = runs(tmp_path / "new", detector="another")
+    with pytest.raises(RunMismatch, match=r"detector: 'd' there, 'another' here"):
+        take_over(models, run, WANTED, [Earlier.at(str(tmp_path / "kept"))])
+    assert not weights(models)
+
+
+def test_what_cannot_be_taken_over_is_named(tmp_path: Path, whole: Path) -> None:
+    with pytest.raises(SettingsError, match="is neither the --out of an experiment nor a folder of --keep"):
+        Earlier.at(str(tmp_path))
+    (tmp_path / "kept" / "made-with.json").unlink()
+    with pytest.raises(SettingsError, match=r"lacks made-with\.json or trainings; leave it out of --before"):
+        Earlier.at(str(tmp_path / "kept"))
+
+
+def test_a_folder_keeps_nothing_of_an_earlier_run(tmp_path: Path, whole: Path) -> None:
+    models, run = runs(whole)
+    stale = tmp_path / "kept" / "a-0" / "stale.webp"
+    stale.write_bytes(b"of before")
+    keep(tmp_path / "kept", models, run)
+    assert not stale.exists() and (tmp_path / "kept" / "a-0" / "drawn.webp").exists()
+    check_room(tmp_path / "kept", WANTED)
+    check_room(tmp_path / "nowhere", [])
+    with pytest.raises(SettingsError, match="keeps b of another experiment; give another --keep"):
+        check_room(tmp_path / "kept", list(WANTED)[:1])
+    lines = (tmp_path / "kept" / "trainings.jsonl").read_text().splitlines()
+    assert [json.loads(line)["name"] for line in lines] == ["a", "b"]  # as it was
