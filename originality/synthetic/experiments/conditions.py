@@ -7,9 +7,9 @@ grid is a training or a measurement of its own, on the same query images.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
-from pydantic import PositiveInt, field_validator
+from pydantic import PositiveInt, field_validator, model_validator
 
 from originality.settings import SHIPPED_MODEL
 from originality.synthetic.experiments.frequency import measures_of
@@ -40,6 +40,9 @@ ONE_TOKEN = "one-token"
 images, as each takes minutes."""
 
 
+OTHER_OFFSET = 1.0
+
+
 class Conditions(Frozen):
     """A grid around one model."""
 
@@ -62,6 +65,12 @@ class Conditions(Frozen):
     """Of the measurements' settings, where nothing of them is changed."""
 
     _recipe_has_no_seed = field_validator("recipe")(unseeded)
+
+    @model_validator(mode="after")
+    def _other_loss_is_another(self) -> Self:
+        if "other-loss" in self.trainings and self.recipe.denoiser.snr_offset == OTHER_OFFSET:
+            raise ValueError(f"other-loss is the recipe's own snr_offset {OTHER_OFFSET}; leave it out")
+        return self
 
     def plans(self) -> list[ModelPlan]:
         base = ModelPlan(
@@ -96,7 +105,7 @@ def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
     - pretrained-text: a small BERT, MiniLM, taken as it is;
     - terse: descriptions without half of their words for size, colour and texture;
     - named: each common and each rare pair of colours has a word of its own, in most of its captions;
-    - other-loss: noise levels weigh by 1 / (SNR + 1), under which models of single elements learned most.
+    - other-loss: noise levels weigh by 1 / (SNR + 1), as where the diversity experiment's models learn.
     """
     recipe, images = base.recipe, base.images
     text, denoiser = recipe.text, recipe.denoiser
@@ -109,7 +118,7 @@ def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
     elif how == "terse":
         denoiser = denoiser.model_copy(update={"attribute_dropout": 0.5})
     elif how == "other-loss":
-        denoiser = denoiser.model_copy(update={"snr_offset": 1.0})
+        denoiser = denoiser.model_copy(update={"snr_offset": OTHER_OFFSET})
     else:
         steps = tuple(4 * n if how == "longer" else max(1, n // 4) for n in denoiser.steps)
         denoiser = denoiser.model_copy(update={"steps": steps})

@@ -196,8 +196,9 @@ def at_one_token(record: Mapping[str, Any], threshold: float) -> dict[str, dict[
 
 def shared(record: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """A measurement of those images alone that another has too."""
-    theirs = {row["image_id"] for row in other["rows"]}
-    return {**record, "rows": [row for row in record["rows"] if row["image_id"] in theirs]}
+    theirs = {(row["image_id"], row["caption"]) for row in other["rows"]}
+    rows = [row for row in record["rows"] if (row["image_id"], row["caption"]) in theirs]
+    return {**record, "rows": rows}
 
 
 def more_than(

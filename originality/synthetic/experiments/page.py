@@ -28,7 +28,7 @@ EXPERIMENTS = tuple(SCALES["laptop"])
 THRESHOLD = THRESHOLDS["elements"]
 """Of the distance."""
 
-LONGER = "frequency"
+FREQUENCY = "frequency"
 """The frequency experiment's models as a row of the grid."""
 
 OTHER_THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
@@ -62,11 +62,7 @@ def write(results: Path, page: Path) -> str:
     trainings = _first_of_each({name: records(results / name, "trainings") for name in EXPERIMENTS})
     told["trainings"] = {name: list(map(_training, of)) for name, of in trainings.items()}
     told["minutes"] = {
-        name: {
-            "trainings": _minutes_by_device(of),
-            "measures": _minutes_by_device(records(results / name, "measures")),
-        }
-        for name, of in trainings.items()
+        name: _minutes_by_device(of, records(results / name, "measures")) for name, of in trainings.items()
     }
     told["missing"] = [name for name in EXPERIMENTS if not told[name]]
     told["notes"] = {name: _notes(results / name) for name in EXPERIMENTS}
@@ -96,13 +92,21 @@ def _minutes(of: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _device(record: Mapping[str, Any]) -> str:
-    """Records of before devices were named are of a CPU."""
+    """Those records that do not name it are of a CPU."""
     return str(record.get("device", "CPU"))
 
 
-def _minutes_by_device(of: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    devices = dict.fromkeys(sorted(map(_device, of)))
-    return {name: _minutes([record for record in of if _device(record) == name]) for name in devices}
+def _minutes_by_device(
+    trainings: Sequence[Mapping[str, Any]], measures: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, int]]:
+    """Those of trainings and of measurements, of whoever finished them."""
+    return {
+        device: {
+            "trainings": _minutes([record for record in trainings if _device(record) == device]),
+            "measures": _minutes([record for record in measures if _device(record) == device]),
+        }
+        for device in sorted({_device(record) for record in (*trainings, *measures)})
+    }
 
 
 def _first_of_each(
@@ -263,6 +267,12 @@ def _again(folder: Path) -> dict[str, float] | None:
     return agreed
 
 
+def _asked_alike(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two measurements have the same settings, of whatever model."""
+    ours, theirs = ({k: v for k, v in r["settings"].items() if k != "model"} for r in (record, other))
+    return ours == theirs
+
+
 def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
     """The grid, and as its row of longer training the frequency experiment's models, on the same images."""
     measured = {r["name"]: [r] for r in records(results / "conditions", "measures")}
@@ -270,10 +280,10 @@ def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
     if BASE not in rows:
         return None
     base = rows.pop(BASE)[0]
-    before = records(results / "frequency", "measures")
-    seeds = [frequency_report.shared(r, base) for r in before if r["name"].startswith("pairs-")]
-    if seeds:
-        rows = {LONGER: seeds, **rows}
+    before = [r for r in records(results / "frequency", "measures") if r["name"].startswith("pairs-")]
+    seeds = [frequency_report.shared(r, base) for r in before if _asked_alike(r, base)]
+    if seeds and all(len(r["rows"]) == len(base["rows"]) for r in seeds):
+        rows = {FREQUENCY: seeds, **rows}
     rows = {BASE: [base], **rows}
     summaries = {name: frequency_report.summarise(of, THRESHOLD) for name, of in rows.items()}
     figures.conditions(list(summaries.items()), place / "conditions.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,7 @@ def recorded(predict: NoisePrediction, *like: Tensor) -> Callable[..., Tensor]:
     of these shapes, and replayed: a small model takes longer to launch them than to run them."""
     if like[0].device.type != "cuda":
         return predict
+    gc.collect()  # a recording of before holds its memory in a cycle
     graphs = torch.cuda.make_graphed_callables(predict, like, allow_unused_input=True)
     return cast(Callable[..., Tensor], graphs)
 
