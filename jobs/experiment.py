@@ -156,7 +156,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="experiments' runs, or folders of --keep, of which the same trainings and measurements are "
         "taken over",
     )
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="records and pictures are written there")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="records and pictures are written there, also of what is measured when it is stopped",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="any setting")
     given.add_cluster_arguments(parser)
     parser.set_defaults(config=[])
@@ -200,9 +205,11 @@ def run(arguments: argparse.Namespace) -> int:
     failed = told_of_failures(models)
     if failed:
         return failed
-    measure(run, models, device, how)
-    if arguments.keep:
-        keep(arguments.keep, models, run)
+    try:
+        measure(run, models, device, how)
+    finally:  # what a stop leaves can be committed, and taken over
+        if arguments.keep:
+            keep(arguments.keep, models, run)
     print(arguments.keep or run.store.url)
     return told_of_failures(run)
 

@@ -1,7 +1,7 @@
 """What only a GPU can show, with what is expected of it: ``make gpu-check``.
 
-All but the comparison of the nine examples' verdicts passed on an NVIDIA H200, that of recorded trainings on an
-H100.
+All but the comparison of the nine examples' verdicts passed on an NVIDIA H200, that of recorded trainings
+on an H100.
 """
 
 from __future__ import annotations

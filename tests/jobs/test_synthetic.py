@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cluster.runfolder import RunMismatch, open_run
+from cluster.runfolder import RunFolder, RunMismatch, open_run
 from cluster.store import StoreError
-from jobs import exits
+from jobs import exits, experiment
 from jobs.cli import main
-from jobs.documents import planned
+from jobs.documents import id_of, planned
 from jobs.given import merged
 from jobs.takeover import Earlier
 from originality.synthetic.experiments.plans import ElementsPlan, PairsPlan
@@ -226,6 +226,21 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     capsys.readouterr()
     assert main(["report", run]) == exits.BAD_SETTINGS
     assert "is a run of the job 'measure'" in capsys.readouterr().err
+
+
+def test_what_was_measured_until_a_stop_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(run: RunFolder, *_: object) -> None:
+        item = json.loads(run.store.read("items/000-elements-4-0.json"))
+        run.ledger.commit(id_of(item), {"name": "elements-4-0", "status": "judged"}, {})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "train", lambda *_: None)
+    monkeypatch.setattr(experiment, "measure", stopped)
+    over = [f"--set={name}={json.dumps(value)}" for name, value in TINY.items()]
+    flags = ("experiment", "diversity", "--out", tmp_path / "out", "--keep", tmp_path / "kept", *over)
+    assert synthetic(*flags) == exits.INTERRUPTED
+    (kept,) = lines(tmp_path / "kept" / "measures.jsonl")
+    assert kept["name"] == "elements-4-0"
 
 
 def test_a_start_that_was_cut_off_leaves_nothing_to_the_next(tmp_path: Path) -> None:
