@@ -85,9 +85,14 @@ class Kept:
     def record(self, image_id: str) -> dict[str, Any] | None:
         return self._records.get(image_id)
 
-    def files(self, image_id: str) -> dict[str, bytes]:
+    def paths(self, image_id: str) -> list[str]:
         """Pictures of a measurement; no model."""
         if not self._pictures:
-            return {}
-        folder = self._folder / str(self._records[image_id]["name"])
-        return {file.name: file.read_bytes() for file in sorted(folder.glob("*.webp"))}
+            return []
+        return sorted(file.name for file in self._place(image_id).glob("*.webp"))
+
+    def read(self, image_id: str, path: str) -> bytes:
+        return (self._place(image_id) / path).read_bytes()
+
+    def _place(self, image_id: str) -> Path:
+        return self._folder / str(self._records[image_id]["name"])

@@ -31,9 +31,11 @@ class Source(Protocol):
         """Of an item that came to its end; None where it did not."""
         ...
 
-    def files(self, image_id: str) -> dict[str, bytes]:
-        """What came of an item beside its record."""
+    def paths(self, image_id: str) -> list[str]:
+        """Of what came of an item beside its record."""
         ...
+
+    def read(self, image_id: str, path: str) -> bytes: ...
 
 
 class EarlierRun:
@@ -53,10 +55,12 @@ class EarlierRun:
         record = self._run.ledger.record(image_id)
         return record if record["status"] == "judged" else None
 
-    def files(self, image_id: str) -> dict[str, bytes]:
-        prefix, store = f"images/{image_id}/", self._run.store
-        paths = [found.path for found in store.list(prefix.rstrip("/"))]
-        return {path.removeprefix(prefix): store.read(path) for path in paths}
+    def paths(self, image_id: str) -> list[str]:
+        prefix = f"images/{image_id}"
+        return [found.path.removeprefix(f"{prefix}/") for found in self._run.store.list(prefix)]
+
+    def read(self, image_id: str, path: str) -> bytes:
+        return self._run.store.read(f"images/{image_id}/{path}")
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Earlier:
         if self.trainings.record(model) is None:
             return False
         measured = self.measures is not None and all(map(self.measures.record, measures))
-        return measured or bool(self.trainings.files(model))
+        return measured or bool(self.trainings.paths(model))
 
 
 def take_over(
@@ -144,5 +148,6 @@ def adopt(run: RunFolder, source: Source, chosen: Collection[str]) -> None:
             continue
         record = source.record(image_id)
         if record is not None:
-            run.ledger.commit(image_id, record, source.files(image_id))
+            files = {path: source.read(image_id, path) for path in source.paths(image_id)}
+            run.ledger.commit(image_id, record, files)
     run.identities.save()
