@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from PIL import Image
 
 from originality.settings import THRESHOLDS
-from originality.sheets import COLUMNS
-from originality.synthetic.experiments import diversity_report, figures, frequency_report
+from originality.synthetic.experiments import diversity_report, figures, frequency_report, grids
 from originality.synthetic.experiments.conditions import AGAIN, BASE, CONTENT, ONE_TOKEN
-from originality.synthetic.experiments.elements import sheet_of, strip_of
-from originality.synthetic.experiments.pairs import GROUPS, SHOWN
+from originality.synthetic.experiments.pairs import GROUPS
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan
 from originality.synthetic.experiments.scales import SCALES
 
@@ -149,7 +146,7 @@ def _frequency(folder: Path, place: Path) -> dict[str, Any] | None:
         return None
     summary = frequency_report.summarise(measured, THRESHOLD)
     figures.min_tokens(summary, place / "min-tokens.png")
-    _grid(folder / measured[0]["name"], place / "reconstructions.png")
+    grids.reconstructions(folder / measured[0]["name"], place / "reconstructions.png")
     summary["thresholds"] = {str(t): frequency_report.summarise(measured, t) for t in OTHER_THRESHOLDS}
     summary["described"] = {group: frequency_report.described(measured, group) for group in GROUPS}
     summary["drivers"] = frequency_report.drivers(measured, THRESHOLD)
@@ -159,61 +156,12 @@ def _frequency(folder: Path, place: Path) -> dict[str, Any] | None:
     return summary
 
 
-def _sheet(start: Path) -> tuple[Image.Image, Image.Image, int]:
-    """A query image, the sheet of its redraws (a row a number of tokens), and the side of its tiles."""
-    redraws = Image.open(f"{start}-redraws.webp").convert("RGB")
-    side = redraws.width // COLUMNS
-    return Image.open(f"{start}-query.webp").convert("RGB").resize((side, side)), redraws, side
-
-
-def _tokens(m: int) -> str:
-    return f"{m} token{'s' if m > 1 else ''}"
-
-
-def _tile(sheet: Image.Image, side: int, row: int, column: int) -> Image.Image:
-    return sheet.crop((column * side, row * side, (column + 1) * side, (row + 1) * side))
-
-
-def _grid(folder: Path, file: Path) -> None:
-    """Figure 5: query images, and two redraws at each number of tokens."""
-    rows: list[tuple[str, Sequence[Image.Image]]] = []
-    tokens = 0
-    for group in GROUPS:
-        for number in range(SHOWN):
-            start = folder / f"{group.replace(' ', '-')}-{number}"
-            query, redraws, side = _sheet(start)
-            tokens = redraws.height // side
-            cells = [_tile(redraws, side, m, k) for m in range(tokens) for k in range(2)]
-            rows.append((f"{group} {number + 1}", [query, *cells]))
-    heads = ["query"]
-    for m in range(1, tokens + 1):
-        heads += [_tokens(m), ""]
-    page = figures.labelled_rows(rows, heads)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    page.save(file, optimize=True)
-
-
 def _fixed(folder: Path, place: Path) -> dict[str, Any] | None:
     """Figure 11: redraws of common pairs that always stood at the same places."""
     measured = {r["name"]: r for r in records(folder, "measures")}
     if "fixed-location" not in measured:
         return None
-    rows: list[tuple[str, Sequence[Image.Image]]] = []
-    for number in range(SHOWN):
-        start = folder / "fixed-location" / f"{GROUPS[0].replace(' ', '-')}-{number}"
-        query, redraws, side = _sheet(start)
-        sweep = next(
-            row["sweep"]
-            for row in measured["fixed-location"]["rows"]
-            if (row["group"], row["number"]) == (GROUPS[0], number)
-        )
-        near = frequency_report.first_near(sweep, THRESHOLD)
-        m = near or 1
-        tiles = [_tile(redraws, side, m - 1, k) for k in range(8)]
-        label = f"{GROUPS[0]} {number + 1}, {_tokens(m)}"
-        rows.append((label if near else f"{label} (not near)", [query, *tiles]))
-    page = figures.labelled_rows(rows, ["query", "eight seeds", *[""] * 7], label=230)
-    page.save(place / "fixed-location.png", optimize=True)
+    grids.first_near(measured["fixed-location"], folder, THRESHOLD, place / "fixed-location.png")
     once = frequency_report.distinct(measured["fixed-location"])
     common = [row for row in measured["fixed-location"]["rows"] if row["group"] == GROUPS[0]]
     return {
@@ -316,8 +264,8 @@ def _diversity(folder: Path, place: Path) -> dict[str, Any] | None:
         for record in (usual[0], usual[-1])
     ]
     figures.elements(shares, place / "elements.png")
-    _samples(folder, firsts, place / "samples.png")
-    _strips(folder, usual, place / "missing-elements.png")
+    grids.samples(folder, firsts, place / "samples.png")
+    grids.strips(folder, usual, place / "missing-elements.png")
     how = measured[0]["measure"]
     return {
         "by elements": summary,
@@ -327,29 +275,3 @@ def _diversity(folder: Path, place: Path) -> dict[str, Any] | None:
             p.images.max_elements for p in plans.values() if isinstance(p.images, ElementsPlan)
         ),
     }
-
-
-def _samples(folder: Path, of: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Figure 13: what models draw by each prompt."""
-    rows: list[tuple[str, Sequence[Image.Image]]] = []
-    for record in of:
-        sheets = [Image.open(folder / record["name"] / sheet_of(p["prompt"])) for p in record["prompts"]]
-        tops = [s.convert("RGB").crop((0, 0, s.width, s.height // 2)) for s in sheets]
-        control = ", own" if diversity_report.is_control(record) else ""
-        rows.append((f"{diversity_report.diversity_of(record)} elements{control}", tops))
-    heads = ["empty prompt", "first missing element", "second missing element"]
-    figures.labelled_rows(rows, heads).save(file, optimize=True)
-
-
-def _strips(folder: Path, of: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Figure 12: missing elements, a row each by the empty prompt and by its name, where it came."""
-    rows: list[tuple[str, Sequence[Image.Image]]] = []
-    for record in of:
-        number = diversity_report.diversity_of(record)
-        for name in record["measure"]["wanted"]:
-            for prompted, said in ((False, "empty prompt"), (True, "by its name")):
-                strip = folder / record["name"] / strip_of(name, prompted)
-                if strip.exists():
-                    rows.append((f"{number}: {name}, {said}", [Image.open(strip).convert("RGB")]))
-    if rows:
-        figures.labelled_rows(rows, ["as drawn"], label=260).save(file, optimize=True)
