@@ -211,6 +211,17 @@ def test_frequencies_of_missing_elements():
     json.dumps(said, allow_nan=False)
 
 
+def test_a_run_that_was_stopped_is_told_as_far_as_it_came(tmp_path):
+    of_shown = {**measured(4, 1, 1.0, 0.0), "name": "elements-4-1-shown"}
+    assert list(diversity_report.summarise([measured(60, 0, 0.9, 0.1), of_shown])) == ["60"]
+    folder = tmp_path / "results" / "diversity"
+    folder.mkdir(parents=True)
+    (folder / "measures.jsonl").write_text(json.dumps(of_shown) + "\n")
+    assert "no results are kept of frequency and conditions and diversity" in write(
+        folder.parent, tmp_path / "p.md"
+    )
+
+
 def test_shares_of_elements():
     plan = ElementsPlan(kind="elements", missing=("big red full square", "big blue full circle"))
     model = ModelPlan(name="elements-60-0", images=plan)

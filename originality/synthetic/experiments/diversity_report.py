@@ -89,6 +89,8 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             of.setdefault(diversity_of(record), []).append(record)
     told = {str(n): _of_one(missing[n]) for n in sorted(missing)}
     for n, of_shown in shown.items():
+        if n not in missing:  # of a run that was stopped
+            continue
         means = [float(np.mean(frequencies(record)["images"]["prompted"])) for record in of_shown]
         drawn = sum(p["images"] for record in of_shown for p in record["prompts"] if p["prompt"])
         told[str(n)]["shown prompted"] = {"mean": _rounded(np.mean(means)), "interval": share(means, drawn)}

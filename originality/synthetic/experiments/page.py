@@ -247,14 +247,14 @@ def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
 
 def _diversity(folder: Path, place: Path) -> dict[str, Any] | None:
     """Figures 3, 12 and 13."""
-    measured = records(folder, "measures")
-    if not measured:
-        return None
-    summary = diversity_report.summarise(measured)
-    figures.diversity(summary, place / "diversity.png")
-    measured = [record for record in measured if not diversity_report.asks_for_shown(record)]
+    whole = records(folder, "measures")
+    measured = [record for record in whole if not diversity_report.asks_for_shown(record)]
     firsts = [r for r in sorted(measured, key=diversity_report.diversity_of) if r["name"].endswith("-0")]
     usual = [record for record in firsts if not diversity_report.is_control(record)]
+    if not usual:
+        return None
+    summary = diversity_report.summarise(whole)
+    figures.diversity(summary, place / "diversity.png")
     plans = {r["name"]: ModelPlan.model_validate(r["plan"]) for r in records(folder, "trainings")}
     shares = [
         (
