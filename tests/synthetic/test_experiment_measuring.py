@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from originality.checkpoint import MODELS
@@ -99,6 +100,24 @@ def test_an_element_is_cut_out_whole_at_the_edge_as_well():
     corner = cut_out(image, Detection(elements_of(RED_SQUARE)[0], 4.0, 60.0, 1.0))
     assert corner.shape == (32, 32, 3)
     assert (corner[:20, 12:] == 0).all() and (corner[:, :12] == 255).all() and (corner[20:] == 255).all()
+
+
+@pytest.mark.parametrize("queries", [1, 2, 8])
+def test_as_many_pairs_of_one_colour_as_of_two_the_first_of_each(queries):
+    usual = PairsMeasure(
+        kind="pairs", name="m", model="shapes", images=PairsPlan(kind="pairs"), queries=queries
+    )
+    even = usual.model_copy(update={"even_colours": True})
+    for group in GROUPS:
+        assert usual.numbers(group) == list(range(queries))
+        numbers = even.numbers(group)
+        assert numbers == sorted(set(numbers)) and len(numbers) == queries
+        colours = {n: len({e.colour for e in even.scene(group, n).elements}) for n in range(numbers[-1] + 1)}
+        of_one = [n for n in numbers if colours[n] == 1]
+        assert len(of_one) == -(-queries // 2)
+        for of, count in ((of_one, 1), (sorted(set(numbers) - set(of_one)), 2)):
+            assert of == [n for n in colours if colours[n] == count][: len(of)]
+    assert even.model_copy(update={"groups": ("one element",)}).numbers("one element") == list(range(queries))
 
 
 def test_pairs_are_measured_at_every_number_of_tokens_and_a_kill_changes_nothing():

@@ -60,7 +60,7 @@ class Conditions(Frozen):
     one_token: bool = True
     """Whether one token is measured by the paper's own budget too, where the preset is another."""
     queries: PositiveInt = 8
-    """Images of each group."""
+    """Images of each group, half of them pairs of one colour."""
     preset: str = "laptop"
     """Of the measurements' settings, where nothing of them is changed."""
 
@@ -80,7 +80,7 @@ class Conditions(Frozen):
 
     def measures(self, trained: Mapping[str, str]) -> list[PairsMeasure]:
         """What is to be measured of the models, whose trainings' ids are given by name; the longest first."""
-        usual = measures_of(self.plans(), trained, self.queries, self.preset)
+        usual = measures_of(self.plans(), trained, self.queries, self.preset, even_colours=True)
         base = usual[0]
         by_paper = {"preset": "paper-shapes", "over": {"max_tokens": 1}, "queries": -(-self.queries // 4)}
         others: list[tuple[str, bool, dict[str, Any]]] = [

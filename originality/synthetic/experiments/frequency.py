@@ -59,6 +59,7 @@ def measures_of(
     queries: int,
     preset: str,
     over: Mapping[str, Any] = MappingProxyType({}),
+    even_colours: bool = False,
 ) -> list[PairsMeasure]:
     """A measurement for each plan of a model of pairs, all alike; arguments as of :class:`PairsMeasure`."""
     return [
@@ -68,6 +69,7 @@ def measures_of(
             model=trained[plan.name],
             images=plan.images,
             queries=queries,
+            even_colours=even_colours,
             preset=preset,
             over=over,
         )

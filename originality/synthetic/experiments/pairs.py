@@ -7,6 +7,7 @@ from a threshold can be read off the same measurement.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +46,9 @@ class PairsMeasure(Frozen):
     """As :func:`originality.synthetic.held_out.query` names them."""
     queries: PositiveInt = 20
     """Images of each group."""
+    even_colours: bool = False
+    """Whether each group has as many pairs of one colour as of two, the first such images: as they come, few
+    images may be mostly of one colour in one group and mostly of two in another."""
     preset: str = "laptop"
     over: Mapping[str, Any] = Field(default_factory=dict)
     """Settings over the preset's."""
@@ -61,6 +65,21 @@ class PairsMeasure(Frozen):
         parts = {name: {**self.over.get(name, {}), **part} for name, part in whole.items()}
         return load_settings(self.preset, None, {**self.over, **parts})
 
+    def numbers(self, group: str) -> list[int]:
+        """Of a group's query images."""
+        if not (self.even_colours and group in GROUPS):
+            return list(range(self.queries))
+        half = self.queries // 2
+        of_one = (n for n in itertools.count() if self._colours(group, n) == 1)
+        of_two = (n for n in itertools.count() if self._colours(group, n) == 2)
+        return sorted((*itertools.islice(of_one, self.queries - half), *itertools.islice(of_two, half)))
+
+    def scene(self, group: str, number: int) -> Scene:
+        return query(group, number, self.images.pairs())
+
+    def _colours(self, group: str, number: int) -> int:
+        return len({element.colour for element in self.scene(group, number).elements})
+
 
 class PairsMeasuring:
     """Sweeps over the query images of one model. Implements originality.synthetic.experiments.work.Work."""
@@ -74,6 +93,9 @@ class PairsMeasuring:
         self._rows: list[dict[str, Any]] = []
         self._files: dict[str, bytes] = {}
         self._flying: list[str] = []
+        numbers = {group: plan.numbers(group) for group in plan.groups}
+        self._names = [f"{group} {of[k]}" for k in range(plan.queries) for group, of in numbers.items()]
+        self._shown = {f"{group} {number}" for group, of in numbers.items() for number in of[:SHOWN]}
 
     @property
     def phase(self) -> int:
@@ -84,16 +106,12 @@ class PairsMeasuring:
         return f"{self.plan.name}: {len(self._rows)}/{len(self._names)} images; {self._sweep.progress}"
 
     @property
-    def _names(self) -> list[str]:
-        return [f"{group} {number}" for number in range(self.plan.queries) for group in self.plan.groups]
-
-    @property
     def done(self) -> bool:
         return len(self._rows) == len(self._names)
 
     def _scene(self, name: str) -> Scene:
         group, _, number = name.rpartition(" ")
-        return query(group, int(number), self.plan.images.pairs())
+        return self.plan.scene(group, int(number))
 
     def _item(self, name: str) -> Item[Any]:
         return Item(name, self._scene(name).image())
@@ -121,7 +139,7 @@ class PairsMeasuring:
             scene = self._scene(finished.item_id)
             about = {"group": group, "number": int(number), "caption": scene.caption}
             self._rows.append({**row, **about, "described": self._described(scene)})
-            if int(number) < SHOWN:
+            if finished.item_id in self._shown:
                 for name in ("query.webp", "redraws.webp"):
                     self._files[f"{group.replace(' ', '-')}-{number}-{name}"] = finished.files[name]
 
