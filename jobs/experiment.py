@@ -129,6 +129,16 @@ def _digest(weights: str) -> str:
     return told.hexdigest()[:16]
 
 
+def _keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
+    """Keeps what there is, and says it where that would be less than what is kept already."""
+    lacking = keep(folder, models, run)
+    if lacking:
+        sys.stderr.write(
+            f"{folder} is left as it is: it keeps {', '.join(lacking)}, which this run has not measured yet; "
+            "go on with the same command, or take them over with --before\n"
+        )
+
+
 def told_of_failures(run: RunFolder) -> int:
     """Says what failed, and how it is put back; the exit code."""
     failed = [record for record in run.ledger.rows() if record["status"] != "judged"]
@@ -209,7 +219,7 @@ def run(arguments: argparse.Namespace) -> int:
         measure(run, models, device, how)
     finally:  # what a stop leaves can be committed, and taken over
         if arguments.keep:
-            keep(arguments.keep, models, run)
+            _keep(arguments.keep, models, run)
     print(arguments.keep or run.store.url)
     return told_of_failures(run)
 

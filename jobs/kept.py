@@ -18,9 +18,18 @@ TRAININGS, MEASURES = "trainings", "measures"
 MADE_WITH = "made-with.json"
 
 
-def keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
+def keep(folder: Path, models: RunFolder, run: RunFolder) -> list[str]:
     """Writes what came of an experiment's two runs to a folder of this machine; the lines last, so that what
-    they speak of is there."""
+    they speak of is there.
+
+    Returns:
+        Names of measurements that the folder keeps and the run does not have: where there are any, nothing is
+        written, as a run that was stopped would write over what a whole one left.
+    """
+    done = {record["image_id"] for record in judged(run)}
+    lacking = [str(record["name"]) for record in _lines(folder, MEASURES) if record["image_id"] not in done]
+    if lacking:
+        return lacking
     folder.mkdir(parents=True, exist_ok=True)
     both = {TRAININGS: models, MEASURES: run}
     for record in judged(run):
@@ -37,12 +46,28 @@ def keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
     for name, of in both.items():
         lines = [json.dumps(record) + "\n" for record in judged(of)]
         (folder / f"{name}.jsonl").write_text("".join(lines))
+    return []
 
 
 def judged(run: RunFolder) -> list[dict[str, Any]]:
     """The records of what came to its end, by name."""
     records = [record for record in run.ledger.rows() if record["status"] == "judged"]
     return sorted(records, key=lambda record: str(record["name"]))
+
+
+def _lines(folder: Path, part: str) -> list[dict[str, Any]]:
+    """The records that a folder keeps; none where it is no such folder.
+
+    Raises:
+        SettingsError: they are damaged.
+    """
+    file = folder / f"{part}.jsonl"
+    try:
+        return [json.loads(line) for line in file.read_text().splitlines()]
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise SettingsError(f"{file} is damaged; remove it, or bring it back") from error
 
 
 def is_kept(folder: str | Path) -> bool:
@@ -56,10 +81,8 @@ def check_room(folder: Path, ids: Iterable[str]) -> None:
     Raises:
         SettingsError: there is.
     """
-    if not is_kept(folder):
-        return
-    lines = (folder / f"{TRAININGS}.jsonl").read_text().splitlines()
-    others = sorted(r["name"] for r in map(json.loads, lines) if r["image_id"] not in set(ids))
+    ours = set(ids)
+    others = sorted(record["name"] for record in _lines(folder, TRAININGS) if record["image_id"] not in ours)
     if others:
         raise SettingsError(
             f"{folder} keeps {', '.join(others)} of another experiment; give another --keep, or remove it"
@@ -77,10 +100,9 @@ class Kept:
         self._folder, self._pictures = Path(folder), part == MEASURES
         try:
             self.description: Mapping[str, Any] = json.loads((self._folder / MADE_WITH).read_text())[part]
-            lines = (self._folder / f"{part}.jsonl").read_text().splitlines()
         except (OSError, KeyError, ValueError) as error:
-            raise SettingsError(f"{folder} lacks {MADE_WITH} or {part}; leave it out of --before") from error
-        self._records = {record["image_id"]: record for record in map(json.loads, lines)}
+            raise SettingsError(f"{folder} lacks a whole {MADE_WITH}; leave it out of --before") from error
+        self._records = {record["image_id"]: record for record in _lines(self._folder, part)}
 
     def record(self, image_id: str) -> dict[str, Any] | None:
         return self._records.get(image_id)

@@ -112,8 +112,33 @@ def test_what_cannot_be_taken_over_is_named(tmp_path: Path, whole: Path) -> None
     with pytest.raises(SettingsError, match="is neither the --out of an experiment nor a folder of --keep"):
         Earlier.at(str(tmp_path))
     (tmp_path / "kept" / "made-with.json").unlink()
-    with pytest.raises(SettingsError, match=r"lacks made-with\.json or trainings; leave it out of --before"):
+    with pytest.raises(SettingsError, match=r"lacks a whole made-with\.json; leave it out of --before"):
         Earlier.at(str(tmp_path / "kept"))
+
+
+def test_lines_that_are_damaged_are_named(tmp_path: Path, whole: Path) -> None:
+    for part in ("measures", "trainings"):
+        file = tmp_path / "kept" / f"{part}.jsonl"
+        file.write_text(file.read_text()[:-20])
+        with pytest.raises(SettingsError, match=rf"{part}\.jsonl is damaged"):
+            Earlier.at(str(tmp_path / "kept"))
+    with pytest.raises(SettingsError, match=r"trainings\.jsonl is damaged"):
+        check_room(tmp_path / "kept", WANTED)
+
+
+def test_a_run_that_was_stopped_writes_over_no_whole_one(tmp_path: Path, whole: Path) -> None:
+    models, run = runs(tmp_path / "new")
+    for name in PLANS:
+        trained(models, name, f"new {name}")
+    first, *others = MEASURES.values()
+    did(run, first, "new a")
+    before = {file: file.read_bytes() for file in (tmp_path / "kept").rglob("*") if file.is_file()}
+    assert keep(tmp_path / "kept", models, run) == ["a-1", "b-0", "b-1"]
+    assert {file: file.read_bytes() for file in (tmp_path / "kept").rglob("*") if file.is_file()} == before
+    for document in others:
+        did(run, document, "new")
+    assert keep(tmp_path / "kept", models, run) == []
+    assert "new b" in (tmp_path / "kept" / "trainings.jsonl").read_text()
 
 
 def test_a_folder_keeps_nothing_of_an_earlier_run(tmp_path: Path, whole: Path) -> None:

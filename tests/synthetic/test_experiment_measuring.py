@@ -32,13 +32,19 @@ def measurer(kind, plan_kind):
     return OneAtATime(lambda said: kind(plan_kind.model_validate(said), SHAPES, "cpu"))
 
 
-def finished(scorer, item, after=None):
+def finished(scorer, item):
+    """What came of it, and in how many steps."""
     for steps in range(1, 10_000):
         for done in scorer.step():
-            return done
-        if steps == after:
-            return scorer.snapshot(item.item_id)
+            return done, steps
     raise AssertionError("it does not end")
+
+
+def cut(scorer, item, after):
+    """Everything is thrown away but a snapshot of so many steps."""
+    for _ in range(after):
+        assert not scorer.step()
+    return scorer.snapshot(item.item_id)
 
 
 def test_elements_are_counted_and_a_kill_changes_nothing():
@@ -53,7 +59,7 @@ def test_elements_are_counted_and_a_kill_changes_nothing():
     item = Item("a", document(plan))
     scorer = measurer(ElementsMeasuring, ElementsMeasure)
     scorer.admit(item)
-    whole = finished(scorer, item)
+    whole, steps = finished(scorer, item)
     empty, red, blue = whole.record["prompts"]
     assert [p["images"] for p in (empty, red, blue)] == [40, 40, 40]
     assert red["shown"][RED_SQUARE] > 5 * empty["shown"][RED_SQUARE] / 2
@@ -65,10 +71,11 @@ def test_elements_are_counted_and_a_kill_changes_nothing():
     assert strip.height == 32 + 4 and strip.width <= 12 * 34 + 2
     first = measurer(ElementsMeasuring, ElementsMeasure)
     first.admit(item)
-    kept = finished(first, item, after=3)
+    kept = cut(first, item, 3)
     second = measurer(ElementsMeasuring, ElementsMeasure)
     second.restore(item, kept)
-    resumed = finished(second, item)
+    resumed, more = finished(second, item)
+    assert more == steps - 3
     assert resumed.files == whole.files
     seconds = resumed.record.pop("seconds"), whole.record.pop("seconds")
     assert min(seconds) > 0 and resumed.record == whole.record
@@ -133,7 +140,7 @@ def test_pairs_are_measured_at_every_number_of_tokens_and_a_kill_changes_nothing
     item = Item("a", document(plan))
     scorer = measurer(PairsMeasuring, PairsMeasure)
     scorer.admit(item)
-    whole = finished(scorer, item)
+    whole, steps = finished(scorer, item)
     rows = whole.record["rows"]
     assert [row["group"] for row in rows] == list(GROUPS)
     assert all([a["tokens"] for a in row["sweep"]] == [1, 2] for row in rows)
@@ -145,9 +152,10 @@ def test_pairs_are_measured_at_every_number_of_tokens_and_a_kill_changes_nothing
     for after in (2, 9):
         first = measurer(PairsMeasuring, PairsMeasure)
         first.admit(item)
-        kept = finished(first, item, after)
+        kept = cut(first, item, after)
         second = measurer(PairsMeasuring, PairsMeasure)
         second.restore(item, kept)
-        resumed = finished(second, item)
+        resumed, more = finished(second, item)
+        assert more == steps - after
         assert without_times(resumed.record["rows"]) == without_times(rows)
         assert resumed.files.keys() == whole.files.keys()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -41,15 +43,19 @@ def trainer(cache):
     )
 
 
-def finished(scorer, item, after=None):
-    """Steps to the end; ``after`` so many of them everything is thrown away but a snapshot."""
-    steps = 0
-    while True:
+def finished(scorer, item):
+    """What came of it, and in how many steps."""
+    for steps in itertools.count(1):
         for done in scorer.step():
-            return done
-        steps += 1
-        if steps == after:
-            return scorer.snapshot(item.item_id)
+            return done, steps
+    raise AssertionError("it does not end")
+
+
+def cut(scorer, item, after):
+    """Everything is thrown away but a snapshot of so many steps."""
+    for _ in range(after):
+        assert not scorer.step()
+    return scorer.snapshot(item.item_id)
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -57,21 +63,23 @@ def test_a_training_that_was_killed_ends_with_the_same_weights_and_losses(tmp_pa
     item = Item("a", PLANS[name].document())
     whole = trainer(tmp_path / "whole")
     whole.admit(item)
-    undisturbed = finished(whole, item)
-    for kill in (1, 3, 6, 10):
-        first = trainer(tmp_path / "cut")
+    undisturbed, steps = finished(whole, item)
+    own = TINY.autoencoder.steps if name == "own" else 0
+    assert steps == own + CHUNKS + sum(TINY.denoiser.steps)
+    for kill in (1, 4, 6, steps - 1):
+        first = trainer(tmp_path / f"cut {kill}")
         first.admit(item)
-        cut = finished(first, item, kill)
-        if not isinstance(cut, bytes):
-            continue
+        kept = cut(first, item, kill)
         again = trainer(tmp_path / f"moved {kill}")  # another machine, without the latents
-        again.restore(item, cut)
+        again.restore(item, kept)
         assert again.snapshot("a")  # before anything was done
         once_more = trainer(tmp_path / f"moved {kill}")
         once_more.restore(item, again.snapshot("a"))
-        resumed = finished(once_more, item)
+        resumed, more = finished(once_more, item)
         assert resumed.record["weights_digest"] == undisturbed.record["weights_digest"]
         assert resumed.record["losses"] == undisturbed.record["losses"]
+        encoded_again = min(max(kill - own, 0), CHUNKS)
+        assert more == steps - kill + encoded_again
 
 
 def test_a_trained_model_is_a_folder_that_draws(tmp_path):
@@ -79,7 +87,7 @@ def test_a_trained_model_is_a_folder_that_draws(tmp_path):
     scorer = trainer(tmp_path / "cache")
     scorer.admit(item)
     assert "autoencoder 0/3" in scorer.progress
-    done = finished(scorer, item)
+    done, _ = finished(scorer, item)
     assert done.record["status"] == "judged" and done.record["plan"] == PLANS["own"].document()
     for name, content in done.files.items():
         file = tmp_path / name
