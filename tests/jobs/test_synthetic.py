@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import signal
@@ -12,7 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import torch
 from PIL import Image
 
 from cluster.runfolder import RunFolder, RunMismatch, open_run
@@ -24,9 +28,8 @@ from jobs.given import merged
 from jobs.takeover import Earlier
 from originality.synthetic.experiments.plans import ElementsPlan, PairsPlan
 from originality.synthetic.experiments.scales import SCALES
+from originality.synthetic.experiments.work import FORMAT
 from originality.synthetic.world import elements_of
-
-"""What of a run's description decides what a plan comes to."""
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -167,6 +170,15 @@ def ended(process: subprocess.Popen[str]) -> str:
     return out.strip()
 
 
+def with_more_seconds(snapshot: bytes, more: float) -> bytes:
+    """A snapshot as if so much longer had been worked on it."""
+    start = len(FORMAT) + hashlib.sha256().digest_size
+    kept = torch.load(io.BytesIO(snapshot[start:]), weights_only=True)
+    body = io.BytesIO()
+    torch.save({**kept, "seconds": kept["seconds"] + more}, body)
+    return FORMAT + hashlib.sha256(body.getvalue()).digest() + body.getvalue()
+
+
 def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,9 +191,12 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
         assert killed.poll() is None and time.monotonic() < until, killed.communicate()
         time.sleep(0.1)
     time.sleep(1.0)
-    killed.send_signal(signal.SIGINT)
-    assert killed.wait(60) == exits.INTERRUPTED, killed.communicate()
+    for process in [*psutil.Process(killed.pid).children(recursive=True), psutil.Process(killed.pid)]:
+        process.kill()  # as when the machine loses power
+    assert killed.wait(60) == -signal.SIGKILL, killed.communicate()
     assert not list((out / "train" / "records").rglob("*.json"))
+    (snapshot,) = (out / "train" / "progress").glob("*.snapshot")
+    snapshot.write_bytes(with_more_seconds(snapshot.read_bytes(), 10_000.0))
     assert ended(started(*flags, cache=tmp_path / "a")) == str(kept)
 
     usual = SCALES["laptop"]["diversity"]
@@ -194,6 +209,7 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     (whole,) = open_run(str(tmp_path / "run")).ledger.rows()
     (resumed,) = lines(kept / "trainings.jsonl")
     assert resumed["weights_digest"] == whole["weights_digest"] and resumed["losses"] == whole["losses"]
+    assert whole["seconds"] < 10_000 < resumed["seconds"]  # it went on from the snapshot
 
     again = (*flags[:2], "--out", tmp_path / "again", "--before", kept, "--keep", tmp_path / "kept-again")
     capsys.readouterr()
