@@ -15,6 +15,7 @@ from scipy import stats
 
 from originality.settings import AuditSettings
 from originality.synthetic.motifs import GROUP_SHARE, GROUPS
+from originality.synthetic.world import elements_of
 
 matplotlib.use("Agg")
 
@@ -107,6 +108,28 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return summary
 
 
+def by_colours(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Pairs of one colour and of two, by group: how many images, their mean tokens, and how many of them need
+    one token."""
+    told: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["group"].endswith("pair") and row["status"] == "judged":
+            count = len({element.colour for element in elements_of(row["caption"])})
+            name = "one colour" if count == 1 else "two colours"
+            told.setdefault(name, {}).setdefault(row["group"], []).append(tokens_of(row))
+    return {
+        name: {
+            group: {
+                "images": len(found),
+                "mean_min_tokens": round(float(np.mean(found)), 3),
+                "one_token": found.count(1),
+            }
+            for group, found in sorted(groups.items())
+        }
+        for name, groups in sorted(told.items())
+    }
+
+
 def summarise_steps(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Median of the steps to pass by group (None: more than half never did), and rho over the motifs."""
     never = math.inf
@@ -197,6 +220,7 @@ def write_report(
     summary = summarise(rows)
     untouched = [r for r in rows if r["group"] in GROUPS and _number(r) >= tuned]
     summary["untouched"] = summarise(untouched)
+    summary["pairs_by_colours"] = by_colours(rows)
     summary["steps_to_pass"] = summarise_steps(steps)
     summary["settings"] = settings.model_dump(mode="json")
     summary["model_digest"] = rows[0]["model_digest"]

@@ -16,7 +16,7 @@ from originality.sweep import Sweep
 from originality.synthetic import effect_tuning
 from originality.synthetic.dataset import TRIO, TaughtSet, clear_view
 from originality.synthetic.effect import PAIR_GROUPS, examples, measure_steps
-from originality.synthetic.effect_report import summarise, summarise_steps, write_report
+from originality.synthetic.effect_report import by_colours, summarise, summarise_steps, write_report
 from originality.synthetic.held_out import COUNTS, measure, queries, query
 from originality.synthetic.motifs import GROUPS
 
@@ -95,6 +95,19 @@ def test_steps_of_a_group_that_mostly_never_passes_have_no_median():
     assert summary["groups"]["familiar"] == {"images": 10, "median_steps": 10.0, "passed": 1.0}
     assert summary["groups"]["unseen"] == {"images": 10, "median_steps": None, "passed": 0.0}
     assert summary["rho"] == 1.0
+
+
+def test_pairs_of_one_colour_and_of_two_are_told_apart():
+    rows = judged({"common pair": 2, "familiar": 1})
+    pairs = [row for row in rows if row["group"] == "common pair"]
+    for k, row in enumerate(pairs):
+        row["caption"] = f"big red full circle and big {'red' if k % 4 else 'blue'} full square"
+        row["min_tokens"] = 1 if k % 4 else None
+    never = rows[0]["max_tokens"] + 1.0
+    assert by_colours(rows) == {
+        "one colour": {"common pair": {"images": 15, "mean_min_tokens": 1.0, "one_token": 15}},
+        "two colours": {"common pair": {"images": 5, "mean_min_tokens": never, "one_token": 0}},
+    }
 
 
 def test_the_report_is_written(tmp_path):

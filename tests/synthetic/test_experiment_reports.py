@@ -96,28 +96,41 @@ def test_groups_that_do_not_differ_are_not_told_apart():
     assert all(d["interval"][0] < 0 < d["interval"][1] and d["p"] > 0.4 for d in said["differences"].values())
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say():
+@pytest.mark.parametrize("models, images", [(3, 20), (1, 8)])
+def test_intervals_hold_the_truth_as_often_as_they_say(models, images):
     """Of numbers of tokens that are nothing but chance."""
     rng = np.random.default_rng(0)
-    held = 0
-    for _ in range(100):
-        first, second = rng.integers(1, 7, (2, 3, 20))
-        low, high = frequency_report._difference(first, second)["interval"]
-        held += low <= 0 <= high
-    assert 88 <= held <= 99
+    held = np.zeros(2)
+    for _ in range(200):
+        first, second = rng.integers(1, 7, (2, models, images))
+        low, high = frequency_report.difference_interval(first, second)
+        least, most = frequency_report.mean_interval(first)
+        held += low <= 0 <= high, least <= 3.5 <= most
+        by_scipy = stats.ttest_ind(second.mean(0), first.mean(0), equal_var=False).confidence_interval()
+        assert (low, high) == pytest.approx(by_scipy, abs=1e-3)
+    assert (held >= 0.91 * 200).all() and (held <= 0.99 * 200).all()
 
 
-def test_pairs_of_one_colour_are_compared_with_those_of_two():
+def test_intervals_of_values_that_are_all_the_same():
+    same = np.full((1, 4), 3)
+    assert frequency_report.mean_interval(same) == (3, 3)
+    assert frequency_report.difference_interval(same, same + 1) == (1, 1)
+
+
+def test_pairs_of_one_colour_and_of_two_are_told_apart():
     one = record("pairs-0", (3, 3, 3))
     for row in one["rows"]:
-        nearer = 2 * (row["number"] % 2 == 1)  # "red ... and red ..." is of one colour: even numbers
-        row["sweep"] = sweep([0.6 + 0.1 * nearer, *[0.8] * (nearer + 1), *[0.1] * (3 - nearer)])
-    said = frequency_report.of_one_colour([one, one], 0.3)
-    assert set(said) == set(GROUPS)
-    told = said[GROUPS[0]]
-    assert told["images"] == (10, 10)
-    assert told["tokens"] == {"mean": -2.0, "interval": (-2.0, -2.0)}
-    assert told["distance"] == {"mean": -0.2, "interval": (-0.2, -0.2)}
+        of_one = row["number"] % 2 == 0  # "red ... and red ..."
+        needed = 1 + GROUPS.index(row["group"]) if of_one else 5
+        row["sweep"] = sweep([0.1 if m >= needed else 0.8 for m in range(1, 6)])
+    told = frequency_report.by_colours([one, one], 0.3)
+    assert list(told) == ["one colour", "two colours"]
+    for name, means in (("one colour", [1, 2, 3]), ("two colours", [5, 5, 5])):
+        groups = told[name]["groups"].values()
+        assert [g["mean"] for g in groups] == means and {g["images"] for g in groups} == {20}
+    assert told["one colour"]["differences"]["unseen pair - common pair"]["interval"] == (2, 2)
+    few = {**one, "rows": [row for row in one["rows"] if row["number"] % 2 == 0 or row["number"] == 1]}
+    assert list(frequency_report.by_colours([few], 0.3)) == ["one colour"]
 
 
 def test_a_picture_counts_once():
@@ -135,13 +148,32 @@ def test_what_the_number_of_tokens_goes_with():
         row["described"] = skill
         needed = 1 + round(4 * skill + 0.2 * rng.standard_normal())
         row["sweep"] = sweep([0.1 if m >= needed else 0.8 for m in range(1, 6)])
-    said = frequency_report.drivers([one], 0.3)
+    told = frequency_report.drivers([one], 0.3)
+    said = {name: of["mean"] for name, of in told.items()}
     assert said["group"] > 0.4 and said["described"] > 0.85
     assert abs(said["group, described alike"]) < 0.2 < 0.7 < said["described, group alike"]
-    assert all(r > 0.6 for r in said["within"].values())
-    assert said["between models"]["tokens"] is None
-    twice = frequency_report.drivers([one, one], 0.3)
-    assert twice["between models"] == {"tokens": 1.0, "distance at one token": 1.0}
+    for of in told.values():
+        low, high = of["interval"]
+        assert low < of["mean"] < high < low + 0.35
+    needed = [frequency_report.min_tokens(row["sweep"], 0.3) for row in one["rows"]]
+    group = [GROUPS.index(row["group"]) for row in one["rows"]]
+    assert said["group"] == round(float(stats.spearmanr(group, needed).statistic), 3)
+    ranks = np.stack([stats.rankdata(v) for v in (needed, group, [r["described"] for r in one["rows"]])])
+    inverse = np.linalg.inv(np.corrcoef(ranks))
+    partial = -inverse[0, 1] / np.sqrt(inverse[0, 0] * inverse[1, 1])
+    assert said["group, described alike"] == pytest.approx(partial, abs=1e-3)
+
+
+def test_how_far_two_measurements_agree():
+    first, second = record("pairs-0", (1, 3, 5)), record("pairs-1", (2, 2, 2))
+    twice = frequency_report.agreement([first, first], 0.3)
+    assert twice == {"tokens": 1.0, "distance at one token": 1.0}
+    assert frequency_report.agreement([first], 0.3) == {"tokens": None, "distance at one token": None}
+    both = [
+        [frequency_report.min_tokens(row["sweep"], 0.3) for row in one["rows"]] for one in (first, second)
+    ]
+    found = frequency_report.agreement([first, second], 0.3)["tokens"]
+    assert found == round(float(stats.spearmanr(*both).statistic), 3)
 
 
 def test_places_are_told_of_words_that_redraw_and_of_no_others():
@@ -217,9 +249,9 @@ def test_a_run_that_was_stopped_is_told_as_far_as_it_came(tmp_path):
     folder = tmp_path / "results" / "diversity"
     folder.mkdir(parents=True)
     (folder / "measures.jsonl").write_text(json.dumps(of_shown) + "\n")
-    assert "no results are kept of frequency and conditions and diversity" in write(
-        folder.parent, tmp_path / "p.md"
-    )
+    text = write(folder.parent, tmp_path / "p.md")
+    (lacking,) = re.findall(r"no results are kept of frequency; conditions; diversity \((.*)\)\.", text)
+    assert {"elements-4-1", "own-60-0"} < set(lacking.split(", ")) and "elements-4-1-shown" not in lacking
 
 
 def test_shares_of_elements():
@@ -292,13 +324,15 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
 
     page = tmp_path / "paper.md"
     kept("frequency", [record("pairs-0", (1, 3, 5)), record("fixed-location", (1, 3, 5))])
-    assert "no results are kept of conditions and diversity." in write(results, page)
+    assert "no results are kept of frequency (pairs-1, pairs-2); conditions; diversity." in write(
+        results, page
+    )
     (results / "frequency" / "notes.md").write_text("a person says so")
     content = record("content", (1, 2, 3, 5), groups=tuple(COUNTS))
     one_token = record("one-token", (1, 2, 5), images=6)
     one_token["rows"] = [{**row, "sweep": row["sweep"][:1]} for row in one_token["rows"]]
     grid = [record("pairs-0", (1, 3, 5)), record("shorter", (2, 2, 2)), content, one_token]
-    grid.append(record("another-seed", (1, 3, 5)))
+    grid += [record(name, (1, 3, 5)) for name in ("another-seed", "shipped", "longer")]
     kept("conditions", grid)
     control = {**measured(60, 0, 0.85, 0.2), "name": "own-60-0"}
     of_shown = [{**measured(n, 0, 0.7, 0.1), "name": f"elements-{n}-0-shown"} for n in (60, 4)]
@@ -320,14 +354,22 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert "| 60 | shared | 90 % [0.85, 0.93] | 10 % [0.06, 0.17] |" in text
     assert "| 60 | own | 85 % [0.79, 0.89] | 20 % [0.13, 0.29] |" in text
     assert text.count(" | 70 % [0.00, 1.00] |\n") == 2  # of shown elements, of one model each
-    assert "a person says so" in text and "no results are kept" not in text
-    assert "| paper-shapes | 6 | 67 % | 0.33 | 33 % | 0.57 | 0 % | 0.80 |" in text
-    assert "| the grid's | 6 | 67 % | 0.33 | 0 % | 0.80 | 0 % | 0.80 |" in text
+    assert "a person says so" in text
+    lacking = "weaker-text, pretrained-text, terse, named, other-loss"
+    assert f"conditions (more-steps, smaller-steps, fewer-steps, {lacking})" in text
+    assert "| paper-shapes | 6 | 4 | 0.33 | 2 | 0.57 | 0 | 0.80 |" in text
+    assert "| the grid's | 6 | 4 | 0.33 | 0 | 0.80 | 0 | 0.80 |" in text
     assert "| four elements | 4.9" in text and "four elements - one element: +3." in text
     assert "| fixed-location | 94 | 1.00 | 0 % | 61 | 1.00 | 0 % | 21 |" in text
     assert "a rank correlation of\n1.0, and on the distance at one token at 1.0." in text
-    assert re.search(
-        r"^\| frequency \| 1\.\d\d \|.*\+0\.00 \[0\.00, 0\.00\]", text, re.M
-    )  # its models are a row of the grid
-    assert "| shorter |" in text and "| content |" not in text.partition("## What was trained")[0]
+    conditions = text.partition("## Under which conditions it holds")[2].partition("## ")[0]
+    rows = re.findall(r"^\| ([\w-]+) \| (1\.\d\d, .*|.*\*\*\+.*)$", conditions, re.M)
+    names = [name for name, _ in rows]
+    assert names[:6] == ["base", "frequency", "shorter", "longer", "shipped", "another-seed"]
+    above = {name for name, row in rows if "**+" in row}
+    assert above == {"base", "frequency", "longer", "shipped", "another-seed"}
+    assert "| base | - | - | - |" in conditions
+    assert re.search(r"^\| frequency \|.*\+0\.00 \[0\.00, 0\.00\]", conditions, re.M)
+    assert re.search(r"^\| shorter \| \+\d\.\d\d \[", conditions, re.M)
+    assert "| content |" not in conditions
     assert write(results, page) == text

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
-from pydantic import PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from originality.settings import SHIPPED_MODEL
 from originality.synthetic.experiments.frequency import measures_of
@@ -59,7 +59,7 @@ class Conditions(Frozen):
     was seen."""
     one_token: bool = True
     """Whether one token is measured by the paper's own budget too, where the preset is another."""
-    queries: PositiveInt = 8
+    queries: int = Field(8, ge=2)
     """Images of each group, half of them pairs of one colour."""
     preset: str = "laptop"
     """Of the measurements' settings, where nothing of them is changed."""

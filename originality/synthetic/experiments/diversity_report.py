@@ -52,8 +52,8 @@ def elements_of(record: Mapping[str, Any], plan: ModelPlan) -> dict[str, Any]:
 
     Returns:
         "missing": their names; "empty" and "prompted", each with "shown", shares of all detected elements of
-        those that training shows, and "missing", of the missing ones, where prompted each by its own prompt
-        (and "shown" a mean over these prompts).
+        those that training shows, "missing", of the missing ones, where prompted each by its own prompt (and
+        "shown" a mean over these prompts), and "detected", how many elements there are.
     """
     assert isinstance(plan.images, ElementsPlan)
     missing = list(record["measure"]["wanted"])
@@ -63,6 +63,9 @@ def elements_of(record: Mapping[str, Any], plan: ModelPlan) -> dict[str, Any]:
         drawn = max(1, sum(told["elements"].values()))
         return np.array([told["elements"].get(name, 0) / drawn for name in names])
 
+    def detected(of: Sequence[Mapping[str, Any]]) -> int:
+        return sum(sum(told["elements"].values()) for told in of)
+
     by_prompt = {told["prompt"]: told for told in record["prompts"]}
     asked = [by_prompt[name] for name in missing]
     return {
@@ -70,10 +73,12 @@ def elements_of(record: Mapping[str, Any], plan: ModelPlan) -> dict[str, Any]:
         "empty": {
             "shown": shares(by_prompt[""], shown).tolist(),
             "missing": shares(by_prompt[""], missing).tolist(),
+            "detected": detected([by_prompt[""]]),
         },
         "prompted": {
             "shown": np.mean([shares(told, shown) for told in asked], axis=0).tolist(),
             "missing": [float(shares(told, [name])[0]) for told, name in zip(asked, missing, strict=True)],
+            "detected": detected(asked),
         },
     }
 
@@ -114,9 +119,12 @@ def _of_one(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             of = {"mean": _rounded(np.mean(values)), "interval": share(values, seen_of[kind])}
             told[f"{measure} {kind}"] = of
         gain = np.subtract(means["prompted"], means["empty"]).tolist()
-        told[f"{measure} gain"] = {"mean": _rounded(np.mean(gain)), "interval": _rounded_both(mean_of(gain))}
+        told[f"{measure} gain"] = {"mean": _rounded(np.mean(gain)), "interval": _within(mean_of(gain), -1.0)}
     seen = [relative(record) for record in records]
-    told["relative empty"] = {"mean": _rounded(np.mean(seen)), "interval": _rounded_both(mean_of(seen))}
+    told["relative empty"] = {
+        "mean": _rounded(np.mean(seen)),
+        "interval": _within(mean_of(seen), 0.0, math.inf),
+    }
     for kind, chosen in prompts.items():
         unsure = sum(p["unsure"] for p in chosen)
         told[f"well formed {kind}"] = _rounded(sure[kind] / max(1, sure[kind] + unsure))
@@ -200,5 +208,6 @@ def _rounded(value: Any) -> float:
     return round(float(value), 3)
 
 
-def _rounded_both(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
-    return bounds and (_rounded(bounds[0]), _rounded(bounds[1]))
+def _within(bounds: tuple[float, float] | None, low: float, high: float = 1.0) -> tuple[float, float] | None:
+    """An interval as far as it is possible."""
+    return bounds and (_rounded(max(low, bounds[0])), _rounded(min(high, bounds[1])))

@@ -48,7 +48,7 @@ def min_tokens(summary: Mapping[str, Any], file: Path) -> None:
     axis.set_xticks(places, [*map(str, range(1, most + 1)), "+"])
     axis.set_xlabel("tokens needed (+: not reconstructed)")
     axis.set_ylabel("share of the group's images")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(summary["groups"]))
     axis.spines[["top", "right"]].set_visible(False)
     _saved(figure, file)
 
@@ -119,8 +119,8 @@ def conditions(rows: Sequence[tuple[str, Mapping[str, Any]]], file: Path) -> Non
 
 
 def elements(rows: Sequence[tuple[str, Mapping[str, Any]]], file: Path) -> None:
-    """Figure 3's sides: each element's share of all that a model draws, most frequent first, the missing ones
-    apart; a panel for each model."""
+    """Figure 3's sides: each element's share of all that a model draws, those first that the empty prompt
+    draws most often, the missing ones apart; a panel for each model."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
@@ -128,8 +128,9 @@ def elements(rows: Sequence[tuple[str, Mapping[str, Any]]], file: Path) -> None:
     )
     for axis, (title, told) in zip(axes[0], rows, strict=True):
         apart = max(1.0, len(told["empty"]["shown"]) / 12)
+        order = np.lexsort([told[kind]["shown"] for kind in ("prompted", "empty")])[::-1]
         for k, (kind, said) in enumerate((("prompted", "prompt names it"), ("empty", "empty prompt"))):
-            shown = sorted(told[kind]["shown"], reverse=True)
+            shown = np.array(told[kind]["shown"])[order]
             missing = len(shown) + apart + np.arange(len(told["missing"]))
             at = np.concatenate([np.arange(len(shown)), missing]) + (0.2 if k else -0.2)
             axis.bar(at, [*shown, *told[kind]["missing"]], 0.4, color=COLOURS[k], label=said)
@@ -138,7 +139,8 @@ def elements(rows: Sequence[tuple[str, Mapping[str, Any]]], file: Path) -> None:
         axis.text(edge, axis.get_ylim()[1], "shown  ", ha="right", va="top")
         axis.text(edge, axis.get_ylim()[1], "  missing", va="top")
         axis.set_xticks([])
-        axis.set_title(title, fontsize=10)
+        detected = " and ".join(str(told[kind]["detected"]) for kind in ("prompted", "empty"))
+        axis.set_title(f"{title} ({detected} detected)", fontsize=10)
         axis.set_ylabel("share of all detected elements")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][-1].legend(frameon=False, loc="center")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
 from originality.synthetic.experiments.pairs import PairsMeasure
 from originality.synthetic.experiments.plans import Autoencoder, ModelPlan, PairsPlan, unseeded
@@ -22,7 +22,7 @@ class Frequency(Frozen):
     """One training each."""
     fixed_location: bool = True
     """Whether a model is trained besides whose common pairs always stand at the same places (Appendix C)."""
-    queries: PositiveInt = 20
+    queries: int = Field(20, ge=2)
     """Images of each group."""
     preset: str = "laptop"
     """Of the measurement's settings."""

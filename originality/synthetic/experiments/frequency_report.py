@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ DRAWS = 4000
 
 Tokens = Mapping[str, np.ndarray]
 """Min tokens of the images of each group, int64 (models, images)."""
+
+Interval = tuple[float, float]
 
 
 def first_near(sweep: Sequence[Mapping[str, Any]], threshold: float) -> int | None:
@@ -42,20 +46,27 @@ def groups_of(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 def tokens(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, np.ndarray]:
     """Min tokens by group of several models that measured the same images."""
+    return _by_group(records, lambda row: min_tokens(row["sweep"], threshold))
+
+
+def _first_distances(records: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    return _by_group(records, _distance_at_one_token)
+
+
+def _by_group(
+    records: Sequence[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], float]
+) -> dict[str, np.ndarray]:
+    """(models, images) of each group."""
     return {
         group: np.array(
-            [
-                [min_tokens(row["sweep"], threshold) for row in record["rows"] if row["group"] == group]
-                for record in records
-            ]
+            [[value(row) for row in record["rows"] if row["group"] == group] for record in records]
         )
         for group in groups_of(records[0])
     }
 
 
 def resampled(found: Tokens, draws: int = DRAWS) -> dict[str, np.ndarray]:
-    """Bootstrap resamples of the images of each group, the same for all models: (draws, models, images). The
-    models are those that there are: how much they differ is told by each alone."""
+    """Bootstrap resamples of the images of each group, the same for all models: (draws, models, images)."""
     rng = np.random.Generator(np.random.PCG64(0))
     return {
         group: values[:, rng.integers(values.shape[1], size=(draws, values.shape[1]))].swapaxes(0, 1)
@@ -63,63 +74,89 @@ def resampled(found: Tokens, draws: int = DRAWS) -> dict[str, np.ndarray]:
     }
 
 
-def bounds(values: np.ndarray) -> tuple[float, float]:
+def bounds(values: np.ndarray) -> Interval:
     """In which 95 % of resamples lie."""
     low, high = np.percentile(values, [2.5, 97.5])
     return round(float(low), 3), round(float(high), 3)
 
 
-def mean_interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the mean of one group."""
-    return bounds(resampled({"": values})[""].mean((1, 2)))
+def mean_interval(values: np.ndarray) -> Interval:
+    """95 % interval of a mean over images, by Student's t, as a bootstrap of eight images is too narrow. The
+    models are those that there are: how much they differ is told by each alone.
+
+    Args:
+        values: of two images or more (models, images).
+    """
+    found = values.mean(0)
+    return _student(float(found.mean()), found.var(ddof=1) / len(found), len(found) - 1)
 
 
-def rho_interval(found: Tokens) -> tuple[float, float]:
-    """95 % interval of :func:`rho`."""
-    return bounds(_rho({group: of.reshape(DRAWS, -1) for group, of in resampled(found).items()}))
+def difference_interval(first: np.ndarray, second: np.ndarray) -> Interval:
+    """95 % interval of how much larger the second's mean is, by Welch's t; arguments as of
+    :func:`mean_interval`."""
+    both = [values.mean(0) for values in (first, second)]
+    spread = np.array([found.var(ddof=1) / len(found) for found in both])
+    own = sum(part**2 / (len(found) - 1) for part, found in zip(spread, both, strict=True))
+    freedom = spread.sum() ** 2 / own if own else 1.0
+    return _student(float(both[1].mean() - both[0].mean()), spread.sum(), freedom)
+
+
+def _student(mean: float, variance: float, freedom: float) -> Interval:
+    """95 % interval of a mean of that variance."""
+    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
+    return round(mean - half, 3), round(mean + half, 3)
+
+
+def rho_interval(found: Tokens) -> Interval:
+    """95 % bootstrap interval of :func:`rho` over images."""
+    drawn = {group: of.reshape(DRAWS, -1) for group, of in resampled(found).items()}
+    return bounds(rank_correlation(*_order_and_values(drawn)))
 
 
 def rho(found: Tokens) -> float:
     """Spearman's rank correlation of the groups' order with min tokens."""
-    return float(_rho({group: of.reshape(1, -1) for group, of in found.items()})[0])
+    flat = {group: of.reshape(1, -1) for group, of in found.items()}
+    return float(rank_correlation(*_order_and_values(flat))[0])
 
 
-def _rho(found: Tokens) -> np.ndarray:
-    """One for each row of the groups' (rows, images); 0 where a row's values are all the same."""
+def _order_and_values(found: Tokens) -> tuple[np.ndarray, np.ndarray]:
+    """Of the groups' (rows, images): each image's group by number, (1, all images), and the values, (rows,
+    all images)."""
     order = np.concatenate([np.full(of.shape[1], k) for k, of in enumerate(found.values())])
-    groups, values = stats.rankdata(order), stats.rankdata(np.hstack(list(found.values())), axis=1)
-    groups, values = groups - groups.mean(), values - values.mean(1, keepdims=True)
-    size = np.sqrt((groups**2).sum() * (values**2).sum(1))
-    return np.divide(values @ groups, size, out=np.zeros(len(values)), where=size > 0)
+    return order[None], np.hstack(list(found.values()))
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman's, of each row of (rows, n) with the same row of the other, or with its only one; 0 where
+    one's values are all the same."""
+    ranks = [stats.rankdata(of, axis=1) - (of.shape[1] + 1) / 2 for of in (first, second)]
+    size = np.sqrt((ranks[0] ** 2).sum(1) * (ranks[1] ** 2).sum(1))
+    return np.divide((ranks[0] * ranks[1]).sum(1), size, out=np.zeros(len(size)), where=size > 0)
 
 
 def summarise(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, Any]:
     """Of several models of one set: means, shares, differences and rho, with 95 % intervals."""
     found = tokens(records, threshold)
     most = len(records[0]["rows"][0]["sweep"])
-    groups = {}
+    first, groups = _first_distances(records), {}
     for group, values in found.items():
-        first = [_distance_at_one_token(r) for m in records for r in m["rows"] if r["group"] == group]
+        low, high = mean_interval(values)
         groups[group] = {
             "images": int(values.size),
             "mean": round(float(values.mean()), 3),
-            "interval": mean_interval(values),
+            "interval": (max(1.0, low), min(most + 1.0, high)),
             "one_token": round(float((values == 1).mean()), 3),
             "never": round(float((values > most).mean()), 3),
-            "distance_at_one_token": round(float(np.mean(first)), 3),
+            "distance_at_one_token": round(float(first[group].mean()), 3),
             "counts": {str(k): int((values == k).sum()) for k in range(1, most + 2)},
         }
-    differences = {
-        f"{b} - {a}": _difference(found[a], found[b])
-        for a, b in (*itertools.pairwise(found), (next(iter(found)), next(reversed(found))))
-    }
     return {
         "threshold": threshold,
         "models": [record["name"] for record in records],
         "max_tokens": most,
         "failed": sum(row["status"] != "judged" for record in records for row in record["rows"]),
         "groups": groups,
-        "differences": differences,
+        "differences": differences(found),
         "rho": {"all": round(rho(found), 3), "interval": rho_interval(found)},
         "each": {
             record["name"]: {
@@ -131,6 +168,13 @@ def summarise(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[st
     }
 
 
+def differences(found: Tokens) -> dict[str, dict[str, Any]]:
+    """How many more tokens each group needs than the one before, and the last than the first."""
+    groups = list(found)
+    twos = (*itertools.pairwise(groups), (groups[0], groups[-1]))
+    return {f"{b} - {a}": _difference(found[a], found[b]) for a, b in twos}
+
+
 def _difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
     """How many more tokens one group needs than another.
 
@@ -139,8 +183,7 @@ def _difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
         image, as several models' numbers of one image are no independent draws; and "detectable": the
         difference that four of five such samples would tell from none.
     """
-    drawn = resampled({"first": first, "second": second})
-    low, high = bounds(drawn["second"].mean((1, 2)) - drawn["first"].mean((1, 2)))
+    low, high = difference_interval(first, second)
     test = stats.mannwhitneyu(first.mean(0), second.mean(0), alternative="less")
     return {
         "mean": round(float(second.mean() - first.mean()), 3),
@@ -152,8 +195,7 @@ def _difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
 
 def described(records: Sequence[Mapping[str, Any]], group: str) -> float:
     """Mean distance of redraws of the images' own captions, of a group."""
-    found = [row["described"] for record in records for row in record["rows"] if row["group"] == group]
-    return round(float(np.mean(found)), 3)
+    return round(float(_by_group(records, lambda row: row["described"])[group].mean()), 3)
 
 
 def places(record: Mapping[str, Any], threshold: float) -> dict[str, dict[str, Any]]:
@@ -182,13 +224,13 @@ def places(record: Mapping[str, Any], threshold: float) -> dict[str, dict[str, A
 
 
 def at_one_token(record: Mapping[str, Any], threshold: float) -> dict[str, dict[str, Any]]:
-    """By group: "images"; "one_token", the share that one token redraws; "distance", its mean."""
+    """By group: "images"; "one_token", how many of them one token redraws; "distance", its mean."""
     told = {}
     for group in groups_of(record):
         rows = [row for row in record["rows"] if row["group"] == group]
         told[group] = {
             "images": len(rows),
-            "one_token": round(float(np.mean([min_tokens(r["sweep"][:1], threshold) == 1 for r in rows])), 3),
+            "one_token": sum(min_tokens(row["sweep"][:1], threshold) == 1 for row in rows),
             "distance": round(float(np.mean([_distance_at_one_token(r) for r in rows])), 3),
         }
     return told
@@ -218,72 +260,69 @@ def more_than(
 
 
 def drivers(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, Any]:
-    """What the number of tokens goes with, over all images of all models: Spearman's rank correlations.
+    """What the number of tokens goes with, over all images of all models that measured the same ones.
 
     Returns:
+        Spearman's rank correlations with their 95 % bootstrap intervals over images, models as they are:
         "group": with the groups' order; "described": with the distance of redraws of the image's own caption,
         that is with how badly the model draws such an image even when it is told all; "group, described
-        alike": the partial correlation of the first, the second held fixed, and the other way about;
-        "within": of each group with "described"; "between models": of two models over the same images (mean
-        of all twos), of tokens and of one token's distance.
+        alike": the partial correlation of the first, the second held fixed, and the other way about.
     """
-    rows = [
-        (
-            GROUPS.index(row["group"]),
-            row["described"],
-            min_tokens(row["sweep"], threshold),
-            _distance_at_one_token(row),
-        )
-        for record in records
-        for row in record["rows"]
-    ]
-    group, described_, needed, first = map(np.array, zip(*rows, strict=True))
-    to_group, to_described = _correlation(group, needed), _correlation(described_, needed)
-    between = _correlation(group, described_)
-    alike = {
-        "group, described alike": _partial(to_group, between, to_described),
-        "described, group alike": _partial(to_described, between, to_group),
+    measured = tokens(records, threshold), _by_group(records, lambda row: row["described"])
+    found = _drive(*({g: of.reshape(1, -1) for g, of in values.items()} for values in measured))
+    # the same images of both, as resamples are drawn from one seed
+    drawn = _drive(
+        *({g: of.reshape(DRAWS, -1) for g, of in resampled(values).items()} for values in measured)
+    )
+    return {
+        name: {"mean": round(float(found[name][0]), 3), "interval": bounds(drawn[name])} for name in found
     }
+
+
+def _drive(needed: Tokens, described_: Tokens) -> dict[str, np.ndarray]:
+    """:func:`drivers` of each row of the groups' (rows, images)."""
+    order, values = _order_and_values(needed)
+    _, told = _order_and_values(described_)
+    to_group, to_described, between = (
+        rank_correlation(*two) for two in ((order, values), (told, values), (order, told))
+    )
     return {
         "group": to_group,
         "described": to_described,
-        **alike,
-        "within": {
-            name: _correlation(described_[group == k], needed[group == k]) for k, name in enumerate(GROUPS)
-        },
-        "between models": {
-            what: _between(of.reshape(len(records), -1))
-            for what, of in (("tokens", needed), ("distance at one token", first))
-        },
+        "group, described alike": _partial(to_group, between, to_described),
+        "described, group alike": _partial(to_described, between, to_group),
     }
 
 
-def of_one_colour(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, Any]:
-    """How pairs of one colour differ from those of two, by group.
-
-    Returns:
-        "images": of one colour, and of two; "tokens", how many more those of one colour need, and "distance",
-        how much farther one token's redraws are: means with 95 % intervals over images, models as they are.
-    """
-    told: dict[str, Any] = {}
-    for group in GROUPS:
-        rows = [[row for row in record["rows"] if row["group"] == group] for record in records]
-        colours = [len({e.colour for e in elements_of(row["caption"])}) for row in rows[0]]
-        one = np.array(colours) == 1
-        if not 0 < one.sum() < len(one):
-            continue
-        told[group] = {"images": (int(one.sum()), int((~one).sum()))}
-        for name, measure in (
-            ("tokens", lambda row: min_tokens(row["sweep"], threshold)),
-            ("distance", _distance_at_one_token),
-        ):
-            values = np.array([[measure(row) for row in of] for of in rows])
-            drawn = resampled({"one": values[:, one], "two": values[:, ~one]})
-            told[group][name] = {
-                "mean": round(float(values[:, one].mean() - values[:, ~one].mean()), 2),
-                "interval": bounds(drawn["one"].mean((1, 2)) - drawn["two"].mean((1, 2))),
-            }
+def agreement(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, float | None]:
+    """Rank correlation of two measurements of the same images (mean of all twos; None of one), of "tokens"
+    and of "distance at one token"."""
+    measured = {"tokens": tokens(records, threshold), "distance at one token": _first_distances(records)}
+    told: dict[str, float | None] = {}
+    for name, found in measured.items():
+        twos = [np.stack(two) for two in itertools.combinations(np.hstack(list(found.values())), 2)]
+        each = [float(rank_correlation(a[None], b[None])[0]) for a, b in twos]
+        told[name] = round(float(np.mean(each)), 3) if each else None
     return told
+
+
+def by_colours(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, dict[str, Any]]:
+    """:func:`summarise` of pairs of "one colour" and of those of "two colours" alone, where each group has
+    two images or more of them."""
+    told = {}
+    for name, count in (("one colour", 1), ("two colours", 2)):
+        chosen = [
+            {**record, "rows": [row for row in record["rows"] if _colours(row) == count]}
+            for record in records
+        ]
+        sizes = Counter(row["group"] for row in chosen[0]["rows"])
+        if all(sizes[group] > 1 for group in groups_of(records[0])):
+            told[name] = summarise(chosen, threshold)
+    return told
+
+
+def _colours(row: Mapping[str, Any]) -> int:
+    return len({element.colour for element in elements_of(row["caption"])})
 
 
 def distinct(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -312,19 +351,7 @@ def _distance_at_one_token(row: Mapping[str, Any]) -> float:
     return 1.0 if distance is None or np.isnan(distance) else float(distance)
 
 
-def _between(values: np.ndarray) -> float | None:
-    """Mean rank correlation of every two rows."""
-    found = [_correlation(a, b) for a, b in itertools.combinations(values, 2)]
-    return round(float(np.mean(found)), 3) if found else None
-
-
-def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return 0.0
-    return round(float(stats.spearmanr(first, second).statistic), 3)
-
-
-def _partial(of: float, other: float, others_own: float) -> float:
-    """A partial correlation from the three plain ones."""
+def _partial(of: np.ndarray, other: np.ndarray, others_own: np.ndarray) -> np.ndarray:
+    """Partial correlations from the three plain ones; 0 where there is no room for any."""
     room = (1 - other**2) * (1 - others_own**2)
-    return round((of - other * others_own) / room**0.5, 3) if room > 0 else 0.0
+    return np.divide(of - other * others_own, np.sqrt(room), out=np.zeros(len(of)), where=room > 0)

@@ -73,13 +73,15 @@ def samples(folder: Path, of: Sequence[Mapping[str, Any]], file: Path) -> None:
         sheets = [Image.open(folder / record["name"] / sheet_of(p["prompt"])) for p in record["prompts"]]
         tops = [s.convert("RGB").crop((0, 0, s.width, s.height // 2)) for s in sheets]
         control = ", own" if diversity_report.is_control(record) else ""
-        rows.append((f"{diversity_report.diversity_of(record)} elements{control}", tops))
-    heads = ["empty prompt", "first missing element", "second missing element"]
-    figures.labelled_rows(rows, heads).save(file, optimize=True)
+        names = "".join(f"\n{k}: {name}" for k, name in enumerate(record["measure"]["wanted"], 1))
+        rows.append((f"{diversity_report.diversity_of(record)} elements{control}{names}", tops))
+    heads = ["empty prompt", "missing element 1", "missing element 2"]
+    figures.labelled_rows(rows, heads, label=220).save(file, optimize=True)
 
 
-def strips(folder: Path, of: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Figure 12: missing elements, a row each by the empty prompt and by its name, where it came."""
+def strips(folder: Path, of: Sequence[Mapping[str, Any]], file: Path) -> bool:
+    """Figure 12: missing elements, a row each by the empty prompt and by its name, where it came; whether any
+    did, so that there is a figure."""
     rows: list[tuple[str, Sequence[Image.Image]]] = []
     for record in of:
         number = diversity_report.diversity_of(record)
@@ -90,3 +92,4 @@ def strips(folder: Path, of: Sequence[Mapping[str, Any]], file: Path) -> None:
                     rows.append((f"{number}: {name}, {said}", [Image.open(strip).convert("RGB")]))
     if rows:
         figures.labelled_rows(rows, ["as drawn"], label=260).save(file, optimize=True)
+    return bool(rows)

@@ -9,13 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jinja2
 
 from originality.settings import THRESHOLDS
 from originality.synthetic.experiments import diversity_report, figures, frequency_report, grids
-from originality.synthetic.experiments.conditions import AGAIN, BASE, CONTENT, ONE_TOKEN
+from originality.synthetic.experiments.conditions import (
+    AGAIN,
+    BASE,
+    CONTENT,
+    ONE_TOKEN,
+    SHIPPED,
+    Budget,
+    Training,
+)
 from originality.synthetic.experiments.pairs import GROUPS
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan
 from originality.synthetic.experiments.scales import SCALES
@@ -25,8 +33,14 @@ EXPERIMENTS = tuple(SCALES["laptop"])
 THRESHOLD = THRESHOLDS["elements"]
 """Of the distance."""
 
+BASE_ROW = "base"
+"""The grid's first model: of the name of one of the frequency experiment's, but of another recipe."""
+
 FREQUENCY = "frequency"
 """The frequency experiment's models as a row of the grid."""
+
+STRICTER = 0.2
+"""Threshold beside the usual one."""
 
 OTHER_THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
@@ -55,13 +69,16 @@ def write(results: Path, page: Path) -> str:
     told["again"] = _again(results / "conditions")
     told["content"] = _content(results / "conditions", place)
     told["diversity"] = _diversity(results / "diversity", place)
+    told["stricter"] = STRICTER
     told["controls"] = diversity_report.controls(records(results / "diversity", "measures"))
     trainings = _first_of_each({name: records(results / name, "trainings") for name in EXPERIMENTS})
     told["trainings"] = {name: list(map(_training, of)) for name, of in trainings.items()}
+    for training in told["trainings"]["conditions"]:
+        training["name"] = BASE_ROW if training["name"] == BASE else training["name"]
     told["minutes"] = {
         name: _minutes_by_device(of, records(results / name, "measures")) for name, of in trainings.items()
     }
-    told["missing"] = [name for name in EXPERIMENTS if not told[name]]
+    told["missing"] = _missing(results)
     told["notes"] = {name: _notes(results / name) for name in EXPERIMENTS}
     (place / "summary.json").write_text(json.dumps(told, indent=1) + "\n")
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
@@ -72,9 +89,29 @@ def write(results: Path, page: Path) -> str:
     environment.filters["between"] = lambda bounds: (
         "(one model)" if bounds is None else f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
     )
+    environment.filters["difference"] = _difference
     text = environment.get_template("page.md.j2").render(told)
     page.write_text(text)
     return text
+
+
+def _difference(told: Mapping[str, Any]) -> str:
+    """A difference with its interval, bold where it is above zero."""
+    low, high = told["interval"]
+    text = f"{told['mean']:+.2f} [{low:.2f}, {high:.2f}]"
+    return f"**{text}**" if low > 0 else text
+
+
+def _missing(results: Path) -> list[str]:
+    """Of what no results are kept at laptop scale: experiments, and measurements of those not whole."""
+    told = []
+    for name, experiment in SCALES["laptop"].items():
+        wanted = experiment.measures({plan.name: plan.name for plan in experiment.plans()})
+        there = {record["name"] for record in records(results / name, "measures")}
+        lacking = [measure.name for measure in wanted if measure.name not in there]
+        if lacking:
+            told.append(f"{name} ({', '.join(lacking)})" if there else name)
+    return told
 
 
 def _notes(folder: Path) -> str:
@@ -125,6 +162,9 @@ def _training(record: Mapping[str, Any]) -> dict[str, Any]:
         "name": record["name"],
         "seed": recipe.seed,
         "images": recipe.denoiser.images,
+        "channels": recipe.denoiser.channels,
+        "batch_size": recipe.denoiser.batch_size,
+        "learning_rate": recipe.denoiser.learning_rate,
         "samples": sum(recipe.denoiser.steps) * recipe.denoiser.batch_size,
         "side": recipe.side,
         "text": recipe.text.pretrained or f"CLIP {recipe.text.layers} x {recipe.text.width}",
@@ -150,7 +190,8 @@ def _frequency(folder: Path, place: Path) -> dict[str, Any] | None:
     summary["thresholds"] = {str(t): frequency_report.summarise(measured, t) for t in OTHER_THRESHOLDS}
     summary["described"] = {group: frequency_report.described(measured, group) for group in GROUPS}
     summary["drivers"] = frequency_report.drivers(measured, THRESHOLD)
-    summary["of one colour"] = frequency_report.of_one_colour(measured, THRESHOLD)
+    summary["agreement"] = frequency_report.agreement(measured, THRESHOLD)
+    summary["colours"] = {str(t): frequency_report.by_colours(measured, t) for t in (STRICTER, THRESHOLD)}
     settings = measured[0]["settings"]
     summary["settings"] = {part: settings[part] for part in ("inversion", "redraw")}
     return summary
@@ -205,14 +246,12 @@ def _one_token(folder: Path) -> dict[str, Any] | None:
     }
 
 
-def _again(folder: Path) -> dict[str, float] | None:
+def _again(folder: Path) -> dict[str, float | None] | None:
     """How far two measurements of one model, with random numbers of their own, agree on the same images."""
     measured = {r["name"]: r for r in records(folder, "measures")}
     if not {AGAIN, BASE} <= measured.keys():
         return None
-    twice = [measured[BASE], measured[AGAIN]]
-    agreed: dict[str, float] = frequency_report.drivers(twice, THRESHOLD)["between models"]
-    return agreed
+    return frequency_report.agreement([measured[BASE], measured[AGAIN]], THRESHOLD)
 
 
 def _asked_alike(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -224,20 +263,21 @@ def _asked_alike(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
     """The grid, and as its row of longer training the frequency experiment's models, on the same images."""
     measured = {r["name"]: [r] for r in records(results / "conditions", "measures")}
-    rows = {name: of for name, of in measured.items() if name not in (CONTENT, ONE_TOKEN)}
-    if BASE not in rows:
+    if BASE not in measured:
         return None
-    base = rows.pop(BASE)[0]
+    base = measured[BASE][0]
     before = [r for r in records(results / "frequency", "measures") if r["name"].startswith("pairs-")]
     seeds = [frequency_report.shared(r, base) for r in before if _asked_alike(r, base)]
     if seeds and all(len(r["rows"]) == len(base["rows"]) for r in seeds):
-        rows = {FREQUENCY: seeds, **rows}
-    rows = {BASE: [base], **rows}
+        measured[FREQUENCY] = seeds
+    order = (BASE, FREQUENCY, *get_args(Training), SHIPPED, *get_args(Budget))
+    rows = {BASE_ROW if name == BASE else name: measured[name] for name in order if name in measured}
     summaries = {name: frequency_report.summarise(of, THRESHOLD) for name, of in rows.items()}
     figures.conditions(list(summaries.items()), place / "conditions.png")
     return {
         name: {
             **summaries[name],
+            "stricter": frequency_report.differences(frequency_report.tokens(of, STRICTER)),
             "described": {g: frequency_report.described(of, g) for g in GROUPS},
             "more": frequency_report.more_than(of, base, THRESHOLD),
         }
@@ -265,10 +305,11 @@ def _diversity(folder: Path, place: Path) -> dict[str, Any] | None:
     ]
     figures.elements(shares, place / "elements.png")
     grids.samples(folder, firsts, place / "samples.png")
-    grids.strips(folder, usual, place / "missing-elements.png")
+    came = grids.strips(folder, usual, place / "missing-elements.png")
     how = measured[0]["measure"]
     return {
         "by elements": summary,
+        "any came": came,
         "images": how["images"],
         "guidance": how["redraw"]["guidance_scale"],
         "max_elements": max(
