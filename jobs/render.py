@@ -31,10 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--part-size", type=int, default=1000, help="images a folder or tar (default: 1000)")
     parser.add_argument("--side", type=int, default=64, help="pixels, a multiple of 64 (default: 64)")
     parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.add_argument_group("elements: which of the 60, each drawn uniformly (Appendix B)")
+    chosen = parser.add_argument_group("elements: which of the 60, drawn alike or not (Appendix B)")
     for name in ("shapes", "colours", "sizes", "textures"):
         chosen.add_argument(f"--{name}", nargs="+", metavar=name[:-1].upper())
     chosen.add_argument("--missing", nargs="+", metavar="'big red full square'", help="shown by no image")
+    chosen.add_argument(
+        "--frequencies",
+        nargs="+",
+        metavar="'big red full square=0.01'",
+        help="how often these are drawn, where each other one is drawn once",
+    )
     chosen.add_argument("--empty-share", type=float, help="share of empty images (default: 0.1)")
     pairs = parser.add_argument_group("pairs: common, rare and unseen ones (Appendix E.1)")
     pairs.add_argument("--common-share", type=float, help="(default: 0.3)")
@@ -61,13 +67,23 @@ def plan_of(arguments: argparse.Namespace) -> Any:
     if foreign:
         flag = foreign[0].replace("_", "-")
         raise SettingsError(f"--{flag} is no setting of the set {arguments.images!r}; leave it out")
+    if "frequencies" in given:
+        given["frequencies"] = dict(map(_frequency, given["frequencies"]))
     try:
         return TypeAdapter[Any](SetPlan).validate_python({"kind": arguments.images, **given})
     except ValidationError as error:
         raise SettingsError(one_line(error)) from error
 
 
+def _frequency(said: str) -> tuple[str, str]:
+    name, equals, value = said.rpartition("=")
+    if not equals:
+        raise SettingsError(f"--frequencies {said!r}: write it as 'big red full square=0.01'")
+    return name, value
+
+
 def run(arguments: argparse.Namespace) -> int:
+    from originality.synthetic.experiments.plans import document
     from originality.synthetic.export import files_of, last_of
 
     for name in ("count", "part_size", "side"):
@@ -78,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = plan_of(arguments)
     store = open_store(arguments.out)
     about = {
-        "images": plan.model_dump(mode="json"),
+        "images": {"kind": arguments.images, **document(plan)},
         **{name: getattr(arguments, name) for name in ("count", "format", "part_size", "side", "seed")},
     }
     _same(store, about)

@@ -80,8 +80,23 @@ class UniformSet:
         rng = generator(self, seed, index)
         if rng.random() < self.empty_share:
             return Scene((), "empty")
-        picks = rng.integers(len(self.elements), size=rng.integers(1, self.max_elements + 1))
+        picks = self._picks(rng, int(rng.integers(1, self.max_elements + 1)))
         return Scene(scatter([self.elements[k] for k in picks], rng), "composed")
+
+    def _picks(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        return rng.integers(len(self.elements), size=count)
+
+
+@dataclass(frozen=True)
+class WeightedSet(UniformSet):
+    """The same, where elements are drawn as often as their weights say."""
+
+    weights: tuple[float, ...] = (1.0,) * len(ELEMENTS)
+    """Of the elements, in their order."""
+
+    def _picks(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        weights = np.array(self.weights)
+        return rng.choice(len(weights), size=count, p=weights / weights.sum())
 
 
 PAIRS = {"common": ("circle", "square"), "rare": ("circle", "triangle"), "unseen": ("square", "triangle")}

@@ -57,11 +57,16 @@ def test_an_image_folder_with_captions(tmp_path: Path, capsys: pytest.CaptureFix
     out = tmp_path / "set"
     flags = ("render", "elements", "--out", out, "--count", 25, "--part-size", 10, "--side", 128)
     chosen = ("--shapes", "square", "circle", "--missing", "big red full square", "--max-elements", 2)
+    chosen += ("--frequencies", "big blue full square=20")
     assert synthetic(*flags, *chosen) == exits.ALL_JUDGED
     assert "25 images in" in capsys.readouterr().out
     rows = [row for part in range(3) for row in lines(out / f"{part:05}" / "metadata.jsonl")]
     plan = ElementsPlan(
-        kind="elements", shapes=("square", "circle"), missing=("big red full square",), max_elements=2
+        kind="elements",
+        shapes=("square", "circle"),
+        missing=("big red full square",),
+        max_elements=2,
+        frequencies={"big blue full square": 20.0},
     )
     for number, row in enumerate(rows):
         scene = plan.images().scene(0, number)
@@ -103,6 +108,15 @@ def test_shards_of_webdataset_are_the_same_bytes_each_time(tmp_path: Path) -> No
         (("render", "pairs", "--shapes", "circle"), "--shapes is no setting of the set 'pairs'"),
         (("render", "elements", "--shapes", "oval"), "Input should be 'circle'"),
         (("render", "elements", "--missing", "red square"), "is not 'size colour texture shape'"),
+        (
+            ("render", "elements", "--frequencies", "big red full square"),
+            "write it as 'big red full square=0.01'",
+        ),
+        (
+            ("render", "elements", "--frequencies", "big red full square=x"),
+            "unable to parse string as a number",
+        ),
+        (("render", "pairs", "--frequencies", "big red full square=2"), "is no setting of the set 'pairs'"),
         (("render", "elements", "--side", "100"), "--side 100: give a multiple of 64"),
         (("render", "elements", "--count", "0"), "--count 0: give 1 or more"),
         (("experiment", "frequency", "--set", "qeries=3"), "unknown setting 'qeries'"),

@@ -10,10 +10,13 @@ import pytest
 
 from cluster.runfolder import RunFolder, RunMismatch
 from jobs.documents import id_of, planned
+from jobs.experiment import measures, trainings
 from jobs.kept import check_room, judged, keep
-from jobs.takeover import Earlier, take_over
+from jobs.takeover import Earlier, check_made_alike, take_over
 from originality.settings import SettingsError
+from originality.synthetic.experiments.scales import SCALES
 
+RESULTS = Path(__file__).parents[2] / "docs" / "paper" / "results"
 PLANS = {name: {"model": name} for name in ("a", "b")}
 MEASURES = {f"{name}-{k}": {"of": name, "measure": k} for name in PLANS for k in range(2)}
 WANTED = {
@@ -153,3 +156,18 @@ def test_a_folder_keeps_nothing_of_an_earlier_run(tmp_path: Path, whole: Path) -
         check_room(tmp_path / "kept", list(WANTED)[:1])
     lines = (tmp_path / "kept" / "trainings.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in lines] == ["a", "b"]  # as it was
+
+
+@pytest.mark.parametrize("experiment", sorted(folder.name for folder in RESULTS.iterdir()))
+def test_what_is_committed_can_be_gone_on_with(experiment: str, tmp_path: Path) -> None:
+    folder = RESULTS / experiment
+    said = SCALES["laptop"][experiment]
+    ids = {plan.name: id_of(plan.document()) for plan in said.plans()}
+    check_room(folder, ids.values())
+    earlier = Earlier.at(str(folder))
+    check_made_alike(trainings(str(tmp_path / "train"), said.plans()), earlier.trainings)
+    run, wanted = measures(str(tmp_path / "measure"), said)
+    assert earlier.measures is not None
+    check_made_alike(run, earlier.measures)
+    whole = [name for name, id_ in ids.items() if earlier.has(id_, wanted[id_])]
+    assert len(whole) >= 3

@@ -17,7 +17,7 @@ from originality.checkpoint import MODELS, Copies
 from originality.presets import load_settings
 from originality.scoring import Item
 from originality.sweep import Sweep
-from originality.synthetic.dataset import CommonRareUnseenSet, TaughtSet, generator
+from originality.synthetic.dataset import CommonRareUnseenSet, TaughtSet, UniformSet, generator
 from originality.synthetic.experiments.diversity import CONTROL, DIVERSITIES, REPEATS, spanned
 from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
 from originality.synthetic.experiments.pairs import GROUPS
@@ -277,6 +277,20 @@ def test_the_paper_s_scale_runs_at_a_smaller_width(bert, tmp_path, monkeypatch):
     assert sheet.height == 256 + 4
 
 
+def test_elements_come_as_often_as_is_said():
+    rare, often = "big red full square", "small blue empty star"
+    usual = ElementsPlan(kind="elements", empty_share=0.0)
+    said = usual.model_copy(update={"frequencies": {rare: 0.1, often: 30.0}})
+    assert ModelPlan.model_validate(ModelPlan(name="x", images=said).document()).images == said
+    counts = Counter(str(e) for n in range(4000) for e in said.images().scene(0, n).elements)
+    drawn, whole = sum(counts.values()), 58 + 0.1 + 30
+    assert counts[often] / drawn == pytest.approx(30 / whole, abs=0.02)
+    assert 1 <= counts[rare] < 3 * drawn * 0.1 / whole + 5
+    others = [counts[str(e)] / drawn for e in said.shown if str(e) not in (rare, often)]
+    assert np.mean(others) == pytest.approx(1 / whole, rel=0.05) and min(others) > 0.5 / whole
+    assert usual.images() == UniformSet(empty_share=0.0)  # whose scenes are as ever
+
+
 def test_plans_that_cannot_be_are_refused():
     for wrong, match in (
         ({"missing": ("big red full square and big red full circle",)}, "is not one element"),
@@ -291,6 +305,9 @@ def test_plans_that_cannot_be_are_refused():
             },
             "all elements of the set are missing",
         ),
+        ({"frequencies": {"red square": 2}}, "is not 'size colour|is not one element"),
+        ({"frequencies": {"big red full square": 0}}, "greater than 0"),
+        ({"colours": ("red",), "frequencies": {"big blue full circle": 2}}, "shown by no image of the set"),
     ):
         with pytest.raises(ValueError, match=match):
             ElementsPlan(kind="elements", **wrong)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
@@ -14,6 +15,7 @@ from originality.synthetic.dataset import (
     ImageSet,
     TaughtSet,
     UniformSet,
+    WeightedSet,
 )
 from originality.synthetic.training.recipe import AutoencoderRecipe, Frozen, ShapesRecipe
 from originality.synthetic.world import (
@@ -32,7 +34,7 @@ from originality.synthetic.world import (
 
 
 class ElementsPlan(Frozen):
-    """Some of the 60 elements, each drawn uniformly (Section 2, Appendix B)."""
+    """Some of the 60 elements, each drawn uniformly unless it is said otherwise (Section 2, Appendix B)."""
 
     kind: Literal["elements"]
     shapes: tuple[Shape, ...] = SHAPES
@@ -41,18 +43,22 @@ class ElementsPlan(Frozen):
     textures: tuple[Texture, ...] = TEXTURES
     missing: tuple[str, ...] = ()
     """Elements that no image shows, as captions name them: "big red full square"."""
+    frequencies: Mapping[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
+    """How often single elements are drawn, where each other one is drawn once."""
     max_elements: PositiveInt = 4
     """Most elements of an image."""
     empty_share: float = Field(EMPTY_SHARE, ge=0, lt=1)
     """Share of images that show nothing."""
 
-    @field_validator("missing")
+    @field_validator("missing", "frequencies")
     @classmethod
-    def _are_elements(cls, missing: tuple[str, ...]) -> tuple[str, ...]:
-        for text in missing:
+    def _are_elements(cls, names: Any) -> Any:
+        for text in names:
             if len(elements_of(text)) != 1:
                 raise ValueError(f"{text!r} is not one element; write it as size colour texture shape")
-        return missing
+        return names
 
     @model_validator(mode="after")
     def _shows_something(self) -> Self:
@@ -62,6 +68,9 @@ class ElementsPlan(Frozen):
             raise ValueError(f"missing {strange[0]!r} is none of the set's elements anyway; leave it out")
         if not shown - set(self.missing):
             raise ValueError("all elements of the set are missing; leave some")
+        strange = sorted(set(self.frequencies) - {str(element) for element in self.shown})
+        if strange:
+            raise ValueError(f"frequencies: {strange[0]!r} is shown by no image of the set; leave it out")
         return self
 
     @property
@@ -75,7 +84,10 @@ class ElementsPlan(Frozen):
         return tuple(e for e in self.spanned if str(e) not in self.missing)
 
     def images(self) -> ImageSet:
-        return UniformSet(self.shown, self.max_elements, self.empty_share)
+        if not self.frequencies:
+            return UniformSet(self.shown, self.max_elements, self.empty_share)
+        weights = tuple(self.frequencies.get(str(element), 1.0) for element in self.shown)
+        return WeightedSet(self.shown, self.max_elements, self.empty_share, weights)
 
 
 class PairsPlan(Frozen):
