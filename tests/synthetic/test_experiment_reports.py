@@ -133,6 +133,17 @@ def test_pairs_of_one_colour_and_of_two_are_told_apart():
     assert list(frequency_report.by_colours([few], 0.3)) == ["one colour"]
 
 
+def test_the_least_distance_of_all_numbers_of_tokens():
+    one = record("pairs-0", (1, 1, 1))
+    for row in one["rows"]:
+        row["sweep"] = sweep([0.9, 0.5 + 0.1 * GROUPS.index(row["group"]), None, math.nan, 0.8])
+    one["rows"][0]["sweep"] = []
+    told = frequency_report.best_distances([one, one])
+    assert told["means"] == dict(zip(GROUPS, (0.525, 0.6, 0.7), strict=True))
+    assert list(told["differences"]) == ["rare pair - common pair", "unseen pair - common pair"]
+    assert told["differences"]["unseen pair - common pair"]["mean"] == 0.175
+
+
 def test_a_picture_counts_once():
     one = record("fixed-location", (1, 3, 5))  # common pairs differ in the first one's colour alone
     rows = frequency_report.distinct(one)["rows"]

@@ -243,6 +243,26 @@ def shared(record: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
     return {**record, "rows": rows}
 
 
+def best_distances(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The least distance of all numbers of tokens, whatever the threshold.
+
+    Returns:
+        "means" by group, and "differences" from the first group's, with 95 % intervals.
+    """
+    found = _by_group(records, _best_distance)
+    first, *others = found
+    return {
+        "means": {group: round(float(values.mean()), 3) for group, values in found.items()},
+        "differences": {
+            f"{group} - {first}": {
+                "mean": round(float(found[group].mean() - found[first].mean()), 3),
+                "interval": difference_interval(found[first], found[group]),
+            }
+            for group in others
+        },
+    }
+
+
 def more_than(
     records: Sequence[Mapping[str, Any]], base: Mapping[str, Any], threshold: float
 ) -> dict[str, Any]:
@@ -349,6 +369,12 @@ def _distance_at_one_token(row: Mapping[str, Any]) -> float:
     """1, as of images that share nothing, where there is none."""
     distance = row["sweep"][0]["distance_mean"] if row["sweep"] else None
     return 1.0 if distance is None or np.isnan(distance) else float(distance)
+
+
+def _best_distance(row: Mapping[str, Any]) -> float:
+    """1, as of images that share nothing, where there is none."""
+    distances = [a["distance_mean"] for a in row["sweep"] if a["distance_mean"] is not None]
+    return min((d for d in distances if not math.isnan(d)), default=1.0)
 
 
 def _partial(of: np.ndarray, other: np.ndarray, others_own: np.ndarray) -> np.ndarray:

@@ -279,6 +279,7 @@ def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
             **summaries[name],
             "stricter": frequency_report.differences(frequency_report.tokens(of, STRICTER)),
             "described": {g: frequency_report.described(of, g) for g in GROUPS},
+            "best": frequency_report.best_distances(of),
             "more": frequency_report.more_than(of, base, THRESHOLD),
         }
         for name, of in rows.items()
