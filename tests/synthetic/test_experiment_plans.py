@@ -99,19 +99,14 @@ def test_the_grid_changes_one_thing_at_a_time():
         grid = SCALES[scale]["conditions"]
         base, *others = grid.plans()
         usual_model = SCALES[scale]["frequency"].plans()[0]
-        if scale == "laptop":
-            assert 2 * sum(base.recipe.denoiser.steps) == sum(usual_model.recipe.denoiser.steps)
-        else:
-            assert base.document() == usual_model.document()  # so its model is taken over
+        assert base.document() == usual_model.document()  # so its model is taken over
         for plan in others:
             changed = {k for k in ("images", "recipe") if getattr(plan, k) != getattr(base, k)}
             assert changed == {"images" if plan.name == "named" else "recipe"}
         shorter = next(plan for plan in others if plan.name == "shorter")
-        assert shorter.recipe.denoiser.steps[0] == base.recipe.denoiser.steps[0] // 4
+        assert shorter.recipe.denoiser.steps[0] == base.recipe.denoiser.steps[0] // 2
         for longer in (plan for plan in others if plan.name == "longer"):
             assert longer.recipe.denoiser.steps[0] == base.recipe.denoiser.steps[0] * 4
-        loss = next(plan for plan in others if plan.name == "other-loss").recipe.denoiser
-        assert loss.snr_offset == 1.0 != base.recipe.denoiser.snr_offset
         measures = {m.name: m for m in grid.measures({plan.name: plan.name for plan in grid.plans()})}
         budgets = {name: measures[name].settings().inversion for name in ("pairs-0", *grid.budgets)}
         usual = budgets["pairs-0"]

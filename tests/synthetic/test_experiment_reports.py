@@ -366,7 +366,7 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert "| 60 | own | 85 % [0.79, 0.89] | 20 % [0.13, 0.29] |" in text
     assert text.count(" | 70 % [0.00, 1.00] |\n") == 2  # of shown elements, of one model each
     assert "a person says so" in text
-    lacking = "weaker-text, pretrained-text, terse, named, other-loss"
+    lacking = "weaker-text, pretrained-text, terse, named"
     assert f"conditions (more-steps, smaller-steps, fewer-steps, {lacking})" in text
     assert "| paper-shapes | 6 | 4 | 0.33 | 2 | 0.57 | 0 | 0.80 |" in text
     assert "| the grid's | 6 | 4 | 0.33 | 0 | 0.80 | 0 | 0.80 |" in text
@@ -376,11 +376,11 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     conditions = text.partition("## Under which conditions it holds")[2].partition("## ")[0]
     rows = re.findall(r"^\| ([\w-]+) \| (1\.\d\d, .*|.*\*\*\+.*)$", conditions, re.M)
     names = [name for name, _ in rows]
-    assert names[:6] == ["base", "frequency", "shorter", "longer", "shipped", "another-seed"]
+    assert names[:6] == ["base", "all-seeds", "shorter", "longer", "shipped", "another-seed"]
     above = {name for name, row in rows if "**+" in row}
-    assert above == {"base", "frequency", "longer", "shipped", "another-seed"}
+    assert above == {"base", "all-seeds", "longer", "shipped", "another-seed"}
     assert "| base | - | - | - |" in conditions
-    assert re.search(r"^\| frequency \|.*\+0\.00 \[0\.00, 0\.00\]", conditions, re.M)
+    assert re.search(r"^\| all-seeds \|.*\+0\.00 \[0\.00, 0\.00\]", conditions, re.M)
     assert re.search(r"^\| shorter \| \+\d\.\d\d \[", conditions, re.M)
     assert "| content |" not in conditions
     assert write(results, page) == text

@@ -7,9 +7,9 @@ grid is a training or a measurement of its own, on the same query images.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from originality.settings import SHIPPED_MODEL
 from originality.synthetic.experiments.frequency import measures_of
@@ -19,10 +19,9 @@ from originality.synthetic.held_out import COUNTS
 from originality.synthetic.training.recipe import Frozen, ShapesRecipe, TextRecipe
 
 BASE = "pairs-0"
-"""The model from which all others differ in one thing: where the recipe is the same, the frequency
-experiment's first."""
+"""The model from which all others differ in one thing: the frequency experiment's first."""
 
-Training = Literal["shorter", "longer", "weaker-text", "pretrained-text", "terse", "named", "other-loss"]
+Training = Literal["shorter", "longer", "weaker-text", "pretrained-text", "terse", "named"]
 Budget = Literal["more-steps", "smaller-steps", "fewer-steps", "another-seed"]
 
 AGAIN = "another-seed"
@@ -38,9 +37,6 @@ CONTENT = "content"
 ONE_TOKEN = "one-token"
 """One token of the first model by preset ``paper-shapes``, the paper's own budget: for a quarter of the
 images, as each takes minutes."""
-
-
-OTHER_OFFSET = 1.0
 
 
 class Conditions(Frozen):
@@ -65,12 +61,6 @@ class Conditions(Frozen):
     """Of the measurements' settings, where nothing of them is changed."""
 
     _recipe_has_no_seed = field_validator("recipe")(unseeded)
-
-    @model_validator(mode="after")
-    def _other_loss_is_another(self) -> Self:
-        if "other-loss" in self.trainings and self.recipe.denoiser.snr_offset == OTHER_OFFSET:
-            raise ValueError(f"other-loss is the recipe's own snr_offset {OTHER_OFFSET}; leave it out")
-        return self
 
     def plans(self) -> list[ModelPlan]:
         base = ModelPlan(
@@ -98,14 +88,13 @@ class Conditions(Frozen):
 def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
     """The plan of another model, which differs in one thing.
 
-    - shorter: a quarter of the steps;
+    - shorter: half of the steps;
     - longer: four times as many;
     - weaker-text: half the text model's width and one layer, learned with the UNet (at the paper's scale: in
       place of BERT);
     - pretrained-text: a small BERT, MiniLM, taken as it is;
     - terse: descriptions without half of their words for size, colour and texture;
-    - named: each common and each rare pair of colours has a word of its own, in most of its captions;
-    - other-loss: noise levels weigh by 1 / (SNR + 1), as where the diversity experiment's models learn.
+    - named: each common and each rare pair of colours has a word of its own, in most of its captions.
     """
     recipe, images = base.recipe, base.images
     text, denoiser = recipe.text, recipe.denoiser
@@ -117,10 +106,8 @@ def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
         text = TextRecipe(pretrained="minilm", max_length=40)
     elif how == "terse":
         denoiser = denoiser.model_copy(update={"attribute_dropout": 0.5})
-    elif how == "other-loss":
-        denoiser = denoiser.model_copy(update={"snr_offset": OTHER_OFFSET})
     else:
-        steps = tuple(4 * n if how == "longer" else max(1, n // 4) for n in denoiser.steps)
+        steps = tuple(4 * n if how == "longer" else max(1, n // 2) for n in denoiser.steps)
         denoiser = denoiser.model_copy(update={"steps": steps})
     recipe = recipe.model_copy(update={"text": text, "denoiser": denoiser})
     return base.model_copy(update={"name": how, "images": images, "recipe": recipe})

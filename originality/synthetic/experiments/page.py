@@ -34,10 +34,10 @@ THRESHOLD = THRESHOLDS["elements"]
 """Of the distance."""
 
 BASE_ROW = "base"
-"""The grid's first model: of the name of one of the frequency experiment's, but of another recipe."""
+"""The grid's first model, one of the frequency experiment's."""
 
-FREQUENCY = "frequency"
-"""The frequency experiment's models as a row of the grid."""
+SEEDS = "all-seeds"
+"""The frequency experiment's models as a row of the grid: what another seed of the training brings."""
 
 STRICTER = 0.2
 """Threshold beside the usual one."""
@@ -73,8 +73,6 @@ def write(results: Path, page: Path) -> str:
     told["controls"] = diversity_report.controls(records(results / "diversity", "measures"))
     trainings = _first_of_each({name: records(results / name, "trainings") for name in EXPERIMENTS})
     told["trainings"] = {name: list(map(_training, of)) for name, of in trainings.items()}
-    for training in told["trainings"]["conditions"]:
-        training["name"] = BASE_ROW if training["name"] == BASE else training["name"]
     told["minutes"] = {
         name: _minutes_by_device(of, records(results / name, "measures")) for name, of in trainings.items()
     }
@@ -261,7 +259,7 @@ def _asked_alike(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
-    """The grid, and as its row of longer training the frequency experiment's models, on the same images."""
+    """The grid, and as a row of it the frequency experiment's models, on the same images."""
     measured = {r["name"]: [r] for r in records(results / "conditions", "measures")}
     if BASE not in measured:
         return None
@@ -269,8 +267,8 @@ def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
     before = [r for r in records(results / "frequency", "measures") if r["name"].startswith("pairs-")]
     seeds = [frequency_report.shared(r, base) for r in before if _asked_alike(r, base)]
     if seeds and all(len(r["rows"]) == len(base["rows"]) for r in seeds):
-        measured[FREQUENCY] = seeds
-    order = (BASE, FREQUENCY, *get_args(Training), SHIPPED, *get_args(Budget))
+        measured[SEEDS] = seeds
+    order = (BASE, SEEDS, *get_args(Training), SHIPPED, *get_args(Budget))
     rows = {BASE_ROW if name == BASE else name: measured[name] for name in order if name in measured}
     summaries = {name: frequency_report.summarise(of, THRESHOLD) for name, of in rows.items()}
     figures.conditions(list(summaries.items()), place / "conditions.png")
