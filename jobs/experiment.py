@@ -12,6 +12,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,23 +95,32 @@ def measurer(models: str, device: str) -> Scorer[Any]:
     return OneAtATime(begin)
 
 
-def measures(out: str, experiment: Any) -> tuple[RunFolder, dict[str, list[str]]]:
-    """The run that measures an experiment's models, and its items' ids by that of the model's training."""
+def _plans_of_measures(experiment: Any) -> list[Any]:
+    return list(experiment.measures({plan.name: id_of(plan.document()) for plan in experiment.plans()}))
+
+
+def wanted_of(experiment: Any) -> dict[str, list[str]]:
+    """Ids of an experiment's measurements, by that of the model's training or "shapes"."""
     from originality.synthetic.experiments.plans import document
 
-    plans = experiment.measures({plan.name: id_of(plan.document()) for plan in experiment.plans()})
-    items = {f"{k:03}-{plan.name}": document(plan) for k, plan in enumerate(plans)}
+    wanted: dict[str, list[str]] = {}
+    for plan in _plans_of_measures(experiment):
+        wanted.setdefault(plan.model, []).append(id_of(document(plan)))
+    return wanted
+
+
+def measures(out: str, experiment: Any) -> RunFolder:
+    """The run that measures an experiment's models."""
+    from originality.synthetic.experiments.plans import document
+
+    items = {f"{k:03}-{plan.name}": document(plan) for k, plan in enumerate(_plans_of_measures(experiment))}
     identity = {"items": items, "detector": _digest("detector"), "code_version": version("originality")}
     try:
-        run = planned(out, items, {"job": "measure", **identity})
+        return planned(out, items, {"job": "measure", **identity})
     except RunMismatch as error:
         raise RunMismatch(
             f"{error}; for another measurement of the same models: another --out, with --before and this one"
         ) from error
-    of: dict[str, list[str]] = {}
-    for plan in plans:
-        of.setdefault(plan.model, []).append(id_of(document(plan)))
-    return run, of
 
 
 def measure(run: RunFolder, models: RunFolder, device: str, how: ClusterSettings) -> None:
@@ -134,8 +144,8 @@ def _keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
     lacking = keep(folder, models, run)
     if lacking:
         sys.stderr.write(
-            f"{folder} is left as it is: it keeps {', '.join(lacking)}, which this run has not measured yet; "
-            "go on with the same command, or take them over with --before\n"
+            f"{folder} is left as it is: it keeps {', '.join(lacking)}, which this run has not measured; "
+            "go on with the same command\n"
         )
 
 
@@ -204,11 +214,13 @@ def run(arguments: argparse.Namespace) -> int:
     how = given.cluster_settings_of(arguments)
     experiment, device = experiment_of(arguments), arguments.device or "auto"
     before = [Earlier.at(where) for where in arguments.before]
-    plans = experiment.plans()
+    plans, wanted = experiment.plans(), wanted_of(experiment)
     if arguments.keep:
-        check_room(arguments.keep, [id_of(plan.document()) for plan in plans])
+        check_room(
+            arguments.keep, [id_of(plan.document()) for plan in plans], chain.from_iterable(wanted.values())
+        )
     models = trainings(f"{arguments.out}/train", plans)
-    run, wanted = measures(f"{arguments.out}/measure", experiment)
+    run = measures(f"{arguments.out}/measure", experiment)
     if before:
         take_over(models, run, wanted, before)
     train(models, plans, device, how)

@@ -75,18 +75,19 @@ def is_kept(folder: str | Path) -> bool:
     return (Path(folder) / f"{TRAININGS}.jsonl").is_file()
 
 
-def check_room(folder: Path, ids: Iterable[str]) -> None:
-    """That nothing is kept in a folder which this experiment would write over.
+def check_room(folder: Path, trained: Iterable[str], measured: Iterable[str]) -> None:
+    """That nothing is kept in a folder which an experiment of these ids would write over.
 
     Raises:
-        SettingsError: there is.
+        SettingsError: there is, or what is kept is damaged.
     """
-    ours = set(ids)
-    others = sorted(record["name"] for record in _lines(folder, TRAININGS) if record["image_id"] not in ours)
-    if others:
-        raise SettingsError(
-            f"{folder} keeps {', '.join(others)} of another experiment; give another --keep, or remove it"
-        )
+    for part, ids in ((TRAININGS, set(trained)), (MEASURES, set(measured))):
+        others = sorted(record["name"] for record in _lines(folder, part) if record["image_id"] not in ids)
+        if others:
+            raise SettingsError(
+                f"{folder} keeps {part} of another experiment, or by other settings: {', '.join(others)}; "
+                "give another --keep, or remove it"
+            )
 
 
 class Kept:

@@ -68,7 +68,10 @@ def plan_of(arguments: argparse.Namespace) -> Any:
         flag = foreign[0].replace("_", "-")
         raise SettingsError(f"--{flag} is no setting of the set {arguments.images!r}; leave it out")
     if "frequencies" in given:
-        given["frequencies"] = dict(map(_frequency, given["frequencies"]))
+        said = list(map(_frequency, given["frequencies"]))
+        given["frequencies"] = dict(said)
+        if len(given["frequencies"]) < len(said):
+            raise SettingsError("--frequencies names an element twice; say once how often it is drawn")
     try:
         return TypeAdapter[Any](SetPlan).validate_python({"kind": arguments.images, **given})
     except ValidationError as error:
@@ -83,7 +86,6 @@ def _frequency(said: str) -> tuple[str, str]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from originality.synthetic.experiments.plans import document
     from originality.synthetic.export import files_of, last_of
 
     for name in ("count", "part_size", "side"):
@@ -94,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = plan_of(arguments)
     store = open_store(arguments.out)
     about = {
-        "images": {"kind": arguments.images, **document(plan)},
+        "images": plan.model_dump(mode="json"),
         **{name: getattr(arguments, name) for name in ("count", "format", "part_size", "side", "seed")},
     }
     _same(store, about)

@@ -116,6 +116,10 @@ def test_shards_of_webdataset_are_the_same_bytes_each_time(tmp_path: Path) -> No
             ("render", "elements", "--frequencies", "big red full square=x"),
             "unable to parse string as a number",
         ),
+        (
+            ("render", "elements", "--frequencies", "big red full square=1", "big red full square=2"),
+            "names an element twice",
+        ),
         (("render", "pairs", "--frequencies", "big red full square=2"), "is no setting of the set 'pairs'"),
         (("render", "elements", "--side", "100"), "--side 100: give a multiple of 64"),
         (("render", "elements", "--count", "0"), "--count 0: give 1 or more"),

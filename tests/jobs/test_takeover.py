@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 
 from cluster.runfolder import RunFolder, RunMismatch
 from jobs.documents import id_of, planned
-from jobs.experiment import measures, trainings
+from jobs.experiment import measures, trainings, wanted_of
 from jobs.kept import check_room, judged, keep
 from jobs.takeover import Earlier, check_made_alike, take_over
 from originality.settings import SettingsError
+from originality.synthetic.experiments.conditions import BASE
 from originality.synthetic.experiments.scales import SCALES
 
 RESULTS = Path(__file__).parents[2] / "docs" / "paper" / "results"
@@ -23,6 +25,7 @@ WANTED = {
     id_of(plan): [id_of(measure) for measure in MEASURES.values() if measure["of"] == name]
     for name, plan in PLANS.items()
 }
+IDS = [id_of(measure) for measure in MEASURES.values()]
 
 
 def runs(out: Path, detector: str = "d") -> tuple[RunFolder, RunFolder]:
@@ -125,8 +128,8 @@ def test_lines_that_are_damaged_are_named(tmp_path: Path, whole: Path) -> None:
         file.write_text(file.read_text()[:-20])
         with pytest.raises(SettingsError, match=rf"{part}\.jsonl is damaged"):
             Earlier.at(str(tmp_path / "kept"))
-    with pytest.raises(SettingsError, match=r"trainings\.jsonl is damaged"):
-        check_room(tmp_path / "kept", WANTED)
+        with pytest.raises(SettingsError, match=rf"{part}\.jsonl is damaged"):
+            check_room(tmp_path / "kept", WANTED, IDS)
 
 
 def test_a_run_that_was_stopped_writes_over_no_whole_one(tmp_path: Path, whole: Path) -> None:
@@ -150,10 +153,14 @@ def test_a_folder_keeps_nothing_of_an_earlier_run(tmp_path: Path, whole: Path) -
     stale.write_bytes(b"of before")
     keep(tmp_path / "kept", models, run)
     assert not stale.exists() and (tmp_path / "kept" / "a-0" / "drawn.webp").exists()
-    check_room(tmp_path / "kept", WANTED)
-    check_room(tmp_path / "nowhere", [])
-    with pytest.raises(SettingsError, match="keeps b of another experiment; give another --keep"):
-        check_room(tmp_path / "kept", list(WANTED)[:1])
+    check_room(tmp_path / "kept", WANTED, IDS)
+    check_room(tmp_path / "nowhere", [], [])
+    with pytest.raises(
+        SettingsError, match=r"keeps trainings of another .* settings: b; give another --keep"
+    ):
+        check_room(tmp_path / "kept", list(WANTED)[:1], IDS)
+    with pytest.raises(SettingsError, match=r"keeps measures of another .*: b-0, b-1; give another --keep"):
+        check_room(tmp_path / "kept", WANTED, IDS[:2])
     lines = (tmp_path / "kept" / "trainings.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in lines] == ["a", "b"]  # as it was
 
@@ -162,12 +169,14 @@ def test_a_folder_keeps_nothing_of_an_earlier_run(tmp_path: Path, whole: Path) -
 def test_what_is_committed_can_be_gone_on_with(experiment: str, tmp_path: Path) -> None:
     folder = RESULTS / experiment
     said = SCALES["laptop"][experiment]
-    ids = {plan.name: id_of(plan.document()) for plan in said.plans()}
-    check_room(folder, ids.values())
+    ids, wanted = {plan.name: id_of(plan.document()) for plan in said.plans()}, wanted_of(said)
+    check_room(folder, ids.values(), chain.from_iterable(wanted.values()))
     earlier = Earlier.at(str(folder))
     check_made_alike(trainings(str(tmp_path / "train"), said.plans()), earlier.trainings)
-    run, wanted = measures(str(tmp_path / "measure"), said)
     assert earlier.measures is not None
-    check_made_alike(run, earlier.measures)
-    whole = [name for name, id_ in ids.items() if earlier.has(id_, wanted[id_])]
-    assert len(whole) >= 3
+    check_made_alike(measures(str(tmp_path / "measure"), said), earlier.measures)
+    kept = {json.loads(line)["name"] for line in (folder / "measures.jsonl").read_text().splitlines()}
+    for plan in said.plans():
+        if plan.name in kept and (experiment, plan.name) != ("conditions", BASE):
+            assert earlier.has(ids[plan.name], wanted[ids[plan.name]]), plan.name
+    assert kept

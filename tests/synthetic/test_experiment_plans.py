@@ -283,7 +283,8 @@ def test_elements_come_as_often_as_is_said():
     assert 1 <= counts[rare] < 3 * drawn * 0.1 / whole + 5
     others = [counts[str(e)] / drawn for e in said.shown if str(e) not in (rare, often)]
     assert np.mean(others) == pytest.approx(1 / whole, rel=0.05) and min(others) > 0.5 / whole
-    assert usual.images() == UniformSet(empty_share=0.0)  # whose scenes are as ever
+    alike = usual.model_copy(update={"frequencies": {often: 1.0}})
+    assert usual.images() == UniformSet(empty_share=0.0) != alike.images()
 
 
 def test_plans_that_cannot_be_are_refused():

@@ -39,6 +39,22 @@ ONE_TOKEN = "one-token"
 images, as each takes minutes."""
 
 
+CHANGED: Mapping[str, str] = {
+    "shorter": "half of the training's steps",
+    "longer": "four times the training's steps",
+    "weaker-text": "a text model of half the width and one layer",
+    "pretrained-text": "a pretrained text model, MiniLM, taken as it is",
+    "terse": "captions without half of their words for size, colour and texture",
+    "named": "each common and each rare pair of colours has a word of its own, in most of its captions",
+    SHIPPED: "the model that ships: five times as many samples, of a set with much else in it",
+    "more-steps": "eight thirds of the inversion's steps",
+    "smaller-steps": "a quarter of the inversion's learning rate",
+    "fewer-steps": "a third of the inversion's steps",
+    AGAIN: "other random numbers of inversion and redraws",
+}
+"""What a row of the grid changes of the base, in the order of rows."""
+
+
 class Conditions(Frozen):
     """A grid around one model."""
 
@@ -86,16 +102,8 @@ class Conditions(Frozen):
 
 
 def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
-    """The plan of another model, which differs in one thing.
-
-    - shorter: half of the steps;
-    - longer: four times as many;
-    - weaker-text: half the text model's width and one layer, learned with the UNet (at the paper's scale: in
-      place of BERT);
-    - pretrained-text: a small BERT, MiniLM, taken as it is;
-    - terse: descriptions without half of their words for size, colour and texture;
-    - named: each common and each rare pair of colours has a word of its own, in most of its captions.
-    """
+    """The plan of another model, which differs in one thing, as :data:`CHANGED` says; at the paper's scale
+    weaker-text stands in place of BERT."""
     recipe, images = base.recipe, base.images
     text, denoiser = recipe.text, recipe.denoiser
     if how == "named":
@@ -114,9 +122,7 @@ def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
 
 
 def asked_otherwise(base: PairsMeasure, how: Budget) -> PairsMeasure:
-    """The same model measured by another inversion: a third of the preset's steps, eight thirds of them,
-    steps a quarter as large, or with other random numbers throughout: how much of a number of tokens is
-    chance."""
+    """The same model measured by another inversion, as :data:`CHANGED` says."""
     if how == AGAIN:
         return base.model_copy(update={"name": how, "over": {**base.over, "seed": 1}})
     usual = base.settings().inversion

@@ -94,11 +94,22 @@ def mean_interval(values: np.ndarray) -> Interval:
 def difference_interval(first: np.ndarray, second: np.ndarray) -> Interval:
     """95 % interval of how much larger the second's mean is, by Welch's t; arguments as of
     :func:`mean_interval`."""
-    both = [values.mean(0) for values in (first, second)]
-    spread = np.array([found.var(ddof=1) / len(found) for found in both])
-    own = sum(part**2 / (len(found) - 1) for part, found in zip(spread, both, strict=True))
+    return contrast((first, -1), (second, 1))["interval"]
+
+
+def contrast(*of: tuple[np.ndarray, int]) -> dict[str, Any]:
+    """A sum of means, each with its sign, of images that are none of the others'; values as of
+    :func:`mean_interval`.
+
+    Returns:
+        "mean" and its 95 % "interval", by Welch's t.
+    """
+    found = [values.mean(0) for values, _ in of]
+    spread = np.array([values.var(ddof=1) / len(values) for values in found])
+    own = sum(part**2 / (len(values) - 1) for part, values in zip(spread, found, strict=True))
     freedom = spread.sum() ** 2 / own if own else 1.0
-    return _student(float(both[1].mean() - both[0].mean()), spread.sum(), freedom)
+    mean = sum(sign * float(values.mean()) for values, (_, sign) in zip(found, of, strict=True))
+    return {"mean": round(mean, 3), "interval": _student(mean, spread.sum(), freedom)}
 
 
 def _student(mean: float, variance: float, freedom: float) -> Interval:
@@ -170,9 +181,13 @@ def summarise(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[st
 
 def differences(found: Tokens) -> dict[str, dict[str, Any]]:
     """How many more tokens each group needs than the one before, and the last than the first."""
+    return {f"{b} - {a}": _difference(found[a], found[b]) for a, b in _twos(found)}
+
+
+def _twos(found: Tokens) -> list[tuple[str, str]]:
+    """Neighbouring groups, and the first with the last."""
     groups = list(found)
-    twos = (*itertools.pairwise(groups), (groups[0], groups[-1]))
-    return {f"{b} - {a}": _difference(found[a], found[b]) for a, b in twos}
+    return [*itertools.pairwise(groups), (groups[0], groups[-1])]
 
 
 def _difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
@@ -183,11 +198,11 @@ def _difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
         image, as several models' numbers of one image are no independent draws; and "detectable": the
         difference that four of five such samples would tell from none.
     """
-    low, high = difference_interval(first, second)
+    told = contrast((first, -1), (second, 1))
+    low, high = told["interval"]
     test = stats.mannwhitneyu(first.mean(0), second.mean(0), alternative="less")
     return {
-        "mean": round(float(second.mean() - first.mean()), 3),
-        "interval": (low, high),
+        **told,
         "p": round(float(test.pvalue), 4),
         "detectable": round((high - low) / (2 * 1.96) * (1.96 + 0.84), 2),
     }
@@ -254,11 +269,7 @@ def best_distances(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "means": {group: round(float(values.mean()), 3) for group, values in found.items()},
         "differences": {
-            f"{group} - {first}": {
-                "mean": round(float(found[group].mean() - found[first].mean()), 3),
-                "interval": difference_interval(found[first], found[group]),
-            }
-            for group in others
+            f"{group} - {first}": contrast((found[first], -1), (found[group], 1)) for group in others
         },
     }
 
@@ -267,15 +278,22 @@ def more_than(
     records: Sequence[Mapping[str, Any]], base: Mapping[str, Any], threshold: float
 ) -> dict[str, Any]:
     """How many more tokens each group needs of some models than by one measurement of the same images, by
-    image: means with 95 % intervals over images."""
+    image; and what of it is one group's more than the first's: whether a condition changes the effect.
+
+    Returns:
+        "groups" and "differences", means with 95 % intervals over images.
+    """
     ours, theirs = tokens(records, threshold), tokens([base], threshold)
     found = {group: ours[group] - theirs[group] for group in GROUPS}
+    first, *others = GROUPS
     return {
-        group: {
-            "mean": round(float(values.mean()), 2),
-            "interval": mean_interval(values),
-        }
-        for group, values in found.items()
+        "groups": {
+            group: {"mean": round(float(values.mean()), 2), "interval": mean_interval(values)}
+            for group, values in found.items()
+        },
+        "differences": {
+            f"{group} - {first}": contrast((found[first], -1), (found[group], 1)) for group in others
+        },
     }
 
 
@@ -328,8 +346,10 @@ def agreement(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[st
 
 def by_colours(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, dict[str, Any]]:
     """:func:`summarise` of pairs of "one colour" and of those of "two colours" alone, where each group has
-    two images or more of them."""
-    told = {}
+    two images or more of them; and where both are there, "two - one": how much larger the differences of
+    groups are of two colours."""
+    told: dict[str, dict[str, Any]] = {}
+    found = {}
     for name, count in (("one colour", 1), ("two colours", 2)):
         chosen = [
             {**record, "rows": [row for row in record["rows"] if _colours(row) == count]}
@@ -338,6 +358,13 @@ def by_colours(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[s
         sizes = Counter(row["group"] for row in chosen[0]["rows"])
         if all(sizes[group] > 1 for group in groups_of(records[0])):
             told[name] = summarise(chosen, threshold)
+            found[name] = tokens(chosen, threshold)
+    if len(found) == 2:
+        one, two = found.values()
+        told["two - one"] = {
+            f"{b} - {a}": contrast((two[a], -1), (two[b], 1), (one[a], 1), (one[b], -1))
+            for a, b in _twos(one)
+        }
     return told
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jinja2
 
@@ -18,11 +18,9 @@ from originality.synthetic.experiments import diversity_report, figures, frequen
 from originality.synthetic.experiments.conditions import (
     AGAIN,
     BASE,
+    CHANGED,
     CONTENT,
     ONE_TOKEN,
-    SHIPPED,
-    Budget,
-    Training,
 )
 from originality.synthetic.experiments.pairs import GROUPS
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan
@@ -36,8 +34,8 @@ THRESHOLD = THRESHOLDS["elements"]
 BASE_ROW = "base"
 """The grid's first model, one of the frequency experiment's."""
 
-SEEDS = "all-seeds"
-"""The frequency experiment's models as a row of the grid: what another seed of the training brings."""
+SEEDS = "other-seeds"
+"""The frequency experiment's other models as a row of the grid."""
 
 STRICTER = 0.2
 """Threshold beside the usual one."""
@@ -65,6 +63,7 @@ def write(results: Path, page: Path) -> str:
     told["frequency"] = _frequency(results / "frequency", place)
     told["fixed"] = _fixed(results / "frequency", place)
     told["conditions"] = _conditions(results, place)
+    told["detectable"] = _detectable(told["conditions"] or {})
     told["one_token"] = _one_token(results / "conditions")
     told["again"] = _again(results / "conditions")
     told["content"] = _content(results / "conditions", place)
@@ -188,7 +187,7 @@ def _frequency(folder: Path, place: Path) -> dict[str, Any] | None:
     summary["thresholds"] = {str(t): frequency_report.summarise(measured, t) for t in OTHER_THRESHOLDS}
     summary["described"] = {group: frequency_report.described(measured, group) for group in GROUPS}
     summary["drivers"] = frequency_report.drivers(measured, THRESHOLD)
-    summary["agreement"] = frequency_report.agreement(measured, THRESHOLD)
+    summary["agreement"] = {str(t): frequency_report.agreement(measured, t) for t in OTHER_THRESHOLDS}
     summary["colours"] = {str(t): frequency_report.by_colours(measured, t) for t in (STRICTER, THRESHOLD)}
     settings = measured[0]["settings"]
     summary["settings"] = {part: settings[part] for part in ("inversion", "redraw")}
@@ -265,16 +264,19 @@ def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
         return None
     base = measured[BASE][0]
     before = [r for r in records(results / "frequency", "measures") if r["name"].startswith("pairs-")]
+    before = [r for r in before if r["name"] != BASE]
     seeds = [frequency_report.shared(r, base) for r in before if _asked_alike(r, base)]
     if seeds and all(len(r["rows"]) == len(base["rows"]) for r in seeds):
         measured[SEEDS] = seeds
-    order = (BASE, SEEDS, *get_args(Training), SHIPPED, *get_args(Budget))
+    order = (BASE, SEEDS, *CHANGED)
     rows = {BASE_ROW if name == BASE else name: measured[name] for name in order if name in measured}
     summaries = {name: frequency_report.summarise(of, THRESHOLD) for name, of in rows.items()}
     figures.conditions(list(summaries.items()), place / "conditions.png")
+    changed = {SEEDS: "other seeds of the training", **CHANGED}
     return {
         name: {
             **summaries[name],
+            "changed": changed.get(name, ""),
             "stricter": frequency_report.differences(frequency_report.tokens(of, STRICTER)),
             "described": {g: frequency_report.described(of, g) for g in GROUPS},
             "best": frequency_report.best_distances(of),
@@ -282,6 +284,18 @@ def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
         }
         for name, of in rows.items()
     }
+
+
+def _detectable(conditions: Mapping[str, Any]) -> dict[str, float]:
+    """Differences from the common pairs that the rows would have seen with 80 % power, those aside where all
+    images need the same."""
+    found = [
+        difference["detectable"]
+        for row in conditions.values()
+        for name, difference in row["differences"].items()
+        if name.endswith(GROUPS[0]) and difference["detectable"]
+    ]
+    return {"least": min(found, default=0.0), "most": max(found, default=0.0)}
 
 
 def _diversity(folder: Path, place: Path) -> dict[str, Any] | None:
