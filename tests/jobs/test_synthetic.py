@@ -243,10 +243,14 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
         ids = [record["image_id"] for record in lines(kept / "measures.jsonl")]
         assert earlier.has(whole["image_id"], ids) and not earlier.has(whole["image_id"], [*ids, "another"])
     assert Earlier.at(str(out)).has(whole["image_id"], ["another"])
-    more = (*again, *over, "--set", "images=41", "--device", "cpu")
-    capsys.readouterr()
-    assert synthetic(*more) == exits.BAD_SETTINGS
-    assert "another measurement of the same models: another --out" in capsys.readouterr().err
+    more = (*over, "--set", "images=41", "--device", "cpu")
+    for asked, refused in (
+        (again, "kept-again keeps measures of another experiment, or by other settings: elements-4-0"),
+        (again[:-2], "another measurement of the same models: another --out"),
+    ):
+        capsys.readouterr()
+        assert synthetic(*asked, *more) == exits.BAD_SETTINGS
+        assert refused in capsys.readouterr().err
 
     measure, of_shown = lines(kept / "measures.jsonl")
     assert of_shown["name"] == f"{measure['name']}-shown" and len(of_shown["prompts"]) == 3
