@@ -23,6 +23,7 @@ from originality.synthetic.experiments.pairs import GROUPS, PairsMeasure, PairsM
 from originality.synthetic.experiments.plans import PairsPlan, document
 from originality.synthetic.experiments.work import OneAtATime
 from originality.synthetic.world import elements_of
+from tests.synthetic.long_work import cut, finished
 
 SHAPES = MODELS / "shapes"
 RED_SQUARE, BLUE_CIRCLE = "big red full square", "big blue full circle"
@@ -30,21 +31,6 @@ RED_SQUARE, BLUE_CIRCLE = "big red full square", "big blue full circle"
 
 def measurer(kind, plan_kind):
     return OneAtATime(lambda said: kind(plan_kind.model_validate(said), SHAPES, "cpu"))
-
-
-def finished(scorer, item):
-    """What came of it, and in how many steps."""
-    for steps in range(1, 10_000):
-        for done in scorer.step():
-            return done, steps
-    raise AssertionError("it does not end")
-
-
-def cut(scorer, item, after):
-    """Everything is thrown away but a snapshot of so many steps."""
-    for _ in range(after):
-        assert not scorer.step()
-    return scorer.snapshot(item.item_id)
 
 
 def test_elements_are_counted_and_a_kill_changes_nothing():
@@ -59,7 +45,7 @@ def test_elements_are_counted_and_a_kill_changes_nothing():
     item = Item("a", document(plan))
     scorer = measurer(ElementsMeasuring, ElementsMeasure)
     scorer.admit(item)
-    whole, steps = finished(scorer, item)
+    whole, steps = finished(scorer)
     empty, red, blue = whole.record["prompts"]
     assert [p["images"] for p in (empty, red, blue)] == [40, 40, 40]
     assert red["shown"][RED_SQUARE] > 5 * empty["shown"][RED_SQUARE] / 2
@@ -74,7 +60,7 @@ def test_elements_are_counted_and_a_kill_changes_nothing():
     kept = cut(first, item, 3)
     second = measurer(ElementsMeasuring, ElementsMeasure)
     second.restore(item, kept)
-    resumed, more = finished(second, item)
+    resumed, more = finished(second)
     assert more == steps - 3
     assert resumed.files == whole.files
     seconds = resumed.record.pop("seconds"), whole.record.pop("seconds")
@@ -140,7 +126,7 @@ def test_pairs_are_measured_at_every_number_of_tokens_and_a_kill_changes_nothing
     item = Item("a", document(plan))
     scorer = measurer(PairsMeasuring, PairsMeasure)
     scorer.admit(item)
-    whole, steps = finished(scorer, item)
+    whole, steps = finished(scorer)
     rows = whole.record["rows"]
     assert [row["group"] for row in rows] == list(GROUPS)
     assert all([a["tokens"] for a in row["sweep"]] == [1, 2] for row in rows)
@@ -155,7 +141,7 @@ def test_pairs_are_measured_at_every_number_of_tokens_and_a_kill_changes_nothing
         kept = cut(first, item, after)
         second = measurer(PairsMeasuring, PairsMeasure)
         second.restore(item, kept)
-        resumed, more = finished(second, item)
+        resumed, more = finished(second)
         assert more == steps - after
         assert without_times(resumed.record["rows"]) == without_times(rows)
         assert resumed.files.keys() == whole.files.keys()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
 
@@ -15,6 +13,7 @@ from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan, Pai
 from originality.synthetic.experiments.training import Training
 from originality.synthetic.experiments.work import OneAtATime
 from originality.synthetic.training.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
+from tests.synthetic.long_work import cut, finished
 
 CHUNKS = 3
 """In which the latents of a set are encoded here."""
@@ -43,27 +42,12 @@ def trainer(cache):
     )
 
 
-def finished(scorer, item):
-    """What came of it, and in how many steps."""
-    for steps in itertools.count(1):
-        for done in scorer.step():
-            return done, steps
-    raise AssertionError("it does not end")
-
-
-def cut(scorer, item, after):
-    """Everything is thrown away but a snapshot of so many steps."""
-    for _ in range(after):
-        assert not scorer.step()
-    return scorer.snapshot(item.item_id)
-
-
 @pytest.mark.parametrize("name", PLANS)
 def test_a_training_that_was_killed_ends_with_the_same_weights_and_losses(tmp_path, name):
     item = Item("a", PLANS[name].document())
     whole = trainer(tmp_path / "whole")
     whole.admit(item)
-    undisturbed, steps = finished(whole, item)
+    undisturbed, steps = finished(whole)
     own = TINY.autoencoder.steps if name == "own" else 0
     assert steps == own + CHUNKS + sum(TINY.denoiser.steps)
     for kill in (1, 4, 6, steps - 1):
@@ -75,7 +59,7 @@ def test_a_training_that_was_killed_ends_with_the_same_weights_and_losses(tmp_pa
         assert again.snapshot("a")  # before anything was done
         once_more = trainer(tmp_path / f"moved {kill}")
         once_more.restore(item, again.snapshot("a"))
-        resumed, more = finished(once_more, item)
+        resumed, more = finished(once_more)
         assert resumed.record["weights_digest"] == undisturbed.record["weights_digest"]
         assert resumed.record["losses"] == undisturbed.record["losses"]
         encoded_again = min(max(kill - own, 0), CHUNKS)
@@ -87,7 +71,7 @@ def test_a_trained_model_is_a_folder_that_draws(tmp_path):
     scorer = trainer(tmp_path / "cache")
     scorer.admit(item)
     assert "autoencoder 0/3" in scorer.progress
-    done, _ = finished(scorer, item)
+    done, _ = finished(scorer)
     assert done.record["status"] == "judged" and done.record["plan"] == PLANS["own"].document()
     for name, content in done.files.items():
         file = tmp_path / name

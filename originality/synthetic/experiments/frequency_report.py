@@ -9,19 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
+from originality.synthetic.experiments.group_statistics import (
+    contrast,
+    correlations,
+    differences,
+    from_first,
+    mean_interval,
+    rank_correlation,
+    rho,
+    rho_interval,
+    twos,
+)
 from originality.synthetic.experiments.pairs import GROUPS
 from originality.synthetic.world import elements_of
 from originality.verdict import passes
-
-DRAWS = 4000
-"""Bootstrap resamples."""
-
-Tokens = Mapping[str, np.ndarray]
-"""Min tokens of the images of each group, int64 (models, images)."""
-
-Interval = tuple[float, float]
 
 
 def first_near(sweep: Sequence[Mapping[str, Any]], threshold: float) -> int | None:
@@ -46,14 +48,14 @@ def groups_of(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 def tokens(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, np.ndarray]:
     """Min tokens by group of several models that measured the same images."""
-    return _by_group(records, lambda row: min_tokens(row["sweep"], threshold))
+    return by_group(records, lambda row: min_tokens(row["sweep"], threshold))
 
 
 def _first_distances(records: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    return _by_group(records, _distance_at_one_token)
+    return by_group(records, _distance_at_one_token)
 
 
-def _by_group(
+def by_group(
     records: Sequence[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], float]
 ) -> dict[str, np.ndarray]:
     """(models, images) of each group."""
@@ -63,86 +65,6 @@ def _by_group(
         )
         for group in groups_of(records[0])
     }
-
-
-def resampled(found: Tokens, draws: int = DRAWS) -> dict[str, np.ndarray]:
-    """Bootstrap resamples of the images of each group, the same for all models: (draws, models, images)."""
-    rng = np.random.Generator(np.random.PCG64(0))
-    return {
-        group: values[:, rng.integers(values.shape[1], size=(draws, values.shape[1]))].swapaxes(0, 1)
-        for group, values in found.items()
-    }
-
-
-def bounds(values: np.ndarray) -> Interval:
-    """In which 95 % of resamples lie."""
-    low, high = np.percentile(values, [2.5, 97.5])
-    return round(float(low), 3), round(float(high), 3)
-
-
-def mean_interval(values: np.ndarray) -> Interval:
-    """95 % interval of a mean over images, by Student's t, as a bootstrap of eight images is too narrow. The
-    models are those that there are: how much they differ is told by each alone.
-
-    Args:
-        values: of two images or more (models, images).
-    """
-    found = values.mean(0)
-    return _student(float(found.mean()), found.var(ddof=1) / len(found), len(found) - 1)
-
-
-def difference_interval(first: np.ndarray, second: np.ndarray) -> Interval:
-    """95 % interval of how much larger the second's mean is, by Welch's t; arguments as of
-    :func:`mean_interval`."""
-    return contrast((first, -1), (second, 1))["interval"]
-
-
-def contrast(*of: tuple[np.ndarray, int]) -> dict[str, Any]:
-    """A sum of means, each with its sign, of images that are none of the others'; values as of
-    :func:`mean_interval`.
-
-    Returns:
-        "mean" and its 95 % "interval", by Welch's t.
-    """
-    found = [values.mean(0) for values, _ in of]
-    spread = np.array([values.var(ddof=1) / len(values) for values in found])
-    own = sum(part**2 / (len(values) - 1) for part, values in zip(spread, found, strict=True))
-    freedom = spread.sum() ** 2 / own if own else 1.0
-    mean = sum(sign * float(values.mean()) for values, (_, sign) in zip(found, of, strict=True))
-    return {"mean": round(mean, 3), "interval": _student(mean, spread.sum(), freedom)}
-
-
-def _student(mean: float, variance: float, freedom: float) -> Interval:
-    """95 % interval of a mean of that variance."""
-    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
-    return round(mean - half, 3), round(mean + half, 3)
-
-
-def rho_interval(found: Tokens) -> Interval:
-    """95 % bootstrap interval of :func:`rho` over images."""
-    drawn = {group: of.reshape(DRAWS, -1) for group, of in resampled(found).items()}
-    return bounds(rank_correlation(*_order_and_values(drawn)))
-
-
-def rho(found: Tokens) -> float:
-    """Spearman's rank correlation of the groups' order with min tokens."""
-    flat = {group: of.reshape(1, -1) for group, of in found.items()}
-    return float(rank_correlation(*_order_and_values(flat))[0])
-
-
-def _order_and_values(found: Tokens) -> tuple[np.ndarray, np.ndarray]:
-    """Of the groups' (rows, images): each image's group by number, (1, all images), and the values, (rows,
-    all images)."""
-    order = np.concatenate([np.full(of.shape[1], k) for k, of in enumerate(found.values())])
-    return order[None], np.hstack(list(found.values()))
-
-
-def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Spearman's, of each row of (rows, n) with the same row of the other, or with its only one; 0 where
-    one's values are all the same."""
-    ranks = [stats.rankdata(of, axis=1) - (of.shape[1] + 1) / 2 for of in (first, second)]
-    size = np.sqrt((ranks[0] ** 2).sum(1) * (ranks[1] ** 2).sum(1))
-    return np.divide((ranks[0] * ranks[1]).sum(1), size, out=np.zeros(len(size)), where=size > 0)
 
 
 def summarise(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, Any]:
@@ -179,38 +101,10 @@ def summarise(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[st
     }
 
 
-def differences(found: Tokens) -> dict[str, dict[str, Any]]:
-    """How many more tokens each group needs than the one before, and the last than the first."""
-    return {f"{b} - {a}": _difference(found[a], found[b]) for a, b in _twos(found)}
-
-
-def _twos(found: Tokens) -> list[tuple[str, str]]:
-    """Neighbouring groups, and the first with the last."""
-    groups = list(found)
-    return [*itertools.pairwise(groups), (groups[0], groups[-1])]
-
-
-def _difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """How many more tokens one group needs than another.
-
-    Returns:
-        "mean"; its "interval"; "p" of a one-sided Mann-Whitney test that it is none, of means over models by
-        image, as several models' numbers of one image are no independent draws; and "detectable": the
-        difference that four of five such samples would tell from none.
-    """
-    told = contrast((first, -1), (second, 1))
-    low, high = told["interval"]
-    test = stats.mannwhitneyu(first.mean(0), second.mean(0), alternative="less")
-    return {
-        **told,
-        "p": round(float(test.pvalue), 4),
-        "detectable": round((high - low) / (2 * 1.96) * (1.96 + 0.84), 2),
-    }
-
-
-def described(records: Sequence[Mapping[str, Any]], group: str) -> float:
-    """Mean distance of redraws of the images' own captions, of a group."""
-    return round(float(_by_group(records, lambda row: row["described"])[group].mean()), 3)
+def described(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Mean distance of redraws of the images' own captions, by group."""
+    found = by_group(records, lambda row: row["described"])
+    return {group: round(float(values.mean()), 3) for group, values in found.items()}
 
 
 def places(record: Mapping[str, Any], threshold: float) -> dict[str, dict[str, Any]]:
@@ -240,15 +134,15 @@ def places(record: Mapping[str, Any], threshold: float) -> dict[str, dict[str, A
 
 def at_one_token(record: Mapping[str, Any], threshold: float) -> dict[str, dict[str, Any]]:
     """By group: "images"; "one_token", how many of them one token redraws; "distance", its mean."""
-    told = {}
-    for group in groups_of(record):
-        rows = [row for row in record["rows"] if row["group"] == group]
-        told[group] = {
-            "images": len(rows),
-            "one_token": sum(min_tokens(row["sweep"][:1], threshold) == 1 for row in rows),
-            "distance": round(float(np.mean([_distance_at_one_token(r) for r in rows])), 3),
+    needed = by_group([record], lambda row: min_tokens(row["sweep"][:1], threshold))
+    return {
+        group: {
+            "images": needed[group].size,
+            "one_token": int((needed[group] == 1).sum()),
+            "distance": round(float(first.mean()), 3),
         }
-    return told
+        for group, first in _first_distances([record]).items()
+    }
 
 
 def shared(record: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,14 +158,9 @@ def best_distances(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         "means" by group, and "differences" from the first group's, with 95 % intervals.
     """
-    found = _by_group(records, _best_distance)
-    first, *others = found
-    return {
-        "means": {group: round(float(values.mean()), 3) for group, values in found.items()},
-        "differences": {
-            f"{group} - {first}": contrast((found[first], -1), (found[group], 1)) for group in others
-        },
-    }
+    found = by_group(records, _best_distance)
+    means = {group: round(float(values.mean()), 3) for group, values in found.items()}
+    return {"means": means, "differences": from_first(found)}
 
 
 def more_than(
@@ -285,15 +174,12 @@ def more_than(
     """
     ours, theirs = tokens(records, threshold), tokens([base], threshold)
     found = {group: ours[group] - theirs[group] for group in GROUPS}
-    first, *others = GROUPS
     return {
         "groups": {
             group: {"mean": round(float(values.mean()), 2), "interval": mean_interval(values)}
             for group, values in found.items()
         },
-        "differences": {
-            f"{group} - {first}": contrast((found[first], -1), (found[group], 1)) for group in others
-        },
+        "differences": from_first(found),
     }
 
 
@@ -306,30 +192,8 @@ def drivers(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str,
         that is with how badly the model draws such an image even when it is told all; "group, described
         alike": the partial correlation of the first, the second held fixed, and the other way about.
     """
-    measured = tokens(records, threshold), _by_group(records, lambda row: row["described"])
-    found = _drive(*({g: of.reshape(1, -1) for g, of in values.items()} for values in measured))
-    # the same images of both, as resamples are drawn from one seed
-    drawn = _drive(
-        *({g: of.reshape(DRAWS, -1) for g, of in resampled(values).items()} for values in measured)
-    )
-    return {
-        name: {"mean": round(float(found[name][0]), 3), "interval": bounds(drawn[name])} for name in found
-    }
-
-
-def _drive(needed: Tokens, described_: Tokens) -> dict[str, np.ndarray]:
-    """:func:`drivers` of each row of the groups' (rows, images)."""
-    order, values = _order_and_values(needed)
-    _, told = _order_and_values(described_)
-    to_group, to_described, between = (
-        rank_correlation(*two) for two in ((order, values), (told, values), (order, told))
-    )
-    return {
-        "group": to_group,
-        "described": to_described,
-        "group, described alike": _partial(to_group, between, to_described),
-        "described, group alike": _partial(to_described, between, to_group),
-    }
+    found = correlations(tokens(records, threshold), by_group(records, lambda row: row["described"]))
+    return {name.replace("other", "described"): told for name, told in found.items()}
 
 
 def agreement(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, float | None]:
@@ -362,8 +226,7 @@ def by_colours(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[s
     if len(found) == 2:
         one, two = found.values()
         told["two - one"] = {
-            f"{b} - {a}": contrast((two[a], -1), (two[b], 1), (one[a], 1), (one[b], -1))
-            for a, b in _twos(one)
+            f"{b} - {a}": contrast((two[a], -1), (two[b], 1), (one[a], 1), (one[b], -1)) for a, b in twos(one)
         }
     return told
 
@@ -402,9 +265,3 @@ def _best_distance(row: Mapping[str, Any]) -> float:
     """1, as of images that share nothing, where there is none."""
     distances = [a["distance_mean"] for a in row["sweep"] if a["distance_mean"] is not None]
     return min((d for d in distances if not math.isnan(d)), default=1.0)
-
-
-def _partial(of: np.ndarray, other: np.ndarray, others_own: np.ndarray) -> np.ndarray:
-    """Partial correlations from the three plain ones; 0 where there is no room for any."""
-    room = (1 - other**2) * (1 - others_own**2)
-    return np.divide(of - other * others_own, np.sqrt(room), out=np.zeros(len(of)), where=room > 0)

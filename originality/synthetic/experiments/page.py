@@ -22,6 +22,7 @@ from originality.synthetic.experiments.conditions import (
     CONTENT,
     ONE_TOKEN,
 )
+from originality.synthetic.experiments.group_statistics import differences
 from originality.synthetic.experiments.pairs import GROUPS
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan
 from originality.synthetic.experiments.scales import SCALES
@@ -185,7 +186,7 @@ def _frequency(folder: Path, place: Path) -> dict[str, Any] | None:
     figures.min_tokens(summary, place / "min-tokens.png")
     grids.reconstructions(folder / measured[0]["name"], place / "reconstructions.png")
     summary["thresholds"] = {str(t): frequency_report.summarise(measured, t) for t in OTHER_THRESHOLDS}
-    summary["described"] = {group: frequency_report.described(measured, group) for group in GROUPS}
+    summary["described"] = frequency_report.described(measured)
     summary["drivers"] = frequency_report.drivers(measured, THRESHOLD)
     summary["agreement"] = {str(t): frequency_report.agreement(measured, t) for t in OTHER_THRESHOLDS}
     summary["colours"] = {str(t): frequency_report.by_colours(measured, t) for t in (STRICTER, THRESHOLD)}
@@ -209,9 +210,7 @@ def _fixed(folder: Path, place: Path) -> dict[str, Any] | None:
         "by distance alone": frequency_report.summarise(
             [frequency_report.by_distance_alone(once)], THRESHOLD
         ),
-        "described": {
-            group: frequency_report.described([measured["fixed-location"]], group) for group in GROUPS
-        },
+        "described": frequency_report.described([measured["fixed-location"]]),
         "places": {
             name: frequency_report.places(measured[name], THRESHOLD)
             for name in measured
@@ -227,8 +226,7 @@ def _content(folder: Path, place: Path) -> dict[str, Any] | None:
         return None
     summary = frequency_report.summarise(measured, THRESHOLD)
     figures.min_tokens(summary, place / "content.png")
-    groups = frequency_report.groups_of(measured[0])
-    return {**summary, "described": {g: frequency_report.described(measured, g) for g in groups}}
+    return {**summary, "described": frequency_report.described(measured)}
 
 
 def _one_token(folder: Path) -> dict[str, Any] | None:
@@ -277,8 +275,8 @@ def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
         name: {
             **summaries[name],
             "changed": changed.get(name, ""),
-            "stricter": frequency_report.differences(frequency_report.tokens(of, STRICTER)),
-            "described": {g: frequency_report.described(of, g) for g in GROUPS},
+            "stricter": differences(frequency_report.tokens(of, STRICTER)),
+            "described": frequency_report.described(of),
             "best": frequency_report.best_distances(of),
             "more": frequency_report.more_than(of, base, THRESHOLD),
         }

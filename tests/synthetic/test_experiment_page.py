@@ -1,0 +1,137 @@
+"""The page of the experiments, with its figures, from what is kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from originality.synthetic.experiments import diversity_report, frequency_report
+from originality.synthetic.experiments.elements import sheet_of, strip_of
+from originality.synthetic.experiments.page import write
+from originality.synthetic.experiments.pairs import SHOWN
+from originality.synthetic.held_out import COUNTS
+from tests.synthetic.kept_records import measured, record
+
+
+def test_a_run_that_was_stopped_is_told_as_far_as_it_came(tmp_path):
+    of_shown = {**measured(4, 1, 1.0, 0.0), "name": "elements-4-1-shown"}
+    assert list(diversity_report.summarise([measured(60, 0, 0.9, 0.1), of_shown])) == ["60"]
+    folder = tmp_path / "results" / "diversity"
+    folder.mkdir(parents=True)
+    (folder / "measures.jsonl").write_text(json.dumps(of_shown) + "\n")
+    text = write(folder.parent, tmp_path / "p.md")
+    (lacking,) = re.findall(r"no results are kept of frequency; conditions; diversity \((.*)\)\.", text)
+    assert {"elements-4-1", "own-60-0"} < set(lacking.split(", ")) and "elements-4-1-shown" not in lacking
+
+
+def pictures(folder, names, size):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", size, "red").save(folder / name)
+
+
+def test_the_page_in_docs_is_that_of_the_results_in_docs(tmp_path):
+    docs = Path(__file__).parents[2] / "docs"
+    (tmp_path / "paper").mkdir()
+    text = write(docs / "paper" / "results", tmp_path / "paper.md")
+    assert text == (docs / "paper.md").read_text(), "make paper-page"
+    for name in ("summary.json", *(f.name for f in (docs / "paper").glob("*.png"))):
+        assert (tmp_path / "paper" / name).exists(), f"{name} is of no use any more"
+    ours, theirs = ((at / "paper" / "summary.json").read_text() for at in (tmp_path, docs))
+    assert json.loads(ours) == json.loads(theirs)
+
+
+def test_a_folder_without_results_leaves_the_page_as_it_is(tmp_path):
+    page = tmp_path / "paper.md"
+    page.write_text("as it was")
+    with pytest.raises(FileNotFoundError, match="holds no results"):
+        write(tmp_path / "resluts", page)
+    assert page.read_text() == "as it was" and not (tmp_path / "paper").exists()
+
+
+def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
+    results = tmp_path / "paper" / "results"
+    of_pairs: dict[str, object] = {"kind": "pairs"}
+    of_elements = {"kind": "elements", "missing": ["big red full square", "big blue full circle"]}
+    training = {"seconds": 600.0, "losses": {"denoiser-1": [1.0, 0.5]}}
+
+    def kept(experiment, measures):
+        folder = results / experiment
+        folder.mkdir(parents=True)
+        images = of_elements if experiment == "diversity" else of_pairs
+        trainings = [
+            {
+                **training,
+                "plan": {"name": m["name"], "images": images, "recipe": {"seed": 2}},
+                "name": m["name"],
+                "weights_digest": f"of-{m['name']}",
+            }
+            for m in measures
+        ]
+        for name, of in (("trainings", trainings), ("measures", measures)):
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in of))
+        for one in measures:
+            if "rows" in one:
+                groups = frequency_report.groups_of(one)
+                starts = [f"{g.replace(' ', '-')}-{n}" for g in groups for n in range(SHOWN)]
+                pictures(folder / one["name"], [f"{s}-query.webp" for s in starts], (64, 64))
+                pictures(folder / one["name"], [f"{s}-redraws.webp" for s in starts], (512, 320))
+            else:
+                sheets = [sheet_of(p["prompt"]) for p in one["prompts"]]
+                pictures(folder / one["name"], sheets, (530, 266))
+                cut = [strip_of("big red full square", prompted) for prompted in (False, True)]
+                pictures(folder / one["name"], cut, (400, 36))
+
+    page = tmp_path / "paper.md"
+    kept("frequency", [record(name, (1, 3, 5)) for name in ("pairs-0", "pairs-1", "fixed-location")])
+    assert "no results are kept of frequency (pairs-2); conditions; diversity." in write(results, page)
+    (results / "frequency" / "notes.md").write_text("a person says so")
+    content = record("content", (1, 2, 3, 5), groups=tuple(COUNTS))
+    one_token = record("one-token", (1, 2, 5), images=6)
+    one_token["rows"] = [{**row, "sweep": row["sweep"][:1]} for row in one_token["rows"]]
+    grid = [record("pairs-0", (1, 3, 5)), record("shorter", (2, 2, 2)), content, one_token]
+    grid += [record(name, (1, 3, 5)) for name in ("another-seed", "shipped", "longer")]
+    kept("conditions", grid)
+    control = {**measured(60, 0, 0.85, 0.2), "name": "own-60-0"}
+    of_shown = [{**measured(n, 0, 0.7, 0.1), "name": f"elements-{n}-0-shown"} for n in (60, 4)]
+    of_shown.append({**of_shown[0], "name": "own-60-0-shown"})
+    kept("diversity", [measured(60, 0, 0.9, 0.1), measured(4, 0, 0.0, 0.0), control, *of_shown])
+    text = write(results, page)
+    assert text == page.read_text()
+    shown = re.findall(r"\(paper/([\w-]+)\.png\)", text)
+    pairs = ["min-tokens", "reconstructions", "fixed-location", "conditions", "content"]
+    assert shown == [*pairs, "diversity", "elements", "samples", "missing-elements"]
+    for file in shown:
+        with Image.open(tmp_path / "paper" / f"{file}.png") as image:
+            assert image.width > 300
+    assert "| one token for at least 70 % of common images | 70 % | met |" in text
+    assert "| 60 elements: prompted, shown in at least 80 % of images | 90 % | met |" in text
+    assert "| 4 elements: prompted, shown in at most 10 % of images | 0 % | met |" in text
+    assert "| frequency | pairs-0 | 2 | CPU | 10 | 0.5000 | `of-pairs-0` |" in text
+    assert text.count("`of-pairs-0`") == 1 and "1,920,000 image samples" in text  # it was taken over
+    assert "| 60 | shared | 90 % [0.85, 0.93] | 10 % [0.06, 0.17] |" in text
+    assert "| 60 | own | 85 % [0.79, 0.89] | 20 % [0.13, 0.29] |" in text
+    assert text.count(" | 70 % [0.00, 1.00] |\n") == 2  # of shown elements, of one model each
+    assert "a person says so" in text
+    lacking = "weaker-text, pretrained-text, terse, named"
+    assert f"conditions (more-steps, smaller-steps, fewer-steps, {lacking})" in text
+    assert "| paper-shapes | 6 | 4 | 0.33 | 2 | 0.57 | 0 | 0.80 |" in text
+    assert "| the grid's | 6 | 4 | 0.33 | 0 | 0.80 | 0 | 0.80 |" in text
+    assert "| four elements | 4.9" in text and "four elements - one element: +3." in text
+    assert "| fixed-location | 94 | 1.00 | 0 % | 61 | 1.00 | 0 % | 21 |" in text
+    assert "a rank correlation of\n1.0, and on the distance at one token at 1.0." in text
+    conditions = text.partition("## Under which conditions")[2].partition("## ")[0]
+    rows = re.findall(r"^\| ([\w-]+) \| [^|]*\| (\d\.\d\d, \d.*)$", conditions, re.M)
+    names = [name for name, _ in rows]
+    assert names[:6] == ["base", "other-seeds", "shorter", "longer", "shipped", "another-seed"]
+    above = {name for name, row in rows if row.count("**+") == 5}  # all, at both thresholds
+    assert above == {"base", "other-seeds", "longer", "shipped", "another-seed"}
+    assert "| base | - | - | - |" in conditions
+    assert re.search(r"^\| other-seeds \|.*\+0\.00 \[0\.00, 0\.00\]", conditions, re.M)
+    assert re.search(r"^\| shorter \| \**\+\d\.\d\d \[", conditions, re.M)
+    assert "| content |" not in conditions
+    assert write(results, page) == text
