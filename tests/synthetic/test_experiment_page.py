@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,11 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     kept("frequency", [record(name, (1, 3, 5)) for name in ("pairs-0", "pairs-1", "fixed-location")])
     assert "no results are kept of frequency (pairs-2); conditions; diversity." in write(results, page)
     (results / "frequency" / "notes.md").write_text("a person says so")
+    kept("conditions", [record("named", (1, 4, 4))])  # before the base is measured
+    early = write(results, page).partition("## Under which conditions")[2]
+    assert re.search(r"^\| other-seeds \| [^|]*\| 1\.30, 2\.95, 4\.95 \|", early, re.M)
+    assert "| named | - | - | - | - | - | 0.10, 0.10, 0.10 |" in early
+    shutil.rmtree(results / "conditions")
     content = record("content", (1, 2, 3, 5), groups=tuple(COUNTS))
     one_token = record("one-token", (1, 2, 5), images=6)
     one_token["rows"] = [{**row, "sweep": row["sweep"][:1]} for row in one_token["rows"]]

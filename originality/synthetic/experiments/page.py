@@ -256,17 +256,21 @@ def _asked_alike(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
-    """The grid, and as a row of it the frequency experiment's models, on the same images."""
+    """The grid, as far as it is measured, and as a row of it the frequency experiment's models, on the same
+    images."""
     measured = {r["name"]: [r] for r in records(results / "conditions", "measures")}
-    if BASE not in measured:
-        return None
-    base = measured[BASE][0]
-    before = [r for r in records(results / "frequency", "measures") if r["name"].startswith("pairs-")]
-    before = [r for r in before if r["name"] != BASE]
-    seeds = [frequency_report.shared(r, base) for r in before if _asked_alike(r, base)]
-    if seeds and all(len(r["rows"]) == len(base["rows"]) for r in seeds):
-        measured[SEEDS] = seeds
     order = (BASE, SEEDS, *CHANGED)
+    found = [measured[name][0] for name in order if name in measured]
+    if not found:
+        return None
+    seeds = [
+        frequency_report.shared(record, found[0])
+        for record in records(results / "frequency", "measures")
+        if record["name"].startswith("pairs-") and record["name"] != BASE and _asked_alike(record, found[0])
+    ]
+    if seeds and all(len(r["rows"]) == len(found[0]["rows"]) for r in seeds):
+        measured[SEEDS] = seeds
+    base = found[0] if found[0]["name"] == BASE else None
     rows = {BASE_ROW if name == BASE else name: measured[name] for name in order if name in measured}
     summaries = {name: frequency_report.summarise(of, THRESHOLD) for name, of in rows.items()}
     figures.conditions(list(summaries.items()), place / "conditions.png")
@@ -278,7 +282,7 @@ def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
             "stricter": differences(frequency_report.tokens(of, STRICTER)),
             "described": frequency_report.described(of),
             "best": frequency_report.best_distances(of),
-            "more": frequency_report.more_than(of, base, THRESHOLD),
+            "more": base and of[0] is not base and frequency_report.more_than(of, base, THRESHOLD),
         }
         for name, of in rows.items()
     }
