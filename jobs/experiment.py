@@ -26,7 +26,7 @@ from jobs.kept import check_room, keep
 from jobs.takeover import Earlier, take_over
 from originality.presets import one_line
 from originality.scoring import Scorer
-from originality.settings import SettingsError
+from originality.settings import SHIPPED_MODEL, SettingsError
 
 EXPERIMENTS = ("frequency", "conditions", "diversity")
 _TRAINING_MEMORY = 4 * 2**30
@@ -71,7 +71,7 @@ def measurer(models: str, device: str) -> Scorer[Any]:
 
     from jobs.copies import model_here
     from originality.checkpoint import MODELS
-    from originality.settings import SHIPPED_MODEL, ModelSettings
+    from originality.settings import ModelSettings
     from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
     from originality.synthetic.experiments.pairs import PairsMeasure, PairsMeasuring
     from originality.synthetic.experiments.training import MODEL
@@ -115,6 +115,8 @@ def measures(out: str, experiment: Any) -> RunFolder:
 
     items = {f"{k:03}-{plan.name}": document(plan) for k, plan in enumerate(_plans_of_measures(experiment))}
     identity = {"items": items, "detector": _digest("detector"), "code_version": version("originality")}
+    if SHIPPED_MODEL in wanted_of(experiment):
+        identity["shipped"] = _digest(SHIPPED_MODEL)
     try:
         return planned(out, items, {"job": "measure", **identity})
     except RunMismatch as error:
@@ -134,7 +136,7 @@ def _digest(weights: str) -> str:
     from originality.checkpoint import MODELS
 
     told = hashlib.sha256()
-    for file in sorted((MODELS / weights).glob("*.safetensors")):
+    for file in sorted((MODELS / weights).rglob("*.safetensors")):
         told.update(file.read_bytes())
     return told.hexdigest()[:16]
 
@@ -178,9 +180,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--keep",
-        type=Path,
         metavar="DIR",
-        help="records and pictures are written there, also of what is measured when it is stopped",
+        help="folder of this machine; records and pictures are written there, also of what is measured when "
+        "it is stopped",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="any setting")
     given.add_cluster_arguments(parser)
@@ -210,19 +212,38 @@ def experiment_of(arguments: argparse.Namespace) -> Any:
     return experiment
 
 
+def kept_at(said: str | None) -> Path | None:
+    """The folder of --keep.
+
+    Raises:
+        SettingsError: it is none of this machine's.
+    """
+    if said and "://" in said:
+        raise SettingsError(
+            f"--keep {said}: give a folder of this machine, as what is kept is meant to be committed; --out "
+            "has all of it, and may be in a bucket"
+        )
+    return Path(said) if said else None
+
+
 def run(arguments: argparse.Namespace) -> int:
     how = given.cluster_settings_of(arguments)
     experiment, device = experiment_of(arguments), arguments.device or "auto"
     before = [Earlier.at(where) for where in arguments.before]
     plans, wanted = experiment.plans(), wanted_of(experiment)
-    if arguments.keep:
-        check_room(
-            arguments.keep, [id_of(plan.document()) for plan in plans], chain.from_iterable(wanted.values())
-        )
+    kept = kept_at(arguments.keep)
+    if kept:
+        check_room(kept, [id_of(plan.document()) for plan in plans], chain.from_iterable(wanted.values()))
     models = trainings(f"{arguments.out}/train", plans)
     run = measures(f"{arguments.out}/measure", experiment)
     if before:
         take_over(models, run, wanted, before)
+        anew = [plan.name for plan in plans if not models.ledger.has_record(id_of(plan.document()))]
+        if anew:
+            sys.stderr.write(
+                f"{', '.join(anew)}: trained here, as no --before has the model, or all that is to be "
+                "measured of it\n"
+            )
     train(models, plans, device, how)
     failed = told_of_failures(models)
     if failed:
@@ -230,9 +251,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         measure(run, models, device, how)
     finally:  # what a stop leaves can be committed, and taken over
-        if arguments.keep:
-            _keep(arguments.keep, models, run)
-    print(arguments.keep or run.store.url)
+        if kept:
+            _keep(kept, models, run)
+    print(kept or run.store.url)
     return told_of_failures(run)
 
 

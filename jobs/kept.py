@@ -42,11 +42,17 @@ def keep(folder: Path, models: RunFolder, run: RunFolder) -> list[str]:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(run.store.read(path))
     described = {name: made_with(of.description) for name, of in both.items()}
-    (folder / MADE_WITH).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
+    _replace(folder / MADE_WITH, json.dumps(described, indent=1, sort_keys=True) + "\n")
     for name, of in both.items():
-        lines = [json.dumps(record) + "\n" for record in judged(of)]
-        (folder / f"{name}.jsonl").write_text("".join(lines))
+        _replace(folder / f"{name}.jsonl", "".join(json.dumps(record) + "\n" for record in judged(of)))
     return []
+
+
+def _replace(file: Path, text: str) -> None:
+    """Writes a file whole or not at all, also where a stop takes too long and is cut off."""
+    aside = file.with_name(f"{file.name}.part")
+    aside.write_text(text)
+    aside.replace(file)
 
 
 def judged(run: RunFolder) -> list[dict[str, Any]]:

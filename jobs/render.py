@@ -102,6 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     _same(store, about)
     images, size = plan.images(), arguments.part_size
     started = told = time.monotonic()
+    drawn = 0
     for part, first in enumerate(range(0, arguments.count, size)):
         numbers = range(first, min(first + size, arguments.count))
         if store.exists(last_of(part, arguments.format)):
@@ -110,9 +111,10 @@ def run(arguments: argparse.Namespace) -> int:
             images, arguments.seed, part, numbers, arguments.side, arguments.format
         ):
             store.write(name, content)
+        drawn += len(numbers)
         if time.monotonic() - told > _LINE_EVERY:
             told = time.monotonic()
-            left = (arguments.count - numbers.stop) * (told - started) / numbers.stop
+            left = (arguments.count - numbers.stop) * (told - started) / drawn
             sys.stderr.write(f"{numbers.stop}/{arguments.count} images, {duration(left)} left\n")
     print(f"{arguments.count} images in {store.url}")
     return exits.ALL_JUDGED

@@ -26,17 +26,20 @@ from jobs.cli import main
 from jobs.documents import id_of, planned
 from jobs.given import merged
 from jobs.takeover import Earlier
+from originality.scoring import Item
+from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
 from originality.synthetic.experiments.plans import ElementsPlan, PairsPlan
 from originality.synthetic.experiments.scales import SCALES
-from originality.synthetic.experiments.work import FORMAT
+from originality.synthetic.experiments.work import FORMAT, OneAtATime
 from originality.synthetic.world import elements_of
+from tests.synthetic.long_work import finished
 
 ROOT = Path(__file__).parents[2]
 TINY = {
     "diversities": [4],
     "repeats": 1,
     "controls": [],
-    "images": 40,
+    "images": 96,
     "redraw": {"steps": 2},
     "recipe": {
         "denoiser": {"channels": [32, 32], "heads": 4, "images": 600, "batch_size": 4, "steps": [150]},
@@ -143,6 +146,8 @@ def test_shards_of_webdataset_are_the_same_bytes_each_time(tmp_path: Path) -> No
             ("experiment", "frequency", "--set", "recipe.text.pretrained=/no/such"),
             "there is no folder /no/such",
         ),
+        (("experiment", "diversity", "--set", "diversities=[]"), "at least 1 item"),
+        (("experiment", "frequency", "--keep", "s3://bucket/kept"), "give a folder of this machine"),
         (("train", "plan.yaml"), "cannot read plan.yaml"),
     ],
 )
@@ -181,6 +186,21 @@ def started(*arguments: object, cache: Path) -> subprocess.Popen[str]:
     )
 
 
+def killed_at_work(process: subprocess.Popen[str], run: Path) -> None:
+    """All of it, as when the machine loses power, once a snapshot of its item at work is there; which is made
+    to say that it took 10,000 seconds."""
+    until = time.monotonic() + 120
+    while not list((run / "progress").glob("*.snapshot")):
+        assert process.poll() is None and time.monotonic() < until, process.communicate()
+        time.sleep(0.02)
+    for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        one.kill()
+    assert process.wait(60) == -signal.SIGKILL, process.communicate()
+    assert not list((run / "records").rglob("*.json"))
+    (snapshot,) = (run / "progress").glob("*.snapshot")
+    snapshot.write_bytes(with_more_seconds(snapshot.read_bytes(), 10_000.0))
+
+
 def ended(process: subprocess.Popen[str]) -> str:
     """What it printed, all of it done."""
     out, error = process.communicate(timeout=240)
@@ -203,18 +223,8 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     out, kept = tmp_path / "killed", tmp_path / "kept"
     over = [f"--set={name}={json.dumps(value)}" for name, value in TINY.items()]
     flags = ("experiment", "diversity", "--out", out, "--keep", kept, *over)
-    killed = started(*flags, cache=tmp_path / "a")
-    until = time.monotonic() + 120
-    while not list((out / "train" / "progress").glob("*.snapshot")):
-        assert killed.poll() is None and time.monotonic() < until, killed.communicate()
-        time.sleep(0.1)
-    time.sleep(1.0)
-    for process in [*psutil.Process(killed.pid).children(recursive=True), psutil.Process(killed.pid)]:
-        process.kill()  # as when the machine loses power
-    assert killed.wait(60) == -signal.SIGKILL, killed.communicate()
-    assert not list((out / "train" / "records").rglob("*.json"))
-    (snapshot,) = (out / "train" / "progress").glob("*.snapshot")
-    snapshot.write_bytes(with_more_seconds(snapshot.read_bytes(), 10_000.0))
+    for run in ("train", "measure"):
+        killed_at_work(started(*flags, cache=tmp_path / "a"), out / run)
     assert ended(started(*flags, cache=tmp_path / "a")) == str(kept)
 
     usual = SCALES["laptop"]["diversity"]
@@ -243,7 +253,7 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
         ids = [record["image_id"] for record in lines(kept / "measures.jsonl")]
         assert earlier.has(whole["image_id"], ids) and not earlier.has(whole["image_id"], [*ids, "another"])
     assert Earlier.at(str(out)).has(whole["image_id"], ["another"])
-    more = (*over, "--set", "images=41", "--device", "cpu")
+    more = (*over, "--set", "images=97", "--device", "cpu")
     for asked, refused in (
         (again, "kept-again keeps measures of another experiment, or by other settings: elements-4-0"),
         (again[:-2], "another measurement of the same models: another --out"),
@@ -253,8 +263,13 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
         assert refused in capsys.readouterr().err
 
     measure, of_shown = lines(kept / "measures.jsonl")
+    asked = ElementsMeasure.model_validate(measure["measure"])
+    undisturbed = OneAtATime(lambda _: ElementsMeasuring(asked, Path(folder), "cpu"))
+    undisturbed.admit(Item("a", {}))
+    assert measure["prompts"] == finished(undisturbed)[0].record["prompts"]
+    assert measure["seconds"] > 10_000 > of_shown["seconds"]  # it too went on from its snapshot
     assert of_shown["name"] == f"{measure['name']}-shown" and len(of_shown["prompts"]) == 3
-    assert [p["images"] for p in measure["prompts"]] == [40, 40, 40]
+    assert [p["images"] for p in measure["prompts"]] == [96, 96, 96]
     assert (kept / plan.name / "drawn-empty.webp").exists()
     run = str(out / "measure")
     capsys.readouterr()

@@ -9,9 +9,9 @@ repeats no colour and no shape is favoured.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator
 
 from originality.settings import RedrawSettings
 from originality.synthetic.experiments.elements import REDRAW, ElementsMeasure
@@ -82,7 +82,7 @@ class Diversity(Frozen):
 
     recipe: ShapesRecipe
     autoencoder: Autoencoder = "shared"
-    diversities: tuple[Elements, ...] = DIVERSITIES
+    diversities: Annotated[tuple[Elements, ...], Field(min_length=1)] = DIVERSITIES
     max_elements: PositiveInt = 4
     """Most elements of a training image."""
     repeats: PositiveInt = 4
