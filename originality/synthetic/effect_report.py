@@ -11,9 +11,16 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from scipy import stats
 
 from originality.settings import AuditSettings
+from originality.synthetic.group_statistics import (
+    contrast,
+    differences,
+    mean_interval,
+    once_each,
+    rho,
+    rho_interval,
+)
 from originality.synthetic.motifs import GROUP_SHARE, GROUPS
 from originality.synthetic.world import elements_of
 
@@ -22,32 +29,16 @@ matplotlib.use("Agg")
 SHARE = {**GROUP_SHARE, "unseen": 0.0, "common pair": 0.3, "rare pair": 0.001, "unseen pair": 0.0}
 """Share of the training images that one motif has (pairs: the whole group)."""
 
+PAIRS = tuple(group for group in SHARE if group.endswith("pair"))
+"""Of Appendix E.1."""
+
 INK = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#999999")
 """Okabe and Ito's colour-blind safe palette, few tokens to never."""
-
-
-def bootstrap(groups: Sequence[np.ndarray], statistic: Any, draws: int = 4000) -> list[float]:
-    """95 % percentile interval; each group is resampled on its own, so that sizes stay."""
-    rng = np.random.Generator(np.random.PCG64(0))
-    found = [
-        statistic([values[rng.integers(len(values), size=len(values))] for values in groups])
-        for _ in range(draws)
-    ]
-    low, high = np.nanpercentile(found, [2.5, 97.5])
-    return [round(float(low), 3), round(float(high), 3)]
 
 
 def tokens_of(row: dict[str, Any]) -> int:
     """Min tokens; one more than the most that were tried where none passed."""
     return row["min_tokens"] or row["max_tokens"] + 1
-
-
-def _rho(shares: Sequence[float]) -> Any:
-    def statistic(groups: Sequence[np.ndarray]) -> float:
-        rank = np.concatenate([np.full(len(g), -s) for g, s in zip(groups, shares, strict=True)])
-        return float(stats.spearmanr(rank, np.concatenate(groups)).statistic)
-
-    return statistic
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -58,7 +49,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     everything = rows
     rows = [r for r in rows if r["status"] == "judged"]
     by_group = {
-        group: np.array([tokens_of(r) for r in rows if r["group"] == group], float)
+        group: np.array([[tokens_of(r) for r in rows if r["group"] == group]], float)
         for group in SHARE
         if any(r["group"] == group for r in rows)
     }
@@ -72,15 +63,17 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for group, values in by_group.items():
         at_one = [r["sweep"][0]["distance_mean"] for r in rows if r["group"] == group]
         first = [d for d in at_one if d is not None] or [math.nan]
+        low, high = mean_interval(values)
+        most = rows[0]["max_tokens"]
         summary["groups"][group] = {
-            "images": len(values),
+            "images": values.size,
             "share": SHARE[group],
             "mean_min_tokens": round(float(values.mean()), 3),
-            "interval": bootstrap([values], lambda g: g[0].mean()),
+            "interval": (max(1.0, low), min(most + 1.0, high)),
             "one_token": round(float((values == 1).mean()), 3),
-            "never": round(float((values > rows[0]["max_tokens"]).mean()), 3),
+            "never": round(float((values > most).mean()), 3),
             "distance_at_one_token": round(float(np.mean(first)), 3),
-            "counts": {str(k): int((values == k).sum()) for k in sorted(set(values.astype(int)))},
+            "counts": {str(k): int((values == k).sum()) for k in np.unique(values).astype(int)},
         }
     motifs = [g for g in GROUPS if g in by_group]
     pairs = [g for g in by_group if g.endswith("pair")]
@@ -88,23 +81,15 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     contrasts += [("familiar", "unseen"), ("rare", "unseen"), ("common pair", "unseen pair")]
     for a, b in dict.fromkeys(contrasts):
         if a in by_group and b in by_group:
-            both = [by_group[a], by_group[b]]
-            summary["differences"][f"{b} - {a}"] = {
-                "mean": round(float(both[1].mean() - both[0].mean()), 3),
-                "interval": bootstrap(both, lambda g: g[1].mean() - g[0].mean()),
-            }
+            summary["differences"][f"{b} - {a}"] = contrast((by_group[a], -1), (by_group[b], 1))
     for name, chosen in (
         ("motifs", motifs),
         ("familiar, rare, unseen", [g for g in ("familiar", "rare", "unseen") if g in by_group]),
         ("pairs of E.1", pairs),
     ):
         if len(chosen) > 1:
-            statistic = _rho([SHARE[g] for g in chosen])
-            chosen_values = [by_group[g] for g in chosen]
-            summary["rho"][name] = {
-                "rho": round(statistic(chosen_values), 3),
-                "interval": bootstrap(chosen_values, statistic),
-            }
+            found = {g: by_group[g] for g in chosen}
+            summary["rho"][name] = {"rho": round(rho(found), 3), "interval": rho_interval(found)}
     return summary
 
 
@@ -130,6 +115,22 @@ def by_colours(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
+def by_pair(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Differences of the groups of pairs where each pair of colours counts once, with the mean of its
+    images."""
+    kinds: dict[str, list[str]] = {group: [] for group in PAIRS}
+    found: dict[str, list[int]] = {group: [] for group in PAIRS}
+    for row in rows:
+        if row["group"] in PAIRS and row["status"] == "judged":
+            kinds[row["group"]].append(row["caption"])
+            found[row["group"]].append(tokens_of(row))
+    tokens = {group: np.array([values], float) for group, values in found.items()}
+    return {
+        "pairs": {group: len(set(of)) for group, of in kinds.items()},
+        "differences": differences(once_each(tokens, kinds)),
+    }
+
+
 def summarise_steps(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Median of the steps to pass by group (None: more than half never did), and rho over the motifs."""
     never = math.inf
@@ -139,7 +140,6 @@ def summarise_steps(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if any(r["group"] == group for r in rows)
     }
     motifs = [g for g in GROUPS if g in by_group]
-    values = [by_group[g] for g in motifs]
     return {
         "tokens": rows[0]["tokens"],
         "groups": {
@@ -150,7 +150,7 @@ def summarise_steps(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             }
             for group, v in by_group.items()
         },
-        "rho": round(_rho([SHARE[g] for g in motifs])(values), 3) if len(motifs) > 1 else None,
+        "rho": round(rho({g: by_group[g][None] for g in motifs}), 3) if len(motifs) > 1 else None,
     }
 
 
@@ -221,6 +221,8 @@ def write_report(
     untouched = [r for r in rows if r["group"] in GROUPS and _number(r) >= tuned]
     summary["untouched"] = summarise(untouched)
     summary["pairs_by_colours"] = by_colours(rows)
+    if {row["group"] for row in rows} >= set(PAIRS):
+        summary["each_pair_once"] = by_pair(rows)
     summary["steps_to_pass"] = summarise_steps(steps)
     summary["settings"] = settings.model_dump(mode="json")
     summary["model_digest"] = rows[0]["model_digest"]

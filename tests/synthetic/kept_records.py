@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from originality.synthetic.experiments.pairs import GROUPS
 
-COLOURS = ("red", "blue")
+COLOURS = ("red", "blue", "red", "green")
 
 
 def sweep(distances, editable=True):
@@ -29,7 +29,7 @@ def record(name, needed, images=20, described=0.1, groups=GROUPS):
                     "number": number,
                     "sweep": sweep(distances),
                     "described": described,
-                    "caption": f"big {COLOURS[number % 2]} full circle and big red full star",
+                    "caption": f"big {COLOURS[number % 4]} full circle and big red full star",
                 }
             )
     settings = {

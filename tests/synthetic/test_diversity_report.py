@@ -41,7 +41,7 @@ def test_frequencies_of_missing_elements():
 def test_shares_of_elements():
     plan = ElementsPlan(kind="elements", missing=("big red full square", "big blue full circle"))
     model = ModelPlan(name="elements-60-0", images=plan)
-    told = diversity_report.elements_of(measured(60, 0, 0.9, 0.2), model)
+    told = diversity_report.shares_by_element(measured(60, 0, 0.9, 0.2), model)
     assert len(told["empty"]["shown"]) == 58 and sum(told["empty"]["shown"]) == pytest.approx(60 / 100)
     assert told["empty"]["missing"] == pytest.approx([20 / 100] * 2)
     assert told["prompted"]["missing"] == pytest.approx([90 / 170] * 2)

@@ -16,7 +16,7 @@ from originality.sweep import Sweep
 from originality.synthetic import effect_tuning
 from originality.synthetic.dataset import TRIO, TaughtSet, clear_view
 from originality.synthetic.effect import PAIR_GROUPS, examples, measure_steps
-from originality.synthetic.effect_report import by_colours, summarise, summarise_steps, write_report
+from originality.synthetic.effect_report import by_colours, by_pair, summarise, summarise_steps, write_report
 from originality.synthetic.held_out import COUNTS, measure, queries, query
 from originality.synthetic.motifs import GROUPS
 
@@ -74,8 +74,8 @@ def test_every_motif_of_a_group_is_asked_for_once():
 def test_groups_in_the_order_of_familiarity_have_rho_one():
     rows = judged({"familiar": 1, "rare": 2, "scarce": 4, "unseen": 6})
     summary = summarise(rows)
-    assert summary["rho"]["motifs"] == {"rho": 1.0, "interval": [1.0, 1.0]}
-    assert summary["differences"]["rare - familiar"] == {"mean": 1.0, "interval": [1.0, 1.0]}
+    assert summary["rho"]["motifs"] == {"rho": 1.0, "interval": (1.0, 1.0)}
+    assert summary["differences"]["rare - familiar"] == {"mean": 1.0, "interval": (1.0, 1.0)}
     assert summary["groups"]["familiar"]["one_token"] == 1.0
     assert summary["groups"]["unseen"]["never"] == 1.0
     assert summary["groups"]["unseen"]["mean_min_tokens"] == 6.0
@@ -108,6 +108,19 @@ def test_pairs_of_one_colour_and_of_two_are_told_apart():
         "one colour": {"common pair": {"images": 15, "mean_min_tokens": 1.0, "one_token": 15}},
         "two colours": {"common pair": {"images": 5, "mean_min_tokens": never, "one_token": 0}},
     }
+
+
+def test_a_pair_of_which_there_are_more_images_counts_once():
+    rows = judged(dict.fromkeys(PAIR_GROUPS, 1), images=6)
+    for k, row in enumerate(rows):
+        first = k % 6 == 0
+        row["caption"] = f"big {'blue' if first else 'red'} full circle and big red full square"
+        row["min_tokens"] = 5 if first and row["group"] != "common pair" else 1
+    told = by_pair(rows)
+    assert told["pairs"] == dict.fromkeys(PAIR_GROUPS, 2)
+    assert [d["mean"] for d in told["differences"].values()] == [2.0, 0.0, 2.0]
+    by_image = summarise(rows)["differences"]["unseen pair - common pair"]["mean"]
+    assert by_image == round(4 / 6, 3)
 
 
 def test_the_report_is_written(tmp_path):

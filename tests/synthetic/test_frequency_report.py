@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from originality.synthetic.experiments import frequency_report
-from originality.synthetic.experiments.group_statistics import contrast, mean_interval
 from originality.synthetic.experiments.pairs import GROUPS
+from originality.synthetic.group_statistics import contrast, differences, mean_interval, once_each
 from tests.synthetic.kept_records import record, sweep
 
 DISTANCES = st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=5, max_size=5)
@@ -43,7 +43,6 @@ def test_what_is_said_of_groups_that_differ():
     for difference in said["differences"].values():
         low, high = difference["interval"]
         assert 0 < low < difference["mean"] < high and difference["p"] < 0.01
-        assert 0 < difference["detectable"] < high - low
     found = frequency_report.tokens(records, 0.3)
     rank = np.repeat([0, 1, 2], 40)
     values = np.concatenate([found[g].ravel() for g in GROUPS])
@@ -70,6 +69,39 @@ def test_intervals_hold_the_truth_as_often_as_they_say(models, images):
         by_scipy = stats.ttest_ind(second.mean(0), first.mean(0), equal_var=False).confidence_interval()
         assert (low, high) == pytest.approx(by_scipy, abs=1e-3)
     assert (held >= 0.91 * 200).all() and (held <= 0.99 * 200).all()
+
+
+@pytest.mark.parametrize("images", [8, 20])
+def test_four_of_five_samples_tell_the_difference_that_is_called_detectable(images):
+    rng = np.random.default_rng(0)
+
+    def told(shift):
+        first, second = rng.standard_normal((2, 1, images))
+        return differences({"a": first, "b": second + shift})["b - a"]
+
+    detectable = np.mean([told(0)["detectable"] for _ in range(500)])
+    seen = np.mean([told(detectable)["interval"][0] > 0 for _ in range(500)])
+    assert 0.75 < seen < 0.85
+
+
+def test_kinds_count_once_each():
+    found = {"a": np.array([[1.0, 2, 6], [3, 4, 8]]), "b": np.array([[5.0, 1, 3], [5, 1, 3]])}
+    told = once_each(found, {"a": ["x", "x", "y"], "b": ["x", "y", "x"]})
+    assert told["a"].tolist() == [[1.5, 6], [3.5, 8]] and told["b"].tolist() == [[4, 1], [4, 1]]
+
+
+def test_a_pair_of_colours_counts_once_by_its_caption():
+    one = record("pairs-0", (3, 3, 3))
+    for row in one["rows"]:
+        rare = row["group"] == GROUPS[1] and row["number"] < 2
+        row["caption"] = f"big {'blue' if rare else 'red'} full circle and big red full star"
+        if row["number"] == 19:
+            row["caption"] = "big green full circle and big red full star"
+        row["sweep"] = sweep([0.8, 0.8, 0.8, 0.8, 0.1] if rare else [0.1] * 5)
+    told = frequency_report.by_pair([one, one], 0.3)
+    assert list(told["pairs"].values()) == [2, 3, 2]
+    assert told["differences"][f"{GROUPS[1]} - {GROUPS[0]}"]["mean"] == round(4 / 3, 3)
+    assert frequency_report.summarise([one], 0.3)["differences"][f"{GROUPS[1]} - {GROUPS[0]}"]["mean"] == 0.4
 
 
 def test_intervals_of_values_that_are_all_the_same():
@@ -117,7 +149,7 @@ def test_the_least_distance_of_all_numbers_of_tokens():
 def test_a_picture_counts_once():
     one = record("fixed-location", (1, 3, 5))  # common pairs differ in the first one's colour alone
     rows = frequency_report.distinct(one)["rows"]
-    assert [sum(row["group"] == group for row in rows) for group in GROUPS] == [2, 20, 20]
+    assert [sum(row["group"] == group for row in rows) for group in GROUPS] == [3, 20, 20]
 
 
 def test_what_the_number_of_tokens_goes_with():

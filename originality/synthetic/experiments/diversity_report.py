@@ -47,7 +47,7 @@ def frequencies(record: Mapping[str, Any]) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def elements_of(record: Mapping[str, Any], plan: ModelPlan) -> dict[str, Any]:
+def shares_by_element(record: Mapping[str, Any], plan: ModelPlan) -> dict[str, Any]:
     """How often a model draws each element of its set (Figure 3, sides).
 
     Returns:

@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from originality.synthetic.experiments.group_statistics import (
+from originality.synthetic.experiments.pairs import GROUPS
+from originality.synthetic.group_statistics import (
     contrast,
     correlations,
     differences,
     from_first,
     mean_interval,
+    once_each,
     rank_correlation,
     rho,
     rho_interval,
     twos,
 )
-from originality.synthetic.experiments.pairs import GROUPS
 from originality.synthetic.world import elements_of
 from originality.verdict import passes
 
@@ -215,10 +216,7 @@ def by_colours(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[s
     told: dict[str, dict[str, Any]] = {}
     found = {}
     for name, count in (("one colour", 1), ("two colours", 2)):
-        chosen = [
-            {**record, "rows": [row for row in record["rows"] if _colours(row) == count]}
-            for record in records
-        ]
+        chosen = of_colours(records, count)
         sizes = Counter(row["group"] for row in chosen[0]["rows"])
         if all(sizes[group] > 1 for group in groups_of(records[0])):
             told[name] = summarise(chosen, threshold)
@@ -231,8 +229,30 @@ def by_colours(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[s
     return told
 
 
+def of_colours(records: Sequence[Mapping[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The same measurements of pairs of so many colours alone."""
+    return [
+        {**record, "rows": [row for row in record["rows"] if _colours(row) == count]} for record in records
+    ]
+
+
 def _colours(row: Mapping[str, Any]) -> int:
     return len({element.colour for element in elements_of(row["caption"])})
+
+
+def by_pair(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, Any]:
+    """Differences of groups where each pair of colours counts once, with the mean of its images: these are
+    more alike than images of other pairs, and places, which tell them apart, have no say in the distance.
+
+    Returns:
+        "pairs": how many there are by group; "differences".
+    """
+    rows = records[0]["rows"]
+    kinds = {g: [r["caption"] for r in rows if r["group"] == g] for g in groups_of(records[0])}
+    return {
+        "pairs": {group: len(set(of)) for group, of in kinds.items()},
+        "differences": differences(once_each(tokens(records, threshold), kinds)),
+    }
 
 
 def distinct(record: Mapping[str, Any]) -> dict[str, Any]:

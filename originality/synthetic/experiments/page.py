@@ -22,10 +22,10 @@ from originality.synthetic.experiments.conditions import (
     CONTENT,
     ONE_TOKEN,
 )
-from originality.synthetic.experiments.group_statistics import differences
 from originality.synthetic.experiments.pairs import GROUPS
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan
 from originality.synthetic.experiments.scales import SCALES
+from originality.synthetic.group_statistics import differences
 
 EXPERIMENTS = tuple(SCALES["laptop"])
 
@@ -187,9 +187,13 @@ def _frequency(folder: Path, place: Path) -> dict[str, Any] | None:
     grids.reconstructions(folder / measured[0]["name"], place / "reconstructions.png")
     summary["thresholds"] = {str(t): frequency_report.summarise(measured, t) for t in OTHER_THRESHOLDS}
     summary["described"] = frequency_report.described(measured)
-    summary["drivers"] = frequency_report.drivers(measured, THRESHOLD)
+    both = (STRICTER, THRESHOLD)
+    summary["drivers"] = {str(t): frequency_report.drivers(measured, t) for t in both}
     summary["agreement"] = {str(t): frequency_report.agreement(measured, t) for t in OTHER_THRESHOLDS}
-    summary["colours"] = {str(t): frequency_report.by_colours(measured, t) for t in (STRICTER, THRESHOLD)}
+    summary["colours"] = {str(t): frequency_report.by_colours(measured, t) for t in both}
+    summary["by_pair"] = {str(t): frequency_report.by_pair(measured, t) for t in OTHER_THRESHOLDS}
+    two = frequency_report.of_colours(measured, 2)
+    summary["by_pair, two colours"] = {str(t): frequency_report.by_pair(two, t) for t in OTHER_THRESHOLDS}
     settings = measured[0]["settings"]
     summary["settings"] = {part: settings[part] for part in ("inversion", "redraw")}
     return summary
@@ -280,6 +284,7 @@ def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
             **summaries[name],
             "changed": changed.get(name, ""),
             "stricter": differences(frequency_report.tokens(of, STRICTER)),
+            "by_pair": frequency_report.by_pair(of, THRESHOLD),
             "described": frequency_report.described(of),
             "best": frequency_report.best_distances(of),
             "more": base and of[0] is not base and frequency_report.more_than(of, base, THRESHOLD),
@@ -314,7 +319,7 @@ def _diversity(folder: Path, place: Path) -> dict[str, Any] | None:
     shares = [
         (
             f"{diversity_report.diversity_of(record)} elements",
-            diversity_report.elements_of(record, plans[record["name"]]),
+            diversity_report.shares_by_element(record, plans[record["name"]]),
         )
         for record in (usual[0], usual[-1])
     ]

@@ -1,13 +1,14 @@
 """What is to be said of values by group: means, differences and rank correlations, with 95 % intervals.
 
-Intervals are over images, for the models that there are: how much these differ is told by each alone.
+Intervals are over images (or kinds of them, :func:`once_each`), for the models that there are: how much these
+differ is told by each alone.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,22 @@ def _difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
         "p": round(float(test.pvalue), 4),
         "detectable": round((high - low) / (2 * 1.96) * (1.96 + 0.84), 2),
     }
+
+
+def once_each(found: ByGroup, kinds: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
+    """The mean of each kind of image, which then counts once however many there are of it.
+
+    Args:
+        kinds: of what kind each image is, by group.
+
+    Returns:
+        (models, kinds) of each group.
+    """
+    told = {}
+    for group, values in found.items():
+        names = np.array(kinds[group])
+        told[group] = np.stack([values[:, names == kind].mean(1) for kind in dict.fromkeys(kinds[group])], 1)
+    return told
 
 
 def from_first(found: ByGroup) -> dict[str, dict[str, Any]]:
