@@ -129,7 +129,7 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert "| the grid's | 6 | 4 | 0.33 | 0 | 0.80 | 0 | 0.80 |" in text
     assert "| four elements | 4.9" in text and "four elements - one element: +3." in text
     assert "| fixed-location | 94 | 1.00 | 0 % | 61 | 1.00 | 0 % | 21 |" in text
-    assert "a rank correlation of\n1.0, and on the distance at one token at 1.0." in text
+    assert "| another-seed | 1.0 | 1.0 |" in text and "**Done again.**" not in text
     conditions = text.partition("## Under which conditions")[2].partition("## ")[0]
     rows = re.findall(r"^\| ([\w-]+) \| [^|]*\| (\d\.\d\d, \d.*)$", conditions, re.M)
     names = [name for name, _ in rows]
@@ -141,3 +141,13 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert re.search(r"^\| shorter \| \**\+\d\.\d\d \[", conditions, re.M)
     assert "| content |" not in conditions
     assert write(results, page) == text
+
+    trainings = results / "conditions" / "trainings.jsonl"  # as if the base had been trained anew
+    trainings.write_text(trainings.read_text().replace('"seconds": 600.0', '"seconds": 660.0', 1))
+    measures = results / "conditions" / "measures.jsonl"
+    first, *others = [json.loads(line) for line in measures.read_text().splitlines()]
+    first["rows"][0]["sweep"][0]["distance_mean"] = 0.123
+    measures.write_text("".join(json.dumps(one) + "\n" for one in (first, *others)))
+    anew = write(results, page)
+    assert anew.count("`of-pairs-0`") == 2
+    assert "the same, to the digest,\nand 299 of 300 distances" in anew

@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jinja2
 
 from originality.settings import THRESHOLDS
 from originality.synthetic.experiments import diversity_report, figures, frequency_report, grids
 from originality.synthetic.experiments.conditions import (
-    AGAIN,
     BASE,
     CHANGED,
     CONTENT,
     ONE_TOKEN,
+    Budget,
 )
 from originality.synthetic.experiments.pairs import GROUPS
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan
@@ -67,6 +67,7 @@ def write(results: Path, page: Path) -> str:
     told["detectable"] = _detectable(told["conditions"] or {})
     told["one_token"] = _one_token(results / "conditions")
     told["again"] = _again(results / "conditions")
+    told["repeat"] = _repeat(results)
     told["content"] = _content(results / "conditions", place)
     told["diversity"] = _diversity(results / "diversity", place)
     told["stricter"] = STRICTER
@@ -145,12 +146,17 @@ def _first_of_each(
     trainings: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> dict[str, list[Mapping[str, Any]]]:
     """By experiment, the models that it trained: without those that it took over from one before."""
-    seen: set[str] = set()
+    seen: set[tuple[str, float]] = set()
     told = {}
     for name, of in trainings.items():
-        told[name] = [record for record in of if record["weights_digest"] not in seen]
-        seen |= {record["weights_digest"] for record in of}
+        told[name] = [record for record in of if _trained_once(record) not in seen]
+        seen |= set(map(_trained_once, of))
     return told
+
+
+def _trained_once(record: Mapping[str, Any]) -> tuple[str, float]:
+    """What one training alone has: one that is done again may end with the same weights."""
+    return record["weights_digest"], record["seconds"]
 
 
 def _training(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,12 +251,36 @@ def _one_token(folder: Path) -> dict[str, Any] | None:
     }
 
 
-def _again(folder: Path) -> dict[str, float | None] | None:
-    """How far two measurements of one model, with random numbers of their own, agree on the same images."""
+def _again(folder: Path) -> dict[str, dict[str, float | None]]:
+    """By how the first model was asked otherwise, how far that agrees with the usual on the same images."""
     measured = {r["name"]: r for r in records(folder, "measures")}
-    if not {AGAIN, BASE} <= measured.keys():
+    return {
+        name: frequency_report.agreement([measured[BASE], measured[name]], THRESHOLD)
+        for name in get_args(Budget)
+        if {BASE, name} <= measured.keys()
+    }
+
+
+def _repeat(results: Path) -> dict[str, Any] | None:
+    """Where the grid's first model was trained anew, and not taken over: whether it is the frequency
+    experiment's, and how many of the distances that both measured are equal to the last bit."""
+    trained, measured = (
+        [{r["name"]: r for r in records(results / name, part)} for name in ("frequency", "conditions")]
+        for part in ("trainings", "measures")
+    )
+    if not all(BASE in of for of in (*trained, *measured)):
         return None
-    return frequency_report.agreement([measured[BASE], measured[AGAIN]], THRESHOLD)
+    first, second = (of[BASE] for of in trained)
+    if _trained_once(first) == _trained_once(second):
+        return None
+    rows = [frequency_report.shared(of[BASE], measured[1][BASE])["rows"] for of in measured]
+    sweeps = [{r["image_id"]: [a["distance_mean"] for a in r["sweep"]] for r in of} for of in rows]
+    both = [two for name in sweeps[0] for two in zip(*(of[name] for of in sweeps), strict=True)]
+    return {
+        "same weights": first["weights_digest"] == second["weights_digest"],
+        "distances": len(both),
+        "equal": sum(a == b for a, b in both),
+    }
 
 
 def _asked_alike(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
