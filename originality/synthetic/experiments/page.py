@@ -9,37 +9,28 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jinja2
 
 from originality.settings import THRESHOLDS
-from originality.synthetic.experiments import diversity_report, figures, frequency_report, grids
-from originality.synthetic.experiments.conditions import (
-    BASE,
-    CHANGED,
-    CONTENT,
-    ONE_TOKEN,
-    Budget,
+from originality.synthetic.experiments import (
+    conditions_report,
+    diversity_report,
+    figures,
+    frequency_report,
+    grids,
 )
+from originality.synthetic.experiments.conditions import CONTENT
+from originality.synthetic.experiments.conditions_report import STRICTER, trained_once
 from originality.synthetic.experiments.pairs import GROUPS
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan
 from originality.synthetic.experiments.scales import SCALES
-from originality.synthetic.group_statistics import differences
 
 EXPERIMENTS = tuple(SCALES["laptop"])
 
 THRESHOLD = THRESHOLDS["elements"]
 """Of the distance."""
-
-BASE_ROW = "base"
-"""The grid's first model, one of the frequency experiment's."""
-
-SEEDS = "other-seeds"
-"""The frequency experiment's other models as a row of the grid."""
-
-STRICTER = 0.2
-"""Threshold beside the usual one."""
 
 OTHER_THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
@@ -63,11 +54,7 @@ def write(results: Path, page: Path) -> str:
     told: dict[str, Any] = {"figures": place.name, "threshold": THRESHOLD}
     told["frequency"] = _frequency(results / "frequency", place)
     told["fixed"] = _fixed(results / "frequency", place)
-    told["conditions"] = _conditions(results, place)
-    told["detectable"] = _detectable(told["conditions"] or {})
-    told["one_token"] = _one_token(results / "conditions")
-    told["again"] = _again(results / "conditions")
-    told["repeat"] = _repeat(results)
+    told.update(_conditions(results, place))
     told["content"] = _content(results / "conditions", place)
     told["diversity"] = _diversity(results / "diversity", place)
     told["stricter"] = STRICTER
@@ -149,14 +136,9 @@ def _first_of_each(
     seen: set[tuple[str, float]] = set()
     told = {}
     for name, of in trainings.items():
-        told[name] = [record for record in of if _trained_once(record) not in seen]
-        seen |= set(map(_trained_once, of))
+        told[name] = [record for record in of if trained_once(record) not in seen]
+        seen |= set(map(trained_once, of))
     return told
-
-
-def _trained_once(record: Mapping[str, Any]) -> tuple[str, float]:
-    """What one training alone has: one that is done again may end with the same weights."""
-    return record["weights_digest"], record["seconds"]
 
 
 def _training(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,6 +211,22 @@ def _fixed(folder: Path, place: Path) -> dict[str, Any] | None:
     }
 
 
+def _conditions(results: Path, place: Path) -> dict[str, Any]:
+    """What the grid tells."""
+    measured, of_frequency = (records(results / name, "measures") for name in ("conditions", "frequency"))
+    trained, before = (records(results / name, "trainings") for name in ("conditions", "frequency"))
+    rows = conditions_report.rows(measured, of_frequency, THRESHOLD)
+    if rows:
+        figures.conditions(list(rows.items()), place / "conditions.png")
+    return {
+        "conditions": rows or None,
+        "detectable": conditions_report.detectable(rows),
+        "one_token": conditions_report.one_token(measured, THRESHOLD),
+        "again": conditions_report.asked_again(measured, THRESHOLD),
+        "repeat": conditions_report.repeat(before, of_frequency, trained, measured),
+    }
+
+
 def _content(folder: Path, place: Path) -> dict[str, Any] | None:
     """Images of one element to four, by the same model."""
     measured = [r for r in records(folder, "measures") if r["name"] == CONTENT]
@@ -237,102 +235,6 @@ def _content(folder: Path, place: Path) -> dict[str, Any] | None:
     summary = frequency_report.summarise(measured, THRESHOLD)
     figures.min_tokens(summary, place / "content.png")
     return {**summary, "described": frequency_report.described(measured)}
-
-
-def _one_token(folder: Path) -> dict[str, Any] | None:
-    """One token by the paper's own budget, beside the same images by the usual one."""
-    measured = {r["name"]: r for r in records(folder, "measures")}
-    if not {ONE_TOKEN, BASE} <= measured.keys():
-        return None
-    by_paper = measured[ONE_TOKEN]
-    return {
-        budget: frequency_report.at_one_token(frequency_report.shared(measured[name], by_paper), THRESHOLD)
-        for budget, name in (("paper-shapes", ONE_TOKEN), ("the grid's", BASE))
-    }
-
-
-def _again(folder: Path) -> dict[str, dict[str, float | None]]:
-    """By how the first model was asked otherwise, how far that agrees with the usual on the same images."""
-    measured = {r["name"]: r for r in records(folder, "measures")}
-    return {
-        name: frequency_report.agreement([measured[BASE], measured[name]], THRESHOLD)
-        for name in get_args(Budget)
-        if {BASE, name} <= measured.keys()
-    }
-
-
-def _repeat(results: Path) -> dict[str, Any] | None:
-    """Where the grid's first model was trained anew, and not taken over: whether it is the frequency
-    experiment's, and how many of the distances that both measured are equal to the last bit."""
-    trained, measured = (
-        [{r["name"]: r for r in records(results / name, part)} for name in ("frequency", "conditions")]
-        for part in ("trainings", "measures")
-    )
-    if not all(BASE in of for of in (*trained, *measured)):
-        return None
-    first, second = (of[BASE] for of in trained)
-    if _trained_once(first) == _trained_once(second):
-        return None
-    rows = [frequency_report.shared(of[BASE], measured[1][BASE])["rows"] for of in measured]
-    sweeps = [{r["image_id"]: [a["distance_mean"] for a in r["sweep"]] for r in of} for of in rows]
-    both = [two for name in sweeps[0] for two in zip(*(of[name] for of in sweeps), strict=True)]
-    return {
-        "same weights": first["weights_digest"] == second["weights_digest"],
-        "distances": len(both),
-        "equal": sum(a == b for a, b in both),
-    }
-
-
-def _asked_alike(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two measurements have the same settings, of whatever model."""
-    ours, theirs = ({k: v for k, v in r["settings"].items() if k != "model"} for r in (record, other))
-    return ours == theirs
-
-
-def _conditions(results: Path, place: Path) -> dict[str, Any] | None:
-    """The grid, as far as it is measured, and as a row of it the frequency experiment's models, on the same
-    images."""
-    measured = {r["name"]: [r] for r in records(results / "conditions", "measures")}
-    order = (BASE, SEEDS, *CHANGED)
-    found = [measured[name][0] for name in order if name in measured]
-    if not found:
-        return None
-    seeds = [
-        frequency_report.shared(record, found[0])
-        for record in records(results / "frequency", "measures")
-        if record["name"].startswith("pairs-") and record["name"] != BASE and _asked_alike(record, found[0])
-    ]
-    if seeds and all(len(r["rows"]) == len(found[0]["rows"]) for r in seeds):
-        measured[SEEDS] = seeds
-    base = found[0] if found[0]["name"] == BASE else None
-    rows = {BASE_ROW if name == BASE else name: measured[name] for name in order if name in measured}
-    summaries = {name: frequency_report.summarise(of, THRESHOLD) for name, of in rows.items()}
-    figures.conditions(list(summaries.items()), place / "conditions.png")
-    changed = {SEEDS: "other seeds of the training", **CHANGED}
-    return {
-        name: {
-            **summaries[name],
-            "changed": changed.get(name, ""),
-            "stricter": differences(frequency_report.tokens(of, STRICTER)),
-            "by_pair": frequency_report.by_pair(of, THRESHOLD),
-            "described": frequency_report.described(of),
-            "best": frequency_report.best_distances(of),
-            "more": base and of[0] is not base and frequency_report.more_than(of, base, THRESHOLD),
-        }
-        for name, of in rows.items()
-    }
-
-
-def _detectable(conditions: Mapping[str, Any]) -> dict[str, float]:
-    """Differences from the common pairs that the rows would have seen with 80 % power, those aside where all
-    images need the same."""
-    found = [
-        difference["detectable"]
-        for row in conditions.values()
-        for name, difference in row["differences"].items()
-        if name.endswith(GROUPS[0]) and difference["detectable"]
-    ]
-    return {"least": min(found, default=0.0), "most": max(found, default=0.0)}
 
 
 def _diversity(folder: Path, place: Path) -> dict[str, Any] | None:
