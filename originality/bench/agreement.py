@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,11 +89,8 @@ def rho(run: Verdicts, images: Sequence[str], rarity: Mapping[str, float]) -> fl
     return float(stats.spearmanr([rarity[i] for i in images], [run[i] for i in images]).statistic)
 
 
-def interval(
-    values: np.ndarray, statistic: Callable[[np.ndarray], float] = np.mean, seed: int = 0
-) -> tuple[float, float, float]:
-    """Low, itself, high: 95 % of bootstrap resamples of the images lie between."""
-    rng = np.random.default_rng(seed)
-    drawn = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(RESAMPLES)]
-    low, high = np.nanpercentile(drawn, (2.5, 97.5))
-    return float(low), float(statistic(values)), float(high)
+def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """Low, the mean, high: 95 % of bootstrap resamples of the images lie between."""
+    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.nanpercentile(values[drawn].mean(axis=1), (2.5, 97.5))
+    return float(low), float(values.mean()), float(high)
