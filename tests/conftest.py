@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from originality.presets import load_settings
 from originality.settings import AuditSettings, ModelSettings
@@ -15,6 +16,12 @@ from tests.seaweed import BUCKET, seaweed, wait_for_bucket
 
 # Ray starts its workers at niceness 15; beside a busy neighbour a test would wait minutes for one.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Beside other work an example takes any time, so hypothesis judges none by the clock. The examples are the
+# same on every machine and in every run: a failure is then a fact about the code.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 

@@ -82,7 +82,7 @@ def test_thresholds_that_are_said_to_decide_alike_do(common, original, rate):
     assert ((both < low) != (both < threshold)).any()
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 5))
 def test_intervals_are_seeded_ordered_and_keep_the_sizes(a, b, seed):
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from originality.flight import FORMAT, seal, unpack
@@ -126,7 +126,6 @@ def refused(empty, snapshot, why="the snapshot ", known=0):
     assert not empty._flights
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_a_damaged_snapshot_is_refused(empty, course, data):
     whole = course[1][data.draw(st.sampled_from((0, 8)))][1]

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from originality.diffusion import Moments
@@ -52,7 +52,6 @@ class PlainScale:
 NUMBERS = st.sampled_from(["sound", "sound", "sound", "loss", "infinite gradient", "one nan"])
 
 
-@settings(deadline=None)
 @given(numbers=st.lists(NUMBERS, max_size=40), power=st.integers(0, 12), rate=st.floats(1e-4, 1e-1))
 def test_steps_are_those_of_adamw_and_skips_those_of_the_plain_rules(numbers, power, rate):
     """With another learning rate every step, as a schedule sets it."""

@@ -30,7 +30,7 @@ def first_answer(values, threshold, confidence, every=1):
     raise AssertionError("nothing was said of all values")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(histories(), CONFIDENCE)
 def test_no_rest_contradicts_what_the_bounds_say_and_they_say_it_at_any_confidence(history, confidence):
     values, n, threshold = history
@@ -52,14 +52,14 @@ def test_the_bounds_round_as_the_plain_decision_does():
     assert certain(high, 16, 0.5, 1.0, 0.999) is None
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(UNIT | st.just(float("nan")) | st.floats(-1, 3), min_size=1, max_size=24), UNIT, CONFIDENCE)
 def test_with_all_values_there_it_is_the_plain_decision(values, threshold, confidence):
     assert certain(values, len(values), threshold, 1.0, confidence) is bool(np.mean(values) < threshold)
 
 
 @example([0.0, 1.0, 1.0, 1.0, 0.0], 0.75, 0.5, 1)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(UNIT, min_size=1, max_size=24), UNIT, CONFIDENCE, st.sampled_from([1, 2, 4, 5]))
 def test_an_answer_stands_until_the_values_contradict_it(values, threshold, confidence, every):
     looks = [*range(0, len(values), every), len(values)]
@@ -73,7 +73,7 @@ def test_an_answer_stands_until_the_values_contradict_it(values, threshold, conf
             assert stood is bool(np.mean(values) < threshold)  # and stands from now on
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(histories(), CONFIDENCE, st.integers(-20, 20))
 def test_the_unit_of_the_values_does_not_matter(history, confidence, power):
     values, n, threshold = history
@@ -83,7 +83,7 @@ def test_the_unit_of_the_values_does_not_matter(history, confidence, power):
     assert scaled is certain(seen, len(values), threshold, 1.0, confidence)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(histories(), st.sampled_from([-0.01, 1.01, float("nan"), float("inf")]), st.integers(0, 24))
 def test_a_value_out_of_bounds_leaves_it_open_until_the_end(history, odd, place):
     values, n, threshold = history
@@ -205,7 +205,7 @@ def test_a_slower_inversion_or_a_smaller_tolerance_takes_longer():
     assert quick < slow < stop(inversion(pace=90.0), tolerance=0.02)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(2, 6).flatmap(
         lambda cycle: st.tuples(

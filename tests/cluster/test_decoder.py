@@ -104,7 +104,7 @@ def test_an_image_of_many_strips(shared: Decoder) -> None:
         assert shared.decode(data).tobytes() == images.decode(data).tobytes()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.sampled_from(FORMATS), st.integers(0, 10_000), st.binary(min_size=1, max_size=8))
 def test_damage_is_an_image_or_a_rejection(shared: Decoder, form: str, where: int, junk: bytes) -> None:
     data = bytearray(saved(noise(), form))

@@ -6,7 +6,7 @@ import threading
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from obstore.store import ObjectStore
 
@@ -20,7 +20,6 @@ MANIFEST = Manifest("/in", pa.table([[f"/in/{i}.png" for i in range(INPUTS)], [1
 FACTS = st.tuples(st.integers(0, INPUTS - 1), st.integers(-1, 3), st.booleans())
 
 
-@settings(deadline=None)
 @given(st.lists(FACTS, max_size=30), st.integers(1, 4))
 def test_what_was_learnt_last_is_known_by_whoever_comes_later(
     facts: list[tuple[int, int, bool]], rows: int

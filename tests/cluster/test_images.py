@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hostile import write_good, write_hostile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from image_bytes import noise, png, profile, rows, saved, tiff
 from PIL import Image, ImageCms, features
@@ -197,7 +197,6 @@ def test_first_frame_of_several() -> None:
     assert pixel(decode(data)) == (0, 0, 255)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(FORMATS), st.integers(0, 10_000), st.binary(min_size=1, max_size=8))
 def test_damage_never_gets_out(form: str, where: int, junk: bytes) -> None:
     data = bytearray(saved(NOISE, form))

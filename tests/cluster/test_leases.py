@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.leases import MOST_DEATHS, Lease, Leases
@@ -12,7 +12,6 @@ def leases_of(count: int) -> Leases:
     return Leases((Lease(i, f"u/{i}", 1) for i in range(count)), count)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 6), max_size=12),
     st.sets(st.integers(0, 6)),

@@ -132,11 +132,11 @@ class Committing(RuleBasedStateMachine):
 
 
 TestCommitting = Committing.TestCase
-TestCommitting.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestCommitting.settings = settings(max_examples=40, stateful_step_count=20)
 
 
 @given(st.lists(st.tuples(IDS, st.booleans()), max_size=20))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_parts_never_share_a_row(commits: list[tuple[str, bool]]) -> None:
     ledger = Ledger(open_store("memory://"))
     for image_id, compact in commits:

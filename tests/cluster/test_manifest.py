@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mean_colour import paint
 
@@ -74,7 +74,6 @@ NAMES = st.text(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(NAMES, min_size=1, max_size=3))
 def test_a_pattern_without_wildcards_is_itself(names: list[str]) -> None:
     path = "/".join(name.translate(dict.fromkeys(map(ord, "*?["))) for name in names)
@@ -189,7 +188,6 @@ RELATIVE = PARTS.map("/".join).filter(lambda name: name and not name.startswith(
 GIVEN = RELATIVE | NAMES | st.sampled_from(["/a//./b.png", "//a", "s3://b/a//./b.png", "file:///./a"])
 
 
-@settings(deadline=None)
 @example(given=[".", "./", ".//./.", "./..//.a./", "a/."])
 @given(given=st.lists(GIVEN, min_size=1))
 def test_what_is_relative_is_relative_to_the_list(
