@@ -23,6 +23,7 @@ from diffusers.models.attention_processor import (
 )
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from originality.faults import is_machine_fault
 from originality.settings import SettingsError
 
 Wanted = Literal["auto", "xformers", "sdpa", "flash", "sliced"]
@@ -114,10 +115,21 @@ def _missing(name: str, widths: list[int], device: torch.device, dtype: torch.dt
         try:
             trial(width, device, dtype)
         except Exception as error:  # of a library that does not fit torch or the GPU: any class there is
+            if is_machine_fault(error) and not _still_computes(device):
+                raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             version = importlib.metadata.version("xformers" if name == "xformers" else "torch")
             return f"{name} of version {version} fails on heads of {width}: {reason}"
     return None
+
+
+def _still_computes(device: torch.device) -> bool:
+    """Whether the device works after a failed trial. A kernel that was not built for this card fails alone;
+    an error that sticks to the process, or full memory, is the machine's and says nothing of attention."""
+    try:
+        return bool(torch.ones(8, device=device).sum().item() == 8)
+    except RuntimeError:
+        return False
 
 
 def _try_xformers(width: int, device: torch.device, dtype: torch.dtype) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import BertTokenizer, CLIPTokenizer
 
+from originality.faults import is_machine_fault
 from originality.settings import SHIPPED_MODEL, ModelSettings, SettingsError
 
 MODELS = Path(__file__).parent / "models"
@@ -253,6 +254,8 @@ def loading(settings: ModelSettings) -> Iterator[None]:
         RuntimeError,
         SafetensorError,
     ) as error:
+        if is_machine_fault(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SettingsError(
             f"model folder {settings.path!r} cannot be loaded ({type(error).__name__}: {reason}); "

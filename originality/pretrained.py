@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from originality.faults import is_machine_fault
 from originality.settings import SettingsError
 
 WEIGHTS = "model.safetensors"
@@ -141,6 +142,8 @@ def reading(folder: Path) -> Iterator[None]:
         *(ArithmeticError, AttributeError, AssertionError, ImportError, LookupError, OSError),
         *(RuntimeError, SafetensorError, TypeError, ValueError),
     ) as error:
+        if is_machine_fault(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SettingsError(
             f"folder {folder} cannot be used ({type(error).__name__}: {reason}); give a whole one, as "

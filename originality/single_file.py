@@ -18,6 +18,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from originality.families import FAMILIES, write_configuration
+from originality.faults import is_machine_fault
 from originality.pretrained import without_bars
 from originality.settings import SettingsError
 
@@ -153,6 +154,8 @@ def _read_header(file: Path) -> Tensors:
                 {name: tuple(part.get_shape()) for name, part in slices.items()},
             )
     except OSError as error:
+        if is_machine_fault(error):
+            raise
         raise SettingsError(
             f"model file {str(file)!r} cannot be read ({error.strerror or error}); give a file that is there"
         ) from error
@@ -190,6 +193,8 @@ def _write_weights(file: Path, family: str, source: Path, into: Path) -> None:
             part = f"text_encoder{suffix}"
             _text_encoder(part, prefix, weights, source).save_pretrained(into / part)
     except (ValueError, LookupError, AttributeError, RuntimeError, TypeError) as error:
+        if is_machine_fault(error):
+            raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise SettingsError(
             f"model file {str(file)!r} has names of {family} and other weights ({reason}); pruned or "

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from originality.faults import is_machine_fault
 from originality.pretrained import load_network, load_processor, reading
 from originality.settings import SettingsError
 from originality.similarity.cosine import unit
@@ -42,6 +43,8 @@ def text_tower(model: Path) -> str | None:
                 if projects and said.get("projection_dim") == seen.get("projection_dim"):
                     return name
     except (OSError, ValueError, AttributeError) as error:
+        if is_machine_fault(error):
+            raise
         raise SettingsError(f"model folder {model}: the configuration of a tower is damaged") from error
     return None
 

@@ -32,6 +32,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
+from originality.faults import is_machine_fault
 from originality.networks import DTYPES
 from originality.settings import Precision, SettingsError
 from originality.similarity.cosine import batch_size_for, cosine_distances, in_batches, unit
@@ -186,9 +187,9 @@ class DreamSim:
         self._batch_size = batch_size or batch_size_for(self._device)
         try:
             self._model = _build(folder, branch, self._device, self._dtype)
-        except torch.OutOfMemoryError:
-            raise
         except _UNREADABLE as error:
+            if is_machine_fault(error):
+                raise
             reason = str(error).strip().split("\n", 1)[0][:200]
             raise SettingsError(
                 f"DreamSim's weights in {folder} cannot be loaded as {branch} ({reason}): "

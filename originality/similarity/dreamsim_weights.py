@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
+from originality.faults import is_machine_fault
 from originality.settings import SettingsError
 
 Branch = Literal["ensemble", "dino_vitb16", "clip_vitb32", "open_clip_vitb32"]
@@ -94,6 +95,8 @@ def digests_in(folder: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as error:
+        if is_machine_fault(error):
+            raise
         raise SettingsError(f"{folder / DIGESTS} is damaged: fetch or copy that folder again") from error
 
 
