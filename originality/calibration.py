@@ -147,7 +147,10 @@ def calibrate(
     }
 
 
-_HOW_TRAINED = {"templates", "cycle", "cooldown", "stop", "tolerance"}
+_HOW_TRAINED = {
+    *("templates", "cycle", "cooldown", "stop", "tolerance"),
+    *("learning_rate_scale", "weight_decay", "flips"),
+}
 
 
 def method_digest(settings: AuditSettings) -> str:

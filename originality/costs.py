@@ -74,7 +74,7 @@ def protocol_counts(
         step_samples=tokens_tried * inversion.steps * inversion.batch_size,
         drawing_samples=sets * redraw.count * of_an_image,
         decoded=sets * redraw.count,
-        encoded=1,
+        encoded=2 if inversion.flips == "half" else 1,  # as it is, and mirrored
         step_prompts=tokens_tried * inversion.steps * prompts,
         prompts=sets,
         judged=tokens_tried * redraw.count + 1,  # the image itself

@@ -41,6 +41,8 @@ class Moments:
 
     mean: Tensor
     std: Tensor
+    mirrored: Moments | None = None
+    """Of the image mirrored left to right, where samples of it are flipped."""
 
 
 class NotFinite(ArithmeticError):  # noqa: N818 - what the numbers are

@@ -52,7 +52,15 @@ class Draws:
         templates, spoken = self._templates(rng)
         samples, shape = self.settings.batch_size, moments.mean.shape
         posterior, noise = torch.randn((2, samples, *shape), generator=rng)
-        return Draw(moments.mean + moments.std * posterior, noise, times, templates, spoken)
+        latents = moments.mean + moments.std * posterior
+        if self.settings.flips == "half":
+            if moments.mirrored is None:
+                raise ValueError("inversion.flips is half and the image was not encoded mirrored")
+            # Drawn last: with and without flips, all other numbers are the same.
+            flipped = torch.rand(samples, generator=rng).lt(0.5).view(-1, 1, 1, 1)
+            mirrored = moments.mirrored.mean + moments.mirrored.std * posterior
+            latents = torch.where(flipped, mirrored, latents)
+        return Draw(latents, noise, times, templates, spoken)
 
     def _times(self, rng: Generator) -> Tensor:
         """int64 (n,)."""

@@ -13,8 +13,10 @@ became of the one before.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import reduce
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,6 +56,17 @@ class Inverter:
         """Where every pseudo-token starts: float32 (width,)."""
         return self.model.text.word_vector(word, self.settings.initial_tokens)
 
+    def encode(self, picture: np.ndarray) -> Moments:
+        """Of a fitted image, uint8 (side, side, 3): what :meth:`open` takes, mirrored too where samples flip.
+
+        Raises:
+            NotFinite: its numbers are none.
+        """
+        moments = self.model.encode(picture)
+        if self.settings.flips == "never":
+            return moments
+        return replace(moments, mirrored=self.model.encode(np.ascontiguousarray(picture[:, ::-1])))
+
     def open(self, image_id: str, moments: Moments, tokens: int, word: str | None = None) -> Lane:
         """A lane at step 0: every pseudo-token at the image's initial word; None: at its domain's only one.
 
@@ -64,7 +77,8 @@ class Inverter:
         word = self.domain.initial_word if word is None else word
         start = self._starts[word] if word in self._starts else self._vector_of(word)
         vectors = start.repeat(tokens, 1).requires_grad_(True)
-        optimiser = torch.optim.AdamW([vectors], lr=self.settings.learning_rate, weight_decay=0.0, fused=True)
+        how = self.settings
+        optimiser = torch.optim.AdamW([vectors], lr=how.step_size, weight_decay=how.weight_decay, fused=True)
         scale = self.settings.loss_scale if self.model.dtype == torch.float16 else 1.0
         of_loss = LossScale(scale, device=self.model.device)
         return Lane(image_id, moments, tokens, vectors, optimiser, of_loss, self._cause)
@@ -208,7 +222,7 @@ class Inverter:
 def learning_rate(settings: InversionSettings, step: int, end: int) -> float:
     """Of a step, from 0 on: it falls linearly over the last ``cooldown`` before ``end``, at which it would
     be 0."""
-    return settings.learning_rate * min(1.0, (end - step) / (settings.cooldown + 1))
+    return settings.step_size * min(1.0, (end - step) / (settings.cooldown + 1))
 
 
 def invert(

@@ -70,7 +70,10 @@ _ELSEWHERE: Any = {
     "in_distribution": {"check", "threshold", "detector", "folder", "revision", "detector_score"},
     "seed": ...,
     "calibration": ...,
-    "inversion": {"learning_rate", "lanes", "ahead", "loss_scale", "initial_tokens"},
+    "inversion": {
+        *("learning_rate", "learning_rate_scale", "weight_decay", "flips"),
+        *("lanes", "ahead", "loss_scale", "initial_tokens"),
+    },
     "redraw": {"steps", "scheduler", "guidance_scale", "prompt", "together"},
 }
 """Settings that may differ from those measured under: they belong to a model, or the work follows from them.
@@ -78,7 +81,8 @@ All others decide how much is done, so that what was measured under others says 
 
 _TOLD = (
     *("model.path", "distance.metric", "distance.threshold", "in_distribution.check", "domain"),
-    *("inversion.learning_rate", "redraw.steps", "redraw.scheduler", "redraw.guidance_scale"),
+    *("inversion.learning_rate", "inversion.learning_rate_scale", "inversion.weight_decay"),
+    *("inversion.flips", "redraw.steps", "redraw.scheduler", "redraw.guidance_scale"),
 )
 """Of these, those whose difference is an assumption."""
 

@@ -1,59 +1,31 @@
 """Every knob of an audit, in one place: frozen, checked, each with its unit and source.
 
 A YAML file and command line flags fill the same models; an unknown key is an error that names the nearest
-known one. ``paper`` is the published protocol (arXiv 2408.08184, Sections 4.2 and E); what the paper does
-not state is marked "our choice".
+known one. ``paper`` is the published protocol (arXiv 2408.08184, Sections 4.2 and E). What the paper does not
+state is marked "our choice"; where Hugging Face's textual_inversion.py, which the paper may have used, does
+it differently, its reading is a named value.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
+from originality.inversion_settings import InversionSettings as InversionSettings
 from originality.prompts import DOMAINS, REDRAW_PROMPT, Domain
-from originality.scoring import Unusable
+from originality.settings_base import Frozen as Frozen
+from originality.settings_base import Precision as Precision
+from originality.settings_base import SettingsError as SettingsError
+from originality.settings_base import commit_of as commit_of
+from originality.settings_base import nearest as nearest
 
 SHIPPED_MODEL = "shapes"
 """Name of the small Stable Diffusion that comes with the package."""
-
-
-class SettingsError(Unusable):
-    """A setting that cannot be; the message is one line and says the fix."""
-
-
-def nearest(word: str, known: Any) -> str:
-    """The end of an error message: what may have been meant."""
-    names = sorted(str(k) for k in known)
-    close = difflib.get_close_matches(word, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
-
-
-Precision = Literal["fp32", "fp16", "bf16"]
-
-
-def commit_of(setting: str) -> Callable[[str | None], str | None]:
-    """A check of a setting that names a commit of the hub."""
-
-    def checked(revision: str | None) -> str | None:
-        if revision is not None and not re.fullmatch("[0-9a-f]{40}", revision):
-            raise ValueError(
-                f"{setting} {revision!r} must be a commit of 40 hex digits, as branches move; the "
-                "model's page on the hub lists them"
-            )
-        return revision
-
-    return checked
 
 
 class ModelSettings(Frozen):
@@ -78,7 +50,9 @@ class ModelSettings(Frozen):
     attention: Literal["auto", "xformers", "sdpa", "flash", "sliced"] = "auto"
     """Who computes the UNet's attention. "auto": xformers where it is installed and works, else PyTorch's
     own (sdpa); "flash": PyTorch's, by its flash kernel or not at all; "sliced": slowly, and in little memory
-    only without a gradient: an inversion step takes more than by the others."""
+    only without a gradient: an inversion step takes more than by the others. On a GPU
+    the backward pass of flash attention, which xformers and sdpa may use too, adds in no fixed order: two runs
+    may differ in last bits."""
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
     """Computing parts of the UNet twice in place of keeping them for the gradient. "auto": where a step's
     samples do not fit into the memory otherwise."""
@@ -89,60 +63,11 @@ class ModelSettings(Frozen):
     compile: Literal["off", "default", "cuda-graphs"] = "off"
     """torch.compile of the UNet; "cuda-graphs" also records its kernels once (mode reduce-overhead)."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
-    """How an image becomes the model's square: its centre, as the paper's resize; the whole on white; or the
-    whole, stretched."""
+    """How an image becomes the model's square: its centre, cropped (HF's textual_inversion.py does so with
+    ``--center_crop``); the whole on white; or the whole, stretched (HF's script without that flag). The paper
+    does not say which it used. The default is our choice."""
 
     _revision_is_a_commit = field_validator("revision")(commit_of("model.revision"))
-
-
-class InversionSettings(Frozen):
-    """Multi-token textual inversion (Section 3.1, E.1)."""
-
-    steps: int = Field(2000, ge=1)
-    """Optimiser steps for one number of tokens."""
-    batch_size: int = Field(20, ge=1)
-    """Noise samples of one image in a step."""
-    learning_rate: float = Field(5e-4, gt=0)
-    """Step size of AdamW. No weight decay: our choice (it is named nowhere in the paper)."""
-    timesteps: Literal["uniform", "stratified"] = "uniform"
-    """How a step draws its noise levels: independently (Gal et al.), or one from each equal part of the
-    schedule (ours: the same mean, less noise)."""
-    templates: int | None = Field(None, ge=1)
-    """Different templates that a step speaks, by turns over its samples, so that the text encoder reads no
-    prompt twice; None: each sample draws its own (Gal et al.)."""
-    cycle: int | None = Field(None, ge=1)
-    """After so many steps the same draws come again: a loss and the one a cycle before it then differ by the
-    word alone. None: every step draws anew."""
-    cooldown: int = Field(0, ge=0)
-    """Last steps, over which the learning rate falls to zero: a large one leaves a word unsettled. Where
-    training may ``stop``, they follow on that."""
-    stop: Literal["never", "settled"] = "never"
-    """"settled": training may end before its last step, when a ``cycle`` brought too little, the third or a
-    later one (originality.stopping)."""
-    tolerance: float = Field(0.05, gt=0, lt=1)
-    """How little that is: a share of all that training brought so far."""
-    ahead: bool = False
-    """Whether lanes that nothing else is there for train an image's next numbers of tokens before it is known
-    that they are needed. A pass costs the same with or without them."""
-    lanes: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
-    """Words, of different images or numbers of tokens, that share a UNet pass; "auto": as many as the memory
-    plan has room for, up to 8, so that the last bits differ between kinds of GPU. Every pass has this many
-    lanes: a short one is filled up with repeats, so that an image's numbers do not depend on how many
-    neighbours it had."""
-    loss_scale: float = Field(2.0**16, gt=0)
-    """In fp16 the loss is multiplied by this at first, so that small gradients are not lost; halved when a
-    gradient overflows, doubled after two thousand good steps, as PyTorch's GradScaler does."""
-    initial_tokens: Literal["one", "mean"] = "one"
-    """An initial word that is several tokens of the model is refused ("one"), or the mean of its tokens'
-    embeddings is taken: our choice."""
-
-    @model_validator(mode="after")
-    def _hangs_together(self) -> Self:
-        if self.cooldown > self.steps:
-            raise ValueError(f"inversion.cooldown {self.cooldown} is more than inversion.steps {self.steps}")
-        if self.stop != "never" and (self.cycle is None or self.cycle < 2):
-            raise ValueError(f"inversion.stop {self.stop!r} compares cycles; set inversion.cycle, to 10 say")
-        return self
 
 
 class RedrawSettings(Frozen):
@@ -317,6 +242,7 @@ LATER = {
     ),
     "inversion": (
         *("loss_scale", "initial_tokens", "templates", "cycle", "cooldown", "stop", "tolerance", "ahead"),
+        *("learning_rate_scale", "weight_decay", "flips"),
     ),
     "redraw": ("round", "confidence", "together"),
     "distance": ("branch", "dtype"),

@@ -67,10 +67,9 @@ class Sweep:
         inverter.passes.most = planned.step
         model.denoising.most, model.decoding.most = planned.denoising, planned.decoding
         if model.device.type == "cuda":
-            blank = torch.zeros(model.latent_shape)
-            lane = inverter.open(
-                "", Moments(blank, blank), self.settings.max_tokens, self.domain.initial_words[0]
-            )
+            zeros = torch.zeros(model.latent_shape)
+            blank = Moments(zeros, zeros, mirrored=Moments(zeros, zeros))
+            lane = inverter.open("", blank, self.settings.max_tokens, self.domain.initial_words[0])
             redraw = self.settings.redraw.model_copy(update={"steps": 2})
             noise = torch.zeros((redraw.pass_size, *model.latent_shape))
             with suppress(NotFinite):  # an image's failure, and this is none
@@ -118,7 +117,7 @@ class Sweep:
         picture = self.model.fit(item.content)
         word = self.words.of(item.word, picture)
         self._can_ask(word, own=item.word is not None)
-        moments = self.model.encode(picture)
+        moments = self.inverter.encode(picture)
         query = self.distance.embed(picture[None])[0]
         return Flight(item.item_id, word, picture, moments, query)
 
@@ -251,7 +250,7 @@ class Sweep:
         return pack(self._flights[item_id], self.settings.digest(), self.model.digest)
 
     def restore(self, item: Item[Image.Image], snapshot: bytes) -> None:
-        """Take an image in hand where a snapshot left it: its verdict will be the same to the bit.
+        """Take an image in hand where a snapshot left it: on a CPU its verdict will be the same to the bit.
 
         Raises:
             ValueError: the snapshot is damaged, or of other settings, another model, image or initial word.

@@ -37,7 +37,7 @@ def _of(row: Row, settings: AuditSettings) -> dict[str, float]:
         "step_samples": steps * inversion.batch_size,
         "drawing_samples": drawn * _samples_a_redraw(settings),
         "decoded": drawn,
-        "encoded": 1,
+        "encoded": 2 if inversion.flips == "half" else 1,
         "step_prompts": steps * prompts,
         "prompts": len(sweep) + (edited if settings.in_distribution.check == "editability" else 0),
         "judged": 1 + sum(a["redraws"] for a in sweep),

@@ -101,7 +101,7 @@ def lanes_step(model: LatentDiffusion, lanes: int, samples: int = SAMPLES) -> Ca
     settings = fast.model_copy(update={"batch_size": samples, "lanes": lanes, **endless})
     inverter = Inverter(model, DOMAIN, settings, seed=0)
     pictures = [model.fit(TaughtSet().scene(2, k).image()) for k in range(lanes)]
-    held = [inverter.open(str(k), model.encode(picture), 1) for k, picture in enumerate(pictures)]
+    held = [inverter.open(str(k), inverter.encode(picture), 1) for k, picture in enumerate(pictures)]
     return lambda: inverter.advance(held)
 
 

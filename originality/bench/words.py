@@ -99,7 +99,7 @@ def learned(sweep: Sweep, asked: Sequence[tuple[Query, int]]) -> Iterator[tuple[
     for k in range(0, len(asked), sweep.inverter.lanes):
         now = asked[k : k + sweep.inverter.lanes]
         pictures = [sweep.model.fit(query.scene.image()) for query, _ in now]
-        moments = [sweep.model.encode(picture) for picture in pictures]
+        moments = [sweep.inverter.encode(picture) for picture in pictures]
         named = [(query.image_id, of, m) for (query, m), of in zip(now, moments, strict=True)]
         yield from zip(invert(sweep.inverter, named), pictures, strict=True)
 

@@ -47,8 +47,9 @@ def inversion(model: LatentDiffusion, settings: AuditSettings, samples: int) -> 
     """One lane of so many samples with the longest pseudo-word, of an image that is nothing but grey."""
     of_one = settings.inversion.model_copy(update={"batch_size": samples, "lanes": 1})
     inverter = Inverter(model, settings.spoken, of_one, settings.seed)
-    grey = torch.zeros(model.latent_shape)
-    return inverter, inverter.open("", Moments(grey, grey), settings.max_tokens)
+    zeros = torch.zeros(model.latent_shape)
+    grey = Moments(zeros, zeros, mirrored=Moments(zeros, zeros))
+    return inverter, inverter.open("", grey, settings.max_tokens)
 
 
 def measure(model: LatentDiffusion, settings: AuditSettings, planned: MemoryPlan, seconds: float) -> Speed:

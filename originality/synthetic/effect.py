@@ -56,7 +56,7 @@ def measure_steps(
         pictures = [sweep.model.fit(q.scene.image()) for q in batch]
         embedded = sweep.distance.embed(np.stack(pictures))
         lanes = [
-            sweep.inverter.open(q.image_id, sweep.model.encode(picture), tokens)
+            sweep.inverter.open(q.image_id, sweep.inverter.encode(picture), tokens)
             for q, picture in zip(batch, pictures, strict=True)
         ]
         passed: dict[str, int] = {}
