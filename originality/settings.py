@@ -51,8 +51,8 @@ class ModelSettings(Frozen):
     """Who computes the UNet's attention. "auto": xformers where it is installed and works, else PyTorch's
     own (sdpa); "flash": PyTorch's, by its flash kernel or not at all; "sliced": slowly, and in little memory
     only without a gradient: an inversion step takes more than by the others. On a GPU
-    the backward pass of flash attention, which xformers and sdpa may use too, adds in no fixed order: two runs
-    may differ in last bits."""
+    the backward pass of flash attention, which xformers and sdpa may use too, adds in no fixed order: two
+    runs may differ in last bits."""
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
     """Computing parts of the UNet twice in place of keeping them for the gradient. "auto": where a step's
     samples do not fit into the memory otherwise."""

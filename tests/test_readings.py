@@ -1,4 +1,4 @@
-"""What the paper leaves open, each of its readings: step size scaled or not, flips, decay, stretch or crop."""
+"""The readings of what the paper leaves open: step size scaled or not, flips, decay, stretch or crop."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_sweep_as_hf_reads_it_goes_on_from_a_snapshot(quick, repeats):
 
 
 def test_everything_that_looks_at_a_picture_sees_it_stretched(quick):
-    """A wide image stretched by the model is one that was stretched before, as HF's script does, to the end."""
+    """A wide image that the model stretches is judged as one that was stretched before (HF's way)."""
     wide = TaughtSet().scene(2, 1).image().convert("RGB").resize((200, 90))
     model = quick.model.model_copy(update={"fit": "stretch"})
     sweep = Sweep(quick.model_copy(update={"model": model}))
