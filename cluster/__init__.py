@@ -10,3 +10,5 @@ for _name, _value in {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # raylet's messages on stdout: our own line tells of deaths
 }.items():
     os.environ.setdefault(_name, _value)
+if os.environ.get("RAY_ADDRESS") == "local":  # Ray's word for none
+    del os.environ["RAY_ADDRESS"]

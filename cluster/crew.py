@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from cluster.runtime import EngineError, available_cpus, worker_environment
+from cluster.runtime import Refused, available_cpus, worker_environment
 from cluster.settings import ClusterSettings
 from cluster.worker import Orders, Report, Task, Worker
 
@@ -20,7 +20,7 @@ _PATIENCE_SECONDS = 60.0
 """After which it is said what is waited for."""
 
 
-class NoGpu(EngineError):  # noqa: N818
+class NoGpu(Refused):
     """A GPU was asked for and there is none."""
 
 
@@ -120,13 +120,13 @@ class Crew:
         """Notes on which machine a worker is, and so what it costs.
 
         Raises:
-            EngineError: its price is not known, and there is a bound on the cost.
+            Refused: its price is not known, and there is a bound on the cost.
         """
         labels = next((n.get("Labels") or {} for n in ray.nodes() if n["NodeID"] == node), {})
         kind = labels.get(_ACCELERATOR, "GPU") if self.gpus else "CPU"
         price = self.settings.price(kind, self.gpus)
         if price is None and self.settings.max_cost is not None:
-            raise EngineError(
+            raise Refused(
                 f"a worker on {kind} has no price, so --max-cost cannot hold; give it, e.g. "
                 f"--set cluster.prices='{{{kind}: 1.5}}' in US dollars an hour"
             )
@@ -185,14 +185,12 @@ def check_machine(settings: ClusterSettings, gpus: float) -> None:
     """On a machine of one's own nothing more will come.
 
     Raises:
-        EngineError: a worker wants more than there is, and would be waited for without end.
+        Refused: a worker wants more than there is, and would be waited for without end.
     """
     there = ray.cluster_resources()
     for kind, wanted in (("CPU", settings.cpus_per_worker), ("GPU", gpus)):
         if wanted > there.get(kind, 0) and not os.environ.get("RAY_ADDRESS"):
-            raise EngineError(
-                f"a worker wants {wanted:g} {kind}s and this machine has {there.get(kind, 0):g}"
-            )
+            raise Refused(f"a worker wants {wanted:g} {kind}s and this machine has {there.get(kind, 0):g}")
 
 
 def room(settings: ClusterSettings, gpus: float, memory: int) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import secrets
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +14,32 @@ from typing import Any
 
 import ray
 
+from cluster import ray_address
+
 _OBJECT_STORE_BYTES = 100 * 2**20
 """Near Ray's least: images never travel through Ray."""
 
 
-_ANSWER_SECONDS = 10.0
-
-
 class EngineError(RuntimeError):
     """The run cannot go on, through no image's fault; the message is one line."""
+
+
+class Refused(EngineError):  # noqa: N818
+    """A run that cannot begin with these settings, or in this environment: nothing was done yet. The message
+    is one line and says the fix."""
+
+
+def check_ray() -> None:
+    """Checks in advance that :func:`ray_running` can do what it says; a Ray that is there is taken as it is.
+
+    Raises:
+        Refused: with the fix.
+    """
+    if not ray.is_initialized():
+        try:
+            ray_address.check(os.environ.get("RAY_ADDRESS") or None)
+        except ray_address.Unusable as error:
+            raise Refused(str(error)) from error
 
 
 @contextmanager
@@ -30,12 +48,15 @@ def ray_running() -> Iterator[None]:
     afterwards.
 
     Raises:
-        EngineError: the cluster that is named does not answer.
+        Refused: the cluster that is named does not answer or is of another version, or the environment lets
+            none be started here.
+        EngineError: Ray failed to start.
         KeyboardInterrupt: SIGTERM came while Ray started.
     """
     if ray.is_initialized():
         yield
         return
+    check_ray()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     ours = signal.getsignal(signal.SIGTERM)
     address = os.environ.get("RAY_ADDRESS")
@@ -68,28 +89,55 @@ def _handle_sigterm(handler: Any) -> None:
 
 
 def _join(address: str, options: dict[str, Any]) -> None:
-    """Joins a cluster; Ray itself waits without end for one that is gone."""
-    host, _, port = address.rpartition(":")
     try:
-        if port.isdigit():
-            socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
         ray.init(**options)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise EngineError(
-            f"no Ray to be had at {address} ({reason}); start it, or unset RAY_ADDRESS to run on this machine"
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Refused(
+            f"cannot use Ray at RAY_ADDRESS={address} ({reason}); start it, or {ray_address.HERE}"
         ) from error
 
 
 def _start(**options: Any) -> None:
     """Starts Ray, which gives its own processes 30 s, fixed; on a very busy machine, twice that."""
+    with _own_token():
+        try:
+            ray.init(**options)
+        except Exception as error:
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise EngineError(_not_started(error)) from error
+            try:
+                ray.init(**options)
+            except Exception as again:
+                ray.shutdown()
+                raise EngineError(_not_started(again)) from again
+
+
+def _not_started(error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"Ray did not start on this machine ({reason}); its logs are in /tmp/ray/session_latest/logs"
+
+
+@contextmanager
+def _own_token() -> Iterator[None]:
+    """A Ray that is started here has a token of this process: otherwise Ray writes one below HOME, which may
+    be read-only or unset."""
+    name = "RAY_AUTH_TOKEN"
+    if name in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        yield
+        return
+    os.environ[name] = _token()
     try:
-        ray.init(**options)
-    except Exception as error:
-        if "timed out during startup" not in str(error):
-            raise
-        ray.shutdown()
-        ray.init(**options)
+        yield
+    finally:
+        del os.environ[name]
+
+
+@functools.cache
+def _token() -> str:
+    """Ray, too, remembers a token as long as the process lives."""
+    return secrets.token_hex(32)
 
 
 @contextmanager

@@ -1,0 +1,22 @@
+"""What a person starts: one file a command."""
+
+import os
+import signal
+import sys
+
+INTERRUPTED: int = 130
+INTERRUPTED_MESSAGE = "interrupted; run the same command again to resume"
+
+
+def _stop(*_: object) -> None:
+    os.write(2, f"originality: {INTERRUPTED_MESSAGE}\n".encode())
+    os._exit(INTERRUPTED)
+
+
+# Before the heavy imports of a command, and nowhere else: not in notebooks and workers that import jobs.
+if sys.argv and (sys.argv[0] == "-m" or os.path.basename(sys.argv[0]) == "originality"):  # noqa: PTH119
+    for _number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(_number, _stop)
+    from jobs import process
+
+    process.begin()

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from types import ModuleType
 
-from jobs import audit, calibrate, doctor, estimate, exits, models, report, retry, status, synthetic, tokens
+from jobs import exits
 
-JOBS: tuple[tuple[str, ModuleType, str], ...] = (
-    ("audit", audit, "judge the images of a collection"),
-    ("doctor", doctor, "look whether all is there, works, and how fast"),
-    ("estimate", estimate, "what an audit would take, from a sample"),
-    ("status", status, "how far a run is"),
-    ("report", report, "write a run's report anew"),
-    ("retry", retry, "put failed or rejected images back"),
-    ("calibrate", calibrate, "choose the thresholds from labelled images"),
-    ("models", models, "bring weights to a folder or bucket, for use offline"),
-    ("tokens", tokens, "learned words as files for other tools"),
-    ("synthetic", synthetic, "the world of shapes: image sets, models, detector, experiments"),
+JOBS: tuple[tuple[str, str, str], ...] = (
+    ("audit", "jobs.audit", "judge the images of a collection"),
+    ("doctor", "jobs.doctor", "look whether all is there, works, and how fast"),
+    ("estimate", "jobs.estimate", "what an audit would take, from a sample"),
+    ("status", "jobs.status", "how far a run is"),
+    ("report", "jobs.report", "write a run's report anew"),
+    ("retry", "jobs.retry", "put failed or rejected images back"),
+    ("calibrate", "jobs.calibrate", "choose the thresholds from labelled images"),
+    ("models", "jobs.models", "bring weights to a folder or bucket, for use offline"),
+    ("tokens", "jobs.tokens", "learned words as files for other tools"),
+    ("synthetic", "jobs.synthetic", "the world of shapes: image sets, models, detector, experiments"),
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
-    return exits.run(lambda: arguments.run(arguments))
+    given = sys.argv[1:] if argv is None else list(argv)
+    return exits.run(lambda: _run(given))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _run(argv: Sequence[str]) -> int:
     parser = exits.Parser(prog="originality", description="How original is an image to a generative model?")
-    exits.add_commands(parser, JOBS)
-    return parser
+    exits.add_version(parser)
+    exits.add_commands(parser, JOBS, argv)
+    arguments = parser.parse_args(argv)
+    exits.check_current_folder()
+    code: int = arguments.run(arguments)
+    return code
 
 
 if __name__ == "__main__":

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-from types import ModuleType
-
-from jobs import detect, exits, experiment, render, train
-
-JOBS: tuple[tuple[str, ModuleType, str], ...] = (
-    ("render", render, "an image set as files for other tools"),
-    ("train", train, "models from nothing, by their plans"),
-    ("detect", detect, "which elements images show"),
-    ("experiment", experiment, "the paper's synthetic experiments"),
+JOBS: tuple[tuple[str, str, str], ...] = (
+    ("render", "jobs.render", "an image set as files for other tools"),
+    ("train", "jobs.train", "models from nothing, by their plans"),
+    ("detect", "jobs.detect", "which elements images show"),
+    ("experiment", "jobs.experiment", "the paper's synthetic experiments"),
 )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    exits.add_commands(parser, JOBS)

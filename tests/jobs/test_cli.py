@@ -57,7 +57,7 @@ def test_bad_settings_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
     for message, flags in cases.items():
         assert message in said(capsys, *audit, *flags)
     assert "--out is missing" in said(capsys, "audit", source)
-    assert "invalid choice" in said(capsys, "audti", source)
+    assert "'audti' is no command; did you mean 'audit'?" in said(capsys, "audti", source)
     assert not Path(out).exists()
 
 
@@ -189,7 +189,7 @@ def test_sigterm_is_an_interrupt_from_the_start(capsys: pytest.CaptureFixture[st
         assert exits.run(job) == exits.INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command again to resume" in capsys.readouterr().err
 
 
 @pytest.fixture
