@@ -254,7 +254,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    settings = given.settings_of(arguments)
+    # Which images are fit to be judged does not depend on the domain.
+    settings = given.settings_of(arguments, run=arguments.out, any_domain=arguments.dry_run)
     how = given.cluster_settings_of(arguments)
     selection = given.selection_of(arguments, settings.seed)
     if arguments.dry_run:

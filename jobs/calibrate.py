@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     labels = read_labels(arguments.labelled, arguments.label_column)
     how = given.cluster_settings_of(arguments)
     folder = arguments.folder or str(out.with_suffix(".run"))
-    science = prepared(_as_begun(folder, given.settings_of(arguments, _UNDECIDED)))
+    science = prepared(_as_begun(folder, given.settings_of(arguments, _UNDECIDED, run=folder)))
     found = measured(_judged(science, arguments.labelled, labels, folder, how), labels)
     check_enough(arguments.labelled, Counter(found.images.values()))
     calibration = _calibration(science, found, arguments.false_common, arguments.kept)

@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = given.settings_of(arguments)
+    settings = given.settings_of(arguments, any_domain=True)
     how = given.cluster_settings_of(arguments)
     if not arguments.seconds > 0:
         raise SettingsError(f"--seconds {arguments.seconds:g}: give more than 0")

@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     predict.refuse_alone(arguments)
     if arguments.input is None:
         raise SettingsError("name the images: a folder, prefix, glob, list or file (--predict needs none)")
-    settings = given.settings_of(arguments)
+    settings = given.settings_of(arguments, run=arguments.out)
     how = given.cluster_settings_of(arguments)
     sample = _SAMPLE if arguments.sample is None else arguments.sample
     if sample < 1:

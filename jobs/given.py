@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,10 +13,15 @@ import yaml
 from pydantic import ValidationError
 
 from cluster.manifest import Selection
+from cluster.runfolder import open_run
 from cluster.settings import ClusterSettings
+from cluster.store import NotFound
 from originality.presets import PRESETS, load_settings, one_line, read_yaml
 from originality.prompts import DOMAINS
-from originality.settings import AuditSettings, SettingsError, nearest
+from originality.settings import AuditSettings, DomainMissing, SettingsError, nearest
+
+_ASSUMED_DOMAIN = "houses"
+"""The first of the paper's domains in Section 4.2."""
 
 GPU = {"auto": None, "cpu": False, "cuda": True}
 """By device: whether a worker holds a GPU; None takes one where there is one."""
@@ -36,7 +42,10 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         help="diffusers folder or .safetensors file, local or in a bucket; name on the hub; or 'shapes'",
     )
-    parser.add_argument("--domain", help=f"initial word and templates: {', '.join(DOMAINS)}, or your own")
+    parser.add_argument(
+        "--domain",
+        help=f"what the images show, for initial word and templates: {', '.join(DOMAINS)}, or your own",
+    )
     parser.add_argument("--max-tokens", type=int, metavar="M", help="the sweep ends here")
     parser.add_argument("--seed", type=int, help="of every random number (default: 0)")
     parser.add_argument(
@@ -85,10 +94,18 @@ def selection_of(arguments: argparse.Namespace, seed: int) -> Selection:
 
 
 def settings_of(
-    arguments: argparse.Namespace, over: Mapping[str, Any] = MappingProxyType({})
+    arguments: argparse.Namespace,
+    over: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    run: str | None = None,
+    any_domain: bool = False,
 ) -> AuditSettings:
-    """Settings of the science from preset, files and flags; ``over`` are those that the job insists on, by
-    dotted path.
+    """Settings of the science from preset, files and flags.
+
+    Args:
+        over: those that the job insists on, by dotted path.
+        run: folder of the run that is resumed, if there is one: where no domain is given, its domain is used.
+        any_domain: nothing is judged, so where no domain is given, one is assumed. Both are said on stderr.
 
     Raises:
         SettingsError: with the fix.
@@ -107,7 +124,29 @@ def settings_of(
             _put(flags, path, value)
     for path, value in over.items():
         _put(flags, path, value)
-    return load_settings(arguments.preset, arguments.config, flags)
+    try:
+        return load_settings(arguments.preset, arguments.config, flags)
+    except DomainMissing:
+        if (begun := _domain_of(run)) is not None:
+            flags["domain"] = begun
+            sys.stderr.write(f"domain {begun}, as the run in {run} was begun with\n")
+        elif any_domain:
+            flags["domain"] = _ASSUMED_DOMAIN
+            sys.stderr.write(f"domain {_ASSUMED_DOMAIN} is assumed; an audit must be given one (--domain)\n")
+        else:
+            raise
+        return load_settings(arguments.preset, arguments.config, flags)
+
+
+def _domain_of(run: str | None) -> str | None:
+    """The domain that a run was begun with; None where there is no such run."""
+    if run is None:
+        return None
+    try:
+        settings = open_run(run).description.get("settings")
+    except NotFound:
+        return None
+    return settings.get("domain") if isinstance(settings, Mapping) else None
 
 
 def cluster_settings_of(arguments: argparse.Namespace) -> ClusterSettings:

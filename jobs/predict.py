@@ -58,7 +58,7 @@ def refuse_alone(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = given.settings_of(arguments)
+    settings = given.settings_of(arguments, any_domain=True)
     how = given.cluster_settings_of(arguments)
     if arguments.tflops is not None and not 0 < arguments.tflops < 1e6:
         raise SettingsError(f"--tflops {arguments.tflops:g}: give more than 0 and less than a million")

@@ -216,6 +216,13 @@ DOMAINS: dict[str, Domain] = {
 """The world of shapes and the paper's five domains, with the words of Table 1."""
 
 
+def described(domain: Domain) -> str:
+    """A domain's name and what it decides, in a phrase: "artwork (painting, templates of art)"."""
+    kinds = {OBJECT_TEMPLATES: "objects", ART_TEMPLATES: "art", SHAPES_TEMPLATES: "shapes"}
+    templates = f"templates of {kinds.get(domain.templates, 'its own')}"
+    return f"{domain.name} ({' or '.join(domain.initial_words)}, {templates})"
+
+
 def vocabulary() -> tuple[str, ...]:
     """Every word of the templates, prompts and initial words, sorted."""
     texts = [text for d in DOMAINS.values() for text in (*d.templates, *d.initial_words)]

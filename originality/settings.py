@@ -17,7 +17,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from originality.inversion_settings import InversionSettings as InversionSettings
-from originality.prompts import DOMAINS, REDRAW_PROMPT, Domain
+from originality.prompts import DOMAINS, REDRAW_PROMPT, Domain, described
 from originality.settings_base import Frozen as Frozen
 from originality.settings_base import Precision as Precision
 from originality.settings_base import SettingsError as SettingsError
@@ -26,6 +26,10 @@ from originality.settings_base import nearest as nearest
 
 SHIPPED_MODEL = "shapes"
 """Name of the small Stable Diffusion that comes with the package."""
+
+
+class DomainMissing(SettingsError):  # noqa: N818 - it says what is missing
+    """No domain is set, and none follows from the other settings."""
 
 
 class ModelSettings(Frozen):
@@ -256,7 +260,8 @@ class AuditSettings(Frozen):
 
     model: ModelSettings = ModelSettings()
     domain: str = "shapes"
-    """Initial word and templates: one of originality.prompts.DOMAINS or of ``domains``."""
+    """Initial word and templates: one of originality.prompts.DOMAINS or of ``domains``. It may be left out
+    only with the metric "elements", which reads nothing but the world of shapes."""
     domains: Mapping[str, Domain] = Field(default_factory=dict)
     """Further domains, by name."""
     max_tokens: int = Field(5, ge=1, le=16)
@@ -298,6 +303,18 @@ class AuditSettings(Frozen):
             raise ValueError(
                 "in_distribution.check 'positions' reads only elements of the world of shapes; with "
                 f"distance.metric {self.distance.metric!r} set in_distribution.check to editability or none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _domain_is_chosen(self) -> Self:
+        """What images show cannot be guessed, and the domain decides where every pseudo-token starts."""
+        if "domain" not in self.model_fields_set and self.distance.metric != "elements":
+            known = ", ".join(map(described, DOMAINS.values()))
+            raise DomainMissing(
+                "no domain is set; it decides the training prompts and the word that pseudo-tokens start at. "
+                f"Add --domain with what the images show: {known}, "
+                "or one of your own, under domains: in a YAML file"
             )
         return self
 

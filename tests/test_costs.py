@@ -23,8 +23,11 @@ from originality.sweep import Sweep
 OF_A_SAMPLE = Flops(forward=1000, step=2000, encoding=300, decoding=500, text=10, text_step=20)
 
 
+HOUSES = {"domain": "houses"}
+
+
 def test_the_papers_protocol_by_hand() -> None:
-    paper = protocol_counts(load_settings("paper"), 3)
+    paper = protocol_counts(load_settings("paper", None, HOUSES), 3)
     assert paper == Counts(
         tokens_tried=3,
         tokens_checked=3,
@@ -36,10 +39,10 @@ def test_the_papers_protocol_by_hand() -> None:
         prompts=3 * 2,
         judged=3 * 20 + 1,
     )
-    plain = {"in_distribution": {"check": "none"}, "redraw": {"guidance_scale": 1.0}}
+    plain = {**HOUSES, "in_distribution": {"check": "none"}, "redraw": {"guidance_scale": 1.0}}
     redraws = protocol_counts(load_settings("paper", None, plain), 3)
     assert redraws.drawing_samples * 4 == paper.drawing_samples and redraws.prompts == 3
-    few = {"inversion": {"templates": 4}, "redraw": {"round": 6}}
+    few = {**HOUSES, "inversion": {"templates": 4}, "redraw": {"round": 6}}
     rounds = protocol_counts(load_settings("paper", None, few), 3, 1)
     assert rounds.step_prompts == 3 * 2000 * 4
     assert rounds.decoded == (3 + 1) * 20 and rounds.prompts == 3 + 1
@@ -180,7 +183,7 @@ def test_another_method_was_not_measured(otherwise: dict[str, Any]) -> None:
 
 
 def test_the_small_models_paper_speaks_for_the_papers_own() -> None:
-    shapes, paper = load_settings("paper-shapes"), load_settings("paper")
+    shapes, paper = load_settings("paper-shapes"), load_settings("paper", None, HOUSES)
     measured = Measured(counts=protocol_counts(shapes, 2.5), images=12, settings=shapes)
     assert known({"laptop": MEASURED, "paper-shapes": measured}, paper) is measured
     assert carried(measured, paper) == protocol_counts(paper, 2.5)

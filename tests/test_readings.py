@@ -153,7 +153,8 @@ def test_a_reading_counts_in_the_digests_only_where_it_is_not_as_it_always_was()
         assert len({method_digest(s) for s in (one, *of_hf)}) == 4
         assert all(getattr(one.inversion, name) == default for name, default in defaults.items())
         assert _LATER["settings"]["inversion"].items() >= defaults.items(), "of runs that were begun before"
-    paper = load_settings("paper", None, {"inversion": HF})
+    paper = load_settings("paper", None, {"domain": "houses", "inversion": HF})
     assert paper.inversion.step_size == pytest.approx(1e-2)
-    assert load_settings("paper").inversion.step_size == 5e-4
-    assert protocol_counts(paper, 1).encoded == 2 * protocol_counts(load_settings("paper"), 1).encoded
+    plain = load_settings("paper", None, {"domain": "houses"})
+    assert plain.inversion.step_size == 5e-4
+    assert protocol_counts(paper, 1).encoded == 2 * protocol_counts(plain, 1).encoded

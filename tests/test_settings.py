@@ -4,18 +4,21 @@ import pytest
 from pydantic import ValidationError
 
 from originality.presets import PRESETS, load_settings
-from originality.settings import AuditSettings, SettingsError
+from originality.prompts import DOMAINS, described
+from originality.settings import AuditSettings, DomainMissing, SettingsError
+
+HOUSES = {"domain": "houses"}
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_valid_and_has_its_own_digest(name):
-    settings = load_settings(name)
-    others = [load_settings(other).digest() for other in PRESETS if other != name]
+    settings = load_settings(name, flags=HOUSES)
+    others = [load_settings(other, flags=HOUSES).digest() for other in PRESETS if other != name]
     assert settings.digest() not in others
 
 
 def test_paper_preset_is_the_published_protocol():
-    paper = load_settings("paper")
+    paper = load_settings("paper", flags=HOUSES)
     assert (paper.inversion.steps, paper.inversion.batch_size) == (2000, 20)
     assert paper.inversion.learning_rate == 5e-4
     assert (paper.redraw.count, paper.redraw.steps) == (20, 35)
@@ -91,15 +94,41 @@ def test_a_missing_or_binary_file_is_named(tmp_path):
 
 def test_a_metric_brings_its_own_threshold():
     check = {"check": "editability"}
-    flags = {"distance": {"metric": "dreamsim"}, "in_distribution": check}
+    flags = {**HOUSES, "distance": {"metric": "dreamsim"}, "in_distribution": check}
     assert load_settings("laptop").distance.threshold == 0.3
     assert load_settings("laptop", None, flags).distance.threshold == 0.45
-    given = {"distance": {"metric": "imagenet", "threshold": 0.2}, "in_distribution": check}
+    given = {**HOUSES, "distance": {"metric": "imagenet", "threshold": 0.2}, "in_distribution": check}
     assert load_settings("laptop", None, given).distance.threshold == 0.2
 
 
+def test_the_domain_is_never_silent(tmp_path):
+    """It may be left out only where the metric reads nothing but the world of shapes."""
+    photos = {"distance": {"metric": "imagenet", "threshold": 0.2}, "in_distribution": {"check": "none"}}
+    own = {"model": {"path": "m"}}
+    for preset, flags in [("paper", {}), ("fast", {}), ("paper", own), ("laptop", photos)]:
+        with pytest.raises(DomainMissing) as caught:
+            load_settings(preset, None, flags)
+        assert "\n" not in str(caught.value)
+        assert all(described(domain) in str(caught.value) for domain in DOMAINS.values())
+        assert load_settings(preset, None, {**flags, "domain": "people"}).spoken.initial_word == "person"
+    with pytest.raises(ValidationError, match="no domain is set"):
+        AuditSettings()
+    file = tmp_path / "own.yaml"
+    file.write_text("domain: ships\ndomains: {ships: {initial_word: ship}}\n")
+    assert load_settings("paper", file).spoken.initial_word == "ship"
+    for preset in ("laptop", "paper-shapes", "fast-shapes"):
+        assert load_settings(preset).domain == "shapes"
+    assert described(DOMAINS["artwork"]) == "artwork (painting, templates of art)"
+
+
+def test_settings_of_a_run_begun_before_open_as_they_are():
+    paper = load_settings("paper", flags=HOUSES)
+    assert AuditSettings.model_validate(paper.model_dump(mode="json")) == paper
+    assert paper.digest() == "93c3145caa93f122"  # recorded when the preset itself said houses
+
+
 def test_settings_are_frozen_and_the_digest_sees_every_change():
-    settings = AuditSettings()
+    settings = AuditSettings(domain="houses")
     with pytest.raises(ValidationError):
         settings.max_tokens = 3  # type: ignore[misc]
     assert load_settings(flags={"seed": 1}).digest() != load_settings().digest()

@@ -24,6 +24,8 @@ from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingReque
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.dashboard.modules.job.cli import submit
 
+from originality.settings import SettingsError
+
 
 def as_ray_reads(config: dict[str, Any]) -> dict[str, Any]:
     """Filled with Ray's defaults and checked; neither asks AWS anything."""
@@ -175,5 +177,8 @@ def test_the_audit_understands_its_command() -> None:
     audit.add_arguments(parser)
     _, _, module, *arguments = submitted()
     assert module == "jobs.audit"
+    with pytest.raises(SettingsError, match=r"domain 'DOMAIN' is unknown; known are .*houses"):
+        given.settings_of(parser.parse_args(arguments))
+    arguments[arguments.index("DOMAIN")] = "people"
     settings = given.settings_of(parser.parse_args(arguments))
-    assert settings.model.device == "cuda"
+    assert (settings.model.device, settings.domain) == ("cuda", "people")

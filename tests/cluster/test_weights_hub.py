@@ -51,9 +51,11 @@ def test_a_commit_goes_with_its_model_and_old_digests_hold() -> None:
         load_settings(None, None, {"model": {"path": "org/shapes", "revision": r}}) for r in (None, COMMIT)
     )
     assert one.digest() != other.digest()
-    assert load_settings("paper").model.revision == COMMIT
-    for path, revision in ((load_settings("paper").model.path, COMMIT), ("folder", None)):
-        assert load_settings("paper", None, {"model": {"path": path}}).model.revision == revision
+    paper = load_settings("paper", None, {"domain": "houses"}).model
+    assert paper.revision == COMMIT
+    for path, revision in ((paper.path, COMMIT), ("folder", None)):
+        flags = {"domain": "houses", "model": {"path": path}}
+        assert load_settings("paper", None, flags).model.revision == revision
 
 
 class Hub(BaseHTTPRequestHandler):

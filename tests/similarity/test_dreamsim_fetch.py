@@ -287,7 +287,8 @@ def test_by_way_of_a_bucket(
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
     prefix = f"{s3}/dreamsim-{os.getpid()}"
     distance = DistanceSettings(folder=prefix, branch="clip_vitb32", threshold=0.4)
-    settings = AuditSettings(distance=distance, in_distribution=InDistributionSettings(check="none"))
+    unchecked = InDistributionSettings(check="none")
+    settings = AuditSettings(domain="houses", distance=distance, in_distribution=unchecked)
     with pytest.raises(
         SettingsError, match=f"{prefix} holds nothing of DreamSim; fill it first: originality mo"
     ):

@@ -26,7 +26,7 @@ def test_imports_only_what_is_chosen(metric: str, monkeypatch: pytest.MonkeyPatc
 def test_a_threshold_holds_for_one_branch() -> None:
     def threshold(**distance: object) -> float:
         check = {"check": "none"}
-        flags = {"distance": {"metric": "dreamsim", **distance}, "in_distribution": check}
+        flags = {"domain": "houses", "distance": {"metric": "dreamsim", **distance}, "in_distribution": check}
         return load_settings("laptop", None, flags).distance.threshold
 
     assert threshold() == threshold(branch="ensemble") == 0.45

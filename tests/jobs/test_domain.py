@@ -1,0 +1,74 @@
+"""Which domain a command uses where none is given: it is asked for, or said."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+from mean_colour import MeanColour, paint
+
+from jobs import audit, exits, given
+from jobs.audit import Science, planned
+from jobs.cli import main
+from originality.presets import load_settings
+from originality.settings import AuditSettings, DomainMissing
+
+
+@pytest.mark.parametrize("command", ["audit", "estimate"])
+@pytest.mark.parametrize("preset", ["paper", "fast"])
+def test_nothing_is_judged_without_a_domain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, preset: str
+) -> None:
+    out = tmp_path / "run"
+    assert main([command, "examples", "--out", str(out), "--preset", preset]) == exits.BAD_SETTINGS
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        "no domain is set" in line and "--domain" in line and "artwork (painting, templates of art)" in line
+    )
+    assert not out.exists()
+
+
+def test_what_judges_nothing_assumes_one_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict = ["estimate", "--predict", "--preset", "paper"]
+    assert main(predict) == exits.ALL_JUDGED
+    told = capsys.readouterr()
+    assert told.err == "domain houses is assumed; an audit must be given one (--domain)\n"
+    assert main([*predict, "--domain", "houses"]) == exits.ALL_JUDGED
+    assert capsys.readouterr() == (told.out, "")
+    paint(tmp_path, "a.png", (1, 2, 3))
+    assert main(["audit", str(tmp_path), "--dry-run", "--preset", "fast"]) == exits.ALL_JUDGED
+    assert "domain houses is assumed" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_in_the_domain_that_it_was_begun_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paint(tmp_path / "in", "a.png", (1, 2, 3))
+    out = str(tmp_path / "run")
+    begun = load_settings("paper", None, {"domain": "people"})
+    planned(Science(begun, MeanColour, {}), str(tmp_path / "in"), out)
+
+    def settings(*argv: str, run: str | None = out) -> AuditSettings:
+        parser = argparse.ArgumentParser()
+        audit.add_arguments(parser)
+        return given.settings_of(parser.parse_args(["in", *argv]), run=run)
+
+    assert settings("--preset", "paper") == begun
+    assert capsys.readouterr().err == f"domain people, as the run in {out} was begun with\n"
+    assert settings("--preset", "paper", "--domain", "sport").domain == "sport"
+    assert settings().domain == "shapes", "the default preset's metric reads nothing else"
+    assert capsys.readouterr().err == ""
+    for other in (None, str(tmp_path / "new")):
+        with pytest.raises(DomainMissing):
+            settings("--preset", "paper", run=other)
+
+
+def test_a_calibration_asks_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{i}.png,{('common', 'original')[i % 2]}" for i in range(8)]
+    (tmp_path / "list.csv").write_text("\n".join(["uri,label", *rows]))
+    argv = ["calibrate", str(tmp_path / "list.csv"), "--out", str(tmp_path / "mine.yaml")]
+    assert main([*argv, "--preset", "paper"]) == exits.BAD_SETTINGS
+    assert "no domain is set" in capsys.readouterr().err
