@@ -23,6 +23,7 @@ from originality.synthetic.dataset import TaughtSet
 from tests.test_sweep import item, run, timeless
 
 SHAPES = DOMAINS["shapes"]
+HOUSES = {"domain": "houses"}
 HF = {"learning_rate_scale": "batch", "weight_decay": 1e-2, "flips": "half"}
 """As Hugging Face's script has it."""
 
@@ -147,14 +148,14 @@ def test_a_reading_counts_in_the_digests_only_where_it_is_not_as_it_always_was()
     defaults = {"learning_rate_scale": "none", "weight_decay": 0.0, "flips": "never"}
     assert load_settings("laptop", None, {"inversion": defaults}).digest() == usual.digest()
     for preset in PRESETS:
-        one = load_settings(preset)
-        of_hf = [load_settings(preset, None, {"inversion": {name: value}}) for name, value in HF.items()]
+        one = load_settings(preset, None, HOUSES)
+        of_hf = [load_settings(preset, None, {**HOUSES, "inversion": {n: v}}) for n, v in HF.items()]
         assert len({s.digest() for s in (one, *of_hf)}) == 4
         assert len({method_digest(s) for s in (one, *of_hf)}) == 4
         assert all(getattr(one.inversion, name) == default for name, default in defaults.items())
         assert _LATER["settings"]["inversion"].items() >= defaults.items(), "of runs that were begun before"
-    paper = load_settings("paper", None, {"domain": "houses", "inversion": HF})
+    paper = load_settings("paper", None, {**HOUSES, "inversion": HF})
     assert paper.inversion.step_size == pytest.approx(1e-2)
-    plain = load_settings("paper", None, {"domain": "houses"})
+    plain = load_settings("paper", None, HOUSES)
     assert plain.inversion.step_size == 5e-4
     assert protocol_counts(paper, 1).encoded == 2 * protocol_counts(plain, 1).encoded
