@@ -19,15 +19,18 @@ from cluster.progress import Progress
 from cluster.runtime import available_cpus
 from cluster.sources import Unreadable, read_image
 from jobs import exits
+from jobs.suitability import warn
+from originality.settings import AuditSettings
 
 _AT_ONCE = 8
 """Images that wait for each reader: enough to keep a bucket busy."""
 
 
-def dry_run(source: str, selection: Selection) -> int:
+def dry_run(settings: AuditSettings, source: str, selection: Selection) -> int:
     """Lists on stdout what would be rejected and why; the exit code."""
     manifest = scan(source)
     numbers = [int(number) for number in selection.numbers(manifest)]
+    warn(settings, manifest, numbers)
     progress = Progress(len(numbers), sys.stderr)
     progress.began()
     distinct: set[str] = set()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cluster.listing import scan
 from cluster.settings import ClusterSettings
 from jobs import exits, given
+from jobs.suitability import warn
 from originality.families import FAMILIES
 from originality.settings import AuditSettings, SettingsError
 
@@ -67,7 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise SettingsError(
                 f"--{name} is for judging a sample, and --predict judges nothing: leave out one"
             )
-    inputs = _INPUTS if arguments.input is None else len(scan(arguments.input))
+    inputs = _INPUTS
+    if arguments.input is not None:
+        manifest = scan(arguments.input)
+        inputs = len(manifest)
+        warn(settings, manifest, range(inputs))
     for line in predicted(settings, how, inputs, arguments.tflops, arguments.counts, arguments.family):
         print(line)
     return exits.ALL_JUDGED

@@ -25,6 +25,7 @@ from PIL import Image
 from cluster.runfolder import RunFolder, open_run
 from cluster.store import NotFound, Store, StoreError
 from jobs import exits
+from jobs.suitability import UNSUITED, Unsuited
 from originality.report.data import Detail, Reason, ReportData, Row, RunInfo, row_of, shown
 from originality.report.order import GROUPS, Group, Marks, group_of
 from originality.report.page import render
@@ -64,6 +65,7 @@ def gather(run: RunFolder) -> ReportData:
     rows, sweeps = _rows(run, every.take(pa.array(listed)))
     whole = [image_id for image_id in every.take(pa.array(cards)).to_pylist() if image_id in sweeps]
     inputs = pc.sum(pc.is_in(run.identities.image_ids(), every)).as_py() or 0
+    summary = run.summary()
     about = replace(
         _about(run.description),
         finished=finished,
@@ -72,7 +74,8 @@ def gather(run: RunFolder) -> ReportData:
         files=len(run.manifest),
         skipped=run.manifest.skipped,
         pending=len(run.manifest) - inputs,
-        doubts=tuple(run.summary().get("calibration_doubts", ())),
+        doubts=tuple(summary.get("calibration_doubts", ())),
+        notes=_notes(summary),
     )
     details = _details(run.store, {image_id: sweeps[image_id] for image_id in whole})
     return ReportData(about, marks, reasons, rows, frozenset(whole), details)
@@ -158,6 +161,15 @@ def _about(description: Mapping[str, Any]) -> RunInfo:
         digests=beside,
         started=datetime.fromisoformat(created) if created else None,
     )
+
+
+def _notes(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """What must be known before the findings are read."""
+    unsuited = summary.get(UNSUITED)
+    if not unsuited:
+        return ()
+    sentence = str(Unsuited(**unsuited))
+    return (f"{sentence[0].upper()}{sentence[1:]}.",)
 
 
 def _details(store: Store, sweeps: Mapping[str, Sequence[Attempt]]) -> dict[str, Detail]:

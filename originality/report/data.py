@@ -90,6 +90,8 @@ class RunInfo:
     """Images without a verdict: the run was interrupted, or is still under way."""
     doubts: tuple[str, ...] = ()
     """Why the thresholds' calibration does not speak for this run."""
+    notes: tuple[str, ...] = ()
+    """What else a reader must know before the findings: whole sentences."""
 
     def setting(self, *path: str) -> Any:
         """A nested setting, or None where the run did not record it."""

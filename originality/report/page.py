@@ -92,7 +92,7 @@ def render(report: ReportData) -> str:
         run=run,
         model=str(run.setting("model", "path") or "this model"),
         answer=words.answer(counts),
-        remarks=words.remarks(groups["rejected"], groups["failed"], run.pending, run.doubts),
+        remarks=words.remarks(groups["rejected"], groups["failed"], run.pending, run.doubts, run.notes),
         chart=chart(counts),
         counts=counts,
         total=groups.total(),

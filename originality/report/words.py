@@ -84,10 +84,12 @@ def answer(counts: Histogram) -> str:
     return _judged(counts, judged) if judged else "No image has been judged."
 
 
-def remarks(rejected: int, failed: int, pending: int, doubts: Sequence[str] = ()) -> list[str]:
+def remarks(
+    rejected: int, failed: int, pending: int, doubts: Sequence[str] = (), notes: Sequence[str] = ()
+) -> list[str]:
     """What became of the images that have no finding, a sentence or two each; and why the thresholds may not
     be right."""
-    said = []
+    said = list(notes)
     if doubts:
         said.append(f"The calibration of the thresholds does not speak for this run: {'; '.join(doubts)}.")
     if rejected:
