@@ -7,7 +7,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import ray
 
 from cluster.runtime import available_cpus, ray_running
 from cluster.settings import ClusterSettings
-from cluster.store import PATIENCE, absolute, open_store
+from cluster.store import PATIENCE, open_store, unmade
 from cluster.weights import cache_path
 from originality.checkup import Check, Finding, failed, ok, skipped, warning
 
@@ -73,24 +73,10 @@ def store(out: str | None) -> Finding:
     """Whether the place for a run writes an object only once; nothing is left there."""
     if not out:
         return skipped("no --out given")
-    with _unmade(out):
+    with unmade(out):
         opened = open_store(out)
         opened.check_create()
     return ok(f"{opened.url} writes an object only once", url=opened.url)
-
-
-@contextmanager
-def _unmade(out: str) -> Iterator[None]:
-    """Removes again the local folders that are made while it is open."""
-    url = absolute(out)
-    paths = [] if "://" in url else [Path(url), *Path(url).parents]
-    missing = [path for path in paths if not path.exists()]
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # somebody uses it
-            for path in missing:
-                path.rmdir()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ all who ever work on the run, or resume it, do the same work.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -28,6 +28,7 @@ from cluster.manifest import MANIFEST_FILE, RUN_FILE, Manifest
 from cluster.store import NotFound, Store, StoreError, open_store, whole
 
 _SUMMARY = "summary.json"
+_SNAPSHOT = ".snapshot"
 
 LAYOUT = 2
 """Of the run folder; a folder of another is refused."""
@@ -42,6 +43,8 @@ class RunFolder:
     """A planned run."""
 
     store: Store
+    new: bool = False
+    """Whether this process planned it."""
 
     @property
     def ledger(self) -> Ledger:
@@ -83,11 +86,25 @@ class RunFolder:
         """Removes those of images that have their record: a worker that was cut off may leave one.
         ``of_failed``: also of images that failed, with which a retry would go on."""
         for found in list(self.store.list("progress")):
-            image_id = found.path.rpartition("/")[2].removesuffix(".snapshot")
+            image_id = found.path.rpartition("/")[2].removesuffix(_SNAPSHOT)
             if found.path != snapshot_path(image_id) or not self.ledger.has_record(image_id):
                 continue
             if of_failed or self.ledger.record(image_id)["status"] != "failed":
                 self.store.delete(found.path)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing came of it yet."""
+        if any(next(self.store.list(folder), None) for folder in ("records", "verdicts", "images")):
+            return False
+        return not any(found.path.endswith(_SNAPSHOT) for found in self.store.list("progress"))
+
+    def withdraw(self) -> None:
+        """Takes the plan back, so that it binds nobody: for a run that was refused before it began."""
+        for found in list(self.store.list("inputs")):
+            self.store.delete(found.path)
+        self.store.delete(MANIFEST_FILE)  # first: one that was left over would be taken for the next run's
+        self.store.delete(RUN_FILE)
 
     def about(self, number: int) -> dict[str, Any]:
         """What is known of an input without its row."""
@@ -136,6 +153,7 @@ def plan(
     check: Callable[[Manifest], None] = lambda _: None,
     later: Mapping[str, Any] = MappingProxyType({}),
     listing: Callable[[str], Manifest] = scan,
+    ignored: Collection[str] = (),
 ) -> RunFolder:
     """Plans a run in a folder, or resumes the one that is there.
 
@@ -143,7 +161,8 @@ def plan(
     values. ``check`` raises what it has against a collection that is planned for the first time, before
     anything is written. ``later`` is what held of runs from before identities had those keys. The collection
     of a run that is resumed is the one that was frozen; files that came later belong to another run. The
-    inputs are listed, not read; ``listing`` lists them where they are no images.
+    inputs are listed, not read; ``listing`` lists them where they are no images. ``ignored``: as for
+    :func:`resume`.
 
     Raises:
         InputError: nothing to judge. Then nothing is written.
@@ -153,7 +172,7 @@ def plan(
     run = RunFolder(store)
     identity = {**identity, "layout": LAYOUT}
     if store.exists(RUN_FILE):
-        resume(run, identity, later)
+        resume(run, identity, later, ignored)
         if store.exists(MANIFEST_FILE):
             return run
     elif next(store.list("records"), None) is not None:
@@ -162,16 +181,21 @@ def plan(
     check(manifest)
     store.check_create()
     created = {**identity, "created_at": datetime.now(UTC).isoformat()}
-    if not store.create(RUN_FILE, _pretty(created)):
-        resume(run, identity, later)
+    new = store.create(RUN_FILE, _pretty(created))
+    if not new:
+        resume(run, identity, later, ignored)
     store.create(MANIFEST_FILE, manifest.to_parquet())
-    return run
+    return RunFolder(store, new)
 
 
 def resume(
-    run: RunFolder, identity: Mapping[str, Any], later: Mapping[str, Any] = MappingProxyType({})
+    run: RunFolder,
+    identity: Mapping[str, Any],
+    later: Mapping[str, Any] = MappingProxyType({}),
+    ignored: Collection[str] = (),
 ) -> None:
-    """Lets a run go on only as it began; ``later`` as for :func:`plan`.
+    """Lets a run go on only as it began; ``later`` as for :func:`plan`. ``ignored``: dotted paths of values
+    that alone make no other run.
 
     Raises:
         RunMismatch: naming each key that differs, old -> new.
@@ -180,7 +204,7 @@ def resume(
     before = {**dict(_leaves(later)), **dict(_leaves(old))}
     now = dict(_leaves(json.loads(_pretty(identity))))
     differ = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
-    if differ:
+    if not set(differ) <= set(ignored):
         changes = "; ".join(f"{k}: {before.get(k)!r} -> {now.get(k)!r}" for k in differ)
         raise RunMismatch(
             f"{run.store.url} holds a run with other settings ({changes}); "

@@ -294,6 +294,23 @@ def open_store(uri: str, *, create: bool = True, patience: float | None = None) 
         return Store(str(folder), LocalStore(prefix=folder, mkdir=True))
 
 
+@contextmanager
+def unmade(uri: str) -> Iterator[None]:
+    """Removes the local folders again that were made for a URI while it was open and hold no file."""
+    url = absolute(uri)
+    paths = [] if "://" in url else [Path(url), *Path(url).parents]
+    missing = [path for path in paths if not path.exists()]
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # somebody uses it
+            for path in missing[:1]:
+                for folder, _, _ in sorted(os.walk(path), reverse=True):  # the deepest first
+                    Path(folder).rmdir()
+            for path in missing[1:]:
+                path.rmdir()
+
+
 def patience_seconds() -> float:
     return float(os.environ.get(PATIENCE, _PATIENCE_SECONDS))
 

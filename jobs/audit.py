@@ -11,20 +11,22 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from cluster import driver
 from cluster.heartbeat import Heartbeat, pulses
-from cluster.manifest import Manifest, Selection
+from cluster.manifest import RUN_FILE, Manifest, Selection
 from cluster.regularly import regularly
 from cluster.runfolder import RunFolder, RunMismatch, beside, plan
+from cluster.runtime import check_ray
 from cluster.settings import ClusterSettings
-from cluster.store import StoreError, absolute, open_store
+from cluster.store import StoreError, absolute, open_store, unmade
 from cluster.worker import ScorerFactory, Task
-from jobs import exits, given
+from jobs import exits, given, process
 from jobs.dry_run import dry_run
+from jobs.suitability import UNSUITED, Unsuited, warn
 from jobs.verdicts import SCHEMA, blank, min_tokens_text, summarise
 from originality.scoring import Scorer
 from originality.settings import AuditSettings, SettingsError, later_defaults
@@ -36,6 +38,8 @@ _COMPACT_SECONDS = 600.0
 _NAME_WIDTH = 60
 _LATER = {"settings": later_defaults()}
 """What holds of a run that was begun before some settings were there."""
+_NO_OTHER_RUN = ("settings.model.device", "settings_digest")
+"""The same run may continue on another kind of machine; and the digest follows from the settings."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Science:
     """Bytes of a worker on CPU."""
     doubts: Sequence[str] = ()
     """Why the thresholds' calibration does not speak for this audit."""
+    unsuited: Unsuited | None = None
+    """That the model cannot judge these images."""
     words_missing: str | None = None
     """What to say of a collection whose images bring no words (originality.initial_words); None where they
     need none."""
@@ -81,13 +87,20 @@ def audit(
     ``selection``: which inputs, this time; a later run goes on with the rest. ``force_new``: where the
     folder holds a run of other settings, begin another beside it.
     """
-    run = planned(science, source, output, force_new)
+    with unmade(output):
+        run = planned(science, source, output, force_new)
+        unsuited = warn(science.settings, run.manifest, selection.numbers(run.manifest))
+        return _carried_out(replace(science, unsuited=unsuited), run, how, selection)
+
+
+def _carried_out(science: Science, run: RunFolder, how: ClusterSettings, selection: Selection) -> int:
     with at_work(run) as heartbeat:
         try:
             outcome = judge(science, run, how, selection, heartbeat)
         except (driver.Interrupted, driver.EngineError):
             with suppress(StoreError):  # which may be what ended it
-                _sum_up(science, run)  # there may be nobody who goes on
+                if not run.empty:
+                    _sum_up(science, run)  # nobody may ever resume it
             raise
         if outcome and (outcome.cost or outcome.duplicates):
             dropped = f"{outcome.duplicates} late duplicates dropped" if outcome.duplicates else ""
@@ -96,8 +109,9 @@ def audit(
         run = RunFolder(run.store)  # others may have worked on it too
         run.clear_snapshots()
         summary, page = _sum_up(science, run)
-        _tell(run)
-        print(page)
+        with process.last_words():
+            _tell(run)
+            print(page)
         if summary["pending"]:
             left = f"{summary['pending']} inputs are pending"
             sys.stderr.write(f"{left}; the same command without --limit, --sample or --shard judges them\n")
@@ -117,6 +131,8 @@ def _sum_up(science: Science, run: RunFolder) -> tuple[dict[str, Any], str]:
             "calibration_doubts": list(science.doubts),
         }
         summary.update(told)
+    if science.unsuited:
+        summary[UNSUITED] = science.unsuited.fact()
     run.write_summary(summary)
     return summary, write_report(run)
 
@@ -124,7 +140,7 @@ def _sum_up(science: Science, run: RunFolder) -> tuple[dict[str, Any], str]:
 @contextmanager
 def at_work(run: RunFolder) -> Iterator[Heartbeat]:
     """Tells others that the run is being worked on, and keeps its tables up to date, while the context is
-    open.
+    open. A new run that ends before anything came of it leaves no plan behind.
 
     Raises:
         SettingsError: somebody puts images back just now.
@@ -132,12 +148,18 @@ def at_work(run: RunFolder) -> Iterator[Heartbeat]:
     for pulse in pulses(run.store):
         if pulse.alive and pulse.state.get("role") == "retry":
             raise SettingsError(f"images are being put back by {pulse.who}; start again when that is done")
-    with (
-        Heartbeat(run.store, "audit") as heartbeat,
-        regularly(_SAVE_SECONDS, lambda: run.identities.save()),
-        regularly(_COMPACT_SECONDS, lambda: run.ledger.compact(SCHEMA, full_parts_only=True)),
-    ):
-        yield heartbeat
+    try:
+        with (
+            Heartbeat(run.store, "audit") as heartbeat,
+            regularly(_SAVE_SECONDS, lambda: run.identities.save()),
+            regularly(_COMPACT_SECONDS, lambda: run.ledger.compact(SCHEMA, full_parts_only=True)),
+        ):
+            yield heartbeat
+    except BaseException:
+        with suppress(StoreError):  # which may be what ended it
+            if run.new and run.empty and not any(pulse.alive for pulse in pulses(run.store)):
+                run.withdraw()
+        raise
 
 
 def judge(
@@ -162,13 +184,13 @@ def planned(science: Science, source: str, output: str, force_new: bool = False)
     """The run in a folder, planned now or before."""
     identified = identity(science, source)
     try:
-        return plan(source, open_store(output), identified, science.check, _LATER)
+        return plan(source, open_store(output), identified, science.check, _LATER, ignored=_NO_OTHER_RUN)
     except RunMismatch:
         if not force_new:
             raise
     for other in beside(output):  # the first that is free, or is this one begun before
         with suppress(RunMismatch):
-            run = plan(source, open_store(other), identified, science.check, _LATER)
+            run = plan(source, open_store(other), identified, science.check, _LATER, ignored=_NO_OTHER_RUN)
             sys.stderr.write(f"{output} holds a run with other settings; this one is {other}\n")
             return run
     raise AssertionError("there is no last name")
@@ -259,15 +281,31 @@ def _run(arguments: argparse.Namespace) -> int:
     how = given.cluster_settings_of(arguments)
     selection = given.selection_of(arguments, settings.seed)
     if arguments.dry_run:
-        return dry_run(arguments.input, selection)
+        return dry_run(settings, arguments.input, selection)
     if not arguments.out:
         raise SettingsError("--out is missing: name a folder for the results")
     if absolute(arguments.out) == absolute(arguments.input):
         raise SettingsError("--out is the input itself: name another folder for the results")
+    check_first(settings, how, arguments.out)
     science = prepared(settings)
     return audit(
         science, arguments.input, arguments.out, how=how, selection=selection, force_new=arguments.force_new
     )
+
+
+def check_first(settings: AuditSettings, how: ClusterSettings, output: str | None) -> None:
+    """Finds, in a second, what would stop a run after minutes: before weights are brought and Ray starts.
+
+    Raises:
+        SettingsError, StoreError, Refused: with the fix.
+    """
+    given.check_price(settings, how)
+    check_ray()
+    if output:
+        with unmade(output):
+            store = open_store(output)
+            if not store.exists(RUN_FILE):
+                store.check_create()
 
 
 def prepared(settings: AuditSettings) -> Science:
@@ -297,7 +335,7 @@ def prepared(settings: AuditSettings) -> Science:
     memory = Task.memory + 3 * weights + min(CPU_ROOM, 2 * weights)
     if (switched := subject_switched(settings)) is not None:
         sys.stderr.write(f"{switched}\n")
-    return Science(settings, factory, digests, memory, doubted, words_missing(settings, copies))
+    return Science(settings, factory, digests, memory, doubted, words_missing=words_missing(settings, copies))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,8 +18,10 @@ import numpy as np
 from cluster.manifest import Selection
 from cluster.progress import duration
 from cluster.runfolder import RunFolder
+from cluster.store import unmade
 from jobs import exits, given, predict
-from jobs.audit import at_work, judge, planned, prepared
+from jobs.audit import at_work, check_first, judge, planned, prepared
+from jobs.suitability import warn
 from originality.settings import SettingsError
 
 _SAMPLE = 8
@@ -99,9 +101,11 @@ def run(arguments: argparse.Namespace) -> int:
             "--out is missing: on a cluster the sample's verdicts need a place that all reach"
         )
     selection = Selection(sample=sample, seed=settings.seed)
-    with tempfile.TemporaryDirectory() as scratch:
+    check_first(settings, how, arguments.out)
+    with tempfile.TemporaryDirectory() as scratch, unmade(arguments.out or scratch):
         science = prepared(settings)
         folder = planned(science, arguments.input, arguments.out or scratch)
+        warn(settings, folder.manifest, selection.numbers(folder.manifest))
         with at_work(folder) as heartbeat:
             outcome = judge(science, folder, how, selection, heartbeat)
         numbers = [int(number) for number in selection.numbers(folder.manifest)]

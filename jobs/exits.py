@@ -23,18 +23,18 @@ NOBODY_READS = 141
 """As a shell says of any command whose output was closed, by ``| head`` say."""
 
 _CODES = {
-    "cluster.decoder.DecoderError": ENGINE_FAILED,
-    "cluster.dispatch.Interrupted": INTERRUPTED,
-    "cluster.manifest.InputError": BAD_SETTINGS,
-    "cluster.runfolder.RunMismatch": BAD_SETTINGS,
-    "cluster.runtime.EngineError": ENGINE_FAILED,
-    "cluster.runtime.Refused": BAD_SETTINGS,
-    "cluster.store.Outage": ENGINE_FAILED,
-    "cluster.store.StoreError": BAD_SETTINGS,
-    "originality.settings.SettingsError": BAD_SETTINGS,
+    "DecoderError": ENGINE_FAILED,
+    "EngineError": ENGINE_FAILED,
+    "InputError": BAD_SETTINGS,
+    "Interrupted": INTERRUPTED,
+    "Outage": ENGINE_FAILED,
+    "Refused": BAD_SETTINGS,
+    "RunMismatch": BAD_SETTINGS,
+    "SettingsError": BAD_SETTINGS,
+    "StoreError": BAD_SETTINGS,
 }
-"""By the names of exceptions, the most special of which counts: importing them all takes seconds, and may be
-what failed."""
+"""By the names of our own exceptions, the most special of which counts: importing them all takes seconds, and
+may be what failed."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -147,8 +147,10 @@ def _run(job: Callable[[], int]) -> int:
 
 def code_of(error: BaseException) -> int | None:
     """The exit code of an exception that has a line for a person; None of any other."""
-    names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__)
-    return next((_CODES[name] for name in names if name in _CODES), None)
+    for kind in type(error).__mro__:
+        if kind.__name__ in _CODES and kind.__module__.partition(".")[0] in process.OURS:
+            return _CODES[kind.__name__]
+    return None
 
 
 def check_current_folder() -> None:

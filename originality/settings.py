@@ -319,11 +319,12 @@ class AuditSettings(Frozen):
         return self
 
     def digest(self) -> str:
-        """Short digest of everything that decides a verdict.
+        """Short digest of everything that decides a verdict; not of the device, which is the machine's own.
 
         A setting of ``LATER`` counts only where it is not at its default, so that runs from before it go on.
         """
         said = self.model_dump(mode="json", exclude={"calibration"})
+        said["model"]["device"] = "auto"
         for part, defaults in later_defaults().items():
             for name, default in defaults.items():
                 if said[part][name] == default:

@@ -9,19 +9,21 @@ from pathlib import Path
 import pytest
 from mean_colour import paint
 
+from cluster.decoder import DecoderError
 from cluster.driver import EngineError, Interrupted, NoGpu
 from cluster.heartbeat import Heartbeat
 from cluster.identities import image_id_of
 from cluster.images import FORMATS
-from cluster.runfolder import plan
-from cluster.store import open_store
+from cluster.manifest import InputError
+from cluster.runfolder import RunMismatch, plan
+from cluster.store import NotFound, Outage, open_store
 from jobs import exits
 from jobs.audit import add_arguments
 from jobs.cli import main
 from jobs.given import cluster_settings_of, settings_of
 from jobs.verdicts import SCHEMA, blank
 from originality.presets import load_settings
-from originality.settings import AuditSettings
+from originality.settings import AuditSettings, SettingsError
 
 
 def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -159,6 +161,12 @@ def parsed(*argv: str) -> AuditSettings:
         (KeyboardInterrupt(), 130),
         (EngineError("x"), 1),
         (NoGpu("x"), 2),
+        (SettingsError("x"), 2),
+        (InputError("x"), 2),
+        (RunMismatch("x"), 2),
+        (NotFound("x"), 2),
+        (Outage("x"), 1),
+        (DecoderError("x"), 1),
     ],
 )
 def test_exit_codes(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:

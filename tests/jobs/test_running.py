@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from mean_colour import REFUSED, MeanColour, paint
 from cluster import driver
 from cluster.heartbeat import Heartbeat
 from cluster.manifest import Selection
-from cluster.runfolder import RunMismatch, open_run
+from cluster.runfolder import RunMismatch, open_run, plan
 from cluster.settings import ClusterSettings
+from cluster.store import open_store
 from jobs import estimate, exits
-from jobs.audit import Science, at_work, audit, judge, planned
+from jobs.audit import Science, at_work, audit, identity, judge, planned
 from jobs.cli import main
 from originality.presets import load_settings
 from originality.settings import SettingsError
@@ -48,6 +50,54 @@ def test_shards_by_hand_make_one_run(images: Path, tmp_path: Path, local_ray: No
     assert sorted(row["number"] for row in inputs) == list(range(12))
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["judged"], summary["pending"], summary["images"]) == (12, 0, 12)
+
+
+def refuse() -> MeanColour:
+    raise SettingsError("not this model")
+
+
+def test_a_refused_run_binds_nobody(
+    images: Path, tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "deep" / "run"
+    with monkeypatch.context() as cluster:
+        cluster.setenv("RAY_ADDRESS", "127.0.0.1:6379")  # so that "auto" cannot know whether a GPU will come
+        with pytest.raises(driver.NoGpu, match="--device cpu works without"):
+            audit(SCIENCE, str(images), str(out))
+    assert not out.parent.exists()
+    with pytest.raises(SettingsError, match="not this model"):
+        audit(replace(SCIENCE, factory=refuse), str(images), str(out))
+    assert not out.parent.exists()
+    advised = replace(SCIENCE, settings=load_settings(flags={"model": {"device": "cpu"}, "seed": 1}))
+    audit(advised, str(images), str(out), selection=Selection(limit=5))
+    with pytest.raises(SettingsError):
+        audit(replace(advised, factory=refuse), str(images), str(out))
+    assert statuses(out).count("judged") == 5  # a run that has begun stays
+
+
+@pytest.mark.parametrize("devices", [("auto", "cpu"), ("cpu", "auto")])
+def test_the_device_makes_no_other_run(
+    images: Path, tmp_path: Path, local_ray: None, devices: tuple[str, str]
+) -> None:
+    first, second = (
+        replace(SCIENCE, settings=load_settings(flags={"model": {"device": device}})) for device in devices
+    )
+    out = str(tmp_path / "run")
+    audit(first, str(images), out, selection=Selection(limit=5))
+    assert audit(second, str(images), out) == exits.ALL_JUDGED
+    rows = ds.dataset(tmp_path / "run" / "verdicts").to_table().to_pylist()
+    assert len(rows) == 12 and len({row["settings_digest"] for row in rows}) == 1
+
+
+def test_a_run_whose_digest_counted_the_device_resumes(images: Path, tmp_path: Path) -> None:
+    science = replace(SCIENCE, settings=load_settings(flags={"model": {"device": "cpu"}}))
+    out = str(tmp_path / "run")
+    begun = {**identity(science, str(images)), "settings_digest": "as it was"}
+    plan(str(images), open_store(out), begun)
+    assert planned(science, str(images), out).description["settings_digest"] == "as it was"
+    other = replace(science, settings=load_settings(flags={"seed": 1}))
+    with pytest.raises(RunMismatch, match=r"settings\.seed: 0 -> 1"):
+        planned(other, str(images), out)
 
 
 def test_a_sample_and_then_the_rest(
