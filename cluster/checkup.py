@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 
 from cluster.runtime import available_cpus, ray_running
 from cluster.settings import ClusterSettings
@@ -131,8 +131,6 @@ def cluster(how: ClusterSettings) -> Finding:
 
 
 def price(how: ClusterSettings, gpu: str) -> tuple[str, float | None]:
-    """What torch's name of a GPU is in the table of prices, and US dollars an hour of a worker with one."""
-    words = re.split(r"[\s-]+", gpu)
-    known = next((kind for kind in how.prices if kind in words), None)
-    kind = known or next((w for w in words if any(c.isdigit() for c in w)), words[-1])
+    """Ray's name of a GPU that the driver calls so, and US dollars an hour of a worker with one."""
+    kind = NvidiaGPUAcceleratorManager._gpu_name_to_accelerator_type(gpu) or gpu
     return kind, how.price(kind, 1.0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 
+from cluster import autoscaler
 from cluster.runtime import Refused, available_cpus, worker_environment
 from cluster.settings import ClusterSettings
 from cluster.worker import Orders, Report, Task, Worker
@@ -18,10 +19,16 @@ _ACCELERATOR = "ray.io/accelerator-type"
 _NODE = "ray.io/node-id"
 _PATIENCE_SECONDS = 60.0
 """After which it is said what is waited for."""
+_LOOK_SECONDS = 10.0
+"""Between two questions to Ray's autoscaler."""
 
 
 class NoGpu(Refused):
     """A GPU was asked for and there is none."""
+
+
+class NoPrice(Refused):
+    """The cost is bounded, and a worker that may be hired has no price."""
 
 
 @dataclass
@@ -72,6 +79,8 @@ class Crew:
         self._worked = 0.0
         self.most_at_once = 0
         self._doomed: set[str] = set()
+        self._looks_at = 0.0
+        self._objection = ""
 
     def __iter__(self) -> Iterator[Member]:
         return iter(list(self.members.values()))
@@ -114,7 +123,11 @@ class Crew:
         wanted = f"{self.settings.cpus_per_worker:g} CPUs"
         wanted += f" and {self.gpus:g} GPUs" if self.gpus else ""
         labels = "".join(f", {key} {value}" for key, value in self.wanted().items())
-        return f"waiting for a machine for {len(pending)} workers ({wanted} each{labels})"
+        waiting = f"waiting for a machine for {len(pending)} workers ({wanted} each{labels})"
+        if time.monotonic() >= self._looks_at:
+            self._looks_at = time.monotonic() + _LOOK_SECONDS
+            self._objection = autoscaler.objection(len(pending))
+        return waiting + self._objection
 
     def place(self, member: Member, node: str) -> None:
         """Notes on which machine a worker is, and so what it costs.
@@ -124,12 +137,9 @@ class Crew:
         """
         labels = next((n.get("Labels") or {} for n in ray.nodes() if n["NodeID"] == node), {})
         kind = labels.get(_ACCELERATOR, "GPU") if self.gpus else "CPU"
+        if (problem := self.settings.unpriced([kind])) is not None:
+            raise NoPrice(problem)  # of a machine that came since the run began
         price = self.settings.price(kind, self.gpus)
-        if price is None and self.settings.max_cost is not None:
-            raise Refused(
-                f"a worker on {kind} has no price, so --max-cost cannot hold; give it, e.g. "
-                f"--set cluster.prices='{{{kind}: 1.5}}' in US dollars an hour"
-            )
         member.node = node
         member.paid_from = time.monotonic()
         member.price = price or 0.0
@@ -191,6 +201,33 @@ def check_machine(settings: ClusterSettings, gpus: float) -> None:
     for kind, wanted in (("CPU", settings.cpus_per_worker), ("GPU", gpus)):
         if wanted > there.get(kind, 0) and not os.environ.get("RAY_ADDRESS"):
             raise Refused(f"a worker wants {wanted:g} {kind}s and this machine has {there.get(kind, 0):g}")
+
+
+def check_prices(settings: ClusterSettings, gpus: float) -> None:
+    """Checks before anybody is hired that a bound on the cost can be kept.
+
+    Raises:
+        NoPrice: a worker that may be hired has no price, or which ones may be hired cannot be known.
+    """
+    if settings.max_cost is None:
+        return
+    if not gpus:
+        kinds = {"CPU"}
+    elif settings.accelerators:
+        kinds = set(settings.accelerators)
+    elif (only := settings.labels.get(_ACCELERATOR)) is not None:
+        kinds = {only}
+    else:
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+        there = sum(node["Resources"]["GPU"] for node in nodes)
+        if os.environ.get("RAY_ADDRESS") and there < gpus * (settings.max_workers or 1):
+            raise NoPrice(
+                "--max-cost needs the price of every GPU that may be hired, and a cluster may bring others "
+                "than it has now: name them, e.g. --accelerators L4,A10G"
+            )
+        kinds = {(node.get("Labels") or {}).get(_ACCELERATOR, "GPU") for node in nodes}
+    if (problem := settings.unpriced(kinds)) is not None:
+        raise NoPrice(problem)
 
 
 def room(settings: ClusterSettings, gpus: float, memory: int) -> int:

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from cluster.crew import Crew, NoGpu, check_machine, gpus_of
+from cluster.crew import Crew, NoGpu, check_machine, check_prices, gpus_of
 from cluster.dispatch import Dispatcher, Interrupted
 from cluster.leases import Leases
 from cluster.progress import Progress
@@ -64,6 +64,7 @@ def run(
     with closing(progress), ray_running(), stop_signals() as stopping:
         gpus = gpus_of(gpu, settings.gpus_per_worker)
         check_machine(settings, gpus)
+        check_prices(settings, gpus)
         with closing(Crew(task, settings, gpus)) as crew:
             dispatcher = Dispatcher(leases, crew, progress, stopping, learn, beat)
             try:

@@ -69,6 +69,7 @@ def ray_running() -> Iterator[None]:
                 address="local",
                 include_dashboard=False,
                 num_cpus=available_cpus(),
+                num_gpus=slices_of_gpus(),
                 object_store_memory=_OBJECT_STORE_BYTES,
                 **quiet,
             )
@@ -169,6 +170,13 @@ def available_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # macOS does not say
+
+
+def slices_of_gpus() -> int | None:
+    """GPUs that Ray is to count, where CUDA_VISIBLE_DEVICES names slices of GPUs (MIG): Ray would count the
+    cards that they are of. None: what Ray finds."""
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return len(visible) if visible and all(name.startswith("MIG-") for name in visible) else None
 
 
 def worker_environment(threads: int) -> dict[str, str]:

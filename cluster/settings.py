@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from originality.settings import Frozen
-
-PRICES = {"T4": 0.53, "L4": 0.80, "A10G": 1.01}
-"""US dollars an hour of one GPU's machine: AWS's g4dn.xlarge, g6.xlarge and g5.xlarge, on demand in
-us-east-1. Prices move, spot costs less, and these were not asked of AWS: give your own."""
+from cluster.accelerators import NVIDIA, PRICES, is_known
+from originality.settings import Frozen, nearest
 
 
 class ClusterSettings(Frozen):
@@ -29,9 +26,10 @@ class ClusterSettings(Frozen):
     memory runs out), a whole number above 1 is of no use yet."""
     cpus_per_worker: float = Field(1.0, ge=0)
     accelerators: tuple[str, ...] = ()
-    """Ray's names of the GPU types that may be used, e.g. L4, A10G; empty: any."""
+    """Ray's names of the GPU types that may be used, e.g. L4, A10G; empty: any. Ray's autoscaler starts
+    machines for them only of node types that declare the label ``ray.io/accelerator-type``."""
     labels: Mapping[str, str] = Field(default_factory=dict)
-    """Ray node labels that a worker's machine must have."""
+    """Ray node labels that a worker's machine must have; node types of an autoscaler must declare them."""
     snapshot_every: float = Field(60.0, gt=0)
     """Seconds of work on an image that a death may cost."""
     stop_after_failures: int | None = Field(100, ge=1)
@@ -43,7 +41,7 @@ class ClusterSettings(Frozen):
     """Seconds that a stop waits for the step under way; what takes longer goes on from its snapshot."""
     prices: Mapping[str, float] = Field(default_factory=lambda: PRICES)
     """US dollars an hour of a worker with one GPU of a type; "CPU" is one without. With ``max_cost``
-    every kind that is used must have its price."""
+    every kind that may be hired must have its price. Of a slice of a GPU (MIG), give the slice's."""
     max_cost: float | None = Field(None, gt=0)
     """US dollars by ``prices`` after which this start of the run stops in good order."""
     deadline: datetime | None = None
@@ -77,11 +75,42 @@ class ClusterSettings(Frozen):
             raise ValueError(f"deadline {deadline:%Y-%m-%d %H:%M %Z} has passed")
         return deadline
 
+    @field_validator("accelerators")
+    @classmethod
+    def _are_known(cls, accelerators: tuple[str, ...]) -> tuple[str, ...]:
+        for name in accelerators:
+            if not is_known(name):
+                near = {known.lower(): known for known in NVIDIA}.get(name.lower())
+                raise ValueError(
+                    f"accelerator {name!r} is none that Ray names"
+                    + (f"; did you mean {near!r}?" if near else nearest(name, NVIDIA))
+                    + "; a label of your own machines goes into cluster.labels"
+                )
+        return accelerators
+
+    @model_validator(mode="after")
+    def _named_accelerators_have_prices(self) -> Self:
+        if (problem := self.unpriced(self.accelerators)) is not None:
+            raise ValueError(problem)
+        return self
+
     @model_validator(mode="after")
     def _min_is_under_max(self) -> Self:
         if self.max_workers is not None and self.min_workers > self.max_workers:
             raise ValueError(f"min_workers {self.min_workers} is over max_workers {self.max_workers}")
         return self
+
+    def unpriced(self, kinds: Iterable[str]) -> str | None:
+        """Why ``max_cost`` cannot be kept with workers on these kinds of machine; None where it can, or is
+        not set."""
+        missing = sorted({kind for kind in kinds if kind not in self.prices})
+        if self.max_cost is None or not missing:
+            return None
+        example = ", ".join(f"{kind}: 1.5" for kind in missing)
+        return (
+            f"no price is known for a worker on {' or '.join(missing)}, so --max-cost cannot be kept; "
+            f"give it in US dollars an hour, e.g. --set cluster.prices='{{{example}}}'"
+        )
 
     def price(self, kind: str, gpus: float) -> float | None:
         """US dollars an hour of one worker on a kind of GPU, or on "CPU"; None where it is not known."""

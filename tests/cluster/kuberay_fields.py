@@ -110,6 +110,7 @@ HEAD_GROUP = fields(
     "template",
     serviceType=one_of("ClusterIP", "NodePort", "LoadBalancer"),
     enableIngress=FLAG,
+    labels=TEXTS,
     rayStartParams=TEXTS,
     template=POD_TEMPLATE,
 )
@@ -121,6 +122,7 @@ WORKER_GROUP = fields(
     maxReplicas=WHOLE,
     numOfHosts=WHOLE,
     idleTimeoutSeconds=WHOLE,
+    labels=TEXTS,  # since 1.5; Ray's autoscaler ignores those in rayStartParams
     rayStartParams=TEXTS,
     template=POD_TEMPLATE,
 )

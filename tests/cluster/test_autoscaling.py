@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
+from deploy_files import KINDS
 from mean_colour import paint
 
+from cluster.accelerators import PRICES
 from tests.rays import ROOT, Head, free_port, ray_head
 
+TYPE = "ray.io/accelerator-type"
 HEAD_ID = "f" * 51 + "00000"
 """Ray's fake provider counts its machines from here."""
 CONFIG: dict[str, Any] = {
@@ -31,7 +34,14 @@ CONFIG: dict[str, Any] = {
     "auth": {},
     "available_node_types": {
         "ray.head.default": {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0},
-        "gpu": {"resources": {"CPU": 1, "GPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 3},
+        **{
+            name: {
+                **{"resources": {"CPU": 1, "GPU": 1}, "labels": KINDS[name]["labels"]},
+                **{"node_config": {}, "min_workers": 0, "max_workers": 2},
+            }
+            for name in ("l4-spot", "a10g-spot")  # as the shipped file labels them
+        },
+        "unlabelled": {"resources": {"CPU": 1, "GPU": 1}, "node_config": {}, "max_workers": 3},
     },
     "head_node_type": "ray.head.default",
     "head_node": {},
@@ -84,6 +94,12 @@ def test_from_no_machine_to_some_and_back(head: Head, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:] + head.log.read_text()[-3000:]
     (told,) = re.findall("came to: (.*)", done.stdout)  # the autoscaler has its say there too
-    before, most, hours, after = json.loads(told)
+    before, most, hours, cost, after = json.loads(told)
     assert (before, after) == (0, 0)
     assert most >= 2 and hours > 0
+    prices = [PRICES["L4"], PRICES["A10G"]]
+    assert min(prices) <= cost / hours * 1.001 and cost / hours <= max(prices) * 1.001  # times are read twice
+    (refused,) = re.findall("refused: (.*)", done.stdout)
+    assert "name them, e.g. --accelerators L4,A10G" in refused
+    (waited,) = re.findall("waited: (.*)", done.stdout)
+    assert f"{TYPE} in(H100)" in waited and "Ray's autoscaler has no node type for them" in waited
