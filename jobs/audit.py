@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -323,6 +324,7 @@ def prepared(settings: AuditSettings) -> Science:
     from originality.memory import CPU_ROOM
     from originality.preflight import preflight
 
+    _look_for_gpu(settings)
     copies = copies_here(settings)
     digests = preflight(settings, copies)
     doubted = doubts(settings, digests)
@@ -336,6 +338,23 @@ def prepared(settings: AuditSettings) -> Science:
     if (switched := subject_switched(settings)) is not None:
         sys.stderr.write(f"{switched}\n")
     return Science(settings, factory, digests, memory, doubted, words_missing=words_missing(settings, copies))
+
+
+def _look_for_gpu(settings: AuditSettings) -> None:
+    """On a machine of one's own: says why torch sees none of its GPUs, before anything is started.
+
+    Raises:
+        SettingsError: a GPU is asked for.
+    """
+    from originality import nvidia
+    from originality.networks import torch_device
+
+    if os.environ.get("RAY_ADDRESS"):  # the GPUs are on other machines
+        return
+    device = torch_device(settings.model)
+    problem = nvidia.missing() if settings.model.device == "auto" and device.type == "cpu" else None
+    if problem is not None:
+        sys.stderr.write(f"warning: torch sees no GPU, so the CPU is used: {problem}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

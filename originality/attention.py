@@ -26,6 +26,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from originality.faults import is_machine_fault
 from originality.settings import SettingsError
 
+WHEEL = "https://download.pytorch.org/whl/cu130/xformers-0.0.35-py39-none-manylinux_2_28_x86_64.whl"
+"""xformers for CUDA 13, as the pinned torch is: PyPI's wheel of that version is for CUDA 12."""
+
 Wanted = Literal["auto", "xformers", "sdpa", "flash", "sliced"]
 
 
@@ -107,7 +110,7 @@ def _missing(name: str, widths: list[int], device: torch.device, dtype: torch.dt
     if device.type != "cuda":
         return f"{name} has no kernels for the {device.type.upper()}"
     if name == "xformers" and importlib.util.find_spec("xformers") is None:
-        return "xformers is not installed (pip install -c constraints.txt -e '.[gpu]', in the checkout)"
+        return f"xformers is not installed (pip install --no-deps {WHEEL})"
     if name == "flash" and dtype == torch.float32:
         return "flash attention computes in fp16 or bf16, and model.dtype is fp32"
     trial = {"xformers": _try_xformers, "flash": _try_flash}[name]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import transformers
 
+from originality import nvidia
 from originality.checkpoint import Description, weighty
 from originality.conditioning import TextEncoders
 from originality.settings import ModelSettings, SettingsError
@@ -28,7 +29,10 @@ def torch_device(settings: ModelSettings) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("device is cuda, but torch sees no GPU; use --device cpu")
+        why = nvidia.missing()
+        raise SettingsError(
+            "device is cuda, but torch sees no GPU" + (f": {why}, or" if why else ";") + " use --device cpu"
+        )
     return torch.device(device)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import platform
-import shutil
-import subprocess
 from importlib.metadata import PackageNotFoundError, requires, version
 
 import torch
 from packaging.requirements import Requirement
 
-from originality.attention import choose
+from originality import nvidia
+from originality.attention import WHEEL, choose
 from originality.checkup import Finding, failed, ok, warning
 from originality.networks import DTYPES
 from originality.settings import ModelSettings
@@ -22,7 +21,6 @@ HEADS = [40, 64, 80, 160]
 
 _CUDA_12 = "libcudart.so.12"
 
-_SMI_SECONDS = 20.0
 _ELSEWHERE = (
     "use --device cpu; on a cluster run this where the GPUs are: "
     "ray job submit --entrypoint-num-gpus 1 -- python -m jobs.doctor ..."
@@ -63,22 +61,15 @@ def _meets(wanted: Requirement) -> bool:
 
 def gpu(settings: ModelSettings) -> Finding:
     """Whether torch has a GPU that works, where one is wanted or is there."""
-    driver = _driver()
+    driver = nvidia.driver()
     if settings.device == "cpu":
         return ok("not used: device is cpu", driver=driver)
     reason = _no_cuda()
     if reason is None:
         return _gpu_at_work(settings, driver)
     found = f"torch {torch.__version__} sees no GPU: {reason}"
-    if torch.version.cuda is None and (driver or settings.device == "cuda"):
-        fix = "install torch with CUDA; PyPI's for Linux has it: pip install --force-reinstall torch"
-    elif driver:
-        fix = (
-            f"the driver is {driver} and torch was built for CUDA {torch.version.cuda}: install a newer "
-            "driver, or a torch for an older CUDA (pytorch.org lists them); let a container have the GPU"
-        )
-    else:
-        fix = _ELSEWHERE
+    no_cuda = torch.version.cuda is None and settings.device == "cuda"
+    fix = nvidia.fix(driver) or (nvidia.NO_CUDA if no_cuda else _ELSEWHERE)
     numbers = {"driver": driver, "cuda_of_torch": torch.version.cuda}
     if settings.device == "cuda":
         return failed(found, fix, **numbers)
@@ -126,19 +117,6 @@ def _gpu_at_work(settings: ModelSettings, driver: str | None) -> Finding:
     return ok(told, **numbers)
 
 
-def _driver() -> str | None:
-    """Version of NVIDIA's driver, where nvidia-smi tells it."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return None
-    try:
-        asked = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
-        said = subprocess.run(asked, capture_output=True, text=True, timeout=_SMI_SECONDS, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return said.strip().partition("\n")[0] or None
-
-
 def xformers(settings: ModelSettings, device: torch.device) -> Finding:
     """Whether it is there, fits torch and computes; failed only where it is asked for by name."""
     installed = _version("xformers")
@@ -153,10 +131,7 @@ def xformers(settings: ModelSettings, device: torch.device) -> Finding:
     found = f"{installed}: {why.why}" if installed else why.why
     fix = "use --set model.attention=sdpa"
     if _CUDA_12 in why.why:
-        fix = (
-            "this xformers is built for CUDA 12: pip install nvidia-cuda-runtime-cu12 and put its folder "
-            f"nvidia/cuda_runtime/lib into LD_LIBRARY_PATH, or {fix}"
-        )
+        fix = f"this xformers is built for CUDA 12: pip install --force-reinstall --no-deps {WHEEL}, or {fix}"
     if unfit:
         found = (
             f"{installed} wants torch{unfit[0].specifier}, and {_version('torch')} is installed; {why.why}"

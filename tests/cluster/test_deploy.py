@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +16,8 @@ import botocore.session
 import pytest
 import ray
 from deploy_files import CLUSTER, CLUSTER_FILE, DEPLOY, JOB, KINDS, KUBERAY, POD_GROUPS, ROOT
+
+from originality.attention import WHEEL
 
 
 def test_ray_is_the_same_everywhere() -> None:
@@ -60,13 +64,13 @@ def test_a_policy_names_what_it_allows(policy: str) -> None:
     for statement in statements(policy):
         assert not any("*" in action for action in statement["Action"])
         if "*" in statement["Resource"]:  # AWS knows no resources for it
-            assert statement["Action"] == ["ec2:DescribeInstances"]
+            assert statement["Action"] in (["ec2:DescribeInstances"], ["ecr:GetAuthorizationToken"])
 
 
 def test_policies_name_actions_that_aws_has() -> None:
-    """An action of EC2 and of SSM is an operation of its API; the others of IAM's and S3's own list."""
+    """An action of EC2, SSM and ECR is an operation of its API; the others of IAM's and S3's own list."""
     session = botocore.session.get_session()
-    known = {f"{s}:{o}" for s in ("ec2", "ssm") for o in session.get_service_model(s).operation_names}
+    known = {f"{s}:{o}" for s in ("ec2", "ssm", "ecr") for o in session.get_service_model(s).operation_names}
     known |= {"iam:PassRole", "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"}
     known |= {"s3:AbortMultipartUpload"}
     for policy in ("worker", "head"):
@@ -83,6 +87,17 @@ def test_head_may_launch_what_the_cluster_launches() -> None:
     assert allowed("head", "iam:PassRole", f"arn:aws:iam::ACCOUNT:role/{role}")
     parameter = KINDS["l4-spot"]["node_config"]["ImageId"].removeprefix("resolve:ssm:")
     assert allowed("head", "ssm:GetParameters", f"arn:aws:ssm:REGION::parameter{parameter}")
+
+
+def test_machines_may_pull_the_image_that_they_log_in_for() -> None:
+    *_, login = CLUSTER["initialization_commands"]
+    registry, _, name = CLUSTER["docker"]["image"].partition("/")
+    assert login.endswith(f"docker login --username AWS --password-stdin {registry}")
+    assert f"--region {CLUSTER['provider']['region']} " in login
+    assert allowed("worker", "ecr:GetAuthorizationToken", "*")
+    repository = f"arn:aws:ecr:REGION:ACCOUNT:repository/{name.partition(':')[0]}"
+    for action in ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"):
+        assert allowed("worker", action, repository) and not allowed("worker", action, f"{repository}2")
 
 
 S3_NEEDS = {
@@ -136,6 +151,35 @@ def test_the_image_is_built_of_what_is_there() -> None:
         str(JOB["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["securityContext"]["runAsUser"])
     ]
     assert f"--owner={users[0]}" in " ".join(CLUSTER["initialization_commands"])
+
+
+def test_the_image_has_what_a_gpu_wants() -> None:
+    """xformers for the CUDA of torch, and a C compiler for torch.compile."""
+    text = (DEPLOY / "Dockerfile").read_text()
+    constraints = (ROOT / "constraints.txt").read_text()
+    (url,) = re.findall(r"^ARG XFORMERS=(\S+)$", text, re.MULTILINE)
+    assert url == WHEEL
+    cuda = re.search(r"^nvidia-cuda-runtime==(\d+)\.(\d+)", constraints, re.MULTILINE)
+    assert cuda and f"/cu{cuda[1]}{cuda[2]}/" in url
+    version = re.search(r"^xformers==(\S+)$", constraints, re.MULTILINE)
+    assert version and f"/xformers-{version[1]}-" in url
+    assert f"cuda:{cuda[1]}.{cuda[2]}." in text
+    assert {"gcc", "libc6-dev"} <= set(text.split())
+
+
+def test_a_wheel_that_does_not_load_ends_the_build(tmp_path: Path) -> None:
+    (check,) = re.findall(r'&& python -c "(.*)"$', (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    (tmp_path / "xformers").mkdir()
+    (tmp_path / "xformers" / "__init__.py").touch()
+    library = tmp_path / "xformers" / "_C.so"
+    library.write_bytes(b"no library")
+    path = {"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = subprocess.run([sys.executable, "-c", check], env=path, capture_output=True, text=True)
+    assert done.returncode == 1 and str(library) in done.stderr
+    fits = Path(importlib.util.find_spec("torch._C").origin)  # type: ignore[union-attr, arg-type]
+    library.write_bytes(fits.read_bytes())
+    done = subprocess.run([sys.executable, "-c", check], env=path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 COLOURS = {"#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#000000"}

@@ -16,14 +16,17 @@ import pytest
 import yaml
 from botocore.model import ListShape, MapShape, Shape, StringShape, StructureShape
 from botocore.validate import ParamValidator
-from deploy_files import CLUSTER, CLUSTER_FILE, JOB, KINDS, KUBERAY, ray_start_parses, set_at
+from deploy_files import CLUSTER, CLUSTER_FILE, DEPLOY, JOB, KINDS, KUBERAY, ray_start_parses, set_at
 from ray.autoscaler._private.docker import docker_start_cmds
+from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
+from ray.core.generated.common_pb2 import LabelSelectorOperator
 from ray.dashboard.modules.job.cli import submit
 
+from cluster.settings import ClusterSettings
 from originality.settings import SettingsError
 
 
@@ -122,27 +125,80 @@ def test_one_hop_is_enough_for_the_container() -> None:
     assert KINDS["head"]["node_config"]["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
 
 
-@pytest.mark.parametrize(
-    ("workers", "machines"),
-    [
-        (0, {}),
-        (1, {"l4-spot": 1}),
-        (32, {"l4-spot": 16, "a10g-spot": 16}),
-        (40, {"l4-spot": 16, "a10g-spot": 16}),
-    ],
-)
-def test_ray_launches_a_machine_a_worker_within_limits(workers: int, machines: dict[str, int]) -> None:
-    config = AutoscalingConfig(as_ray_reads(CLUSTER), skip_content_hash=True)
-    wanted = [ResourceRequestUtil.make({"CPU": 1, "GPU": 1})] * workers
+def launched(config: dict[str, Any], workers: int, labels: dict[str, list[str]]) -> dict[str, int]:
+    """Machines by kind that Ray's own scheduler would start for so many workers, which may be where the
+    labels have one of these values."""
+    parsed = AutoscalingConfig(config, skip_content_hash=True)
+    selector = [(key, LabelSelectorOperator.LABEL_OPERATOR_IN, values) for key, values in labels.items()]
+    selectors = [selector] if selector else None
+    wanted = [ResourceRequestUtil.make({"CPU": 1, "GPU": 1}, label_selectors=selectors)] * workers
     reply = ResourceDemandScheduler().schedule(
         SchedulingRequest(
             disable_launch_config_check=True,
-            node_type_configs=config.get_node_type_configs(),
-            max_num_nodes=config.get_max_num_nodes(),
+            node_type_configs=parsed.get_node_type_configs(),
+            max_num_nodes=parsed.get_max_num_nodes(),
             resource_requests=ResourceRequestUtil.group_by_count(wanted),
         )
     )
-    assert {request.instance_type: request.count for request in reply.to_launch} == machines
+    return {request.instance_type: request.count for request in reply.to_launch}
+
+
+def of_kuberay(cluster: dict[str, Any]) -> dict[str, Any]:
+    """What KubeRay's autoscaler makes of a cluster."""
+    named = {"metadata": {"name": "originality", "namespace": "default"}, "spec": cluster}
+    config: dict[str, Any] = _derive_autoscaling_config_from_ray_cr(named)
+    return config
+
+
+TYPE = "ray.io/accelerator-type"
+
+
+@pytest.mark.parametrize("file", ["ray_cluster.yaml", "rayjob.yaml"])
+@pytest.mark.parametrize(
+    ("workers", "labels", "machines"),
+    [
+        (0, {}, {}),
+        (1, {}, {"l4-spot": 1}),
+        (32, {}, {"l4-spot": 16, "a10g-spot": 16}),
+        (40, {}, {"l4-spot": 16, "a10g-spot": 16}),
+        (32, {TYPE: ["L4", "A10G"]}, {"l4-spot": 16, "a10g-spot": 16}),
+        (3, {TYPE: ["L4"]}, {"l4-spot": 3}),
+        (3, {TYPE: ["A10G"]}, {"a10g-spot": 3}),
+        (3, {TYPE: ["H100"]}, {}),
+        (3, {"team": ["a"]}, {}),
+    ],
+)
+def test_ray_launches_a_machine_a_worker_within_limits(
+    file: str, workers: int, labels: dict[str, list[str]], machines: dict[str, int]
+) -> None:
+    found = launched(as_read(file), workers, labels)
+    if file == "rayjob.yaml" and not labels and workers == 1:  # it ranks no kind before another
+        assert sum(found.values()) == 1
+    else:
+        assert found == machines
+
+
+def as_read(file: str) -> dict[str, Any]:
+    return as_ray_reads(CLUSTER) if file == "ray_cluster.yaml" else of_kuberay(KUBERAY)
+
+
+@pytest.mark.parametrize("file", ["ray_cluster.yaml", "rayjob.yaml"])
+def test_every_kind_says_which_gpu_it_has(file: str) -> None:
+    """Without that a job with --accelerators would start none of them; and each has a price."""
+    config = as_read(file)
+    kinds = {name: k for name, k in config["available_node_types"].items() if k["resources"].get("GPU")}
+    types = [kind["labels"][TYPE] for kind in kinds.values()]
+    ClusterSettings(accelerators=tuple(types), max_cost=1.0)
+    for kind in kinds.values():
+        del kind["labels"]
+    assert launched(config, 3, {TYPE: types}) == {}
+
+
+def test_labels_of_ones_own_start_machines_too() -> None:
+    path = "available_node_types/a10g-spot/labels"
+    config = as_ray_reads(set_at(CLUSTER, path, {TYPE: "A10G", "team": "a"}))
+    assert launched(config, 2, {"team": ["a"]}) == {"a10g-spot": 2}
+    assert launched(config, 2, {"team": ["a"], TYPE: ["L4"]}) == {}
 
 
 def test_ray_starts_with_options_that_it_has() -> None:
@@ -167,7 +223,7 @@ def submitted() -> list[str]:
 def test_both_clusters_are_given_the_same_job() -> None:
     assert submitted() == shlex.split(JOB["entrypoint"])
     assert f"--max-workers {CLUSTER['max_workers']}" in JOB["entrypoint"]
-    assert KUBERAY["workerGroupSpecs"][0]["maxReplicas"] == CLUSTER["max_workers"]
+    assert sum(group["maxReplicas"] for group in KUBERAY["workerGroupSpecs"]) == CLUSTER["max_workers"]
 
 
 def test_the_audit_understands_its_command() -> None:
@@ -182,3 +238,7 @@ def test_the_audit_understands_its_command() -> None:
     arguments[arguments.index("DOMAIN")] = "people"
     settings = given.settings_of(parser.parse_args(arguments))
     assert (settings.model.device, settings.domain) == ("cuda", "people")
+    weights = {settings.model.path, settings.distance.folder}
+    guide = (DEPLOY / "README.md").read_text()
+    commands = re.findall(r"^originality models fetch .*--to (\S+)$", guide, re.MULTILINE)
+    assert weights == set(commands), "what the job reads is what the README fills"

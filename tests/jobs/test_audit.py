@@ -8,16 +8,19 @@ from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
+import torch
 from mean_colour import REFUSED, MeanColour, paint
 
 from cluster.manifest import Selection
 from cluster.runfolder import RunMismatch, open_run, plan
 from cluster.store import NotFound, open_store
 from jobs import exits
-from jobs.audit import Science, audit, identity, planned
+from jobs.audit import Science, audit, identity, planned, prepared
 from jobs.retry import retry
 from jobs.verdicts import ATTEMPT, SCHEMA
+from originality import nvidia
 from originality.presets import load_settings
+from originality.settings import SettingsError
 from originality.verdict import Attempt, Verdict
 from tests.inputs import inputs
 
@@ -129,3 +132,20 @@ def test_what_cannot_be_judged_is_exit_three(tmp_path: Path, local_ray: None) ->
     assert rows["text.png"]["error_class"] == "not-an-image"
     assert set(SCHEMA.names) <= set(rows["text.png"])
     assert rows["refused.png"]["error_message"] == "blue is not to my taste"
+
+
+def test_a_driver_that_is_too_old_is_named_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(nvidia, "_KERNEL_MODULE", tmp_path / "version")
+    (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu\n")
+    needs = "NVIDIA's driver is 550.54.14, and torch for CUDA 13.0 needs 580 or newer"
+    with pytest.raises(SettingsError, match=f"sees no GPU: {needs}.* use --device cpu"):
+        prepared(load_settings(flags={"model": {"device": "cuda"}}))
+    prepared(load_settings(flags={"model": {"device": "auto"}}))
+    assert f"the CPU is used: {needs}" in capsys.readouterr().err
+    prepared(load_settings(flags={"model": {"device": "cpu"}}))
+    assert "driver" not in capsys.readouterr().err

@@ -19,7 +19,8 @@ from cluster.settings import ClusterSettings
 from cluster.store import StoreError, open_store
 from jobs import doctor, exits
 from jobs.cli import main
-from originality.attention import Choice
+from originality import nvidia
+from originality.attention import WHEEL, Choice
 from originality.checkpoint import MODELS
 from originality.checkup import UNEXPECTED, Check, Finding, examine, machine, ok, skipped, warning
 from originality.checkup.memory import _compared
@@ -27,6 +28,7 @@ from originality.checkup.precision import BOUNDS
 from originality.checkup.speed import Pace, rate
 from originality.footprint import Footprint
 from originality.memory import MemoryPlan
+from originality.networks import torch_device
 from originality.presets import load_settings
 from originality.settings import ModelSettings, SettingsError
 
@@ -150,16 +152,47 @@ def test_what_is_no_model_and_no_store(tmp_path: Path, monkeypatch: pytest.Monke
     assert lines[-1].endswith("3 failed, 7 skipped"), told
 
 
-def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+KERNEL_MODULE = """\
+NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build  (dvs-builder@U22)
+GCC version:  gcc version 12.3.0 (Ubuntu 12.3.0-1ubuntu1~22.04)
+"""
+"""What /proc/driver/nvidia/version holds."""
+
+
+def test_the_driver_is_nvidia_smis_where_no_kernel_module_says_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nvidia, "_KERNEL_MODULE", tmp_path / "version")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert nvidia.driver() is None
+    command = tmp_path / "nvidia-smi"
+    command.write_text("#!/bin/sh\necho 535.104.05\n")
+    command.chmod(0o755)
+    assert nvidia.driver() == "535.104.05"
+    command.write_text("#!/bin/sh\nexit 9\n")
+    assert nvidia.driver() is None
+
+
+def test_a_gpu_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
     wanted = machine.gpu(ModelSettings(device="cuda"))
     assert wanted.state == "failed" and "sees no GPU: Found no NVIDIA driver" in wanted.found
     assert wanted.fix and "--device cpu" in wanted.fix
     assert machine.gpu(ModelSettings(device="auto")).state == "ok"
-    monkeypatch.setattr(machine, "_driver", lambda: "470.1")
+    monkeypatch.setattr(nvidia, "_KERNEL_MODULE", tmp_path / "version")
+    (tmp_path / "version").write_text(KERNEL_MODULE.format("470.256.02"))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
     old = machine.gpu(ModelSettings(device="auto"))
-    assert old.state == "warning" and old.fix and "the driver is 470.1" in old.fix
+    assert old.state == "warning" and old.numbers["driver"] == "470.256.02"
+    assert old.fix and "driver is 470.256.02, and torch for CUDA 13.0 needs 580 or newer" in old.fix
+    with pytest.raises(SettingsError, match=r"sees no GPU: NVIDIA's driver is 470\.256\.02, .* --device cpu"):
+        torch_device(ModelSettings(device="cuda"))
+    (tmp_path / "version").write_text(KERNEL_MODULE.format("580.159.04"))
+    hidden = machine.gpu(ModelSettings(device="cuda"))
+    assert hidden.fix and "new enough: let the container have the GPU" in hidden.fix
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "CUDA_VISIBLE_DEVICES='' hides its GPUs" in (nvidia.missing() or "")
     monkeypatch.setattr(torch.version, "cuda", None)
     build = machine.gpu(ModelSettings(device="cuda"))
     assert build.state == "failed" and build.fix and "--force-reinstall torch" in build.fix
@@ -182,7 +215,7 @@ def test_xformers_of_another_cuda_has_its_fix(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(machine, "_required", lambda name: [])
     told = machine.xformers(ModelSettings(device="auto"), torch.device("cuda"))
     assert told.state == "warning" and why in told.found
-    assert told.fix and "pip install nvidia-cuda-runtime-cu12" in told.fix
+    assert told.fix and WHEEL in told.fix
 
 
 @pytest.mark.parametrize(
@@ -293,7 +326,9 @@ def test_prices_by_the_names_of_gpus() -> None:
     how = ClusterSettings()
     assert engine.price(how, "NVIDIA L4") == ("L4", 0.80)
     assert engine.price(how, "Tesla T4") == ("T4", 0.53)
-    assert engine.price(how, "NVIDIA A100-SXM4-80GB") == ("A100", None)
+    assert engine.price(how, "NVIDIA A100-SXM4-80GB") == ("A100", 3.43)
+    assert engine.price(how, "NVIDIA RTX PRO 6000 Blackwell Server Edition") == ("RTX-PRO-6000", 4.0)
+    assert engine.price(how, "NVIDIA GeForce RTX 4090") == ("GeForce-RTX-4090", None)
     assert engine.price(how, "CPU") == ("CPU", None)
     assert Pace(10, 20, 6).per_hour(5) == 20
 
