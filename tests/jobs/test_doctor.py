@@ -147,8 +147,12 @@ def test_what_is_no_model_and_no_store(tmp_path: Path, monkeypatch: pytest.Monke
     assert "loading skipped it needs model" in lines
     at = next(k for k, line in enumerate(lines) if line.startswith("store failed"))
     assert lines[at].endswith("is a file") and lines[at + 1] == "fix: a folder is needed"
-    at = next(k for k, line in enumerate(lines) if line.startswith("Ray failed no Ray to be had"))
-    assert lines[at + 1] == "fix: start it, or unset RAY_ADDRESS to run on this machine"
+    at = next(
+        k
+        for k, line in enumerate(lines)
+        if line.startswith("Ray failed cannot reach Ray at RAY_ADDRESS=127.0.0.1:1")
+    )
+    assert lines[at + 1] == "fix: start the cluster, or unset RAY_ADDRESS to run on this machine"
     assert lines[-1].endswith("3 failed, 7 skipped"), told
 
 
