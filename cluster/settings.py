@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
@@ -57,7 +57,7 @@ class ClusterSettings(Frozen):
         for unit, seconds in (("h", 3600), ("min", 60), ("d", 86400), ("s", 1)):
             number = given.strip().removesuffix(unit)
             if number != given.strip() and number.replace(".", "", 1).isdigit():
-                return datetime.fromtimestamp(datetime.now(UTC).timestamp() + float(number) * seconds, UTC)
+                return _from_now(given, float(number) * seconds)
         try:
             return datetime.fromisoformat(given.strip())
         except ValueError as error:
@@ -116,3 +116,10 @@ class ClusterSettings(Frozen):
         """US dollars an hour of one worker on a kind of GPU, or on "CPU"; None where it is not known."""
         price = self.prices.get(kind)
         return price if price is None or kind == "CPU" else price * gpus
+
+
+def _from_now(given: str, seconds: float) -> datetime:
+    try:
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+    except OverflowError as error:
+        raise ValueError(f"deadline {given!r} is too far off; leave it out for none") from error

@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         out: TextIO = sys.stdout
         if arguments.out:
             try:
-                out = stack.enter_context(arguments.out.open("w"))
+                out = stack.enter_context(arguments.out.open("w", encoding="utf-8"))
             except OSError as error:
                 raise SettingsError(f"--out {arguments.out}: {error.strerror}; name another file") from error
         for number, row in enumerate(rows(uris, arguments.confidence), 1):

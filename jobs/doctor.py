@@ -74,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = given.settings_of(arguments, any_domain=True)
     how = given.cluster_settings_of(arguments)
-    if not arguments.seconds > 0:
-        raise SettingsError(f"--seconds {arguments.seconds:g}: give more than 0")
+    if not 0 < arguments.seconds < float("inf"):
+        raise SettingsError(f"--seconds {arguments.seconds:g}: give a number above 0")
     with redirect_stdout(sys.stderr):  # some libraries talk there
         findings = look(settings, how, arguments.out, arguments.seconds)
     if arguments.json:

@@ -215,9 +215,10 @@ def assignments(arguments: argparse.Namespace) -> dict[str, Any]:
         if not equals:
             raise SettingsError(f"--set {assignment!r}: write it as key.path=value")
         try:
-            _put(flags, path, yaml.safe_load(value))
-        except yaml.YAMLError as error:
+            parsed = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise SettingsError(f"--set {assignment!r}: the value is not valid YAML") from error
+        _put(flags, path, parsed)
     return flags
 
 

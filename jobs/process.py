@@ -12,9 +12,11 @@ import io
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -58,6 +60,8 @@ _PLAIN = {"·": "-", "×": "x", "–": "-", "—": "-", "…": "...", "’": "'"
 def begin() -> None:
     """Prepares this process; to be called before the heavy imports."""
     _open_standard_streams()
+    _ensure_utf8()
+    _ensure_home()
     codecs.register_error("originality.plain", _plainly)
     sys.stdout.reconfigure(errors="originality.plain")  # type: ignore[union-attr]
     with suppress(OSError):
@@ -127,6 +131,28 @@ class _Unheard(io.FileIO):
         with suppress(BlockingIOError, BrokenPipeError):
             return int(super().write(data))
         return memoryview(data).nbytes
+
+
+def _ensure_utf8() -> None:
+    """Starts this process anew where its locale has no UTF-8: settings and the names of files have it
+    all the same. The terminal gets what it understands."""
+    if sys.getfilesystemencoding().lower() == "utf-8" or sys.flags.ignore_environment:
+        return
+    os.environ["PYTHONUTF8"] = "1"  # workers inherit it
+    os.environ.setdefault("PYTHONIOENCODING", f"{sys.stdout.encoding}:backslashreplace")
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _ensure_home() -> None:
+    """Gives a user without a home folder, as containers have with an id of their own, one for caches."""
+    try:
+        Path.home()
+    except RuntimeError:
+        home = Path(tempfile.gettempdir(), f"originality-{os.getuid()}")
+        with suppress(OSError):
+            home.mkdir(mode=0o700, exist_ok=True)
+            if home.stat().st_uid == os.getuid():
+                os.environ["HOME"] = str(home)
 
 
 def _open_standard_streams() -> None:

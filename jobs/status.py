@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cluster.heartbeat import Pulse, pulses
 from cluster.progress import duration, spoken_rate
-from cluster.runfolder import open_run
+from cluster.runfolder import RunFolder, open_run
 from jobs import exits
 from jobs.verdicts import summarise
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help="run folder of an audit")
+    parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
     folder = open_run(arguments.output)
     summary = summarise(folder)
+    if arguments.json:
+        print(json.dumps(_as_json(folder, summary), indent=2))
+        return exits.ALL_JUDGED
     print(f"{folder.store.url}, planned {folder.description['created_at']}")
     print(f"{summary['inputs']} inputs, {summary['images']} distinct images read")
     print(", ".join(f"{summary[s]} {s}" for s in ("judged", "rejected", "failed", "pending")))
@@ -30,6 +36,16 @@ def run(arguments: argparse.Namespace) -> int:
     for pulse in pulses(folder.store):
         print(_at_work(pulse))
     return exits.ALL_JUDGED
+
+
+def _as_json(folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What summary.json holds, counted now; where the run is, since when, and what its drivers last said."""
+    drivers = [
+        {"alive": pulse.alive, "seconds_ago": round(pulse.age, 1), **pulse.state}
+        for pulse in pulses(folder.store)
+    ]
+    created = folder.description.get("created_at")
+    return {"run": folder.store.url, "created_at": created, **summary, "drivers": drivers}
 
 
 def _at_work(pulse: Pulse) -> str:

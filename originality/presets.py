@@ -120,24 +120,44 @@ def read_yaml(file: Path) -> dict[str, Any]:
         SettingsError: it cannot be read, or holds something else.
     """
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise SettingsError(f"cannot read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{file} is not a text file; give a YAML file of settings") from error
+        raise SettingsError(f"{file} is not a text file in UTF-8; save it as one") from error
     if re.search(r"\\u[dD][89a-fA-F]", text):
         raise SettingsError(
             f"{file} writes a character in two halves (\\ud83d and the like); write it as itself"
         )
     try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise SettingsError(f"{file} is not valid YAML{line}") from error
+        values = yaml.load(text, _EachKeyOnce) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        if mark and "\t" in "".join(text.splitlines()[mark.line : mark.line + 1]):
+            problem = "it holds a tab; indent with spaces"
+        raise SettingsError(f"{file} is not valid YAML{line}{f': {problem}' if problem else ''}") from error
     if not isinstance(values, dict):
         raise SettingsError(f"{file} must hold settings as 'key: value' lines")
     return values
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, of which YAML's own loaders silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} is there twice; leave one", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 def one_line(error: ValidationError, prefix: str = "", root: type[BaseModel] = AuditSettings) -> str:

@@ -55,7 +55,25 @@ def test_bad_settings_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
         "has a value and parts at once": ["--set", "seed=1", "--set", "seed.x=1"],
         "cannot read": ["--config", str(tmp_path / "none.yaml")],
         "give 1 or more": ["--limit", "0"],
+        "is too far off; leave it out for none": ["--deadline", "99999999999999h"],
+        "should be a finite number": ["--max-cost", "nan"],
+        "invalid float value: '0,5'": ["--snapshot-every", "0,5"],
+        "'seed=2026-99-01': the value is not valid YAML": ["--set", "seed=2026-99-01"],
     }
+    files = {
+        "is not a text file in UTF-8": b"\xff\xfes\x00",
+        "is not a text file in UTF-8; save": b"domain: caf\xe9\n",
+        "at line 2: it holds a tab; indent with spaces": b"model:\n\tfit: pad\n",
+        "at line 3: 'seed' is there twice; leave one": b"seed: 1\nmax_tokens: 2\nseed: 2\n",
+        "at line 2: 'fit' is there twice": b"model: {fit: pad,\n  fit: crop}\n",
+        "must hold settings as 'key: value' lines": b"- 1\n",
+        "is not valid YAML: month must be in 1..12": b"seed: 2026-99-01\n",
+        "is not valid YAML at line 1: could not determine a constructor": b"seed: !!python/none x\n",
+        "maximum recursion depth": b"[" * 5000,
+    }
+    for number, (message, text) in enumerate(files.items()):
+        (tmp_path / f"{number}.yaml").write_bytes(text)
+        cases[message] = ["--config", str(tmp_path / f"{number}.yaml")]
     for message, flags in cases.items():
         assert message in said(capsys, *audit, *flags)
     assert "--out is missing" in said(capsys, "audit", source)

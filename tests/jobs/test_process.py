@@ -1,0 +1,266 @@
+"""Commands as a shell starts them, where not all is as usual: each ends in a line, not a traceback."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mean_colour import paint
+
+from cluster.heartbeat import Heartbeat
+from cluster.identities import image_id_of
+from cluster.runfolder import RunFolder, plan
+from cluster.store import open_store
+from jobs import exits, process
+from jobs.cli import main
+from tests.rays import ROOT
+
+NO_UTF8 = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "LANG": "C"}
+NO_PLACE = "/proc/1"
+"""Where nobody may make a file, not even root."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
+    """A run of one image whose name is no ASCII, with a driver that is at work."""
+    folder = tmp_path_factory.mktemp("process")
+    paint(folder / "in", "bild·ü.png", (1, 1, 1))
+    run = plan(str(folder / "in"), open_store(str(folder / "run")), {"model": "m"})
+    image_id = image_id_of((folder / "in" / "bild·ü.png").read_bytes())
+    run.identities.learn(0, image_id)
+    run.ledger.commit(image_id, {"status": "rejected", "error_class": "empty"}, {})
+    run.identities.save()
+    state = {"inputs": 1, "done": 1, "workers": 4, "per_hour": 7200.0, "seconds_left": 30, "cost": 1.5}
+    heartbeat = Heartbeat(run.store, "audit")
+    heartbeat.tell(state)
+    with heartbeat:
+        yield run
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command line of a shell, where ``$O`` is the command and ``$RUN`` a run folder; how it must end."""
+
+    line: str
+    code: int = 0
+    said: str = ""
+    """Part of its output or errors."""
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+CASES = {
+    "a terminal of ASCII": Case("$O status $RUN", 0, "1/1 done - 4 workers", {"PYTHONIOENCODING": "ascii"}),
+    "a terminal of Latin-1": Case("$O status $RUN", 0, "$1.50", {"PYTHONIOENCODING": "latin-1"}),
+    "a locale without UTF-8": Case("$O audit $RUN/../in --dry-run", 0, "1 distinct images", NO_UTF8),
+    "a name in such a locale": Case("$O audit $RUN/../in/bild·ü.png --dry-run", 0, "1 inputs", NO_UTF8),
+    "numbers with a comma": Case(
+        "$O status $RUN", 0, "$1.50", {"LC_ALL": "de_DE.UTF-8", "LC_NUMERIC": "de_DE.UTF-8"}
+    ),
+    "no home": Case("env -u HOME $O status $RUN"),
+    "a home that cannot be written": Case("$O status $RUN", environment={"HOME": NO_PLACE}),
+    "output that nobody reads": Case("$O status $RUN | true; exit ${PIPESTATUS[0]}", exits.NOBODY_READS),
+    "errors that nobody reads": Case(
+        "{ $O audit $RUN/../in --dry-run >/dev/null; echo $? >&3; } 3>&1 2>&1 | cat"
+    ),
+    "closed output": Case("$O status $RUN >&-"),
+    "closed errors": Case("$O status $RUN/none 2>&-", 2),
+    "closed input": Case("$O status $RUN <&-"),
+    "all closed": Case("$O status $RUN <&- >&- 2>&-"),
+    "a full disk behind the output": Case("$O status $RUN >/dev/full", 2, "No space left on device"),
+    "a folder that was deleted": Case(
+        "mkdir $TMP/gone && cd $TMP/gone && rmdir $TMP/gone && $O status $RUN",
+        2,
+        "the current folder was deleted",
+    ),
+    "its version there": Case(
+        "cd $TMP && mkdir x && cd x && rmdir $TMP/x && $O --version", 0, "originality "
+    ),
+    "a place that cannot be written": Case(f"$O audit $RUN/../in --out {NO_PLACE}/x", 2, NO_PLACE),
+    "a file as a place": Case("$O audit $RUN/../in --out $RUN/run.json", 2, "is a file; a folder is needed"),
+    "no price": Case(
+        "$O audit $RUN/../in --out $TMP/out --max-cost 1 --device cpu && ls $TMP/out",
+        2,
+        "has no price, so --max-cost",
+    ),
+    "an address of jobs": Case(
+        "$O audit $RUN/../in --out $TMP/out", 2, "ray job submit --address", {"RAY_ADDRESS": "http://h:8265"}
+    ),
+    "a missing temporary folder": Case(
+        "$O audit $RUN/../in --out $TMP/out",
+        2,
+        "is not a folder; create it",
+        {"RAY_TMPDIR": "/tmp/none/of/these"},
+    ),
+    "nothing": Case("$O", 2, "name a command: audit, "),
+    "half a word": Case("$O stat", 2, "'stat' is no command; did you mean 'status'?"),
+    "half a word within": Case("$O synthetic rendr", 2, "did you mean 'render'?"),
+    "a folder that is no run": Case(
+        "$O status $TMP; $O report $TMP; $O retry $TMP --status failed", 2, "holds no run"
+    ),
+    "as a module": Case("$PYTHON -m jobs.status $RUN/none", 2, "does not exist"),
+    "its version": Case("$PYTHON -m jobs.audit --version", 0, "originality "),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_command_ends_in_good_order(name: str, run: RunFolder, tmp_path: Path) -> None:
+    case = CASES[name]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHON": sys.executable,
+        "O": str(Path(sys.executable).with_name("originality")),
+        "RUN": run.store.url,
+        "TMP": str(tmp_path),
+        **case.environment,
+    }
+    done = subprocess.run(
+        ["bash", "-c", case.line], env=environment, capture_output=True, encoding="latin-1", timeout=300
+    )
+    told = done.stdout + done.stderr
+    assert "Traceback" not in told and "Exception ignored" not in told, told
+    assert done.returncode == case.code and case.said in told, told
+    if case.code == exits.BAD_SETTINGS:
+        assert all(line.startswith("originality: ") for line in done.stderr.splitlines()), told
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_and_version_import_nothing_heavy() -> None:
+    code = (
+        "import sys; from jobs.cli import main\n"
+        "for flag in ('--help', '--version'):\n"
+        "    try: main([flag])\n"
+        "    except SystemExit as stop: assert stop.code == 0\n"
+        "heavy = {'torch', 'ray', 'numpy', 'pyarrow', 'cluster', 'originality'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, timeout=60)
+
+
+def interrupted(
+    command: list[str], environment: dict[str, str], when: Callable[[int], bool]
+) -> tuple[int, str]:
+    """Exit code and errors of a command that gets Ctrl-C as soon as its process is so far."""
+    child = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    give_up = time.monotonic() + 120
+    while not when(child.pid):
+        assert child.poll() is None and time.monotonic() < give_up
+        time.sleep(0.005)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=120)
+    return child.returncode, errors
+
+
+@pytest.mark.parametrize("library", ["_pydantic_core", "/ray/_raylet", "libarrow", "libtorch_cpu"])
+@pytest.mark.parametrize("how", [["-m", "jobs.audit"], ["-m", "jobs.cli", "audit"]])
+def test_an_interrupt_while_it_imports_is_one_line(library: str, how: list[str], tmp_path: Path) -> None:
+    """Each time when a library has just been mapped: its import is under way, or the next one."""
+
+    def mapped(pid: int) -> bool:
+        return library in Path(f"/proc/{pid}/maps").read_text()
+
+    paint(tmp_path / "in", "0.png", (1, 1, 1))
+    command = [sys.executable, *how, str(tmp_path / "in"), "--out", str(tmp_path / "run")]
+    code, errors = interrupted(command, {}, mapped)
+    *before, line = errors.splitlines()
+    assert (code, line) == (130, "originality: interrupted; run the same command again to resume")
+    assert all(said.startswith("warning: ") for said in before) and not (tmp_path / "run").exists()
+
+
+def failed_import(package: Path, code: str) -> BaseException:
+    """What the import of a module with this code raises, by another package as in real life."""
+    package.mkdir()
+    (package / "__init__.py").write_text(code)
+    spec = importlib.util.spec_from_file_location(package.name, package / "__init__.py")
+    assert spec and spec.loader
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except Exception as error:
+        return error
+    raise AssertionError("it was imported")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "import yaml_that_is_not_here",
+            "the package yaml_that_is_not_here is missing; install it: pip install",
+        ),
+        ("raise ModuleNotFoundError('No module named PIL', name='PIL')", "pip install 'pillow'"),
+        ("raise ModuleNotFoundError('No module named xformers', name='xformers')", "'originality[gpu]'"),
+        (
+            "raise ImportError('libcudart.so.13: cannot open')",
+            "the package broken is installed but cannot be imported",
+        ),
+        ("raise ValueError('numpy.dtype size changed')", "(numpy.dtype size changed); install it again"),
+        ("import torch.no_such_part", "the package broken is installed but cannot be imported"),
+    ],
+)
+def test_a_failed_import_names_the_package(code: str, said: str, tmp_path: Path) -> None:
+    told = process.import_failure(failed_import(tmp_path / "broken", code))
+    assert told is not None and said in told
+
+
+def test_other_errors_are_no_failed_imports() -> None:
+    try:
+        raise KeyError("x")
+    except KeyError as error:
+        assert process.import_failure(error) is None
+    assert process.import_failure(ModuleNotFoundError("ours", name="cluster")) is None
+
+
+@pytest.mark.parametrize("module", ["jobs.cli", "jobs.audit"])
+def test_a_missing_package_is_named(module: str, tmp_path: Path) -> None:
+    """One that is there, but raises as one that is not."""
+    (tmp_path / "pyarrow.py").write_text(
+        "raise ModuleNotFoundError('No module named pyarrow', name='pyarrow')\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-m", module, *(["audit"] if module == "jobs.cli" else []), "in", "--dry-run"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    line = "originality: the package pyarrow is missing; install it: pip install 'pyarrow'\n"
+    assert (done.returncode, done.stderr) == (2, line)
+
+
+def test_an_error_of_the_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def job() -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/somewhere/file")
+
+    assert exits.run(job) == exits.BAD_SETTINGS
+    assert capsys.readouterr().err == "originality: /somewhere/file: No space left on device\n"
+
+
+def test_status_for_programs(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", run.store.url, "--json"]) == exits.ALL_JUDGED
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert told["run"] == run.store.url and told["created_at"] == run.description["created_at"]
+    counts = {"inputs": 1, "images": 1, "judged": 0, "rejected": 1, "failed": 0, "pending": 0}
+    assert counts.items() <= told.items() and told["errors"] == {"empty": 1}
+    (driver,) = told["drivers"]
+    assert {"alive": True, "role": "audit", "done": 1, "workers": 4, "cost": 1.5}.items() <= driver.items()
+    assert driver["seconds_ago"] >= 0 and driver["pid"] == os.getpid()
