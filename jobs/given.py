@@ -190,12 +190,8 @@ def check_price(settings: AuditSettings, how: ClusterSettings) -> None:
     kinds: tuple[str, ...] = how.accelerators
     if settings.model.device == "cpu" or (settings.model.device == "auto" and not _gpu_possible()):
         kinds = ("CPU",)
-    for kind in kinds:
-        if how.price(kind, how.gpus_per_worker) is None:
-            raise SettingsError(
-                f"a worker on {kind} has no price, so --max-cost cannot hold; give it, e.g. "
-                f"--set cluster.prices='{{{kind}: 1.5}}' in US dollars an hour"
-            )
+    if (problem := how.unpriced(kinds)) is not None:
+        raise SettingsError(problem)
 
 
 def _gpu_possible() -> bool:

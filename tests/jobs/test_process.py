@@ -91,7 +91,7 @@ CASES = {
     "no price": Case(
         "$O audit $RUN/../in --out $TMP/out --max-cost 1 --device cpu && ls $TMP/out",
         2,
-        "has no price, so --max-cost",
+        "no price is known for a worker on CPU",
     ),
     "an address of jobs": Case(
         "$O audit $RUN/../in --out $TMP/out", 2, "ray job submit --address", {"RAY_ADDRESS": "http://h:8265"}
