@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +13,13 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import BertTokenizer, CLIPTokenizer
 
+from originality import supported
 from originality.faults import is_machine_fault
+from originality.model_files import damage, damaged_part, incomplete_tokenizer, missing_shard
 from originality.settings import SHIPPED_MODEL, ModelSettings, SettingsError
 
 MODELS = Path(__file__).parent / "models"
 """Models that come with the package."""
-
-PREDICTIONS = ("epsilon", "v_prediction")
-"""What a UNet may have been trained to say of noisy latents: their noise (Stable Diffusion 1.x, 2.x-base), or
-their velocity (2.x at 768 pixels; Salimans and Ho, arXiv 2202.00512, Appendix D)."""
 
 COMPONENTS = ("unet", "vae", "text_encoder")
 NEEDED = ("model_index.json", *COMPONENTS, "tokenizer", "scheduler")
@@ -32,9 +30,6 @@ PARTS = (*NEEDED, *SECOND)
 
 ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "BertModel")
 """Classes of text encoders in transformers: a model's first, SDXL's second, and instead of the first BERT."""
-
-_SDXL = "text_time"
-"""How an UNet says that it wants a text's sum and the image's size as well."""
 
 
 def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
@@ -49,11 +44,12 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
             f"model folder {settings.path!r} does not exist; give a diffusers folder, a .safetensors file, "
             f"or {SHIPPED_MODEL!r} for the model that ships"
         )
+    if reason := _of_index(folder):
+        raise SettingsError(f"model folder {settings.path!r} {reason}")
     for part in ("transformer", "prior"):
         if (folder / part).exists() and not (folder / "unet").exists():
             raise SettingsError(
-                f"model folder {settings.path!r} holds a {part} and no UNet; supported are Stable Diffusion "
-                "1.x, 2.x and XL"
+                f"model folder {settings.path!r} holds a {part} and no UNet; {supported.ONLY}"
             )
     for part in _needed(folder):
         if not (folder / part).exists():
@@ -62,6 +58,8 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
                 f"model folder {settings.path!r} has no {part}{hint}; it must be a diffusers folder as "
                 "StableDiffusionPipeline.save_pretrained writes it"
             )
+    if reason := _damaged(folder):
+        raise SettingsError(f"model folder {settings.path!r} cannot be used: {reason}")
     for part in weighty(folder):
         if not any(map(_is_loaded, (folder / part).glob("*"))):
             raise SettingsError(
@@ -71,13 +69,42 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
     return folder
 
 
+def _of_index(folder: Path) -> str | None:
+    """Why the pipeline of a folder cannot be asked, by its index; None where it can, or there is no index."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        return None
+    if found := damage(index):
+        return f"cannot be used: {index} {found}"
+    return supported.pipeline(json.loads(index.read_text("utf-8")))
+
+
+def _damaged(folder: Path) -> str | None:
+    """What keeps a folder whose parts are all there from being read, with the file's name."""
+    for part in _needed(folder)[1:]:
+        place = folder / part
+        config = "scheduler_config.json" if part == "scheduler" else "config.json"
+        if not part.startswith("tokenizer") and not (place / config).exists():
+            return f"{place} lacks {config}; fetch the whole folder"
+        if found := damaged_part(place, {file.name for file in place.iterdir() if _is_loaded(file)}):
+            return found
+    for part in weighty(folder):
+        if found := missing_shard(folder / part):
+            return found
+    for part in (part for part in _needed(folder) if part.startswith("tokenizer")):
+        text = json.loads((folder / part.replace("tokenizer", "text_encoder") / "config.json").read_text())
+        if found := incomplete_tokenizer(folder / part, bert=supported.is_bert(text)):
+            return found
+    return None
+
+
 def _needed(folder: Path) -> tuple[str, ...]:
     """Parts that a model's folder must have."""
     try:
         added = json.loads((folder / "unet" / "config.json").read_text()).get("addition_embed_type")
     except (OSError, ValueError, AttributeError):
         added = None  # what is wrong there is said by who reads it
-    return (*NEEDED, *SECOND) if added == _SDXL else NEEDED
+    return (*NEEDED, *SECOND) if added == supported.SDXL else NEEDED
 
 
 def weighty(folder: Path) -> tuple[str, ...]:
@@ -150,7 +177,7 @@ class Description:
     @property
     def wants_size(self) -> bool:
         """Whether the UNet wants a text's sum and the image's size as well, as SDXL's."""
-        return self.unet.get("addition_embed_type") == _SDXL
+        return self.unet.get("addition_embed_type") == supported.SDXL
 
 
 def describe(settings: ModelSettings, folder: Path | None = None) -> Description:
@@ -170,7 +197,9 @@ def describe(settings: ModelSettings, folder: Path | None = None) -> Description
         encoders = [p for p in weighty(folder) if p.startswith("text_encoder")]
         texts = [config(part, "config.json") for part in encoders]
         schedule = config("scheduler", "scheduler_config.json")
-        sdxl = unet.get("addition_embed_type") == _SDXL
+        sdxl = unet.get("addition_embed_type") == supported.SDXL
+        if reason := supported.schedule(schedule):
+            raise SettingsError(f"model {settings.path!r} {reason}")
         scheduler = {k: v for k, v in schedule.items() if not k.startswith("_")} | _as_pipelines(sdxl)
         if settings.prediction:
             scheduler["prediction_type"] = settings.prediction
@@ -179,13 +208,13 @@ def describe(settings: ModelSettings, folder: Path | None = None) -> Description
             for part, text in zip(encoders, texts, strict=True)
         )
         prediction = scheduler.get("prediction_type", "epsilon")
-        reason = _unsupported(unet, vae, texts, prediction)
+        reason = supported.networks(unet, vae, texts)
         if reason:
             raise SettingsError(f"model {settings.path!r} {reason}")
         side = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
         zero = bool(config("model_index.json").get("force_zeros_for_empty_prompt", sdxl))
     kinds = tuple(
-        "BertModel" if _is_bert(text) else kind for kind, text in zip(ENCODERS, texts, strict=False)
+        "BertModel" if supported.is_bert(text) else kind for kind, text in zip(ENCODERS, texts, strict=False)
     )
     return Description(tokenizers, kinds, side, scheduler, prediction, unet, vae, zero)
 
@@ -198,44 +227,10 @@ def _as_pipelines(sdxl: bool) -> dict[str, Any]:
 
 def _tokenizer(folder: Path, text: dict[str, Any]) -> Any:
     """A text encoder's tokenizer, with the encoder's length where its own files say none."""
-    tokenizer = (BertTokenizer if _is_bert(text) else CLIPTokenizer).from_pretrained(folder)
+    tokenizer = (BertTokenizer if supported.is_bert(text) else CLIPTokenizer).from_pretrained(folder)
     longest: int = text.get("max_position_embeddings", tokenizer.model_max_length)
     tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
     return tokenizer
-
-
-def _is_bert(text: dict[str, Any]) -> bool:
-    """Whether a text encoder is BERT, as in the paper's synthetic setting (Appendix B.1)."""
-    return text.get("model_type") == "bert"
-
-
-def _unsupported(
-    unet: dict[str, Any], vae: dict[str, Any], texts: Sequence[dict[str, Any]], prediction: str
-) -> str | None:
-    """Why a model cannot be asked; None where it can."""
-    channels, kind = vae["latent_channels"], unet.get("_class_name", "UNet2DConditionModel")
-    if prediction not in PREDICTIONS:
-        return f"predicts {prediction!r}; only {' and '.join(PREDICTIONS)} are supported"
-    if kind != "UNet2DConditionModel":
-        return f"has a {kind}, which is no UNet that text alone conditions"
-    if unet["in_channels"] != channels:
-        meant = {2 * channels: "edits images", 2 * channels + 1: "fills in parts of images"}
-        does = meant.get(unet["in_channels"], f"reads {unet['in_channels']} channels")
-        return f"{does}, so a text alone does not draw with it; take the model that it was made of"
-    if unet.get("addition_embed_type") not in (None, _SDXL):
-        return f"wants {unet['addition_embed_type']!r} besides text, which is not supported"
-    wanted = [k for k in ("class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim") if unet.get(k)]
-    if wanted:
-        return f"has a UNet with {wanted[0]} {unet[wanted[0]]!r}, which is not supported"
-    if not isinstance(unet["sample_size"], int):
-        return f"draws images of {unet['sample_size']} latents, which are not square"
-    if vae.get("latents_mean") is not None:
-        return "has a VAE whose latents are centred (latents_mean), which is not supported"
-    for text in texts:
-        named = (text.get("architectures") or ["CLIPTextModel"])[0]
-        if not named.startswith("CLIPTextModel") and not _is_bert(text):
-            return f"reads text with a {named}; pseudo-tokens take rows of CLIP's or BERT's token table"
-    return None
 
 
 @contextmanager

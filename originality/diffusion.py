@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from originality.conditioning import Words
 from originality.networks import precisions, text_encoders, torch_device, whole
 from originality.passes import Passes, filled
 from originality.pretrained import without_bars
-from originality.settings import ModelSettings, RedrawSettings
+from originality.settings import ModelSettings, RedrawSettings, SettingsError
 from originality.transfers import sent
 
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -32,6 +33,22 @@ SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "dpm++": (diffusers.DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
     "unipc": (diffusers.UniPCMultistepScheduler, {}),
 }
+
+
+def sampler_of(schedule: dict[str, Any], settings: RedrawSettings) -> Any:
+    """The settings' sampler on a model's noise schedule.
+
+    Raises:
+        SettingsError: it would pass over what the schedule says.
+    """
+    kind, extra = SCHEDULERS[settings.scheduler]
+    ends_in_noise = "rescale_betas_zero_snr"
+    if schedule.get(ends_in_noise) and ends_in_noise not in inspect.signature(kind.__init__).parameters:
+        raise SettingsError(
+            f"the model's noise schedule ends in pure noise ({ends_in_noise}), which the sampler "
+            f"{settings.scheduler!r} cannot follow; use --set redraw.scheduler=ddim"
+        )
+    return kind.from_config(schedule, **extra)
 
 
 @dataclass(frozen=True)
@@ -248,8 +265,7 @@ class LatentDiffusion:
 
     def _sampler(self, settings: RedrawSettings) -> diffusers.SchedulerMixin:
         """Its tables stay on the CPU: samplers look in them by a timestep, and the host would wait for it."""
-        kind, extra = SCHEDULERS[settings.scheduler]
-        sampler = kind.from_config(self._about.scheduler, **extra)
+        sampler = sampler_of(self._about.scheduler, settings)
         sampler.set_timesteps(settings.steps)
         if hasattr(sampler, "set_begin_index"):
             sampler.set_begin_index(0)  # else it is looked up

@@ -10,6 +10,7 @@ import numpy as np
 from originality.attention import choose
 from originality.checkpoint import Copies, describe, model_digest
 from originality.conditioning import tokenise
+from originality.diffusion import sampler_of
 from originality.editability import load_check
 from originality.initial_words import InitialWords
 from originality.networks import DTYPES, torch_device
@@ -31,6 +32,7 @@ def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, s
     if not os.environ.get("RAY_ADDRESS"):  # a cluster's GPUs are elsewhere
         choose(settings.model.attention, [], torch_device(settings.model), DTYPES[settings.model.dtype])
     about = describe(settings.model, copies.model)
+    sampler_of(about.scheduler, settings.redraw)
     domain = settings.spoken
     words = InitialWords(settings, about.tokenizers, copies)
     subjects = list(dict.fromkeys(map(domain.subject_for, domain.initial_words)))

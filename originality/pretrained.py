@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from originality.faults import is_machine_fault
+from originality.model_files import damage, lost_merge
 from originality.settings import SettingsError
 
 WEIGHTS = "model.safetensors"
@@ -29,6 +30,8 @@ PARTS = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
 )
 """All that is read of such a folder, at its top."""
+CLIP_WITH_WEIGHTS = "openai/clip-vit-large-patch14 @32bd64288804d66eefd0ccbe215aa642df71cc41"
+"""Of the hub, at a commit that has safetensors; old commits of openai/clip-vit-base-patch32 have none."""
 _OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -53,6 +56,10 @@ def checked_folder(folder: Path, kinds: Container[str], wanted: str, *, words: b
             f"folder {folder} has no config.json; give one as transformers' save_pretrained writes it"
         )
     with reading(folder):
+        for file in (folder / name for name in PARTS):
+            if (file.exists() or file.is_symlink()) and (found := damage(file)):
+                raise SettingsError(f"{file} {found}")
+    with reading(folder):
         kind = str(json.loads((folder / "config.json").read_text())["model_type"])
     if kind not in kinds:
         raise SettingsError(
@@ -60,8 +67,9 @@ def checked_folder(folder: Path, kinds: Container[str], wanted: str, *, words: b
         )
     if not (folder / WEIGHTS).exists():
         raise SettingsError(
-            f"folder {folder} has no {WEIGHTS}; pickled weights and shards are not loaded: save the network "
-            "anew with transformers' save_pretrained, in one piece"
+            f"folder {folder} has no {WEIGHTS}; pickled weights, variants and shards are not loaded: save "
+            "the network anew with transformers' save_pretrained, in one piece"
+            + (f", or take {CLIP_WITH_WEIGHTS}" if kind == "clip" else "")
         )
     if not any((folder / name).exists() for name in PROCESSORS):
         raise SettingsError(
@@ -72,6 +80,8 @@ def checked_folder(folder: Path, kinds: Container[str], wanted: str, *, words: b
             f"folder {folder} has no tokenizer; add tokenizer.json, or vocab.json and merges.txt, of the "
             "network's page on the hub"
         )
+    if words and not (folder / "tokenizer.json").exists() and (found := lost_merge(folder)):
+        raise SettingsError(f"folder {folder}: vocab.json and merges.txt do not fit ({found}); fetch both")
     return folder
 
 

@@ -11,18 +11,20 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from originality import file_header, vae_names
 from originality.families import FAMILIES, write_configuration
 from originality.faults import is_machine_fault
+from originality.model_files import impostor
 from originality.pretrained import without_bars
 from originality.settings import SettingsError
 
-FORMAT = 1
+FORMAT = 2
 """Raised with every change of what becomes of a file."""
 
 _UNET, _VAE = "model.diffusion_model.", "first_stage_model."
@@ -43,6 +45,7 @@ _INPUTS = {
 """Models whose UNet sees more than the noisy latents, by channels."""
 _OTHERS = (
     (r"edm_mean$", "Playground v2.5"),
+    (r"edm_vpred\.", "an SDXL on EDM's noise (CosXL)"),
     (r"ztsnr$", "an SDXL of zero terminal signal-to-noise ratio"),
     (r"conditioner\.embedders\.0\.model\.", "the SDXL refiner"),
     (r"noise_augmentor\.|embedder\.model\.visual\.", "an SD 2.1 unCLIP"),
@@ -54,6 +57,8 @@ _NO_UNET = (
     (r"control_model\.|controlnet_", "a ControlNet"),
     (r"(model\.diffusion_model\.)?joint_blocks\.", "Stable Diffusion 3, which has no UNet"),
     (r"(model\.diffusion_model\.)?(double_blocks|single_blocks)\.", "Flux, which has no UNet"),
+    (r"model_ema\.", "only the running average of a training; save that as plain weights"),
+    (r"(diffusion_model\.)?(input|output|middle)_block", "a UNet without text encoder and VAE"),
     (r"(first_stage_model\.)?(encoder|decoder)\.(down|up|conv_in|mid)", "a VAE alone"),
     (r"down_blocks\.|text_model\.|embeddings\.", "one part of a diffusers folder; give the whole folder"),
 )
@@ -66,6 +71,8 @@ class Tensors:
 
     dtypes: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
+    said: Mapping[str, str] = field(default_factory=dict)
+    """What the header says beside its tensors: modelspec's and kohya's keys."""
 
     def under(self, prefix: str) -> list[str]:
         return [name for name in self.shapes if name.startswith(prefix)]
@@ -76,22 +83,18 @@ def unpack(file: Path, into: Path, prediction: str | None, configuration: Path |
 
     Args:
         into: the folder, which is made.
-        prediction: what the UNet was trained to say; needed for Stable Diffusion 2.x, whose file does not
-            tell. None elsewhere: the noise, or what a mark in the file ("v_pred") says.
+        prediction: what the UNet was trained to say; None: what the file says (see
+            :func:`originality.file_header.claims`), else the noise. Needed for a Stable Diffusion 2.x that
+            says nothing.
         configuration: a folder as write_configuration makes it, in place of the family's own.
 
     Raises:
-        SettingsError: the file is no whole checkpoint of a supported family.
+        SettingsError: the file is no whole checkpoint of a supported family, or says something else of its
+            prediction.
     """
     tensors = _read_header(file)
     family = recognise(file, tensors)
-    if prediction is None and "v_pred" in tensors.shapes:
-        prediction = "v_prediction"
-    if family == "sd2" and prediction is None:
-        raise SettingsError(
-            f"model file {str(file)!r} is a Stable Diffusion 2.x and does not tell what it predicts: set "
-            "model.prediction to v_prediction (v2, v2-1: 768 pixels) or epsilon (v2-base, v2-1-base: 512)"
-        )
+    prediction = prediction_of(file, family, tensors, prediction)
     published = FAMILIES["sd2-base" if (family, prediction) == ("sd2", "epsilon") else family]
     with tempfile.TemporaryDirectory() as made:
         source = configuration or write_configuration(published, Path(made))
@@ -138,6 +141,38 @@ def recognise(file: Path, tensors: Tensors) -> str:
     return family
 
 
+def prediction_of(file: Path, family: str, tensors: Tensors, asked: str | None) -> str | None:
+    """What a file's UNet was trained to say; None: what is usual in its family.
+
+    Args:
+        asked: by the settings.
+
+    Raises:
+        SettingsError: the file contradicts the settings or itself, says something that is not supported, or
+            is a Stable Diffusion 2.x of which nobody says it.
+    """
+    if other := file_header.unsupported(tensors.said, family):
+        raise _refused(file, other)
+    said = file_header.claims(tensors.said, "v_pred" in tensors.shapes)
+    told = ", ".join(f"{prediction} by {source}" for source, prediction in said.items())
+    if asked is None and len(set(said.values())) > 1:
+        raise SettingsError(
+            f"model file {str(file)!r} contradicts itself ({told}); set model.prediction to what is true"
+        )
+    if asked is not None and said and asked not in said.values():
+        raise SettingsError(
+            f"model file {str(file)!r} says that it predicts {told}, and model.prediction is {asked!r}; "
+            "leave model.prediction out, or correct the file's header"
+        )
+    prediction = asked or next(iter(said.values()), None)
+    if family == "sd2" and prediction is None:
+        raise SettingsError(
+            f"model file {str(file)!r} is a Stable Diffusion 2.x and does not tell what it predicts: set "
+            "model.prediction to v_prediction (v2, v2-1: 768 pixels) or epsilon (v2-base, v2-1-base: 512)"
+        )
+    return prediction
+
+
 def _refused(file: Path, what: str) -> SettingsError:
     return SettingsError(
         f"model file {str(file)!r} is {what}; supported are Stable Diffusion 1.x, 2.x and XL base"
@@ -152,6 +187,7 @@ def _read_header(file: Path) -> Tensors:
             return Tensors(
                 {name: part.get_dtype() for name, part in slices.items()},
                 {name: tuple(part.get_shape()) for name, part in slices.items()},
+                opened.metadata() or {},
             )
     except OSError as error:
         if is_machine_fault(error):
@@ -161,17 +197,15 @@ def _read_header(file: Path) -> Tensors:
         ) from error
     except SafetensorError as error:
         with file.open("rb") as handle:
-            start = handle.read(64)
+            start = handle.read(256)
         raise SettingsError(f"model file {str(file)!r} {_damage(start, error)}") from error
 
 
 def _damage(start: bytes, error: SafetensorError) -> str:
     if start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and any(start[2:8])):
         return "is a pickle by another name, which is not loaded, as it may run code; convert it"
-    if start.startswith(b"version https://git-lfs"):
-        return "is a pointer of git LFS in place of the weights; fetch them with git lfs pull"
-    if start.lstrip()[:1] == b"<":
-        return "is a web page, not weights; download the file again"
+    if found := impostor(start):
+        return found
     return f"is cut off or damaged ({str(error).splitlines()[0]}); download it again"
 
 
@@ -221,7 +255,7 @@ def _diffusers_part(part: str, prefix: str, weights: Mapping[str, Any], source: 
     its renaming is used."""
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
     config = json.loads((source / part / "config.json").read_text())
     own = {name: value for name, value in weights.items() if name.startswith(prefix)}
@@ -229,7 +263,7 @@ def _diffusers_part(part: str, prefix: str, weights: Mapping[str, Any], source: 
     with torch.device("meta"):
         model = kind.from_config(config)
     if part == "vae":
-        return _filled(model, convert_ldm_vae_checkpoint(own, config), part)
+        return _filled(model, vae_names.of_diffusers(own, _VAE, config), part)
     if len(own) > len(model.state_dict()):
         raise ValueError("the unet has more weights than the family's")
     # The published folders hold the running average of training, which some files have beside the last step.

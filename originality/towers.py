@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from originality.faults import is_machine_fault
-from originality.pretrained import load_network, load_processor, reading
+from originality.model_files import damaged_part
+from originality.pretrained import WEIGHTS, load_network, load_processor, reading
 from originality.settings import SettingsError
 from originality.similarity.cosine import unit
 from originality.zero_shot import shares
@@ -71,6 +72,9 @@ class ModelTowers:
         if name is None:
             raise SettingsError(f"model folder {model} has no CLIP of both an image and a text tower")
         self._folders = [model / part for part in (*TOWERS, name, TEXTS[name])]
+        for folder in self._folders:
+            if found := damaged_part(folder, (WEIGHTS,)):
+                raise SettingsError(f"model folder {model} cannot be used: {found}")
         self._device = torch.device(device)
         self._processor = load_processor(AutoImageProcessor, model / "feature_extractor")
         self._tokenizer = load_processor(CLIPTokenizer, model / TEXTS[name])

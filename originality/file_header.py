@@ -1,0 +1,73 @@
+"""What the header of a single-file checkpoint says of the model, beside its tensors.
+
+Two sets of keys are in use: Stability's model specification ("modelspec.…") and those that kohya's trainers
+write ("ss_…"). Values are text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_PREDICTIONS = {
+    **dict.fromkeys(("epsilon", "eps", "noise"), "epsilon"),
+    **dict.fromkeys(("v", "v_prediction", "v-prediction", "vpred", "v_pred", "velocity"), "v_prediction"),
+}
+_TYPE, _ARCHITECTURE = "modelspec.prediction_type", "modelspec.architecture"
+_ARCHITECTURES = {
+    "stable-diffusion-v1": "sd1",
+    "stable-diffusion-v2": "sd2",
+    "stable-diffusion-xl": "sdxl",
+}
+"""Families by how the value of modelspec.architecture begins."""
+
+
+def claims(said: Mapping[str, str], marked: bool) -> dict[str, str]:
+    """What a file says that its UNet predicts, "epsilon" or "v_prediction", by where it says so.
+
+    Args:
+        said: the header's keys, of which ``unsupported`` finds nothing.
+        marked: whether it has a tensor "v_pred", which says so by being there.
+    """
+    found = {"its tensor v_pred": "v_prediction"} if marked else {}
+    if (kind := _plain(said, _TYPE)) in _PREDICTIONS:
+        found[_TYPE] = _PREDICTIONS[kind]
+    architecture = _plain(said, _ARCHITECTURE)
+    if architecture.startswith("stable-diffusion-v2-768-v"):
+        found[_ARCHITECTURE] = "v_prediction"
+    if architecture.startswith("stable-diffusion-v2-512"):
+        found[_ARCHITECTURE] = "epsilon"
+    if _plain(said, "ss_base_model_version").endswith("_v"):
+        found["ss_base_model_version"] = "v_prediction"
+    if _is_true(said, "ss_v_parameterization"):
+        found["ss_v_parameterization"] = "v_prediction"
+    return found
+
+
+def unsupported(said: Mapping[str, str], family: str) -> str | None:
+    """What a file of a family is by its header, if it cannot be used; None where it can.
+
+    Args:
+        family: by its tensors.
+    """
+    kind, process = _plain(said, _TYPE), _plain(said, "modelspec.noise_process")
+    if "flow" in kind or "flow" in process:
+        return "trained by flow matching by its header"
+    if kind and kind not in _PREDICTIONS:
+        return f"a model that predicts {kind!r} by its header ({_TYPE})"
+    if _is_true(said, "ss_zero_terminal_snr"):
+        return "trained with zero terminal signal-to-noise ratio by its header (ss_zero_terminal_snr)"
+    architecture = _plain(said, _ARCHITECTURE)
+    for start, named in _ARCHITECTURES.items():
+        if architecture.startswith(start) and named != family:
+            return f"{named} by its header ({_ARCHITECTURE} {architecture!r}) and {family} by its tensors"
+    if _is_true(said, "ss_v2") and family != "sd2":
+        return f"sd2 by its header (ss_v2) and {family} by its tensors"
+    return None
+
+
+def _plain(said: Mapping[str, str], key: str) -> str:
+    return str(said.get(key) or "").strip().lower()
+
+
+def _is_true(said: Mapping[str, str], key: str) -> bool:
+    return _plain(said, key) in ("true", "1", "yes")

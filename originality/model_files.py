@@ -1,0 +1,157 @@
+"""Is each file of a model's folder what its name says? Damage is found before a library reads it.
+
+A library's own error over a damaged file names no file, or is none at all: a tokenizer without its merges
+loads, and then knows no word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+SAFETENSORS = ".safetensors"
+_OUTLINE = "outline.json"
+"""In a folder whose weights are known and not there."""
+_PLAIN_TYPES = frozenset({"F16", "BF16", "F32", "F64", "I64", "I32", "BOOL"})
+"""Types of tensors that are not quantised; integers are positions."""
+_INDEX = re.compile(r".+\.safetensors\.index(\..+)?\.json")
+_SHARD = re.compile(r"(.+)-\d+-of-\d+(\..+)?\.safetensors")
+_BPE = ("vocab.json", "merges.txt")
+_WHOLE = "tokenizer.json"
+"""Holds both of the above."""
+
+
+def damage(file: Path) -> str | None:
+    """What is wrong with a file, as the end of "FILE ..."; None where nothing is seen.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if file.is_symlink() and not file.exists():
+        return "is a link to a file that is not there; fetch it again"
+    with file.open("rb") as handle:
+        found = impostor(handle.read(256))
+    if found:
+        return found
+    if file.suffix == SAFETENSORS:
+        return _of_weights(file)
+    if file.suffix == ".json":
+        return _of_json(file)
+    if file.name == "merges.txt":
+        return _of_merges(file)
+    return None
+
+
+def impostor(start: bytes) -> str | None:
+    """What else a file with these first bytes is, in place of what its name says."""
+    if not start:
+        return "is empty; fetch it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a pointer of git LFS in place of the file; fetch it with git lfs pull"
+    if re.match(rb"\s*<(!doctype|html|head|\?xml)", start, re.IGNORECASE):
+        return "is a web page in place of the file; download it again"
+    return None
+
+
+def _of_weights(file: Path) -> str | None:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            types = {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        return f"is cut off or damaged ({_line(error)}); fetch it again"
+    if odd := sorted(types - _PLAIN_TYPES):
+        return f"holds weights in {odd[0]}, quantised; take those in fp16, bf16 or fp32"
+    return None
+
+
+def _of_json(file: Path) -> str | None:
+    try:
+        read = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        return f"is damaged ({_line(error)}); fetch it again"
+    if not isinstance(read, dict):
+        return "is damaged (it holds no JSON object); fetch it again"
+    return None
+
+
+def _of_merges(file: Path) -> str | None:
+    """Each line is two tokens that become one, but for the first, which may name a version."""
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except UnicodeDecodeError:
+        return "is damaged (no text in UTF-8); fetch it again"
+    for number, line in enumerate(lines, 1):
+        if len(line.split()) != 2 and line.strip() and not line.startswith("#version"):
+            return f"is damaged (line {number} is not two tokens); fetch it again"
+    return None
+
+
+def damaged_part(folder: Path, weights: Container[str] = ()) -> str | None:
+    """The first file of a folder that is not what its name says, and why; None where all are.
+
+    Args:
+        weights: names of those files of weights that are used.
+    """
+    for file in sorted(folder.iterdir()):
+        read = file.suffix in (".json", ".txt") or (file.suffix == SAFETENSORS and file.name in weights)
+        if read and (found := damage(file)):
+            return f"{file} {found}"
+    return None
+
+
+def missing_shard(folder: Path) -> str | None:
+    """What is missing of weights in several files, or the index of those; None where nothing is."""
+    if (folder.parent / _OUTLINE).exists():
+        return None
+    names = {file.name for file in folder.iterdir() if file.exists()}
+    weights = {name for name in names if name.endswith(SAFETENSORS)}
+    indexed: set[str] = set()
+    for index in sorted(name for name in names if _INDEX.fullmatch(name)):
+        listed = json.loads((folder / index).read_text("utf-8")).get("weight_map")
+        if not isinstance(listed, dict) or not listed:
+            return f"{folder / index} names no files of weights; fetch it again"
+        shards = set(map(str, listed.values()))
+        gone = sorted(shards - names)
+        if gone and (shards & names or not weights):  # else it is of a variant that is not here
+            return f"{folder} lacks {gone[0]}, which {index} names; fetch the whole folder"
+        indexed |= shards
+    loose = sorted(name for name in weights - indexed if _SHARD.fullmatch(name))
+    if loose and all(map(_SHARD.fullmatch, weights)):
+        return f"{folder} has {loose[0]} and no index of such files; fetch the whole folder"
+    return None
+
+
+def incomplete_tokenizer(folder: Path, *, bert: bool) -> str | None:
+    """Which files a tokenizer lacks, as the end of "the folder ..."; None where it is whole."""
+    here = {file.name for file in folder.iterdir()}
+    words = ("vocab.txt",) if bert else _BPE
+    needed = (_WHOLE,) if _WHOLE in here else words
+    if missing := [name for name in (*needed, "tokenizer_config.json") if name not in here]:
+        either = "" if _WHOLE in here else f"; it must hold {' and '.join(words)}, or {_WHOLE}"
+        return f"tokenizer {folder} lacks {', '.join(missing)}{either}"
+    if needed == _BPE and (lost := lost_merge(folder)):
+        return f"tokenizer {folder}: vocab.json and merges.txt do not fit each other ({lost}); fetch both"
+    return None
+
+
+def lost_merge(folder: Path) -> str | None:
+    """A merge whose token is not in the vocabulary, or a token that no merge makes: either follows from a
+    file that was cut off between two lines."""
+    vocabulary: dict[str, Any] = json.loads((folder / "vocab.json").read_text("utf-8"))
+    lines = (folder / "merges.txt").read_text("utf-8").splitlines()
+    made = {"".join(line.split()) for line in lines if line.strip() and not line.startswith("#version")}
+    if unknown := min(made - vocabulary.keys(), default=None):
+        return f"vocab.json lacks {unknown!a}, which a merge makes"
+    long = (token for token in vocabulary if len(token.removesuffix("</w>")) > 1 and token not in made)
+    if orphan := min((token for token in long if not re.fullmatch("<.*>", token)), default=None):
+        return f"no merge makes {orphan!a} of vocab.json"
+    return None
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,77 @@
+"""Which models can be asked, by what their folders say: each answer is why not, or None."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+ONLY = "supported are Stable Diffusion 1.x, 2.x and XL"
+
+PREDICTIONS = ("epsilon", "v_prediction")
+"""What a UNet may have been trained to say of noisy latents: their noise (Stable Diffusion 1.x, 2.x-base), or
+their velocity (2.x at 768 pixels; Salimans and Ho, arXiv 2202.00512, Appendix D)."""
+
+SDXL = "text_time"
+"""How an UNet says that it wants a text's sum and the image's size as well."""
+
+_OTHER_SCHEDULES = re.compile(
+    "FlowMatch|EDM|CogVideoX|Wuerstchen|VQDiffusion|ScoreSde|Karras|ConsistencyModels"
+)
+"""Classes of schedulers in diffusers whose noise follows no schedule of betas."""
+
+
+def pipeline(index: dict[str, Any]) -> str | None:
+    """Why the pipeline of a model_index.json cannot be asked; None where it can, or is of no known kind."""
+    kind = str(index.get("_class_name") or "")
+    known = "StableDiffusion" in kind and not re.search("StableDiffusion3|Cascade", kind)
+    if known or kind == "DiffusionPipeline" or not kind.endswith("Pipeline"):
+        return None
+    return f"is a {kind} by its model_index.json; {ONLY}"
+
+
+def schedule(config: dict[str, Any]) -> str | None:
+    """Why a UNet that was trained on this noise schedule cannot be asked; None where it can."""
+    kind = str(config.get("_class_name") or "")
+    flow = config.get("use_flow_sigmas") or "flow" in str(config.get("prediction_type"))
+    if flow or _OTHER_SCHEDULES.search(kind):
+        what = "flow matching" if flow or "Flow" in kind else "another kind of noise"
+        said = "use_flow_sigmas" if config.get("use_flow_sigmas") else config.get("prediction_type")
+        by = kind if _OTHER_SCHEDULES.search(kind) else f"{kind or 'its scheduler'} with {said}"
+        return f"was trained by {what} ({by}), which is not supported; {ONLY}, on noise of a beta schedule"
+    if (own := config.get("prediction_type", "epsilon")) not in PREDICTIONS:
+        return f"predicts {own!r}; only {' and '.join(PREDICTIONS)} are supported"
+    return None
+
+
+def is_bert(text: dict[str, Any]) -> bool:
+    """Whether a text encoder is BERT, as in the paper's synthetic setting (Appendix B.1)."""
+    return text.get("model_type") == "bert"
+
+
+def networks(unet: dict[str, Any], vae: dict[str, Any], texts: Sequence[dict[str, Any]]) -> str | None:
+    """Why a model of these configurations cannot be asked; None where it can."""
+    if (encodes := vae.get("_class_name", "AutoencoderKL")) != "AutoencoderKL":
+        return f"has a VAE of kind {encodes}; only AutoencoderKL is supported"
+    channels, kind = vae["latent_channels"], unet.get("_class_name", "UNet2DConditionModel")
+    if kind != "UNet2DConditionModel":
+        return f"has a {kind}, which is no UNet that text alone conditions"
+    if unet["in_channels"] != channels:
+        meant = {2 * channels: "edits images", 2 * channels + 1: "fills in parts of images"}
+        does = meant.get(unet["in_channels"], f"reads {unet['in_channels']} channels")
+        return f"{does}, so a text alone does not draw with it; take the model that it was made of"
+    if unet.get("addition_embed_type") not in (None, SDXL):
+        return f"wants {unet['addition_embed_type']!r} besides text, which is not supported"
+    wanted = [k for k in ("class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim") if unet.get(k)]
+    if wanted:
+        return f"has a UNet with {wanted[0]} {unet[wanted[0]]!r}, which is not supported"
+    if not isinstance(unet["sample_size"], int):
+        return f"draws images of {unet['sample_size']} latents, which are not square"
+    for name in ("latents_mean", "shift_factor"):
+        if vae.get(name) is not None:
+            return f"has a VAE whose latents are centred ({name}), which is not supported"
+    for text in texts:
+        named = (text.get("architectures") or ["CLIPTextModel"])[0]
+        if not named.startswith("CLIPTextModel") and not is_bert(text):
+            return f"reads text with a {named}; pseudo-tokens take rows of CLIP's or BERT's token table"
+    return None

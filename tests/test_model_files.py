@@ -1,0 +1,273 @@
+"""A model whose files are damaged, missing or of another kind is refused in one line that names the cause."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from originality.checkpoint import describe, model_digest, model_folder
+from originality.clip_words import write_tokenizer
+from originality.conditioning import word_tokens
+from originality.diffusion import LatentDiffusion, sampler_of
+from originality.model_files import damage, incomplete_tokenizer
+from originality.pretrained import checked_folder
+from originality.settings import ModelSettings, RedrawSettings, SettingsError
+from tests.tiny_models import FAMILIES
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 492265168\n"
+PAGE = b"\n<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With CLIP's files of words beside each other, as the hub's models have them."""
+    folder = FAMILIES["sd1"](tmp_path_factory.mktemp("sd1") / "model")
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(Path("originality/models/shapes/tokenizer") / name, folder / "tokenizer")
+    return folder
+
+
+def refused(folder: Path, **settings: Any) -> str:
+    with pytest.raises(SettingsError) as caught:
+        describe(ModelSettings(path=str(folder), device="cpu", **settings))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+CONFIGS = (
+    *("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json"),
+    *("scheduler/scheduler_config.json", "tokenizer/vocab.json", "tokenizer/tokenizer_config.json"),
+)
+WEIGHTS = (UNET, "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors")
+
+
+def test_a_file_that_is_not_what_its_name_says_is_named_with_the_fix(sd1: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(sd1, folder)
+    assert describe(ModelSettings(path=str(folder))).side == 64
+    cut, cases = b'{"a": 1, ', [(name, POINTER, "git lfs pull") for name in (*CONFIGS, *WEIGHTS)]
+    cases += [(name, PAGE, "is a web page") for name in (*CONFIGS, *WEIGHTS)]
+    cases += [(name, b"", "is empty") for name in (*CONFIGS, *WEIGHTS)]
+    cases += [(name, cut, "is damaged") for name in CONFIGS] + [(CONFIGS[1], b"[1]", "no JSON object")]
+    cases += [(name, (folder / name).read_bytes()[:-9], "cut off or damaged") for name in WEIGHTS]
+    merges = "tokenizer/merges.txt"
+    broken = [(POINTER, "git lfs pull"), (PAGE, "is a web page"), (b"\xff\xfe\x00", "no text in UTF-8")]
+    cases += [(merges, content, why) for content, why in broken]
+    cases += [(merges, b"#version: 0.2\nt i\nr e x\n", "line 3 is not two tokens")]
+    for name, content, why in cases:
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(content)
+        told = refused(folder)
+        assert f"{folder / name} " in told and why in told, (name, why, told)
+        (folder / name).write_bytes(whole)
+    (folder / UNET).rename(tmp_path / "elsewhere")
+    (folder / UNET).symlink_to(tmp_path / "gone")
+    assert f"{folder / UNET} is a link to a file that is not there" in refused(folder)
+
+
+def test_a_quantised_network_is_refused_and_half_precision_is_not(sd1: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(sd1, folder)
+    weights = load_file(folder / UNET)
+    save_file({n: v.bfloat16() for n, v in weights.items()}, folder / UNET, {"format": "pt"})
+    assert LatentDiffusion(ModelSettings(path=str(folder), device="cpu")).dtype == torch.float32
+    for kind, name in ((torch.float8_e4m3fn, "F8_E4M3"), (torch.int8, "I8")):
+        save_file({n: v.to(kind) for n, v in weights.items()}, folder / UNET, {"format": "pt"})
+        assert f"{folder / UNET} holds weights in {name}, quantised" in refused(folder)
+
+
+def test_an_incomplete_tokenizer_is_named_and_not_the_word_that_it_cannot_read(
+    sd1: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(sd1, folder)
+    words = folder / "tokenizer"
+    merges = (words / "merges.txt").read_text()
+    for name in ("merges.txt", "vocab.json", "tokenizer_config.json"):
+        whole = (words / name).read_bytes()
+        (words / name).unlink()
+        assert f"tokenizer {words} lacks {name}" in refused(folder)
+        (words / name).write_bytes(whole)
+    cut = "\n".join(merges.splitlines()[:200]) + "\n"
+    (words / "merges.txt").write_text(cut)
+    assert "vocab.json and merges.txt do not fit" in refused(folder)
+    (words / "merges.txt").write_text(merges)
+    vocabulary = json.loads((words / "vocab.json").read_text())
+    lost = next(token for token in vocabulary if token.startswith("squa"))
+    (words / "vocab.json").write_text(json.dumps({t: k for t, k in vocabulary.items() if t != lost}))
+    assert "do not fit" in refused(folder)
+    (words / "vocab.json").write_text(json.dumps(vocabulary))
+    (tokenizer,) = describe(ModelSettings(path=str(folder))).tokenizers
+    assert len(word_tokens(tokenizer, "square")) == 1
+    shutil.copy("originality/models/shapes/tokenizer/tokenizer.json", words)  # holds both
+    for name in ("merges.txt", "vocab.json"):
+        (words / name).unlink()
+    assert len(describe(ModelSettings(path=str(folder))).tokenizers[0]) == len(vocabulary)
+    assert incomplete_tokenizer(words, bert=True) is None
+    (words / "tokenizer.json").unlink()
+    assert "lacks vocab.txt; it must hold vocab.txt, or tokenizer.json" in str(
+        incomplete_tokenizer(words, bert=True)
+    )
+
+
+def test_clips_published_words_are_whole(tmp_path: Path) -> None:
+    words = write_tokenizer(tmp_path, "!")
+    assert damage(words / "vocab.json") is damage(words / "merges.txt") is None
+    assert incomplete_tokenizer(words, bert=False) is None
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [("unet", diffusers.UNet2DConditionModel), ("text_encoder", transformers.CLIPTextModel)],
+)
+def test_weights_in_several_files_are_loaded_or_refused_by_name(
+    sd1: Path, tmp_path: Path, part: str, kind: Any
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(sd1, folder)
+    network = kind.from_pretrained(folder / part, local_files_only=True, use_safetensors=True)
+    (file,) = (folder / part).glob("*.safetensors")
+    file.unlink()
+    network.save_pretrained(folder / part, max_shard_size="200KB")
+    (index,) = (folder / part).glob("*.index.json")
+    shards = sorted((folder / part).glob("*-of-*.safetensors"))
+    assert len(shards) > 1
+    one, other = (LatentDiffusion(ModelSettings(path=str(f), device="cpu")) for f in (sd1, folder))
+    ours, theirs = ((m.unet if part == "unet" else m.text.encoders[0]).state_dict() for m in (one, other))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours) and one.digest != other.digest
+    shards[1].rename(tmp_path / "shard")
+    assert f"{folder / part} lacks {shards[1].name}, which {index.name} names" in refused(folder)
+    (tmp_path / "shard").rename(shards[1])
+    index.unlink()
+    assert f"{folder / part} has {shards[0].name} and no index of such files" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("StableDiffusion3Pipeline", "FluxPipeline", "PixArtSigmaPipeline", "KandinskyV22Pipeline"),
+        *("Kandinsky3Pipeline", "IFPipeline", "StableCascadeDecoderPipeline", "WuerstchenDecoderPipeline"),
+        *("HunyuanDiTPipeline", "KolorsPipeline", "AuraFlowPipeline", "QwenImagePipeline", "SanaPipeline"),
+    ],
+)
+def test_a_pipeline_of_another_kind_is_refused_by_its_name(tmp_path: Path, kind: str) -> None:
+    """Whatever parts it has."""
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    assert f"is a {kind} by its model_index.json; supported are" in refused(tmp_path)
+
+
+SCHEDULES: list[tuple[dict[str, Any], str]] = [
+    ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "flow matching .FlowMatchEulerDiscreteScheduler"),
+    ({"_class_name": "FlowMatchHeunDiscreteScheduler", "prediction_type": "epsilon"}, "flow matching"),
+    ({"prediction_type": "flow_prediction"}, "flow matching .DDIMScheduler with flow_prediction"),
+    ({"use_flow_sigmas": True}, "flow matching .DDIMScheduler with use_flow_sigmas"),
+    ({"_class_name": "EDMEulerScheduler"}, "another kind of noise .EDMEulerScheduler"),
+    ({"prediction_type": "sample"}, "predicts 'sample'"),
+]
+
+
+@pytest.mark.parametrize(("values", "why"), SCHEDULES)
+@pytest.mark.parametrize("prediction", [None, "epsilon"])
+def test_a_schedule_of_another_kind_is_refused(
+    sd1: Path, tmp_path: Path, values: dict[str, Any], why: str, prediction: str | None
+) -> None:
+    """Also where the settings say what it predicts, as that does not make it a schedule of betas."""
+    shutil.copytree(sd1, tmp_path / "model")
+    file = tmp_path / "model" / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+    with pytest.raises(SettingsError, match=why):
+        describe(ModelSettings(path=str(tmp_path / "model"), prediction=prediction))
+
+
+def test_a_sampler_that_would_pass_over_zero_terminal_noise_is_refused() -> None:
+    schedule = {"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True}
+    with pytest.raises(SettingsError, match=r"'pndm' cannot follow; use --set redraw\.scheduler=ddim"):
+        sampler_of(schedule, RedrawSettings(scheduler="pndm"))
+    assert sampler_of(schedule, RedrawSettings(scheduler="ddim")).alphas_cumprod[-1] == 0
+    usual = {**schedule, "rescale_betas_zero_snr": False}
+    assert sampler_of(usual, RedrawSettings(scheduler="pndm")).alphas_cumprod[-1] > 0
+
+
+def test_what_is_beside_the_files_that_are_used_changes_nothing(sd1: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(sd1, folder)
+    for name in ("unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.non_ema.safetensors"):
+        (folder / name).write_bytes(POINTER)
+    (folder / "safety_checker").mkdir()
+    (folder / "safety_checker" / "config.json").write_bytes(PAGE)
+    (folder / "v1-5-pruned-emaonly.safetensors").write_bytes(POINTER)
+    (folder / "README.md").write_text("---\nlicense: mit\n---")
+    settings = (ModelSettings(path=str(f), device="cpu") for f in (sd1, folder))
+    assert len({model_digest(s) for s in settings}) == 1
+
+
+def test_old_names_of_a_vaes_attention_are_read(sd1: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(sd1, folder)
+    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+
+    def aged(name: str) -> str:
+        for new, was in old.items():
+            name = name.replace(new, was)
+        return name
+
+    save_file({aged(n): v for n, v in load_file(file).items()}, file, {"format": "pt"})
+    picture = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
+    one, other = (LatentDiffusion(ModelSettings(path=str(f), device="cpu")) for f in (sd1, folder))
+    assert torch.equal(one.encode(picture).mean, other.encode(picture).mean)
+
+
+def clip(folder: Path) -> Path:
+    """Its files without a network: what is looked at first."""
+    write_tokenizer(folder, "!")
+    (folder / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    (folder / "preprocessor_config.json").write_text("{}")
+    save_file({"a": torch.zeros(1)}, folder / "model.safetensors")
+    return folder
+
+
+SPOILT: list[tuple[str, Callable[[Path], object], str]] = [
+    ("model.safetensors", lambda file: file.write_bytes(POINTER), "git lfs pull"),
+    ("config.json", lambda file: file.write_bytes(POINTER), "git lfs pull"),
+    ("vocab.json", lambda file: file.write_bytes(file.read_bytes()[:-20]), "is damaged"),
+    ("merges.txt", lambda file: file.write_bytes(PAGE), "is a web page"),
+    ("merges.txt", lambda file: file.write_bytes(file.read_bytes()[:4000]), "merges.txt do not fit"),
+    (
+        "model.safetensors",
+        Path.unlink,
+        "has no model.safetensors; .*take openai/clip-vit-large-patch14 @32bd",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "spoil", "why"), SPOILT)
+def test_a_judges_damaged_file_is_named(
+    tmp_path: Path, name: str, spoil: Callable[[Path], object], why: str
+) -> None:
+    folder = clip(tmp_path)
+    assert checked_folder(folder, {"clip"}, "a CLIPModel", words=True) == folder
+    spoil(folder / name)
+    with pytest.raises(SettingsError, match=why) as caught:
+        checked_folder(folder, {"clip"}, "a CLIPModel", words=True)
+    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+def test_a_second_text_encoder_that_lacks_words_or_weights_is_named(tmp_path: Path) -> None:
+    folder = FAMILIES["sdxl"](tmp_path / "model")
+    assert model_folder(ModelSettings(path=str(folder))) == folder
+    (folder / "tokenizer_2" / "tokenizer.json").unlink()
+    assert f"tokenizer {folder / 'tokenizer_2'} lacks vocab.json, merges.txt" in refused(folder)
