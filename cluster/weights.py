@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import obstore
 
+from cluster.hub_moves import moved
 from cluster.store import NotFound, Store, StoreError, open_store, whole
 from originality.settings import SettingsError
 
@@ -86,13 +87,15 @@ def local_copy(
             f"use --set {setting}.revision=null"
         )
     if in_hub and not revision:
+        if gone := moved(uri, setting):
+            raise SettingsError(gone)
         raise SettingsError(
             f"{setting} {uri!r} is no folder here; give a folder of weights, or, for the hub's model of "
             f"that name, its commit: --set {setting}.revision=(40 hex digits)"
         )
     try:
         if in_hub:
-            return _from_hub(uri, str(revision), _Wanted(parts, suffixes))
+            return _from_hub(uri, str(revision), _Wanted(parts, suffixes), setting)
         if "://" in uri:
             return _from_bucket(open_store(uri), _Wanted(parts, suffixes))
     except StoreError:
@@ -259,17 +262,17 @@ def _clear_leftovers(cache: Path) -> None:
 # From the hub
 
 
-def _from_hub(repository: str, revision: str, wanted: _Wanted) -> Path:
+def _from_hub(repository: str, revision: str, wanted: _Wanted, setting: str) -> Path:
     """Where the hub's own library keeps the commit. It downloads under locks of its own; the digests, which
     it names its files by, are compared here."""
-    folder = _snapshot(repository, revision, wanted)
+    folder = _snapshot(repository, revision, wanted, setting)
     damaged = [] if folder in _checked else _damaged(folder, wanted)
     if damaged:
         with _alone(cache_path() / f"{revision}.lock"):
             for file in _damaged(folder, wanted):
                 file.resolve().unlink(missing_ok=True)
                 file.unlink(missing_ok=True)
-            _snapshot(repository, revision, wanted)
+            _snapshot(repository, revision, wanted, setting)
             if not all(file.exists() for file in damaged) or _damaged(folder, wanted):
                 names = ", ".join(str(file.relative_to(folder)) for file in damaged)
                 raise StoreError(
@@ -280,7 +283,7 @@ def _from_hub(repository: str, revision: str, wanted: _Wanted) -> Path:
     return folder
 
 
-def _snapshot(repository: str, revision: str, wanted: _Wanted) -> Path:
+def _snapshot(repository: str, revision: str, wanted: _Wanted, setting: str) -> Path:
     from huggingface_hub import constants, errors, snapshot_download  # heavy, and seldom needed
 
     below = (f"{part}/*{suffix}" for part in wanted.parts for suffix in wanted.suffixes)
@@ -299,7 +302,9 @@ def _snapshot(repository: str, revision: str, wanted: _Wanted) -> Path:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise SettingsError(
-            f"the hub has no model {repository} (or a private one: set HF_TOKEN), and there is no such folder"
+            moved(repository, setting)
+            or f"the hub has no model {repository} (or a private one: set HF_TOKEN), and there is no such "
+            "folder"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise SettingsError(
@@ -309,6 +314,7 @@ def _snapshot(repository: str, revision: str, wanted: _Wanted) -> Path:
         raise StoreError(
             f"{repository} at {revision} is not whole in {constants.HF_HUB_CACHE}, and the hub is out of "
             "reach or HF_HUB_OFFLINE is set; go online once, or give a folder of weights"
+            + (f" ({gone})" if (gone := moved(repository, setting)) else "")
         ) from error
     except Exception as error:  # of the library's network stack, whichever it is
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

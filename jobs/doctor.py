@@ -67,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, default=10.0, metavar="S", help="for measuring speed (default: 10)"
     )
+    parser.add_argument(
+        "--dreamsim-pictures",
+        type=Path,
+        metavar="DIR",
+        help="folder of ref_1.png, img_a_1.png and img_b_1.png of DreamSim's repository, whose distances are "
+        "published",
+    )
     given.add_settings_arguments(parser)
     given.add_cluster_arguments(parser)
 
@@ -77,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.seconds < float("inf"):
         raise SettingsError(f"--seconds {arguments.seconds:g}: give a number above 0")
     with redirect_stdout(sys.stderr):  # some libraries talk there
-        findings = look(settings, how, arguments.out, arguments.seconds)
+        findings = look(settings, how, arguments.out, arguments.seconds, arguments.dreamsim_pictures)
     if arguments.json:
         print(json.dumps(report(settings, findings), indent=2))
     else:
@@ -85,7 +92,13 @@ def run(arguments: argparse.Namespace) -> int:
     return exits.BAD_SETTINGS if any(f.state == "failed" for f in findings) else exits.ALL_JUDGED
 
 
-def look(settings: AuditSettings, how: ClusterSettings, out: str | None, seconds: float) -> list[Finding]:
+def look(
+    settings: AuditSettings,
+    how: ClusterSettings,
+    out: str | None,
+    seconds: float,
+    dreamsim_pictures: Path | None = None,
+) -> list[Finding]:
     """All that is found, told on stderr as it is looked for."""
     # The science is heavy to import, and a mistake in a flag is said before.
     from originality.checkup.science import Checkup
@@ -95,6 +108,7 @@ def look(settings: AuditSettings, how: ClusterSettings, out: str | None, seconds
         copies=lambda part: copies_of(settings, part),
         price=lambda gpu: engine.price(how, gpu),
         seconds=seconds,
+        dreamsim_pictures=dreamsim_pictures,
     )
     checks = [
         *science.of_machine(),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from originality.checkpoint import Copies
 from originality.checkup import Finding, failed, ok, skipped
 from originality.editability import load_check
 from originality.settings import AuditSettings
+from originality.similarity import dreamsim_published as published
 from originality.similarity import load_distance
+from originality.similarity.dreamsim_weights import cache_folder
 
 _UNTRIED = "not tried, as the size of the model's images is not known"
 
@@ -40,6 +43,46 @@ def metric(
     if not (np.isfinite(itself) and np.isfinite(apart)):
         return failed(f"{told}; its distances are not finite", "use --set distance.dtype=fp32", **numbers)
     return ok(told, **numbers, of_a_picture_from_itself=float(itself), of_a_picture_from_blank=float(apart))
+
+
+def published_distances(
+    settings: AuditSettings, device: torch.device, copies: Copies, given: Path | None
+) -> Finding:
+    """Whether DreamSim gives the distances that its authors publish for three pictures.
+
+    Args:
+        given: folder of the pictures; None: they are looked for beside the metric's weights, and fetched
+            where those were fetched too.
+    """
+    how = settings.distance
+    if how.metric != "dreamsim" or how.branch != "ensemble":
+        return skipped("only for DreamSim's ensemble distances are published")
+    beside = copies.distance or (Path(how.folder) if how.folder else cache_folder())
+    folder = given or beside / published.FOLDER
+    hint = f"bring {', '.join(published.NAMES)} of {published.SOURCE} and give --dreamsim-pictures DIR"
+    if published.missing(folder) and given is None and how.folder is None:
+        try:
+            published.fetch(folder)
+        except OSError as error:
+            return skipped(f"DreamSim's three pictures cannot be fetched ({error}): {hint}")
+    if lacking := published.missing(folder):
+        return skipped(f"{folder} lacks {', '.join(lacking)}: {hint}")
+    found = published.measured(load_distance(how, device, copies.distance), folder)
+    return compared(found, published.PUBLISHED, published.TOLERANCES[how.dtype])
+
+
+def compared(found: Mapping[str, float], expected: Mapping[str, float], tolerance: float) -> Finding:
+    """Distances by the names of pictures, held against what they should be."""
+    numbers = {"measured": dict(found), "published": dict(expected), "tolerance": tolerance}
+    told = f"DreamSim gives {_listed(found)}; published are {_listed(expected)}, each within {tolerance:g}"
+    if published.off(found, expected) <= tolerance:
+        return ok(told, **numbers)
+    fix = "these are other weights or other pictures: fetch both again (originality models fetch dreamsim)"
+    return failed(told, fix, **numbers)
+
+
+def _listed(distances: Mapping[str, float]) -> str:
+    return " and ".join(f"{distance:.4f} ({name})" for name, distance in distances.items())
 
 
 def detector(

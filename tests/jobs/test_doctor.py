@@ -38,7 +38,8 @@ QUICK = (
 )
 ROWS = [
     *("versions", "GPU", "xformers", "cache", "model", "loading", "domain", "attention", "half precision"),
-    *("memory", "speed", "metric", "detector", "pace", "store", "shared memory", "Ray"),
+    *("memory", "speed", "metric", "published distances", "detector", "pace", "store"),
+    *("shared memory", "Ray"),
 ]
 
 
@@ -122,10 +123,10 @@ def test_a_broken_model_is_a_row_with_its_fix(tmp_path: Path) -> None:
     )
     found = rows(json.loads(told))
     assert code == exits.BAD_SETTINGS and list(found) == ROWS
-    assert found["model"]["state"] == "ok", "its description is whole"
-    assert found["loading"]["state"] == "failed"
-    assert "cannot be loaded" in found["loading"]["found"] and "\n" not in found["loading"]["found"]
-    assert found["loading"]["fix"].startswith("give a whole diffusers folder")
+    assert found["model"]["state"] == "failed"
+    assert f"{weights} is cut off or damaged" in found["model"]["found"]
+    assert "\n" not in found["model"]["found"] and found["model"]["fix"] == "fetch it again"
+    assert found["loading"]["found"] == "it needs model"
     for name in ("domain", "attention", "half precision"):
         assert found[name] == {**found[name], "state": "skipped", "found": "it needs loading"}
     assert found["pace"]["found"] == "it needs speed"

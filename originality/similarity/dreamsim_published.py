@@ -1,0 +1,78 @@
+"""DreamSim's own check: its README has the distances of three pictures of its repository (MIT).
+
+The cheapest proof that the weights here are the published ones, and are read as its authors read them.
+"""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from originality.settings import Precision
+
+REFERENCE = "ref_1.png"
+PUBLISHED = {"img_a_1.png": 0.4453, "img_b_1.png": 0.2756}
+"""Distances from the reference, by the ensemble."""
+NAMES = (REFERENCE, *PUBLISHED)
+FOLDER = "images"
+"""Where the repository has them, and a folder of weights may."""
+SOURCE = (
+    "https://raw.githubusercontent.com/ssundaram21/dreamsim/077b5571ebe171c41a2f41efa4da0644b48fb3f5/images"
+)
+"""At the commit that added them."""
+TOLERANCES: dict[Precision, float] = {"fp32": 0.005, "fp16": 0.02, "bf16": 0.02}
+"""By which a distance may be off: our choice. Kinds of machines and versions of libraries round differently;
+other weights are off by tenths."""
+_TIMEOUT_S = 30
+
+
+def missing(folder: Path) -> list[str]:
+    """Names of the pictures that a folder lacks."""
+    return [name for name in NAMES if not (folder / name).is_file()]
+
+
+def fetch(folder: Path, source: str | None = None) -> None:
+    """Download the pictures that a folder lacks, each whole or not at all; from ``SOURCE``, or elsewhere.
+
+    Raises:
+        OSError: no connection, or no room.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in missing(folder):
+        part = folder / f"{name}.{os.getpid()}.part"
+        try:
+            with urllib.request.urlopen(f"{source or SOURCE}/{name}", timeout=_TIMEOUT_S) as answer:
+                part.write_bytes(answer.read())
+            part.replace(folder / name)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def measured(distance: Any, folder: Path) -> dict[str, float]:
+    """Distances of the pictures from the reference, by name.
+
+    Args:
+        distance: a DreamSim.
+
+    Raises:
+        OSError: a picture cannot be read.
+    """
+
+    def embedded(name: str) -> Any:
+        with Image.open(folder / name) as image:
+            return distance.embed(np.asarray(image.convert("RGB"))[None])[0]
+
+    reference = embedded(REFERENCE)
+    return {name: float(distance.between(reference, [embedded(name)])[0]) for name in PUBLISHED}
+
+
+def off(found: Mapping[str, float], expected: Mapping[str, float] = PUBLISHED) -> float:
+    """The largest difference from what is expected; infinite where a distance is no number."""
+    differences = [abs(found[name] - expected[name]) for name in expected]
+    return max(differences) if np.isfinite(differences).all() else float("inf")
