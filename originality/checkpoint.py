@@ -59,7 +59,7 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
                 "StableDiffusionPipeline.save_pretrained writes it"
             )
     if reason := _damaged(folder):
-        raise SettingsError(f"model folder {settings.path!r} cannot be used: {reason}")
+        raise SettingsError(f"model folder {settings.path!r} cannot be loaded: {reason}")
     for part in weighty(folder):
         if not any(map(_is_loaded, (folder / part).glob("*"))):
             raise SettingsError(
@@ -75,7 +75,7 @@ def _of_index(folder: Path) -> str | None:
     if not index.is_file():
         return None
     if found := damage(index):
-        return f"cannot be used: {index} {found}"
+        return f"cannot be loaded: {index} {found}"
     return supported.pipeline(json.loads(index.read_text("utf-8")))
 
 

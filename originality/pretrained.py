@@ -58,7 +58,7 @@ def checked_folder(folder: Path, kinds: Container[str], wanted: str, *, words: b
     with reading(folder):
         for file in (folder / name for name in PARTS):
             if (file.exists() or file.is_symlink()) and (found := damage(file)):
-                raise SettingsError(f"{file} {found}")
+                raise SettingsError(f"folder {folder} cannot be used: {file} {found}")
     with reading(folder):
         kind = str(json.loads((folder / "config.json").read_text())["model_type"])
     if kind not in kinds:
@@ -67,8 +67,8 @@ def checked_folder(folder: Path, kinds: Container[str], wanted: str, *, words: b
         )
     if not (folder / WEIGHTS).exists():
         raise SettingsError(
-            f"folder {folder} has no {WEIGHTS}; pickled weights, variants and shards are not loaded: save "
-            "the network anew with transformers' save_pretrained, in one piece"
+            f"folder {folder} has no {WEIGHTS}; pickled weights and shards are not loaded: save the "
+            "network anew with transformers' save_pretrained, in one piece"
             + (f", or take {CLIP_WITH_WEIGHTS}" if kind == "clip" else "")
         )
     if not any((folder / name).exists() for name in PROCESSORS):

@@ -41,8 +41,8 @@ class ModelSettings(Frozen):
     revision: str | None = None
     """Commit of the hub's model, 40 hex digits. Names and branches of the hub may come to mean others."""
     prediction: Literal["epsilon", "v_prediction"] | None = None
-    """What the UNet was trained to say; None: what the model's scheduler says. A single file of Stable
-    Diffusion 2.x does not tell it."""
+    """What the UNet was trained to say; None: what the scheduler, or a single file's header, says. Many
+    files of Stable Diffusion 2.x do not say it; one that contradicts this setting is refused."""
     dtype: Precision = "fp32"
     """Precision of UNet and VAE; token vectors, their optimiser and the text encoders are always fp32."""
     vae_dtype: Precision | None = None

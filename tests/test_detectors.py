@@ -205,11 +205,11 @@ def _of_another_width(folder: Path) -> None:
     [
         ("yolos", shutil.rmtree, "there is no folder .*; give one"),
         ("yolos", lambda f: (f / "config.json").unlink(), "has no config.json; give one"),
-        ("yolos", lambda f: (f / "config.json").write_text("{"), "cannot be used .*; give a whole one"),
+        ("yolos", lambda f: (f / "config.json").write_text("{"), "config.json is damaged .*; fetch it again"),
         ("yolos", lambda f: (f / "config.json").write_text("{}"), "cannot be used .*model_type"),
         ("yolos", _pickled_only, "pickled weights and shards are not loaded: save the network anew"),
         ("yolos", lambda f: (f / "preprocessor_config.json").unlink(), "no preprocessor_config.json; add"),
-        ("yolos", _cut_off, "cannot be used .*; give a whole one"),
+        ("yolos", _cut_off, "cannot be used: .*model.safetensors is cut off or damaged .*; fetch it again"),
         ("yolos", _without_head, "lacks 6 weights of a YolosForObjectDetection .*; give the folder"),
         ("yolos", _not_finite, "its numbers are not finite"),
         ("yolos", _of_another_width, "cannot be used .*; give a whole one"),

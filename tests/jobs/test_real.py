@@ -103,9 +103,9 @@ def _cut_short(folder: Path) -> Path:
     [
         (["--model", "nowhere"], "does not exist; give a diffusers folder"),
         (["--model", _without_weights], "has no safetensors in unet"),
-        (["--model", _cut_short], "cannot be loaded"),
-        (["--model", _cut_config], "cannot be loaded (JSONDecodeError"),
-        (["--model", _no_scheduler], "cannot be loaded (FileNotFoundError"),
+        (["--model", _cut_short], "is a pointer of git LFS in place of the file; fetch it with git lfs pull"),
+        (["--model", _cut_config], "config.json is damaged ("),
+        (["--model", _no_scheduler], "scheduler lacks scheduler_config.json; fetch"),
         (["--set", "distance.metric=imagenet"], "set distance.threshold"),
         (["--set", "distance.metric=dreamsim"], "set in_distribution.check to editability or none"),
         (["--out", ROOT / "examples"], "--out is the input itself"),
