@@ -240,12 +240,16 @@ def clip(folder: Path) -> Path:
     return folder
 
 
+def lines_of(file: Path) -> list[str]:
+    return file.read_text("utf-8").splitlines()
+
+
 SPOILT: list[tuple[str, Callable[[Path], object], str]] = [
     ("model.safetensors", lambda file: file.write_bytes(POINTER), "git lfs pull"),
     ("config.json", lambda file: file.write_bytes(POINTER), "git lfs pull"),
     ("vocab.json", lambda file: file.write_bytes(file.read_bytes()[:-20]), "is damaged"),
     ("merges.txt", lambda file: file.write_bytes(PAGE), "is a web page"),
-    ("merges.txt", lambda file: file.write_bytes(file.read_bytes()[:4000]), "merges.txt do not fit"),
+    ("merges.txt", lambda file: file.write_text("\n".join(lines_of(file)[:400])), "merges.txt do not fit"),
     (
         "model.safetensors",
         Path.unlink,
