@@ -1,4 +1,4 @@
-"""What every part of the settings is made of: the frozen model, its error, and checks that parts share."""
+"""What every part of the settings is made of: the frozen model, and checks that parts share."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
-
-from originality.scoring import Unusable
-
-
-class SettingsError(Unusable):
-    """A setting that cannot be; the message is one line and says the fix."""
 
 
 def nearest(word: str, known: Any) -> str:

@@ -204,7 +204,7 @@ def _read_header(file: Path) -> Tensors:
 def _damage(start: bytes, error: SafetensorError) -> str:
     if start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and any(start[2:8])):
         return "is a pickle by another name, which is not loaded, as it may run code; convert it"
-    if found := impostor(start):
+    if start and (found := impostor(start)):
         return found
     return f"is cut off or damaged ({str(error).splitlines()[0]}); download it again"
 
