@@ -13,12 +13,17 @@ _PREDICTIONS = {
     **dict.fromkeys(("v", "v_prediction", "v-prediction", "vpred", "v_pred", "velocity"), "v_prediction"),
 }
 _TYPE, _ARCHITECTURE = "modelspec.prediction_type", "modelspec.architecture"
-_ARCHITECTURES = {
-    "stable-diffusion-v1": "sd1",
-    "stable-diffusion-v2": "sd2",
-    "stable-diffusion-xl": "sdxl",
+_BASE = "ss_base_model_version"
+_FAMILIES = {
+    _ARCHITECTURE: {
+        "stable-diffusion-v1": "sd1",
+        "stable-diffusion-v2": "sd2",
+        "stable-diffusion-xl": "sdxl",
+    },
+    _BASE: {"sd_v1": "sd1", "sd_v2": "sd2", "sdxl": "sdxl"},
+    "ss_v2": {"true": "sd2"},
 }
-"""Families by how the value of modelspec.architecture begins."""
+"""Families by how the value of a key begins."""
 
 
 def claims(said: Mapping[str, str], marked: bool) -> dict[str, str]:
@@ -36,8 +41,8 @@ def claims(said: Mapping[str, str], marked: bool) -> dict[str, str]:
         found[_ARCHITECTURE] = "v_prediction"
     if architecture.startswith("stable-diffusion-v2-512"):
         found[_ARCHITECTURE] = "epsilon"
-    if _plain(said, "ss_base_model_version").endswith("_v"):
-        found["ss_base_model_version"] = "v_prediction"
+    if _plain(said, _BASE).endswith("_v"):
+        found[_BASE] = "v_prediction"
     if _is_true(said, "ss_v_parameterization"):
         found["ss_v_parameterization"] = "v_prediction"
     return found
@@ -56,12 +61,13 @@ def unsupported(said: Mapping[str, str], family: str) -> str | None:
         return f"a model that predicts {kind!r} by its header ({_TYPE})"
     if _is_true(said, "ss_zero_terminal_snr"):
         return "trained with zero terminal signal-to-noise ratio by its header (ss_zero_terminal_snr)"
-    architecture = _plain(said, _ARCHITECTURE)
-    for start, named in _ARCHITECTURES.items():
-        if architecture.startswith(start) and named != family:
-            return f"{named} by its header ({_ARCHITECTURE} {architecture!r}) and {family} by its tensors"
-    if _is_true(said, "ss_v2") and family != "sd2":
-        return f"sd2 by its header (ss_v2) and {family} by its tensors"
+    for key, families in _FAMILIES.items():
+        value = _plain(said, key)
+        named = next((of for start, of in families.items() if value.startswith(start)), family)
+        if named != family:
+            return f"{named} by its header ({key} {value!r}) and {family} by its tensors"
+    if family == "sd2" and _plain(said, "ss_v2") == "false":
+        return f"no sd2 by its header (ss_v2 'false') and {family} by its tensors"
     return None
 
 
