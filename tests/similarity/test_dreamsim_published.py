@@ -36,7 +36,9 @@ def three(tmp_path: Path) -> Path:
 
 def settings(folder: Path | None, **distance: object) -> AuditSettings:
     of = {"metric": "dreamsim", "folder": folder and str(folder), **distance}
-    return load_settings("laptop", None, {"distance": of, "in_distribution": {"check": "none"}})
+    return load_settings(
+        "laptop", None, {"domain": "shapes", "distance": of, "in_distribution": {"check": "none"}}
+    )
 
 
 def look(of: AuditSettings, given: Path | None) -> Finding:
