@@ -317,6 +317,9 @@ def _snapshot(repository: str, revision: str, wanted: _Wanted, setting: str) -> 
             + (f" ({gone})" if (gone := moved(repository, setting)) else "")
         ) from error
     except Exception as error:  # of the library's network stack, whichever it is
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 404) and (gone := moved(repository, setting)):
+            raise SettingsError(gone) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StoreError(f"{repository} cannot be fetched from the hub: {reason}") from error
     return Path(found)
