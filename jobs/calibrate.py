@@ -22,9 +22,9 @@ from pydantic import ValidationError
 from cluster.manifest import Selection
 from cluster.runfolder import RunFolder, open_run
 from cluster.settings import ClusterSettings
-from cluster.store import NotFound
+from cluster.store import NotFound, unmade
 from jobs import exits, given
-from jobs.audit import Science, at_work, judge, planned, prepared
+from jobs.audit import Science, at_work, check_first, judge, planned, prepared
 from jobs.labels import Found, Labels, check_enough, check_same, measured, read_labels
 from jobs.verdicts import SCHEMA
 from originality.calibration import FALSE_COMMON, KEPT, calibrate, method_digest, weaknesses
@@ -79,8 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
     labels = read_labels(arguments.labelled, arguments.label_column)
     how = given.cluster_settings_of(arguments)
     folder = arguments.folder or str(out.with_suffix(".run"))
-    science = prepared(_as_begun(folder, given.settings_of(arguments, _UNDECIDED, run=folder)))
-    found = measured(_judged(science, arguments.labelled, labels, folder, how), labels)
+    settings = _as_begun(folder, given.settings_of(arguments, _UNDECIDED, run=folder))
+    check_first(settings, how, folder)
+    science = prepared(settings)
+    with unmade(folder):
+        found = measured(_judged(science, arguments.labelled, labels, folder, how), labels)
     check_enough(arguments.labelled, Counter(found.images.values()))
     calibration = _calibration(science, found, arguments.false_common, arguments.kept)
     told = findings(calibration, found.common, found.original, found.left_out)
@@ -132,11 +135,14 @@ def _as_begun(folder: str, settings: AuditSettings) -> AuditSettings:
         return settings
     undecided = {
         "max_tokens": 1,
+        "model": begun.model.model_copy(update={"device": settings.model.device}),
         "distance": begun.distance.model_copy(update={"threshold": 0.0}),
         "in_distribution": begun.in_distribution.model_copy(update={"threshold": 0.0}),
         "calibration": None,
     }
-    return begun if begun.model_copy(update=undecided) == settings else settings
+    if begun.model_copy(update=undecided) != settings:
+        return settings
+    return begun.model_copy(update={"model": settings.model})
 
 
 def _judged(science: Science, labelled: str, labels: Labels, folder: str, how: ClusterSettings) -> RunFolder:

@@ -73,6 +73,7 @@ def add_commands(parser: Parser, jobs: Sequence[tuple[str, str, str]], argv: Seq
         job = importlib.import_module(module)
         plain = argparse.RawDescriptionHelpFormatter
         command = commands.add_parser(name, help=what, description=job.__doc__, formatter_class=plain)
+        add_version(command)
         if hasattr(job, "run"):
             job.add_arguments(command)
             command.set_defaults(run=job.run)

@@ -109,6 +109,7 @@ CASES = {
         "$O status $TMP; $O report $TMP; $O retry $TMP --status failed", 2, "holds no run"
     ),
     "as a module": Case("$PYTHON -m jobs.status $RUN/none", 2, "does not exist"),
+    "a command's version": Case("$O status --version && $O synthetic render --version", 0, "originality "),
     "its version": Case("$PYTHON -m jobs.audit --version", 0, "originality "),
 }
 
