@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,7 +26,33 @@ settings.load_profile("suite")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
+WAITING = ("chaos", "cluster", "jobs", "report", "scale")
+"""Folders of tests that mostly wait, for processes or for a store; the others compute."""
+LONG = (
+    "test_real_sweep",
+    "test_submit",
+    "test_driver",
+    "test_autoscaling",
+    "test_weights_hub",
+    "test_buckets",
+)
+"""The longest files of those that wait."""
+
+
+def _in_turn(items: list[pytest.Item]) -> list[pytest.Item]:
+    """File by file, those that wait and those that compute mixed, so that both go on to the end; long ones
+    first. The order is the same in every process of xdist, as it must be."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    waiting = sorted((f for f in files if f.parent.name in WAITING), key=lambda file: file.stem not in LONG)
+    computing = [file for file in files if file.parent.name not in WAITING]
+    places = {file: (k + 1) / len(group) for group in (waiting, computing) for k, file in enumerate(group)}
+    return [item for file in sorted(files, key=lambda file: places[file]) for item in files[file]]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = _in_turn(items)
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

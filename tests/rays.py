@@ -11,13 +11,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -96,7 +97,7 @@ def asked(url: str, token: str | None) -> int:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with urllib.request.urlopen(
-            urllib.request.Request(f"{url}/api/jobs/", headers=headers), timeout=5
+            urllib.request.Request(f"{url}/api/jobs/", headers=headers), timeout=60
         ) as answer:
             json.load(answer)
             return int(answer.status)
@@ -105,10 +106,12 @@ def asked(url: str, token: str | None) -> int:
 
 
 def _wait(url: str, token: str, head: subprocess.Popen[bytes], log: Path) -> None:
-    give_up = time.monotonic() + 90
-    while True:
-        assert head.poll() is None and time.monotonic() < give_up, log.read_text()
+    def ready() -> bool:
         with suppress(OSError):
-            if asked(url, token) == 200:
-                return
-        time.sleep(0.3)
+            return asked(url, token) == 200
+        return False
+
+    try:
+        until(ready, head, every=0.3)
+    except AssertionError as error:
+        raise AssertionError(log.read_text()) from error

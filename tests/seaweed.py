@@ -18,11 +18,11 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from cluster.store import StoreError, open_store
+from tests.waiting import PATIENCE
 
 BUCKET = "test"
 
 _KEYS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "not-a-real-secret"}
-_READY_SECONDS = 60.0
 
 
 def _free_ports(count: int) -> list[int]:
@@ -65,9 +65,9 @@ class Gateway:
         program has its port for a moment, is started again.
 
         Raises:
-            TimeoutError: it did not come up within a minute; its log is ``weed.log`` in the folder.
+            TimeoutError: it did not come up; its log is ``weed.log`` in the folder.
         """
-        give_up = time.monotonic() + _READY_SECONDS
+        give_up = time.monotonic() + PATIENCE
         while not (self._running() and self._answers()):
             if time.monotonic() > give_up:
                 self.kill()
@@ -124,7 +124,7 @@ class Gateway:
             access_key_id=_KEYS["AWS_ACCESS_KEY_ID"],
             secret_access_key=_KEYS["AWS_SECRET_ACCESS_KEY"],
             region="us-east-1",
-            client_options={"allow_http": True, "timeout": timedelta(seconds=2)},
+            client_options={"allow_http": True, "timeout": timedelta(seconds=30)},
             retry_config={"max_retries": 0},
         )
         with suppress(BaseError, FileNotFoundError):  # the second is of the bucket
@@ -149,7 +149,7 @@ def seaweed(folder: Path) -> Iterator[dict[str, str]]:
 
 def wait_for_bucket(url: str) -> None:
     """The gateway answers a little before its bucket is there."""
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + PATIENCE
     while True:
         try:
             open_store(url, patience=0).write("ready", b"ready")

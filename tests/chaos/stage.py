@@ -30,11 +30,12 @@ from originality.scoring import Item
 from tests.chaos.chain import STEPS, link, start
 from tests.faults import FaultyProxy
 from tests.seaweed import BUCKET, Gateway
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 IMAGES, COPIES = 24, 4
-_GIVE_UP = 150.0
-"""Seconds in which a schedule must have come to its end."""
+_GIVE_UP = PATIENCE
+"""Seconds after which a schedule is taken to hang."""
 PROXY_FAULTS: dict[str, dict[str, Any]] = {
     "500": {"mode": "error", "status": 500},
     "503": {"mode": "error", "status": 503},

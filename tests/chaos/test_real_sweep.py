@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from cluster.runfolder import open_run
 from jobs import exits
 from jobs.cli import main
 from originality.flight import unpack
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
-    *("--set", "inversion.steps=40", "--set", "inversion.batch_size=4", "--set", "redraw.count=2"),
+    *("--set", "inversion.steps=120", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
     *("--set", "redraw.steps=3", "--max-tokens", "2", "--max-workers", "1", "--snapshot-every", "0.2"),
     *("--set", "distance.threshold=0.01", "--device", "cpu"),
 )
@@ -97,7 +98,7 @@ def test_bit_identical(images: Path, undisturbed: dict[str, Any], tmp_path: Path
             for trouble in troubles:
                 wait_for_second_word(out, job)
                 trouble(job)
-            assert job.wait(120) == ends, (tmp_path / "audit.log").read_text()
+            assert job.wait(PATIENCE) == ends, (tmp_path / "audit.log").read_text()
         finally:
             job.kill()
         kept = [unpack(file.read_bytes())[0] for file in out.glob("progress/*.snapshot")]
@@ -109,14 +110,14 @@ def test_bit_identical(images: Path, undisturbed: dict[str, Any], tmp_path: Path
 
 def wait_for_second_word(out: Path, job: subprocess.Popen[bytes]) -> None:
     """Until a snapshot, made from now on, is of an image in the midst of its second word."""
-    asked, give_up = time.time(), time.monotonic() + 120
-    while True:
-        assert job.poll() is None and time.monotonic() < give_up
+    old = {file: file.stat().st_mtime_ns for file in out.glob("progress/*.snapshot")}
+
+    def is_there() -> bool:
         for file in out.glob("progress/*.snapshot"):
-            try:
+            with suppress(OSError, ValueError):  # it is being replaced
                 saved, _ = unpack(file.read_bytes())
-                if saved.attempts and saved.step > 2 and file.stat().st_mtime > asked:
-                    return
-            except (OSError, ValueError):
-                continue  # it is being replaced
-        time.sleep(0.05)
+                if saved.attempts and saved.step > 2 and file.stat().st_mtime_ns != old.get(file):
+                    return True
+        return False
+
+    until(is_there, job)

@@ -14,8 +14,7 @@ class Counter:
 
     capacity = 1
 
-    def __init__(self, snapshot_seconds: float = 0.0) -> None:
-        self._snapshot_seconds = snapshot_seconds
+    def __init__(self) -> None:
         self._held: dict[str, tuple[dict[str, Any], int, int]] = {}
 
     def admit(self, item: Item[dict[str, Any]]) -> None:
@@ -38,7 +37,6 @@ class Counter:
         return 0
 
     def snapshot(self, item_id: str) -> bytes:
-        time.sleep(self._snapshot_seconds)
         return str(self._held[item_id][1]).encode()
 
     def restore(self, item: Item[dict[str, Any]], snapshot: bytes) -> None:

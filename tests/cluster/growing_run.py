@@ -13,7 +13,6 @@ import json
 import os
 import signal
 import sys
-import time
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from cluster.runfolder import plan
 from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
+from tests.waiting import until
 
 
 def machines() -> int:
@@ -59,9 +59,7 @@ if __name__ == "__main__":
     ray.init()
     before = machines()
     outcome = judge(output, accelerators=("L4", "A10G"), max_cost=1000.0)
-    give_up = time.monotonic() + 60
-    while machines() and time.monotonic() < give_up:
-        time.sleep(0.5)
+    until(lambda: not machines(), every=0.5)
     row = [before, outcome.workers, outcome.worker_hours, outcome.cost, machines()]
     print("came to:", json.dumps(row))
     try:
@@ -71,6 +69,6 @@ if __name__ == "__main__":
     crew._PATIENCE_SECONDS = 2.0
     stream = Interrupting()
     try:
-        judge(f"{output}-waiting", accelerators=("H100",), deadline="150s", stream=stream)
+        judge(f"{output}-waiting", accelerators=("H100",), deadline="1h", stream=stream)
     except driver.Interrupted:
         print("waited:", " ".join((stream.said or stream.getvalue()[-2000:]).split()))

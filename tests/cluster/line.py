@@ -8,6 +8,8 @@ import socket
 from collections import Counter
 from threading import Event, Thread
 
+from tests.waiting import PATIENCE
+
 
 class Line:
     """The network before the gateway: counts what is asked, and can go quiet in the middle of an answer."""
@@ -63,4 +65,4 @@ class Line:
         self._told += size
         if self._told > self.most:
             self.quiet.set()
-            self.through.wait(120)
+            self.through.wait(PATIENCE)

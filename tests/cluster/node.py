@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Thread
 
 from originality.checkpoint import MODELS, PARTS
+from tests.waiting import PATIENCE
 
 SHAPES = MODELS / "shapes"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -35,14 +36,14 @@ def start(uri: str, revision: str | None = None, **environment: str) -> subproce
 
 
 def answer(process: subprocess.Popen[str]) -> Path:
-    said, errors = process.communicate(timeout=120)
+    said, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     return Path(said.strip())
 
 
 def error(process: subprocess.Popen[str]) -> str:
     """The last line of a traceback, before which the hub's library told nothing of its own."""
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1 and "[Retry 1/" not in errors, errors
     return errors.strip().splitlines()[-1]
 

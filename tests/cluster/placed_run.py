@@ -1,9 +1,12 @@
-"""A run that tells where it was: python placed_run.py INPUT OUTPUT SETTINGS.json-text."""
+"""A run that tells where it was: python placed_run.py INPUT OUTPUT SETTINGS.json-text FOLDER."""
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,18 +19,22 @@ from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
 from originality.scoring import Finished
+from tests.waiting import until
 
 
 class Placed(MeanColour):
-    """Says in each record on which kind of machine it was judged."""
+    """Says in each record on which kind of machine it was judged; begins when all workers have something."""
 
-    def __init__(self) -> None:
-        super().__init__(capacity=1, steps=3, seconds=0.3)
+    def __init__(self, folder: Path, workers: int) -> None:
+        super().__init__(capacity=1)
+        self._folder, self._workers = folder, workers
         node = ray.get_runtime_context().get_node_id()
         labels: dict[str, Any] = next(n["Labels"] for n in ray.nodes() if n["NodeID"] == node)
         self._where = labels["ray.io/accelerator-type"]
 
     def step(self) -> list[Finished]:
+        (self._folder / str(os.getpid())).touch()
+        until(lambda: len(list(self._folder.iterdir())) >= self._workers)
         done = super().step()
         for one in done:
             one.record["where"] = self._where
@@ -35,10 +42,12 @@ class Placed(MeanColour):
 
 
 if __name__ == "__main__":
-    source, output, how = sys.argv[1:]
+    source, output, how, folder = sys.argv[1:]
     run = plan(source, open_store(output), {})
     settings = ClusterSettings(prices={"L4": 1.0, "T4": 2.0, "A10G": 4.0}, **json.loads(how))
     leases = run.leases(np.arange(len(run.manifest)))
-    outcome = driver.run(Task(run.store.url, Placed, {}), leases, settings, gpu=True)
+    assert settings.max_workers is not None
+    factory = functools.partial(Placed, Path(folder), settings.max_workers)
+    outcome = driver.run(Task(run.store.url, factory, {}), leases, settings, gpu=True)
     where = sorted({row["where"] for row in run.ledger.rows()})
     print("came to:", json.dumps([where, outcome.workers, outcome.cost / outcome.worker_hours]))

@@ -17,6 +17,7 @@ from mean_colour import paint
 
 from cluster.accelerators import PRICES
 from tests.rays import ROOT, Head, free_port, ray_head
+from tests.waiting import PATIENCE
 
 TYPE = "ray.io/accelerator-type"
 HEAD_ID = "f" * 51 + "00000"
@@ -90,7 +91,7 @@ def test_from_no_machine_to_some_and_back(head: Head, tmp_path: Path) -> None:
         env={**head.environment, "RAY_ADDRESS": head.gcs, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr[-3000:] + head.log.read_text()[-3000:]
     (told,) = re.findall("came to: (.*)", done.stdout)  # the autoscaler has its say there too

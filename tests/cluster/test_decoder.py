@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,8 +20,9 @@ from image_bytes import noise, png, profile, rows, saved, tiff
 from PIL import Image
 
 from cluster import images
-from cluster.decoder import Decoder, DecoderError
+from cluster.decoder import _ANSWER, Decoder, DecoderError, _Child
 from cluster.images import FORMATS, Limits, Rejection
+from tests.waiting import PATIENCE, until
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = saved(noise(), "PNG")
@@ -45,13 +43,6 @@ def child_of(decoder: Decoder) -> psutil.Process:
     return psutil.Process(decoder.pid)
 
 
-def eventually(happened: Callable[[], bool], seconds: float = 30) -> bool:
-    deadline = time.monotonic() + seconds
-    while not happened() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return happened()
-
-
 def gone(process: psutil.Process) -> bool:
     try:
         return process.status() == psutil.STATUS_ZOMBIE
@@ -59,22 +50,21 @@ def gone(process: psutil.Process) -> bool:
         return True
 
 
-def killer(decoder: Decoder, deaths: int) -> threading.Thread:
-    """Kills so many of its children, each in the middle of ``LARGE``."""
+def killed_in_the_middle(patch: pytest.MonkeyPatch, deaths: int) -> list[int]:
+    """Ids of the children that are killed from now on: so many, each in the middle of ``LARGE``. The parent
+    takes no byte of the answer before, so a child is never done too early."""
+    killed: list[int] = []
+    read = _Child._read
 
-    def kill() -> None:
-        killed: set[int] = set()
-        while len(killed) < deaths:
-            pid = decoder.pid
-            with contextlib.suppress(psutil.NoSuchProcess):  # the one before, just replaced
-                if pid and pid not in killed and psutil.Process(pid).memory_info().rss > BUSY_BYTES:
-                    os.kill(pid, signal.SIGKILL)
-                    killed.add(pid)
-            time.sleep(0.005)
+    def after_death(child: _Child, size: int) -> bytearray:
+        if size == _ANSWER.size and len(killed) < deaths:
+            until(lambda: psutil.Process(child.pid).memory_info().rss > BUSY_BYTES)
+            os.kill(child.pid, signal.SIGKILL)
+            killed.append(child.pid)
+        return read(child, size)
 
-    thread = threading.Thread(target=kill, daemon=True)
-    thread.start()
-    return thread
+    patch.setattr(_Child, "_read", after_death)
+    return killed
 
 
 def rejected(decoder: Decoder, data: bytes) -> str:
@@ -138,40 +128,39 @@ def test_no_child_before_the_first_image() -> None:
         assert decoder.pid is None
 
 
-def test_a_child_killed_once_is_replaced() -> None:
+def test_a_child_killed_once_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = killed_in_the_middle(monkeypatch, 1)
     with Decoder() as decoder:
-        thread = killer(decoder, 1)
         assert decoder.decode(LARGE).size == (8_000, 8_000)
-        thread.join()
+    assert len(killed) == 1
 
 
-def test_a_child_killed_twice_is_a_rejection() -> None:
+def test_a_child_killed_twice_is_a_rejection(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = killed_in_the_middle(monkeypatch, 2)
     with Decoder() as decoder:
-        thread = killer(decoder, 2)
         assert rejected(decoder, LARGE) == "decoder-crashed"
-        thread.join()
+        assert len(set(killed)) == 2
         assert decoder.decode(SMALL).size == (60, 40)
 
 
-def test_a_child_killed_between_images_costs_no_attempt() -> None:
+def test_a_child_killed_between_images_costs_no_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     with Decoder() as decoder:
         child = child_of(decoder)
         child.kill()
-        assert eventually(lambda: gone(child))
-        thread = killer(decoder, 1)
+        until(lambda: gone(child))
+        killed_in_the_middle(monkeypatch, 1)
         assert decoder.decode(LARGE).size == (8_000, 8_000)
-        thread.join()
 
 
 @pytest.mark.parametrize("data", [SMALL, SMALL + bytes(2**22)], ids=["reading", "writing"])
 def test_a_child_that_hangs_is_killed(data: bytes) -> None:
-    with Decoder(seconds=1.5) as decoder:
+    with Decoder(seconds=PATIENCE) as decoder:
         child = child_of(decoder)
         child.suspend()
-        started = time.monotonic()
+        decoder._seconds = 0.5
         assert rejected(decoder, data) == "decoder-timeout"
-        assert 1.4 < time.monotonic() - started < 10
         assert gone(child)
+        decoder._seconds = PATIENCE
         assert decoder.decode(SMALL).size == (60, 40)
 
 
@@ -193,7 +182,7 @@ def test_the_largest_images_fit_into_the_usual_memory() -> None:
     exif[274] = 6
     picture = Image.new("RGBA", (10_000, 8_000), (200, 100, 50, 128))
     data = saved(picture, "PNG", compress_level=1, exif=exif, icc_profile=profile("RGB"))
-    with Decoder(seconds=300) as decoder:
+    with Decoder(seconds=PATIENCE) as decoder:
         child = child_of(decoder)
         assert decoder.decode(data).size == (8_000, 10_000)
         assert gone(child)  # it would keep the memory
@@ -207,15 +196,13 @@ def ctrl_c_counts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_leaves_no_half_answer_behind(ctrl_c_counts: None) -> None:
+def test_ctrl_c_leaves_no_half_answer_behind(ctrl_c_counts: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with Decoder() as decoder:
         child = child_of(decoder)
-        child.suspend()  # so that it is not done before
-        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
-        with pytest.raises(KeyboardInterrupt):
+        child.suspend()  # so that it is waited for
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(_Child, "_wait", lambda *_: os.kill(os.getpid(), signal.SIGINT))
             decoder.decode(LARGE)
-        timer.join()
         assert gone(child)
         assert decoder.decode(SMALL).tobytes() == images.decode(SMALL).tobytes()
 
@@ -300,7 +287,7 @@ def test_the_child_ends_with_its_parent_and_starts_in_any_folder(tmp_path: Path)
         child = psutil.Process(int(parent.stdout.readline()))
         assert not gone(child)
         parent.kill()
-    assert eventually(lambda: gone(child))
+    until(lambda: gone(child))
 
 
 def test_in_a_ray_actor(local_ray: None) -> None:
@@ -316,7 +303,7 @@ def test_in_a_ray_actor(local_ray: None) -> None:
     child = psutil.Process(pid)
     assert size == (60, 40) and not gone(child)
     ray.kill(actor)
-    assert eventually(lambda: gone(child))
+    until(lambda: gone(child))
 
 
 def raw_child(seconds: float) -> subprocess.Popen[bytes]:
@@ -330,8 +317,8 @@ def raw_child(seconds: float) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize("sent", [b"", b"\1\0", (100).to_bytes(8, "little") + b"half"])
 def test_the_child_ends_when_nobody_can_ask_any_more(sent: bytes) -> None:
-    child = raw_child(60)
-    assert child.communicate(sent, timeout=30)[0] == b""
+    child = raw_child(PATIENCE)
+    assert child.communicate(sent, timeout=PATIENCE)[0] == b""
     assert child.returncode == 0
 
 
@@ -339,4 +326,4 @@ def test_the_child_does_not_outlive_a_hang_without_a_parent() -> None:
     with raw_child(0.1) as child:
         assert child.stdin is not None
         child.stdin.write(len(LARGE).to_bytes(8, "little") + LARGE)
-        assert child.wait(timeout=30) == -signal.SIGALRM
+        assert child.wait(timeout=PATIENCE) == -signal.SIGALRM

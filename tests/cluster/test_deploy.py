@@ -18,6 +18,7 @@ import ray
 from deploy_files import CLUSTER, CLUSTER_FILE, DEPLOY, JOB, KINDS, KUBERAY, POD_GROUPS, ROOT
 
 from originality.attention import WHEEL
+from tests.waiting import PATIENCE
 
 
 def test_ray_is_the_same_everywhere() -> None:
@@ -128,7 +129,7 @@ def lint(dockerfile: str) -> str:
     """What hadolint says against it."""
     assert HADOLINT.exists(), "hadolint is missing; install what `make install` does: pip install -e '.[dev]'"
     return subprocess.run(
-        [HADOLINT, "-"], input=dockerfile, capture_output=True, text=True, timeout=60
+        [HADOLINT, "-"], input=dockerfile, capture_output=True, text=True, timeout=PATIENCE
     ).stdout
 
 

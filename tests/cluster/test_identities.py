@@ -14,6 +14,7 @@ import cluster.identities
 from cluster.identities import Identities, image_id_of, unread_id
 from cluster.manifest import SCHEMA, Manifest
 from cluster.store import Store, StoreError, open_store
+from tests.waiting import PATIENCE
 
 INPUTS = 12
 MANIFEST = Manifest("/in", pa.table([[f"/in/{i}.png" for i in range(INPUTS)], [1] * INPUTS], SCHEMA))
@@ -64,7 +65,7 @@ class Slow(Store):
     def write(self, path: str, data: bytes) -> None:
         if not self.began.is_set():
             self.began.set()
-            assert self.go.wait(30)
+            assert self.go.wait(PATIENCE)
         super().write(path, data)
 
 
@@ -74,15 +75,15 @@ def test_an_older_state_does_not_come_to_lie_over_a_newer() -> None:
     identities.learn(0, image_id_of(b"0"))
     first = threading.Thread(target=identities.save)
     first.start()
-    assert store.began.wait(30)
+    assert store.began.wait(PATIENCE)
     identities.learn(1, image_id_of(b"1"))
     second = threading.Thread(target=identities.save)
     second.start()
     second.join(0.2)
     assert second.is_alive()  # it waits until the first is done
     store.go.set()
-    first.join(30)
-    second.join(30)
+    first.join(PATIENCE)
+    second.join(PATIENCE)
     later = Identities(store, MANIFEST)
     assert [later[0], later[1]] == [image_id_of(b"0"), image_id_of(b"1")]
 

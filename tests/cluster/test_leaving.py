@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -16,8 +15,11 @@ from ray.cluster_utils import Cluster
 from test_spot import NOWHERE, Cloud
 
 from cluster.runfolder import open_run
+from tests.waiting import PATIENCE, until
 
 HERE = Path(__file__).parent
+IMAGES = 36
+"""Work for long after the notice, which is looked for every five seconds."""
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def cluster(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 def test_the_worker_of_a_machine_that_is_taken_away_leaves(
     cluster: Cluster, cloud: Cloud, tmp_path: Path
 ) -> None:
-    for i in range(12):
+    for i in range(IMAGES):
         paint(tmp_path / "in", f"{i}.png", (i, i, i))
     job = subprocess.Popen(
         [sys.executable, str(HERE / "slow_run.py"), str(tmp_path / "in"), str(tmp_path / "run"), "0.5"],
@@ -56,17 +58,14 @@ def test_the_worker_of_a_machine_that_is_taken_away_leaves(
         text=True,
     )
     try:
-        give_up = time.monotonic() + 60
-        while len(list((tmp_path / "run").glob("records/*/*.json"))) < 3:
-            assert job.poll() is None and time.monotonic() < give_up
-            time.sleep(0.1)
+        until(lambda: len(list((tmp_path / "run").glob("records/*/*.json"))) >= 3, job)
         cloud.terminates()
-        _, shown = job.communicate(timeout=60)
+        _, shown = job.communicate(timeout=PATIENCE)
     finally:
         job.kill()
     assert job.returncode == 0, shown
     assert "a worker leaves: EC2" in shown and "a worker died" not in shown
     rows = list(open_run(str(tmp_path / "run")).ledger.rows())
-    assert [row["status"] for row in rows] == ["judged"] * 12
+    assert [row["status"] for row in rows] == ["judged"] * IMAGES
     assert {row["attempts"] for row in rows} == {1}
     assert not list((tmp_path / "run").glob("progress/*.snapshot"))

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ import ray
 import torch
 
 from cluster.metrics import STAGES, Metrics
+from tests.waiting import PATIENCE, until
 
 DASHBOARD = Path(__file__).parents[2] / "cluster" / "deploy" / "grafana-dashboard.json"
 SERIES = re.compile(r"^(ray_originality\w+)\{(.*)\} (\S+)$")
@@ -30,15 +30,18 @@ class Judging:
 
     def work(self) -> str:
         """Ray's id of this process."""
-        metrics = Metrics()
+        metrics, clock = Metrics(), SimpleNamespace(now=0.0)
+        patch = pytest.MonkeyPatch()
+        patch.setattr("cluster.metrics.time", SimpleNamespace(perf_counter=lambda: clock.now))
         for status in ("judged", "judged", "rejected"):
             metrics.settled(status)
         for name in STAGES:
             with metrics.stage(name):
                 pass
         with suppress(ZeroDivisionError), metrics.stage("step"):
-            time.sleep(0.15)
+            clock.now += 0.25
             1 / 0  # noqa: B018
+        patch.undo()
         metrics.counted({"unet_samples": 160, "nothing": 0, "less": -1.0, "broken": float("nan")})
         metrics.counted({"unet_samples": 40.5})
         metrics.queue(7, 2)
@@ -60,7 +63,7 @@ def scrape(worker: str) -> Told:
     """What this node tells Prometheus of one process."""
     node = ray.nodes()[0]
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         lines = answer.read().decode().splitlines()
     told: Told = {}
     for name, labels, value in (m.groups() for m in map(SERIES.match, lines) if m):
@@ -76,10 +79,8 @@ def told(local_ray: None) -> Told:
     judging = Judging.remote()
     worker = ray.get(judging.work.remote())
     last = ("ray_originality_gpu_memory_bytes", "kind=reserved")
-    deadline = time.monotonic() + 90
-    while last not in (told := scrape(worker)):
-        assert time.monotonic() < deadline, f"not told: {last}; told: {sorted(told)}"
-        time.sleep(1)
+    until(lambda: last in scrape(worker), every=0.5)
+    told = scrape(worker)
     ray.kill(judging)
     return told
 
@@ -106,8 +107,8 @@ def test_gauges_hold_the_last(told: Told) -> None:
 def test_stages_are_timed_also_when_they_fail(told: Told) -> None:
     counts = {s: told["ray_originality_stage_seconds_count", f"stage={s}"] for s in STAGES}
     assert counts == {"fetch": 1, "decode": 1, "admit": 1, "step": 2, "commit": 1}
-    assert 0.15 <= told["ray_originality_stage_seconds_sum", "stage=step"] < 5
-    assert told["ray_originality_stage_seconds_sum", "stage=fetch"] < 0.1
+    assert told["ray_originality_stage_seconds_sum", "stage=step"] == 0.25
+    assert told["ray_originality_stage_seconds_sum", "stage=fetch"] == 0
 
 
 def test_the_dashboard_asks_for_nothing_that_is_not_told(told: Told) -> None:
@@ -132,19 +133,6 @@ def test_the_dashboard_selects_by_labels_that_are_told(told: Told) -> None:
             assert {label for group in grouped for label in group.split(", ")} | {*selected, *legend} <= known
 
 
-def test_cheap_enough_for_a_thousand_calls_a_second(local_ray: None) -> None:
-    metrics = Metrics()
-    calls = 2_000
-    best = float("inf")
-    for _ in range(5):
-        started = time.perf_counter()
-        for _ in range(calls):
-            with metrics.stage("step"):
-                pass
-        best = min(best, (time.perf_counter() - started) / calls)
-    assert best < 100e-6  # a tenth of a core, on a machine that others use too; some 5 us when it is free
-
-
 def test_harmless_without_ray_and_torch() -> None:
     script = """
 import sys
@@ -160,7 +148,7 @@ metrics.duplicate()
 metrics.gpu_memory()
 assert "torch" not in sys.modules
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
 
 

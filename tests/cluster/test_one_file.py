@@ -13,6 +13,7 @@ from cluster import weights
 from cluster.single_file import is_single_file, unpacked_copy
 from cluster.store import NotFound, StoreError, open_store
 from originality.settings import SettingsError
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_of_racing_processes_one_unpacks(cache: Path, file: Path) -> None:
     for racer in racers:
         racer.start()
     for racer in racers:
-        racer.join(60)
+        racer.join(PATIENCE)
     assert [racer.exitcode for racer in racers] == [0] * 6 and made(cache) == 1
 
 

@@ -16,6 +16,7 @@ from kuberay_fields import OBJECTS
 
 from cluster.spot import SpotWatch
 from cluster.worker import Worker
+from tests.waiting import PATIENCE, until
 
 
 def in_manifests(kind: str, manifest: Any) -> None:
@@ -92,7 +93,7 @@ _RAYS_OWN_SECONDS = 20
 @pytest.fixture
 def worker() -> Iterator[subprocess.Popen[bytes]]:
     """A process that bears the name which Ray gives to a worker's."""
-    with subprocess.Popen([f"ray::{Worker.__name__}.poll", "60"], executable="sleep") as process:
+    with subprocess.Popen([f"ray::{Worker.__name__}.poll", str(PATIENCE)], executable="sleep") as process:
         yield process
         process.kill()
 
@@ -115,19 +116,16 @@ def hook(
 def test_a_pod_is_ended_when_its_workers_are_gone(
     hook: Callable[[str], subprocess.Popen[bytes]], worker: subprocess.Popen[bytes]
 ) -> None:
-    with hook("60") as running:
-        give_up = time.monotonic() + 10
-        while SpotWatch().notice is None:
-            assert time.monotonic() < give_up
-            time.sleep(0.05)
+    with hook(str(PATIENCE)) as running:
+        until(lambda: SpotWatch().notice)
         time.sleep(1.5)
         assert running.poll() is None
         worker.kill()
         worker.wait()
-        assert running.wait(10) == 0
-    assert hook("60").wait(10) == 0  # nobody is there to wait for
+        assert running.wait(PATIENCE) == 0
+    assert hook(str(PATIENCE)).wait(PATIENCE) == 0  # nobody is there to wait for
 
 
 def test_a_pod_is_ended_in_time_though_a_worker_stays(hook: Callable[[str], subprocess.Popen[bytes]]) -> None:
-    assert hook("1").wait(10) == 124
+    assert hook("1").wait(PATIENCE) == 124
     assert int(HOOK[1]) + _RAYS_OWN_SECONDS <= POD["terminationGracePeriodSeconds"]

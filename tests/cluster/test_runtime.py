@@ -11,6 +11,7 @@ import pytest
 
 from cluster import ray_address
 from tests.rays import ROOT, free_port, ray_head
+from tests.waiting import PATIENCE
 
 
 def test_sigterm_while_ray_starts_is_an_interrupt() -> None:
@@ -26,7 +27,9 @@ def test_sigterm_while_ray_starts_is_an_interrupt() -> None:
         "threading.Thread(target=end).start()\n"
         "raise SystemExit(run(lambda: ray_running().__enter__() or 0))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 130, done.stderr
     assert done.stderr == "originality: interrupted; run the same command again to resume\n"
 
@@ -131,7 +134,7 @@ def test_a_cluster_of_another_version_or_with_another_token_is_one_line(tmp_path
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=300,
+                timeout=PATIENCE,
             )
             assert done.returncode == code, done.stderr
             if code:
@@ -149,6 +152,6 @@ def test_ray_starts_where_home_cannot_be_written(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert (done.returncode, done.stderr) == (0, "")

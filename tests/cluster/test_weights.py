@@ -24,6 +24,7 @@ from cluster.weights import DIGESTS, local_copy
 from originality.checkpoint import PARTS, model_digest
 from originality.diffusion import LatentDiffusion
 from originality.settings import ModelSettings
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_big_file_comes_in_pieces(
 def test_the_next_goes_on_when_the_one_that_copies_is_killed(prefix: str, cache: Path, line: Line) -> None:
     line.most = 3_000_000
     first = start(prefix)
-    assert line.quiet.wait(60)
+    assert line.quiet.wait(PATIENCE)
     (part,) = cache.glob("*.part")
     assert any(f.is_file() for f in part.rglob("*"))
     second = start(prefix)
@@ -106,7 +107,7 @@ def test_what_a_killed_process_left_of_another_model_is_removed(prefix: str, cac
     (cache / "0123456789abcdef.part" / "unet").mkdir(parents=True)
     line.most = 3_000_000
     busy = start(prefix)
-    assert line.quiet.wait(60)
+    assert line.quiet.wait(PATIENCE)
     (part,) = cache.glob("*.part")
     weights._clear_leftovers(cache)
     assert part.exists() and part.stem != "0123456789abcdef"  # what is being worked on stays
@@ -156,7 +157,7 @@ def test_a_prefix_that_changed_is_another_copy(prefix: str, cache: Path) -> None
 def test_a_prefix_that_changes_meanwhile_is_no_copy(prefix: str, cache: Path, line: Line) -> None:
     line.most = 3_000_000
     copying = start(prefix)
-    assert line.quiet.wait(60)
+    assert line.quiet.wait(PATIENCE)
     line.most = float("inf")
     open_store(prefix).write("vae/config.json", b"{}")
     line.through.set()

@@ -26,6 +26,7 @@ from originality.checkpoint import PARTS, model_digest
 from originality.diffusion import LatentDiffusion
 from originality.presets import load_settings
 from originality.settings import ModelSettings, SettingsError
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -218,7 +219,9 @@ def test_what_the_hub_does_not_give_is_one_line(
 def test_a_model_is_fetched_into_a_folder(hub: list[str], tmp_path: Path) -> None:
     def fetch(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "jobs.models", "fetch", *arguments, "--to", str(tmp_path / "to")]
-        return subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=PATIENCE
+        )
 
     done = fetch("org/shapes", "--revision", COMMIT)
     assert done.returncode == 0 and done.stdout == f"{tmp_path / 'to'}\n", done.stderr

@@ -16,6 +16,7 @@ from cluster.store import open_store
 from jobs import exits
 from jobs.cli import main
 from tests.inputs import inputs
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
@@ -51,7 +52,7 @@ def test_from_bucket_to_bucket_as_from_folder_to_folder(tmp_path: Path, s3: str,
 
 def audit(source: str, out: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "jobs.cli", "audit", source, "--out", out, *SHORT]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == exits.SOME_UNJUDGED, done.stderr
     return done
 

@@ -16,6 +16,7 @@ import pytest
 from jobs import exits
 from jobs.cli import main
 from originality.checkpoint import MODELS
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
@@ -26,7 +27,7 @@ SHORT = (
 
 def originality(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.fixture

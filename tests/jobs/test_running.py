@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import io
 import json
+import time
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.dataset as ds
@@ -130,12 +133,26 @@ def test_a_new_run_beside_one_of_other_settings(images: Path, tmp_path: Path, lo
 
 @pytest.mark.parametrize(
     ("bound", "said"),
-    [({"max_cost": 1e-3}, "stopped at the bound of"), ({"deadline": "8s"}, "stopped at the deadline")],
+    [({"max_cost": 24.0}, "stopped at the bound of"), ({"deadline": "30h"}, "stopped at the deadline")],
 )
 def test_a_bound_stops_in_good_order(
-    images: Path, tmp_path: Path, local_ray: None, bound: dict[str, Any], said: str
+    images: Path,
+    tmp_path: Path,
+    local_ray: None,
+    monkeypatch: pytest.MonkeyPatch,
+    bound: dict[str, Any],
+    said: str,
 ) -> None:
-    slow = functools.partial(MeanColour, capacity=1, steps=20, seconds=0.2)
+    """By the driver's clocks two days pass once an image is half done."""
+
+    def passed() -> timedelta:
+        return timedelta(days=2 * any((tmp_path / "run" / "progress").glob("*.snapshot")))
+
+    hours = SimpleNamespace(monotonic=lambda: time.monotonic() + passed().total_seconds())
+    dates = SimpleNamespace(now=lambda zone: datetime.now(zone) + passed())
+    monkeypatch.setattr("cluster.crew.time", hours)
+    monkeypatch.setattr("cluster.dispatch.datetime", dates)
+    slow = functools.partial(MeanColour, capacity=1, steps=600, seconds=0.1)
     science = Science(load_settings(), slow, {})
     how = ClusterSettings(prices={"CPU": 1.0}, max_workers=1, **bound)
     with pytest.raises(driver.Interrupted, match=said):

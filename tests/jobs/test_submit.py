@@ -16,6 +16,7 @@ from cluster.store import open_store
 from jobs import exits
 from jobs.cli import main
 from tests.rays import BIN, ROOT, Head, asked, ray_head
+from tests.waiting import PATIENCE, until
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +26,15 @@ def head(tmp_path_factory: pytest.TempPathFactory, s3: str):
 
 
 def submit(head: Head, *job: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    environment = json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}})
+    environment = json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(int(PATIENCE))}})
     command = [
         *(str(BIN / "ray"), "job", "submit", "--address", head.dashboard),
         *("--runtime-env-json", environment, *options, "--", *job),
     ]
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + PATIENCE
     while True:
         done = subprocess.run(
-            command, env=head.environment, cwd=ROOT, capture_output=True, text=True, timeout=300
+            command, env=head.environment, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
         )
         # For a while after its start a head has nobody yet to give the job to.
         if "No available agent" not in done.stderr or time.monotonic() > give_up:
@@ -88,16 +89,13 @@ def test_a_stopped_job_keeps_what_is_in_flight(head: Head, s3: str) -> None:
     submitted = submit(head, *job, options=("--no-wait", "--submission-id", "to-be-stopped"))
     assert submitted.returncode == 0, submitted.stderr
     try:
-        give_up = time.monotonic() + 120
-        while not any(f.path.endswith(".snapshot") for f in out.list("progress")):
-            assert time.monotonic() < give_up
-            time.sleep(0.5)
+        until(lambda: any(f.path.endswith(".snapshot") for f in out.list("progress")), every=0.5)
     finally:
         stop = [str(BIN / "ray"), "job", "stop", "--address", head.dashboard, "to-be-stopped"]
-        stopped = subprocess.run(stop, env=head.environment, capture_output=True, text=True, timeout=90)
+        stopped = subprocess.run(stop, env=head.environment, capture_output=True, text=True, timeout=PATIENCE)
     assert "was stopped" in stopped.stdout + stopped.stderr
     left = [f.path for f in out.list("progress")]
     assert [path.endswith(".snapshot") for path in left] == [True]  # the image's; the driver took its leave
     logs = [str(BIN / "ray"), "job", "logs", "--address", head.dashboard, "to-be-stopped"]
-    told = subprocess.run(logs, env=head.environment, capture_output=True, text=True, timeout=60)
+    told = subprocess.run(logs, env=head.environment, capture_output=True, text=True, timeout=PATIENCE)
     assert "interrupted; run the same command again to resume" in told.stdout + told.stderr

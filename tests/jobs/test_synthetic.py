@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from originality.synthetic.experiments.scales import SCALES
 from originality.synthetic.experiments.work import FORMAT, OneAtATime
 from originality.synthetic.world import elements_of
 from tests.synthetic.long_work import finished
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -189,13 +189,10 @@ def started(*arguments: object, cache: Path) -> subprocess.Popen[str]:
 def killed_at_work(process: subprocess.Popen[str], run: Path) -> None:
     """All of it, as when the machine loses power, once a snapshot of its item at work is there; which is made
     to say that it took 10,000 seconds."""
-    until = time.monotonic() + 120
-    while not list((run / "progress").glob("*.snapshot")):
-        assert process.poll() is None and time.monotonic() < until, process.communicate()
-        time.sleep(0.02)
+    until(lambda: list((run / "progress").glob("*.snapshot")), process)
     for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
         one.kill()
-    assert process.wait(60) == -signal.SIGKILL, process.communicate()
+    assert process.wait(PATIENCE) == -signal.SIGKILL
     assert not list((run / "records").rglob("*.json"))
     (snapshot,) = (run / "progress").glob("*.snapshot")
     snapshot.write_bytes(with_more_seconds(snapshot.read_bytes(), 10_000.0))
@@ -203,7 +200,7 @@ def killed_at_work(process: subprocess.Popen[str], run: Path) -> None:
 
 def ended(process: subprocess.Popen[str]) -> str:
     """What it printed, all of it done."""
-    out, error = process.communicate(timeout=240)
+    out, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == exits.ALL_JUDGED, error
     return out.strip()
 
@@ -217,6 +214,7 @@ def with_more_seconds(snapshot: bytes, more: float) -> bytes:
     return FORMAT + hashlib.sha256(body.getvalue()).digest() + body.getvalue()
 
 
+@pytest.mark.research
 def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from jobs.cli import main
 from jobs.verdicts import SCHEMA, blank, summarise
 from originality.presets import load_settings
 from originality.synthetic.dataset import TaughtSet
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 WORDS = {"a": "dog", "b": " cat ", "c": "", "d": "rhinoceros", "e": "house"}
@@ -50,12 +51,12 @@ def test_words_of_a_list_reach_the_verdicts(
     assert said.startswith("1 inputs have no word and will fail: domain 'animals' has several words")
     leases = run.leases(np.arange(5)).grant("w", 5)
     worker = Worker(Task(run.store.url, science.factory, blank(settings)))
-    report, settled, until = worker.poll(Orders(leases)), {}, time.monotonic() + 240
+    report, settled, give_up = worker.poll(Orders(leases)), {}, time.monotonic() + PATIENCE
     while len(settled) < 5:
-        assert time.monotonic() < until
+        assert time.monotonic() < give_up
         settled |= {s.number: s.image_id for s in report.settled}
         report = worker.poll(Orders(go=[number for number, _ in report.identified]), 0.1)
-    worker.stop(5)
+    worker.stop(PATIENCE)
     run.ledger.compact(SCHEMA)
     rows = {row["image_id"]: row for row in ds.dataset(tmp_path / "run/verdicts").to_table().to_pylist()}
     found = {name: rows[settled[k]] for k, name in enumerate(WORDS)}

@@ -18,8 +18,7 @@ from typing import Any
 
 import websocket
 
-PATIENCE = 60.0
-"""Seconds until a silent browser is given up; long, for the machine may be busy with other work."""
+from tests.waiting import PATIENCE
 
 FLAGS = (
     "--headless",
@@ -178,7 +177,7 @@ def _address(process: subprocess.Popen[bytes], profile: Path) -> str:
             raise RuntimeError(f"{process.args!r} ended with code {process.returncode}")
         try:
             port = (profile / "DevToolsActivePort").read_text().splitlines()[0]
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=PATIENCE) as answer:
                 tabs = [tab for tab in json.load(answer) if tab["type"] == "page"]
             if tabs:
                 return str(tabs[0]["webSocketDebuggerUrl"])

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from cluster import driver
+from cluster.metrics import Metrics
 from cluster.runfolder import plan
 from cluster.runtime import ray_running
 from cluster.settings import ClusterSettings
@@ -70,6 +71,17 @@ def between_images(folder: Path, images: int, seconds: float, workers: int) -> d
     }
 
 
+def one_measurement(calls: int = 10_000) -> float:
+    """Microseconds that the timing of one stage costs, while Ray runs."""
+    metrics = Metrics()
+    with ray_running():
+        began = time.monotonic()
+        for _ in range(calls):
+            with metrics.stage("step"):
+                pass
+        return round(1e6 * (time.monotonic() - began) / calls, 1)
+
+
 def cold_start(folder: Path) -> dict[str, Any]:
     """An audit of one image, against a process that loads the model and judges it without the engine."""
     image = str(ROOT / "examples" / "familiar-1.png")
@@ -93,6 +105,7 @@ def main() -> int:
         told = {
             "command": "make scale",
             "between images": between_images(Path(folder), 200, 2.0, 4),
+            "microseconds of a metric": one_measurement(),
             "cold start": cold_start(Path(folder)),
         }
     print(json.dumps(told, indent=1))
