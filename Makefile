@@ -12,10 +12,12 @@ THREADS := OMP_WAIT_POLICY=PASSIVE MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM
 # Two processes of one thread each learn almost twice as fast as one of two threads.
 TOGETHER = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2
 EFFECT = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.synthetic.effect
+# Four at once, as the engine's tests mostly wait; a file stays in one process, which makes its fixtures once.
+PYTEST = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 BENCH = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m jobs.bench
 SHAPES := originality/models/shapes
 
-.PHONY: audit test gpu-check check bench chaos scale full-size train-shapes train-detector effect install clean
+.PHONY: audit test test-research gpu-check check bench chaos scale full-size train-shapes train-detector effect install clean
 .PHONY: paper paper-page docs docs-from-nothing
 
 audit: $(INSTALLED)
@@ -23,7 +25,12 @@ audit: $(INSTALLED)
 	$(BIN)/originality audit examples --out runs/examples
 
 test: check browser
-	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist worksteal
+	$(PYTEST) -m "not research"
+	$(MAKE) test-research
+
+# The experiments and trainings of the research, each in small from start to end. make test runs these too.
+test-research: $(INSTALLED)
+	$(PYTEST) -n 2 -m research
 
 # What only a GPU can show.
 gpu-check: $(INSTALLED)
