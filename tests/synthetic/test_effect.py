@@ -193,4 +193,6 @@ def test_the_examples_are_the_committed_ones(tmp_path):
     made = {p.name: np.asarray(Image.open(p)) for p in tmp_path.iterdir()}
     assert len(made) == 9
     for name, pixels in made.items():
-        assert (pixels == np.asarray(Image.open(EXAMPLES / name))).all(), name
+        committed = np.asarray(Image.open(EXAMPLES / name))
+        # The last bit of a sine, which another kind of CPU has differently, may tip the rounding of a pixel.
+        assert np.abs(pixels.astype(int) - committed).max() <= 1, name
