@@ -14,9 +14,13 @@ from hypothesis import HealthCheck, settings
 from originality.presets import load_settings
 from originality.settings import AuditSettings, ModelSettings
 from tests.seaweed import BUCKET, seaweed, wait_for_bucket
+from tests.waiting import PATIENCE
 
-# Ray starts its workers at niceness 15; beside a busy neighbour a test would wait minutes for one.
+# Ray starts its workers at niceness 15, so beside a busy neighbour a test would wait minutes for one; and it
+# gives up on processes of its own that are slow to start.
 os.environ.setdefault("RAY_worker_niceness", "0")
+for _limit in ("RAY_worker_register_timeout_seconds", "RAY_DASHBOARD_STARTUP_TIMEOUT_S"):
+    os.environ.setdefault(_limit, str(int(PATIENCE)))
 # Beside other work an example takes any time, so hypothesis judges none by the clock. The examples are the
 # same on every machine and in every run: a failure is then a fact about the code.
 settings.register_profile(

@@ -17,8 +17,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.waiting import until
+from ray.cluster_utils import Cluster
+
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -38,6 +41,13 @@ class Head:
     """What ``ray start`` printed."""
     logs: Path
     """Folder of all that Ray and its jobs logged."""
+
+
+class Machines(Cluster):
+    """Ray's cluster of several nodes on one machine, which waits for each as long as it takes."""
+
+    def _wait_for_node(self, node: Any, timeout: float = PATIENCE) -> None:
+        super()._wait_for_node(node, PATIENCE)
 
 
 def free_port() -> int:

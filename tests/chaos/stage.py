@@ -21,7 +21,6 @@ from typing import Any, Self
 import psutil
 import pyarrow.parquet as pq
 from PIL import Image
-from ray.cluster_utils import Cluster
 
 from cluster.identities import image_id_of
 from cluster.runfolder import open_run
@@ -29,6 +28,7 @@ from cluster.store import open_store
 from originality.scoring import Item
 from tests.chaos.chain import STEPS, link, start
 from tests.faults import FaultyProxy
+from tests.rays import Machines
 from tests.seaweed import BUCKET, Gateway
 from tests.waiting import PATIENCE
 
@@ -104,7 +104,7 @@ class Stage:
         os.environ["AWS_ENDPOINT_URL"] = self.proxy.url
         os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
         self._upload()
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        self.cluster = Machines(initialize_head=True, head_node_args={"num_cpus": 0})
         self._stack.callback(self.cluster.shutdown)
         self._nodes = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
         return self

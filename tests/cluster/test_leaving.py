@@ -11,10 +11,10 @@ from threading import Thread
 
 import pytest
 from mean_colour import paint
-from ray.cluster_utils import Cluster
 from test_spot import NOWHERE, Cloud
 
 from cluster.runfolder import open_run
+from tests.rays import Machines
 from tests.waiting import PATIENCE, until
 
 HERE = Path(__file__).parent
@@ -32,11 +32,11 @@ def cloud() -> Iterator[Cloud]:
 
 
 @pytest.fixture
-def cluster(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def cluster(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
     """Two machines: one of the cloud's, and one at home."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE), *sys.path]))
     monkeypatch.setenv("GCE_METADATA_HOST", NOWHERE.removeprefix("http://"))
-    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    machines = Machines(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         for metadata in (cloud.url, NOWHERE):
             monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata)
@@ -47,7 +47,7 @@ def cluster(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 
 
 def test_the_worker_of_a_machine_that_is_taken_away_leaves(
-    cluster: Cluster, cloud: Cloud, tmp_path: Path
+    cluster: Machines, cloud: Cloud, tmp_path: Path
 ) -> None:
     for i in range(IMAGES):
         paint(tmp_path / "in", f"{i}.png", (i, i, i))

@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 from mean_colour import paint
-from ray.cluster_utils import Cluster
 
+from tests.rays import Machines
 from tests.waiting import PATIENCE
 
 HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster() -> Iterator[Machines]:
     """A head and three machines with a GPU each, as Ray sees it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE), *sys.path]))
-        machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        machines = Machines(initialize_head=True, head_node_args={"num_cpus": 0})
         try:
             for accelerator, team in (("L4", "a"), ("A10G", "b"), ("T4", "b")):
                 labels = {"ray.io/accelerator-type": accelerator, "team": team}
@@ -44,7 +44,7 @@ def cluster() -> Iterator[Cluster]:
     ],
 )
 def test_workers_are_where_they_may_be(
-    cluster: Cluster, tmp_path: Path, how: dict[str, Any], accelerators: set[str], workers: int
+    cluster: Machines, tmp_path: Path, how: dict[str, Any], accelerators: set[str], workers: int
 ) -> None:
     for i in range(6):
         paint(tmp_path / "in", f"{i}.png", (i, i, i))
