@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from cluster.store import open_store
 from jobs import exits, process
 from jobs.cli import main
 from tests.rays import ROOT
+from tests.waiting import PATIENCE, until
 
 NO_UTF8 = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "LANG": "C"}
 NO_PLACE = "/proc/1"
@@ -127,7 +127,7 @@ def test_a_command_ends_in_good_order(name: str, run: RunFolder, tmp_path: Path)
         **case.environment,
     }
     done = subprocess.run(
-        ["bash", "-c", case.line], env=environment, capture_output=True, encoding="latin-1", timeout=300
+        ["bash", "-c", case.line], env=environment, capture_output=True, encoding="latin-1", timeout=PATIENCE
     )
     told = done.stdout + done.stderr
     assert "Traceback" not in told and "Exception ignored" not in told, told
@@ -146,7 +146,7 @@ def test_help_and_version_import_nothing_heavy() -> None:
         "heavy = {'torch', 'ray', 'numpy', 'pyarrow', 'cluster', 'originality'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, timeout=PATIENCE)
 
 
 def interrupted(
@@ -161,12 +161,9 @@ def interrupted(
         stdout=subprocess.DEVNULL,
         text=True,
     )
-    give_up = time.monotonic() + 120
-    while not when(child.pid):
-        assert child.poll() is None and time.monotonic() < give_up
-        time.sleep(0.005)
+    until(lambda: when(child.pid), child, every=0.005)
     child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=120)
+    _, errors = child.communicate(timeout=PATIENCE)
     return child.returncode, errors
 
 
@@ -242,7 +239,7 @@ def test_a_missing_package_is_named(module: str, tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     line = "originality: the package pyarrow is missing; install it: pip install 'pyarrow'\n"
     assert (done.returncode, done.stderr) == (2, line)
