@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from tests.waiting import PATIENCE
 os.environ.setdefault("RAY_worker_niceness", "0")
 for _limit in ("RAY_worker_register_timeout_seconds", "RAY_DASHBOARD_STARTUP_TIMEOUT_S"):
     os.environ.setdefault(_limit, str(int(PATIENCE)))
+# One for all that a process starts: Ray remembers the first for as long as the process lives.
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 # Beside other work an example takes any time, so hypothesis judges none by the clock. The examples are the
 # same on every machine and in every run: a failure is then a fact about the code.
 settings.register_profile(

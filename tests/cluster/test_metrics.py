@@ -107,8 +107,9 @@ def test_gauges_hold_the_last(told: Told) -> None:
 def test_stages_are_timed_also_when_they_fail(told: Told) -> None:
     counts = {s: told["ray_originality_stage_seconds_count", f"stage={s}"] for s in STAGES}
     assert counts == {"fetch": 1, "decode": 1, "admit": 1, "step": 2, "commit": 1}
-    assert told["ray_originality_stage_seconds_sum", "stage=step"] == 0.25
-    assert told["ray_originality_stage_seconds_sum", "stage=fetch"] == 0
+    # Ray tells a sum by the middles of the buckets, here of 0.2 to 0.5 s and of 0 to 5 ms.
+    assert 0.2 < told["ray_originality_stage_seconds_sum", "stage=step"] < 0.51
+    assert told["ray_originality_stage_seconds_sum", "stage=fetch"] < 0.005
 
 
 def test_the_dashboard_asks_for_nothing_that_is_not_told(told: Told) -> None:
