@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import secrets
 import signal
@@ -101,18 +100,18 @@ def _join(address: str, options: dict[str, Any]) -> None:
 
 def _start(**options: Any) -> None:
     """Starts Ray, which gives its own processes 30 s, fixed; on a very busy machine, twice that."""
-    with _own_token():
+    _own_token()
+    try:
+        ray.init(**options)
+    except Exception as error:
+        ray.shutdown()
+        if "timed out during startup" not in str(error):
+            raise EngineError(_not_started(error)) from error
         try:
             ray.init(**options)
-        except Exception as error:
+        except Exception as again:
             ray.shutdown()
-            if "timed out during startup" not in str(error):
-                raise EngineError(_not_started(error)) from error
-            try:
-                ray.init(**options)
-            except Exception as again:
-                ray.shutdown()
-                raise EngineError(_not_started(again)) from again
+            raise EngineError(_not_started(again)) from again
 
 
 def _not_started(error: Exception) -> str:
@@ -120,25 +119,11 @@ def _not_started(error: Exception) -> str:
     return f"Ray did not start on this machine ({reason}); its logs are in /tmp/ray/session_latest/logs"
 
 
-@contextmanager
-def _own_token() -> Iterator[None]:
-    """A Ray that is started here has a token of this process: otherwise Ray writes one below HOME, which may
-    be read-only or unset."""
-    name = "RAY_AUTH_TOKEN"
-    if name in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
-        yield
-        return
-    os.environ[name] = _token()
-    try:
-        yield
-    finally:
-        del os.environ[name]
-
-
-@functools.cache
-def _token() -> str:
-    """Ray, too, remembers a token as long as the process lives."""
-    return secrets.token_hex(32)
+def _own_token() -> None:
+    """Gives a Ray that is started here a token of this process: else Ray writes one below HOME, which may
+    be read-only or unset. It stays, as Ray remembers a process's first token as long as the process lives."""
+    if "RAY_AUTH_TOKEN" not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @contextmanager
