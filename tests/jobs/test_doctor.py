@@ -341,4 +341,4 @@ def test_prices_by_the_names_of_gpus() -> None:
 def test_bad_flags_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--seconds", "0"]) == exits.BAD_SETTINGS
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err == "originality: --seconds 0: give more than 0\n"
+    assert captured.out == "" and captured.err == "originality: --seconds 0: give a number above 0\n"
