@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 
 from cluster.images import EXTENSIONS
 from cluster.manifest import MANIFEST_FILE, RUN_FILE, SCHEMA, WORD, InputError, Manifest
-from cluster.sources import local_uri, size_of, walk
+from cluster.sources import exists, local_uri, size_of, walk
 from cluster.store import REMOTE_SCHEMES, NotFound, absolute, open_store
 
 LISTS = (".csv", ".parquet")
 """What a list of images may be: a file with a column of uris."""
 URI_COLUMNS = ("uri", "url", "path", "file", "image")
 _BATCH = 50_000
+_WILD = r"[*?\[]"
 _KNOWN = "^(" + "|".join((*REMOTE_SCHEMES, "file")) + ")://[^/:@]*(/|$)"
 """The URLs of a list. Others may be presigned. A bucket has no colon: what stands before one is a key, and
 the secret behind it may hold slashes, with the @ only after them."""
@@ -43,7 +44,7 @@ def scan(input_uri: str) -> Manifest:
         raise InputError(f"{uri!a} is no UTF-8; rename the folder, or give another way to it")
     if _is_folder(uri):
         return _scan_folder(input_uri, uri)
-    if re.search(r"[*?\[]", uri) and ("://" in uri or not Path(uri).exists()):
+    if re.search(_WILD, uri) and not exists(uri):
         return _scan_glob(input_uri, uri)
     if uri.lower().endswith(LISTS):
         return _scan_list(input_uri, uri)
@@ -113,13 +114,17 @@ def _images(table: pa.Table) -> pa.Table:
 
 def _scan_glob(asked: str, pattern: str) -> Manifest:
     parts = pattern.split("/")
-    fixed = next(i for i, part in enumerate(parts) if re.search(r"[*?\[]", part))
-    root = "/".join(parts[:fixed]) or "/"
-    if root.endswith(":/"):
+    fixed = next(i for i, part in enumerate(parts) if re.search(_WILD, part))
+    if "/".join(parts[:fixed]).endswith(":/"):
         raise InputError(f"{asked}: name the bucket; only what follows it may have wildcards")
-    table = _listed(asked, root)
+    while fixed < len(parts) - 1 and exists("/".join(parts[: fixed + 1])):  # a name before it is a pattern
+        fixed += 1
+    named = "/".join(parts[:fixed])
+    table = _listed(asked, named or "/")
+    root = named or "/"
+    wild = re.escape(f"{named}/") + glob_regex("/".join(parts[fixed:]))[1:]
     try:
-        matching = table.filter(pc.match_substring_regex(table["uri"], glob_regex(pattern)))
+        matching = table.filter(pc.match_substring_regex(table["uri"], f"^{wild}"))
     except pa.ArrowInvalid as error:
         raise InputError(f"{asked} is no pattern: {str(error).splitlines()[0]}") from error
     images = _images(matching)

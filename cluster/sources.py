@@ -7,28 +7,39 @@ through the operating system, and such keys of S3 through boto3.
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
+import obstore
+
+from cluster.aws import s3_errors
 from cluster.store import (
+    NOBODYS,
     NotFound,
     Outage,
+    Refused,
     Store,
     StoreError,
     Unaddressable,
     open_store,
     patience_seconds,
 )
+from cluster.store_errors import no_store
+from cluster.store_fixes import ARCHIVED
 
 _OBJECT_PATIENCE_SECONDS = 60.0
 """For how long an object is asked for before it is found out whether its store is out, or only it."""
-_NOBODYS = "originality-asks-whether-this-store-answers"
-"""A key at which there is nothing."""
+
+
+_readable: dict[str, str] = {}
+"""By bucket, the key of an object that could be read: it shows, where another one is refused, that the store
+does not refuse them all."""
 
 
 class Unreadable(Exception):  # noqa: N818 - it says what the input is
@@ -69,55 +80,123 @@ def read_image(uri: str, check: Callable[[int], None]) -> bytes:
 
 
 def _read_remote(uri: str, check: Callable[[int], None]) -> bytes:
-    """Where an object cannot be had though its store answers, it is the object."""
-    scheme, _, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    if not bucket or not key:
-        raise Unreadable("unreadable", f"{uri} names no object")
+    """Where an object cannot be had though its store answers, it is the object.
+
+    Raises:
+        Refused: the store refuses others as well.
+    """
+    store, key = _object(uri)
     try:
-        store = _root(f"{scheme}://{bucket}")
-    except StoreError as error:
-        raise Unreadable("unreadable", str(error)) from error
-    try:
-        return _read_object(store, key, check)
+        return _judged(store, key, check)
     except Outage:
         _wait_for(store.url)
     try:
-        return _read_object(store, key, check)
+        return _judged(store, key, check)
     except Outage as error:
         raise Unreadable("unreadable", str(error)) from error
 
 
-def _read_object(store: Store, key: str, check: Callable[[int], None]) -> bytes:
+def _judged(store: Store, key: str, check: Callable[[int], None]) -> bytes:
+    """Tells apart by whose fault an object cannot be read.
+
+    Raises:
+        Unreadable: the object's.
+        Outage: the store did not answer.
+        Refused: the store refuses others as well.
+    """
     try:
-        return store.read(key, check)
-    except NotFound as error:
-        raise Unreadable("missing", f"{store.url}/{key} does not exist") from error
-    except Unaddressable as error:
-        if store.url.startswith("s3://"):
-            return _read_odd_key(store.url.removeprefix("s3://"), key, check)
-        raise Unreadable("unreadable", str(error)) from error
+        data = _read_object(store, key, check)
     except Outage:
         raise
+    except NotFound as error:
+        raise Unreadable("missing", str(error)) from error
+    except Refused as error:
+        if error.of_all or _refuses_others(store, key, error):
+            raise
+        raise Unreadable("unreadable", str(error)) from error
     except StoreError as error:
         raise Unreadable("unreadable", str(error)) from error
+    _readable[store.url] = key
+    return data
 
 
-def _read_odd_key(bucket: str, key: str, check: Callable[[int], None]) -> bytes:
-    from botocore.exceptions import BotoCoreError, ClientError
+def _refuses_others(store: Store, key: str, refusal: Refused) -> bool:
+    """Whether the store refuses more than this object: one that could be read before, and one beside it that
+    is not there. For the latter a store answers "forbidden" too, if the keys may not list."""
+    if refusal.code in ARCHIVED:
+        return False
+    folder = itertools.takewhile(lambda part: part not in ("", ".", ".."), key.split("/")[:-1])
+    beside = "/".join([*folder, NOBODYS])
+    for other in filter(None, (_readable.get(store.url), beside)):
+        try:
+            store.about(other)
+        except (NotFound, Unaddressable):
+            return False
+        except Refused:
+            continue
+        return False
+    return True
 
+
+def try_to_read(uri: str) -> str | None:
+    """Opens an object without fetching it; its key, or None where that says nothing of its bucket.
+
+    Raises:
+        NotFound: there is none.
+        Refused: the store refuses.
+    """
     try:
-        found = _s3_client().get_object(Bucket=bucket, Key=key)
+        store, key = _object(uri)
+        store.ask(key, lambda: obstore.get(store.objects, key))
+    except Unreadable:
+        return None
+    except Refused as error:
+        if error.code in ARCHIVED:
+            return None
+        raise
+    return key
+
+
+def remember_readable(found: Mapping[str, str]) -> None:
+    """Takes over which objects another process could read, by bucket."""
+    _readable.update(found)
+
+
+def _object(uri: str) -> tuple[Store, str]:
+    """The bucket of a uri, and its key.
+
+    Raises:
+        Unreadable: the uri names no object.
+        StoreError: the bucket cannot be used.
+    """
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if not bucket or not key:
+        raise Unreadable("unreadable", f"{uri} names no object")
+    return _root(f"{scheme}://{bucket}"), key
+
+
+def _read_object(store: Store, key: str, check: Callable[[int], None]) -> bytes:
+    try:
+        if key.startswith("/") or key.endswith("/"):  # which the driver would leave out
+            raise Unaddressable(f"{store.url}/{key} cannot be addressed; rename it")
+        return store.read(key, check)
+    except Unaddressable:
+        if store.s3 is None:
+            raise
+        return _read_odd_key(store, key, check)
+
+
+def _read_odd_key(store: Store, key: str, check: Callable[[int], None]) -> bytes:
+    assert store.s3
+    bucket = store.url.removeprefix("s3://")
+    with s3_errors(f"{store.url}/{key}", "GET"):
+        found = store.s3.client.get_object(Bucket=bucket, Key=key, **store.s3.payer)
+        if "ETag" not in found:
+            raise no_store(f"{store.url}/{key}", "an object without ETag")
         check(found["ContentLength"])
-        return found["Body"].read()
-    except ClientError as error:
-        code = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        if code >= 500:
-            raise Outage(f"s3://{bucket}/{key}: {error}") from error
-        reason = "missing" if code == 404 else "unreadable"
-        raise Unreadable(reason, f"s3://{bucket}/{key}: {error}") from error
-    except BotoCoreError as error:  # no answer, or half an answer
-        raise Outage(f"s3://{bucket}/{key}: {error}") from error
+        data: bytes = found["Body"].read()
+    return data
 
 
 def _wait_for(root: str) -> None:
@@ -125,11 +204,15 @@ def _wait_for(root: str) -> None:
 
     Raises:
         Outage: the store is out of reach.
+        Refused: the store would refuse every request.
     """
     try:
-        open_store(root).exists(_NOBODYS)
+        open_store(root).exists(NOBODYS)
     except Outage:
         raise
+    except Refused as error:
+        if error.of_all:
+            raise
     except StoreError:
         pass
 
@@ -137,14 +220,6 @@ def _wait_for(root: str) -> None:
 @lru_cache(maxsize=64)
 def _root(url: str) -> Store:
     return open_store(url, patience=min(_OBJECT_PATIENCE_SECONDS, patience_seconds()))
-
-
-@lru_cache(maxsize=1)
-def _s3_client() -> Any:
-    import boto3
-    from botocore.config import Config
-
-    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 8}))
 
 
 def local_path(uri: str) -> Path:
@@ -196,21 +271,42 @@ def _refuse_folder(error: OSError) -> None:
 
 
 def _walk_remote(root: str) -> Iterator[tuple[str, int]]:
-    store = open_store(root)
     try:
-        for found in store.list():
-            yield f"{root}/{found.path}", found.size
+        store = open_store(root)
+        odd = store.s3 is not None and root.count("/") == 2 and any(_list_odd(store.url, "/", limit=1))
+        if not odd:
+            for found in store.list():
+                yield f"{root}/{found.path}", found.size
+            return
     except Unaddressable:
         if not root.startswith("s3://"):
             raise
-    else:
-        return
     # One odd key ends the listing, so all is listed anew; what was told already is told twice.
-    bucket, _, prefix = root.removeprefix("s3://").partition("/")
-    pages = _s3_client().get_paginator("list_objects_v2")
-    for page in pages.paginate(Bucket=bucket, Prefix=f"{prefix}/" if prefix else ""):
-        for item in page.get("Contents", ()):
-            yield f"s3://{bucket}/{item['Key']}", item["Size"]
+    prefix = root.removeprefix("s3://").partition("/")[2]
+    yield from _list_odd("/".join(root.split("/")[:3]), f"{prefix}/" if prefix else "")
+
+
+def _list_odd(bucket: str, prefix: str, limit: int | None = None) -> Iterator[tuple[str, int]]:
+    """What a bucket of S3 lists, whatever the keys."""
+    store = _root(bucket)
+    assert store.s3
+    pages = store.s3.client.get_paginator("list_objects_v2")
+    name = bucket.removeprefix("s3://")
+    with s3_errors(f"{bucket}/{prefix}", "LIST"):
+        for page in pages.paginate(
+            Bucket=name, Prefix=prefix, PaginationConfig={"MaxItems": limit}, **store.s3.payer
+        ):
+            for item in page.get("Contents", ()):
+                yield f"{bucket}/{item['Key']}", item["Size"]
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or folder of this name, or an object or prefix."""
+    if "://" not in uri:
+        return Path(uri).exists()
+    if not re.fullmatch(r"[\w.-]+", uri.split("/")[2]):
+        return False  # no bucket has such a name
+    return next(_walk_remote(uri), None) is not None or size_of(uri) is not None
 
 
 def size_of(uri: str) -> int | None:
@@ -223,3 +319,9 @@ def size_of(uri: str) -> int | None:
         return open_store(parent).size(name)
     except NotFound:
         return None
+    except Unaddressable:
+        if not uri.startswith("s3://"):
+            raise
+        store, key = _object(uri)
+        found = dict(_list_odd(store.url, key, limit=1))  # in order, so the key itself comes first
+        return found.get(uri)

@@ -25,8 +25,38 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, InvalidPathError
-from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
+
+from cluster.aws import S3Access, checked_endpoint, s3_access
+from cluster.store_contact import NOBODYS, Contact
+from cluster.store_errors import (
+    NotFound,
+    Outage,
+    Refused,
+    StoreError,
+    Unaddressable,
+    Unreachable,
+    named_errors,
+    no_store,
+)
+
+__all__ = [
+    "NOBODYS",
+    "PATIENCE",
+    "REMOTE_SCHEMES",
+    "NotFound",
+    "Outage",
+    "Refused",
+    "Store",
+    "StoreError",
+    "StoredObject",
+    "Unaddressable",
+    "absolute",
+    "open_store",
+    "patience_seconds",
+    "whole",
+]
 
 REMOTE_SCHEMES = ("s3", "gs", "az")
 
@@ -35,36 +65,17 @@ PATIENCE = "STORE_PATIENCE_SECONDS"
 _PATIENCE_SECONDS = 300.0
 """Outages of a store end in minutes; the workers that wait hold their images meanwhile."""
 _LONGEST_PAUSE_SECONDS = 15.0
-_CONNECTION: dict[str, Any] = {
-    # of silence: the driver's own limit of 30 s for a whole object breaks off large ones on slow lines
-    "client_options": {"timeout": timedelta(hours=1), "read_timeout": timedelta(seconds=60)},
-    # it would ask again without saying so; who creates must know, and ``ask`` asks again anyway
-    "retry_config": {"max_retries": 0},
-}
-_KEY_SERVER = "//169.254.169.254/"
-"""Where the driver looks for keys when there are none; its silence is no outage of the store."""
-_PASSING = re.compile(r"HTTP error|status code: (408|429|5\d\d)|Server returned error response")
-"""In the driver's words: no answer, half an answer, too many requests, or a failure of the server's."""
+# of silence: the driver's own limit of 30 s for a whole object breaks off large ones on slow lines
+_TIMEOUTS = {"timeout": timedelta(hours=1), "read_timeout": timedelta(seconds=60)}
+# it would ask again without saying so; who creates must know, and ``ask`` asks again anyway
+_NO_RETRIES = {"max_retries": 0}
+_AZURE_ENDPOINTS = ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+_BUCKET = re.compile(r"[A-Za-z0-9$][\w.-]*", re.ASCII)
+_ALREADY_THERE = re.compile(r"status code: 412|BlobAlreadyExists")
+"""How services say that an object is there; other conflicts (409) say that two requests met."""
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class StoreError(OSError):
-    """A store that cannot be used as asked; the message is one line."""
-
-
-class NotFound(StoreError):  # noqa: N818
-    """No such object, or no such folder."""
-
-
-class Unaddressable(StoreError):  # noqa: N818
-    """A name that the driver cannot say: with a control character, an empty part or a ".."."""
-
-
-class Outage(StoreError):  # noqa: N818
-    """The store did not answer, or failed; asked later, it may do as it is asked. Whether it did this
-    time is not known."""
 
 
 @dataclass(frozen=True)
@@ -75,26 +86,6 @@ class StoredObject:
     """Relative to the store's root, with "/" between parts."""
     size: int
     """Bytes."""
-
-
-@contextmanager
-def _named_errors(url: str, path: str) -> Iterator[None]:
-    """Turns the driver's many exceptions into ours, with the object named."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise NotFound(f"{url}/{path} does not exist") from error
-    except InvalidPathError as error:  # such a name spoils the listing of its whole folder
-        name = str(error).encode("unicode_escape").decode()
-        raise Unaddressable(f"{url} holds a name that cannot be addressed; rename it: {name}") from error
-    except (BaseError, OSError, ValueError) as error:
-        reason, _, details = str(error).partition("\n")
-        if reason.startswith("Could not parse path"):
-            raise Unaddressable(f"{url}/{path} cannot be addressed; rename it") from error
-        if not isinstance(error, GenericError) or not _PASSING.search(reason) or _KEY_SERVER in reason:
-            raise StoreError(f"{url}/{path}: {reason}") from error
-        cause = re.findall(r'(?:message|error): "([^"]+)"', details)  # such as "Connection refused"
-        raise Outage(f"{url}/{path}: {': '.join([reason, *cause[-1:]])}") from error
 
 
 @contextmanager
@@ -120,14 +111,19 @@ def whole(store: Store, path: str) -> Iterator[None]:
 class Store:
     """The objects under one URL. Paths are relative to it."""
 
-    def __init__(self, url: str, objects: ObjectStore, *, patience: float = 0.0) -> None:
-        """``objects`` asks for nothing twice by itself; the store is waited for for ``patience`` seconds when
-        it is out."""
+    def __init__(
+        self, url: str, objects: ObjectStore, *, patience: float = 0.0, s3: S3Access | None = None
+    ) -> None:
+        """``objects`` retries nothing by itself; the store is waited for for ``patience`` seconds when it is
+        out. ``s3``: how it is reached, of a store of S3."""
         self.url = url
         """A local folder's absolute path, or the URL, without a trailing slash."""
         self.objects = objects
         """obstore's own, for those who want a part of an object, or more of a listing."""
+        self.s3 = s3
         self._patience = patience
+        self._is_remote = url.partition("://")[0] in REMOTE_SCHEMES
+        self._contact = Contact(url, objects, s3) if self._is_remote else None
 
     def read(self, path: str, check: Callable[[int], None] | None = None) -> bytes:
         """A whole object. ``check`` is told its size before its bytes are fetched, and raises to refuse it.
@@ -138,6 +134,9 @@ class Store:
 
         def get() -> bytes:
             found = obstore.get(self.objects, path)
+            self._check_tag(path, found.meta)
+            if self._contact:
+                self._contact.suspect(path, str(found.attributes.get("Content-Type", "")))
             if check:
                 check(found.meta["size"])
             return bytes(found.bytes())
@@ -162,7 +161,9 @@ class Store:
             nonlocal in_doubt
             try:
                 obstore.put(self.objects, path, data, mode="create", attributes=self._attributes(path))
-            except AlreadyExistsError:
+            except AlreadyExistsError as error:
+                if self._is_remote and not _ALREADY_THERE.search(str(error)):
+                    raise  # it met another request, and nothing was written
                 return in_doubt and bytes(obstore.get(self.objects, path).bytes()) == data
             except BaseError:
                 in_doubt = True
@@ -181,7 +182,7 @@ class Store:
         """Makes sure that ``create`` is what it says: some S3 gateways accept If-None-Match and ignore it.
 
         Raises:
-            StoreError: the second of two creators was told that it won.
+            StoreError: the second of two creators was told that it won, or what the first wrote is not there.
         """
         path = f"probe-{uuid.uuid4().hex}"
         try:
@@ -189,6 +190,11 @@ class Store:
                 raise StoreError(
                     f"{self.url} overwrites objects that must be written once (it ignores If-None-Match); "
                     "use another store for --out"
+                )
+            if not self.exists(path) or self.read(path) != b"1":
+                raise StoreError(
+                    f"{self.url} does not give back what was written (a proxy or login page may answer in "
+                    "its place); look at AWS_ENDPOINT_URL, or use another store for --out"
                 )
         finally:
             with suppress(StoreError):  # keys that may only write leave a byte behind
@@ -200,7 +206,27 @@ class Store:
         Raises:
             NotFound: there is none.
         """
-        return self.ask(path, lambda: obstore.head(self.objects, path)["size"])
+        size: int = self.about(path)["size"]
+        return size
+
+    def about(self, path: str) -> Any:
+        """obstore's metadata of an object.
+
+        Raises:
+            NotFound: there is none.
+        """
+        try:
+            return self.ask(path, lambda: self._check_tag(path, obstore.head(self.objects, path)))
+        except Refused as error:
+            if error.code.isdecimal():  # an answer to HEAD has no body, and one to GET may say why
+                self.ask(path, lambda: obstore.get(self.objects, path))
+            raise
+
+    def _check_tag(self, path: str, meta: Any) -> Any:
+        """Every object of a store has an entity tag; a web page that answers in its place may have none."""
+        if self._is_remote and not meta["e_tag"]:
+            raise no_store(f"{self.url}/{path}", "an object without ETag")
+        return meta
 
     def exists(self, path: str) -> bool:
         try:
@@ -212,6 +238,7 @@ class Store:
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """The objects under a prefix of whole path parts, in no order, as they are listed."""
         pages: Iterator[Any] | None = None
+        listed = False
         last = None  # a bucket's listing is in order, so one that broke off is taken up behind this
 
         def next_page() -> Any:
@@ -224,9 +251,12 @@ class Store:
                 raise
 
         while (page := self.ask(prefix, next_page)) is not None:
+            listed = True
             for meta in page:
                 yield StoredObject(meta["path"], meta["size"])
                 last = meta["path"]
+        if self._contact and not listed:
+            self.ask(prefix, self._contact.check_listing)
 
     def delete(self, path: str) -> None:
         """Removes an object; one that is not there is removed already."""
@@ -244,18 +274,34 @@ class Store:
         longest = 0.1
         while True:
             try:
-                with _named_errors(self.url, path):
-                    return request()
+                return self._request(path, request)
+            except Unreachable as outage:
+                if self._contact and not self._contact.answered:
+                    raise StoreError(str(outage)) from outage
+                error: StoreError = outage
             except Outage as outage:
-                now = time.monotonic()
-                out_since = out_since or now
-                pause = random.uniform(longest / 2, longest)
-                if now + pause > out_since + self._patience:
+                error = outage
+            except Refused as refusal:
+                if self._contact is None:
                     raise
-                if longest < _LONGEST_PAUSE_SECONDS <= 2 * longest:  # once, when it is no hiccup any more
-                    _log.warning("the store is waited for, up to %.0f s: %s", self._patience, outage)
-                longest = min(2 * longest, _LONGEST_PAUSE_SECONDS)
+                raise self._contact.with_region(refusal) from refusal.__cause__
+            now = time.monotonic()
+            out_since = out_since or now
+            pause = random.uniform(longest / 2, longest)
+            if now + pause > out_since + self._patience:
+                raise error
+            if longest < _LONGEST_PAUSE_SECONDS <= 2 * longest:  # once, when it is no hiccup any more
+                _log.warning("the store is waited for, up to %.0f s: %s", self._patience, error)
+            longest = min(2 * longest, _LONGEST_PAUSE_SECONDS)
             time.sleep(pause)
+
+    def _request(self, path: str, request: Callable[[], T]) -> T:
+        """One attempt."""
+        with named_errors(self.url, path):
+            if self._contact is None:
+                return request()
+            with self._contact.watched(path):
+                return request()
 
 
 def open_store(uri: str, *, create: bool = True, patience: float | None = None) -> Store:
@@ -279,10 +325,7 @@ def open_store(uri: str, *, create: bool = True, patience: float | None = None) 
             "and AWS_ENDPOINT_URL"
         )
     if scheme in REMOTE_SCHEMES:
-        with _named_errors(url, ""):
-            if patience is None:
-                patience = patience_seconds()
-            return Store(url, from_url(url, **_options(scheme)), patience=patience)
+        return _open_remote(url, scheme, rest, patience_seconds() if patience is None else patience)
     if scheme:  # without the rest: a web address may be signed
         raise StoreError(f"{scheme}:// cannot be used; use a local folder, s3://, gs:// or az://")
     folder = Path(url)
@@ -290,7 +333,7 @@ def open_store(uri: str, *, create: bool = True, patience: float | None = None) 
         raise StoreError(f"{folder} is a file; a folder is needed")
     if not folder.exists() and not create:
         raise NotFound(f"{folder} does not exist")
-    with _named_errors(str(folder), ""):
+    with named_errors(str(folder), ""):
         return Store(str(folder), LocalStore(prefix=folder, mkdir=True))
 
 
@@ -311,8 +354,35 @@ def unmade(uri: str) -> Iterator[None]:
                 path.rmdir()
 
 
+def _open_remote(url: str, scheme: str, rest: str, patience: float) -> Store:
+    """Not by the driver's own reading of URLs, to which "?", "#" and "%" in a key mean something."""
+    bucket, _, prefix = rest.partition("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise StoreError(f"{url!r} names no bucket; write {scheme}://BUCKET/PREFIX")
+    s3 = s3_access() if scheme == "s3" else None
+    for name in _AZURE_ENDPOINTS if scheme == "az" else ():
+        if os.environ.get(name):
+            checked_endpoint(os.environ[name], name)
+    # Other than https is spoken only where an endpoint says so.
+    options: dict[str, Any] = {
+        "prefix": prefix or None,
+        "client_options": {**_TIMEOUTS, "allow_http": s3 is None or bool(s3.endpoint)},
+        "retry_config": _NO_RETRIES,
+    }
+    opener: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[scheme]
+    with named_errors(url, ""):
+        return Store(url, opener(bucket, **options, **(s3.options() if s3 else {})), patience=patience, s3=s3)
+
+
 def patience_seconds() -> float:
-    return float(os.environ.get(PATIENCE, _PATIENCE_SECONDS))
+    """Raises:
+    StoreError: STORE_PATIENCE_SECONDS is no number.
+    """
+    given = os.environ.get(PATIENCE)
+    try:
+        return float(given) if given else _PATIENCE_SECONDS
+    except ValueError as error:
+        raise StoreError(f"{PATIENCE} is {given!r}; write a number of seconds") from error
 
 
 def absolute(uri: str) -> str:
@@ -321,24 +391,3 @@ def absolute(uri: str) -> str:
     if uri.startswith("file://"):
         uri = unquote(urlsplit(uri).path)
     return uri.rstrip("/") if "://" in uri else os.path.normpath(Path(uri).absolute())
-
-
-def _options(scheme: str) -> dict[str, Any]:
-    """Where S3 is by AWS's usual variables, and keys of a profile or instance role as boto3 finds them;
-    other clouds and a missing boto3 are left to the store's own search."""
-    options = dict(_CONNECTION)
-    if scheme != "s3":
-        return options
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if endpoint:
-        options["endpoint"] = endpoint
-        # whoever names a plain http endpoint (SeaweedFS or MinIO at home) means it
-        http = {"allow_http": endpoint.startswith("http://")}
-        options["client_options"] = {**_CONNECTION["client_options"], **http}
-    try:
-        from obstore.auth.boto3 import Boto3CredentialProvider
-
-        options["credential_provider"] = Boto3CredentialProvider()
-    except (ImportError, ValueError):
-        pass
-    return options

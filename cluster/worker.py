@@ -22,6 +22,7 @@ from cluster.fetching import Fetched, Fetcher
 from cluster.leases import Lease
 from cluster.ledger import Ledger
 from cluster.metrics import Metrics
+from cluster.sources import remember_readable
 from cluster.spot import SpotWatch
 from cluster.store import open_store
 from originality.scoring import Item, Scorer, Unusable
@@ -59,6 +60,8 @@ class Task:
     """Seconds after which a step that has not ended counts as hung."""
     documents: bool = False
     """Whether the inputs are JSON documents, and not images."""
+    readable: Mapping[str, str] = field(default_factory=dict)
+    """By bucket of the inputs, the key of an object that can be read."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Worker:
         self._metrics = Metrics()
         self._news = threading.Event()
         ledger = Ledger(open_store(task.run))
+        remember_readable(task.readable)
         name = f"{socket.gethostname()}/{os.getpid()}"
         self._desk = Desk(ledger, task.blank, name, self._metrics, self._news)
         self._fetcher = Fetcher(ledger, self._desk, self._metrics, self._news, documents=task.documents)

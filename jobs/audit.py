@@ -19,6 +19,7 @@ from typing import Any
 from cluster import driver
 from cluster.heartbeat import Heartbeat, pulses
 from cluster.manifest import RUN_FILE, Manifest, Selection
+from cluster.readable import check_readable
 from cluster.regularly import regularly
 from cluster.runfolder import RunFolder, RunMismatch, beside, plan
 from cluster.runtime import check_ray
@@ -171,8 +172,15 @@ def judge(
     if not leases.open:
         return None
     open_store(run.manifest.source or "/", create=False)  # if it is gone, that is said before Ray starts
-    blank_row = blank(science.settings)
-    task = Task(run.store.url, science.factory, blank_row, science.memory, how.snapshot_every, how.step_limit)
+    task = Task(
+        run.store.url,
+        science.factory,
+        blank(science.settings),
+        science.memory,
+        how.snapshot_every,
+        how.step_limit,
+        readable=check_readable(run.manifest),
+    )
     gpu = given.GPU[science.settings.model.device]
     try:
         return driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, beat=heartbeat.tell)

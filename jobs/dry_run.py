@@ -16,6 +16,7 @@ from cluster.images import Rejection, check_size
 from cluster.listing import scan
 from cluster.manifest import Manifest, Selection
 from cluster.progress import Progress
+from cluster.readable import check_readable
 from cluster.runtime import available_cpus
 from cluster.sources import Unreadable, read_image
 from jobs import exits
@@ -29,6 +30,7 @@ _AT_ONCE = 8
 def dry_run(settings: AuditSettings, source: str, selection: Selection) -> int:
     """Lists on stdout what would be rejected and why; the exit code."""
     manifest = scan(source)
+    check_readable(manifest)
     numbers = [int(number) for number in selection.numbers(manifest)]
     warn(settings, manifest, numbers)
     progress = Progress(len(numbers), sys.stderr)

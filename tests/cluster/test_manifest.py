@@ -319,6 +319,34 @@ def test_a_folder_may_be_named_like_an_image(tmp_path: Path) -> None:
     assert len(scan(str(tmp_path / "odd.png"))) == len(scan(str(tmp_path / "odd[1].png"))) == 1
 
 
+def test_a_name_comes_before_a_pattern(tmp_path: Path, s3: str) -> None:
+    """Locally and in a bucket: folders, prefixes and files with brackets, stars or question marks in them."""
+    prefix = f"{s3}/{uuid.uuid4().hex}"
+    names = ["photos [2024]/a.png", "photos [2024]/b[1].png", "what?/c.png", "st*r/d.png", "p2/e.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+        open_store(prefix).write(name, b"x")
+    for root in (str(tmp_path), prefix):
+        for asked, wanted in {
+            "photos [2024]": names[:2],
+            "photos [2024]/": names[:2],
+            "photos [2024]/b[1].png": names[1:2],
+            "photos [2024]/*.png": names[:2],
+            "photos [2024]/[ab]*.png": names[:2],
+            "what?": names[2:3],
+            "st*r": names[3:4],
+            "st*r/?.png": names[3:4],
+            "p[0-9]/*.png": names[4:],
+            "*/?.png": [name for name in names if "b[" not in name],
+        }.items():
+            found = scan(f"{root}/{asked}")
+            assert sorted(found.table["uri"].to_pylist()) == sorted(f"{root}/{name}" for name in wanted), (
+                given
+            )
+            assert all(read_image(uri, lambda size: None) == b"x" for uri in found.table["uri"].to_pylist())
+
+
 def test_nothing_to_judge(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none does not exist; give a folder"):
         scan(str(tmp_path / "none"))
