@@ -16,8 +16,8 @@ from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from cluster.runtime import available_cpus, ray_running
 from cluster.settings import ClusterSettings
 from cluster.store import PATIENCE, open_store, unmade
-from cluster.weights import cache_path
 from originality.checkup import Check, Finding, failed, ok, skipped, warning
+from originality.node_cache import cache_path
 
 ROOM_FOR_WEIGHTS = 15e9
 """Bytes: Stable Diffusion 1.x takes 3.4 GB in fp32, SDXL 10.3, a metric and a detector some more."""
@@ -25,7 +25,7 @@ ROOM_FOR_WEIGHTS = 15e9
 SHARED_MEMORY = 256 * 2**20
 """Bytes: of less, Ray puts its objects on the disk. Docker gives a container 64 MiB."""
 
-_CACHE = "set ORIGINALITY_CACHE (for buckets) and HF_HUB_CACHE (for the hub) to folders with room for weights"
+_CACHE = "set ORIGINALITY_CACHE to a folder with room for weights"
 _SHM = Path("/dev/shm")
 _STORE_SECONDS = 5.0
 
@@ -47,17 +47,14 @@ def of_run(out: str | None, how: ClusterSettings) -> list[Check]:
 
 def cache(to_bring: bool) -> Finding:
     """Whether weights of a bucket or the hub find room on this machine."""
-    from huggingface_hub import constants
-
-    places = sorted({Path(constants.HF_HUB_CACHE), cache_path()})
-    free = {str(place): shutil.disk_usage(_nearest(place)).free for place in places}
-    told = ", ".join(f"{size / 1e9:.3g} GB free for {place}" for place, size in free.items())
+    place = cache_path()
+    free = {str(place): shutil.disk_usage(_nearest(place)).free}
+    told = f"{free[str(place)] / 1e9:.3g} GB free for {place}"
     if not to_bring:
         return ok(f"{told}; all weights are here", free_bytes=free)
-    closed = [str(place) for place in places if not os.access(_nearest(place), os.W_OK)]
-    if closed:
-        return failed(f"{told}; {' and '.join(closed)} cannot be written to", _CACHE, free_bytes=free)
-    if min(free.values()) < ROOM_FOR_WEIGHTS:
+    if not os.access(_nearest(place), os.W_OK):
+        return failed(f"{told}; it cannot be written to", _CACHE, free_bytes=free)
+    if free[str(place)] < ROOM_FOR_WEIGHTS:
         return warning(
             f"{told}; SDXL and DreamSim want {ROOM_FOR_WEIGHTS / 1e9:.0f} GB", _CACHE, free_bytes=free
         )

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import obstore
 
 from cluster.store import NotFound, Store, whole
-from cluster.weights import DIGESTS, sha256
+from cluster.weights import DIGESTS
+from originality.download import Progress
+from originality.node_cache import sha256
+
+_CHUNK = 8 << 20
+"""Bytes."""
 
 
 def put(files: Mapping[str, Path], store: Store) -> None:
@@ -24,10 +29,13 @@ def put(files: Mapping[str, Path], store: Store) -> None:
         StoreError: the store cannot be used.
     """
     digests = {path: sha256(file) for path, file in sorted(files.items())}
-    for path, digest in digests.items():
-        if _digest(store, path) != digest:
-            sys.stderr.write(f"{path}: {files[path].stat().st_size / 1e6:.0f} MB to {store.url}\n")
-            store.ask(path, lambda path=path: obstore.put(store.objects, path, files[path]))  # type: ignore[misc]
+    missing = [path for path, digest in digests.items() if _digest(store, path, files[path]) != digest]
+    if missing:
+        size = sum(files[path].stat().st_size for path in missing)
+        with Progress(f"weights to {store.url}", size, doing="sending") as progress:
+            for path in missing:
+                chunks = partial(_chunks, files[path], progress)
+                store.ask(path, lambda path=path, chunks=chunks: obstore.put(store.objects, path, chunks()))  # type: ignore[misc]
     try:
         with whole(store, DIGESTS):
             digests = dict(json.loads(store.read(DIGESTS))) | digests
@@ -36,8 +44,15 @@ def put(files: Mapping[str, Path], store: Store) -> None:
     store.write(DIGESTS, json.dumps(digests, indent=2, sort_keys=True).encode())
 
 
-def _digest(store: Store, path: str) -> str | None:
-    """sha256 of an object; None where there is none."""
+def _chunks(file: Path, progress: Progress) -> Iterator[bytes]:
+    with file.open("rb") as handle:
+        while chunk := handle.read(_CHUNK):
+            yield chunk
+            progress.add(len(chunk))
+
+
+def _digest(store: Store, path: str, file: Path) -> str | None:
+    """sha256 of an object that may be a file's copy; None where there is none, or its size is different."""
 
     def ask() -> str:
         total = hashlib.sha256()
@@ -46,6 +61,8 @@ def _digest(store: Store, path: str) -> str | None:
         return total.hexdigest()
 
     try:
-        return store.ask(path, ask)
-    except NotFound:
+        if "://" not in store.url:
+            return sha256(Path(store.url) / path)
+        return store.ask(path, ask) if store.size(path) == file.stat().st_size else None
+    except (NotFound, FileNotFoundError):
         return None

@@ -333,7 +333,8 @@ def prepared(settings: AuditSettings) -> Science:
     from originality.preflight import preflight
 
     _look_for_gpu(settings)
-    copies = copies_here(settings)
+    # a cluster's nodes fetch their own weights, so its head need not hold gigabytes before they start
+    copies = copies_here(settings, outlined=bool(os.environ.get("RAY_ADDRESS")))
     digests = preflight(settings, copies)
     doubted = doubts(settings, digests)
     if doubted:

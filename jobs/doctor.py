@@ -24,6 +24,7 @@ from cluster.settings import ClusterSettings
 from cluster.store import StoreError
 from jobs import exits, given
 from originality.checkup import Finding, examine
+from originality.faults import MachineFault
 from originality.scoring import Unusable
 from originality.settings import (
     SHIPPED_MODEL,
@@ -41,7 +42,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped":
 _PIPE_WIDTH = 100_000
 """Columns where there is no terminal: a row stays one line."""
 
-_SPEAKING = (Unusable, StoreError, EngineError)
+_SPEAKING = (Unusable, StoreError, MachineFault, EngineError)
 """Errors whose message says what to do."""
 
 _TRIVIAL = {

@@ -27,6 +27,7 @@ _CODES = {
     "EngineError": ENGINE_FAILED,
     "InputError": BAD_SETTINGS,
     "Interrupted": INTERRUPTED,
+    "MachineFault": ENGINE_FAILED,
     "Outage": ENGINE_FAILED,
     "Refused": BAD_SETTINGS,
     "RunMismatch": BAD_SETTINGS,

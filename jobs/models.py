@@ -2,7 +2,8 @@
 
 ``originality models fetch dreamsim --to DIR`` (or a prefix of a bucket): a folder for ``distance.folder``,
 which the dreamsim package loads offline too. ``originality models fetch ORG/NAME --revision COMMIT --to
-DIR``: a model of the hub as a folder for ``--model``. Started again, an interrupted command goes on.
+DIR``: a model of the hub as a folder for ``--model``. Started again, an interrupted command resumes, and a
+folder or prefix that is half filled is completed.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.hub import Commit
 from cluster.store import absolute, open_store
 from cluster.upload import put
-from cluster.weights import SAFE, local_copy
+from cluster.weights import HUB_ID, Wanted
 from jobs import exits
+from originality import pretrained
+from originality.download import to_stderr
 from originality.settings import SettingsError, commit_of
 from originality.similarity.dreamsim_fetch import DINO_CODE, DINO_HEAD, PUBLISHED, Sources, fetch
 from originality.similarity.dreamsim_weights import BRANCHES, Branch, cache_folder, digests_in, parts_of
@@ -27,39 +31,52 @@ def fetch_dreamsim(branch: Branch, to: str, sources: Sources = PUBLISHED) -> Non
     """Fills a folder with a branch of DreamSim; a bucket by way of the folder that this machine itself uses.
 
     Raises:
-        SettingsError: no connection, a broken download, or a folder that cannot be written.
+        SettingsError: an address at which nothing of the kind is published.
+        FetchError: no connection, a broken download, or a folder that cannot be written.
         StoreError: the bucket cannot be used.
     """
     store = open_store(to) if "://" in to else None
     folder = cache_folder() if store else Path(to)
-    fetch(folder, branch, sources, package=True, tell=lambda line: sys.stderr.write(f"{line}\n"))
+    fetch(folder, branch, sources, package=True, tell=to_stderr)
     if store:
         parts = {*parts_of(branch), DINO_CODE, DINO_HEAD}
         put({name: folder / name for name in digests_in(folder) if name.partition("/")[0] in parts}, store)
 
 
-def fetch_model(name: str, revision: str | None, to: str) -> None:
-    """Copies a model of the hub, at a commit, from the hub's own cache into a folder or prefix.
+def fetch_model(name: str, revision: str | None, to: str, variant: str = "auto") -> None:
+    """Fills a folder or prefix with a model of the hub, at a commit; a bucket by way of this machine's cache.
 
     Raises:
         SettingsError: there is no such model or commit, or it may not be seen.
-        StoreError: the hub or the destination cannot be used.
+        FetchError: the hub cannot be reached, or the files cannot be kept on this machine.
+        StoreError: the bucket cannot be used.
     """
     from originality.checkpoint import PARTS
+    from originality.towers import TOWERS
 
     try:
         revision = commit_of("--revision")(revision)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    found = local_copy(name, PARTS, revision=revision) if revision and "/" in name else None
-    if found is None:
+    if not revision or not HUB_ID.fullmatch(name):
         raise SettingsError(
             f"{name!r} is not {DREAMSIM} and no model of the hub at a commit; give ORG/NAME and --revision "
             "(40 hex digits)"
         )
-    files = (file for file in found.rglob("*") if file.is_file() and file.suffix in SAFE)
-    named = {file.relative_to(found).as_posix(): file for file in files}
-    put({path: file for path, file in named.items() if path.partition("/")[0] in PARTS}, open_store(to))
+    commit = Commit(name, revision)
+    known = commit.entries()
+    # a model's folder, or a detector's, whose files lie at the top
+    parts = PARTS if any(path.startswith("unet/") for path in known) else pretrained.PARTS
+    entries = {path: known[path] for path in Wanted((*parts, *TOWERS), variant=variant).among(known)}
+    if not entries:
+        raise SettingsError(f"{name} at {revision} holds no weights in safetensors that are read here")
+    store = open_store(to)
+    if "://" in to:
+        folder = commit.copy(entries)
+    else:
+        folder = Path(to)
+        commit.fill(folder, entries)
+    put({path: folder / path for path in entries}, store)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,22 +85,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", required=True, metavar="DIR", help="folder, or s3://, gs:// or az:// prefix")
     parser.add_argument("--branch", choices=BRANCHES, help="of DreamSim (default: ensemble)")
     parser.add_argument("--revision", metavar="COMMIT", help="of the hub's model, 40 hex digits")
+    parser.add_argument(
+        "--variant", help="of the hub's weights: auto, none, fp16 (default: as model.variant)"
+    )
     parser.add_argument("--mirror", metavar="URL", help="DreamSim's files under another address")
 
 
 def run(arguments: argparse.Namespace) -> int:
     to = absolute(arguments.to)
-    foreign = ("revision",) if arguments.name == DREAMSIM else ("branch", "mirror")
+    foreign = ("revision", "variant") if arguments.name == DREAMSIM else ("branch", "mirror")
     for name in foreign:
         if getattr(arguments, name) is not None:
             raise SettingsError(f"--{name} is not of {arguments.name}; leave it out")
     if arguments.name == DREAMSIM:
         sources = Sources.mirrored(arguments.mirror) if arguments.mirror else PUBLISHED
         fetch_dreamsim(arguments.branch or "ensemble", to, sources)
-        sys.stderr.write(f"whole; use it with --set distance.folder={to}\n")
+        sys.stderr.write(f"complete; use it with --set distance.folder={to}\n")
     else:
-        fetch_model(arguments.name, arguments.revision, to)
-        sys.stderr.write(f"whole; use it with --model {to}\n")
+        fetch_model(arguments.name, arguments.revision, to, arguments.variant or "auto")
+        sys.stderr.write(f"complete; use it with --model {to}\n")
     print(to)
     return exits.ALL_JUDGED
 

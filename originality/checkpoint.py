@@ -13,10 +13,11 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import BertTokenizer, CLIPTokenizer
 
-from originality import supported
+from originality import outline, supported
 from originality.faults import is_machine_fault
 from originality.model_files import damage, damaged_part, incomplete_tokenizer, missing_shard
 from originality.settings import SHIPPED_MODEL, ModelSettings, SettingsError
+from originality.variants import Weights, weights_among
 
 MODELS = Path(__file__).parent / "models"
 """Models that come with the package."""
@@ -58,14 +59,22 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
                 f"model folder {settings.path!r} has no {part}{hint}; it must be a diffusers folder as "
                 "StableDiffusionPipeline.save_pretrained writes it"
             )
-    if reason := _damaged(folder):
+    if reason := _damaged(folder, settings.variant):
         raise SettingsError(f"model folder {settings.path!r} cannot be loaded: {reason}")
-    for part in weighty(folder):
-        if not any(map(_is_loaded, (folder / part).glob("*"))):
+    found = {part: weights_of(folder, part, settings.variant) for part in weighty(folder)}
+    for part, weights in found.items():
+        if not weights.names:
             raise SettingsError(
-                f"model folder {settings.path!r} has no safetensors in {part}; pickled weights are "
-                'not loaded, nor are variants ("fp16"): save the model with safe_serialization=True'
+                f"model folder {settings.path!r} has no safetensors in {part} for model.variant "
+                f"{settings.variant!r}; pickled weights are not loaded: save the model with "
+                "safe_serialization=True, or name a variant that is there"
             )
+    named = settings.variant not in ("auto", "none")
+    if named and not any(weights.variant for weights in found.values()):
+        raise SettingsError(
+            f"model folder {settings.path!r} has no variant {settings.variant!r}; use --set "
+            "model.variant=auto"
+        )
     return folder
 
 
@@ -79,14 +88,14 @@ def _of_index(folder: Path) -> str | None:
     return supported.pipeline(json.loads(index.read_text("utf-8")))
 
 
-def _damaged(folder: Path) -> str | None:
+def _damaged(folder: Path, variant: str) -> str | None:
     """What keeps a folder whose parts are all there from being read, with the file's name."""
     for part in _needed(folder)[1:]:
         place = folder / part
         config = "scheduler_config.json" if part == "scheduler" else "config.json"
         if not part.startswith("tokenizer") and not (place / config).exists():
             return f"{place} lacks {config}; fetch the whole folder"
-        if found := damaged_part(place, {file.name for file in place.iterdir() if _is_loaded(file)}):
+        if found := damaged_part(place, weights_of(folder, part, variant).names):
             return found
     for part in weighty(folder):
         if found := missing_shard(folder / part):
@@ -96,6 +105,11 @@ def _damaged(folder: Path) -> str | None:
         if found := incomplete_tokenizer(folder / part, bert=supported.is_bert(text)):
             return found
     return None
+
+
+def weights_of(folder: Path, part: str, variant: str) -> Weights:
+    """The files of weights that are used of a part, there or known in the folder's outline."""
+    return weights_among(outline.names(folder, part), variant)
 
 
 def _needed(folder: Path) -> tuple[str, ...]:
@@ -113,15 +127,15 @@ def weighty(folder: Path) -> tuple[str, ...]:
 
 
 def model_digest(settings: ModelSettings, folder: Path | None = None) -> str:
-    """Short sha256 of the model's weights and configuration."""
+    """Short sha256 of the model's weights, those of the variant that is used, and of its configuration."""
     folder = model_folder(settings, folder)
     digest = hashlib.sha256()
     for part in _needed(folder)[1:]:
-        for file in sorted((folder / part).iterdir()):
-            if _is_loaded(file) or file.suffix in (".json", ".txt"):
-                digest.update(f"{part}/{file.name}\0".encode())
-                with file.open("rb") as handle:
-                    digest.update(hashlib.file_digest(handle, "sha256").digest())
+        weights = weights_of(folder, part, settings.variant).names
+        for name in outline.names(folder, part):
+            if name in weights or name.endswith((".json", ".txt")):
+                digest.update(f"{part}/{name}\0".encode())
+                digest.update(bytes.fromhex(outline.digest_of(folder, f"{part}/{name}")))
     if SECOND[0] in weighty(folder):  # SDXL's index says what an empty prompt is
         with loading(settings):
             index = json.loads((folder / "model_index.json").read_text())
@@ -132,14 +146,11 @@ def model_digest(settings: ModelSettings, folder: Path | None = None) -> str:
 def weights_bytes(settings: ModelSettings, folder: Path | None = None) -> int:
     """Size of the model's weights on disk, in bytes."""
     folder = model_folder(settings, folder)
-    files = (file for part in weighty(folder) for file in (folder / part).iterdir())
-    return sum(file.stat().st_size for file in files if _is_loaded(file))
-
-
-def _is_loaded(file: Path) -> bool:
-    """Whether a file holds weights that are used: variants ("x.fp16.safetensors") are not, so that the same
-    model with and without them is one."""
-    return file.suffixes == [".safetensors"]
+    return sum(
+        outline.size_of(folder, f"{part}/{name}")
+        for part in weighty(folder)
+        for name in weights_of(folder, part, settings.variant).names
+    )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from originality.attention import install
-from originality.checkpoint import describe, loading, model_digest, model_folder
+from originality.checkpoint import describe, loading, model_digest, model_folder, weights_of
 from originality.conditioning import Words
 from originality.networks import precisions, text_encoders, torch_device, whole
 from originality.passes import Passes, filled
@@ -102,9 +102,14 @@ class LatentDiffusion:
         self.name = settings.path
         self.digest = model_digest(settings, folder)
         with loading(settings), without_bars():
-            self.text = text_encoders(folder, about, self.device)
-            self.unet = whole(diffusers.UNet2DConditionModel, folder / "unet", self.dtype).to(self.device)
-            self.vae = whole(diffusers.AutoencoderKL, folder / "vae", self.vae_dtype).to(self.device)
+            of = {part: weights_of(folder, part, settings.variant).variant for part in ("unet", "vae")}
+            self.text = text_encoders(folder, about, self.device, settings.variant)
+            self.unet = whole(
+                diffusers.UNet2DConditionModel, folder / "unet", self.dtype, variant=of["unet"]
+            ).to(self.device)
+            self.vae = whole(diffusers.AutoencoderKL, folder / "vae", self.vae_dtype, variant=of["vae"]).to(
+                self.device
+            )
         for part in (*self.text.encoders, self.unet, self.vae):
             part.eval().requires_grad_(False)
         self.attention = install(settings.attention, self.unet, self.vae, self.device, self.dtype)

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from originality import nvidia
-from originality.checkpoint import Description, weighty
+from originality.checkpoint import Description, weights_of, weighty
 from originality.conditioning import TextEncoders
 from originality.settings import ModelSettings, SettingsError
 
@@ -65,7 +65,9 @@ def whole(kind: Any, folder: Path, dtype: torch.dtype, **more: Any) -> Any:
     return network
 
 
-def text_encoders(folder: Path, about: Description, device: torch.device) -> TextEncoders:
+def text_encoders(
+    folder: Path, about: Description, device: torch.device, variant: str = "auto"
+) -> TextEncoders:
     """One, or SDXL's two, with their tokenizers.
 
     Raises:
@@ -73,9 +75,13 @@ def text_encoders(folder: Path, about: Description, device: torch.device) -> Tex
     """
     parts = [part for part in weighty(folder) if part.startswith("text_encoder")]
     encoders = [
-        whole(getattr(transformers, kind), folder / part, torch.float32, **_LOADED_WITH.get(kind, {})).to(
-            device
-        )
+        whole(
+            getattr(transformers, kind),
+            folder / part,
+            torch.float32,
+            variant=weights_of(folder, part, variant).variant,
+            **_LOADED_WITH.get(kind, {}),
+        ).to(device)
         for kind, part in zip(about.encoders, parts, strict=True)
     ]
     text = TextEncoders(about.tokenizers, encoders)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 
 import numpy as np
 
+from originality import outline
 from originality.attention import choose
 from originality.checkpoint import Copies, describe, model_digest
 from originality.conditioning import tokenise
@@ -15,7 +17,7 @@ from originality.editability import load_check
 from originality.initial_words import InitialWords
 from originality.networks import DTYPES, torch_device
 from originality.prompts import edit_prompt
-from originality.settings import AuditSettings
+from originality.settings import AuditSettings, DistanceSettings
 from originality.similarity import load_distance
 
 
@@ -38,15 +40,25 @@ def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, s
     subjects = list(dict.fromkeys(map(domain.subject_for, domain.initial_words)))
     prompts = [*domain.templates, settings.redraw.prompt, *map(edit_prompt, subjects)]
     tokenise(about.tokenizers, prompts, settings.max_tokens)
-    distance = load_distance(settings.distance, folder=copies.distance)
-    distance.embed(np.full((1, about.side, about.side, 3), 255, np.uint8))
+    distance = _distance_digest(settings.distance, about.side, copies.distance)
     if settings.in_distribution.check != "editability":
         del subjects[1:]
     checks = [load_check(settings.in_distribution, s, folder=copies.detector) for s in subjects]
-    judges = f"{distance.digest()} {checks[0].digest() if checks[0] else ''}"
+    judges = f"{distance} {checks[0].digest() if checks[0] else ''}"
     if words.chooser is not None:
         judges += f" {words.chooser.digest()}"
     return {
         "model_digest": model_digest(settings.model, copies.model),
         "judge_digest": hashlib.sha256(judges.encode()).hexdigest()[:16],
     }
+
+
+def _distance_digest(settings: DistanceSettings, side: int, folder: Path | None) -> str:
+    """Of the metric, which is tried on an image where its weights are here."""
+    if folder is not None and outline.absent(folder):
+        from originality.similarity.dreamsim import digest_without_loading
+
+        return digest_without_loading(folder, settings.branch)
+    distance = load_distance(settings, folder=folder)
+    distance.embed(np.full((1, side, side, 3), 255, np.uint8))
+    return distance.digest()

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from originality.faults import is_machine_fault
 from originality.model_files import damage, lost_merge
+from originality.node_cache import sha256
 from originality.settings import SettingsError
 
 WEIGHTS = "model.safetensors"
@@ -85,11 +86,12 @@ def checked_folder(folder: Path, kinds: Container[str], wanted: str, *, words: b
     return folder
 
 
-def load_network(loader: Any, folder: Path, device: str | torch.device) -> Any:
+def load_network(loader: Any, folder: Path, device: str | torch.device, variant: str | None = None) -> Any:
     """The network in fp32, for inference.
 
     Args:
         loader: a class of transformers with ``from_pretrained``.
+        variant: of the files of weights (originality.variants).
 
     Raises:
         SettingsError: the weights are damaged or are not all there.
@@ -97,7 +99,12 @@ def load_network(loader: Any, folder: Path, device: str | torch.device) -> Any:
     # A module draws its first weights from the global generator: leave that as it was.
     with reading(folder), without_bars(), torch.random.fork_rng(devices=[]):
         network, found = loader.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **_OFFLINE
+            folder,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            variant=variant,
+            **_OFFLINE,
         )
     if absent := sorted(found["missing_keys"]):
         raise SettingsError(
@@ -122,8 +129,7 @@ def digest_of(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in sorted(PARTS):
         if (folder / name).exists():
-            with (folder / name).open("rb") as file:
-                digest.update(f"{name}\0".encode() + hashlib.file_digest(file, "sha256").digest())
+            digest.update(f"{name}\0".encode() + bytes.fromhex(sha256(folder / name)))
     return digest.hexdigest()
 
 

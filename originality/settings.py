@@ -44,6 +44,11 @@ class ModelSettings(Frozen):
     "shapes": the model that ships."""
     revision: str | None = None
     """Commit of the hub's model, 40 hex digits. Names and branches of the hub may come to mean others."""
+    variant: str = Field("auto", pattern=r"^[A-Za-z0-9_]+$")
+    """Which files of weights are fetched and loaded. "auto": the plain ones, or fp16 in a part that has no
+    others; "none": plain ones alone; "fp16" or another name: that variant where a part has it. It is half as
+    large; with ``dtype`` fp16 the UNet's numbers stay the same, the text encoders' are rounded. The model's
+    digest is that of the files used."""
     prediction: Literal["epsilon", "v_prediction"] | None = None
     """What the UNet was trained to say; None: what the scheduler, or a single file's header, says. Many
     files of Stable Diffusion 2.x do not say it; one that contradicts this setting is refused."""
@@ -246,7 +251,7 @@ class Calibration(Frozen):
 LATER = {
     "model": (
         *("fit", "revision", "prediction", "vae_dtype", "attention", "gradient_checkpointing", "tf32"),
-        *("channels_last", "compile"),
+        *("channels_last", "compile", "variant"),
     ),
     "inversion": (
         *("loss_scale", "initial_tokens", "templates", "cycle", "cooldown", "stop", "tolerance", "ahead"),

@@ -13,9 +13,11 @@ import torch
 
 from originality.faults import is_machine_fault
 from originality.model_files import damaged_part
-from originality.pretrained import WEIGHTS, load_network, load_processor, reading
+from originality.node_cache import sha256
+from originality.pretrained import load_network, load_processor, reading
 from originality.settings import SettingsError
 from originality.similarity.cosine import unit
+from originality.variants import Weights, weights_among
 from originality.zero_shot import shares
 
 IMAGES = "image_encoder"
@@ -50,6 +52,11 @@ def text_tower(model: Path) -> str | None:
     return None
 
 
+def _weights(folder: Path) -> Weights:
+    """A tower's files: the plain ones, or fp16 where only those were fetched."""
+    return weights_among((file.name for file in folder.iterdir()), "auto")
+
+
 def _config(folder: Path) -> dict[str, object]:
     return dict(json.loads((folder / "config.json").read_text()).items())
 
@@ -73,13 +80,17 @@ class ModelTowers:
             raise SettingsError(f"model folder {model} has no CLIP of both an image and a text tower")
         self._folders = [model / part for part in (*TOWERS, name, TEXTS[name])]
         for folder in self._folders:
-            if found := damaged_part(folder, (WEIGHTS,)):
+            if found := damaged_part(folder, _weights(folder).names):
                 raise SettingsError(f"model folder {model} cannot be used: {found}")
         self._device = torch.device(device)
         self._processor = load_processor(AutoImageProcessor, model / "feature_extractor")
         self._tokenizer = load_processor(CLIPTokenizer, model / TEXTS[name])
-        self._sees = load_network(CLIPVisionModelWithProjection, model / IMAGES, self._device)
-        self._reads = load_network(CLIPTextModelWithProjection, model / name, self._device)
+        self._sees = load_network(
+            CLIPVisionModelWithProjection, model / IMAGES, self._device, _weights(model / IMAGES).variant
+        )
+        self._reads = load_network(
+            CLIPTextModelWithProjection, model / name, self._device, _weights(model / name).variant
+        )
         self._vectors: dict[str, np.ndarray] = {}
         with reading(model):
             self.probabilities(np.full((1, 64, 64, 3), 255, np.uint8), ["a photo"])
@@ -92,10 +103,8 @@ class ModelTowers:
     def _digest(self) -> str:
         digest = hashlib.sha256()
         for file in (file for folder in self._folders for file in sorted(folder.iterdir())):
-            if file.suffixes == [".safetensors"] or file.suffix in (".json", ".txt"):
-                digest.update(f"{file.parent.name}/{file.name}\0".encode())
-                with file.open("rb") as handle:
-                    digest.update(hashlib.file_digest(handle, "sha256").digest())
+            if file.name in _weights(file.parent).names or file.suffix in (".json", ".txt"):
+                digest.update(f"{file.parent.name}/{file.name}\0".encode() + bytes.fromhex(sha256(file)))
         return digest.hexdigest()[:16]
 
     @torch.inference_mode()

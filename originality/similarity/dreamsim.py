@@ -32,6 +32,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
+from originality.download import to_stderr
 from originality.faults import is_machine_fault
 from originality.networks import DTYPES
 from originality.settings import Precision, SettingsError
@@ -142,6 +143,21 @@ def _build(folder: Path, branch: Branch, device: torch.device, dtype: torch.dtyp
     return model
 
 
+def _named(branch: Branch) -> str:
+    return "dreamsim" if branch == "ensemble" else f"dreamsim-{branch}"
+
+
+def digest_without_loading(folder: Path, branch: Branch) -> str:
+    """What DreamSim.digest() says of a folder, also of the outline of one.
+
+    Raises:
+        SettingsError: a file is missing.
+    """
+    package = importlib.metadata.version("dreamsim")
+    text = f"{_named(branch)} {VERSION} {package} {digest_of(folder, branch)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 class DreamSim:
     """The ensemble of DINO, CLIP and OpenCLIP that the paper uses, or one network of it."""
 
@@ -160,8 +176,8 @@ class DreamSim:
         """Load a branch; without a network connection if a folder is given.
 
         Args:
-            folder: holds the weights (see :mod:`.dreamsim_weights`) and is only read. None takes
-                torch's cache and downloads into it what is missing. Files of which it has a digest are
+            folder: holds the weights (see :mod:`.dreamsim_weights`) and is only read. None takes this
+                machine's cache and downloads into it what is missing. Files of which it has a digest are
                 compared with it.
             branch: "ensemble" as the paper, or a single network.
             device: where it runs.
@@ -169,19 +185,20 @@ class DreamSim:
             batch_size: images in a pass; None for what suits the device.
 
         Raises:
-            SettingsError: weights that are absent, cannot be downloaded or cannot be read.
+            SettingsError: weights that are absent or cannot be read.
+            FetchError: they cannot be downloaded to this machine.
         """
         if branch not in BRANCHES:
             raise SettingsError(f"DreamSim has no branch {branch!r}; it has {', '.join(BRANCHES)}")
         if folder is None:
-            folder = fetch(cache_folder(), branch)
+            folder = fetch(cache_folder(), branch, tell=to_stderr)
         elif not folder.is_dir():
             raise SettingsError(
                 f"DreamSim's folder {folder} does not exist: set distance.folder to one that holds "
                 f"its weights, or leave it out to download them"
             )
         check(folder, branch)
-        self.name = "dreamsim" if branch == "ensemble" else f"dreamsim-{branch}"
+        self.name = _named(branch)
         self._folder, self._branch = folder, branch
         self._device, self._dtype = torch.device(device), DTYPES[dtype]
         self._batch_size = batch_size or batch_size_for(self._device)
@@ -202,10 +219,7 @@ class DreamSim:
 
     @cached_property
     def _digest(self) -> str:
-        package = importlib.metadata.version("dreamsim")
-        weights = digest_of(self._folder, self._branch)
-        text = f"{self.name} {VERSION} {package} {weights}"
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest_without_loading(self._folder, self._branch)
 
     def embed(self, images: np.ndarray) -> Sequence[np.ndarray]:
         """Embeddings of uint8 (n, h, w, 3), centred and scaled to length 1 as the package does.

@@ -1,6 +1,7 @@
 """Bringing DreamSim's weights from where their authors publish them.
 
-An interrupted download goes on where it broke off, and a file appears under its own name when it is whole.
+An interrupted download resumes where it broke off, and a file appears under its own name when it is complete.
+Archives are compared with the checksums within them; their authors publish none of the archives themselves.
 What was brought is entered in digests.json; a file that is not there as it was entered is fetched anew.
 DINO's hub code is brought for the dreamsim package, which runs it; nothing here does.
 """
@@ -8,21 +9,18 @@ DINO's hub code is brought for the dreamsim package, which runs it; nothing here
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import http.client
 import json
-import os
 import re
 import shutil
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from urllib.parse import urlsplit
 
+from originality.download import NOWHERE, Download, FetchError, Progress, kept_in, scratch_in
+from originality.node_cache import sha256
 from originality.settings import SettingsError
 from originality.similarity.dreamsim_weights import (
     ADAPTER_CONFIG,
@@ -36,7 +34,6 @@ from originality.similarity.dreamsim_weights import (
     digests_in,
     files_of,
     how_to_fetch,
-    sha256,
 )
 
 DINO_HEAD = "dino_vitb16_pretrain.pth"
@@ -51,11 +48,7 @@ DINO_COMMIT = "7c446df5b9f45747937fb0d72314eb9f7b66930a"
 """Of facebookresearch/dino, as many projects cite it (found by its links in public code, such as
 github.com/facebookresearch/dino/blob/7c446df5.../vision_transformer.py); branches move."""
 
-_TIMEOUT_S = 30
 _CHUNK = 1 << 20
-_SHARES = 10
-"""Progress is told in so many steps."""
-_SCRATCH = ".fetch"
 
 Tell = Callable[[str], object]
 
@@ -98,22 +91,30 @@ def fetch(
         tell: is given a line of text now and then.
 
     Raises:
-        SettingsError: no connection, a broken download, or a folder that cannot be written.
+        SettingsError: an address at which nothing of the kind is published.
+        FetchError: no connection, a download that breaks off again and again, or a folder that cannot be
+            written.
     """
     if not package and _is_there(folder, branch):
         return folder
     try:
-        with _alone(folder) as scratch:
-            _Fetching(folder, scratch, tell).bring(branch, sources, package)
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
-        raise SettingsError(
+        with kept_in(folder), scratch_in(folder, "DreamSim's weights") as scratch:
+            if package or not _is_there(folder, branch):
+                _Fetching(folder, scratch, tell).bring(branch, sources, package)
+    except (FetchError, _NotPublished, ValueError) as error:
+        nowhere = not isinstance(error, FetchError) or error.status in NOWHERE
+        raise (SettingsError if nowhere else FetchError)(
             f"DreamSim's weights could not be downloaded to {folder} ({_reason(error)}): connect this "
-            "machine and start again, it goes on from here; or fill a folder on another one "
-            f"({how_to_fetch(branch, 'DIR')}) and set distance.folder to it; or set distance.metric to "
-            "imagenet, which needs no download"
+            "machine and start again, it resumes from here; or fill a folder or prefix on another one "
+            f"({how_to_fetch(branch, 's3://BUCKET/weights/dreamsim')}), then --set distance.folder=… to it; "
+            "or set distance.metric to imagenet, which needs no download"
         ) from error
     files_of(folder, branch)
     return folder
+
+
+class _NotPublished(Exception):  # noqa: N818 - it says what the archive's file is
+    """A file that is in no published archive."""
 
 
 def _is_there(folder: Path, branch: Branch) -> bool:
@@ -126,21 +127,6 @@ def _is_there(folder: Path, branch: Branch) -> bool:
 
 def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[Path]:
-    """A folder for what is half done, while no other process works on ``folder``."""
-    scratch = folder / _SCRATCH
-    scratch.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        scratch.mkdir(exist_ok=True)  # the one before may have removed it
-        yield scratch
-        shutil.rmtree(scratch, ignore_errors=True)  # after an error it stays, to go on from
-    finally:
-        os.close(lock)
 
 
 @dataclass(frozen=True)
@@ -169,7 +155,7 @@ class _Fetching:
             wanted += code.values()
         missing = [name for name in wanted if not self._is_whole(name)]
         if missing:
-            raise OSError(f"what is published lacks {', '.join(missing)}")
+            raise _NotPublished(f"what is published lacks {', '.join(missing)}")
 
     def _is_whole(self, name: str) -> bool:
         file = self.folder / name
@@ -206,44 +192,13 @@ class _Fetching:
         archive.unlink()
 
     def _download(self, url: str) -> Path:
-        """The whole file of an address, in the scratch folder."""
-        try:
-            return self._go_on(url, self.scratch / re.sub(r"[^\w.-]", "_", url.rpartition("/")[2]))
-        except (OSError, http.client.HTTPException) as error:
-            raise OSError(f"{url}: {_reason(error)}") from error
-
-    def _go_on(self, url: str, part: Path) -> Path:
-        """Brings what is not yet in ``part``. Beside it the server's tag of the file is kept, so that parts
-        of two different files never come together."""
-        tag, headers = part.with_name(f"{part.name}.tag"), {}
-        if part.exists() and tag.exists():
-            headers = {"Range": f"bytes={part.stat().st_size}-", "If-Range": tag.read_text()}
-        try:
-            answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
-        except urllib.error.HTTPError as error:
-            if error.code == 416 and error.headers["Content-Range"] == f"bytes */{part.stat().st_size}":
-                return part  # it was whole already
-            raise
-        with answer, part.open("ab" if answer.status == 206 else "wb") as file:
-            tag.unlink(missing_ok=True)
-            if answer.headers["ETag"]:
-                tag.write_text(answer.headers["ETag"])
-            self._receive(answer, file, url.rpartition("/")[2])
-        return part
-
-    def _receive(self, answer: Any, file: IO[bytes], name: str) -> None:
-        have, promised = file.tell(), answer.headers["Content-Length"]
-        total = None if promised is None else have + int(promised)
-        told = -1
-        while chunk := answer.read(_CHUNK):
-            file.write(chunk)
-            have += len(chunk)
-            share = have * _SHARES // total if total else have // (100 * _CHUNK)
-            if share > told:
-                self.tell(f"{name}: {have / 1e6:.0f} MB" + (f" of {total / 1e6:.0f}" if total else ""))
-                told = share
-        if total is not None and have != total:
-            raise OSError(f"the connection ended after {have} of {total} bytes")
+        """The complete file of an address, in the scratch folder."""
+        wanted = Download(url, self.scratch / re.sub(r"[^\w.-]", "_", url.rpartition("/")[2]), self.scratch)
+        if not wanted.to.exists():  # else it was complete when something else failed
+            what = f"{wanted.name} of DreamSim from {urlsplit(url).netloc}"
+            with Progress(what, tell=self.tell) as progress:
+                wanted.bring(progress)
+        return wanted.to
 
 
 @contextlib.contextmanager
@@ -254,4 +209,4 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
             yield members
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         archive.unlink(missing_ok=True)
-        raise zipfile.BadZipFile(f"{archive.name} is damaged: {error}") from error
+        raise FetchError(f"{archive.name} is damaged: {error}") from error

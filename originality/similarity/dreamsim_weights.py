@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
+from originality import outline
 from originality.faults import is_machine_fault
+from originality.node_cache import cache_path, sha256
 from originality.settings import SettingsError
 
 Branch = Literal["ensemble", "dino_vitb16", "clip_vitb32", "open_clip_vitb32"]
@@ -58,15 +59,19 @@ def parts_of(branch: Branch) -> tuple[str, ...]:
 
 
 def files_of(folder: Path, branch: Branch) -> list[Path]:
-    """The files of a branch in a folder, all of them there.
+    """The files of a branch in a folder, all of them there, or known in its outline.
 
     Raises:
         SettingsError: naming what is missing.
     """
-    lora = folder / adapter_folder(branch)
-    weights = next((lora / name for name in ADAPTER_WEIGHTS if (lora / name).is_file()), None)
+    lora, absent = folder / adapter_folder(branch), {folder / name for name in outline.absent(folder)}
+
+    def found(file: Path) -> bool:
+        return file in absent or file.is_file()
+
+    weights = next((lora / name for name in ADAPTER_WEIGHTS if found(lora / name)), None)
     files = [folder / name for name in BACKBONES[branch]] + [lora / ADAPTER_CONFIG]
-    missing = [str(f.relative_to(folder)) for f in files if not f.is_file()]
+    missing = [str(f.relative_to(folder)) for f in files if not found(f)]
     if weights is None:
         missing.append(f"{adapter_folder(branch)}/{ADAPTER_WEIGHTS[0]}")
     if missing or weights is None:
@@ -121,24 +126,11 @@ def digest_of(folder: Path, branch: Branch) -> str:
     """sha256 over the names and the contents of a branch's files (0.3 to 1.1 GB are read)."""
     total = hashlib.sha256()
     for path in sorted(files_of(folder, branch)):
-        total.update(f"{path.relative_to(folder)} {sha256(path)}\n".encode())
+        name = path.relative_to(folder).as_posix()
+        total.update(f"{name} {outline.digest_of(folder, name)}\n".encode())
     return total.hexdigest()
 
 
-def sha256(file: Path) -> str:
-    """Of a file's contents, which are read once as long as the file is not written to."""
-    about = file.stat()
-    return _sha256(file, about.st_size, about.st_mtime_ns)
-
-
-@lru_cache
-def _sha256(file: Path, _size: int, _written: int) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def cache_folder() -> Path:
-    """Where weights go that no setting placed: beside torch's other downloads (``TORCH_HOME``)."""
-    import torch
-
-    return Path(torch.hub.get_dir()) / "dreamsim"
+    """Where weights go that no setting placed."""
+    return cache_path() / "dreamsim"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from mean_colour import paint
 
-from cluster import weights
+from originality import node_cache
+from originality.download import PATIENCE
 
 
 @pytest.fixture
@@ -21,7 +22,8 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This node's copies; and a process that has not looked at any."""
+    """This node's copies; and a process that has not looked at any. Nobody waits for a host that is down."""
     monkeypatch.setenv("ORIGINALITY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(weights, "_checked", set())
+    monkeypatch.setenv(PATIENCE, "0")
+    monkeypatch.setattr(node_cache, "_known", {})
     return tmp_path / "cache"

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import weights
 from cluster.single_file import is_single_file, unpacked_copy
-from cluster.store import NotFound, StoreError, open_store
+from cluster.store import NotFound, open_store
+from originality import node_cache
+from originality.download import FetchError
+from originality.node_cache import CHECKSUMS
 from originality.settings import SettingsError
 from tests.waiting import PATIENCE
 
@@ -27,7 +29,7 @@ def unpack(file: Path, into: Path) -> None:
     (into / "unet").mkdir(parents=True)
     (into / "unet" / "weights").write_bytes(file.read_bytes() * 3)
     (into / "index.json").write_text("{}")
-    with (Path(weights.cache_path()) / "made").open("a") as made:
+    with (node_cache.cache_path() / "made").open("a") as made:
         made.write("1")
 
 
@@ -74,7 +76,7 @@ def test_a_damaged_folder_is_made_anew(
     folder = unpacked_copy(str(file), unpack)
     if harm == "flip":
         (folder / "unet" / "weights").write_bytes(b"weightS" * 3)
-        monkeypatch.setattr(weights, "_checked", set())  # as in a new process
+        monkeypatch.setattr(node_cache, "_known", {})  # as in a new process
     else:
         (folder / "unet" / "weights").unlink()
     assert unpacked_copy(str(file), unpack) == folder and made(cache) == 2
@@ -84,14 +86,14 @@ def test_a_damaged_folder_is_made_anew(
 def test_what_cannot_be_unpacked_leaves_nothing(cache: Path, file: Path) -> None:
     with pytest.raises(SettingsError, match="is none"):
         unpacked_copy(str(file), fail)
-    assert {path.suffix for path in cache.iterdir()} == {".lock"}
+    assert {path.suffix for path in cache.iterdir() if path.name != CHECKSUMS} == {".lock"}
     with pytest.raises(SettingsError, match="does not exist"):
         unpacked_copy(str(file) + ".safetensors", unpack)
     with pytest.raises(SettingsError, match="is a pickle"):
         unpacked_copy("s3://nowhere/model.ckpt", unpack)
     shutil.rmtree(cache)
     cache.write_text("a file")
-    with pytest.raises(StoreError, match="set ORIGINALITY_CACHE to a folder"):
+    with pytest.raises(FetchError, match="set ORIGINALITY_CACHE to a folder"):
         unpacked_copy(str(file), unpack)
 
 

@@ -21,8 +21,11 @@ from node import SHAPES, UNET, answer, error, files, serving, start
 from cluster import weights
 from cluster.store import NotFound, StoreError, open_store
 from cluster.weights import DIGESTS, local_copy
-from originality.checkpoint import PARTS, model_digest
+from originality import node_cache
+from originality.checkpoint import PARTS, model_digest, weights_bytes
 from originality.diffusion import LatentDiffusion
+from originality.download import FetchError
+from originality.node_cache import CHECKSUMS
 from originality.settings import ModelSettings
 from tests.waiting import PATIENCE
 
@@ -103,13 +106,58 @@ def test_the_next_goes_on_when_the_one_that_copies_is_killed(prefix: str, cache:
     assert not list(cache.glob("*.part"))
 
 
+def test_a_copy_that_broke_off_is_resumed(
+    prefix: str, cache: Path, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_RANGE_BYTES", 500_009)
+    monkeypatch.setattr(weights, "_CONNECTIONS", 1)
+    pieces = -(-len(files(SHAPES)[UNET]) // 500_009)
+    listed = weights._list(open_store(prefix), weights.Wanted(PARTS))
+    part = weights._folder_of(open_store(prefix), listed).with_suffix(".part")
+    journal = weights._Journal(part / "pieces")
+    (part / "unet").mkdir()
+    (part / UNET).write_bytes(files(SHAPES)[UNET][: 4 * 500_009])
+    for number in range(3):
+        journal.enter(UNET, number * 500_009)
+    with (part / "pieces").open("a") as handle:
+        handle.write("1500027 unet/dif")  # it was killed while it wrote
+    folder = local_copy(prefix, PARTS)
+    assert folder is not None and files(folder) == files(SHAPES)
+    assert line.gets()[UNET] == pieces - 3
+    assert not list(cache.glob("*.part")) and not (folder / "pieces").exists()
+
+
+def test_a_head_takes_the_digest_from_the_prefix(
+    prefix: str, cache: Path, line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, store = ModelSettings(path=prefix), open_store(prefix)
+    said = {name: hashlib.sha256(data).hexdigest() for name, data in files(SHAPES).items()}
+    store.write(DIGESTS, json.dumps(said).encode())
+    head = local_copy(prefix, PARTS, outlined=True)
+    assert model_digest(settings, head) == model_digest(ModelSettings())
+    assert weights_bytes(settings, head) == weights_bytes(ModelSettings())
+    assert not [name for name in line.gets() if name.endswith(".safetensors")]
+    before = line.gets()
+    assert local_copy(prefix, PARTS, outlined=True) == head and line.gets() == before + Counter([DIGESTS])
+    node = local_copy(prefix, PARTS)
+    assert node != head and model_digest(settings, node) == model_digest(settings, head)
+    assert local_copy(prefix, PARTS, outlined=True) == node, "what is here is taken"
+    capsys.readouterr()
+    store.write(DIGESTS, b"{}")
+    store.write("vae/config.json", files(SHAPES)["vae/config.json"] + b" ")
+    complete = local_copy(prefix, PARTS, outlined=True)
+    assert complete is not None and (complete / UNET).is_file()
+    said_of = f"{prefix} has no checksum of text_encoder/model.safetensors (`originality models fetch` writes"
+    assert said_of in capsys.readouterr().err
+
+
 def test_what_a_killed_process_left_of_another_model_is_removed(prefix: str, cache: Path, line: Line) -> None:
     (cache / "0123456789abcdef.part" / "unet").mkdir(parents=True)
     line.most = 3_000_000
     busy = start(prefix)
     assert line.quiet.wait(PATIENCE)
     (part,) = cache.glob("*.part")
-    weights._clear_leftovers(cache)
+    weights.clear_leftovers(cache)
     assert part.exists() and part.stem != "0123456789abcdef"  # what is being worked on stays
     line.through.set()
     answer(busy)
@@ -128,10 +176,10 @@ def test_a_damaged_copy_is_fetched_anew(
         file.unlink()
     else:
         file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1] if harm == "flip" else []))
-    monkeypatch.setattr(weights, "_checked", set())  # as in a new process
+    monkeypatch.setattr(node_cache, "_known", {})  # as in a new process
     assert local_copy(prefix, PARTS) == folder
     assert files(folder) == files(SHAPES) and file.read_bytes() == whole
-    assert sorted(f.suffix for f in cache.iterdir()) == ["", ".lock"]
+    assert {f.name for f in cache.iterdir()} == {folder.name, f"{folder.name}.lock", CHECKSUMS}
 
 
 def test_sizes_are_looked_at_always(prefix: str, cache: Path) -> None:
@@ -162,7 +210,7 @@ def test_a_prefix_that_changes_meanwhile_is_no_copy(prefix: str, cache: Path, li
     open_store(prefix).write("vae/config.json", b"{}")
     line.through.set()
     assert error(copying).endswith("changed while it was copied; start again")
-    assert [f.suffix for f in cache.iterdir()] == [".lock"]
+    assert {f.suffix for f in cache.iterdir() if f.name != CHECKSUMS} == {".lock"}
 
 
 def test_a_prefix_without_a_model_and_a_cache_without_a_place(
@@ -171,7 +219,7 @@ def test_a_prefix_without_a_model_and_a_cache_without_a_place(
     with pytest.raises(NotFound, match="holds no model; give the prefix"):
         local_copy(f"{s3}/nothing-here", PARTS)
     cache.write_text("a file")
-    with pytest.raises(StoreError, match="set ORIGINALITY_CACHE to a folder"):
+    with pytest.raises(FetchError, match="set ORIGINALITY_CACHE to a folder"):
         local_copy(prefix, PARTS)
 
 
@@ -238,7 +286,7 @@ def test_what_a_listing_may_not_say(
     asked: list[str] = []
     with serving(partial(Liar, f"model/{name}", size, asked)) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        with pytest.raises(StoreError, match=said) as caught:
+        with pytest.raises((StoreError, FetchError), match=said) as caught:
             local_copy("s3://any/model", PARTS)
     assert "\n" not in str(caught.value)
     assert not asked and not list(cache.parent.rglob("evil.json"))

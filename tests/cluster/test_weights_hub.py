@@ -18,12 +18,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import torch
+from huggingface_hub import constants
 from node import COMMIT, SHAPES, UNET, answer, error, files, serving, start
+from safetensors.torch import load_file, save_file
 
 from cluster.hub_moves import MOVED, moved
 from cluster.weights import DIGESTS, local_copy
+from jobs import exits, models
+from jobs.copies import model_here
 from originality.checkpoint import PARTS, model_digest
 from originality.diffusion import LatentDiffusion
+from originality.download import PATIENCE as FETCH_PATIENCE
 from originality.presets import load_settings
 from originality.settings import ModelSettings, SettingsError
 from tests.waiting import PATIENCE
@@ -85,7 +91,12 @@ class Hub(BaseHTTPRequestHandler):
         name = path.partition(f"/resolve/{COMMIT}/")[2]
         self.asked.append(f"{self.command} {name}")
         data = (self.folder / name).read_bytes()
+        if f"wrong {name}" in self.asked:
+            data = data[:-1] + bytes([data[-1] ^ 1])
         headers = {"ETag": f'"{blob_name(name, data)}"', "X-Repo-Commit": COMMIT}
+        if wanted := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+            self.asked.append(f"from {wanted[1]}")
+            return self._answer(206, data[int(wanted[1]) :], headers)
         if "cut" in self.asked and self.command == "GET" and name == UNET:
             self.close_connection = True
             headers["Content-Length"] = str(len(data))
@@ -138,10 +149,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         for key, value in {
             "HF_ENDPOINT": url,
             "HF_HOME": str(tmp_path / "hf"),
-            "HF_HUB_DISABLE_XET": "1",
+            "ORIGINALITY_CACHE": str(tmp_path / "cache"),
+            FETCH_PATIENCE: "0",
         }.items():
             monkeypatch.setenv(key, value)
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        # the library reads its environment once, and this process has imported it
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield asked
 
 
@@ -169,7 +185,7 @@ def test_a_damaged_hub_cache_is_fetched_anew(hub: list[str], name: str) -> None:
     assert [asked for asked in hub if asked.startswith("GET")] == [f"GET {name}"]
     (folder / name).write_bytes(b"damaged")
     said = error(start("org/shapes", COMMIT, HF_HUB_OFFLINE="1"))
-    assert said.startswith("cluster.store.StoreError: ") and "go online" in said
+    assert said.startswith("originality.download.FetchError: ") and "go online" in said
 
 
 MOVED_TO = (
@@ -200,8 +216,8 @@ def test_where_models_that_are_gone_are_now() -> None:
         ("runwayml/stable-diffusion-v1-5", COMMIT, {"HF_HUB_OFFLINE": "1"}, MOVED_TO),
         ("runwayml/stable-diffusion-v1-5", None, {}, MOVED_TO),
         ("gated/model", COMMIT, {}, "accepted its licence"),
-        ("org/shapes", COMMIT, {"HF_HUB_OFFLINE": "1"}, "go online once, or give a folder of weights"),
-        ("org/shapes", COMMIT, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "is not whole in"),
+        ("org/shapes", COMMIT, {"HF_HUB_OFFLINE": "1"}, "go online once, or fill a folder or prefix"),
+        ("org/shapes", COMMIT, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "is not complete in"),
     ],
     ids=[
         *("no such commit", "no such model", "gone", "gone, offline", "gone, without a commit"),
@@ -212,7 +228,7 @@ def test_what_the_hub_does_not_give_is_one_line(
     hub: list[str], name: str, revision: str | None, environment: dict[str, str], said: str
 ) -> None:
     last = error(start(name, revision, **environment))
-    assert re.match(r"(originality\.settings\.SettingsError|cluster\.store\.StoreError): ", last)
+    assert re.match(r"originality\.(settings\.SettingsError|download\.FetchError): ", last)
     assert said in last
 
 
@@ -234,12 +250,103 @@ def test_a_model_is_fetched_into_a_folder(hub: list[str], tmp_path: Path) -> Non
     assert "has no commit 0000" in fetch("org/shapes", "--revision", "0" * 40).stderr
 
 
+def test_a_head_knows_the_digest_before_anything_big_is_downloaded(
+    hub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jobs.copies import copies_here
+    from originality.checkpoint import weights_bytes
+    from originality.preflight import preflight
+
+    settings = load_settings("laptop", None, {"model": {"path": "org/shapes", "revision": COMMIT}})
+    outlined = copies_here(settings, outlined=True)
+    digests = preflight(settings, outlined)
+    assert not [asked for asked in hub if asked.endswith(".safetensors")]
+    assert digests == preflight(load_settings("laptop")), "as of the same files on a disk"
+    size = weights_bytes(settings.model, outlined.model)
+    assert size == weights_bytes(ModelSettings())
+    with pytest.raises(SettingsError, match="cannot be loaded"):
+        LatentDiffusion(settings.model.model_copy(update={"device": "cpu"}), outlined.model)
+    brought = copies_here(settings)  # as on a node
+    assert model_digest(settings.model, brought.model) == digests["model_digest"]
+    assert preflight(settings, copies_here(settings, outlined=True)) == digests
+    assert f"fetching org/shapes from {os.environ['HF_ENDPOINT'].removeprefix('http://')} (" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_wrong_file_is_never_a_copy(hub: list[str], tmp_path: Path) -> None:
+    for name in (UNET, "vae/config.json"):
+        hub.append(f"wrong {name}")
+        said = error(start("org/shapes", COMMIT))
+        assert f"{name}: not the file that is published" in said
+        assert not list((tmp_path / "cache").rglob(name))
+        hub.remove(f"wrong {name}")
+    assert files(answer(start("org/shapes", COMMIT))) == files(SHAPES)
+
+
+def test_a_half_filled_target_is_completed(hub: list[str], tmp_path: Path) -> None:
+    to, commit = tmp_path / "to", ["fetch", "org/shapes", "--revision", COMMIT, "--to"]
+    shutil.copytree(SHAPES / "vae", to / "vae")
+    (to / "unet").mkdir()
+    (to / UNET).write_bytes(b"another file")
+    hub.append("cut")
+    assert models.main([*commit, str(to)]) == exits.ENGINE_FAILED
+    hub.remove("cut")
+    assert models.main([*commit, str(to)]) == exits.ALL_JUDGED
+    assert files(to) == files(SHAPES) and not (to / ".fetch").exists()
+    downloads = Counter(asked for asked in hub if asked.startswith("GET"))
+    assert downloads[f"GET {UNET}"] == 2 and not any("vae" in asked for asked in downloads)
+    assert [asked for asked in hub if asked.startswith("from")] == ["from 1000"]
+    hub.clear()
+    assert models.main([*commit, str(to)]) == exits.ALL_JUDGED
+    assert not [asked for asked in hub if asked.startswith("GET")]
+
+
+def test_variants_follow_from_the_setting(hub: list[str], tmp_path: Path) -> None:
+    """A repository with both has either brought; one with fp16 alone has that. Digests tell them apart."""
+    repository = tmp_path / "repository"
+    for file in sorted(repository.rglob("*.safetensors")):
+        if len(file.suffixes) == 1:
+            half = {name: tensor.half() for name, tensor in load_file(file).items()}
+            save_file(half, file.with_suffix(".fp16.safetensors"), {"format": "pt"})
+
+    def brought(variant: str) -> tuple[set[str], str, str]:
+        """Names of weights that were fetched, and the digests of a head and of a node."""
+        hub.clear()
+        model = ModelSettings(path="org/shapes", revision=COMMIT, variant=variant, device="cpu")
+        head = model_digest(model, model_here(model, outlined=True))
+        folder = model_here(model)
+        names = {asked for asked in hub if asked.startswith("GET") and asked.endswith(".safetensors")}
+        loaded = LatentDiffusion(model, folder)
+        assert loaded.unet.dtype == torch.float32
+        return names, head, loaded.digest
+
+    parts = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+    names, head, node = brought("fp16")
+    assert names == {f"GET {part}.fp16.safetensors" for part in parts} and head == node
+    plain_names, plain_head, plain_node = brought("auto")
+    assert plain_names == {f"GET {part}.safetensors" for part in parts}
+    assert plain_head == plain_node == model_digest(ModelSettings()) != head
+    assert brought("none") == (set(), plain_head, plain_node)
+    with pytest.raises(SettingsError, match=r"has no variant 'ema'; use --set model\.variant=auto"):
+        brought("ema")
+    for part in parts:
+        (repository / f"{part}.safetensors").unlink()
+    shutil.rmtree(tmp_path / "cache")
+    assert brought("auto") == (names, head, node)
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(SettingsError, match=r"has no safetensors in unet for model\.variant 'none'"):
+        brought("none")
+
+
 def test_a_file_that_breaks_off_is_one_line(hub: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     hub.append("cut")
     said = error(start("org/shapes", COMMIT))
-    assert said.startswith("cluster.store.StoreError: org/shapes") and "Traceback" not in said
+    assert said.startswith("originality.download.FetchError: org/shapes") and "Traceback" not in said
+    assert "ended after 1000 of" in said and UNET in said
     hub.remove("cut")
     assert files(answer(start("org/shapes", COMMIT))) == files(SHAPES)
+    assert [asked for asked in hub if asked.startswith("from")] == ["from 1000"]
 
 
 def test_a_filled_hub_cache_is_used_offline(hub: list[str], tmp_path: Path) -> None:
@@ -257,4 +364,4 @@ def test_a_filled_hub_cache_is_used_offline(hub: list[str], tmp_path: Path) -> N
     assert files(folder) == files(SHAPES) and not hub
     (folder / UNET).resolve().write_bytes(b"damaged")
     said = error(start("org/shapes", COMMIT, HF_HUB_OFFLINE="1"))
-    assert f"was damaged ({UNET}) and cannot be fetched anew; go online" in said
+    assert f"or damaged ({UNET}), and HF_HUB_OFFLINE is set; go online" in said

@@ -10,9 +10,11 @@ import pytest
 
 from cluster.runfolder import open_run
 from cluster.store import open_store
+from cluster.upload import put
 from jobs import exits
 from jobs.audit import scorer_of
 from jobs.cli import main
+from originality import outline
 from originality.checkpoint import MODELS
 from originality.presets import load_settings
 from originality.settings import SettingsError
@@ -22,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 SHAPES = MODELS / "shapes"
 SHORT = (
     *("--set", "inversion.steps=2", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
-    *("--set", "redraw.steps=2", "--max-tokens", "1", "--max-workers", "1"),
+    *("--set", "redraw.steps=2", "--max-tokens", "1", "--max-workers", "1", "--device", "cpu"),
 )
 
 
@@ -31,22 +33,25 @@ def model(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """URL of the model that ships; this node has no copy of it yet."""
     monkeypatch.setenv("ORIGINALITY_CACHE", str(tmp_path / "cache"))
     store = open_store(f"{s3}/models/shapes")
-    for file in (f for f in SHAPES.rglob("*") if f.is_file()):
-        store.write(file.relative_to(SHAPES).as_posix(), file.read_bytes())
+    put({f.relative_to(SHAPES).as_posix(): f for f in SHAPES.rglob("*") if f.is_file()}, store)
     return store.url
 
 
 def test_the_verdicts_are_those_of_the_same_model_in_a_folder(
-    tmp_path: Path, model: str, local_ray: None, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, model: str, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The head of a cluster knows the digest by an outline; the worker fetches the weights."""
     images = tmp_path / "in"
     images.mkdir()
     for name in ("familiar-1.png", "unseen-1.png"):
         shutil.copy(ROOT / "examples" / name, images)
     far, near = tmp_path / "far", tmp_path / "near"
-    assert main(["audit", str(images), "--out", str(far), "--model", model, *SHORT]) == exits.ALL_JUDGED
-    assert capfd.readouterr().err.count("copying 18 MB of weights") == 1
-    assert sorted(f.suffix for f in (tmp_path / "cache").iterdir()) == ["", ".lock"]
+    with monkeypatch.context() as on_a_head:
+        on_a_head.setenv("RAY_ADDRESS", "127.0.0.1:1")  # Ray runs already: it is not looked for there
+        assert main(["audit", str(images), "--out", str(far), "--model", model, *SHORT]) == exits.ALL_JUDGED
+    copies = [place for place in (tmp_path / "cache").iterdir() if (place / "unet").is_dir()]
+    assert len(copies) == 1 and outline.absent(copies[0]), "the worker has a cache of its own"
+    assert not list(copies[0].rglob("*.safetensors"))
     copy = shutil.copytree(SHAPES, tmp_path / "model")
     assert main(["audit", str(images), "--out", str(near), "--model", str(copy), *SHORT]) == exits.ALL_JUDGED
     assert verdicts(far) == verdicts(near)

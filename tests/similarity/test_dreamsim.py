@@ -16,6 +16,7 @@ import pytest
 import torch
 from dreamsim_standin import FULL, NORM, package_distances, package_undone, save_adapter, save_clip
 
+from originality.download import PATIENCE, FetchError
 from originality.settings import DistanceSettings, Precision, SettingsError
 from originality.similarity import Distance, load_distance
 from originality.similarity.dreamsim import DreamSim, hub_folder_restored, prepare
@@ -281,9 +282,8 @@ def test_unknown_branch() -> None:
 
 
 def test_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    with pytest.raises(
-        SettingsError, match=r"no network in tests.*connect this machine and start again"
-    ) as e:
+    monkeypatch.setenv("ORIGINALITY_CACHE", str(tmp_path))
+    monkeypatch.setenv(PATIENCE, "0")
+    with pytest.raises(FetchError, match=r"no network in tests.*connect this machine and start again") as e:
         load_distance(DistanceSettings(metric="dreamsim"))
     assert "\n" not in str(e.value)
