@@ -1,8 +1,8 @@
 """Decoding in a process of its own: a codec that crashes, hangs or fills the memory takes only itself down.
 
-Frames over two pipes, no pickle: the request is the file behind its length; the answer is RGB pixels
-behind their width and height, or a rejection's code and message behind their lengths. Adds to the
-reason codes of ``cluster.images``: decoder-crashed, decoder-memory, decoder-timeout.
+Frames over two pipes, no pickle: the request is the file behind its length; the answer is a note and RGB
+pixels behind its length and their width and height, or a rejection's code and message behind theirs. Adds to
+the reason codes of ``cluster.images``: decoder-crashed, decoder-memory, decoder-timeout.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from cluster.images import FORMATS, Limits, OutOfMemory, Rejection, check_size, decode
+from cluster.images import FORMATS, NOTE, Limits, OutOfMemory, Rejection, check_size, decode
 
 _USUAL = Limits()
+_MEMORY = 4 * 2**30
+"""Bytes: enough for the costliest image within the usual limits (transparent, with a profile, turned)."""
 _REQUEST = struct.Struct("<Q")
-_ANSWER = struct.Struct("<?II")
-"""Whether it is an image; then its width and height, else the lengths of code and message."""
+_ANSWER = struct.Struct("<?III")
+"""Whether it is an image; then its width, height and length of its note, else lengths of code and message."""
 _READY = b"ready"
 _LONGEST_TEXT = 10_000
-"""Bytes of a rejection's code or message."""
+"""Bytes of a note, or of a rejection's code or message."""
 _OUT_OF_MEMORY = 12
 """Exit status of the child where the memory that it may use was too little."""
 _START_SECONDS = 300.0
@@ -51,13 +53,14 @@ class Decoder:
 
     Args:
         limits: what is refused before it is decoded.
-        memory: bytes that decoding may take in the child. Kept on Linux alone.
+        memory: bytes that decoding may take in the child; by default 4 GiB, more where the limits are higher
+            than usual. Kept on Linux alone.
         seconds: how long one image may take.
     """
 
-    def __init__(self, limits: Limits = _USUAL, memory: int = 4 * 2**30, seconds: float = 60.0) -> None:
+    def __init__(self, limits: Limits = _USUAL, memory: int | None = None, seconds: float = 60.0) -> None:
         self._limits = limits
-        self._memory = memory
+        self._memory = _memory_for(limits) if memory is None else memory
         self._seconds = seconds
         self._child: _Child | None = None
 
@@ -117,6 +120,11 @@ class Decoder:
         return image
 
 
+def _memory_for(limits: Limits) -> int:
+    """Bytes, in proportion to the limit that was raised most."""
+    return int(_MEMORY * max(1.0, limits.pixels / _USUAL.pixels, limits.bytes / _USUAL.bytes))
+
+
 class _Died(Exception):  # noqa: N818 - that is what happened
     """The child is gone, or speaks nonsense."""
 
@@ -174,9 +182,11 @@ class _Child:
         self._left = seconds
         self._write(_REQUEST.pack(len(data)))
         self._write(data)
-        is_image, first, second = _ANSWER.unpack(self._read(_ANSWER.size))
-        if is_image and 0 < first * second <= limits.pixels:
+        is_image, first, second, note = _ANSWER.unpack(self._read(_ANSWER.size))
+        if is_image and 0 < first * second <= limits.pixels and note <= _LONGEST_TEXT:
             image = Image.new("RGB", (first, second))
+            if note:
+                image.info[NOTE] = self._read(note).decode(errors="replace")
             for box in _strips(image):
                 strip = self._read((box[3] - box[1]) * first * 3)
                 image.paste(Image.frombytes("RGB", (first, box[3] - box[1]), strip), box)
@@ -257,9 +267,10 @@ def _answer(data: bytes, limits: Limits, answers: BinaryIO) -> None:
         raise MemoryError from error
     except Rejection as rejection:
         code, message = (text.encode(errors="replace")[:_LONGEST_TEXT] for text in rejection.args)
-        answers.write(_ANSWER.pack(False, len(code), len(message)) + code + message)
+        answers.write(_ANSWER.pack(False, len(code), len(message), 0) + code + message)
     else:
-        answers.write(_ANSWER.pack(True, *image.size))
+        note = image.info.get(NOTE, "").encode()
+        answers.write(_ANSWER.pack(True, *image.size, len(note)) + note)
         for box in _strips(image):
             answers.write(image.crop(box).tobytes())
     answers.flush()

@@ -14,7 +14,7 @@ from PIL import Image
 from cluster.decoder import Decoder
 from cluster.desk import Desk
 from cluster.identities import image_id_of, unread_id
-from cluster.images import Limits, Rejection, check_size
+from cluster.images import NOTE, Limits, Rejection, check_size
 from cluster.leases import Lease
 from cluster.ledger import Ledger
 from cluster.metrics import Metrics
@@ -40,13 +40,25 @@ class Fetched:
         image = self.content
         return image.width * image.height if isinstance(image, Image.Image) else 0
 
+    @property
+    def remarks(self) -> dict[str, str]:
+        """Columns of the image's row that its file is the reason for."""
+        image = self.content
+        return {NOTE: image.info[NOTE]} if isinstance(image, Image.Image) and NOTE in image.info else {}
+
 
 class Fetcher:
     """Takes leases, hands out images, or documents. What ends without a scorer (rejected, unreadable, judged
     already) is settled here."""
 
     def __init__(
-        self, ledger: Ledger, desk: Desk, metrics: Metrics, news: threading.Event, documents: bool = False
+        self,
+        ledger: Ledger,
+        desk: Desk,
+        metrics: Metrics,
+        news: threading.Event,
+        documents: bool = False,
+        limits: Limits = Limits(),
     ) -> None:
         self.identified: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         """number and image_id of what waits for the driver's word."""
@@ -56,6 +68,7 @@ class Fetcher:
         self._metrics = metrics
         self._news = news
         self._documents = documents
+        self._limits = limits
         self._inbox: queue.SimpleQueue[Lease | None] = queue.SimpleQueue()
         self._waiting: dict[int, Fetched] = {}
         self._ready: list[Fetched] = []
@@ -88,7 +101,7 @@ class Fetcher:
 
     def _work(self) -> None:
         try:
-            with Decoder() as decoder:
+            with Decoder(self._limits) as decoder:
                 while (lease := self._inbox.get()) is not None:
                     self._fetch(decoder, lease)
         except Exception as error:
@@ -99,7 +112,7 @@ class Fetcher:
         image_id = unread_id(lease.uri)
         try:
             with self._metrics.stage("fetch"):
-                data = read_image(lease.uri, _not_too_large)
+                data = read_image(lease.uri, self._not_too_large)
             image_id = image_id_of(data)
             if self._ledger.has_record(image_id):
                 self._desk.known(lease, image_id)
@@ -112,6 +125,11 @@ class Fetcher:
             self._desk.fail(lease, image_id, rejection.reason_code, rejection.message, status="rejected")
         else:
             self._offer(Fetched(lease, image_id, content, self._desk.snapshot(image_id)))
+
+    def _not_too_large(self, size: int) -> None:
+        """By size alone, before a byte is fetched. An empty file is read, so that it has its true id."""
+        if size:
+            check_size(size, self._limits)
 
     def _offer(self, fetched: Fetched) -> None:
         number = fetched.lease.number
@@ -138,9 +156,3 @@ def _document(data: bytes) -> dict[str, Any]:
         return dict(json.loads(data).items())
     except (ValueError, AttributeError) as error:
         raise Rejection("corrupt", f"no JSON object: {error}") from error
-
-
-def _not_too_large(size: int) -> None:
-    """By size alone, before a byte is fetched. An empty file is read, so that it has its true id."""
-    if size:
-        check_size(size, Limits())

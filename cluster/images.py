@@ -14,28 +14,23 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, UnidentifiedImageError, features
+from PIL import Image, ImageChops, ImageCms, PngImagePlugin, UnidentifiedImageError
 
-_KNOWN = {
-    "JPEG": ("jpg", (".jpg", ".jpeg")),
-    "PNG": ("zlib", (".png",)),
-    "WEBP": ("webp", (".webp",)),
-    "TIFF": ("libtiff", (".tif", ".tiff")),
-    "BMP": (None, (".bmp",)),
-    "GIF": (None, (".gif",)),
-    "AVIF": ("avif", (".avif",)),
+from cluster.endings import completed, lacks_end
+from cluster.formats import EXTENSIONS, FORMATS, camera_raw, foreign
+
+__all__ = ["EXTENSIONS", "FORMATS", "NOTE", "Limits", "OutOfMemory", "Rejection", "check_size", "decode"]
+
+Image.MAX_IMAGE_PIXELS = None
+"""Pillow's own bound, which is no setting; ``Limits.pixels`` is checked before a pixel is decoded."""
+
+NOTE = "note"
+"""Key in the ``info`` of a decoded image: a remark on its file that belongs in its row."""
+_NO_END = {
+    "JPEG": "the JPEG lacks its end marker; every row of it is there",
+    "PNG": "the PNG lacks its end chunk (IEND); every row of it is there",
+    "GIF": "the GIF lacks its trailer; its first frame is there",
 }
-"""Format to what Pillow has to be built with, and extensions."""
-
-
-def _pillow_has(feature: str | None) -> bool:
-    """Pillow warns of features that it does not know, as an older one does of AVIF."""
-    known = {**features.modules, **features.codecs}
-    return feature is None or (feature in known and bool(features.check(feature)))
-
-
-FORMATS = tuple(name for name, (feature, _) in _KNOWN.items() if _pillow_has(feature))
-EXTENSIONS = tuple(extension for name in FORMATS for extension in _KNOWN[name][1])
 
 _SMALLEST_SIDE = 2
 _SHORTEST_FILE = 64
@@ -57,6 +52,10 @@ _TURNS = {
 """EXIF orientation to what undoes it."""
 
 _MOST_PROFILE_BYTES = 16 * 2**20
+PngImagePlugin.MAX_TEXT_CHUNK = _MOST_PROFILE_BYTES
+"""Of one profile or text, unpacked. Pillow's own bound, 1 MiB, refuses images for large profiles."""
+PngImagePlugin.MAX_TEXT_MEMORY = 256 * 2**20
+"""Of all texts of a file: more than any file of uncompressed text holds."""
 _DEVICE_CLASSES = ("mntr", "scnr", "prtr", "spac")
 """Of ICC profiles that say what an image's numbers mean; the others link or adapt profiles."""
 _ROUNDING = 2
@@ -68,8 +67,9 @@ class Limits:
     """What is refused before it is decoded."""
 
     bytes: int = 200 * 2**20
+    """``cluster.max_bytes``"""
     pixels: int = 80_000_000
-    """Width times height."""
+    """Width times height; ``cluster.max_pixels``."""
 
 
 class Rejection(Exception):  # noqa: N818 - the name is the verdict's status
@@ -93,28 +93,56 @@ def check_size(size: int, limits: Limits = Limits()) -> None:
     if size == 0:
         raise Rejection("empty", "the file holds no bytes")
     if size > limits.bytes:
-        raise Rejection("too-large", f"{size} bytes; at most {limits.bytes} are read")
+        raise Rejection("too-large", f"{size} bytes; at most {limits.bytes} are read (cluster.max_bytes)")
 
 
 def decode(data: bytes, limits: Limits = Limits()) -> Image.Image:
     """Decodes one image: RGB, 8 bits, sRGB where a colour profile says how, upright, on white where it
-    was transparent; the first frame of several.
+    was transparent; the first frame of several. Its ``info`` holds at most a ``NOTE``.
 
     Raises:
         Rejection: with the reason; no other exception comes out, whatever the bytes.
     """
     check_size(len(data), limits)
+    if not lacks_end(data):
+        return _decoded(data, limits)
+    kind = "JPEG" if data.startswith(b"\xff\xd8") else "PNG" if data.startswith(b"\x89") else "GIF"
+    image = _completed(data, limits) if kind == "JPEG" else _decoded(data, limits)
+    image.info[NOTE] = _NO_END[kind]
+    return image
+
+
+def _completed(data: bytes, limits: Limits) -> Image.Image:
+    """A JPEG that lacks its end marker and nothing else.
+
+    Raises:
+        Rejection: as truncated where more is missing.
+    """
+    image: Image.Image | None = None
+    for whole in completed(data):
+        other = _decoded(whole, limits)
+        if image is not None and ImageChops.difference(image, other).getbbox():
+            image = None
+            break
+        image = image or other
+    if image is None:
+        raise Rejection("truncated", "the JPEG ends before its last rows")
+    return image
+
+
+def _decoded(data: bytes, limits: Limits) -> Image.Image:
+    """Raises: Rejection."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's of many pixels too: _check_pixels has our own limit
+            warnings.simplefilter("ignore")
+            if (raw := camera_raw(data)) is not None:
+                raise Rejection("unsupported", str(raw))
             with _open(data) as image:
                 _check_pixels(image, limits)
                 image.load()
                 rgb = _upright(_to_rgb(image), image)
     except Rejection:
         raise
-    except Image.DecompressionBombError as error:
-        raise Rejection("too-large", _first_line(error)) from error
     except Exception as error:
         # Codecs meet hostile bytes with whatever exception the damage happens to reach.
         raise _refusal(error, data) from error
@@ -126,8 +154,17 @@ def _open(data: bytes) -> Image.Image:
     """Reads the header. Pillow keeps to itself why it opened nothing, so the one format that it may be
     is asked again."""
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=(*FORMATS, "DIB"))  # a BMP without its file header
+    except ValueError:
+        profile = data.find(b"iCCP") - 4
+        if profile < 0 or not data.startswith(b"\x89PNG"):
+            raise
+        # A larger profile than is unpacked: left out, as for the other formats.
+        end = profile + 12 + int.from_bytes(data[profile : profile + 4], "big")
+        return Image.open(io.BytesIO(data[:profile] + data[end:]), formats=("PNG",))
     except UnidentifiedImageError:
+        if (other := foreign(data)) is not None:
+            raise Rejection("unsupported", str(other)) from None
         for name in FORMATS:
             factory, accepts = Image.OPEN[name]
             if accepts is not None and accepts(data[:16]) is True:
@@ -154,7 +191,8 @@ def _check_pixels(image: Image.Image, limits: Limits) -> None:
     """From the header, before any pixel is decoded."""
     width, height = image.size
     if width * height > limits.pixels:
-        raise Rejection("too-large", f"{width} x {height}; at most {limits.pixels} pixels are read")
+        most = f"at most {limits.pixels} pixels are read (cluster.max_pixels)"
+        raise Rejection("too-large", f"{width} x {height}; {most}")
     if min(width, height) < _SMALLEST_SIDE:
         raise Rejection("too-small", f"{width} x {height}; each side needs {_SMALLEST_SIDE} pixels")
 

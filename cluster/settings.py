@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from cluster.accelerators import NVIDIA, PRICES, is_known
+from cluster.images import Limits
 from originality.settings import Frozen, nearest
 
 
@@ -39,6 +40,11 @@ class ClusterSettings(Frozen):
     """Seconds after which a step of a scorer that has not ended counts as hung, and its worker as dead."""
     stop_grace: float = Field(25.0, gt=0)
     """Seconds that a stop waits for the step under way; what takes longer goes on from its snapshot."""
+    max_pixels: int = Field(Limits.pixels, ge=1)
+    """Width times height; larger images are rejected as too-large before they are decoded. Decoding may take
+    54 bytes a pixel. ``originality retry OUTPUT --status rejected --reason too-large`` puts such images back."""
+    max_bytes: int = Field(Limits.bytes, ge=1)
+    """Of an image's file; larger ones are rejected as too-large before they are fetched."""
     prices: Mapping[str, float] = Field(default_factory=lambda: PRICES)
     """US dollars an hour of a worker with one GPU of a type; "CPU" is one without. With ``max_cost``
     every kind that may be hired must have its price. Of a slice of a GPU (MIG), give the slice's."""
@@ -46,6 +52,11 @@ class ClusterSettings(Frozen):
     """US dollars by ``prices`` after which this start of the run stops in good order."""
     deadline: datetime | None = None
     """When this start of the run stops in good order: a date and time, or hours from now like "8h"."""
+
+    @property
+    def limits(self) -> Limits:
+        """What is refused before it is decoded."""
+        return Limits(self.max_bytes, self.max_pixels)
 
     @field_validator("deadline", mode="before")
     @classmethod

@@ -19,6 +19,7 @@ import ray
 
 from cluster.desk import Desk, Settled
 from cluster.fetching import Fetched, Fetcher
+from cluster.images import Limits
 from cluster.leases import Lease
 from cluster.ledger import Ledger
 from cluster.metrics import Metrics
@@ -62,6 +63,8 @@ class Task:
     """Whether the inputs are JSON documents, and not images."""
     readable: Mapping[str, str] = field(default_factory=dict)
     """By bucket of the inputs, the key of an object that can be read."""
+    limits: Limits = Limits()
+    """Of the images that are read."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,9 @@ class Worker:
         remember_readable(task.readable)
         name = f"{socket.gethostname()}/{os.getpid()}"
         self._desk = Desk(ledger, task.blank, name, self._metrics, self._news)
-        self._fetcher = Fetcher(ledger, self._desk, self._metrics, self._news, documents=task.documents)
+        self._fetcher = Fetcher(
+            ledger, self._desk, self._metrics, self._news, documents=task.documents, limits=task.limits
+        )
         self._returned: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         self._flying: dict[str, Fetched] = {}
         self._stages: dict[str, int] = {}
@@ -224,7 +229,8 @@ class Worker:
                 fetched = self._flying.pop(done.item_id)
                 del self._stages[done.item_id], self._kept_at[done.item_id]
                 self._metrics.counted(done.counters)
-                self._desk.settle(fetched.lease, done.item_id, done.record, done.files)
+                record = {**done.record, **fetched.remarks}
+                self._desk.settle(fetched.lease, done.item_id, record, done.files)
             self._keep(scorer, [i for i in self._flying if self._due(scorer, i)])
         except Unusable:
             raise

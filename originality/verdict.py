@@ -61,6 +61,8 @@ class Verdict(BaseModel):
     """Looked for in a scene of the concept; None where that was not asked."""
     error_class: str | None = None
     error_message: str | None = None
+    note: str | None = None
+    """A remark on a judged image's file: it lacks its end marker, say."""
     attempts: int = 1
     worker: str | None = None
     finished_at: datetime = Field(default_factory=lambda: datetime.now(UTC))

@@ -19,7 +19,7 @@ from cluster.images import FORMATS, Limits
 def write_hostile(folder: Path) -> dict[str, str]:
     """Returns: file name to the reason code that the file is rejected with."""
     expected = {}
-    parts = (_renamed(), _sizes(), _cut(), _damaged(), _unreadable(), _names())
+    parts = (_renamed(), _foreign(), _sizes(), _cut(), _damaged(), _unreadable(), _names())
     for name, code, data in itertools.chain(*parts):
         assert name not in expected
         (folder / name).write_bytes(data)
@@ -45,10 +45,7 @@ def _renamed() -> Iterator[tuple[str, str, bytes]]:
         "text.png": b"a text that was renamed",
         "bmx.tif": b"II is a roman numeral, and MM another",
         "page.jpg": b"<!DOCTYPE html><html><body><h1>404 Not Found</h1></body></html>",
-        "drawing.png": b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
         "billion-laughs.webp": b"<!DOCTYPE l [<!ENTITY a 'ha'><!ENTITY b '&a;&a;'>]><svg>&b;</svg>",
-        "document.jpeg": b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF",
-        "postscript.tiff": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
         "archive.png": b"PK\3\4" + bytes(26) + b"PK\5\6" + bytes(18),
         "gzip.bmp": b"\x1f\x8b\x08\0" + bytes(16),
         "program.gif": b"\x7fELF\2\1\1" + bytes(57),
@@ -56,9 +53,6 @@ def _renamed() -> Iterator[tuple[str, str, bytes]]:
         "settings.webp": b'{"image": "iVBORw0KGgo="}',
         "wide.bmp": "not an image".encode("utf-16"),
         "sound.webp": b"RIFF\x24\0\0\0WAVEfmt " + bytes(28),
-        "film.jpg": b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(40),
-        "apple.jpg": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40),
-        "layers.tif": b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 4, 4, 8, 3) + bytes(60),
         "pickle.png": b"\x80\4\x95\x1e\0\0\0\0\0\0\0\x8c\5posix\x8c\6system\x93\x94\x8c\2id\x85R.",
         "zeros.jpg": bytes(4096),
         "ones.png": b"\xff" * 4096,
@@ -68,10 +62,24 @@ def _renamed() -> Iterator[tuple[str, str, bytes]]:
     }
     for name, data in others.items():
         yield name, "not-an-image", data
-    for form in ("ICO", "PPM", "TGA", "JPEG2000", "PCX", "ICNS"):
-        yield f"{form}.png", "not-an-image", saved(noise(), form)
     yield "empty.png", "empty", b""
     yield "empty.jpg", "empty", b""
+
+
+def _foreign() -> Iterator[tuple[str, str, bytes]]:
+    """Sound files of kinds that are recognised and not read, under other names."""
+    others = {
+        "drawing.png": b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
+        "document.jpeg": b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF",
+        "postscript.tiff": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
+        "film.jpg": b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(40),
+        "apple.jpg": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40),
+        "layers.tif": b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 4, 4, 8, 3) + bytes(60),
+    }
+    for name, data in others.items():
+        yield name, "unsupported", data
+    for form in ("ICO", "PPM", "TGA", "JPEG2000", "PCX", "ICNS"):
+        yield f"{form}.png", "unsupported", saved(noise(), form)
 
 
 def _sizes() -> Iterator[tuple[str, str, bytes]]:
@@ -198,6 +206,7 @@ def _good() -> Iterator[tuple[str, bytes]]:
         "BMP": ("1", "L", "P", "RGB", "RGBA"),
         "GIF": ("L", "P", "RGBA"),
         "AVIF": ("L", "RGB", "RGBA"),
+        "HEIF": ("L", "RGB", "RGBA"),
     }
     exif = Image.Exif()
     exif[274] = 6
@@ -215,6 +224,9 @@ def _good() -> Iterator[tuple[str, bytes]]:
                 f"frames.{end}",
                 saved(noise(), form, save_all=True, append_images=[Image.new("RGB", (60, 40))]),
             )
+    yield "no-end.jpg", saved(noise(), "JPEG")[:-2]
+    yield "no-end.png", saved(noise(), "PNG")[:-12]
+    yield "no-end.gif", saved(noise(), "GIF")[:-1]
     yield "inked.jpg", saved(noise("CMYK"), "JPEG", icc_profile=profile("CMYK"))
     yield "inked.tif", saved(noise("CMYK"), "TIFF", icc_profile=profile("CMYK"))
     yield "misfit.jpg", saved(noise("CMYK"), "JPEG", icc_profile=profile("RGB"))

@@ -84,7 +84,7 @@ def test_good_files_are_the_same_to_the_pixel(shared: Decoder, tmp_path: Path) -
     for name in write_good(tmp_path):
         data = (tmp_path / name).read_bytes()
         here, there = images.decode(data), shared.decode(data)
-        assert (there.mode, there.size, there.info) == ("RGB", here.size, {}), name
+        assert (there.mode, there.size, there.info) == ("RGB", here.size, here.info), name
         assert there.tobytes() == here.tobytes(), name
 
 

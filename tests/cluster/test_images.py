@@ -11,7 +11,7 @@ from image_bytes import noise, png, profile, rows, saved, tiff
 from PIL import Image, ImageCms, features
 from PIL.TiffImagePlugin import OPEN_INFO
 
-from cluster.images import EXTENSIONS, FORMATS, Limits, Rejection, decode
+from cluster.images import EXTENSIONS, FORMATS, NOTE, Limits, Rejection, decode
 
 NOISE = noise()
 CODES = {"empty", "not-an-image", "too-large", "too-small", "truncated", "corrupt", "unsupported"}
@@ -45,7 +45,8 @@ def test_hostile_files_are_rejected_with_their_code(tmp_path: Path) -> None:
 def test_odd_files_are_images_all_the_same(tmp_path: Path) -> None:
     for name in write_good(tmp_path):
         decoded = decode((tmp_path / name).read_bytes())
-        assert (decoded.mode, decoded.info) == ("RGB", {}), name
+        noted = {NOTE} if name.startswith("no-end") else set()
+        assert (decoded.mode, set(decoded.info)) == ("RGB", noted), name
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -74,8 +75,7 @@ def test_a_cut_header_is_truncated() -> None:
 def test_what_is_no_image() -> None:
     assert rejected(b"") == "empty"
     assert rejected(b"a text that was renamed .png") == "not-an-image"
-    assert rejected(b"<svg xmlns='http://www.w3.org/2000/svg'/>") == "not-an-image"
-    assert rejected(saved(NOISE, "PPM")) == "not-an-image"
+    assert rejected(np.random.default_rng(3).bytes(4096)) == "not-an-image"
 
 
 def test_sizes() -> None:
