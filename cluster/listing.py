@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from urllib.parse import quote_from_bytes
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
-from cluster.images import EXTENSIONS
-from cluster.manifest import MANIFEST_FILE, RUN_FILE, SCHEMA, WORD, InputError, Manifest
+from cluster.formats import EXTENSIONS
+from cluster.hidden import SYSTEM, hidden
+from cluster.lists import LISTS, fix_of, read_list, read_parts
+from cluster.manifest import MANIFEST_FILE, RUN_FILE, SCHEMA, InputError, Manifest
 from cluster.sources import exists, local_uri, size_of, walk
-from cluster.store import REMOTE_SCHEMES, NotFound, absolute, open_store
+from cluster.store import NotFound, absolute, open_store
 
-LISTS = (".csv", ".parquet")
-"""What a list of images may be: a file with a column of uris."""
-URI_COLUMNS = ("uri", "url", "path", "file", "image")
 _BATCH = 50_000
 _WILD = r"[*?\[]"
-_KNOWN = "^(" + "|".join((*REMOTE_SCHEMES, "file")) + ")://[^/:@]*(/|$)"
-"""The URLs of a list. Others may be presigned. A bucket has no colon: what stands before one is a key, and
-the secret behind it may hold slashes, with the @ only after them."""
-_IMAGE = r"(?i)(^|/)[^/.][^/]*(" + "|".join(re.escape(e) for e in EXTENSIONS) + ")$"
-"""By name alone; what the bytes are is found out when they are decoded. Names that begin with a dot are
-the system's own ("._photo.jpg" of a Mac), never a person's picture."""
+_IMAGE = r"(?i)[^/](" + "|".join(re.escape(e) for e in EXTENSIONS) + ")$"
+"""By name alone; what the bytes are is found out when they are decoded."""
+_EXTENSION = r"(?P<extension>\.[A-Za-z0-9_]{1,10})$"
+"""Others are not repeated to people: names come from strangers."""
 
 
 def scan(input_uri: str) -> Manifest:
     """Lists the images of a folder or prefix, of a glob ("s3://bucket/a/**/*.jpg"), of a CSV or Parquet list
-    with a column of uris and perhaps one of words, or one image file.
+    with a column of uris and perhaps one of words, of a folder of Parquet parts of such a list, or one image
+    file.
 
     Raises:
         InputError: nothing is there, or nothing that is an image by its extension.
@@ -48,6 +48,8 @@ def scan(input_uri: str) -> Manifest:
         return _scan_glob(input_uri, uri)
     if uri.lower().endswith(LISTS):
         return _scan_list(input_uri, uri)
+    if fix_of(uri) and size_of(uri) is not None:
+        raise InputError(f"{input_uri} cannot be read as a list; {fix_of(uri)}")
     if "://" in uri and not re.search(_IMAGE, uri):
         return _scan_folder(input_uri, uri)
     return _one_file(input_uri, uri)
@@ -64,11 +66,29 @@ def _scan_folder(asked: str, root: str) -> Manifest:
     files = {f"{root}/{RUN_FILE}", f"{root}/{MANIFEST_FILE}"}
     if pc.sum(pc.is_in(table["uri"], pa.array(files))).as_py() == len(files):
         raise InputError(f"{asked} is the run folder of an audit; give the folder that holds the images")
-    images = _images(table)
-    if not images.num_rows:
+    found = _images(table, root)
+    if not len(found):
+        if parts := _parts(asked, table, root):
+            return read_parts(asked, root, parts)
         count = f"{table.num_rows} file{'s' if table.num_rows > 1 else ''}"
-        raise InputError(f"{asked} holds {count} but no image; accepted are {' '.join(EXTENSIONS)}")
-    return Manifest(root, images, table.num_rows - images.num_rows)
+        accepted = f"accepted are {' '.join(EXTENSIONS)}"
+        heic = "; .heic is read where pillow-heif is installed" if ".heic" in found.skipped_kinds else ""
+        raise InputError(f"{asked} holds {count} but no image; {accepted}; {found.skipped_text}{heic}")
+    return found
+
+
+def _parts(asked: str, table: pa.Table, root: str) -> list[str]:
+    """The Parquet files of a list in parts; a part of the path that begins with "_" is the writer's own.
+
+    Raises:
+        InputError: it is a table of which some parts no longer count.
+    """
+    paths = _below(table["uri"], root)
+    if pc.any(pc.match_substring(paths, "/_delta_log/")).as_py():
+        raise InputError(f"{asked} is a Delta table; export it as plain Parquet")
+    own = pc.or_(hidden(paths), pc.match_substring(paths, "/_"))
+    parquet = pc.match_substring_regex(paths, r"(?i)[^/]\.parquet$")
+    return table["uri"].filter(pc.and_not(parquet, own)).to_pylist()
 
 
 def _listed(asked: str, root: str) -> pa.Table:
@@ -100,16 +120,43 @@ def _table(found: Iterator[tuple[str, int]]) -> pa.Table:
     return pa.Table.from_batches(batches, SCHEMA)
 
 
-def _images(table: pa.Table) -> pa.Table:
-    """Without what is no image by its name, and without the pictures in run folders."""
-    kept = pc.match_substring_regex(table["uri"], _IMAGE)
-    manifests = pc.filter(table["uri"], pc.ends_with(table["uri"], f"/{MANIFEST_FILE}")).to_pylist()
+def _images(table: pa.Table, root: str, named: Sequence[str] = ()) -> Manifest:
+    """Without what is no image by its name, what is hidden, and the pictures in run folders. ``named``:
+    regular expressions of hidden parts that were asked for by name."""
+    uris = table["uri"]
+    left_out = hidden(_below(uris, root), named)
+    kinds = Counter({"hidden": pc.sum(left_out).as_py() or 0})
+    manifests = pc.filter(uris, pc.ends_with(uris, f"/{MANIFEST_FILE}")).to_pylist()
     folders = pa.array([uri.removesuffix(MANIFEST_FILE) for uri in manifests], pa.string())
     runs = pc.binary_join_element_wise(folders, pa.scalar(RUN_FILE), "")
-    there = pc.filter(table["uri"], pc.is_in(table["uri"], runs)).combine_chunks()
+    there = pc.filter(uris, pc.is_in(uris, runs)).combine_chunks()
     for folder in folders.filter(pc.is_in(runs, there)).to_pylist():
-        kept = pc.and_(kept, pc.invert(pc.starts_with(table["uri"], folder)))
-    return table.filter(kept)
+        inside = pc.and_not(pc.starts_with(uris, folder), left_out)
+        kinds["in runs of audits"] += pc.sum(inside).as_py()
+        left_out = pc.or_(left_out, inside)
+    image = pc.match_substring_regex(uris, _IMAGE)
+    kinds.update(_extensions(uris.filter(pc.invert(pc.or_(image, left_out)))))
+    images = table.filter(pc.and_not(image, left_out))
+    return Manifest(
+        root,
+        images,
+        table.num_rows - images.num_rows,
+        dict(sorted((+kinds).items(), key=lambda kind: (-kind[1], kind[0]))),
+    )
+
+
+def _extensions(uris: pa.ChunkedArray) -> Counter[str]:
+    """Files by their extension, in lower case."""
+    extension = pc.struct_field(pc.extract_regex(uris, _EXTENSION), "extension")
+    counts = pc.utf8_lower(extension).value_counts().to_pylist()
+    return Counter({found["values"] or "other": found["counts"] for found in counts})
+
+
+def _below(uris: pa.ChunkedArray, root: str) -> pa.ChunkedArray:
+    """Paths below a folder, from their "/" on."""
+    quoted = "file://" + quote_from_bytes(os.fsencode(root))  # of names that are no UTF-8
+    begin = "|".join(re.escape(start.rstrip("/")) for start in (root, quoted))
+    return pc.replace_substring_regex(uris, f"^(?:{begin})/", "/", max_replacements=1)
 
 
 def _scan_glob(asked: str, pattern: str) -> Manifest:
@@ -127,10 +174,20 @@ def _scan_glob(asked: str, pattern: str) -> Manifest:
         matching = table.filter(pc.match_substring_regex(table["uri"], f"^{wild}"))
     except pa.ArrowInvalid as error:
         raise InputError(f"{asked} is no pattern: {str(error).splitlines()[0]}") from error
-    images = _images(matching)
-    if not images.num_rows:
+    found = _images(matching, root, [glob_regex(part)[1:-1] for part in parts[fixed:] if _names_hidden(part)])
+    if not len(found):
+        if lists := _parts(asked, matching, root):
+            return read_parts(asked, root, lists)
         raise InputError(f"{asked} matches no image; put it in quotes, and use ** for any number of folders")
-    return Manifest(root.rstrip("/"), images, matching.num_rows - images.num_rows)
+    return replace(found, source=root.rstrip("/"))
+
+
+def _names_hidden(part: str) -> bool:
+    """Whether a part of a pattern asks for what is hidden, as in a shell: by more than a wildcard."""
+    if part[:1] in ("", "*", "?", "["):
+        return False
+    matches = re.compile(glob_regex(part), re.IGNORECASE).search
+    return part.startswith(".") or any(matches(name) for name in SYSTEM)
 
 
 def glob_regex(pattern: str) -> str:
@@ -155,97 +212,12 @@ def _scan_list(asked: str, uri: str) -> Manifest:
     try:
         data = open_store(parent or "/", create=False).read(name)
     except NotFound as error:
+        if "://" in uri and next(
+            walk(uri), None
+        ):  # a prefix: Spark gives such names to the folders it writes
+            return _scan_folder(asked, uri)
         raise InputError(f"{asked} does not exist; give a folder, or a CSV or Parquet list") from error
-    batches: list[pa.RecordBatch] = []
-    rows = 0
-    try:
-        columns, parts = _read_list(asked, name, data)
-        schema = SCHEMA if len(columns) == 1 else SCHEMA.append(WORD)
-        for part in parts:
-            uris, *words = (_text(part[column]) for column in columns)
-            _check_rows(asked, columns[0], uris, rows)
-            rows += len(uris)
-            said = [pc.utf8_trim_whitespace(word) for word in words]
-            said = [pc.if_else(pc.equal(word, ""), None, word) for word in said]
-            found = [_from_list(uris, parent), pa.nulls(len(uris), pa.int64()), *said]
-            batches.append(pa.record_batch(found, schema))
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{asked} cannot be read as a list: {_reason(error)}") from None  # it quotes the row
-    if not rows:
-        raise InputError(f"{asked} lists no images")
-    return Manifest("", pa.Table.from_batches(batches, schema))
-
-
-def _text(column: pa.Array) -> pa.Array:
-    text = column.cast(pa.string())
-    text.validate(full=True)  # Parquet's text may be no UTF-8
-    return text
-
-
-def _read_list(asked: str, name: str, data: bytes) -> tuple[list[str], Iterator[pa.RecordBatch]]:
-    """The name of the column of uris, and of that of words if there is one; and what they hold, in parts."""
-    source = pa.BufferReader(data)
-    if not name.lower().endswith(".csv"):
-        file = pq.ParquetFile(source)
-        columns = _columns(asked, file.schema_arrow.names)
-        return columns, file.iter_batches(columns=columns)
-    in_order = pyarrow.csv.ReadOptions(use_threads=False)  # else errors name no row
-    columns = _columns(asked, pyarrow.csv.open_csv(source, in_order).schema.names)
-    types = dict.fromkeys(columns, pa.string())
-    as_text = pyarrow.csv.ConvertOptions(include_columns=columns, column_types=types)
-    return columns, iter(pyarrow.csv.open_csv(pa.BufferReader(data), in_order, convert_options=as_text))
-
-
-def _columns(asked: str, names: list[str]) -> list[str]:
-    """Those of a list that are read."""
-    if names.count(WORD.name) > 1:
-        raise InputError(f"{asked} has several columns named {WORD.name}; leave one")
-    return [_uri_column(asked, names), *(name for name in names if name == WORD.name)]
-
-
-def _uri_column(asked: str, names: list[str]) -> str:
-    named = [c for c in URI_COLUMNS if names.count(c) == 1]
-    if named:
-        return named[0]
-    # where the first line is missing, a uri takes its place
-    have = "a uri" if any("://" in name for name in names) else ", ".join(names)
-    raise InputError(
-        f"{asked} needs a first line with a column named {' or '.join(URI_COLUMNS)}, once; it has {have}"
-    )
-
-
-def _check_rows(asked: str, column: str, uris: pa.Array, before: int) -> None:
-    """Refuses rows without a uri, and those that would carry keys into the run's files; names none but by
-    number, counted from 1, with ``before`` rows in front of these."""
-    empty = pc.index(pc.equal(pc.fill_null(uris, ""), ""), True).as_py()
-    if empty >= 0:
-        raise InputError(f"{asked}: row {before + empty + 1} has no {column}")
-    known = pc.match_substring_regex(uris, _KNOWN)
-    other = pc.index(pc.and_not(pc.match_substring(uris, "://"), known), True).as_py()
-    if other >= 0:
-        raise InputError(
-            f"{asked}: row {before + other + 1} is a web address, or holds keys, or is of no known kind; "
-            "keys would stand in the run's files, so give them by AWS_PROFILE or AWS_ACCESS_KEY_ID, and "
-            "name images as a path, file:///path, s3://bucket/key, gs://bucket/key or az://container/key"
-        )
-
-
-def _reason(error: Exception) -> str:
-    """Arrow's own words, without the row that they quote. Rows are counted without the first line."""
-    said = re.sub(r"(got \d+):.*", r"\1", (str(error).splitlines() or [type(error).__name__])[0])
-    return re.sub(r"Row #(\d+)", lambda found: f"row {int(found[1]) - 1}", said)
-
-
-def _from_list(uris: pa.Array, parent: str) -> pa.Array:
-    """The uris of a list: what is relative is relative to the list's folder, and spelt without empty parts
-    and dots, as :class:`pathlib.PurePosixPath` does."""
-    relative = pc.invert(pc.match_substring_regex(uris, "^/|://"))
-    framed = pc.binary_join_element_wise("/", uris.filter(relative), "/", "")
-    names = pc.utf8_trim(pc.replace_substring_regex(framed, r"/(\.?/)+", "/"), "/")
-    names = pc.if_else(pc.equal(names, ""), ".", names)
-    return pc.replace_with_mask(uris, relative, pc.binary_join_element_wise(parent, names, "/"))
+    return read_list(asked, name, data, parent)
 
 
 def _one_file(asked: str, uri: str) -> Manifest:

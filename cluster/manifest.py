@@ -7,7 +7,9 @@ read, by the workers; see :mod:`cluster.identities`.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +23,9 @@ where it says nothing."""
 MANIFEST_FILE = "manifest.parquet"
 RUN_FILE = "run.json"
 """Marks a run folder: the pictures in one are an audit's own, and no input of another."""
+
+_KINDS_SHOWN = 8
+"""Kinds of skipped files that are named."""
 
 
 class InputError(ValueError):
@@ -36,7 +41,9 @@ class Manifest:
     table: pa.Table
     """SCHEMA, and WORD where there are words; bytes are null where a list does not say."""
     skipped: int = 0
-    """Files that were passed over: their extension is no image's, or they lie in a run folder."""
+    """Files that were left out: their extension is no image's, or they are hidden or in a run folder."""
+    skipped_kinds: Mapping[str, int] = field(default_factory=dict)
+    """How many of which kind, most frequent first: ".txt", "hidden"; empty in manifests of older versions."""
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -66,8 +73,24 @@ class Manifest:
         """The input's uri, without what all have in common."""
         return self.uri(number).removeprefix(f"{self.source}/" if self.source else "")
 
+    @property
+    def skipped_text(self) -> str:
+        """For people: "skipped 12 files: 8 .txt, 3 .json, 1 .mov"."""
+        files = f"skipped {self.skipped} file{'s' if self.skipped != 1 else ''}"
+        return f"{files}: {self.kinds_text}" if self.skipped_kinds else files
+
+    @property
+    def kinds_text(self) -> str:
+        """The kinds alone, the most frequent first."""
+        kinds = list(self.skipped_kinds.items())
+        parts = [f"{count} {kind}" for kind, count in kinds[:_KINDS_SHOWN]]
+        if rest := sum(count for _, count in kinds[_KINDS_SHOWN:]):
+            parts.append(f"{rest} of {len(kinds) - _KINDS_SHOWN} other kinds")
+        return ", ".join(parts)
+
     def to_parquet(self) -> bytes:
-        meta = {"source": self.source, "skipped": str(self.skipped)}
+        kinds = json.dumps(dict(self.skipped_kinds))
+        meta = {"source": self.source, "skipped": str(self.skipped), "skipped_kinds": kinds}
         buffer = io.BytesIO()
         pq.write_table(self.table.replace_schema_metadata(meta), buffer, compression="zstd")
         return buffer.getvalue()
@@ -77,7 +100,8 @@ class Manifest:
         table = pq.read_table(io.BytesIO(data))
         meta: dict[bytes, bytes] = table.schema.metadata
         columns = [name for name in (*SCHEMA.names, WORD.name) if name in table.column_names]
-        return cls(meta[b"source"].decode(), table.select(columns), int(meta[b"skipped"]))
+        kinds = json.loads(meta.get(b"skipped_kinds", b"{}"))
+        return cls(meta[b"source"].decode(), table.select(columns), int(meta[b"skipped"]), kinds)
 
 
 @dataclass(frozen=True)

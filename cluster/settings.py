@@ -42,7 +42,7 @@ class ClusterSettings(Frozen):
     """Seconds that a stop waits for the step under way; what takes longer goes on from its snapshot."""
     max_pixels: int = Field(Limits.pixels, ge=1)
     """Width times height; larger images are rejected as too-large before they are decoded. Decoding may take
-    54 bytes a pixel. ``originality retry OUTPUT --status rejected --reason too-large`` puts such images back."""
+    54 bytes a pixel. ``originality retry --status rejected --reason too-large`` puts such images back."""
     max_bytes: int = Field(Limits.bytes, ge=1)
     """Of an image's file; larger ones are rejected as too-large before they are fetched."""
     prices: Mapping[str, float] = Field(default_factory=lambda: PRICES)

@@ -19,6 +19,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 import obstore
 
 from cluster.aws import s3_errors
+from cluster.hidden import is_hidden
 from cluster.store import (
     NOBODYS,
     NotFound,
@@ -42,6 +43,15 @@ _readable: dict[str, str] = {}
 does not refuse them all."""
 
 
+WITHOUT_URI = r"^([^/:]+, )?row \d+ without a uri$"
+"""Stands for the uri of a list's row that has none, so that the row is an input and has its result."""
+
+
+def without_uri(row: int, part: str = "") -> str:
+    """What stands for the uri of a row, counted from 1; ``part``: of a list in parts, the one meant."""
+    return f"{part.rpartition('/')[2].replace(':', '_')}, row {row} without a uri".removeprefix(", ")
+
+
 class Unreadable(Exception):  # noqa: N818 - it says what the input is
     """One input whose bytes cannot be had, through no fault of the store as a whole."""
 
@@ -63,6 +73,8 @@ def read_image(uri: str, check: Callable[[int], None]) -> bytes:
     """
     if "://" in uri and not uri.startswith("file://"):
         return _read_remote(uri, check)
+    if re.match(WITHOUT_URI, uri):
+        raise Unreadable("missing", f"{uri}: the list names no image there")
     path = local_path(uri)
     try:
         about = path.stat()
@@ -74,7 +86,7 @@ def read_image(uri: str, check: Callable[[int], None]) -> bytes:
     except FileNotFoundError as error:
         raise Unreadable("missing", f"{uri} does not exist") from error
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise Unreadable("unreadable", f"{uri}: {reason}") from error
     return data
 
@@ -251,7 +263,14 @@ def walk(root: str) -> Iterator[tuple[str, int]]:
     if not Path(root).is_dir():
         raise NotFound(f"{root} does not exist")
     seen: set[tuple[int, int]] = set()
-    for folder, below, names in os.walk(root, onerror=_refuse_folder, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        if not is_hidden(str(error.filename).removeprefix(root)):  # as lost+found is to most people
+            raise StoreError(
+                f"{error.filename}: {error.strerror}; make it readable or leave it out"
+            ) from error
+
+    for folder, below, names in os.walk(root, onerror=refuse, followlinks=True):
         here = os.stat(folder)  # noqa: PTH116
         if (here.st_dev, here.st_ino) in seen:  # a link that leads back would lead round for ever
             below.clear()
@@ -264,10 +283,6 @@ def walk(root: str) -> Iterator[tuple[str, int]]:
             except OSError:
                 size = 0  # a link to nothing, say; whoever reads it finds out
             yield local_uri(path), size
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise StoreError(f"{error.filename}: {error.strerror}; make it readable or leave it out") from error
 
 
 def _walk_remote(root: str) -> Iterator[tuple[str, int]]:

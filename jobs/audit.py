@@ -63,11 +63,14 @@ class Science:
     need none."""
 
     def check(self, manifest: Manifest) -> None:
-        """Refuses a collection of which no image could be judged, and tells of those that cannot be.
+        """Refuses a collection of which no image could be judged. Says on stderr which files were skipped,
+        and how many images cannot be judged.
 
         Raises:
             SettingsError: with the fix.
         """
+        if manifest.skipped:
+            sys.stderr.write(f"{manifest.skipped_text}\n")
         if self.words_missing is None or not manifest.without_word:
             return
         if manifest.without_word == len(manifest):
@@ -180,6 +183,7 @@ def judge(
         how.snapshot_every,
         how.step_limit,
         readable=check_readable(run.manifest),
+        limits=how.limits,
     )
     gpu = given.GPU[science.settings.model.device]
     try:
@@ -290,7 +294,7 @@ def _run(arguments: argparse.Namespace) -> int:
     how = given.cluster_settings_of(arguments)
     selection = given.selection_of(arguments, settings.seed)
     if arguments.dry_run:
-        return dry_run(settings, arguments.input, selection)
+        return dry_run(settings, arguments.input, selection, how.limits)
     if not arguments.out:
         raise SettingsError("--out is missing: name a folder for the results")
     if absolute(arguments.out) == absolute(arguments.input):

@@ -68,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.confidence <= 1:
         raise SettingsError(f"--confidence {arguments.confidence:g}: give more than 0 and at most 1")
     manifest = scan(arguments.input)
+    if manifest.skipped:
+        sys.stderr.write(f"{manifest.skipped_text}\n")
     uris = [manifest.uri(number) for number in range(len(manifest))]
     counts, bad = Counter[str](), 0
     with ExitStack() as stack:

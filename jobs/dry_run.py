@@ -12,7 +12,7 @@ from itertools import islice
 
 from cluster.decoder import Decoder
 from cluster.identities import image_id_of
-from cluster.images import Rejection, check_size
+from cluster.images import Limits, Rejection, check_size
 from cluster.listing import scan
 from cluster.manifest import Manifest, Selection
 from cluster.progress import Progress
@@ -27,9 +27,11 @@ _AT_ONCE = 8
 """Images that wait for each reader: enough to keep a bucket busy."""
 
 
-def dry_run(settings: AuditSettings, source: str, selection: Selection) -> int:
-    """Lists on stdout what would be rejected and why; the exit code."""
+def dry_run(settings: AuditSettings, source: str, selection: Selection, limits: Limits = Limits()) -> int:
+    """Lists on stdout what would be rejected and why, on stderr which files were skipped; the exit code."""
     manifest = scan(source)
+    if manifest.skipped:
+        sys.stderr.write(f"{manifest.skipped_text}\n")
     check_readable(manifest)
     numbers = [int(number) for number in selection.numbers(manifest)]
     warn(settings, manifest, numbers)
@@ -38,7 +40,7 @@ def dry_run(settings: AuditSettings, source: str, selection: Selection) -> int:
     distinct: set[str] = set()
     reasons: Counter[str] = Counter()
     with closing(progress):
-        for number, image_id, reason in _checked(manifest, numbers):
+        for number, image_id, reason in _checked(manifest, numbers, limits):
             distinct.add(image_id or manifest.uri(number))
             progress.settled("rejected" if reason else "fine")
             progress.show("checking")
@@ -55,7 +57,7 @@ def dry_run(settings: AuditSettings, source: str, selection: Selection) -> int:
 
 
 def _checked(
-    manifest: Manifest, numbers: Iterable[int]
+    manifest: Manifest, numbers: Iterable[int], limits: Limits
 ) -> Iterator[tuple[int, str | None, tuple[str, str] | None]]:
     """number, image_id, and reason code and message of what would be rejected, in order."""
     mine = threading.local()
@@ -63,11 +65,11 @@ def _checked(
 
     def check(number: int) -> tuple[int, str | None, tuple[str, str] | None]:
         if not hasattr(mine, "decoder"):
-            mine.decoder = Decoder()
+            mine.decoder = Decoder(limits)
             decoders.append(mine.decoder)
         image_id = None
         try:
-            data = read_image(manifest.uri(number), lambda size: check_size(size) if size else None)
+            data = read_image(manifest.uri(number), lambda size: check_size(size, limits) if size else None)
             image_id = image_id_of(data)
             mine.decoder.decode(data)
         except (Unreadable, Rejection) as bad:

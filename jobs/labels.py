@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
-from cluster.listing import LISTS, scan
+from cluster.listing import scan
+from cluster.lists import LISTS, open_list
 from cluster.manifest import InputError
 from cluster.runfolder import RunFolder
 from cluster.store import absolute, open_store
@@ -82,21 +81,14 @@ def check_enough(source: str, counts: Counter[str]) -> None:
 
 
 def _column(source: str, name: str, data: bytes, column: str) -> list[str | None]:
-    buffer = pa.BufferReader(data)
-    if name.lower().endswith(".csv"):
-        names = pyarrow.csv.open_csv(buffer).schema.names
-    else:
-        names = pq.read_schema(buffer).names
-    if names.count(column) != 1:
+    opened = open_list(source, name, data)
+    found = opened.column(column)
+    if found is None:
         raise SettingsError(
             f"{source} needs a column {column!r}, once, that says {COMMON} or {ORIGINAL}; it has "
-            f"{', '.join(names)[:200]}; another name is given by --label-column"
+            f"{', '.join(opened.names)[:200]}; another name is given by --label-column"
         )
-    buffer = pa.BufferReader(data)
-    if not name.lower().endswith(".csv"):
-        return pq.read_table(buffer, columns=[column])[column].cast(pa.string()).to_pylist()
-    as_text = pyarrow.csv.ConvertOptions(include_columns=[column], column_types={column: pa.string()})
-    return pyarrow.csv.read_csv(buffer, convert_options=as_text)[column].to_pylist()
+    return [value for (values,) in opened.batches([found]) for value in values.to_pylist()]
 
 
 def check_same(run: RunFolder, labels: Labels) -> None:

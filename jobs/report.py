@@ -73,6 +73,7 @@ def gather(run: RunFolder) -> ReportData:
         output=run.store.url,
         files=len(run.manifest),
         skipped=run.manifest.skipped,
+        skipped_kinds=run.manifest.kinds_text,
         pending=len(run.manifest) - inputs,
         doubts=tuple(summary.get("calibration_doubts", ())),
         notes=_notes(summary),

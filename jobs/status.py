@@ -28,11 +28,15 @@ def run(arguments: argparse.Namespace) -> int:
         return exits.ALL_JUDGED
     print(f"{folder.store.url}, planned {folder.description['created_at']}")
     print(f"{summary['inputs']} inputs, {summary['images']} distinct images read")
+    if folder.manifest.skipped:
+        print(folder.manifest.skipped_text)
     print(", ".join(f"{summary[s]} {s}" for s in ("judged", "rejected", "failed", "pending")))
     if summary["min_tokens"]:
         print("min tokens: " + ", ".join(f"{k}: {n}" for k, n in summary["min_tokens"].items()))
     if summary["errors"]:
         print("errors: " + ", ".join(f"{k}: {n}" for k, n in summary["errors"].items()))
+    if summary["notes"]:
+        print("notes: " + ", ".join(f"{note}: {n}" for note, n in summary["notes"].items()))
     for pulse in pulses(folder.store):
         print(_at_work(pulse))
     return exits.ALL_JUDGED

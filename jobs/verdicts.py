@@ -44,6 +44,7 @@ SCHEMA = pa.schema(
         ("edit_subject", pa.string()),
         ("error_class", pa.string()),
         ("error_message", pa.string()),
+        ("note", pa.string()),
         ("attempts", pa.int32()),
         ("worker", pa.string()),
         ("finished_at", pa.timestamp("us", tz="UTC")),
@@ -77,19 +78,23 @@ def summarise(run: RunFolder) -> dict[str, Any]:
     statuses: Counter[str] = Counter()
     fewest: Counter[str] = Counter()
     errors: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
     rows: list[str] = []
-    for row in run.ledger.rows(["image_id", "status", "censored", "min_tokens", "error_class"]):
+    for row in run.ledger.rows(["image_id", "status", "censored", "min_tokens", "error_class", "note"]):
         rows.append(row["image_id"])
         statuses[row["status"]] += 1
         if row["status"] == "judged" and "min_tokens" in row:
             fewest["censored" if row["censored"] else str(row["min_tokens"])] += 1
         if row.get("error_class"):
             errors[row["error_class"]] += 1
+        if row.get("note"):
+            notes[row["note"]] += 1
     ids = run.identities.image_ids()
     with_row = pc.is_in(ids, pa.array(rows, pa.string())) if rows else pa.array([], pa.bool_())
     return {
         "inputs": len(run.manifest),
         "skipped_files": run.manifest.skipped,
+        "skipped_kinds": dict(run.manifest.skipped_kinds),
         "images": pc.count_distinct(ids).as_py(),
         "judged": statuses["judged"],
         "rejected": statuses["rejected"],
@@ -97,6 +102,7 @@ def summarise(run: RunFolder) -> dict[str, Any]:
         "pending": len(run.manifest) - (pc.sum(with_row).as_py() or 0),
         "min_tokens": dict(sorted(fewest.items())),
         "errors": dict(sorted(errors.items())),
+        "notes": dict(sorted(notes.items())),
         "model": run.description.get("model"),
         "settings_digest": run.description.get("settings_digest"),
     }

@@ -85,7 +85,9 @@ class RunInfo:
     files: int | None = None
     """Inputs, duplicates included."""
     skipped: int = 0
-    """Files of the collection that were passed over because their extension is no image's."""
+    """Files of the collection that were left out, for their extension as a rule."""
+    skipped_kinds: str = ""
+    """How many of which kind: "8 .txt, 3 .json"."""
     pending: int = 0
     """Images without a verdict: the run was interrupted, or is still under way."""
     doubts: tuple[str, ...] = ()

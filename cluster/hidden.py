@@ -1,0 +1,40 @@
+"""Files and folders that belong to the system or to a program, and are no part of anybody's collection."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_FOLDERS = (
+    "__MACOSX",  # of archives that a Mac packed
+    "@eaDir", "#recycle", "#snapshot",  # Synology
+    "@Recycle", "@Recently-Snapshot", "@__thumb",  # QNAP
+    "$RECYCLE.BIN", "System Volume Information",  # Windows
+    "Network Trash Folder", "Temporary Items",  # macOS on network disks
+    "lost+found",  # ext4
+)  # fmt: skip
+_FILES = ("Thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "Icon\r")
+SYSTEM = (*_FOLDERS, *_FILES)
+"""Hidden, in upper or lower case, beside all names that begin with a dot (.git, .thumbnails, .DS_Store,
+a Mac's ._photo.jpg)."""
+
+_NAMES = "|".join(sorted({re.escape(name) for known in SYSTEM for name in (known, quote(known))}))
+_HIDDEN = rf"(?is)(?:^|/)(?:\.[^/]*|{_NAMES})(?:/|$)"
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a path is hidden, or below a hidden folder."""
+    return re.search(_HIDDEN, path) is not None
+
+
+def hidden(paths: pa.ChunkedArray, named: Sequence[str] = ()) -> pa.ChunkedArray:
+    """``is_hidden`` of each path. ``named``: regular expressions of parts that somebody asked for by name."""
+    if named:
+        part = f"(?:{'|'.join(named)})"
+        framed = pc.binary_join_element_wise("", paths, "/")
+        paths = pc.replace_substring_regex(framed, rf"(?s)/{part}(?:/{part})*(/|$)", r"\1")
+    return pc.match_substring_regex(paths, _HIDDEN)

@@ -1,0 +1,256 @@
+"""Lists as other programs write them: taken as they are meant, or refused in one line that names the fix."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from image_bytes import noise, saved
+from mean_colour import paint
+
+from cluster.listing import scan
+from cluster.lists import open_list
+from cluster.manifest import InputError, Manifest
+from cluster.sources import Unreadable, read_image
+from cluster.store import open_store
+
+
+def uris(manifest: Manifest) -> list[str]:
+    return [manifest.uri(number) for number in range(len(manifest))]
+
+
+def words(manifest: Manifest) -> list[str | None]:
+    return [manifest.word(number) for number in range(len(manifest))]
+
+
+def refused(uri: str | Path) -> str:
+    with pytest.raises(InputError) as caught:
+        scan(str(uri))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+CELLS = st.text(
+    st.characters(codec="utf-8", exclude_characters="\ufeff") | st.sampled_from('",;\t\n\r'), max_size=12
+)
+NAMES = st.sampled_from(["label", "a, b", 'say "x"', "two\nlines", "größe", ""])
+
+
+@given(
+    rows=st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=8),
+    other=NAMES,
+    uri=st.sampled_from(["uri", "URI", " Uri ", "url", "Path"]),
+    delimiter=st.sampled_from(",;\t"),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+@example([("a\nb", 'x"y', "")] * 3, "label", "uri", ";", csv.QUOTE_MINIMAL, "\n", "utf-16")
+def test_what_a_csv_writer_wrote_is_read(
+    rows: list[tuple[str, str, str]],
+    other: str,
+    uri: str,
+    delimiter: str,
+    quoting: int,
+    end: str,
+    encoding: str,
+) -> None:
+    if "\r" in "".join(cell for row in rows for cell in row):  # which Python's own writer leaves unquoted
+        quoting = csv.QUOTE_ALL
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, delimiter=delimiter, quoting=quoting, lineterminator=end)
+    writer.writerows([(uri, other, "Word"), *rows])
+    opened = open_list("list.csv", "list.csv", file.getvalue().encode(encoding))
+    columns = [opened.column(name) for name in (uri.strip(), "word")]
+    found = [tuple(row) for part in opened.batches([c for c in columns if c is not None]) for row in zip(
+        *(column.to_pylist() for column in part), strict=True)]  # fmt: skip
+    assert found == [(first, last) for first, _, last in rows]
+
+
+@given(st.binary(max_size=200) | st.text(max_size=60).map(str.encode))
+@example(b'uri\n"a\nb.png\nc.png\n')
+@example(b"\xff\xfe\x00")
+@example(b"uri\na\0b.png\n")
+@example(b"\xef\xbb\xbf\n\n")
+def test_any_bytes_are_a_list_or_are_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.csv"
+    file.write_bytes(data)
+    try:
+        assert len(scan(str(file))) >= 1
+    except InputError as error:
+        assert "\n" not in str(error)
+
+
+def test_cells_and_quoted_lines_of_any_length(tmp_path: Path) -> None:
+    """Beyond the megabyte in which Arrow reads a CSV."""
+    rows = [("a.png", "x" * 3_000_000), ("b.png", "line\n" * 600_000), ("c.png", 'quote " and\r\n' * 200_000)]
+    with (tmp_path / "list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("uri", "caption"), *rows])
+    assert uris(scan(f"{tmp_path}/list.csv")) == [f"{tmp_path}/{name}" for name, _ in rows]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_columns_by_case_and_blanks(tmp_path: Path, form: str) -> None:
+    for number, (uri, word) in enumerate([("URI", "Word"), (" uri ", "WORD "), ("Image", " word")]):
+        file = tmp_path / f"{number}.{form}"
+        if form == "csv":
+            file.write_bytes(f"\ufeff{uri},{word}\nx.png,dog\ny.png, cat \n".encode())
+        else:
+            pq.write_table(pa.table({uri: ["x.png", "y.png"], word: ["dog", " cat "]}), file)
+        assert (uris(scan(str(file))), words(scan(str(file)))) == (
+            [f"{tmp_path}/x.png", f"{tmp_path}/y.png"], ["dog", "cat"],
+        )  # fmt: skip
+    for names in (("uri", "URI"), (" url", "url"), ("uri", "word", "Word")):
+        file = tmp_path / f"twice.{form}"
+        if form == "csv":
+            file.write_text(",".join(names) + "\n" + ",".join("abc"[: len(names)]) + "\n")
+        else:
+            pq.write_table(pa.table({name: ["a"] for name in names}), file)
+        assert re.search("once; it has|several columns named word; leave one", refused(file))
+
+
+def test_commas_with_blanks_behind(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text('word, uri, note\ndog, a.png, "x, y"\ncat, b.png, z\n')
+    manifest = scan(f"{tmp_path}/list.csv")
+    assert (uris(manifest), words(manifest)) == ([f"{tmp_path}/a.png", f"{tmp_path}/b.png"], ["dog", "cat"])
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_rows_without_a_uri_are_inputs_that_fail(tmp_path: Path, form: str) -> None:
+    paint(tmp_path, "a.png", (1, 2, 3))
+    if form == "csv":
+        (tmp_path / "list.csv").write_text("uri,label\na.png,1\n,2\n\n\na.png,3\n,4\n")
+    else:
+        pq.write_table(pa.table({"uri": ["a.png", None, "a.png", ""]}), tmp_path / "list.parquet")
+    manifest = scan(f"{tmp_path}/list.{form}")
+    assert uris(manifest)[1::2] == ["row 2 without a uri", "row 4 without a uri"]
+    assert read_image(manifest.uri(0), lambda _: None)
+    with pytest.raises(Unreadable, match="row 4 without a uri: the list names no image there") as caught:
+        read_image(manifest.uri(3), lambda _: None)
+    assert caught.value.reason_code == "missing"
+
+
+def parts(folder: Path) -> None:
+    """As Spark writes them, with a word here and none there."""
+    for number, values in enumerate((["a.png", None], ["/b.png"], ["s3://bucket/c.png"])):
+        inside = folder / f"year={number}"
+        inside.mkdir(parents=True)
+        table = pa.table({"uri": values} | ({"word": ["dog"] * len(values)} if number else {}))
+        pq.write_table(table, inside / f"part-{number:05}.snappy.parquet")
+    for name in ("_SUCCESS", "_temporary/part-9.parquet", ".part-0.parquet.crc", ".hidden/part-9.parquet"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"no Parquet")
+
+
+def test_a_folder_of_parquet_parts(tmp_path: Path, s3: str) -> None:
+    parts(tmp_path / "list.parquet")
+    prefix = f"{s3}/{uuid.uuid4().hex}/list.parquet"
+    for file in (tmp_path / "list.parquet").rglob("*.*"):
+        if file.is_file():
+            path = str(file.relative_to(tmp_path / "list.parquet"))
+            open_store(prefix).write(path, file.read_bytes())
+    for place in (
+        str(tmp_path / "list.parquet"),
+        prefix,
+        f"{prefix}/",
+        f"{tmp_path}/list.parquet/**/*.parquet",
+    ):
+        manifest = scan(place)
+        above = place.partition("/list.parquet")[0]
+        assert uris(manifest) == [
+            f"{above}/a.png",
+            "part-00000.snappy.parquet, row 2 without a uri",
+            "/b.png",
+            "s3://bucket/c.png",
+        ]
+        assert words(manifest) == [None, None, "dog", "dog"] and manifest.source == ""
+    with pytest.raises(Unreadable, match="the list names no image there"):
+        read_image(manifest.uri(1), lambda _: None)
+    (tmp_path / "list.parquet" / "year=1" / "part-7.parquet").write_bytes(b"PAR1 damaged PAR1")
+    assert "list.parquet/year=1/part-7.parquet cannot be read as a list" in refused(tmp_path / "list.parquet")
+    (tmp_path / "list.parquet" / "_delta_log").mkdir()
+    (tmp_path / "list.parquet" / "_delta_log" / "0.json").write_text("{}")
+    assert "is a Delta table; export it" in refused(tmp_path / "list.parquet")
+
+
+def test_images_come_before_the_parquet_files_beside_them(tmp_path: Path) -> None:
+    parts(tmp_path)
+    paint(tmp_path, "a.png", (1, 2, 3))
+    manifest = scan(str(tmp_path))
+    assert uris(manifest) == [f"{tmp_path}/a.png"] and manifest.skipped_kinds[".parquet"] == 4
+
+
+@pytest.mark.parametrize(
+    "ending", [".txt", ".tsv", ".jsonl", ".json", ".xlsx", ".csv.gz", ".pq", ".zip", ".XLSX"]
+)
+def test_other_kinds_of_lists_are_refused_with_a_way_out(tmp_path: Path, s3: str, ending: str) -> None:
+    (tmp_path / f"list{ending}").write_text("a.png\n")
+    folder = f"{s3}/{uuid.uuid4().hex}"
+    open_store(folder).write(f"list{ending}", b"a.png\n")
+    for place in (tmp_path / f"list{ending}", f"{folder}/list{ending}"):
+        said = refused(place)
+        assert re.search("cannot be read as a list; accepted are a .csv or .parquet file, .*uri: [a-z]", said)
+    (tmp_path / f"folder{ending}").mkdir()
+    paint(tmp_path / f"folder{ending}", "a.png", (1, 2, 3))
+    assert len(scan(f"{tmp_path}/folder{ending}")) == 1
+
+
+def test_a_folder_named_like_a_list(tmp_path: Path) -> None:
+    paint(tmp_path / "x.csv", "a.png", (1, 2, 3))
+    assert len(scan(f"{tmp_path}/x.csv")) == 1
+    (tmp_path / "y.csv").mkdir()
+    (tmp_path / "y.csv" / "part-0.csv").write_text("uri\na.png\n")
+    assert "no image" in (said := refused(tmp_path / "y.csv")) and "1 .csv" in said
+
+
+@pytest.mark.parametrize("kind", ["struct", "binary", "large_binary", "struct named img"])
+def test_images_inside_a_parquet_file_cannot_be_read_yet(tmp_path: Path, kind: str) -> None:
+    data = saved(noise(), "PNG")
+    image: pa.Array
+    if kind.startswith("struct"):
+        image = pa.array([{"bytes": data, "path": "a.png"}])
+    else:
+        image = pa.array([data], pa.binary() if kind == "binary" else pa.large_binary())
+    pq.write_table(pa.table({"img" if "img" in kind else "image": image}), tmp_path / "list.parquet")
+    said = refused(tmp_path / "list.parquet")
+    assert "holds the images themselves (column 'im" in said and "cannot be read yet; write them out" in said
+    pq.write_table(pa.table({"image": image, "uri": ["a.png"]}), tmp_path / "both.parquet")
+    assert uris(scan(f"{tmp_path}/both.parquet")) == [f"{tmp_path}/a.png"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"uri\nb.png\n\xe9t\xe9.png\n", "line 3 is no UTF-8 text; save it as CSV (UTF-8)"),
+        ("uri\na.png\n".encode("utf-16-le"), "it is no UTF-8 text; save it as CSV (UTF-8)"),
+        (b"", "it is empty"),
+        (b"\xef\xbb\xbf \n\n", "it is empty"),
+        (b"uri,word\n", "lists no images"),
+        (b'uri\n"a.png\nb.png\n', "CSV parse error: row 1: unexpected end of data"),
+        (b"uri;word\na.png\n", "CSV parse error: row 1: Expected 2 columns, got 1"),
+        (b"PAR1\0\0\0\0PAR1", "it is a Parquet file; name it .parquet"),
+    ],
+)
+def test_csv_files_that_are_refused(tmp_path: Path, data: bytes, said: str) -> None:
+    (tmp_path / "list.csv").write_bytes(data)
+    assert said in refused(tmp_path / "list.csv")
+
+
+def test_parquet_files_that_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"uri": [f"{n}.png" for n in range(50_000)]}), file, compression="zstd")
+    whole = file.read_bytes()
+    middle = len(whole) // 3
+    for data in (b"", b"uri\na.png\n", whole[:-100], whole[:middle] + bytes(4000) + whole[middle + 4000 :]):
+        file.write_bytes(data)
+        assert "cannot be read as a list: " in refused(file)
+    pq.write_table(pa.table({"uri": pa.array([], pa.string())}), file)
+    assert "lists no images" in refused(file)
