@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,14 @@ class Member:
     paid_from: float = 0.0
     duplicates: int = 0
     leaving: bool = False
+    failed: bool = False
+    """Whether it leaves because its machine failed."""
+    judged: int = 0
+    """Images that it judged: whether it has shown that its machine works."""
+    failures: int = 0
+    """Images that it gave back as failed since the last that it judged."""
+    others_judged: int = 0
+    """Images that the run had judged when the first of these failed."""
 
 
 class Crew:
@@ -70,6 +78,7 @@ class Crew:
         self.gpus = gpus
         places = room(settings, gpus, task.memory)
         self.most = settings.max_workers or max(places, settings.min_workers)
+        self._may_grow = self.most > places
         self.first = min(max(places, settings.min_workers), self.most)
         """Workers that are hired at once."""
         # Threads change a sum's last bits, so they follow from the machine, not from how many work.
@@ -148,6 +157,21 @@ class Crew:
         """Hires no more on a machine that is about to be taken away."""
         if node:
             self._doomed.add(node)
+
+    def avoid_failed(self, node: str | None) -> None:
+        """Hires no more on a machine that failed, if there is or may come another one."""
+        others = (n for n in ray.nodes() if n["Alive"] and n["NodeID"] not in {node, *self._doomed})
+        if self._may_grow or any(map(self._fits, others)):
+            self.avoid(node)
+
+    def _fits(self, node: Mapping[str, Any]) -> bool:
+        """Whether a machine is large enough for a worker."""
+        has = node["Resources"]
+        return has.get("CPU", 0) >= self.settings.cpus_per_worker and has.get("GPU", 0) >= self.gpus
+
+    def is_alive(self, node: str | None) -> bool:
+        """Whether Ray has not noticed that a machine is gone."""
+        return not any(n["NodeID"] == node and not n["Alive"] for n in ray.nodes())
 
     def let_go(self, member: Member) -> None:
         self._spent += _hours(member) * member.price

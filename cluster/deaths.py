@@ -18,8 +18,12 @@ DEATHS = (
     ray.exceptions.OutOfMemoryError,
 )
 
+MOST_FRUITLESS = 10
+"""Deaths in a row, none of a worker that had judged anything, which end a run. Images that kill may stand
+first in a collection, so it is more than they need to be found out."""
+
 CAP_SECONDS = 600.0
-"""How long no more workers are hired than are ready, when others died before they were."""
+"""How long no more workers are hired than there are, after several died before they did anything."""
 
 
 class Deaths:
@@ -28,8 +32,9 @@ class Deaths:
     def __init__(self) -> None:
         self.total = 0
         self.ever_ready = False
-        """Whether any worker built its scorer: before that, a failure is the settings'."""
+        """Whether any worker built its scorer: then the settings are sound."""
         self._stillborn = 0
+        self._fruitless = 0
         self._cut_off = 0
         self._cap: tuple[int, float] | None = None
 
@@ -39,19 +44,43 @@ class Deaths:
     def one_settled(self) -> None:
         self._cut_off = 0
 
-    def stillborn(self, ready: int, cause: str) -> None:
-        """A worker died before it was ready, as ``ready`` others are.
+    def one_judged_its_first(self) -> None:
+        self._fruitless = 0
+
+    def stillborn(self, others: int, cause: str) -> None:
+        """A worker died before it was ready; ``others`` are, or may still become so.
 
         Raises:
-            EngineError: the third in a row, and none is ready.
+            EngineError: at least the third in a row, and there are no others.
         """
         self._stillborn += 1
         if self._stillborn < MOST_DEATHS:
             return
-        if not ready:
-            raise EngineError(f"{self._stillborn} workers died before they were ready: {cause}")
-        self._stillborn = 0  # there may be no room for more, now
-        self._cap = (ready, time.monotonic() + CAP_SECONDS)
+        if not others:
+            raise EngineError(
+                f"{self._stillborn} workers died before they were ready: {cause}; mend that and run the same "
+                "command again to resume"
+            )
+        self._hire_no_more(others)
+
+    def fruitless(self, others: int, cause: str) -> None:
+        """A worker died after it was ready and before it judged any image, which ``others`` may yet do.
+
+        Raises:
+            EngineError: too many in a row, and there are no others.
+        """
+        self._fruitless += 1
+        if others and self._fruitless >= MOST_DEATHS:
+            self._hire_no_more(others)
+        elif self._fruitless >= MOST_FRUITLESS:
+            raise EngineError(
+                f"{self._fruitless} workers in a row died before any of them judged an image: {cause}; mend "
+                "that and run the same command again to resume"
+            )
+
+    def _hire_no_more(self, workers: int) -> None:
+        """For a while: a machine may have no room for more of them, or be broken."""
+        self._cap = (workers, time.monotonic() + CAP_SECONDS)
 
     def cut_off(self, error: Exception) -> None:
         """A worker waited in vain for a store, or cannot decode: its machine may be cut off, or broken.

@@ -26,6 +26,7 @@ from cluster.progress import Progress
 from cluster.runtime import EngineError
 from cluster.store import StoreError, open_store
 from cluster.worker import NEWS_SECONDS, Orders, Report
+from originality.faults import is_machine_fault, line_of
 from originality.scoring import Unusable
 
 PREFETCH = 2
@@ -36,6 +37,9 @@ REST_SECONDS = 0.02
 """Between two calls of a worker: what happens in it is told together."""
 _WAIT_SECONDS = 0.1
 """How long the driver waits for answers before it looks for other things to do."""
+_MOST_FAILURES = 10
+"""Images in a row that one worker gives back as failed, while others judge theirs, after which the worker is
+taken for broken."""
 SILENCE_SECONDS = 120.0
 """Every call is answered at once; a worker that has not answered for so long is dead."""
 
@@ -66,9 +70,10 @@ class Dispatcher:
         self._beat = beat
         self._ledger = Ledger(open_store(crew.task.run))
         self._metrics = Metrics()
+        self._judged = 0
         self._failed = 0
-        """Images that failed since the last that did not; missing ones do not count."""
-        self._last_failed = ""
+        """Failures since the last image that did not fail; missing ones do not count."""
+        self._last_failure = ""
         self.deaths = Deaths()
         self.duplicates = 0
 
@@ -106,12 +111,12 @@ class Dispatcher:
         most, failed = self._settings.stop_after_failures, self._failed
         if most is None or failed < most:
             return
-        last = self._ledger.record(self._last_failed)
+        last = self._last_failure
         self._wind_up("every image fails")  # in which some may yet be judged
         raise EngineError(
-            f"{failed} images in a row failed, the last with {last['error_class']}: "
-            f"{last['error_message']}; mend that, put them back (originality retry OUTPUT --status failed) "
-            "and start again; if they are to fail, start again with --set cluster.stop_after_failures=null"
+            f"{failed} images in a row failed, the last with {last}; mend that, put them back (originality "
+            "retry OUTPUT --status failed) and start again; if they are to fail, start again with "
+            "--set cluster.stop_after_failures=null"
         )
 
     def _tell(self) -> None:
@@ -137,10 +142,24 @@ class Dispatcher:
         now = time.monotonic()
         for member in self._crew:
             if member.answer is None and now >= member.rests_until:
-                leases = [] if member.leaving else self._leases.grant(member.name, self._share(member))
+                leases = [] if member.leaving else self._granted(member)
                 orders = Orders(leases, member.orders.go, member.orders.drop)
                 member.orders = Orders()
                 member.answer, member.asked_at = member.actor.poll.remote(orders, NEWS_SECONDS), now
+
+    def _granted(self, member: Member) -> list[Lease]:
+        """More leases for a worker."""
+        ready = [m for m in self._crew if m.capacity and not m.leaving]
+        # One that just took a dead worker's place may have its broken machine, too.
+        proven = [m for m in ready if m.judged] or ready[:1]
+
+        def suits(suspect: Lease) -> bool:
+            """A suspect is tried by a worker that has judged others, and on another machine, while there is
+            one: so that a broken machine does not meet the same image three times."""
+            elsewhere = [m for m in proven if m.node not in suspect.nodes]
+            return any(m is member for m in elsewhere or proven)
+
+        return self._leases.grant(member.name, self._share(member), suits)
 
     def _share(self, member: Member) -> int:
         """Most inputs that a worker may hold. What it cannot start soon stays with those who could, unless
@@ -174,17 +193,19 @@ class Dispatcher:
                 report = report_of(answer)
             except DEATHS as death:
                 foreseen = member.leaving or getattr(death, "preempted", False)
-                self._bury(member, cause_of(death), blame=not foreseen)
+                expected = foreseen or not self._crew.is_alive(member.node)
+                counts = member.failed or not expected
+                self._bury(member, cause_of(death), blame=not expected, counts=counts)
             except (StoreError, DecoderError) as error:
                 self.deaths.cut_off(error)
-                self._bury(member, str(error), blame=False)
-            except Unusable:
-                raise
-            except Exception as error:
-                # A card that failed, say: others go on. Where none ever worked, it is the settings.
-                if not self.deaths.ever_ready:
+                self._bury(member, str(error), blame=False, counts=False)
+            except Unusable as error:
+                # Where others could build their scorers, the settings are sound and this machine differs.
+                if member.capacity or not self.deaths.ever_ready:
                     raise
-                self._bury(member, f"{type(error).__name__}: {error}".partition("\n")[0], blame=True)
+                self._bury(member, str(error), blame=False)
+            except Exception as error:
+                self._bury(member, line_of(error), blame=not is_machine_fault(error))
             else:
                 self._take(member, report)
 
@@ -203,8 +224,12 @@ class Dispatcher:
         if member.heard_at:
             member.rate += 0.3 * (len(report.settled) / (now - member.heard_at) - member.rate)
         member.heard_at = now
-        for number, cause in report.returned:
-            self._suspect(member, [number], cause)
+        for returned in report.returned:
+            self._suspect(member, returned.numbers, returned.cause)
+            self._note_failure(returned.cause)
+            if not member.failures:
+                member.others_judged = self._judged
+            member.failures += 1
         if report.capacity and not member.capacity:
             self.deaths.one_is_ready()
             self._progress.began()
@@ -214,23 +239,38 @@ class Dispatcher:
         member.duplicates = report.duplicates
         if report.leaving:
             self._see_off(member, report)
+        elif member.failures >= _MOST_FAILURES and self._judged > member.others_judged:
+            cause = f"{member.failures} images in a row failed here, and none elsewhere: {self._last_failure}"
+            self._bury(member, cause, blame=False)
 
     def _settle(self, member: Member, settled: Settled) -> None:
         self.deaths.one_settled()
         if settled.status != "failed":
             self._failed = 0
         elif settled.error_class != "missing":
-            self._note_failure(settled.image_id)
+            record = self._ledger.record(settled.image_id)
+            self._note_failure(f"{record['error_class']}: {record['error_message']}")
+        if settled.status == "judged":
+            if not member.judged:
+                self.deaths.one_judged_its_first()
+            self._judged += 1
+            member.judged += 1
+            member.failures = 0
         inputs = self._leases.settle(member.name, settled.number, settled.image_id)
         self._progress.settled(settled.status, len(inputs))
 
     def _see_off(self, member: Member, report: Report) -> None:
-        """A worker that must leave takes nothing more, and goes when all it has in hand is kept."""
+        """A worker that must leave takes nothing more, and is let go when all that it finished is written."""
         if not member.leaving:
-            self._progress.show(f"a worker leaves: {report.leaving}", now=True)
-            member.leaving = True
-            self._crew.avoid(member.node)
-        if report.empty_handed:
+            member.leaving, member.failed = True, report.failed
+            if report.failed:
+                self._progress.show(f"a worker's machine failed: {report.leaving}", now=True)
+            else:
+                self._progress.show(f"a worker leaves: {report.leaving}", now=True)
+                self._crew.avoid(member.node)
+        if report.empty_handed and report.failed:
+            self._bury(member, str(report.leaving), blame=False)
+        elif report.empty_handed:
             self._leases.give_back(member.name)
             self._crew.let_go(member)
 
@@ -242,14 +282,20 @@ class Dispatcher:
             if not self._leases.holds(member.name):
                 self._crew.let_go(member)
 
-    def _bury(self, member: Member, cause: str, *, blame: bool) -> None:
-        """Puts the dead worker's images back; ``blame``: they may be what killed it."""
+    def _bury(self, member: Member, cause: str, *, blame: bool, counts: bool = True) -> None:
+        """Puts the dead worker's images back.
+
+        Args:
+            blame: whether they may be what killed it; else its machine is.
+            counts: whether the death says something of its machine, or of all of them.
+
+        Raises:
+            EngineError: too many workers died before they judged anything.
+        """
         self.deaths.total += 1
         self._metrics.worker_died()
         self._progress.show(f"a worker died: {cause}", now=True)
         self._crew.let_go(member)
-        if member.capacity == 0 and blame:
-            self.deaths.stillborn(len(self._crew.ready), cause)
         for lease in self._leases.held(member.name):
             if lease.image_id is not None and self._ledger.has_record(lease.image_id):
                 record = self._ledger.record(lease.image_id)
@@ -260,9 +306,18 @@ class Dispatcher:
             self._suspect(member, numbers, cause)
         else:
             self._leases.give_back(member.name)
+        if counts and not member.judged:
+            self._note_fruitless(member, cause, machine=not blame)
+
+    def _note_fruitless(self, member: Member, cause: str, *, machine: bool) -> None:
+        """A worker died before it judged anything."""
+        if machine:
+            self._crew.avoid_failed(member.node)
+        died = self.deaths.fruitless if member.capacity else self.deaths.stillborn
+        died(len(self._crew), cause)
 
     def _suspect(self, member: Member, numbers: list[int], cause: str) -> None:
-        for lease, settled in self._leases.suspect(member.name, numbers, cause):
+        for lease, settled in self._leases.suspect(member.name, numbers, cause, member.node):
             self._condemn(lease)
             self._progress.settled("failed", len(settled))
 
@@ -280,10 +335,10 @@ class Dispatcher:
         self._ledger.commit(image_id, record, {})
         self._ledger.store.delete(snapshot_path(image_id))
         self._metrics.settled("failed")
-        self._note_failure(image_id)
+        self._note_failure(f"{said['error_class']}: {said['error_message']}")
 
-    def _note_failure(self, image_id: str) -> None:
-        self._failed, self._last_failed = self._failed + 1, image_id
+    def _note_failure(self, cause: str) -> None:
+        self._failed, self._last_failure = self._failed + 1, cause
 
     def _wind_up(self, why: str) -> None:
         """Lets the workers keep what their steps under way bring."""

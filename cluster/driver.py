@@ -57,7 +57,7 @@ def run(
         Interrupted: Ctrl-C, SIGTERM, the deadline, or the bound on cost.
         EngineError: workers die before they are ready, the store is out of reach, no GPU, or every image
             fails.
-        Exception: whatever kept the factory from building a scorer.
+        Unusable: no scorer can be built with the settings.
     """
     progress = Progress(leases.open, stream or sys.stderr, of="items" if task.documents else "images")
     progress.show("starting Ray")

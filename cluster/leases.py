@@ -10,7 +10,7 @@ again, and its former neighbours are cleared.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 MOST_DEATHS = 3
@@ -29,7 +29,9 @@ class Lease:
     image_id: str | None = None
     """What it was when it was last read; None while nobody has read it."""
     causes: tuple[str, ...] = ()
-    """Of the deaths of workers that had it in hand."""
+    """Why it was given back by workers that had it: their deaths and failures."""
+    nodes: frozenset[str] = frozenset()
+    """Ray's ids of the machines on which that happened."""
     word: str | None = None
     """What the list of inputs says of it. Of inputs that are the same image the one read first is judged, by
     its word: give them all the same."""
@@ -69,12 +71,15 @@ class Leases:
     def held(self, worker: str) -> list[Lease]:
         return list(self._held.get(worker, {}).values())
 
-    def grant(self, worker: str, most: int) -> list[Lease]:
-        """More leases for a worker, that it may hold up to ``most``. A suspect is leased alone."""
+    def grant(
+        self, worker: str, most: int, suits: Callable[[Lease], bool] = lambda suspect: True
+    ) -> list[Lease]:
+        """More leases for a worker, that it may hold up to ``most``. A suspect is leased alone, and only
+        where it ``suits``."""
         mine = self._held.setdefault(worker, {})
         granted: list[Lease] = []
         while len(mine) < most and not any(lease.causes for lease in mine.values()):
-            lease = self._next(alone=not mine)
+            lease = self._next(suits if not mine else None)
             if lease is None:
                 break
             if lease.image_id is not None and not self._claim(lease, lease.image_id):
@@ -83,15 +88,18 @@ class Leases:
             granted.append(lease)
         return granted
 
-    def _next(self, *, alone: bool) -> Lease | None:
+    def _next(self, suits: Callable[[Lease], bool] | None) -> Lease | None:
         """What was given back first, as it may be half done; then fresh inputs; last the suspects, and
-        these only to a worker with nothing else."""
+        these only to a worker with nothing else (``suits`` is None for one that has something)."""
         if self._again and not self._again[0].causes:
             return self._again.popleft()
         if self._waiting:
             self._waiting -= 1
             return next(self._fresh)
-        return self._again.popleft() if self._again and alone else None
+        suspect = next(filter(suits, self._again), None) if suits else None
+        if suspect is not None:
+            self._again.remove(suspect)
+        return suspect
 
     def identify(self, worker: str, number: int, image_id: str) -> bool:
         """What a worker has read. Whether it is to go on; otherwise the input is parked, as the image is
@@ -136,13 +144,16 @@ class Leases:
             else:
                 self._again.appendleft(lease)
 
-    def suspect(self, worker: str, numbers: Iterable[int], cause: str) -> list[tuple[Lease, list[int]]]:
-        """The worker died with these inputs in hand. They go back to the end of the queue; those for
-        which it was one death too many are returned, each with all inputs that are settled with it."""
+    def suspect(
+        self, worker: str, numbers: Iterable[int], cause: str, node: str | None = None
+    ) -> list[tuple[Lease, list[int]]]:
+        """The worker died or failed, on a node, with these inputs. They go back to the end of the queue;
+        those for which it was one too many are returned, each with all inputs that are settled with it."""
         condemned = []
         for number in numbers:
             lease = self._held[worker].pop(number)
-            lease = replace(lease, causes=(*lease.causes, cause))
+            nodes = lease.nodes | {node} if node else lease.nodes
+            lease = replace(lease, causes=(*lease.causes, cause), nodes=nodes)
             if len(lease.causes) >= MOST_DEATHS:
                 condemned.append((lease, [number, *(twin.number for twin in self._freed(lease))]))
             else:

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from cluster.metrics import Metrics
 from cluster.sources import remember_readable
 from cluster.spot import SpotWatch
 from cluster.store import open_store
+from originality.faults import ItemFault, is_machine_fault, line_of
 from originality.scoring import Item, Scorer, Unusable
 
 ScorerFactory = Callable[[], Scorer[Any]]
@@ -79,6 +81,15 @@ class Orders:
 
 
 @dataclass(frozen=True)
+class Returned:
+    """Inputs that were in a scorer together when something failed: any may be guilty, or the machine."""
+
+    numbers: list[int]
+    cause: str
+    """One line."""
+
+
+@dataclass(frozen=True)
 class Report:
     """What happened since the last report."""
 
@@ -88,8 +99,8 @@ class Report:
     """number and image_id of inputs that were read, and wait for the order to go on."""
     settled: list[Settled]
     """Those whose record is written."""
-    returned: list[tuple[int, str]]
-    """Inputs that were in flight together when the scorer broke: any may be guilty. With the cause."""
+    returned: list[Returned]
+    """What could not be scored, and is to be tried again."""
     duplicates: int
     """Records that came too late: the image had one."""
     progress: str
@@ -97,7 +108,9 @@ class Report:
     node: str | None
     """Ray's id of the machine; None without Ray."""
     leaving: str | None
-    """Why this worker can take no more, e.g. that its machine is about to be taken away."""
+    """Why this worker can take no more, e.g. that its machine is about to be taken away, or failed."""
+    failed: bool
+    """Whether it leaves because its machine failed."""
     empty_handed: bool
     """Whether all in hand is committed or snapshot."""
 
@@ -120,7 +133,7 @@ class Worker:
         self._fetcher = Fetcher(
             ledger, self._desk, self._metrics, self._news, documents=task.documents, limits=task.limits
         )
-        self._returned: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
+        self._returned: queue.SimpleQueue[Returned] = queue.SimpleQueue()
         self._flying: dict[str, Fetched] = {}
         self._stages: dict[str, int] = {}
         self._kept_at: dict[str, float] = {}
@@ -128,6 +141,8 @@ class Worker:
         """Seconds between two snapshots by the clock, at least."""
         self._scorer: Scorer[Any] | None = None
         self._broken: Exception | None = None
+        self._fault: str | None = None
+        """How this machine failed. The process is not used again: some errors of a card stick to it."""
         self._step_began: float | None = None
         self._stopping = threading.Event()
         self._node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
@@ -153,7 +168,7 @@ class Worker:
         began = self._step_began
         if began is not None and time.monotonic() - began > self._task.step_limit:
             raise Hung(f"a step has not ended in {self._task.step_limit:g} s (cluster.step_limit)")
-        leaving = self._spot.notice
+        leaving = self._fault or self._spot.notice
         if leaving:
             self._stopping.set()
         ended = not self._thread.is_alive()
@@ -166,6 +181,7 @@ class Worker:
             progress=str(getattr(self._scorer, "progress", None) or ""),
             node=self._node,
             leaving=leaving,
+            failed=self._fault is not None,
             empty_handed=ended and self._desk.idle,
         )
 
@@ -191,8 +207,18 @@ class Worker:
             if self._scorer is not None:
                 self._keep(self._scorer, self._flying)
         except Exception as error:
-            self._broken = error
+            if is_machine_fault(error):
+                self._leave(error)
+            else:
+                self._broken = error
         self._news.set()
+
+    def _leave(self, error: Exception) -> None:
+        """The machine failed. What is in flight is kept as far as it can still be read, and leased anew."""
+        if self._scorer is not None:
+            with suppress(Exception):  # of a card that answers nothing any more
+                self._keep(self._scorer, list(self._flying))
+        self._fault = line_of(error)
 
     def _fill(self, scorer: Scorer[Any]) -> None:
         """Admits what waits; blocks, for a moment, only when there is nothing else to do."""
@@ -211,7 +237,10 @@ class Worker:
         except Unusable:
             raise  # settings that suit no image say nothing of this one
         except Exception as error:
-            self._desk.fail(fetched.lease, fetched.image_id, type(error).__name__, str(error))
+            if is_machine_fault(error):
+                self._return([fetched], line_of(error))
+                raise
+            self._fail(fetched, error)
         else:
             self._flying[fetched.image_id] = fetched
             self._stages[fetched.image_id] = scorer.stage(fetched.image_id)
@@ -230,11 +259,21 @@ class Worker:
                 del self._stages[done.item_id], self._kept_at[done.item_id]
                 self._metrics.counted(done.counters)
                 record = {**done.record, **fetched.remarks}
-                self._desk.settle(fetched.lease, done.item_id, record, done.files)
+                if record.get("status") == "failed" and self._first_try(fetched):
+                    said = f"{record.get('error_class')}: {record.get('error_message')}"
+                    self._return([fetched], said)
+                else:
+                    self._desk.settle(fetched.lease, done.item_id, record, done.files)
             self._keep(scorer, [i for i in self._flying if self._due(scorer, i)])
         except Unusable:
             raise
         except Exception as error:
+            self._step_began = None
+            if is_machine_fault(error):
+                # Not kept: the step may have changed a part of their state.
+                flying, self._flying = list(self._flying.values()), {}
+                self._return(flying, line_of(error))
+                raise
             self._blame(error)
             return False
         return True
@@ -254,20 +293,31 @@ class Worker:
             self._rest = _SNAPSHOT_REST * (time.monotonic() - started)
 
     def _blame(self, error: Exception) -> None:
-        """A scorer that broke is not to be trusted. An image that was alone with it is the cause;
-        of several, the driver finds the one by leasing each alone."""
-        self._step_began = None
-        flying, self._flying = self._flying, {}
+        """A scorer that broke is not used again. Which of several images was the cause, the driver finds by
+        leasing each alone."""
+        flying, self._flying = list(self._flying.values()), {}
         self._stages, self._kept_at = {}, {}
         if len(flying) == 1:
-            ((image_id, fetched),) = flying.items()
-            keeps = self._task.documents  # hours of work, which a retry goes on with
-            self._desk.fail(fetched.lease, image_id, type(error).__name__, str(error), keeps=keeps)
+            self._fail(flying[0], error)
         else:
-            for fetched in flying.values():
-                cause = f"the scorer broke: {type(error).__name__}: {error}"
-                self._returned.put((fetched.lease.number, cause))
-            self._news.set()
+            self._return(flying, f"the scorer broke: {line_of(error)}")
+
+    def _fail(self, fetched: Fetched, error: Exception) -> None:
+        """Records that an image cannot be scored, if that is certain. What failed for the first time may be
+        this machine's fault in a way that nobody foresaw: then another worker tries."""
+        if self._first_try(fetched) and not isinstance(error, ItemFault):
+            self._return([fetched], line_of(error))
+            return
+        keeps = self._task.documents  # hours of work, from which a retry resumes
+        self._desk.fail(fetched.lease, fetched.image_id, type(error).__name__, str(error), keeps=keeps)
+
+    def _first_try(self, fetched: Fetched) -> bool:
+        """Whether a failure is only recorded after a second one. Documents are hours of work: at once."""
+        return fetched.lease.attempt == 1 and not self._task.documents
+
+    def _return(self, fetched: list[Fetched], cause: str) -> None:
+        self._returned.put(Returned([each.lease.number for each in fetched], cause))
+        self._news.set()
 
 
 def _restored(scorer: Scorer[Any], item: Item[Any], snapshot: bytes) -> bool:

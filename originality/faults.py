@@ -19,6 +19,11 @@ class MachineFault(RuntimeError):  # noqa: N818 - it says whose fault it is
     """
 
 
+class ItemFault(Exception):  # noqa: N818 - it says whose fault it is
+    """This item, and surely nothing else, is why it cannot be scored. The engine records that at once,
+    without a second opinion of another worker."""
+
+
 _TORCH_CLASSES = frozenset({"OutOfMemoryError", "AcceleratorError", "DeferredCudaCallError"})
 """Names of torch's own exceptions; all are RuntimeErrors."""
 

@@ -15,12 +15,13 @@ import torch
 
 from originality.checkpoint import Copies, model_folder
 from originality.conditioning import word_tokens
+from originality.faults import ItemFault
 from originality.settings import AuditSettings, SettingsError
 from originality.towers import ModelTowers, text_tower
 from originality.zero_shot import PROMPT, Clip
 
 
-class WordUnusable(ValueError):  # noqa: N818 - it says what the word is
+class WordUnusable(ItemFault, ValueError):  # noqa: N818 - it says what the word is
     """An image's own word that the model cannot start from. It says nothing of other images."""
 
 

@@ -23,21 +23,24 @@ class Passes:
     def run(self, samples: int, work: Callable[[int], T]) -> T:
         """``work(most)``, which lets at most ``most`` of its samples into one pass.
 
-        When it runs out of memory it is done again from its start, with half as many; so it must change
-        nothing before it returns. What was found to fit holds for later calls.
+        When it runs out of memory it is done again from its start, with half as many, or once more with a
+        single one when all that other passes left unused is given back; so it must change nothing before it
+        returns. What was found to fit holds for later calls.
 
         Raises:
             torch.OutOfMemoryError: a single sample is too much.
         """
+        last_try = False
         while True:
             most = min(samples, self.most or samples)
             try:
                 return work(most)
             except torch.OutOfMemoryError:
-                if most <= 1:
+                if last_try:
                     raise
             # Only here, outside of the handler, is the traceback gone that held the failed try's tensors.
-            self.most, self.halved = most // 2, True
+            last_try = most <= 1
+            self.most, self.halved = max(1, most // 2), True
             torch.cuda.empty_cache()
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
+from originality.faults import ItemFault
+
 OBJECT_TEMPLATES = (
     *(
         f"a {adjective}photo of {article} {noun}{{}}".replace("  ", " ")
@@ -95,7 +97,7 @@ TEMPLATES = {"object": OBJECT_TEMPLATES, "art": ART_TEMPLATES}
 """Templates that a domain may take by name."""
 
 
-class WordMissing(ValueError):  # noqa: N818 - it says what is missing
+class WordMissing(ItemFault, ValueError):  # noqa: N818 - it says what is missing
     """Nothing says which of its domain's words an image's pseudo-tokens start from."""
 
 

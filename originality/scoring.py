@@ -60,16 +60,23 @@ class Scorer(Protocol[Read]):
         ...
 
     def admit(self, item: Item[Read]) -> None:
-        """Takes an item in hand. An exception is a failure of this item alone,
-        unless it is :class:`Unusable`."""
+        """Starts an item.
+
+        Raises:
+            Unusable: no item can be scored with these settings; the run ends.
+            ItemFault: this item cannot be scored; it is recorded as failed.
+            Exception: an error of the machine (:func:`originality.faults.is_machine_fault`) ends this worker
+                and costs the item nothing. After any other the item is tried once more, alone, by another
+                worker where there is one, and the second failure is recorded.
+        """
         ...
 
     def step(self) -> list[Finished]:
         """Works for a short while on all items in flight, and hands back those that are done.
 
-        Called only while items are in flight; must get somewhere, or it is called for ever. An
-        exception throws the scorer away: a fresh one is built, and the items that were in flight
-        are tried again, each alone, so that the guilty one is found.
+        Called only while items are in flight; must get somewhere, or it is called for ever. After an
+        exception the items that were in flight are tried again, each alone, so that the guilty one is found:
+        by a fresh scorer, and where it was an error of the machine, in another process.
         """
         ...
 

@@ -30,7 +30,7 @@ from cluster.runtime import available_cpus, worker_environment
 from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
-from originality.scoring import Finished, Item
+from originality.scoring import Finished, Item, Unusable
 from tests.inputs import inputs
 from tests.waiting import PATIENCE, until
 
@@ -166,7 +166,7 @@ def test_as_many_workers_as_there_is_room_for(local_ray: None) -> None:
 
 
 def tells_its_threads() -> MeanColour:
-    raise LookupError(f"{os.environ['OMP_NUM_THREADS']} threads")
+    raise Unusable(f"{os.environ['OMP_NUM_THREADS']} threads")
 
 
 def test_a_worker_has_as_many_threads_whether_alone_or_not(
@@ -176,12 +176,12 @@ def test_a_worker_has_as_many_threads_whether_alone_or_not(
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     expected = available_cpus() // room(ClusterSettings(), 0, Task.memory)
     for workers in (1, 2, None):
-        with pytest.raises(LookupError, match=f"{expected} threads"):
+        with pytest.raises(Unusable, match=f"{expected} threads"):
             drive(tmp_path / "in", tmp_path / "run", tells_its_threads, workers=workers)
 
 
 def needs_a_setting() -> MeanColour:
-    raise LookupError("the model folder holds no safetensors")
+    raise Unusable("the model folder holds no safetensors")
 
 
 def dies_at_birth() -> MeanColour:
@@ -196,7 +196,7 @@ def checks_environment() -> MeanColour:
 
 def test_workers_that_never_get_ready(tmp_path: Path, local_ray: None) -> None:
     paint(tmp_path / "in", "a.png", (1, 1, 1))
-    with pytest.raises(LookupError, match="holds no safetensors"):
+    with pytest.raises(Unusable, match="holds no safetensors"):
         drive(tmp_path / "in", tmp_path / "run", needs_a_setting)
     with pytest.raises(driver.EngineError, match="3 workers died before they were ready"):
         drive(tmp_path / "in", tmp_path / "run", dies_at_birth)

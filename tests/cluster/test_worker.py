@@ -6,9 +6,11 @@ import functools
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mean_colour import BREAKS, NOT_JSON, REFUSED, MeanColour, paint
 
@@ -48,15 +50,20 @@ def work(worker: Worker, leases: list[Lease], until: Callable[[Report], bool]) -
 
 
 def settle(tmp_path: Path, leases: list[Lease]) -> dict[str, dict[str, Any]]:
-    """The records by path, once all leases are settled."""
+    """The records by path, once all leases are settled; what is returned is leased again."""
     worker = Worker(task(tmp_path))
     image_ids: dict[int, str] = {}
+    again: list[Lease] = []
 
     def settled(report: Report) -> bool:
         image_ids.update({number: image_id for number, image_id, *_ in report.settled})
-        return len(image_ids) == len(leases)
+        for returned in report.returned:
+            again.extend(replace(leases[n], causes=(returned.cause,)) for n in returned.numbers)
+        return len(image_ids) + len(again) == len(leases)
 
     work(worker, leases, settled)
+    second, again = again, []
+    work(worker, second, settled)
     worker.stop(PATIENCE)
     ledger = Ledger(open_store(str(tmp_path / "run")))
     return {Path(lease.uri).name: ledger.record(image_ids[lease.number]) for lease in leases}
@@ -116,9 +123,11 @@ def test_a_scorer_that_breaks_hands_back_all_but_a_single_culprit(tmp_path: Path
         identified += worker.poll(Orders(), 0.1).identified
     worker.poll(Orders(go=[number for number, _ in identified]))
     (report,) = [r for r in work(worker, [], lambda r: bool(r.returned)) if r.returned]
-    cause = "the scorer broke: RuntimeError: green broke me"
-    assert set(report.returned) == {(lease.number, cause) for lease in both}
-    (report,) = [r for r in work(worker, [leases["bad.png"]], lambda r: bool(r.settled)) if r.settled]
+    (returned,) = report.returned
+    assert sorted(returned.numbers) == [lease.number for lease in both]
+    assert returned.cause == "the scorer broke: RuntimeError: green broke me"
+    again = replace(leases["bad.png"], causes=(returned.cause,))
+    (report,) = [r for r in work(worker, [again], lambda r: bool(r.settled)) if r.settled]
     ((number, image_id, status, _),) = report.settled
     assert (number, status) == (leases["bad.png"].number, "failed")
     work(worker, [leases["good.png"]], lambda r: bool(r.settled))
@@ -227,3 +236,65 @@ def test_a_factory_that_fails_is_told(tmp_path: Path) -> None:
     worker = Worker(task(tmp_path, factory))
     with pytest.raises(LookupError, match="no such model"):
         work(worker, [], lambda r: False)
+
+
+class Card(MeanColour):
+    """A card that fails on some colours: at once, or in the step."""
+
+    def admit(self, item: Any) -> None:
+        if np.asarray(item.content)[0, 0].tolist() == [9, 0, 0]:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with ...")
+        super().admit(item)
+
+    def step(self) -> list[Any]:
+        if any(np.asarray(item.content)[0, 0].tolist() == [0, 9, 0] for item, _ in self._flying.values()):
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
+        return super().step()
+
+
+def test_an_error_of_the_card_ends_the_worker_and_costs_no_image(tmp_path: Path) -> None:
+    """Also with one image alone, at the first error: nothing is recorded, and no scorer is built again."""
+    folder = tmp_path / "in"
+    paint(folder, "0.png", (1, 1, 1))
+    paint(folder, "1-admitted.png", (9, 0, 0))
+    paint(folder, "2-stepped.png", (0, 9, 0))
+    beside, admitted, stepped = lease_all(folder).values()
+    built: list[int] = []
+
+    def factory() -> Card:
+        built.append(1)
+        return Card(capacity=2, steps=1000, seconds=0.01)
+
+    for first, guilty in ((beside, admitted), (None, stepped)):
+        built.clear()
+        worker = Worker(task(tmp_path, factory))
+        if first is not None:
+            work(worker, [first], lambda r: "in flight" in r.progress)
+        reports = work(worker, [guilty], lambda r: r.empty_handed)
+        (returned,) = [returned for r in reports for returned in r.returned]
+        assert returned.numbers == [guilty.number] and "\n" not in returned.cause
+        assert reports[-1].failed and reports[-1].leaving == returned.cause
+        assert not any(r.settled for r in reports) and len(built) == 1
+        assert len(snapshots(tmp_path)) == 1  # of the neighbour, which resumes elsewhere
+        worker.stop(PATIENCE)
+    assert not list((tmp_path / "run").glob("records/*/*.json"))
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [(MemoryError(), True), (OSError(28, "No space left on device"), True), (KeyError("x"), False)],
+)
+def test_a_factory_that_this_machine_fails_is_no_mistake_in_the_settings(
+    tmp_path: Path, error: Exception, ends: bool
+) -> None:
+    def factory() -> Any:
+        raise error
+
+    worker = Worker(task(tmp_path, factory))
+    if ends:
+        report = work(worker, [], lambda r: r.empty_handed)[-1]
+        assert report.failed and report.capacity == 0 and str(report.leaving).startswith(type(error).__name__)
+    else:
+        with pytest.raises(KeyError):
+            work(worker, [], lambda r: False)
+    worker._fetcher.close()
