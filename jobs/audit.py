@@ -28,6 +28,7 @@ from cluster.store import StoreError, absolute, open_store, unmade
 from cluster.worker import ScorerFactory, Task
 from jobs import exits, given, process
 from jobs.dry_run import dry_run
+from jobs.gpus import check_gpu
 from jobs.suitability import UNSUITED, Unsuited, warn
 from jobs.verdicts import SCHEMA, blank, min_tokens_text, summarise
 from originality.scoring import Scorer
@@ -270,10 +271,12 @@ def scorer_of(settings: AuditSettings, model_digest: str) -> Scorer:
 
     Raises:
         SettingsError: the node has another model under that name than the run was planned with.
+        MachineFault: the node's GPU, disk or network failed.
     """
     from jobs.copies import copies_here
     from originality.sweep import build_scorer
 
+    check_gpu()
     scorer = build_scorer(settings, copies_here(settings))
     if scorer.model.digest != model_digest:
         raise SettingsError(

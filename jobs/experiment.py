@@ -22,6 +22,7 @@ from cluster.runfolder import RunFolder, RunMismatch
 from cluster.settings import ClusterSettings
 from jobs import exits, given
 from jobs.documents import carry_out, id_of, planned
+from jobs.gpus import check_gpu
 from jobs.kept import check_room, keep
 from jobs.takeover import Earlier, take_over
 from originality.presets import one_line
@@ -43,6 +44,7 @@ def trainer(device: str) -> Scorer[Any]:
     from originality.synthetic.experiments.work import OneAtATime
     from originality.synthetic.training.stage import default_folder
 
+    check_gpu()
     where = torch_device(ModelSettings.model_validate({"device": device}))
     cache = default_folder("experiments")
     return OneAtATime(lambda said: Training(ModelPlan.model_validate(said), where, cache))
@@ -77,6 +79,7 @@ def measurer(models: str, device: str) -> Scorer[Any]:
     from originality.synthetic.experiments.training import MODEL
     from originality.synthetic.experiments.work import Document, OneAtATime, Work
 
+    check_gpu()
     either: TypeAdapter[PairsMeasure | ElementsMeasure] = TypeAdapter(
         Annotated[PairsMeasure | ElementsMeasure, Field(discriminator="kind")]
     )

@@ -117,7 +117,7 @@ class LatentDiffusion:
         schedule = diffusers.DDPMScheduler.from_config(about.scheduler)
         self.alphas_cumprod = schedule.alphas_cumprod.to(self.device)
         self.fitting, self.checkpointing = settings.fit, settings.gradient_checkpointing
-        self.denoising, self.decoding = Passes(), Passes()
+        self.encoding, self.denoising, self.decoding = Passes(), Passes(), Passes()
         self._graphs = settings.compile == "cuda-graphs"
         self._tune(settings)
 
@@ -163,15 +163,15 @@ class LatentDiffusion:
         """
         x = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device).float() / 127.5 - 1
 
-        def moments() -> Moments:
+        def moments(_most: int) -> Moments:
             posterior = self.vae.encode(x.to(self.vae.dtype)).latent_dist
             scale = self.vae.config.scaling_factor
             return Moments(posterior.mean[0].float() * scale, posterior.std[0].float() * scale)
 
-        found = moments()
+        found = self.encoding.run(1, moments)
         if not _finite(found):
             with self._vae_in_fp32():
-                found = moments()
+                found = self.encoding.run(1, moments)
         if not _finite(found):
             raise NotFinite("the VAE's encoding of the image is not finite")
         return Moments(found.mean.cpu(), found.std.cpu())

@@ -114,7 +114,7 @@ class Judge:
         images, failures = drawn.images, drawn.failures
         # Of the whole pass at once: a metric's own batches are then as full as its shape is always the same.
         measured = any(evaluation.near is None for evaluation, _ in chosen)
-        embedded = self._embed(images) if measured else []
+        embedded = self.embed(images) if measured else []
         for evaluation, asked in chosen:
             places, redrawn = range(start, start := start + len(asked.numbers)), evaluation.near is None
             while places and (evaluation.near is None) is redrawn and (again := self.next(evaluation)):
@@ -231,7 +231,7 @@ class Judge:
         if score is not None:
             evaluation.editable = score >= self.settings.in_distribution.threshold
 
-    def _embed(self, images: np.ndarray) -> list[Any]:
+    def embed(self, images: np.ndarray) -> list[Any]:
         """Images (n, side, side, 3) in the metric's own terms, in as few passes as memory has room for."""
 
         def embed(most: int) -> list[Any]:

@@ -87,6 +87,7 @@ class Sweep:
         )
         told = told or f"{self.plan}; attention by {self.model.attention}"
         parts = {
+            "encoding": self.model.encoding,
             "inversion": self.inverter.passes,
             "denoising": self.model.denoising,
             "decoding": self.model.decoding,
@@ -118,7 +119,7 @@ class Sweep:
         word = self.words.of(item.word, picture)
         self._can_ask(word, own=item.word is not None)
         moments = self.inverter.encode(picture)
-        query = self.distance.embed(picture[None])[0]
+        query = self.judge.embed(picture[None])[0]
         return Flight(item.item_id, word, picture, moments, query)
 
     def _can_ask(self, word: str, own: bool) -> None:

@@ -18,16 +18,24 @@ from cluster.runfolder import plan
 from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
+from jobs.gpus import check_gpu
+from originality.faults import MachineFault
 from originality.scoring import Finished
 from tests.waiting import until
 
 
 class Placed(MeanColour):
-    """Says in each record on which kind of machine it was judged; begins when all workers have something."""
+    """Says in each record on which kind of machine it was judged, and what torch sees of its GPU; begins when
+    all workers have something."""
 
     def __init__(self, folder: Path, workers: int) -> None:
         super().__init__(capacity=1)
         self._folder, self._workers = folder, workers
+        self._gpu = "seen"
+        try:
+            check_gpu()
+        except MachineFault as fault:  # the GPUs of this cluster are made up
+            self._gpu = str(fault)
         node = ray.get_runtime_context().get_node_id()
         labels: dict[str, Any] = next(n["Labels"] for n in ray.nodes() if n["NodeID"] == node)
         self._where = labels["ray.io/accelerator-type"]
@@ -37,7 +45,7 @@ class Placed(MeanColour):
         until(lambda: len(list(self._folder.iterdir())) >= self._workers)
         done = super().step()
         for one in done:
-            one.record["where"] = self._where
+            one.record |= {"where": self._where, "gpu": self._gpu}
         return done
 
 
@@ -50,4 +58,5 @@ if __name__ == "__main__":
     factory = functools.partial(Placed, Path(folder), settings.max_workers)
     outcome = driver.run(Task(run.store.url, factory, {}), leases, settings, gpu=True)
     where = sorted({row["where"] for row in run.ledger.rows()})
+    print("torch:", next(run.ledger.rows())["gpu"])
     print("came to:", json.dumps([where, outcome.workers, outcome.cost / outcome.worker_hours]))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mean_colour import paint
 
 from tests.rays import Machines
@@ -59,6 +60,8 @@ def test_workers_are_where_they_may_be(
         timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
+    if not torch.cuda.is_available():
+        assert re.search(r"^torch: Ray gave this worker GPU 0 of \S+, and torch sees none", done.stdout, re.M)
     (told,) = re.findall("came to: (.*)", done.stdout)
     where, at_once, price = json.loads(told)
     assert set(where) == accelerators and at_once == workers
