@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,10 @@ class Member:
     capacity: int = 0
     """Images it takes at once; 0 until its scorer is built."""
     doing: str = ""
+    parts: Sequence[float] = ()
+    """Parts of work done on each item that it has in flight."""
+    worked: float = 0.0
+    """Parts of work that it has done."""
     orders: Orders = field(default_factory=Orders)
     """To be given with the next call."""
     answer: ray.ObjectRef[Report] | None = None

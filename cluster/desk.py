@@ -25,6 +25,8 @@ class Settled(NamedTuple):
     status: str
     error_class: str | None
     """Reason code where there is no verdict."""
+    parts: float = 0.0
+    """Parts of work that it took here; see originality.scoring."""
 
 
 class Desk:
@@ -62,9 +64,10 @@ class Desk:
         said: Mapping[str, Any],
         files: Mapping[str, bytes],
         keeps: bool = False,
+        parts: float = 0.0,
     ) -> None:
         """Commits a record with its artefacts, and lets go of the image's snapshot unless it ``keeps`` it."""
-        self._put(lambda: self._commit(lease, image_id, said, files, keeps))
+        self._put(lambda: self._commit(lease, image_id, said, files, keeps, parts))
 
     def fail(
         self,
@@ -136,6 +139,7 @@ class Desk:
         said: Mapping[str, Any],
         files: Mapping[str, bytes],
         keeps: bool,
+        parts: float,
     ) -> None:
         self._snapshots.pop(image_id, None)
         record = self._signed(lease, said)
@@ -149,7 +153,7 @@ class Desk:
             self._kept.remove(image_id)
         if mine:
             self._metrics.settled(str(record["status"]))
-            self._settled(lease, image_id, record)
+            self._settled(lease, image_id, record, parts)
         else:
             self.duplicates += 1
             self._metrics.duplicate()
@@ -158,8 +162,9 @@ class Desk:
     def _tell(self, lease: Lease, image_id: str) -> None:
         self._settled(lease, image_id, self._ledger.record(image_id))
 
-    def _settled(self, lease: Lease, image_id: str, record: Mapping[str, Any]) -> None:
-        self.settled.put(Settled(lease.number, image_id, str(record["status"]), record.get("error_class")))
+    def _settled(self, lease: Lease, image_id: str, record: Mapping[str, Any], parts: float = 0.0) -> None:
+        status, error_class = str(record["status"]), record.get("error_class")
+        self.settled.put(Settled(lease.number, image_id, status, error_class, parts))
         self._news.set()
 
     def _signed(self, lease: Lease, said: Mapping[str, Any]) -> dict[str, Any]:

@@ -124,6 +124,7 @@ class Dispatcher:
         shown = crew.ready or list(crew)
         said = list(dict.fromkeys(member.doing for member in shown if member.doing))
         idle = "" if crew.ready else crew.waiting_for()
+        self._progress.in_flight([parts for member in crew for parts in member.parts])
         self._progress.show(" | ".join(said[:4]) or idle, workers=len(crew.ready), cost=crew.cost)
         self._metrics.queue(self._leases.queued, len(crew))
         self._beat({**self._progress.state(), "workers": len(crew.ready), "cost": round(crew.cost, 4)})
@@ -234,7 +235,9 @@ class Dispatcher:
             self.deaths.one_is_ready()
             self._progress.began()
         member.capacity = report.capacity
-        member.doing = report.progress if report.capacity else "loading the model"
+        member.doing = report.progress if report.capacity else self._crew.task.loading
+        self._progress.worked(report.worked - member.worked)
+        member.parts, member.worked = report.parts, report.worked
         self.duplicates += report.duplicates - member.duplicates
         member.duplicates = report.duplicates
         if report.leaving:
@@ -257,7 +260,7 @@ class Dispatcher:
             member.judged += 1
             member.failures = 0
         inputs = self._leases.settle(member.name, settled.number, settled.image_id)
-        self._progress.settled(settled.status, len(inputs))
+        self._progress.settled(settled.status, len(inputs), settled.parts)
 
     def _see_off(self, member: Member, report: Report) -> None:
         """A worker that must leave takes nothing more, and is let go when all that it finished is written."""

@@ -59,7 +59,8 @@ def run(
             fails.
         Unusable: no scorer can be built with the settings.
     """
-    progress = Progress(leases.open, stream or sys.stderr, of="items" if task.documents else "images")
+    of = "items" if task.documents else "images"
+    progress = Progress(leases.open, stream or sys.stderr, of=of, most_parts=task.most_parts)
     progress.show("starting Ray")
     with closing(progress), ray_running(), stop_signals() as stopping:
         gpus = gpus_of(gpu, settings.gpus_per_worker)

@@ -67,6 +67,10 @@ class Task:
     """By bucket of the inputs, the key of an object that can be read."""
     limits: Limits = Limits()
     """Of the images that are read."""
+    most_parts: int = 1
+    """Parts of work that an item takes at most; see originality.scoring."""
+    loading: str = "loading the model"
+    """What a worker does until its scorer is ready, for people."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,10 @@ class Report:
     """Records that came too late: the image had one."""
     progress: str
     """What the scorer says of itself, for people."""
+    parts: list[float]
+    """Parts of work done on each item in flight."""
+    worked: float
+    """Parts of work that this worker has done since it started."""
     node: str | None
     """Ray's id of the machine; None without Ray."""
     leaving: str | None
@@ -137,6 +145,8 @@ class Worker:
         self._flying: dict[str, Fetched] = {}
         self._stages: dict[str, int] = {}
         self._kept_at: dict[str, float] = {}
+        self._parts: dict[str, float] = {}
+        self._worked = 0.0
         self._rest = 0.0
         """Seconds between two snapshots by the clock, at least."""
         self._scorer: Scorer[Any] | None = None
@@ -179,6 +189,8 @@ class Worker:
             returned=drain(self._returned),
             duplicates=self._desk.duplicates,
             progress=str(getattr(self._scorer, "progress", None) or ""),
+            parts=list(self._parts.values()),
+            worked=self._worked,
             node=self._node,
             leaving=leaving,
             failed=self._fault is not None,
@@ -245,6 +257,7 @@ class Worker:
             self._flying[fetched.image_id] = fetched
             self._stages[fetched.image_id] = scorer.stage(fetched.image_id)
             self._kept_at[fetched.image_id] = time.monotonic()
+            self._parts = {**self._parts, fetched.image_id: _parts_of(scorer, fetched.image_id)}
 
     def _advance(self, scorer: Scorer[Any]) -> bool:
         """One step; whether the scorer can go on."""
@@ -257,13 +270,16 @@ class Worker:
             for done in finished:
                 fetched = self._flying.pop(done.item_id)
                 del self._stages[done.item_id], self._kept_at[done.item_id]
+                self._worked += max(0.0, done.parts - self._parts.get(done.item_id, 0.0))
+                self._parts = {key: parts for key, parts in self._parts.items() if key != done.item_id}
                 self._metrics.counted(done.counters)
                 record = {**done.record, **fetched.remarks}
                 if record.get("status") == "failed" and self._first_try(fetched):
                     said = f"{record.get('error_class')}: {record.get('error_message')}"
                     self._return([fetched], said)
                 else:
-                    self._desk.settle(fetched.lease, done.item_id, record, done.files)
+                    self._desk.settle(fetched.lease, done.item_id, record, done.files, parts=done.parts)
+            self._count_work(scorer)
             self._keep(scorer, [i for i in self._flying if self._due(scorer, i)])
         except Unusable:
             raise
@@ -271,12 +287,19 @@ class Worker:
             self._step_began = None
             if is_machine_fault(error):
                 # Not kept: the step may have changed a part of their state.
-                flying, self._flying = list(self._flying.values()), {}
+                flying, self._flying, self._parts = list(self._flying.values()), {}, {}
                 self._return(flying, line_of(error))
                 raise
             self._blame(error)
             return False
         return True
+
+    def _count_work(self, scorer: Scorer[Any]) -> None:
+        parts = {image_id: _parts_of(scorer, image_id) for image_id in self._flying}
+        self._worked += sum(
+            max(0.0, parts[key] - before) for key, before in self._parts.items() if key in parts
+        )
+        self._parts = parts  # a new one: another thread reads it
 
     def _due(self, scorer: Scorer[Any], image_id: str) -> bool:
         stage = scorer.stage(image_id)
@@ -296,7 +319,7 @@ class Worker:
         """A scorer that broke is not used again. Which of several images was the cause, the driver finds by
         leasing each alone."""
         flying, self._flying = list(self._flying.values()), {}
-        self._stages, self._kept_at = {}, {}
+        self._stages, self._kept_at, self._parts = {}, {}, {}
         if len(flying) == 1:
             self._fail(flying[0], error)
         else:
@@ -326,6 +349,11 @@ def _restored(scorer: Scorer[Any], item: Item[Any], snapshot: bytes) -> bool:
     except ValueError:
         return False  # of another version, or damaged: the image begins anew
     return True
+
+
+def _parts_of(scorer: Scorer[Any], item_id: str) -> float:
+    parts = getattr(scorer, "parts", None)
+    return float(parts(item_id)) if parts else 0.0
 
 
 def drain(source: queue.SimpleQueue[T]) -> list[T]:

@@ -19,6 +19,7 @@ from typing import Any
 from cluster import driver
 from cluster.heartbeat import Heartbeat, pulses
 from cluster.manifest import RUN_FILE, Manifest, Selection
+from cluster.progress import size
 from cluster.readable import check_readable
 from cluster.regularly import regularly
 from cluster.runfolder import RunFolder, RunMismatch, beside, plan
@@ -55,6 +56,8 @@ class Science:
     """Of all weights that have a say (originality.sweep.preflight)."""
     memory: int = Task.memory
     """Bytes of a worker on CPU."""
+    loading: str = Task.loading
+    """What a worker does until its model is loaded, for people."""
     doubts: Sequence[str] = ()
     """Why the thresholds' calibration does not speak for this audit."""
     unsuited: Unsuited | None = None
@@ -185,6 +188,8 @@ def judge(
         how.step_limit,
         readable=check_readable(run.manifest),
         limits=how.limits,
+        most_parts=science.settings.max_tokens,
+        loading=science.loading,
     )
     gpu = given.GPU[science.settings.model.device]
     try:
@@ -353,7 +358,9 @@ def prepared(settings: AuditSettings) -> Science:
     memory = Task.memory + 3 * weights + min(CPU_ROOM, 2 * weights)
     if (switched := subject_switched(settings)) is not None:
         sys.stderr.write(f"{switched}\n")
-    return Science(settings, factory, digests, memory, doubted, words_missing=words_missing(settings, copies))
+    missing = words_missing(settings, copies)
+    loading = f"loading the model {settings.model.path} ({size(weights)}) and what judges its redraws"
+    return Science(settings, factory, digests, memory, loading, doubted, words_missing=missing)
 
 
 def _look_for_gpu(settings: AuditSettings) -> None:

@@ -112,7 +112,7 @@ def predicted(
     yield f"{settings.model.path} ({whence}): {of_model}"
     yield f"{settings.distance.metric}: {spoken(of_metric)} an image"
     if source:
-        cases = {"as measured": measured.carried(source, settings)}
+        cases = {measured.whence(source, settings, family): measured.carried(source, settings)}
     else:
         ends = {1: "stop at 1 token", settings.max_tokens: f"go to {settings.max_tokens}"}
         cases = {
@@ -128,9 +128,16 @@ def predicted(
     else:
         for case, spent in costs.items():
             yield f"{case}: {Pace(spent, tflops, inputs, price_of(settings, how))}"
+    yield (
+        "measured on this machine: nothing (originality doctor times the model here, originality estimate "
+        "without --predict a sample of your images)"
+    )
     yield f"assumed:\n{measured.Assumptions.of(settings, source)}"
     if tflops is not None:
-        yield f"- a worker keeps up {tflops:g} TFLOP/s in all parts, and does not wait for images or models"
+        yield (
+            f"- a worker keeps up {tflops:g} TFLOP/s, as given, in all parts, and does not wait for images "
+            "or models"
+        )
 
 
 def _how_to_time(of_model: Flops) -> str:

@@ -66,10 +66,9 @@ def _at_work(pulse: Pulse) -> str:
         )
     parts = [f"{state['done']}/{state['inputs']} done", f"{state['workers']} workers"]
     if state["per_hour"]:
-        parts += [
-            spoken_rate(state["per_hour"] / 3600, state.get("of", "images")),
-            f"ETA {duration(state['seconds_left'] or 0)}",
-        ]
+        parts.append(spoken_rate(state["per_hour"] / 3600, state.get("of", "images")))
+    if state.get("seconds_left") is not None:
+        parts.append(f"about {duration(state['seconds_left'])} left")
     if state["cost"]:
         parts.append(f"${state['cost']:.2f}")
     return f"at work on {state['host']}, {pulse.age:.0f} s ago: " + " · ".join(parts)

@@ -118,6 +118,8 @@ class LatentDiffusion:
         self.alphas_cumprod = schedule.alphas_cumprod.to(self.device)
         self.fitting, self.checkpointing = settings.fit, settings.gradient_checkpointing
         self.encoding, self.denoising, self.decoding = Passes(), Passes(), Passes()
+        self.denoised: tuple[int, int] | None = None
+        """Denoising steps done of those that the images being drawn take; None while none are drawn."""
         self._graphs = settings.compile == "cuda-graphs"
         self._tune(settings)
 
@@ -243,8 +245,11 @@ class LatentDiffusion:
             words: what each of n images is told.
             noise: float32 (n, c, h, w), standard normal.
         """
-        latents, finite = self._denoised(words, noise, settings)
-        sound = finite.tolist()
+        try:
+            latents, finite = self._denoised(words, noise, settings)
+            sound = finite.tolist()
+        finally:
+            self.denoised = None
         images, decoded = self._decoded(latents)
         return Drawn(images, tuple(_failure(*each) for each in zip(sound, decoded, strict=True)))
 
@@ -257,8 +262,9 @@ class LatentDiffusion:
         words = words.to(self.dtype)
         sampler = self._sampler(settings)
         latents = sent(noise, self.device).to(self.dtype) * sampler.init_noise_sigma
-        finite = []
+        finite: list[Tensor] = []
         for t, told in zip(sampler.timesteps, sent(sampler.timesteps, self.device), strict=True):
+            self.denoised = len(finite), len(sampler.timesteps)
             inputs = sampler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
             predicted = self._predicted(inputs, told, words)
             if guided:

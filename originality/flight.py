@@ -61,13 +61,15 @@ class Flight:
         """Of the number of tokens in hand."""
         return self.lanes[self.tokens]
 
-    def told(self, steps: int) -> str:
-        """How far the number of tokens in hand is, of so many steps. Another thread asks, between two lanes
-        too."""
+    def doing(self, steps: int, redraws: int) -> str:
+        """How far the current number of tokens is, of so many inversion steps and redraws. Another thread may
+        ask, also between two lanes."""
         evaluation, lane = self.evaluation, self.lanes.get(self.tokens)
-        if evaluation is not None:
-            return f"drawn {len(evaluation.redraws)}"
-        return f"{lane.step if lane else 0}/{steps}"
+        if evaluation is None:
+            return f"step {lane.step if lane else 0}/{steps}"
+        if evaluation.near is None:
+            return f"drawn {len(evaluation.redraws)}/{redraws}"
+        return f"edits drawn {evaluation.edits}/{redraws}"
 
 
 class Saved(BaseModel):

@@ -125,6 +125,15 @@ def carried(measured: Measured, settings: AuditSettings) -> Counts:
     return Counts(**{name: share(name) for name in Counts.model_fields})
 
 
+def whence(measured: Measured, settings: AuditSettings, family: str | None = None) -> str:
+    """Where carried counts come from: "as measured" only of the same settings and the same model, which a
+    ``family`` says that it is not."""
+    model = f"{measured.images} images with the model {measured.settings.model.path!r}"
+    if family or differences(measured, settings):
+        return f"carried over from what {model} took"
+    return f"as measured on {model}"
+
+
 @dataclass(frozen=True)
 class Assumptions:
     """What must hold for a predicted cost to be true, in words."""

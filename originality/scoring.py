@@ -45,13 +45,17 @@ class Finished:
     """Artefacts by file name, e.g. ``tokens.safetensors``; written before the record."""
     counters: Mapping[str, float] = field(default_factory=dict)
     """What the item cost, by name, for metrics; amounts that may be added up over items."""
+    parts: float = 1.0
+    """Parts of work that it took; see :class:`Scorer`."""
 
 
 class Scorer(Protocol[Read]):
     """Scores items, several at a time. Used from one thread.
 
     An attribute ``progress`` (str), where there is one, is shown to whoever watches; it is read
-    from another thread.
+    from another thread. A method ``parts(item_id) -> float``, where there is one, says how much work was done
+    on an item in flight, in parts of about the same size of which nobody knows how many it takes (numbers of
+    tokens, say): 1.5 is half of the second. From it the engine learns how much work is left.
     """
 
     @property

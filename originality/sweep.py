@@ -35,6 +35,9 @@ from originality.sheets import TILE, sheet, tiles, webp
 from originality.similarity import load_distance
 from originality.verdict import Attempt, judge
 
+_BACKWARD = 2.1
+"""What a sample forward and back through the UNet costs, in forward passes."""
+
 
 class Sweep:
     """Judges images on one loaded model. Implements originality.scoring.Scorer."""
@@ -81,10 +84,11 @@ class Sweep:
     @property
     def progress(self) -> str:
         """What is in hand, in a few words, or with nothing in hand the plan; and whether memory ran out."""
-        told = ", ".join(
-            f"{f.image_id[:6]} m={f.tokens} {f.told(self.settings.inversion.steps)}"
-            for f in list(self._flights.values())
-        )
+        steps, redraws = self.settings.inversion.steps, self.settings.redraw.count
+        flights = list(self._flights.values())
+        told = ", ".join(f"{f.image_id[:6]} m={f.tokens} {f.doing(steps, redraws)}" for f in flights)
+        if (denoised := self.model.denoised) is not None:
+            told += f" (denoising step {denoised[0]}/{denoised[1]})"
         told = told or f"{self.plan}; attention by {self.model.attention}"
         parts = {
             "encoding": self.model.encoding,
@@ -239,7 +243,21 @@ class Sweep:
         ahead = sum(lane.step for lane in flight.lanes.values() if lane.tokens >= flight.tokens)
         if ahead:
             cost["unet_samples_ahead"] = float(ahead * self.settings.inversion.batch_size)
-        return Finished(flight.image_id, verdict.row(), files, cost)
+        return Finished(flight.image_id, verdict.row(), files, cost, parts=len(flight.attempts))
+
+    def parts(self, item_id: str) -> float:
+        """How many numbers of tokens are done, and how much of the current one: inversion and redraws by what
+        they cost, without the edit images, which few need."""
+        flight = self._flights[item_id]
+        inversion, redraw = self.settings.inversion, self.settings.redraw
+        training = inversion.steps * inversion.batch_size * _BACKWARD
+        drawing = redraw.count * self.model.passes_of_redraw(redraw)
+        lane = flight.lanes.get(flight.tokens)
+        learnt, drawn = (lane.step / inversion.steps if lane else 0.0), 0.0
+        if flight.evaluation is not None:
+            learnt, drawn = 1.0, min(1.0, len(flight.evaluation.redraws) / redraw.count)
+        share = (training * learnt + drawing * drawn) / (training + drawing)
+        return len(flight.attempts) + min(share, 0.99)
 
     def stage(self, item_id: str) -> int:
         """How many numbers of tokens are learned or judged."""

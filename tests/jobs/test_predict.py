@@ -12,7 +12,7 @@ from jobs.cli import main
 from originality.architecture import Architecture
 from originality.costs import cost, protocol_counts
 from originality.flops import flops, judging, spoken
-from originality.measured import Measured, write
+from originality.measured import Measured, whence, write
 from originality.presets import load_settings
 
 
@@ -41,12 +41,13 @@ def test_the_ends_of_settings_that_were_not_measured(
         f"where all go to 3 and nothing ends early: {9 / hours:.3g} images/h a worker at 0.01 TFLOP/s, "
         f"{hours:.3g} worker hours for 9 inputs, ${hours * 0.5:.3g} at $0.5 an hour"
     )
-    assert lines[6:8] == [
+    assert lines[6].startswith("measured on this machine: nothing")
+    assert lines[7:9] == [
         "assumed:",
         "- nothing was measured under these settings: the two ends are one number of tokens for all images "
         "and 3 for all",
     ]
-    assert lines[-1].startswith("- a worker keeps up 0.01 TFLOP/s in all parts")
+    assert lines[-1].startswith("- a worker keeps up 0.01 TFLOP/s, as given, in all parts")
 
 
 def test_what_was_measured_speaks_for_another_model(
@@ -59,9 +60,18 @@ def test_what_was_measured_speaks_for_another_model(
     lines = said(capsys, *flags)
     assert lines[0].startswith("shapes (sd1 as set): UNet forward 803 GFLOP")
     spent = cost(counts, flops(Architecture.of_family("sd1")), judging(settings.distance))
-    assert lines[2] == f"as measured: {spent}"
+    assert lines[2] == f"carried over from what 60 images with the model 'shapes' took: {spent}"
     assert lines[3].startswith("for time and money add --tflops") and "times 1.67 they are" in lines[3]
-    assert lines[5].startswith("- these images try as many numbers of tokens (1.5 in the mean, 1.5 of them")
+    assert lines[6].startswith("- these images try as many numbers of tokens (1.5 in the mean, 1.5 of them")
+
+
+def test_only_the_same_settings_and_model_are_as_measured() -> None:
+    settings = load_settings("laptop")
+    source = Measured(counts=protocol_counts(settings, 1.5), images=60, settings=settings)
+    assert whence(source, settings) == "as measured on 60 images with the model 'shapes'"
+    other = settings.model_copy(update={"model": settings.model.model_copy(update={"path": "org/name"})})
+    for it in (whence(source, other), whence(source, settings, "sd1")):
+        assert it == "carried over from what 60 images with the model 'shapes' took"
 
 
 def test_a_worker_has_a_price_where_it_is_known_which() -> None:
