@@ -18,6 +18,7 @@ import pytest
 from originality import node_cache
 from originality.download import Download, FetchError, Progress
 from originality.faults import is_machine_fault
+from tests.waiting import PATIENCE
 
 DATA = os.urandom(3_000_000)
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -208,7 +209,7 @@ def test_a_scratch_folder_that_comes_and_goes_is_never_shared(tmp_path: Path) ->
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", code, tmp_path]
     racers = [subprocess.Popen(command, env=environment, stderr=-1, text=True) for _ in range(4)]
-    said = [racer.communicate(timeout=120)[1] for racer in racers]
+    said = [racer.communicate(timeout=PATIENCE)[1] for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * 4, said
     assert not (tmp_path / ".fetch").exists()
 

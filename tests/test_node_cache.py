@@ -14,6 +14,7 @@ import pytest
 
 from originality import node_cache
 from originality.node_cache import CHECKSUMS, sha256, turn
+from tests.waiting import PATIENCE
 
 DATA = os.urandom(1_500_000)
 
@@ -119,4 +120,4 @@ def test_who_waits_says_for_what(tmp_path: Path, capfd: pytest.CaptureFixture[st
         )
         assert other.stderr is not None and "waiting for another process" in other.stderr.readline()
         assert other.poll() is None
-    assert other.communicate(timeout=120)[0] == "mine\n"
+    assert other.communicate(timeout=PATIENCE)[0] == "mine\n"
