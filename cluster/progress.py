@@ -177,7 +177,7 @@ class Progress:
             parts.append(f"about {duration(left)} left")
         if workers > 1:
             parts.append(f"{workers} workers")
-        if cost:
+        if cost >= 0.005:
             parts.append(f"${cost:.2f}")
         return parts
 

@@ -45,7 +45,7 @@ class Placed(MeanColour):
         until(lambda: len(list(self._folder.iterdir())) >= self._workers)
         done = super().step()
         for one in done:
-            one.record |= {"where": self._where, "gpu": self._gpu}
+            one.record.update(where=self._where, gpu=self._gpu)
         return done
 
 
