@@ -1,7 +1,7 @@
-"""The report of a run: what its folder holds, as one page that anyone can open.
+"""The report of a run: what its folder holds, as a page that anyone can open.
 
 ``python -m jobs.report OUTPUT``, or ``originality report OUTPUT``. It may be written at any time, also
-while the run goes on.
+while the run is being worked on.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -22,19 +23,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
+from cluster.lock import Lock
 from cluster.runfolder import RunFolder, open_run
 from cluster.store import NotFound, Store, StoreError
 from jobs import exits
 from jobs.suitability import UNSUITED, Unsuited
-from originality.report.data import Detail, Reason, ReportData, Row, RunInfo, row_of, shown
-from originality.report.order import GROUPS, Group, Marks, group_of
-from originality.report.page import render
+from originality.report.data import Pictures, Reason, RunInfo, row_of
+from originality.report.listing import URIS, Entry, Evidence, Listing, Rule, script_json
+from originality.report.order import GROUPS, Group, Marks, group_of, listed
+from originality.report.page import Card, ReportData, held, render
+from originality.sheets import COLUMNS
 from originality.verdict import Attempt, Verdict
 
 PAGE = "report/index.html"
+DATA = "report/data"
+"""Folder of the files that the page's script reads."""
+_LOCK = "progress/reporting.json"
 
-_STRIP_TILES = 8
-"""Redraws in a row of redraws.webp; a row with fewer is blank at its end."""
 _STRIP_TILE = 128
 """Largest side of an embedded redraw in pixels: twice what the page shows it at."""
 _QUERY_SIDE = 320
@@ -48,22 +53,35 @@ _READERS = 8
 
 
 def write_report(run: RunFolder) -> str:
-    """Writes ``report/index.html`` of a run, over an older one; its path or URL.
+    """Writes ``report/index.html`` of a run, over an older one, and the files that it reads; its path or URL.
 
-    Pictures that are missing or damaged are named as such on the page. Two passes over the rows: one
-    for what every image is counted and ordered by, one for those that are shown.
+    The page names its files, so it is written when all of them are there, and the files of an older page are
+    removed when nothing refers to them any more. One writer at a time: another's files look as if they were
+    old ones.
     """
     report = gather(run)
-    run.store.write(PAGE, render(report).encode())
-    return f"{run.store.url}/{PAGE}"
+    beside = len(report.listing) > len(report.cards)
+    files = {f"{DATA}/{name}": data for name, data in report.listing.files()} if beside else {}
+    store = run.store
+    with Lock(store, _LOCK) as lock, ThreadPoolExecutor(_READERS) as writers:
+        for _ in writers.map(store.write, files, files.values()):
+            lock.keep()
+        store.write(PAGE, render(report).encode())
+        for found in list(store.list(DATA)):
+            if found.path not in files:
+                with suppress(StoreError):  # keys that may not delete leave it there
+                    store.delete(found.path)
+    return f"{store.url}/{PAGE}"
 
 
 def gather(run: RunFolder) -> ReportData:
-    """All that the page tells, read from the run folder."""
+    """Everything that the report says, read from the run folder.
+
+    Two passes over the rows: one for what every image is counted and ordered by, one for the images that can
+    be browsed. Of these only the text that is written is kept.
+    """
     every, marks, reasons, finished = _survey(run)
-    listed, cards = shown(marks)
-    rows, sweeps = _rows(run, every.take(pa.array(listed)))
-    whole = [image_id for image_id in every.take(pa.array(cards)).to_pylist() if image_id in sweeps]
+    order = listed(marks)
     inputs = pc.sum(pc.is_in(run.identities.image_ids(), every)).as_py() or 0
     summary = run.summary()
     about = replace(
@@ -78,8 +96,10 @@ def gather(run: RunFolder) -> ReportData:
         doubts=tuple(summary.get("calibration_doubts", ())),
         notes=_notes(summary),
     )
-    details = _details(run.store, {image_id: sweeps[image_id] for image_id in whole})
-    return ReportData(about, marks, reasons, rows, frozenset(whole), details)
+    listing, first = _listing(run, every.take(pa.array(order)), Rule.of(about), held(len(marks.group)))
+    pictures = _pictures(run.store, {evidence.image_id: sweep for _, evidence, sweep in first})
+    cards = [Card(entry, evidence, pictures[evidence.image_id]) for entry, evidence, _ in first]
+    return ReportData(about, marks, reasons, listing, cards, marks.take(order).counts())
 
 
 def _survey(run: RunFolder) -> tuple[pa.Array, Marks, Counter[Reason], datetime | None]:
@@ -120,23 +140,42 @@ def _mark(row: Mapping[str, Any]) -> tuple[Group, int | None, float | None]:
     return group_of(row["status"], tokens), tokens, last and last.get("distance_mean")
 
 
-def _rows(run: RunFolder, ids: pa.Array) -> tuple[list[Row], dict[str, tuple[Attempt, ...]]]:
-    """Rows of these images, in this order, and their sweeps; what a retry has put back since is left out."""
-    numbers: defaultdict[str, list[int]] = defaultdict(list)
-    theirs = pc.is_in(run.identities.image_ids(), ids).to_numpy(zero_copy_only=False)
-    for number in np.flatnonzero(theirs).tolist():
-        numbers[str(run.identities[number])].append(number)
-    verdicts = {raw["image_id"]: verdict_of(raw) for raw in run.ledger.rows(of=ids)}
-    rows = [
-        row_of(
-            verdicts[image_id],
-            run.manifest.path(numbers[image_id][0]),
-            [run.manifest.uri(number) for number in numbers[image_id]],
-        )
-        for image_id in ids.to_pylist()
-        if image_id in verdicts
-    ]
-    return rows, {image_id: verdict.sweep for image_id, verdict in verdicts.items()}
+Shown = tuple[Entry, Evidence, tuple[Attempt, ...]]
+
+
+def _listing(run: RunFolder, ids: pa.Array, rule: Rule, first: int) -> tuple[Listing, list[Shown]]:
+    """These images in this order, and the first of them as values; what a retry has put back since the ids
+    were read is left out."""
+    places = {image_id: place for place, image_id in enumerate(ids.to_pylist())}
+    numbers = _inputs(run, places)
+    rows: list[str] = [""] * len(places)
+    evidence: list[str] = [""] * len(places)
+    whole: dict[int, Shown] = {}
+    for raw in run.ledger.rows(of=ids):
+        verdict = verdict_of(raw)
+        place = places[verdict.image_id]
+        theirs, files = numbers[verdict.image_id]
+        uris = [run.manifest.uri(number) for number in theirs]
+        row = row_of(verdict, run.manifest.path(theirs[0]), uris, files)
+        entry, why = Entry.of(row), Evidence.of(row, verdict.sweep, rule)
+        rows[place], evidence[place] = script_json(entry), script_json(why)
+        if place < first:
+            whole[place] = entry, why, verdict.sweep
+    listing = Listing([text for text in rows if text], [text for text in evidence if text])
+    return listing, [whole[place] for place in sorted(whole)]
+
+
+def _inputs(run: RunFolder, ids: Collection[str]) -> dict[str, tuple[list[int], int]]:
+    """The first inputs of each of these images, and how many it has."""
+    found: dict[str, tuple[list[int], int]] = {image_id: ([], 0) for image_id in ids}
+    of_these = pc.is_in(run.identities.image_ids(), pa.array(list(ids), pa.string()))
+    for number in np.flatnonzero(of_these.to_numpy(zero_copy_only=False)).tolist():
+        image_id = str(run.identities[number])
+        first, files = found[image_id]
+        if files < URIS:
+            first.append(number)
+        found[image_id] = first, files + 1
+    return found
 
 
 def verdict_of(raw: Mapping[str, Any]) -> Verdict:
@@ -173,19 +212,19 @@ def _notes(summary: Mapping[str, Any]) -> tuple[str, ...]:
     return (f"{sentence[0].upper()}{sentence[1:]}.",)
 
 
-def _details(store: Store, sweeps: Mapping[str, Sequence[Attempt]]) -> dict[str, Detail]:
+def _pictures(store: Store, sweeps: Mapping[str, Sequence[Attempt]]) -> dict[str, Pictures]:
     with ThreadPoolExecutor(_READERS) as readers:
-        details = readers.map(lambda item: _detail(store, *item), sweeps.items())
-        return dict(zip(sweeps, details, strict=True))
+        pictures = readers.map(lambda item: _pictures_of(store, *item), sweeps.items())
+        return dict(zip(sweeps, pictures, strict=True))
 
 
-def _detail(store: Store, image_id: str, sweep: Sequence[Attempt]) -> Detail:
+def _pictures_of(store: Store, image_id: str, sweep: Sequence[Attempt]) -> Pictures:
+    """Those that are missing or damaged are left out; the page says so."""
     if not sweep:
-        return Detail()
+        return Pictures()
     query = _read(store, f"images/{image_id}/query.webp")
     page = _read(store, f"images/{image_id}/redraws.webp")
-    return Detail(
-        sweep=tuple(sweep),
+    return Pictures(
         query=_encode(query, _QUERY_SIDE) if query else None,
         redraws=dict(_strips(page, sweep)) if page else {},
     )
@@ -211,7 +250,7 @@ def _strips(page: Image.Image, sweep: Sequence[Attempt]) -> Iterable[tuple[int, 
     if side == 0:
         return
     for row, attempt in enumerate(sweep):
-        tiles = min(_STRIP_TILES, attempt.redraws, page.width // side)
+        tiles = min(COLUMNS, attempt.redraws, page.width // side)
         if tiles:
             strip = page.crop((0, row * side, tiles * side, (row + 1) * side))
             yield attempt.tokens, _encode(strip, _STRIP_TILE)

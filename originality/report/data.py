@@ -1,23 +1,15 @@
-"""What the report is made of: marks of every image, rows for the table, details for the few shown whole.
-
-They are apart because a run may hold millions of images: the histogram and the ordering need 13 bytes of
-each, names are read for those in the table, and pictures for those that
-:func:`originality.report.order.chosen` picks.
-"""
+"""What the report is made of: the run, one row an image, and the pictures of the first ones."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
-from originality.report.order import TABLE_LIMIT, Group, Marks, by_originality, chosen, group_of
-from originality.verdict import Attempt, Verdict
+from originality.report.order import Group, group_of
+from originality.verdict import Verdict
 
 
 class Reason(NamedTuple):
@@ -37,7 +29,7 @@ class Row:
     """Path within the collection of the first input that has these bytes. Names come from outside
     and are hostile until escaped."""
     uris: tuple[str, ...]
-    """Every input that has these bytes."""
+    """Inputs that have these bytes, the first few where there are many."""
     status: Literal["judged", "rejected", "failed"]
     min_tokens: int | None = None
     max_tokens: int | None = None
@@ -47,6 +39,10 @@ class Row:
     """Mean distance at the last number of tokens tried; orders images with equal min_tokens."""
     error_class: str | None = None
     error_message: str | None = None
+    files: int = 1
+    """How many inputs have these bytes."""
+    note: str | None = None
+    """What else is to be known of the image, e.g. that its file lacks its end."""
 
     @property
     def group(self) -> Group:
@@ -59,10 +55,9 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Detail:
-    """Why an image got its verdict: the sweep, and the pictures that were kept."""
+class Pictures:
+    """The pictures of one image that were kept."""
 
-    sweep: tuple[Attempt, ...] = ()
     query: bytes | None = None
     """The image itself, small: PNG, WebP or JPEG. None where the artefact is missing."""
     redraws: Mapping[int, bytes] = field(default_factory=dict)
@@ -103,42 +98,9 @@ class RunInfo:
         return value
 
 
-@dataclass(frozen=True)
-class ReportData:
-    """All that :func:`originality.report.page.render` needs."""
-
-    run: RunInfo
-    marks: Marks
-    """Of all images."""
-    reasons: Mapping[Reason, int]
-    """How many of all images were not judged, by reason."""
-    rows: Sequence[Row] = ()
-    """Of those that are shown, most original first: the table's, and those behind it that are shown whole."""
-    cards: frozenset[str] = frozenset()
-    """image_ids of those that are shown whole."""
-    details: Mapping[str, Detail] = field(default_factory=dict)
-    """image_id -> detail, for those that are shown whole. One without it is shown as such."""
-
-    @classmethod
-    def of_rows(cls, run: RunInfo, rows: Sequence[Row], details: Mapping[str, Detail]) -> ReportData:
-        """Of a run so small that there is a row of every image."""
-        marks = Marks.of([(row.group, row.min_tokens, row.last_distance) for row in rows])
-        reasons = Counter(row.reason for row in rows if row.reason)
-        order, cards = shown(marks)
-        whole = frozenset(rows[i].image_id for i in cards)
-        return cls(run, marks, reasons, [rows[i] for i in order], whole, details)
-
-
-def shown(marks: Marks) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the images that the page shows, most original first, and of those that it shows whole."""
-    order = by_originality(marks)
-    whole = chosen(marks.judged, len(order) - marks.judged)
-    listed = np.arange(min(TABLE_LIMIT, len(order)))
-    return order[np.union1d(listed, whole).astype(int)], order[whole]
-
-
-def row_of(verdict: Verdict, name: str, uris: Sequence[str]) -> Row:
-    """The light row of a verdict, joined with the inputs that share its image_id."""
+def row_of(verdict: Verdict, name: str, uris: Sequence[str], files: int | None = None) -> Row:
+    """The row of a verdict, joined with the inputs that share its image_id. ``files``: how many those are,
+    where ``uris`` are not all of them."""
     last = max(verdict.sweep, key=lambda attempt: attempt.tokens, default=None)
     distance = last.distance_mean if last else None
     if distance is not None and not math.isfinite(distance):
@@ -154,4 +116,6 @@ def row_of(verdict: Verdict, name: str, uris: Sequence[str]) -> Row:
         last_distance=distance,
         error_class=verdict.error_class,
         error_message=verdict.error_message,
+        files=len(uris) if files is None else files,
+        note=verdict.note,
     )

@@ -1,4 +1,4 @@
-"""Which image comes first, which are shown whole, and how many need how many tokens."""
+"""Which image comes first, which can be browsed, and how many need how many tokens."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Literal
 
 import numpy as np
 
-DETAIL_LIMIT = 200
-"""Judged images shown with pictures. Our choice: about 20 MB of page at 100 kB an
-image."""
+FIRST = 20
+"""Images that the page itself holds, with their pictures, when the run has many. Our choice: the page stays
+at some 2 MB, and what a printer gets at a few sheets."""
 
-PROBLEM_LIMIT = 50
-"""Rejected and failed images shown with what to do; the table names the reason of the others."""
+WHOLE = 50
+"""Up to so many images the page holds all of them and needs no other file. Our choice: some 5 MB, which can
+still be sent by mail."""
 
-TABLE_LIMIT = 5000
-"""Rows of the table. Our choice: what a browser still sorts at once."""
+LISTED = 100_000
+"""Images that can be browsed, at most. Our choice: their rows are some 8 MB, which a browser still reads and
+sorts in about a second."""
 
 Group = Literal["never", "redrawn", "rejected", "failed"]
 """What a reader filters by: "never" is judged and censored, "redrawn" judged with a number of tokens."""
@@ -80,23 +82,27 @@ def by_originality(marks: Marks) -> np.ndarray:
     return np.lexsort((np.nan_to_num(-marks.distance, nan=np.inf), -marks.tokens, marks.group))
 
 
-def chosen(
-    judged: int, problems: int, limit: int = DETAIL_LIMIT, problem_limit: int = PROBLEM_LIMIT
-) -> list[int]:
-    """The images that the page shows whole, as places in the order of originality, spread evenly over it.
+def listed(marks: Marks, limit: int = LISTED) -> np.ndarray:
+    """Places of the images that can be browsed, most original first.
 
-    Problems have a limit of their own, so that many of them do not crowd out what was judged.
+    Above the limit these are as many of the most original as of the best known, so that sorting either way
+    begins with the right ones; and, in up to half of the places, images that were not judged, spread evenly
+    over their kinds.
     """
-    return evenly(judged, limit) + [judged + place for place in evenly(problems, problem_limit)]
+    order = by_originality(marks)
+    judged = order[: marks.judged]
+    problems = order[marks.judged :]
+    room = min(len(problems), max(limit // 2, limit - len(judged)))
+    problems = problems[evenly(len(problems), room)]
+    room = min(len(judged), limit - len(problems))
+    return np.concatenate([judged[: room - room // 2], judged[len(judged) - room // 2 :], problems])
 
 
-def evenly(count: int, limit: int) -> list[int]:
-    """At most ``limit`` of ``count`` places, first and last among them, as far apart as can be."""
-    if count <= limit:
-        return list(range(count))
+def evenly(count: int, limit: int) -> np.ndarray:
+    """At most ``limit`` of ``count`` places, first and last among them, as far apart as possible."""
     if limit < 2:
-        return list(range(limit))
-    return [round(i * (count - 1) / (limit - 1)) for i in range(limit)]
+        return np.arange(min(count, limit))
+    return np.linspace(0, count - 1, min(count, limit)).round().astype(int)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
-"""The report as one HTML page that needs nothing else: no network, no other file, no server.
+"""The report as an HTML page that needs no network and no server.
+
+It holds the answer, the figures and the first images, or all of them where they are few; the others lie
+beside it in small files (:mod:`originality.report.listing`), which its script reads when they are shown.
 
 File names, messages and settings come from outside. They are escaped by the template engine, shown with
-their invisible characters made visible, and fenced in by a content security policy under which nothing
-but the page's own script runs and nothing at all is fetched.
+their invisible characters made visible, and fenced in by a content security policy: nothing runs but the
+page's own script and the files that belong to it, and nothing is fetched from anywhere else.
 """
 
 from __future__ import annotations
@@ -10,84 +13,97 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from originality.report import words
 from originality.report.chart import chart
-from originality.report.data import Detail, Reason, ReportData, Row, RunInfo
-from originality.report.order import TABLE_LIMIT, Group, histogram
+from originality.report.data import Pictures, Reason, Row, RunInfo
+from originality.report.listing import EVIDENCE, ROWS, Entry, Evidence, Listing, Rule, decimals, script_json
+from originality.report.order import FIRST, WHOLE, Group, Marks, histogram, listed
 from originality.verdict import Attempt
 
-__all__ = ["Detail", "ReportData", "Row", "RunInfo", "render"]
-
 _FOLDER = Path(__file__).parent
+_SCRIPTS = ("cards.js", "page.js")
 
-_METRICS = {
-    "elements": "element sets: one minus the mean F1 of the elements found",
-    "dreamsim": "DreamSim",
-    "imagenet": "ImageNet features",
-}
-_CHECKS = {
-    "positions": "places vary",
-    "editability": "in a new scene",
-}
 _GROUPS: dict[Group, str] = {
     "never": "Not redrawn",
     "redrawn": "Redrawn",
     "rejected": "Rejected",
     "failed": "Failed",
 }
+_REASONS = 50
+"""Kinds of reasons that the page names, the most frequent first."""
+
+
+class Card(NamedTuple):
+    """An image that the page itself shows whole."""
+
+    entry: Entry
+    evidence: Evidence
+    pictures: Pictures
 
 
 @dataclass(frozen=True)
-class Item:
-    """A row with its places in the orders that a reader can switch between."""
+class ReportData:
+    """Everything that a report says."""
 
-    row: Row
-    original: int
-    familiar: int
-    name: int
-    anchor: str | None
-    """Id of the card that shows it whole, if there is one."""
-    detail: Detail | None
+    run: RunInfo
+    marks: Marks
+    """Of all images."""
+    reasons: Mapping[Reason, int] = field(default_factory=dict)
+    """How many of all images were not judged, by reason."""
+    listing: Listing = field(default_factory=Listing)
+    """Those that can be browsed."""
+    cards: Sequence[Card] = ()
+    """The first of the listing: as many as :func:`held` says."""
+    listed: Mapping[Group, int] = field(default_factory=dict)
+    """How many of each group can be browsed."""
+
+    @classmethod
+    def of_rows(
+        cls,
+        run: RunInfo,
+        rows: Sequence[Row],
+        sweeps: Mapping[str, Sequence[Attempt]],
+        pictures: Mapping[str, Pictures],
+    ) -> ReportData:
+        """Of a run so small that there is a row of every image; the others are by image_id."""
+        marks = Marks.of([(row.group, row.min_tokens, row.last_distance) for row in rows])
+        reasons = Counter(row.reason for row in rows if row.reason)
+        order, rule = listed(marks), Rule.of(run)
+        shown = [(rows[i], Evidence.of(rows[i], sweeps.get(rows[i].image_id, ()), rule)) for i in order]
+        entries = [Entry.of(row) for row, _ in shown]
+        cards = [
+            Card(entry, evidence, pictures.get(row.image_id, Pictures()))
+            for entry, (row, evidence) in zip(entries[: held(len(rows))], shown, strict=False)
+        ]
+        listing = Listing([script_json(e) for e in entries], [script_json(e) for _, e in shown])
+        return cls(run, marks, reasons, listing, cards, marks.take(order).counts())
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What decides that a redraw counts, as the run set it."""
-
-    metric: str
-    distance: float | None
-    check: str | None
-    """None where the run did not ask for one."""
-    editability: float | None
-    scale: float
-    """Distance at the right end of every gauge."""
+def held(total: int) -> int:
+    """How many images the page itself holds."""
+    return total if total <= WHOLE else FIRST
 
 
 def render(report: ReportData) -> str:
-    """The whole page.
-
-    Images may be any number: the histogram counts all of them, the table shows up to
-    ``order.TABLE_LIMIT``, and pictures are shown of those that ``order.chosen`` picks.
-    """
+    """The page. Its size hangs on the number of images in nothing but the digits of its counts."""
     run = report.run
     groups = report.marks.counts()
     counts = histogram(report.marks, _integer(run.setting("max_tokens")))
-    items = _items(report)
-    table = items[:TABLE_LIMIT]
-    listed = Counter(item.row.group for item in table)
-    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+    script = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    rule = Rule.of(run)
+    beside = len(report.listing) > len(report.cards)
+    reasons = _by_frequency(report.reasons)
     return _template().render(
         run=run,
         model=str(run.setting("model", "path") or "this model"),
@@ -97,35 +113,44 @@ def render(report: ReportData) -> str:
         counts=counts,
         total=groups.total(),
         judged=groups["never"] + groups["redrawn"],
-        groups=[(key, label, groups[key], listed[key]) for key, label in _GROUPS.items() if groups[key]],
-        reasons=_by_frequency(report.reasons),
+        groups=[(key, label, groups[key]) for key, label in _GROUPS.items() if groups[key]],
+        listed=report.listed,
+        reasons=reasons[:_REASONS],
+        more_reasons=max(0, len(reasons) - _REASONS),
         retries=_retries(report.reasons, run.output or "OUTPUT"),
-        cards=[item for item in items if item.anchor],
-        table=table,
-        rule=_rule(run, report.details),
+        cards=report.cards,
+        beside=beside,
+        listing=len(report.listing),
+        config=_config(report, rule, beside),
+        rule=rule,
+        aim=rule.share(rule.distance),
         settings=list(_leaves(run.settings)),
         css=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        nonce=report.listing.generation if beside else None,
     )
 
 
-def _items(report: ReportData) -> list[Item]:
-    """All rows, most original first."""
-    rows = report.rows
-    familiar = {row.image_id: place for place, row in enumerate(by_familiarity(rows))}
-    names = {row.image_id: place for place, row in enumerate(by_name(rows))}
-    return [
-        Item(
-            row=row,
-            original=place,
-            familiar=familiar[row.image_id],
-            name=names[row.image_id],
-            anchor=f"image-{place + 1}" if row.image_id in report.cards else None,
-            detail=report.details.get(row.image_id),
-        )
-        for place, row in enumerate(rows)
-    ]
+def _config(report: ReportData, rule: Rule, beside: bool) -> str:
+    """What the page's script knows."""
+    total = report.marks.counts().total()
+    return json.dumps(
+        {
+            "generation": report.listing.generation,
+            "total": total,
+            "listed": len(report.listing),
+            "held": len(report.cards),
+            # a page without files beside it sorts and searches what it holds
+            "rows": None if beside else [card.entry for card in report.cards],
+            "perRowsFile": ROWS,
+            "perEvidenceFile": EVIDENCE,
+            "threshold": None if rule.distance is None else decimals(rule.distance),
+            "aim": rule.share(rule.distance),
+            "check": rule.check,
+            "checkFrom": None if rule.editability is None else decimals(rule.editability),
+        }
+    )
 
 
 def _by_frequency(reasons: Mapping[Reason, int]) -> list[tuple[Reason, int]]:
@@ -136,39 +161,6 @@ def _retries(reasons: Mapping[Reason, int], output: str) -> list[str]:
     """One command a status."""
     statuses = {reason.status for reason in reasons if words.may_be_retried(reason)}
     return [words.retry_command(output, status) for status in sorted(statuses, reverse=True)]
-
-
-def by_familiarity(rows: Sequence[Row]) -> list[Row]:
-    """The reverse of originality for judged images; rejected and failed ones still come last."""
-    judged = [row for row in rows if row.status == "judged"]
-    return judged[::-1] + [row for row in rows if row.status != "judged"]
-
-
-def by_name(rows: Sequence[Row]) -> list[Row]:
-    """By file name, capitals aside."""
-    return sorted(rows, key=lambda row: (row.name.casefold(), row.uris, row.image_id))
-
-
-def _rule(run: RunInfo, details: Mapping[str, Detail]) -> Rule:
-    metric = str(run.setting("distance", "metric") or "unknown")
-    check = run.setting("in_distribution", "check")
-    threshold = _number(run.setting("distance", "threshold"))
-    distances = [a.distance_mean for d in details.values() for a in d.sweep if _known(a)]
-    return Rule(
-        metric=_METRICS.get(metric, metric),
-        distance=threshold,
-        check=None if check in (None, "none") else _CHECKS.get(check, str(check)),
-        editability=_number(run.setting("in_distribution", "threshold")),
-        scale=max([1.0, threshold or 0.0, *(d for d in distances if d is not None)]),
-    )
-
-
-def _known(attempt: Attempt) -> bool:
-    return attempt.distance_mean is not None and math.isfinite(attempt.distance_mean)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _integer(value: Any) -> int | None:
@@ -200,8 +192,7 @@ def _template() -> Any:
         plural=words.plural,
         advice=words.advice,
         may_be_retried=words.may_be_retried,
-        decimals=_decimals,
-        percent=_percent,
+        decimals=decimals,
         when=_when,
     )
     return environment.get_template("page.html.j2")
@@ -220,19 +211,6 @@ def data_uri(image: bytes | None) -> str | None:
     else:
         return None
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
-
-
-def _decimals(value: float | None, places: int = 2) -> str:
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:.{places}f}"
-
-
-def _percent(value: float | None, scale: float) -> str:
-    """A length on a gauge, as CSS."""
-    if value is None or not math.isfinite(value):
-        return "0%"
-    return f"{100 * min(max(value / scale, 0.0), 1.0):.2f}%"
 
 
 def _when(moment: datetime | None) -> str:

@@ -70,6 +70,8 @@ def visible(text: str) -> str:
     A right-to-left override makes "gpj.exe" look like "exe.jpg"; a lone surrogate, from a file name that
     is not UTF-8, cannot be written into a page at all.
     """
+    if text.isprintable():
+        return text
     return "".join(
         f"⟨U+{ord(char):04X}⟩"
         if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} and char not in _JOINERS

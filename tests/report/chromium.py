@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -129,6 +130,7 @@ class Page:
 
     def press(self, key: str, code: int) -> None:
         """One key, by its DevTools name and virtual key code."""
+        text = {"Enter": {"text": "\r"}}.get(key, {})
         for kind in ("keyDown", "keyUp"):
             self.call(
                 "Input.dispatchKeyEvent",
@@ -136,12 +138,19 @@ class Page:
                 key=key,
                 code=key,
                 windowsVirtualKeyCode=code,
+                **(text if kind == "keyDown" else {}),
             )
         self.settle()
 
     def screenshot(self, file: Path, whole: bool = True) -> None:
         picture = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
         file.write_bytes(base64.b64decode(picture["data"]))
+
+    def printed_pages(self) -> int:
+        """Sheets of paper, A4."""
+        inches = {"paperWidth": 8.27, "paperHeight": 11.69}
+        pdf = base64.b64decode(self.call("Page.printToPDF", **inches)["data"])
+        return len(re.findall(rb"/Type\s*/Page\b", pdf))
 
     def close(self) -> None:
         self._socket.close()

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from PIL import Image, ImageDraw
 
 from originality.presets import load_settings
-from originality.report.data import Detail, ReportData, RunInfo, row_of
+from originality.report.data import Pictures, RunInfo, row_of
+from originality.report.page import ReportData
 from originality.verdict import Attempt, Verdict, judge
 
 TILE, TILES = 64, 8
@@ -82,13 +83,13 @@ def problem(image_id: str, status: str, error_class: str, message: str) -> Verdi
 def report(named: list[tuple[str, Verdict]], *, pictures: bool = True, pending: int = 0) -> ReportData:
     """A report of named verdicts, each shown with its pictures."""
     rows = [row_of(verdict, name, [f"/data/{name}"]) for name, verdict in named]
-    details = {
-        verdict.image_id: Detail(
-            sweep=verdict.sweep,
-            query=picture(seed) if pictures else None,
-            redraws={a.tokens: picture(seed + a.tokens, TILES) for a in verdict.sweep} if pictures else {},
+    sweeps = {verdict.image_id: verdict.sweep for _, verdict in named}
+    kept = {
+        verdict.image_id: Pictures(
+            query=picture(seed),
+            redraws={a.tokens: picture(seed + a.tokens, TILES) for a in verdict.sweep},
         )
-        for seed, (_, verdict) in enumerate(named)
+        for seed, (_, verdict) in enumerate(named if pictures else [])
     }
     settings = load_settings("laptop")
     run = RunInfo(
@@ -101,7 +102,7 @@ def report(named: list[tuple[str, Verdict]], *, pictures: bool = True, pending: 
         files=len(rows) + pending,
         pending=pending,
     )
-    return ReportData.of_rows(run, rows, details)
+    return ReportData.of_rows(run, rows, sweeps, kept)
 
 
 def nine() -> ReportData:
@@ -132,4 +133,21 @@ def hostile() -> ReportData:
     named = [(name, judged(f"{i:02d}" * 32, i % 5 + 1)) for i, name in enumerate(HOSTILE)]
     message = "</script><img src=https://evil.example/x.png onerror=alert(1)>"
     named.append(("bad.png", problem("cc" * 32, "rejected", "<i>corrupt</i>", message)))
+    return report(named)
+
+
+def varied() -> ReportData:
+    """An image of every kind that a card tells apart."""
+    named = [(name, judged(f"{i:02d}" * 32, (i % 5) + 1)) for i, name in enumerate(HOSTILE)]
+    noted = judged("d" * 64, None).model_copy(update={"note": "the file lacks its end"})
+    named.append(("never.png", noted))
+    failed = attempt(2, None, False, failure="the loss of step 12 is <nan>")
+    no_check = attempt(1, 0.5, False).model_copy(update={"editability": None, "editable": None})
+    odd = judged("e" * 64, None, limit=1).model_copy(update={"sweep": (no_check, failed)})
+    named.append(("odd.png", odd))
+    named.append(("unknown.png", judged("f" * 64, None).model_copy(update={"sweep": ()})))
+    for number, (status, error_class, _) in enumerate(PROBLEMS):
+        named.append(
+            (f"{error_class}.png", problem(f"unread-{number:012x}{0:052x}", status, error_class, "<b>no</b>"))
+        )
     return report(named)

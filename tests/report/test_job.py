@@ -18,9 +18,9 @@ from jobs import report
 from jobs.retry import retry
 from jobs.verdicts import SCHEMA
 from originality.presets import load_settings
-from originality.report.data import Reason, shown
-from originality.report.order import Marks
-from originality.report.page import render
+from originality.report.data import Reason
+from originality.report.order import Marks, listed
+from originality.report.page import ReportData, render
 from originality.verdict import Verdict
 from tests.report import examples
 
@@ -84,13 +84,13 @@ def test_a_run_folder_becomes_a_page(run: RunFolder, compacted: bool) -> None:
     assert "6, some with the same bytes" in page
     assert "sub/copy.png" in page
     assert "broken &lt;i&gt;data&lt;/i&gt;" in page
-    assert page.count("picture missing") == 2
+    assert page.count(">picture missing<") == 2
     assert "model digest" in page and "abcd" in page
 
 
 def test_pictures_are_cut_by_attempt_and_shrunk(run: RunFolder) -> None:
     data = report.gather(run)
-    by_name = {row.name: data.details[row.image_id] for row in data.rows}
+    by_name = {card.entry.name: card.pictures for card in data.cards}
     small, big = by_name["<b>.png"], by_name["big.png"]
     assert list(small.redraws) == [1, 2]
     for row, strip in enumerate(small.redraws.values()):
@@ -130,15 +130,60 @@ def test_reasons_are_counted_as_recorded(run: RunFolder, compacted: bool) -> Non
 def test_images_that_a_retry_puts_back_meanwhile_are_left_out(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def put_back_between_the_passes(marks: Marks) -> tuple[np.ndarray, np.ndarray]:
+    def put_back_between_the_passes(marks: Marks) -> np.ndarray:
         assert retry(run, "rejected", None) == {"corrupt": 1}
-        return shown(marks)
+        return listed(marks)
 
-    monkeypatch.setattr(report, "shown", put_back_between_the_passes)
+    monkeypatch.setattr(report, "listed", put_back_between_the_passes)
     data = report.gather(run)
-    assert sorted(row.name for row in data.rows) == ["<b>.png", "big.png", "lost.png"]
-    assert data.cards == {row.image_id for row in data.rows}
+    assert sorted(card.entry.name for card in data.cards) == ["<b>.png", "big.png", "lost.png"]
+    assert len(data.listing) == 3
     assert "3 images" in render(data)
+
+
+def beside(run: RunFolder) -> set[str]:
+    return {found.path for found in run.store.list("report")} - {report.PAGE}
+
+
+def test_a_page_and_its_files_are_of_one_writing(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    report.write_report(run)
+    assert beside(run) == set()  # few images: the page needs no other file
+    monkeypatch.setattr("originality.report.page.WHOLE", 1)
+    monkeypatch.setattr("originality.report.page.FIRST", 1)
+    for _ in range(2):  # the same run, the same files
+        report.write_report(run)
+        first = beside(run)
+        assert {path.split("/")[-1].partition("-")[0] for path in first} == {"rows", "evidence"}
+    assert retry(run, "rejected", None) == {"corrupt": 1}
+
+    def cut_off(data: ReportData) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(report, "render", cut_off)
+        report.write_report(run)
+    assert beside(run) > first  # the page that is there still has its files
+    report.write_report(run)
+    assert len(beside(run)) == 2 and not beside(run) & first
+    page = run.store.read(report.PAGE).decode()
+    assert all(path.split("-")[1] in page for path in beside(run))
+    assert not list(run.store.list("progress"))
+
+
+def test_inputs_of_one_image_are_counted_and_the_first_of_them_named(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for i in range(9):
+        Image.new("RGB", (8, 8)).save(source / f"{i}.png")
+    run = plan(str(source), open_store(str(tmp_path / "out")), {"settings": {}})
+    image_id = image_id_of((source / "0.png").read_bytes())
+    for number in range(9):
+        run.identities.learn(number, image_id)
+    Ledger(run.store).commit(image_id, examples.judged(image_id, 1).row(), {})
+    (card,) = report.gather(run).cards
+    assert card.evidence.files == 9
+    assert [uri.rpartition("/")[2] for uri in card.evidence.uris] == ["0.png", "1.png", "2.png"]
+    assert "and 6 more files with the same bytes" in render(report.gather(run))
 
 
 def test_columns_of_a_later_version_are_no_obstacle() -> None:
