@@ -34,7 +34,7 @@ test-research: $(INSTALLED)
 
 # What only a GPU can show.
 gpu-check: $(INSTALLED)
-	$(PIP) --constraint constraints.txt --editable '.[dev,gpu]'
+	$(PIP) --no-deps $$($(BIN)/python -c 'from originality.attention import WHEEL; print(WHEEL)')
 	$(BIN)/python -m pytest -m gpu -rs tests
 	$(BIN)/originality doctor --device cuda
 

@@ -50,7 +50,7 @@ _DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 """What pip calls a package, where that differs from what Python calls it."""
-_EXTRAS = {"xformers": "gpu"}
+_EXTRAS = {"pillow_heif": "heif"}
 """Packages that come with an extra of this one."""
 
 _PLAIN = {"·": "-", "×": "x", "–": "-", "—": "-", "…": "...", "’": "'", "≥": ">=", "→": "->", "━": "-"}

@@ -204,7 +204,7 @@ def failed_import(package: Path, code: str) -> BaseException:
             "the package yaml_that_is_not_here is missing; install it: pip install",
         ),
         ("raise ModuleNotFoundError('No module named PIL', name='PIL')", "pip install 'pillow'"),
-        ("raise ModuleNotFoundError('No module named xformers', name='xformers')", "'originality[gpu]'"),
+        ("raise ModuleNotFoundError('No module', name='pillow_heif')", "'originality[heif]'"),
         (
             "raise ImportError('libcudart.so.13: cannot open')",
             "the package broken is installed but cannot be imported",
