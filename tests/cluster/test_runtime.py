@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster import ray_address
-from tests.rays import ROOT, free_port, ray_head
+from tests.rays import ROOT, ray_head
 from tests.waiting import PATIENCE
 
 
@@ -86,7 +86,7 @@ ADDRESSES = {
     "10.0.0.1:many": "write host:6379",
     "10.0.0.1:99999": "write host:6379",
     "no-such-host.invalid:6379": "cannot reach Ray at RAY_ADDRESS=no-such-host.invalid:6379 (",
-    f"127.0.0.1:{free_port()}": "(Connection refused); start the cluster",
+    "127.0.0.1:1": "(Connection refused); start the cluster",
 }
 
 
