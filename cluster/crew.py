@@ -17,6 +17,8 @@ from cluster.worker import Orders, Report, Task, Worker
 
 _ACCELERATOR = "ray.io/accelerator-type"
 _NODE = "ray.io/node-id"
+_NO_MACHINE_SECONDS = 300.0
+"""How long no worker may get a machine before those are tried again that failed."""
 _PATIENCE_SECONDS = 60.0
 """After which it is said what is waited for."""
 _LOOK_SECONDS = 10.0
@@ -82,7 +84,7 @@ class Crew:
         self.gpus = gpus
         places = room(settings, gpus, task.memory)
         self.most = settings.max_workers or max(places, settings.min_workers)
-        self._may_grow = self.most > places
+        self._may_grow = self.most > places and bool(os.environ.get("RAY_ADDRESS"))
         self.first = min(max(places, settings.min_workers), self.most)
         """Workers that are hired at once."""
         # Threads change a sum's last bits, so they follow from the machine, not from how many work.
@@ -92,6 +94,9 @@ class Crew:
         self._worked = 0.0
         self.most_at_once = 0
         self._doomed: set[str] = set()
+        """Machines that are about to be taken away."""
+        self._failed: set[str] = set()
+        """Machines that failed before they did anything."""
         self._looks_at = 0.0
         self._objection = ""
 
@@ -124,8 +129,8 @@ class Crew:
         wanted = dict(self.settings.labels)
         if self.gpus and self.settings.accelerators:
             wanted[_ACCELERATOR] = f"in({','.join(self.settings.accelerators)})"
-        if self._doomed:
-            wanted[_NODE] = f"!in({','.join(sorted(self._doomed))})"
+        if avoided := self._doomed | self._failed:
+            wanted[_NODE] = f"!in({','.join(sorted(avoided))})"
         return wanted
 
     def waiting_for(self) -> str:
@@ -164,9 +169,22 @@ class Crew:
 
     def avoid_failed(self, node: str | None) -> None:
         """Hires no more on a machine that failed, if there is or may come another one."""
-        others = (n for n in ray.nodes() if n["Alive"] and n["NodeID"] not in {node, *self._doomed})
-        if self._may_grow or any(map(self._fits, others)):
-            self.avoid(node)
+        avoided = {node, *self._doomed, *self._failed}
+        others = (n for n in ray.nodes() if n["Alive"] and n["NodeID"] not in avoided)
+        if node and (self._may_grow or any(map(self._fits, others))):
+            self._failed.add(node)
+
+    def waits_in_vain(self) -> bool:
+        """Whether machines that failed are avoided, and no other one came for minutes."""
+        asked = [m.asked_at for m in self if m.asked_at]
+        waits = bool(asked) and not any(m.answered for m in self)
+        return waits and bool(self._failed) and time.monotonic() - min(asked) > _NO_MACHINE_SECONDS
+
+    def forget_failures(self) -> None:
+        """Tries machines again that failed: those that wait for others are let go of, to be hired anew."""
+        self._failed.clear()
+        for member in self:
+            self.let_go(member)
 
     def _fits(self, node: Mapping[str, Any]) -> bool:
         """Whether a machine is large enough for a worker."""

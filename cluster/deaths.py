@@ -82,14 +82,14 @@ class Deaths:
         """For a while: a machine may have no room for more of them, or be broken."""
         self._cap = (workers, time.monotonic() + CAP_SECONDS)
 
-    def cut_off(self, error: Exception) -> None:
+    def cut_off(self, error: Exception, others: int) -> None:
         """A worker waited in vain for a store, or cannot decode: its machine may be cut off, or broken.
 
         Raises:
-            EngineError: others fared the same, so it is not the machine.
+            EngineError: several did in a row, and there are no others at work.
         """
         self._cut_off += 1
-        if self._cut_off >= MOST_DEATHS:
+        if self._cut_off >= MOST_DEATHS and not others:
             raise EngineError(str(error)) from error
 
     def capped(self, most: int) -> int:

@@ -37,9 +37,9 @@ REST_SECONDS = 0.02
 """Between two calls of a worker: what happens in it is told together."""
 _WAIT_SECONDS = 0.1
 """How long the driver waits for answers before it looks for other things to do."""
-_MOST_FAILURES = 10
-"""Images in a row that one worker gives back as failed, while others judge theirs, after which the worker is
-taken for broken."""
+_MOST_FAILURES = 5
+"""Images in a row that one worker gives back as failed, after which it gets no more while there are others,
+and is taken for broken when these judge theirs."""
 SILENCE_SECONDS = 120.0
 """Every call is answered at once; a worker that has not answered for so long is dead."""
 
@@ -133,6 +133,8 @@ class Dispatcher:
         """Fills up to as many workers as there is work for: the first ones, and when one of them has shown
         that it can work, more."""
         crew = self._crew
+        if crew.waits_in_vain():
+            crew.forget_failures()
         busy = sum(self._leases.holds(member.name) for member in crew)
         most = self.deaths.capped(crew.most if crew.ready else crew.first)
         while len(crew) < min(most, busy + self._leases.queued):
@@ -151,8 +153,11 @@ class Dispatcher:
     def _granted(self, member: Member) -> list[Lease]:
         """More leases for a worker."""
         ready = [m for m in self._crew if m.capacity and not m.leaving]
+        sound = [m for m in ready if not m.failures]
+        if member.failures >= _MOST_FAILURES and sound:
+            return []  # until others have judged their images, and so shown that it is this worker
         # One that just took a dead worker's place may have its broken machine, too.
-        proven = [m for m in ready if m.judged] or ready[:1]
+        proven = [m for m in sound if m.judged] or sound[:1] or ready[:1]
 
         def suits(suspect: Lease) -> bool:
             """A suspect is tried by a worker that has judged others, and on another machine, while there is
@@ -198,8 +203,10 @@ class Dispatcher:
                 counts = member.failed or not expected
                 self._bury(member, cause_of(death), blame=not expected, counts=counts)
             except (StoreError, DecoderError) as error:
-                self.deaths.cut_off(error)
                 self._bury(member, str(error), blame=False, counts=False)
+                if self._crew.ready:
+                    self._crew.avoid_failed(member.node)
+                self.deaths.cut_off(error, len(self._crew.ready))
             except Unusable as error:
                 # Where others could build their scorers, the settings are sound and this machine differs.
                 if member.capacity or not self.deaths.ever_ready:
@@ -226,7 +233,7 @@ class Dispatcher:
             member.rate += 0.3 * (len(report.settled) / (now - member.heard_at) - member.rate)
         member.heard_at = now
         for returned in report.returned:
-            self._suspect(member, returned.numbers, returned.cause)
+            self._suspect(member, returned.numbers, returned.cause, of_machine=returned.of_machine)
             self._note_failure(returned.cause)
             if not member.failures:
                 member.others_judged = self._judged
@@ -317,10 +324,20 @@ class Dispatcher:
         if machine:
             self._crew.avoid_failed(member.node)
         died = self.deaths.fruitless if member.capacity else self.deaths.stillborn
-        died(len(self._crew), cause)
+        died(sum(1 for m in self._crew if m.answered), cause)
 
-    def _suspect(self, member: Member, numbers: list[int], cause: str) -> None:
-        for lease, settled in self._leases.suspect(member.name, numbers, cause, member.node):
+    def _suspect(self, member: Member, numbers: list[int], cause: str, *, of_machine: bool = False) -> None:
+        open_inputs = self._leases.open
+
+        def guilty(lease: Lease) -> bool:
+            """An error of the machine speaks against an image only if others were judged since its first
+            one, or before it where it is the last that is left: else it may be the only card, and broken."""
+            return not of_machine or self._judged > (lease.judged_before if open_inputs > 1 else 0)
+
+        found = self._leases.suspect(
+            member.name, numbers, cause, member.node, judged=self._judged, guilty=guilty
+        )
+        for lease, settled in found:
             self._condemn(lease)
             self._progress.settled("failed", len(settled))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,10 @@ class Fetcher:
         news: threading.Event,
         documents: bool = False,
         limits: Limits = Limits(),
+        doubt: Callable[[Lease, str], None] | None = None,
     ) -> None:
+        """``doubt``: takes back an input whose decoder failed for the first time, with the cause: a machine
+        that is out of memory or overloaded kills and delays decoders, too."""
         self.identified: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         """number and image_id of what waits for the driver's word."""
         self.broken: Exception | None = None
@@ -69,6 +72,7 @@ class Fetcher:
         self._news = news
         self._documents = documents
         self._limits = limits
+        self._doubt = doubt
         self._inbox: queue.SimpleQueue[Lease | None] = queue.SimpleQueue()
         self._waiting: dict[int, Fetched] = {}
         self._ready: list[Fetched] = []
@@ -122,6 +126,10 @@ class Fetcher:
         except Unreadable as error:
             self._desk.fail(lease, image_id, error.reason_code, error.message)
         except Rejection as rejection:
+            of_decoder = rejection.reason_code.startswith("decoder-")
+            if self._doubt is not None and of_decoder and lease.attempt == 1:
+                self._doubt(lease, f"{rejection.reason_code}: {rejection.message}")
+                return
             self._desk.fail(lease, image_id, rejection.reason_code, rejection.message, status="rejected")
         else:
             self._offer(Fetched(lease, image_id, content, self._desk.snapshot(image_id)))

@@ -168,6 +168,7 @@ class Commit:
 
         Raises:
             FetchError: a file cannot be fetched or kept.
+            SettingsError: the hub refuses the files.
         """
         try:
             with kept_in(folder), scratch_in(folder, self.repository) as scratch:
@@ -175,6 +176,11 @@ class Commit:
                 if missing:
                     self._fetch(missing, folder, scratch)
         except FetchError as error:
+            if error.status in (401, 403):
+                raise SettingsError(
+                    f"{self.repository}: the hub refuses its files ({error.status}); accept its licence on "
+                    "its page there, and set HF_TOKEN to a token of that account"
+                ) from error
             raise FetchError(
                 f"{self.repository} cannot be fetched from the hub: {error}; start again, it resumes from "
                 "here, or give a folder of weights"

@@ -32,6 +32,8 @@ class Lease:
     """Why it was given back by workers that had it: their deaths and failures."""
     nodes: frozenset[str] = frozenset()
     """Ray's ids of the machines on which that happened."""
+    judged_before: int = 0
+    """Images that the run had judged when it was given back for the first time."""
     word: str | None = None
     """What the list of inputs says of it. Of inputs that are the same image the one read first is judged, by
     its word: give them all the same."""
@@ -145,16 +147,28 @@ class Leases:
                 self._again.appendleft(lease)
 
     def suspect(
-        self, worker: str, numbers: Iterable[int], cause: str, node: str | None = None
+        self,
+        worker: str,
+        numbers: Iterable[int],
+        cause: str,
+        node: str | None = None,
+        judged: int = 0,
+        guilty: Callable[[Lease], bool] = lambda lease: True,
     ) -> list[tuple[Lease, list[int]]]:
         """The worker died or failed, on a node, with these inputs. They go back to the end of the queue;
-        those for which it was one too many are returned, each with all inputs that are settled with it."""
+        those for which it was one too many are returned, each with all inputs that are settled with it.
+
+        Args:
+            judged: images that the run has judged so far.
+            guilty: whether an input that was there so often may be the cause.
+        """
         condemned = []
         for number in numbers:
             lease = self._held[worker].pop(number)
             nodes = lease.nodes | {node} if node else lease.nodes
-            lease = replace(lease, causes=(*lease.causes, cause), nodes=nodes)
-            if len(lease.causes) >= MOST_DEATHS:
+            before = lease.judged_before if lease.causes else judged
+            lease = replace(lease, causes=(*lease.causes, cause), nodes=nodes, judged_before=before)
+            if len(lease.causes) >= MOST_DEATHS and guilty(lease):
                 condemned.append((lease, [number, *(twin.number for twin in self._freed(lease))]))
             else:
                 self._again.append(lease)

@@ -306,7 +306,7 @@ def _resolved(uris: pa.Array, parent: str, before: int, part: str) -> pa.Array:
     """The uris of a list: what is relative starts from ``parent``, and is spelt without empty parts and dots,
     as :class:`pathlib.PurePosixPath` does. Rows without one keep a place of their own."""
     uris = pc.fill_null(uris, "")
-    empty = pc.equal(uris, "")
+    empty = pc.equal(pc.utf8_trim_whitespace(uris), "")
     rows = np.flatnonzero(empty.to_numpy(zero_copy_only=False)) + before + 1
     places = [without_uri(int(row), part) for row in rows]
     relative = pc.and_not(pc.invert(pc.match_substring_regex(uris, "^/|://")), empty)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import socket
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -33,6 +34,7 @@ from cluster.store import (
 )
 from cluster.store_errors import no_store
 from cluster.store_fixes import ARCHIVED
+from originality.faults import MachineFault, is_machine_fault
 
 _OBJECT_PATIENCE_SECONDS = 60.0
 """For how long an object is asked for before it is found out whether its store is out, or only it."""
@@ -70,6 +72,7 @@ def read_image(uri: str, check: Callable[[int], None]) -> bytes:
     Raises:
         Unreadable: this one cannot be read.
         Outage: the store is out of reach, which says nothing of the image.
+        MachineFault: this machine's disk or mount fails, which says nothing of it either.
     """
     if "://" in uri and not uri.startswith("file://"):
         return _read_remote(uri, check)
@@ -87,6 +90,8 @@ def read_image(uri: str, check: Callable[[int], None]) -> bytes:
         raise Unreadable("missing", f"{uri} does not exist") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if is_machine_fault(error):
+            raise MachineFault(f"{uri}: {reason} on {socket.gethostname()}") from error
         raise Unreadable("unreadable", f"{uri}: {reason}") from error
     return data
 

@@ -26,7 +26,7 @@ from cluster.ledger import Ledger
 from cluster.metrics import Metrics
 from cluster.sources import remember_readable
 from cluster.spot import SpotWatch
-from cluster.store import open_store
+from cluster.store import StoreError, open_store
 from originality.faults import ItemFault, is_machine_fault, line_of
 from originality.scoring import Item, Scorer, Unusable
 
@@ -91,6 +91,8 @@ class Returned:
     numbers: list[int]
     cause: str
     """One line."""
+    of_machine: bool = False
+    """Whether it was an error of the machine."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,13 @@ class Worker:
         name = f"{socket.gethostname()}/{os.getpid()}"
         self._desk = Desk(ledger, task.blank, name, self._metrics, self._news)
         self._fetcher = Fetcher(
-            ledger, self._desk, self._metrics, self._news, documents=task.documents, limits=task.limits
+            ledger,
+            self._desk,
+            self._metrics,
+            self._news,
+            documents=task.documents,
+            limits=task.limits,
+            doubt=lambda lease, cause: self._give_back([lease], cause),
         )
         self._returned: queue.SimpleQueue[Returned] = queue.SimpleQueue()
         self._flying: dict[str, Fetched] = {}
@@ -219,7 +227,7 @@ class Worker:
             if self._scorer is not None:
                 self._keep(self._scorer, self._flying)
         except Exception as error:
-            if is_machine_fault(error):
+            if is_machine_fault(error) and not isinstance(error, StoreError):
                 self._leave(error)
             else:
                 self._broken = error
@@ -250,7 +258,7 @@ class Worker:
             raise  # settings that suit no image say nothing of this one
         except Exception as error:
             if is_machine_fault(error):
-                self._return([fetched], line_of(error))
+                self._return([fetched], line_of(error), of_machine=True)
                 raise
             self._fail(fetched, error)
         else:
@@ -288,7 +296,7 @@ class Worker:
             if is_machine_fault(error):
                 # Not kept: the step may have changed a part of their state.
                 flying, self._flying, self._parts = list(self._flying.values()), {}, {}
-                self._return(flying, line_of(error))
+                self._return(flying, line_of(error), of_machine=True)
                 raise
             self._blame(error)
             return False
@@ -338,8 +346,11 @@ class Worker:
         """Whether a failure is only recorded after a second one. Documents are hours of work: at once."""
         return fetched.lease.attempt == 1 and not self._task.documents
 
-    def _return(self, fetched: list[Fetched], cause: str) -> None:
-        self._returned.put(Returned([each.lease.number for each in fetched], cause))
+    def _return(self, fetched: list[Fetched], cause: str, of_machine: bool = False) -> None:
+        self._give_back([each.lease for each in fetched], cause, of_machine)
+
+    def _give_back(self, leases: list[Lease], cause: str, of_machine: bool = False) -> None:
+        self._returned.put(Returned([lease.number for lease in leases], cause, of_machine))
         self._news.set()
 
 

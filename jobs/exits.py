@@ -144,6 +144,10 @@ def _run(job: Callable[[], int]) -> int:
             return _say(failure, BAD_SETTINGS)
         if isinstance(error, OSError) and error.errno in process.MACHINE_ERRORS and error.filename:
             return _say(f"{error.filename}: {error.strerror}", BAD_SETTINGS)
+        from originality.faults import is_machine_fault, line_of
+
+        if is_machine_fault(error):
+            return _say(f"{line_of(error)}; mend that and run the same command again", ENGINE_FAILED)
         raise
 
 

@@ -280,6 +280,10 @@ class Download:
         except urllib.error.HTTPError as error:
             if error.code == 416 and error.headers["Content-Range"] == f"bytes */{have}":
                 return  # it was complete already
+            if error.code == 416:  # more than there is: of another version of the file
+                self.part.unlink(missing_ok=True)
+                self._tag.unlink(missing_ok=True)
+                raise OSError("what was kept of it is longer than the file; it is fetched anew") from error
             raise
         with answer:
             self._refuse_pages(answer)

@@ -24,12 +24,14 @@ class ItemFault(Exception):  # noqa: N818 - it says whose fault it is
     without a second opinion of another worker."""
 
 
-_TORCH_CLASSES = frozenset({"OutOfMemoryError", "AcceleratorError", "DeferredCudaCallError"})
-"""Names of torch's own exceptions; all are RuntimeErrors."""
+_CARD_CLASSES = frozenset({"OutOfMemoryError", "AcceleratorError", "DeferredCudaCallError", "OutOfResources"})
+"""Names of exceptions of torch and triton. Those of torch are RuntimeErrors."""
 
 _MESSAGES = re.compile(
-    r"CUDA (?:error|driver|runtime|out of memory|failure|unknown error)|CUDA-capable device"
-    r"|CUDA_ERROR_|\bcuda(?:Error|Launch|Malloc|Stream|Event)\w+"
+    r"CUDA (?:error|driver|runtime|out of memory|fail|unknown error)|CUDA-capable device"
+    r"|CUDA_ERROR_|\bcuda(?:Error|Launch|Malloc|Stream|Event|Get|Set|Memcpy|Memset|Device|Free|Host)\w+"
+    r"|CUDNN_BACKEND|cudnn[_ ]?(?:frontend|fe)\b|CUDACachingAllocator|NVML_|cublas\w* ran into an error"
+    r"|lib(?:cud|cublas|nv|nccl|cufft|cuda)\w*\.so|Failed to find C compiler|out of resource"
     r"|No CUDA GPUs are available|NVIDIA driver|Triton Error \[|device-side assert|illegal memory access"
     r"|unspecified launch failure|uncorrectable ECC|device(?:\(s\))? (?:is|are) busy or unavailable"
     r"|CUBLAS_STATUS_|CUDNN_STATUS_|CUFFT_|CUSOLVER_|CUSPARSE_STATUS_|CURAND_STATUS_|NVRTC_ERROR"
@@ -38,6 +40,7 @@ _MESSAGES = re.compile(
     r"|GET was unable to find an engine|unable to find an engine to execute"
     r"|DefaultCPUAllocator|can't allocate memory|[Cc]annot allocate memory|std::bad_alloc|[Oo]ut of memory"
     r"|No space left on device|Disk quota exceeded|Input/output error|Stale file handle|Too many open files",
+    re.IGNORECASE,
 )
 """Of libraries that raise a plain RuntimeError for what the card, its driver, memory or a disk did."""
 
@@ -46,7 +49,8 @@ _ERRNOS = frozenset(
     for name in (
         *("EIO", "ENOMEM", "ENOSPC", "EDQUOT", "EROFS", "EMFILE", "ENFILE", "ENXIO", "ENODEV", "ESTALE"),
         *("EAGAIN", "EBUSY", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "ECONNREFUSED"),
-        *("ECONNRESET", "ECONNABORTED", "ETIMEDOUT", "EPIPE", "EREMOTEIO", "ENOBUFS"),
+        *("ECONNRESET", "ECONNABORTED", "ETIMEDOUT", "EPIPE", "EREMOTEIO", "ENOBUFS", "ENOTCONN", "EUCLEAN"),
+        *("EBADMSG", "ESHUTDOWN", "ENETRESET"),
     )
     if (number := getattr(errno, name, None)) is not None
 )
@@ -75,9 +79,13 @@ def _is_machines(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in _ERRNOS:
         return True
     kinds = type(error).__mro__
-    if any(kind.__name__ in _TORCH_CLASSES and kind.__module__.split(".")[0] == "torch" for kind in kinds):
+    if any(
+        kind.__name__ in _CARD_CLASSES and kind.__module__.split(".")[0] in ("torch", "triton")
+        for kind in kinds
+    ):
         return True
-    return isinstance(error, RuntimeError | OSError | SystemError) and bool(_MESSAGES.search(str(error)))
+    told = isinstance(error, RuntimeError | OSError | SystemError | ImportError)
+    return told and bool(_MESSAGES.search(str(error)))
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:
