@@ -23,7 +23,8 @@ SYSTEM = (*_FOLDERS, *_FILES)
 a Mac's ._photo.jpg)."""
 
 _NAMES = "|".join(sorted({re.escape(name) for known in SYSTEM for name in (known, quote(known))}))
-_HIDDEN = rf"(?is)(?:^|/)(?:\.[^/]*|{_NAMES})(?:/|$)"
+_HIDDEN = rf"(?is)(?:^|/)(?:\.(?:[^./][^/]*|\.[^/]+)|{_NAMES})(?:/|$)"
+"""The parts "." and ".." of a bucket's key are no hidden names."""
 
 
 def is_hidden(path: str) -> bool:

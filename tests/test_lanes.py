@@ -172,7 +172,7 @@ def test_progress_can_be_asked_at_any_moment(rounds, monkeypatch):
 
     monkeypatch.setattr(sweep.inverter, "open", asked)
     run(sweep, item(0))
-    assert len(told) == 3 and "m=2 0/2" in told[1]
+    assert len(told) == 3 and "m=2 step 0/2" in told[1]
 
 
 def test_a_lone_image_fills_a_pass_with_rounds_that_it_may_need(rounds, several):

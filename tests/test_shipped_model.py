@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -75,12 +76,11 @@ def test_the_digest_sees_weights_and_names_a_missing_folder(tmp_path):
 
 
 def test_a_model_without_safetensors_is_refused(tmp_path):
-    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
-        (tmp_path / part).mkdir()
-    (tmp_path / "model_index.json").write_text("{}")
-    (tmp_path / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"x")
+    folder = shutil.copytree(FOLDER, tmp_path / "model")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(SettingsError, match="has no safetensors in unet"):
-        model_folder(ModelSettings(path=str(tmp_path)))
+        model_folder(ModelSettings(path=str(folder)))
 
 
 def test_a_gpu_that_is_not_there_is_an_error_that_says_the_fix():

@@ -279,7 +279,7 @@ def test_status_of_a_run_in_work(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with heartbeat:
         assert main(["status", str(tmp_path / "run")]) == 0
     *lines, at_work = capsys.readouterr().out.splitlines()
-    assert at_work.endswith("s ago: 2/3 done · 4 workers · 120 images/min · ETA 30 s · $1.50")
+    assert at_work.endswith("s ago: 2/3 done · 4 workers · 120 images/min · about 30 s left · $1.50")
     assert lines[1:] == [
         "3 inputs, 2 distinct images read",
         "1 judged, 1 rejected, 0 failed, 1 pending",

@@ -263,7 +263,7 @@ def test_a_secret_that_is_wrong(s3: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     checks = engine.of_run(f"{s3}/doctor", ClusterSettings())[:1]
     (wrong,) = examine(checks, (StoreError,))
-    assert wrong.state == "failed" and wrong.fix and "AWS_ACCESS_KEY_ID" in wrong.fix
+    assert wrong.state == "failed" and wrong.fix and "AWS_SECRET_ACCESS_KEY" in wrong.fix
     assert "another" not in wrong.found
 
 
