@@ -98,8 +98,20 @@ def audit(
     """
     with unmade(output):
         run = planned(science, source, output, force_new)
-        unsuited = warn(science.settings, run.manifest, selection.numbers(run.manifest))
-        return _carried_out(replace(science, unsuited=unsuited), run, how, selection)
+        science = replace(science, unsuited=unsuited(science, run, selection))
+        return _carried_out(science, run, how, selection)
+
+
+def unsuited(science: Science, run: RunFolder, selection: Selection) -> Unsuited | None:
+    """What a look at some images says, or an earlier start of the run said; a finished run looks at none."""
+    said, found = None, None
+    with suppress(ValueError, StoreError):  # a damaged summary is written anew at the end
+        said = run.summary().get(UNSUITED)
+    numbers = selection.numbers(run.manifest)
+    if run.leases(numbers).open:
+        with suppress(StoreError):  # it is reported where the images are judged
+            found = warn(science.settings, run.manifest, numbers)
+    return found or (Unsuited(**said) if said else None)
 
 
 def _carried_out(science: Science, run: RunFolder, how: ClusterSettings, selection: Selection) -> int:

@@ -24,7 +24,7 @@ from cluster.runfolder import RunFolder, open_run
 from cluster.settings import ClusterSettings
 from cluster.store import NotFound, unmade
 from jobs import exits, given
-from jobs.audit import Science, at_work, check_first, judge, planned, prepared
+from jobs.audit import Science, at_work, check_first, judge, planned, prepared, unsuited
 from jobs.labels import Found, Labels, check_enough, check_same, measured, read_labels
 from jobs.verdicts import SCHEMA
 from originality.calibration import FALSE_COMMON, KEPT, calibrate, method_digest, weaknesses
@@ -149,8 +149,10 @@ def _judged(science: Science, labelled: str, labels: Labels, folder: str, how: C
     """The run with all of the list measured."""
     run = planned(science, labelled, folder)
     check_same(run, labels)
+    selection = Selection()
+    unsuited(science, run, selection)
     with at_work(run) as heartbeat:
-        judge(science, run, how, Selection(), heartbeat)
+        judge(science, run, how, selection, heartbeat)
         run = RunFolder(run.store)
         run.clear_snapshots()
         run.ledger.compact(SCHEMA)

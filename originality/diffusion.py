@@ -118,8 +118,8 @@ class LatentDiffusion:
         self.alphas_cumprod = schedule.alphas_cumprod.to(self.device)
         self.fitting, self.checkpointing = settings.fit, settings.gradient_checkpointing
         self.encoding, self.denoising, self.decoding = Passes(), Passes(), Passes()
-        self.denoised: tuple[int, int] | None = None
-        """Denoising steps done of those that the images being drawn take; None while none are drawn."""
+        self.drawing: str | None = None
+        """How far the images are that are being drawn, for people; None while none are."""
         self._graphs = settings.compile == "cuda-graphs"
         self._tune(settings)
 
@@ -248,9 +248,10 @@ class LatentDiffusion:
         try:
             latents, finite = self._denoised(words, noise, settings)
             sound = finite.tolist()
+            self.drawing = f"decoding {len(latents)}"
+            images, decoded = self._decoded(latents)
         finally:
-            self.denoised = None
-        images, decoded = self._decoded(latents)
+            self.drawing = None
         return Drawn(images, tuple(_failure(*each) for each in zip(sound, decoded, strict=True)))
 
     def _denoised(self, words: Words, noise: Tensor, settings: RedrawSettings) -> tuple[Tensor, Tensor]:
@@ -264,7 +265,7 @@ class LatentDiffusion:
         latents = sent(noise, self.device).to(self.dtype) * sampler.init_noise_sigma
         finite: list[Tensor] = []
         for t, told in zip(sampler.timesteps, sent(sampler.timesteps, self.device), strict=True):
-            self.denoised = len(finite), len(sampler.timesteps)
+            self.drawing = f"denoising {len(latents)}, step {len(finite) + 1}/{len(sampler.timesteps)}"
             inputs = sampler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
             predicted = self._predicted(inputs, told, words)
             if guided:

@@ -87,8 +87,8 @@ class Sweep:
         steps, redraws = self.settings.inversion.steps, self.settings.redraw.count
         flights = list(self._flights.values())
         told = ", ".join(f"{f.image_id[:6]} m={f.tokens} {f.doing(steps, redraws)}" for f in flights)
-        if (denoised := self.model.denoised) is not None:
-            told += f" (denoising step {denoised[0]}/{denoised[1]})"
+        if (drawing := self.model.drawing) is not None:
+            told += f" ({drawing})"
         told = told or f"{self.plan}; attention by {self.model.attention}"
         parts = {
             "encoding": self.model.encoding,
