@@ -146,7 +146,8 @@ def _run(job: Callable[[], int]) -> int:
             return _say(f"{error.filename}: {error.strerror}", BAD_SETTINGS)
         from originality.faults import is_machine_fault, line_of
 
-        if is_machine_fault(error):
+        of_stdout = isinstance(error, OSError) and error.errno in process.MACHINE_ERRORS  # perhaps
+        if is_machine_fault(error) and not of_stdout:
             return _say(f"{line_of(error)}; mend that and run the same command again", ENGINE_FAILED)
         raise
 
