@@ -80,7 +80,10 @@ class Dispatcher:
     def work(self) -> None:
         while self._leases.open:
             if not (self._leases.queued or any(self._leases.holds(m.name) for m in self._crew)):
-                raise EngineError("inputs wait for nothing: a fault of the engine; the same command goes on")
+                raise EngineError(
+                    "internal error: queued inputs are held by no worker; run the same command again to "
+                    "resume"
+                )
             self._hire()
             self._ask()
             self._tell()

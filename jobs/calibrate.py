@@ -199,7 +199,9 @@ def _put(file: Path, data: bytes) -> None:
     try:
         file.write_bytes(data)
     except OSError as error:
-        raise SettingsError(f"cannot write {file}: {error.strerror}; the same command goes on") from error
+        raise SettingsError(
+            f"cannot write {file}: {error.strerror}; mend that and run the same command again"
+        ) from error
 
 
 def _printable(line: str) -> str:

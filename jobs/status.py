@@ -62,7 +62,7 @@ def _at_work(pulse: Pulse) -> str:
     if not pulse.alive:
         since = duration(pulse.age)
         return (
-            f"a driver on {state['host']} was last heard of {since} ago: the same command goes on from there"
+            f"a driver on {state['host']} was last heard of {since} ago; run the same command again to resume"
         )
     parts = [f"{state['done']}/{state['inputs']} done", f"{state['workers']} workers"]
     if state["per_hour"]:
