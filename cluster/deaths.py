@@ -19,7 +19,7 @@ DEATHS = (
 )
 
 MOST_FRUITLESS = 10
-"""Deaths in a row, none of a worker that had judged anything, which end a run. Images that kill may stand
+"""Deaths in a row of workers that had judged nothing, after which a run ends. Images that kill may stand
 first in a collection, so it is more than they need to be found out."""
 
 CAP_SECONDS = 600.0
@@ -86,7 +86,7 @@ class Deaths:
         """A worker waited in vain for a store, or cannot decode: its machine may be cut off, or broken.
 
         Raises:
-            EngineError: several did in a row, and there are no others at work.
+            EngineError: several did in a row, and no other worker is ready.
         """
         self._cut_off += 1
         if self._cut_off >= MOST_DEATHS and not others:

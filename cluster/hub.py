@@ -214,7 +214,7 @@ class Commit:
 
 @contextmanager
 def _no_warnings() -> Iterator[None]:
-    """The hub's library logs each of its retries; the outcome is told here."""
+    """The hub's library logs each of its retries; the outcome is reported here."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)
