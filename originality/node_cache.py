@@ -45,10 +45,12 @@ def turn(lock: Path, what: str = "") -> Iterator[None]:
         what: is fetched meanwhile, for a line on stderr.
     """
     while True:
-        lock.parent.mkdir(parents=True, exist_ok=True)
         try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
             handle = lock.open("a")  # for writing: network disks lock nothing else
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
+            if lock.parent.is_file() or lock.parent.is_symlink():  # in the way for good
+                raise
             continue  # its folder was removed just now
         with handle:
             try:
