@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +21,8 @@ _ACCELERATOR = "ray.io/accelerator-type"
 _NODE = "ray.io/node-id"
 _NO_MACHINE_SECONDS = 300.0
 """How long no worker may get a machine before those are tried again that failed."""
+_MOST_FAILURES = 3
+"""Failures of a machine after which it is avoided, though workers on it have judged images."""
 _PATIENCE_SECONDS = 60.0
 """After which it is said what is waited for."""
 _LOOK_SECONDS = 10.0
@@ -96,7 +100,10 @@ class Crew:
         self._doomed: set[str] = set()
         """Machines that are about to be taken away."""
         self._failed: set[str] = set()
-        """Machines that failed before they did anything."""
+        """Machines that failed before they did anything, or several times."""
+        self._times_failed: Counter[str] = Counter()
+        self._unpriced: set[str] = set()
+        """Kinds of GPU without a price where the cost is bounded."""
         self._looks_at = 0.0
         self._objection = ""
 
@@ -129,6 +136,8 @@ class Crew:
         wanted = dict(self.settings.labels)
         if self.gpus and self.settings.accelerators:
             wanted[_ACCELERATOR] = f"in({','.join(self.settings.accelerators)})"
+        elif self._unpriced and _ACCELERATOR not in wanted:
+            wanted[_ACCELERATOR] = f"!in({','.join(sorted(self._unpriced))})"
         if avoided := self._doomed | self._failed:
             wanted[_NODE] = f"!in({','.join(sorted(avoided))})"
         return wanted
@@ -151,11 +160,13 @@ class Crew:
         """Notes on which machine a worker is, and so what it costs.
 
         Raises:
-            Refused: its price is not known, and there is a bound on the cost.
+            NoPrice: its price is not known, and there is a bound on the cost; no more are hired on such.
         """
         labels = next((n.get("Labels") or {} for n in ray.nodes() if n["NodeID"] == node), {})
         kind = labels.get(_ACCELERATOR, "GPU") if self.gpus else "CPU"
         if (problem := self.settings.unpriced([kind])) is not None:
+            self._doomed.add(node)
+            self._unpriced.add(kind)
             raise NoPrice(problem)  # of a machine that came since the run began
         price = self.settings.price(kind, self.gpus)
         member.node = node
@@ -169,10 +180,20 @@ class Crew:
 
     def avoid_failed(self, node: str | None) -> None:
         """Hires no more on a machine that failed, if there is or may come another one."""
-        avoided = {node, *self._doomed, *self._failed}
-        others = (n for n in ray.nodes() if n["Alive"] and n["NodeID"] not in avoided)
-        if node and (self._may_grow or any(map(self._fits, others))):
+        if node and (self._may_grow or self.has_others(node)):
             self._failed.add(node)
+
+    def has_others(self, node: str | None) -> bool:
+        """Whether there are machines now, beside one, on which a worker may be hired."""
+        avoided = {node, *self._doomed, *self._failed}
+        return any(n["Alive"] and n["NodeID"] not in avoided and self._fits(n) for n in ray.nodes())
+
+    def failed_again(self, node: str | None) -> None:
+        """A machine failed on which images had been judged: one that does so again and again is avoided."""
+        if node:
+            self._times_failed[node] += 1
+            if self._times_failed[node] >= _MOST_FAILURES:
+                self.avoid_failed(node)
 
     def waits_in_vain(self) -> bool:
         """Whether machines that failed are avoided, and no other one came for minutes."""
@@ -183,6 +204,7 @@ class Crew:
     def forget_failures(self) -> None:
         """Tries machines again that failed: those that wait for others are let go of, to be hired anew."""
         self._failed.clear()
+        self._times_failed.clear()
         for member in self:
             self.let_go(member)
 
@@ -262,7 +284,7 @@ def check_prices(settings: ClusterSettings, gpus: float) -> None:
     elif settings.accelerators:
         kinds = set(settings.accelerators)
     elif (only := settings.labels.get(_ACCELERATOR)) is not None:
-        kinds = {only}
+        kinds = _listed(only)
     else:
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
         there = sum(node["Resources"]["GPU"] for node in nodes)
@@ -274,6 +296,21 @@ def check_prices(settings: ClusterSettings, gpus: float) -> None:
         kinds = {(node.get("Labels") or {}).get(_ACCELERATOR, "GPU") for node in nodes}
     if (problem := settings.unpriced(kinds)) is not None:
         raise NoPrice(problem)
+
+
+def _listed(selector: str) -> set[str]:
+    """The values that a label selector lets pass: one, or those of in(...).
+
+    Raises:
+        NoPrice: it only says which ones do not pass.
+    """
+    if selector.startswith("!"):
+        raise NoPrice(
+            "--max-cost needs the price of every GPU that may be hired, and the label selector "
+            f"{_ACCELERATOR}={selector} only excludes some: name those wanted, e.g. --accelerators L4,A10G"
+        )
+    several = re.fullmatch(r"in\((.*)\)", selector)
+    return {value.strip() for value in (several[1] if several else selector).split(",")}
 
 
 def room(settings: ClusterSettings, gpus: float, memory: int) -> int:

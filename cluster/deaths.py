@@ -36,6 +36,7 @@ class Deaths:
         self._stillborn = 0
         self._fruitless = 0
         self._cut_off = 0
+        self._refused = 0
         self._cap: tuple[int, float] | None = None
 
     def one_is_ready(self) -> None:
@@ -91,6 +92,20 @@ class Deaths:
         self._cut_off += 1
         if self._cut_off >= MOST_DEATHS and not others:
             raise EngineError(str(error)) from error
+
+    def refused(self, error: Exception, others: int) -> None:
+        """A worker could not build its scorer with these settings. Where ``others``, on other machines, have
+        built theirs or may still do so, it is this machine that differs: another kind of card, say.
+
+        Raises:
+            Exception: the error itself, where there are no others, or several were refused and none is ready.
+        """
+        self._refused += 1
+        if self.ever_ready:
+            return
+        if not others or self._refused >= MOST_DEATHS:
+            raise error
+        self._hire_no_more(others)
 
     def capped(self, most: int) -> int:
         """Most workers that it makes sense to have now."""

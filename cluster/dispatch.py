@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from cluster.crew import Crew, Member
+from cluster.crew import Crew, Member, NoPrice
 from cluster.deaths import DEATHS, Deaths, cause_of, report_of
 from cluster.decoder import DecoderError
 from cluster.desk import Settled, snapshot_path
@@ -204,16 +204,17 @@ class Dispatcher:
                 foreseen = member.leaving or getattr(death, "preempted", False)
                 expected = foreseen or not self._crew.is_alive(member.node)
                 counts = member.failed or not expected
-                self._bury(member, cause_of(death), blame=not expected, counts=counts)
+                memory = isinstance(death, ray.exceptions.OutOfMemoryError)  # that of the whole machine
+                self._bury(member, cause_of(death), blame=not expected, counts=counts, of_machine=memory)
             except (StoreError, DecoderError) as error:
                 self._bury(member, str(error), blame=False, counts=False)
                 if self._crew.ready:
                     self._crew.avoid_failed(member.node)
                 self.deaths.cut_off(error, len(self._crew.ready))
             except Unusable as error:
-                # Where others could build their scorers, the settings are sound and this machine differs.
-                if member.capacity or not self.deaths.ever_ready:
-                    raise
+                if member.capacity:
+                    raise  # the scorer was built, and its settings suit no image
+                self.deaths.refused(error, self._others_elsewhere(member, member.node))
                 self._bury(member, str(error), blame=False)
             except Exception as error:
                 self._bury(member, line_of(error), blame=not is_machine_fault(error))
@@ -221,8 +222,8 @@ class Dispatcher:
                 self._take(member, report)
 
     def _take(self, member: Member, report: Report) -> None:
-        if not member.answered and report.node:
-            self._crew.place(member, report.node)
+        if not member.answered and report.node and not self._placed(member, report.node):
+            return
         member.answered = True
         for number, image_id in report.identified:
             self._learn(number, image_id)
@@ -255,6 +256,27 @@ class Dispatcher:
         elif member.failures >= _MOST_FAILURES and self._judged > member.others_judged:
             cause = f"{member.failures} images in a row failed here, and none elsewhere: {self._last_failure}"
             self._bury(member, cause, blame=False)
+
+    def _placed(self, member: Member, node: str) -> bool:
+        """Whether a worker may stay on the machine that it got.
+
+        Raises:
+            NoPrice: the machine has no price, the cost is bounded, and there is no other worker.
+        """
+        try:
+            self._crew.place(member, node)
+        except NoPrice as error:
+            if not self._others_elsewhere(member, node):
+                raise
+            self._bury(member, str(error), blame=False, counts=False)
+            return False
+        return True
+
+    def _others_elsewhere(self, member: Member, node: str | None) -> int:
+        """Workers on other machines that are ready, or building their scorers, or may start on one."""
+        may = self._crew.has_others(node)
+        others = (m for m in self._crew if m is not member)
+        return sum(1 for m in others if (m.node != node if m.answered else may))
 
     def _settle(self, member: Member, settled: Settled) -> None:
         self.deaths.one_settled()
@@ -295,12 +317,15 @@ class Dispatcher:
             if not self._leases.holds(member.name):
                 self._crew.let_go(member)
 
-    def _bury(self, member: Member, cause: str, *, blame: bool, counts: bool = True) -> None:
+    def _bury(
+        self, member: Member, cause: str, *, blame: bool, counts: bool = True, of_machine: bool = False
+    ) -> None:
         """Puts the dead worker's images back.
 
         Args:
             blame: whether they may be what killed it; else its machine is.
             counts: whether the death says something of its machine, or of all of them.
+            of_machine: whether its machine may be what killed it even though the images are to blame.
 
         Raises:
             EngineError: too many workers died before they judged anything.
@@ -316,11 +341,13 @@ class Dispatcher:
                 self._settle(member, Settled(lease.number, lease.image_id, *said))
         if blame:
             numbers = [lease.number for lease in self._leases.held(member.name)]
-            self._suspect(member, numbers, cause)
+            self._suspect(member, numbers, cause, of_machine=of_machine)
         else:
             self._leases.give_back(member.name)
         if counts and not member.judged:
             self._note_fruitless(member, cause, machine=not blame)
+        elif counts and not blame:
+            self._crew.failed_again(member.node)
 
     def _note_fruitless(self, member: Member, cause: str, *, machine: bool) -> None:
         """A worker died before it judged anything."""

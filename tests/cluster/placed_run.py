@@ -1,4 +1,8 @@
-"""A run that tells where it was: python placed_run.py INPUT OUTPUT SETTINGS.json-text FOLDER."""
+"""A run that tells where it was: python placed_run.py INPUT OUTPUT SETTINGS.json-text FOLDER.
+
+Beside the settings there may be "refuses", a kind of machine on which no scorer can be built, and "joined":
+the machines count as come after the prices were checked.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from cluster.store import open_store
 from cluster.worker import Task
 from jobs.gpus import check_gpu
 from originality.faults import MachineFault
-from originality.scoring import Finished
+from originality.scoring import Finished, Unusable
 from tests.waiting import until
 
 
@@ -28,7 +32,7 @@ class Placed(MeanColour):
     """Says in each record on which kind of machine it was judged, and what torch sees of its GPU; begins when
     all workers have something."""
 
-    def __init__(self, folder: Path, workers: int) -> None:
+    def __init__(self, folder: Path, workers: int, refuses: str | None) -> None:
         super().__init__(capacity=1)
         self._folder, self._workers = folder, workers
         self._gpu = "seen"
@@ -39,6 +43,8 @@ class Placed(MeanColour):
         node = ray.get_runtime_context().get_node_id()
         labels: dict[str, Any] = next(n["Labels"] for n in ray.nodes() if n["NodeID"] == node)
         self._where = labels["ray.io/accelerator-type"]
+        if self._where == refuses:
+            raise Unusable(f"no flash attention on {refuses}")
 
     def step(self) -> list[Finished]:
         (self._folder / str(os.getpid())).touch()
@@ -52,10 +58,15 @@ class Placed(MeanColour):
 if __name__ == "__main__":
     source, output, how, folder = sys.argv[1:]
     run = plan(source, open_store(output), {})
-    settings = ClusterSettings(prices={"L4": 1.0, "T4": 2.0, "A10G": 4.0}, **json.loads(how))
+    given = {"prices": {"L4": 1.0, "T4": 2.0, "A10G": 4.0}, **json.loads(how)}
+    refuses = given.pop("refuses", None)
+    if given.pop("joined", False):
+        driver.check_prices = lambda settings, gpus: None
+    settings = ClusterSettings(**given)
     leases = run.leases(np.arange(len(run.manifest)))
     assert settings.max_workers is not None
-    factory = functools.partial(Placed, Path(folder), settings.max_workers)
+    workers = 1 if refuses else settings.max_workers
+    factory = functools.partial(Placed, Path(folder), workers, refuses)
     outcome = driver.run(Task(run.store.url, factory, {}), leases, settings, gpu=True)
     where = sorted({row["where"] for row in run.ledger.rows()})
     print("torch:", next(run.ledger.rows())["gpu"])

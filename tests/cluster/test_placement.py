@@ -18,6 +18,8 @@ from mean_colour import paint
 from tests.rays import Machines
 from tests.waiting import PATIENCE
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 
 
@@ -36,6 +38,22 @@ def cluster() -> Iterator[Machines]:
             machines.shutdown()
 
 
+def placed(cluster: Machines, folder: Path, how: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """A run of six images, by a process of its own."""
+    for i in range(6):
+        paint(folder / "in", f"{i}.png", (i, i, i))
+    at_work = folder / "at-work"
+    at_work.mkdir()
+    command = [sys.executable, str(HERE / "placed_run.py"), str(folder / "in"), str(folder / "run")]
+    return subprocess.run(
+        [*command, json.dumps(how), str(at_work)],
+        env={**os.environ, "RAY_ADDRESS": cluster.address},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
 @pytest.mark.parametrize(
     ("how", "accelerators", "workers"),
     [
@@ -47,18 +65,7 @@ def cluster() -> Iterator[Machines]:
 def test_workers_are_where_they_may_be(
     cluster: Machines, tmp_path: Path, how: dict[str, Any], accelerators: set[str], workers: int
 ) -> None:
-    for i in range(6):
-        paint(tmp_path / "in", f"{i}.png", (i, i, i))
-    at_work = tmp_path / "at-work"
-    at_work.mkdir()
-    command = [sys.executable, str(HERE / "placed_run.py"), str(tmp_path / "in"), str(tmp_path / "run")]
-    done = subprocess.run(
-        [*command, json.dumps(how), str(at_work)],
-        env={**os.environ, "RAY_ADDRESS": cluster.address},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    done = placed(cluster, tmp_path, how)
     assert done.returncode == 0, done.stderr
     if not torch.cuda.is_available():
         assert re.search(r"^torch: Ray gave this worker GPU 0 of \S+, and torch sees none", done.stdout, re.M)
@@ -69,3 +76,29 @@ def test_workers_are_where_they_may_be(
     each = how.get("gpus_per_worker", 1)
     assert min(prices[a] for a in accelerators) * each <= price * 1.5  # a worker's time is read twice
     assert price <= max(prices[a] for a in accelerators) * each * 1.5
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"refuses": "T4"}, "a worker died: no flash attention on T4"),
+        (
+            {"prices": {"A10G": 4.0}, "max_cost": 50.0, "joined": True},
+            "a worker died: no price is known .* T4,",
+        ),
+    ],
+)
+def test_a_machine_of_another_kind_ends_no_run(
+    cluster: Machines, tmp_path: Path, how: dict[str, Any], said: str
+) -> None:
+    """One that the settings do not suit, or without a price, beside one that will do."""
+    done = placed(cluster, tmp_path, {"labels": {"team": "b"}, "max_workers": 2, **how})
+    assert done.returncode == 0, done.stderr
+    assert re.search(said, done.stderr), done.stderr
+    assert json.loads(re.findall("came to: (.*)", done.stdout)[0])[0] == ["A10G"]
+
+
+def test_settings_that_no_machine_takes_end_the_run(cluster: Machines, tmp_path: Path) -> None:
+    labels = {"labels": {"ray.io/accelerator-type": "T4"}, "max_workers": 1}
+    done = placed(cluster, tmp_path, {**labels, "refuses": "T4"})
+    assert done.returncode == 1 and "Unusable: no flash attention on T4" in done.stderr
