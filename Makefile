@@ -17,7 +17,7 @@ PYTEST = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfi
 BENCH = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m jobs.bench
 SHAPES := originality/models/shapes
 
-.PHONY: audit test test-research gpu-check check bench chaos scale full-size train-shapes train-detector effect install clean
+.PHONY: audit test test-long gpu-check check bench chaos scale full-size train-shapes train-detector effect install clean
 .PHONY: paper paper-page docs docs-from-nothing
 
 audit: $(INSTALLED)
@@ -25,12 +25,12 @@ audit: $(INSTALLED)
 	$(BIN)/originality audit examples --out runs/examples
 
 test: check browser
-	$(PYTEST) -m "not research"
-	$(MAKE) test-research
+	$(PYTEST) -m "not long"
+	$(MAKE) test-long
 
-# The experiments and trainings of the research, each in small from start to end. make test runs these too.
-test-research: $(INSTALLED)
-	$(PYTEST) -n 2 -m research
+# Whole runs, clusters, experiments and trainings, each in small from start to end. make test runs these too.
+test-long: $(INSTALLED)
+	$(PYTEST) -m long
 
 # What only a GPU can show.
 gpu-check: $(INSTALLED)

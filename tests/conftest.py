@@ -20,6 +20,8 @@ from tests.waiting import PATIENCE
 # Ray starts its workers at niceness 15, so beside a busy neighbour a test would wait minutes for one; and it
 # gives up on processes of its own that are slow to start.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Workers started ahead, which are never used: ours have an environment of their own.
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 for _limit in ("RAY_worker_register_timeout_seconds", "RAY_DASHBOARD_STARTUP_TIMEOUT_S"):
     os.environ.setdefault(_limit, str(int(PATIENCE)))
 # One for all that a process starts: Ray remembers the first for as long as the process lives.
@@ -38,10 +40,11 @@ WAITING = ("chaos", "cluster", "jobs", "report", "scale")
 LONG = (
     "test_real_sweep",
     "test_submit",
+    "test_faults",
+    "test_broken_machines",
+    "test_running",
     "test_driver",
-    "test_autoscaling",
     "test_weights_hub",
-    "test_buckets",
 )
 """The longest files of those that wait."""
 

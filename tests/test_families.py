@@ -218,6 +218,7 @@ def test_a_step_has_the_gradient_of_a_whole_table_reference(
         assert part.abs().max() > 0
 
 
+@pytest.mark.long
 def test_a_sweep_goes_through_and_repeats_to_the_bit(folder: Path, quick: AuditSettings) -> None:
     settings = quick.model_copy(update={"model": ModelSettings(path=str(folder), device="cpu")})
     records = []

@@ -38,6 +38,7 @@ def restored(quick, snapshot):
     return run(sweep)["image-0"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", range(11))
 def test_a_sweep_goes_on_from_any_step_to_the_same_bytes(quick, course, step):
     finished, snapshots = course
@@ -89,6 +90,7 @@ def test_a_sweep_goes_on_from_a_failure_that_the_host_had_not_read_of(quick, mon
         assert other.counters == finished.counters
 
 
+@pytest.mark.long
 def test_an_inversion_stops_at_the_same_step_whoever_looked(quick, monkeypatch):
     """A snapshot makes the host read the last step's loss; what is decided must not depend on that."""
     monkeypatch.setattr("originality.lane.settled", lambda losses, *_: len(losses) == 4)

@@ -38,6 +38,7 @@ def inverter(model: LatentDiffusion, scale: float, steps: int = 3, lanes: int = 
     return Inverter(model, DOMAINS["shapes"], settings, seed=0)
 
 
+@pytest.mark.long
 def test_the_gradient_is_scaled_over_the_smallest_numbers_of_fp16(model, half, moments, monkeypatch):
     """At the size of Stable Diffusion's mean, of 20 x 4 x 64 x 64 numbers."""
     smaller = math.prod(model.latent_shape) / (4 * 64 * 64)
@@ -55,6 +56,7 @@ def test_the_gradient_is_scaled_over_the_smallest_numbers_of_fp16(model, half, m
     assert off[2.0**16] < 0.02 < off[1.0]
 
 
+@pytest.mark.long
 def test_a_gradient_that_overflows_is_skipped_until_it_does_not(half, moments):
     (lane,) = invert(inverter(half, 2.0**32, steps=12), [("a", moments, 1)])
     assert lane.failure is None
@@ -66,6 +68,7 @@ def test_a_gradient_that_overflows_is_skipped_until_it_does_not(half, moments):
     assert lane.vectors.isfinite().all()
 
 
+@pytest.mark.long
 def test_a_lane_that_skips_leaves_its_neighbour_alone(half, moments):
     together = inverter(half, 2.0**16, lanes=2)
     calm, wild = together.open("a", moments, 1), together.open("b", moments, 2)
@@ -88,6 +91,7 @@ def test_a_gradient_that_no_scale_helps_fails_its_lane(half, moments, monkeypatc
     assert lane.vectors.isfinite().all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("dtype", "scale", "after"), [("bf16", 1.0, 1), ("fp16", 2.0**34, 5)])
 def test_a_sweep_repeats_and_goes_on_from_a_snapshot_to_the_bit(
     quick: AuditSettings, dtype: str, scale: float, after: int

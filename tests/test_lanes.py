@@ -61,6 +61,7 @@ def several(rounds):
     return sweep, run(sweep, *(item(k) for k in range(5)))
 
 
+@pytest.mark.long
 def test_an_image_alone_has_the_numbers_that_it_has_among_others(rounds, several):
     """To the bit: its passes have the same shape, whoever fills them and wherever in them it is."""
     sweep = Watched(rounds)
@@ -81,6 +82,7 @@ def test_a_lane_is_refilled_at_once(several):
     assert alone <= 2 * 3  # the last image's
 
 
+@pytest.mark.long
 def test_lanes_that_run_ahead_change_no_verdict(rounds, several):
     sweep = Watched(changed(rounds, inversion={"ahead": True}))
     done = run(sweep, *(item(k) for k in (0, 3, 1)))
@@ -120,6 +122,7 @@ def running_ahead(request, rounds):
     return settings, run(Watched(settings), *map(item, (3, 0)))["image-0"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("running_ahead", "steps"),
     [*(({"ahead": True}, steps) for steps in (2, 5, 7)), *((SETTLED, steps) for steps in (4, 9, 12))],

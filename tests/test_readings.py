@@ -112,6 +112,7 @@ def test_a_lane_with_flips_does_not_depend_on_its_neighbours(model, picture):
     assert not torch.equal(alone.vectors, unflipped.vectors)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("repeats", [{}, {"cycle": 2, "templates": 2, "timesteps": "stratified"}])
 def test_a_sweep_as_hf_reads_it_goes_on_from_a_snapshot(quick, repeats):
     inversion = quick.inversion.model_copy(update={**HF, **repeats})
@@ -130,6 +131,7 @@ def test_a_sweep_as_hf_reads_it_goes_on_from_a_snapshot(quick, repeats):
     assert restored.files == undisturbed.files
 
 
+@pytest.mark.long
 def test_everything_that_looks_at_a_picture_sees_it_stretched(quick):
     """A wide image that the model stretches is judged as one that was stretched before (HF's way)."""
     wide = TaughtSet().scene(2, 1).image().convert("RGB").resize((200, 90))

@@ -43,7 +43,7 @@ def test_it_knows_its_words(model):
         assert len(model.text.tokenizers[0](word, add_special_tokens=False).input_ids) == 1
 
 
-@pytest.mark.research
+@pytest.mark.long
 def test_the_card_is_of_this_model_and_says_how_well_it_draws(model):
     card = json.loads((FOLDER / "scores.json").read_text())
     assert card["model"] == model.digest

@@ -58,6 +58,7 @@ def together(sweep):
     return run(sweep, item(0), item(1), item(4))
 
 
+@pytest.mark.long
 def test_a_verdict_is_the_same_to_the_bit_alone_or_with_neighbours(sweep, together):
     for k in (0, 1, 4):
         alone = run(sweep, item(k))[f"image-{k}"]
@@ -182,6 +183,7 @@ def little_memory(sweep: Sweep, most: int):
             hook.remove()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("most", "said"),
     [(5, "inversion 4, denoising 3"), (1, "inversion 1, denoising 1, decoding 1, measuring 1")],

@@ -226,6 +226,7 @@ def test_every_variant_loads_and_no_two_are_the_same():
     assert set(runs.PAPER.asked()) < set(runs.REDUCED.asked()) < set(runs.FAST.asked())
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_what_is_missing(tmp_path, quick, monkeypatch):
     variant = runs.Variant("fast", "")
     monkeypatch.setattr(runs.Variant, "settings", lambda self, seed: quick)
@@ -245,6 +246,7 @@ def test_a_run_goes_on_with_what_is_missing(tmp_path, quick, monkeypatch):
         assert row["places"] == {"training": 2 * steps, "drawing": drawn}
 
 
+@pytest.mark.long
 def test_places_of_a_run_that_was_cut_off_are_told_once(tmp_path, quick, monkeypatch):
     monkeypatch.setattr(held_out, "SNAPSHOT_SECONDS", 0.0)
     asked, results = runs.queries(runs.GROUPS, [0])[:1], tmp_path / "cut.jsonl"

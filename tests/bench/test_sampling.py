@@ -9,6 +9,7 @@ from originality.settings import AuditSettings
 from originality.synthetic.held_out import Query
 
 
+@pytest.mark.long
 def test_every_sampler_draws_the_same_words(quick: AuditSettings) -> None:
     twice = [("dpm++", 3), ("dpm++", 3), ("pndm", 3)]  # of one name: drawn once
     found = sampling.measure(quick, [(Query("familiar", 300), 1), (Query("unseen", 300), 2)], twice)

@@ -8,6 +8,8 @@ import pytest
 
 from tests.chaos.stage import OTHER_FAULTS, PROXY_FAULTS, Stage, schedule
 
+pytestmark = pytest.mark.long
+
 SOME = (0, 40, 77, 81)
 
 

@@ -20,6 +20,8 @@ from jobs.cli import main
 from originality.flight import unpack
 from tests.waiting import PATIENCE, until
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 SHORT = (
     *("--set", "inversion.steps=120", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),

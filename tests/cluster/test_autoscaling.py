@@ -19,6 +19,8 @@ from cluster.accelerators import PRICES
 from tests.rays import ROOT, Head, free_port, ray_head
 from tests.waiting import PATIENCE
 
+pytestmark = pytest.mark.long
+
 TYPE = "ray.io/accelerator-type"
 HEAD_ID = "f" * 51 + "00000"
 """Ray's fake provider counts its machines from here."""

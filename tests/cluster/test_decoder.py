@@ -176,6 +176,7 @@ def test_too_little_memory_for_the_file() -> None:
         assert decoder.decode(SMALL).size == (60, 40)
 
 
+@pytest.mark.long
 def test_the_largest_images_fit_into_the_usual_memory() -> None:
     """80 megapixels of the costliest kind: transparent, with a profile, on their side."""
     exif = Image.Exif()

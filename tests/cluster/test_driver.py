@@ -332,6 +332,7 @@ def test_a_step_without_end_is_a_death(tmp_path: Path, local_ray: None) -> None:
     assert row["error_class"] == "WorkerDied" and "a step has not ended in 1 s" in row["error_message"]
 
 
+@pytest.mark.long
 def test_interrupt_keeps_what_is_done(tmp_path: Path, local_ray: None) -> None:
     folder, output = tmp_path / "in", tmp_path / "run"
     for i in range(60):  # far more than are done before the signal comes

@@ -17,6 +17,8 @@ from cluster.runfolder import open_run
 from tests.rays import Machines
 from tests.waiting import PATIENCE, until
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 IMAGES = 36
 """Work for long after the notice, which is looked for every five seconds."""

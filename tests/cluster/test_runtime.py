@@ -119,6 +119,7 @@ raise SystemExit(run(job))
 """
 
 
+@pytest.mark.long
 def test_a_cluster_of_another_version_or_with_another_token_is_one_line(tmp_path: Path) -> None:
     with ray_head(tmp_path, cpus=1) as head:
         way = {**head.environment, "RAY_ADDRESS": head.gcs}

@@ -232,6 +232,7 @@ def test_what_the_hub_does_not_give_is_one_line(
     assert said in last
 
 
+@pytest.mark.long
 def test_a_model_is_fetched_into_a_folder(hub: list[str], tmp_path: Path) -> None:
     def fetch(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "jobs.models", "fetch", *arguments, "--to", str(tmp_path / "to")]

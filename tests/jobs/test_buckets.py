@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import obstore
+import pytest
 
 from cluster.runfolder import open_run
 from cluster.store import open_store
@@ -25,6 +26,7 @@ SHORT = (
 )
 
 
+@pytest.mark.long
 def test_from_bucket_to_bucket_as_from_folder_to_folder(tmp_path: Path, s3: str, local_ray: None) -> None:
     images = tmp_path / "in"
     images.mkdir()

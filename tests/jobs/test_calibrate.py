@@ -70,6 +70,7 @@ def settings_given(*argv: object) -> AuditSettings:
     return settings_of(parser.parse_args([str(a) for a in argv]))
 
 
+@pytest.mark.long
 def test_from_the_list_to_an_audit_with_its_thresholds(
     tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

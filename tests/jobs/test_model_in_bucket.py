@@ -37,6 +37,7 @@ def model(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return store.url
 
 
+@pytest.mark.long
 def test_the_verdicts_are_those_of_the_same_model_in_a_folder(
     tmp_path: Path, model: str, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

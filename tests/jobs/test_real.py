@@ -42,6 +42,7 @@ def mixed(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_from_the_command_to_the_report(
     tmp_path: Path, mixed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,6 +43,7 @@ def statuses(out: Path) -> list[str]:
     return [row["status"] for row in inputs(open_run(str(out)))]
 
 
+@pytest.mark.long
 def test_shards_by_hand_make_one_run(images: Path, tmp_path: Path, local_ray: None) -> None:
     out = tmp_path / "run"
     for i in (1, 2, 3):
@@ -59,6 +60,7 @@ def refuse() -> MeanColour:
     raise SettingsError("not this model")
 
 
+@pytest.mark.long
 def test_a_refused_run_binds_nobody(
     images: Path, tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +80,7 @@ def test_a_refused_run_binds_nobody(
     assert statuses(out).count("judged") == 5  # a run that has begun stays
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [("auto", "cpu"), ("cpu", "auto")])
 def test_the_device_makes_no_other_run(
     images: Path, tmp_path: Path, local_ray: None, devices: tuple[str, str]
@@ -103,6 +106,7 @@ def test_a_run_whose_digest_counted_the_device_resumes(images: Path, tmp_path: P
         planned(other, str(images), out)
 
 
+@pytest.mark.long
 def test_a_sample_and_then_the_rest(
     images: Path, tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +118,7 @@ def test_a_sample_and_then_the_rest(
     assert statuses(out).count("judged") == 12
 
 
+@pytest.mark.long
 def test_a_new_run_beside_one_of_other_settings(images: Path, tmp_path: Path, local_ray: None) -> None:
     out = tmp_path / "run"
     assert audit(SCIENCE, str(images), str(out)) == exits.ALL_JUDGED
@@ -162,6 +167,7 @@ def test_a_bound_stops_in_good_order(
     assert not list((tmp_path / "run" / "progress").glob("driver-*"))
 
 
+@pytest.mark.long
 def test_what_failed_is_put_back_and_only_that(
     images: Path, tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

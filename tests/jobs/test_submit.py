@@ -18,6 +18,8 @@ from jobs.cli import main
 from tests.rays import BIN, ROOT, Head, asked, ray_head
 from tests.waiting import PATIENCE, until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory, s3: str):

@@ -214,7 +214,7 @@ def with_more_seconds(snapshot: bytes, more: float) -> bytes:
     return FORMAT + hashlib.sha256(body.getvalue()).digest() + body.getvalue()
 
 
-@pytest.mark.research
+@pytest.mark.long
 def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,6 +71,7 @@ def _exported(
     return index(to)
 
 
+@pytest.mark.long
 def test_an_exported_word_redraws_what_ours_does(
     run: RunFolder, model: LatentDiffusion, tmp_path: Path
 ) -> None:

@@ -267,6 +267,7 @@ def test_a_page_that_was_copied_alone_says_what_is_missing(
     page.complaints.clear()  # of the browser, on the files that are not there
 
 
+@pytest.mark.long
 def test_thousands_are_printed_on_a_few_sheets(page: Page, files: dict[str, Path]) -> None:
     page.open(files["many"])
     few = page.printed_pages()

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.scale.overhead import between_images
 from tests.waiting import PATIENCE
 
@@ -18,6 +20,7 @@ def test_what_is_lost_between_images_is_measured(tmp_path: Path, local_ray: None
     assert told["wall_seconds"] >= told["ideal_seconds"]
 
 
+@pytest.mark.long
 def test_thousands_of_images(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.scale", "--images", "3000", "--out", str(tmp_path / "told.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)

@@ -145,7 +145,7 @@ def test_parts_share_the_images_and_each_has_some_of_every_group():
     assert all({q.group for q in part} == set(GROUPS) for part in parts)
 
 
-@pytest.mark.research
+@pytest.mark.long
 def test_each_image_is_measured_once(tmp_path, quick, capsys):
     results = tmp_path / "results.jsonl"
     rows = measure(Sweep(quick), queries(["familiar", "unseen"], [0]), results)

@@ -33,7 +33,7 @@ def measurer(kind, plan_kind):
     return OneAtATime(lambda said: kind(plan_kind.model_validate(said), SHAPES, "cpu"))
 
 
-@pytest.mark.research
+@pytest.mark.long
 def test_elements_are_counted_and_a_kill_changes_nothing():
     plan = ElementsMeasure(
         kind="elements",
@@ -114,7 +114,7 @@ def test_as_many_pairs_of_one_colour_as_of_two_the_first_of_each(queries):
     assert even.model_copy(update={"groups": ("one element",)}).numbers("one element") == list(range(queries))
 
 
-@pytest.mark.research
+@pytest.mark.long
 def test_pairs_are_measured_at_every_number_of_tokens_and_a_kill_changes_nothing():
     over = {
         "max_tokens": 2,

@@ -36,6 +36,7 @@ def pictures(folder, names, size):
         Image.new("RGB", size, "red").save(folder / name)
 
 
+@pytest.mark.long
 def test_the_page_in_docs_is_that_of_the_results_in_docs(tmp_path):
     docs = Path(__file__).parents[2] / "docs"
     (tmp_path / "paper").mkdir()
@@ -55,6 +56,7 @@ def test_a_folder_without_results_leaves_the_page_as_it_is(tmp_path):
     assert page.read_text() == "as it was" and not (tmp_path / "paper").exists()
 
 
+@pytest.mark.long
 def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     results = tmp_path / "paper" / "results"
     of_pairs: dict[str, object] = {"kind": "pairs"}

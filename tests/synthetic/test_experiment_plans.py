@@ -187,7 +187,7 @@ def bert(tmp_path_factory):
     return folder
 
 
-@pytest.mark.research
+@pytest.mark.long
 def test_a_model_on_a_pretrained_bert_is_trained_and_learns_words_of_it(bert, tmp_path):
     recipe = ShapesRecipe(
         text=TextRecipe(pretrained=str(bert)),
@@ -239,7 +239,7 @@ def test_the_paper_s_models_have_stable_diffusion_s_size():
     assert unet.config.sample_size * 8 == recipe.side
 
 
-@pytest.mark.research
+@pytest.mark.long
 def test_the_paper_s_scale_runs_at_a_smaller_width(bert, tmp_path, monkeypatch):
     """All of the way with the recipe's own kinds of everything: 256 pixels, an autoencoder of its own with
     attention, BERT, plain errors at a constant rate."""

@@ -42,7 +42,7 @@ def trainer(cache):
     )
 
 
-@pytest.mark.research
+@pytest.mark.long
 @pytest.mark.parametrize("name", PLANS)
 def test_a_training_that_was_killed_ends_with_the_same_weights_and_losses(tmp_path, name):
     item = Item("a", PLANS[name].document())

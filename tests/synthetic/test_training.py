@@ -101,7 +101,7 @@ def fit_in_crew(rank, size, folder, rendezvous):
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.research
+@pytest.mark.long
 def test_processes_that_share_the_work_learn_as_one_would_and_stop_together(tmp_path):
     alone = run_toy(tmp_path / "alone")[0]
     torch.multiprocessing.spawn(fit_in_crew, (2, tmp_path, tmp_path / "meet"), nprocs=2)
