@@ -47,6 +47,11 @@ class Host:
         data = b"<html>Log in first</html>" if order == "page" else DATA
         data = DATA[:-1] + bytes([DATA[-1] ^ 1]) if order == "wrong" else data
         start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+        if start >= len(data):
+            request.send_response(416)
+            request.send_header("Content-Range", f"bytes */{len(data)}")
+            request.end_headers()
+            return
         if isinstance(order, str) and order.startswith("http"):
             request.send_response(302)
             request.send_header("Location", order)
@@ -129,6 +134,19 @@ def test_a_cut_is_resumed_and_patience_begins_anew(
     assert bring(url, tmp_path, pauses)[0] == DATA
     assert [wanted for wanted, _ in host.asked] == ["", *(f"bytes={cut}-" for cut in cuts)]
     assert pauses == [1, 1, 1]
+
+
+@pytest.mark.parametrize("more", [b"", b"of another version"], ids=["complete", "too long"])
+def test_what_was_kept_may_be_complete_or_too_long(
+    more: bytes, url: str, host: Host, pauses: list[float], tmp_path: Path
+) -> None:
+    """A complete file is taken as it is; what is longer than the host's file is fetched anew."""
+    Download(url, tmp_path / "in" / "w", tmp_path).part.write_bytes(DATA + more)
+    data, told = bring(url, tmp_path, pauses, sha256=DIGEST)
+    assert data == DATA
+    assert [wanted for wanted, _ in host.asked] == [f"bytes={len(DATA + more)}-", *([""] if more else [])]
+    assert pauses == ([1] if more else [])
+    assert any("longer than the file; it is fetched anew" in line for line in told) == bool(more)
 
 
 @pytest.mark.parametrize(

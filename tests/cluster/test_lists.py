@@ -138,6 +138,30 @@ def test_rows_without_a_uri_are_inputs_that_fail(tmp_path: Path, form: str) -> N
     assert caught.value.reason_code == "missing"
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_uri_of_blanks_alone_is_none(tmp_path: Path, form: str) -> None:
+    """Such a row keeps its place, and fails as one that is empty; a list of no other rows is refused."""
+    blanks = [" ", "\t ", "\N{NO-BREAK SPACE}", "\N{IDEOGRAPHIC SPACE}"]
+    file = tmp_path / f"list.{form}"
+
+    def write(cells: list[str]) -> None:
+        if form == "csv":
+            with file.open("w", newline="", encoding="utf-8") as out:
+                csv.writer(out).writerows([("uri", "label"), *((cell, "1") for cell in cells)])
+        else:
+            pq.write_table(pa.table({"uri": cells}), file)
+
+    write(["a.png", *blanks, "b.png"])
+    manifest = scan(str(file))
+    without = [f"row {row} without a uri" for row in range(2, 6)]
+    assert uris(manifest) == [f"{tmp_path}/a.png", *without, f"{tmp_path}/b.png"]
+    with pytest.raises(Unreadable, match="row 3 without a uri: the list names no image there") as caught:
+        read_image(manifest.uri(2), lambda _: None)
+    assert caught.value.reason_code == "missing"
+    write(blanks)
+    assert refused(file).endswith("has no uri in any of its 4 rows")
+
+
 def parts(folder: Path) -> None:
     """As Spark writes them, with a word here and none there."""
     for number, values in enumerate((["a.png", None], ["/b.png"], ["s3://bucket/c.png"])):

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 
 from cluster import ray_address
@@ -105,6 +107,22 @@ def test_a_port_where_something_else_answers_is_refused(monkeypatch: pytest.Monk
         with pytest.raises(ray_address.Unusable, match=r"what answers at RAY_ADDRESS=.* is no Ray"):
             ray_address.check(f"127.0.0.1:{server.server_port}")
         server.shutdown()
+
+
+def test_a_proxy_of_the_environment_does_not_stand_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray asks none either. Nothing listens where these lead."""
+    monkeypatch.setattr(ray_address, "_ANSWER_SECONDS", PATIENCE)
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_grpc_proxy", "no_proxy", "RAY_USE_TLS"):
+        monkeypatch.delenv(name, raising=False)
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        ray_address.check(f"127.0.0.1:{port}")
+    finally:
+        server.stop(None).wait()
 
 
 JOIN = """

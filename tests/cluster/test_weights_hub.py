@@ -90,6 +90,9 @@ class Hub(BaseHTTPRequestHandler):
             return self._answer(200, json.dumps(self._tree()).encode(), {"Content-Type": "application/json"})
         name = path.partition(f"/resolve/{COMMIT}/")[2]
         self.asked.append(f"{self.command} {name}")
+        for status in (401, 403):
+            if f"refuse {status}" in self.asked:
+                return self._answer(status, b"", {"X-Error-Code": "GatedRepo"})
         data = (self.folder / name).read_bytes()
         if f"wrong {name}" in self.asked:
             data = data[:-1] + bytes([data[-1] ^ 1])
@@ -301,6 +304,22 @@ def test_a_half_filled_target_is_completed(hub: list[str], tmp_path: Path) -> No
     hub.clear()
     assert models.main([*commit, str(to)]) == exits.ALL_JUDGED
     assert not [asked for asked in hub if asked.startswith("GET")]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_files_behind_a_licence_are_a_matter_of_the_settings(
+    status: int, hub: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hub lists the files of such a model to everyone, and refuses their contents."""
+    command = ["fetch", "org/shapes", "--revision", COMMIT, "--to", str(tmp_path / "to")]
+    hub.append(f"refuse {status}")
+    assert models.main(command) == exits.BAD_SETTINGS
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(
+        f"originality: org/shapes: the hub refuses its files ({status}); accept its licence"
+    )
+    assert "set HF_TOKEN to a token of that account" in last
+    assert len([asked for asked in hub if asked.startswith("GET")]) == 1, "no file is asked for twice"
 
 
 def test_variants_follow_from_the_setting(hub: list[str], tmp_path: Path) -> None:

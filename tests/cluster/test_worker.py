@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -100,6 +101,31 @@ def test_every_image_ends_as_a_record(tmp_path: Path) -> None:
     image_id = image_id_of((folder / "3.png").read_bytes())
     artefact = tmp_path / "run" / "images" / image_id / "mean.txt"
     assert artefact.read_text() == "[3, 0, 3]"
+
+
+def test_an_image_whose_decoder_dies_is_rejected_at_the_second_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first it is given back, as a machine that is out of memory kills decoders, too. A program that
+    ends at its first image stands for the decoder."""
+    dies = tmp_path / "dies"
+    dies.write_text("#!/bin/sh\nprintf ready; head -c 8 > /dev/null\n")
+    dies.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(dies))
+    path = paint(tmp_path / "in", "a.png", (1, 1, 1))
+    (lease,) = lease_all(tmp_path / "in").values()
+    ledger, image_id = Ledger(open_store(str(tmp_path / "run"))), image_id_of(path.read_bytes())
+    worker = Worker(task(tmp_path))
+    (*_, report) = work(worker, [lease], lambda r: bool(r.returned or r.settled))
+    (returned,) = report.returned
+    assert returned.numbers == [lease.number] and not returned.of_machine
+    assert returned.cause.startswith("decoder-crashed: two decoders died of it")
+    assert not ledger.has_record(image_id)
+    again = replace(lease, causes=(returned.cause,))
+    (*_, report) = work(worker, [again], lambda r: bool(r.returned or r.settled))
+    worker.stop(PATIENCE)
+    assert [settled[:4] for settled in report.settled] == [(0, image_id, "rejected", "decoder-crashed")]
+    assert ledger.record(image_id)["attempts"] == 2
 
 
 class Together(MeanColour):

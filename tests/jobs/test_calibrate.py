@@ -77,6 +77,7 @@ def test_from_the_list_to_an_audit_with_its_thresholds(
     """The whole way with the model that ships, at next to no work, so that nothing can be told apart: the
     file is written and says so."""
     rows = motifs(tmp_path, 3)
+    paint(tmp_path, "unseen-2.png", (90, 90, 90))
     (tmp_path / "text.png").write_text("no image")
     source = listed(tmp_path, [*rows, ("text.png", "common"), ("absent.png", "original")])
     out = tmp_path / "made" / "cal.yaml"
@@ -86,6 +87,7 @@ def test_from_the_list_to_an_audit_with_its_thresholds(
     assert shown.out.splitlines()[0].startswith(
         "3 common and 3 original images measured with one token; 2 left"
     )
+    assert "simple shapes only, and 1 of 6 sampled images are something else" in shown.err
     assert "1 missing, 1 not-an-image" in shown.out and shown.out.splitlines()[-1] == str(out)
     assert "warning: of no use: the distance does not tell common from original" in shown.err
     assert "warning: 3 common images are few" in shown.err
@@ -103,6 +105,7 @@ def test_from_the_list_to_an_audit_with_its_thresholds(
 
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "made" / "cal.run").glob("verdicts/*")}
     assert main([*command, "--false-common", "0.4"]) == NO_USE  # nothing is measured again
+    assert "sampled images" not in capsys.readouterr().err
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "made" / "cal.run").glob("verdicts/*")}
     again = yaml.safe_load(out.read_text())
     assert again["distance"]["threshold"] == sorted(distances[3:])[1]

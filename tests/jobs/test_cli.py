@@ -22,6 +22,8 @@ from jobs.audit import add_arguments
 from jobs.cli import main
 from jobs.given import cluster_settings_of, settings_of
 from jobs.verdicts import SCHEMA, blank
+from originality.download import FetchError
+from originality.faults import MachineFault
 from originality.presets import load_settings
 from originality.settings import AuditSettings, SettingsError
 
@@ -193,6 +195,28 @@ def test_exit_codes(error: BaseException, code: int, capsys: pytest.CaptureFixtu
 
     assert exits.run(job) == code
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MachineFault("the card fell off its bus"), "the card fell off its bus"),
+        (FetchError("hub: HTTP Error 503; start again", 503), "hub: HTTP Error 503; start again"),
+        (
+            RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+            "RuntimeError: CUDA error: out of memory; mend that and run the same command again",
+        ),
+    ],
+    ids=["machine", "fetch", "library"],
+)
+def test_a_fault_of_this_machine_is_one_line(
+    error: Exception, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def job() -> int:
+        raise error
+
+    assert exits.run(job) == exits.ENGINE_FAILED
+    assert capsys.readouterr().err == f"originality: {line}\n"
 
 
 def test_our_own_mistakes_are_not_hidden() -> None:

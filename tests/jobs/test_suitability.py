@@ -92,6 +92,9 @@ def test_summary_and_report_say_it_too(
     assert "3 of 4 sampled images are something else" in capsys.readouterr().err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["unsuited"] == {"sampled": 4, "others": 3}
+    assert audit(science, str(tmp_path / "in"), str(tmp_path / "run")) == exits.ALL_JUDGED
+    assert "sampled images" not in capsys.readouterr().err, "nothing is left to judge, so none is looked at"
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["unsuited"] == summary["unsuited"]
     assert main(["report", str(tmp_path / "run")]) == exits.ALL_JUDGED
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     assert "3 of 4 sampled images are something else: their verdicts mean nothing." in page
