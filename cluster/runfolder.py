@@ -120,10 +120,10 @@ class RunFolder:
     def summary(self) -> dict[str, Any]:
         """What was written last; nothing before the first time."""
         try:
-            written: dict[str, Any] = json.loads(self.store.read(_SUMMARY))
+            with whole(self.store, _SUMMARY):
+                return dict(json.loads(self.store.read(_SUMMARY)).items())
         except NotFound:
             return {}
-        return written
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         self.store.write(_SUMMARY, _pretty(summary))

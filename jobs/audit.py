@@ -105,13 +105,14 @@ def audit(
 def unsuited(science: Science, run: RunFolder, selection: Selection) -> Unsuited | None:
     """What a look at some images says, or an earlier start of the run said; a finished run looks at none."""
     said, found = None, None
-    with suppress(ValueError, StoreError):  # a damaged summary is written anew at the end
-        said = run.summary().get(UNSUITED)
+    # one that is damaged, or of another version, is written anew at the end
+    with suppress(KeyError, TypeError, StoreError):
+        said = Unsuited(**run.summary()[UNSUITED])
     numbers = selection.numbers(run.manifest)
     if run.leases(numbers).open:
         with suppress(StoreError):  # it is reported where the images are judged
             found = warn(science.settings, run.manifest, numbers)
-    return found or (Unsuited(**said) if said else None)
+    return found or said
 
 
 def _carried_out(science: Science, run: RunFolder, how: ClusterSettings, selection: Selection) -> int:

@@ -262,11 +262,15 @@ def finished(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]"])
 @pytest.mark.parametrize(
     "pattern",
-    ["run.json", "manifest.parquet", "inputs/*.parquet", "records/*/*.json", "verdicts/*.parquet"],
+    [
+        *("run.json", "manifest.parquet", "summary.json", "inputs/*.parquet", "records/*/*.json"),
+        "verdicts/*.parquet",
+    ],
 )
 def test_a_damaged_run_folder_is_named_in_one_line(
     finished: Path, pattern: str, damage: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (finished / "summary.json").write_text("{}")
     for file in finished.glob(pattern):
         file.write_bytes(damage)
     assert "is damaged" in said(capsys, "report", str(finished))

@@ -12,8 +12,9 @@ import skimage.data
 from mean_colour import MeanColour, paint
 from PIL import Image, ImageDraw
 
+from cluster.manifest import Selection
 from jobs import exits
-from jobs.audit import Science, audit
+from jobs.audit import Science, audit, planned, unsuited
 from jobs.cli import main
 from jobs.suitability import is_drawing
 from originality.presets import load_settings
@@ -98,3 +99,14 @@ def test_summary_and_report_say_it_too(
     assert main(["report", str(tmp_path / "run")]) == exits.ALL_JUDGED
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     assert "3 of 4 sampled images are something else: their verdicts mean nothing." in page
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"unsuited": 3}', '{"unsuited": {"photos": 1}}'])
+def test_a_damaged_summary_ends_no_audit(tmp_path: Path, damage: str) -> None:
+    """Nor does one of another version."""
+    (tmp_path / "in").mkdir()
+    shutil.copy(next(EXAMPLES.glob("*.png")), tmp_path / "in")
+    science = Science(load_settings(), MeanColour, {})
+    run = planned(science, str(tmp_path / "in"), str(tmp_path / "run"))
+    (tmp_path / "run" / "summary.json").write_text(damage)
+    assert unsuited(science, run, Selection()) is None
