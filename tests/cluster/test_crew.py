@@ -1,0 +1,135 @@
+"""Which machines workers are hired on, and what they cost. Ray is real; a test says which machines it has."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from mean_colour import MeanColour
+
+from cluster import crew as crews
+from cluster.crew import Crew, NoPrice, check_prices
+from cluster.settings import ClusterSettings
+from cluster.worker import Task
+
+NODE, ACCELERATOR = "ray.io/node-id", "ray.io/accelerator-type"
+MANY = 1000
+"""Workers: more than any machine of these tests has room for."""
+
+
+def machine(node: str, cpus: float = 8.0, alive: bool = True) -> dict[str, Any]:
+    return {"NodeID": node, "Alive": alive, "Resources": {"CPU": cpus}}
+
+
+def has(patch: pytest.MonkeyPatch, *machines: dict[str, Any]) -> None:
+    """Lets Ray say that these are its machines."""
+    patch.setattr(ray, "nodes", lambda: list(machines))
+
+
+@pytest.fixture
+def task(tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch) -> Task:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return Task(str(tmp_path / "run"), MeanColour, {})
+
+
+def test_a_machine_that_failed_is_avoided_where_there_is_another(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = Crew(task, ClusterSettings(cpus_per_worker=2), 0)
+    for other in (machine("b", cpus=1), machine("b", alive=False)):  # too small, and gone
+        has(monkeypatch, machine("a"), other)
+        crew.avoid_failed("a")
+        assert crew.wanted() == {}
+    has(monkeypatch, machine("a"), machine("b"), machine("c"))
+    crew.avoid_failed("a")
+    crew.avoid("b")
+    crew.avoid_failed("c")
+    assert crew.wanted() == {NODE: "!in(a,b)"}, "the last one is kept"
+
+
+@pytest.mark.parametrize(
+    ("address", "most", "avoided"),
+    [("auto", MANY, True), ("auto", 1, False), (None, MANY, False)],
+    ids=["a cluster that may grow", "it has all that are wanted", "one machine"],
+)
+def test_the_only_machine_is_avoided_where_others_may_come(
+    task: Task, monkeypatch: pytest.MonkeyPatch, address: str | None, most: int, avoided: bool
+) -> None:
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    crew = Crew(task, ClusterSettings(max_workers=most), 0)
+    has(monkeypatch, machine("a"))
+    crew.avoid_failed("a")
+    assert crew.wanted() == ({NODE: "!in(a)"} if avoided else {})
+
+
+def test_a_machine_that_works_and_fails_again_and_again_is_avoided(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = Crew(task, ClusterSettings(), 0)
+    has(monkeypatch, machine("a"), machine("b"))
+    for node in ("a", "b", None, "a", None, None):
+        crew.failed_again(node)
+    assert crew.wanted() == {}
+    crew.failed_again("a")
+    assert crew.wanted() == {NODE: "!in(a)"}
+    for _ in range(3):
+        crew.failed_again("b")
+    assert crew.wanted() == {NODE: "!in(a)"}, "there is no other one any more"
+    crew.forget_failures()
+    for _ in range(2):
+        crew.failed_again("a")
+    assert crew.wanted() == {}, "it is counted anew"
+
+
+def test_machines_that_failed_are_tried_again_where_no_other_one_comes(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers that no machine may take, until the failures of the only one are forgotten."""
+    (here,) = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    crew = Crew(task, ClusterSettings(), 0)
+    has(monkeypatch, machine(here), machine("b"))
+    crew.avoid_failed(here)
+    assert crew.wanted() == {NODE: f"!in({here})"} and not crew.waits_in_vain(), "nobody waits"
+    members = [crew.hire(), crew.hire()]
+    assert not crew.waits_in_vain(), "they were not asked"
+    long_ago = time.monotonic() - crews._NO_MACHINE_SECONDS - 1
+    members[0].asked_at = time.monotonic()
+    assert not crew.waits_in_vain()
+    members[1].asked_at = long_ago
+    assert crew.waits_in_vain()
+    members[0].answered = True
+    assert not crew.waits_in_vain(), "one has a machine"
+    members[0].answered = False
+    crew.forget_failures()
+    assert len(crew) == 0 and crew.wanted() == {}
+    crew.avoid(here)
+    crew.hire().asked_at = long_ago
+    assert not crew.waits_in_vain(), "a machine that is taken away is not tried again"
+    crew.close()
+
+
+@pytest.mark.parametrize(
+    ("selector", "prices", "said"),
+    [
+        ("L4", ("L4",), None),
+        ("in(A10G,L4)", ("A10G", "L4"), None),
+        ("in(A10G, L4)", ("A10G", "L4"), None),
+        ("in(A10G,L4)", ("A10G",), "no price is known for a worker on L4, so --max-cost"),
+        ("in(A10G,L4)", ("T4",), "no price is known for a worker on A10G or L4, so --max-cost"),
+        ("!in(T4)", ("A10G", "L4", "T4"), r"accelerator-type=!in\(T4\) only excludes some: name those"),
+        ("!T4", ("A10G", "L4", "T4"), "accelerator-type=!T4 only excludes some: name those"),
+    ],
+)
+def test_with_a_bound_on_the_cost_all_kinds_of_a_label_need_a_price(
+    selector: str, prices: tuple[str, ...], said: str | None
+) -> None:
+    how = ClusterSettings(labels={ACCELERATOR: selector}, prices=dict.fromkeys(prices, 1.0), max_cost=5.0)
+    if said:
+        with pytest.raises(NoPrice, match=said):
+            check_prices(how, 1.0)
+        how = how.model_copy(update={"max_cost": None})
+    check_prices(how, 1.0)
