@@ -310,11 +310,15 @@ class Dispatcher:
             self._crew.let_go(member)
 
     def _release(self) -> None:
-        """Lets go of workers for which nothing is left, so that none is idle at the end."""
+        """Lets go of workers for which nothing is left, so that few are idle at the end: one that has judged
+        images stays while the last ones are with workers that have not, and may turn out to be broken."""
         if self._leases.queued:
             return
-        for member in self._crew:
-            if not self._leases.holds(member.name):
+        idle = [m for m in self._crew if not self._leases.holds(m.name)]
+        unproven = any(m.failures or not m.judged for m in self._crew if self._leases.holds(m.name))
+        stays = max(idle, key=lambda m: m.judged, default=None) if unproven else None
+        for member in idle:
+            if member is not stays or not member.judged:
                 self._crew.let_go(member)
 
     def _bury(

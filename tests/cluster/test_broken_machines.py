@@ -26,7 +26,11 @@ def judge(folder: Path, factory: Any, workers: int = 2, **how: Any) -> tuple[dri
     task = Task(run.store.url, factory, {})
     settings = ClusterSettings(max_workers=workers, min_workers=workers, **how)
     leases = run.leases(np.arange(len(run.manifest)))
-    return driver.run(task, leases, settings, gpu=False, stream=shown), run, shown.getvalue()
+    try:
+        return driver.run(task, leases, settings, gpu=False, stream=shown), run, shown.getvalue()
+    except Exception as error:
+        error.add_note(shown.getvalue())
+        raise
 
 
 @pytest.mark.parametrize(
@@ -36,6 +40,7 @@ def judge(folder: Path, factory: Any, workers: int = 2, **how: Any) -> tuple[dri
         ("admit", "unforeseen"),
         ("step", "memory"),
         ("load", "unforeseen"),
+        ("last", "sticky"),
     ],
 )
 def test_one_broken_card_beside_one_that_works(
@@ -55,10 +60,10 @@ def test_where_all_machines_fail_the_run_stops_and_nothing_is_lost(
     """The message is the machine's own, and none of a setting; the next run has all images before it. The
     only image is met by the only card more often than a killer may kill: it is not to blame."""
     paint(tmp_path / "in", "a.png", (1, 1, 1))
-    with pytest.raises(driver.EngineError, match=r"^3 workers died before .*CUDA out of memory.*resume$"):
+    with pytest.raises(driver.EngineError, match=r"^3 workers died before .*CUDA out of memory.*resume"):
         judge(tmp_path, functools.partial(AllFail, "memory"), workers=1)
     monkeypatch.setattr(deaths, "MOST_FRUITLESS", 4)  # more than three
-    with pytest.raises(driver.EngineError, match=r"^4 workers in a row died .*CUDA out of memory.*resume$"):
+    with pytest.raises(driver.EngineError, match=r"^4 workers in a row died .*CUDA out of memory.*resume"):
         judge(tmp_path, functools.partial(AllFail, "memory", from_the_step=True), workers=1)
     assert not list((tmp_path / "run").glob("records/*/*.json"))
     done, _, _ = judge(tmp_path, MeanColour)
