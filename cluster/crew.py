@@ -180,8 +180,12 @@ class Crew:
 
     def avoid_failed(self, node: str | None) -> None:
         """Hires no more on a machine that failed, if there is or may come another one."""
-        if node and (self._may_grow or self.has_others(node)):
+        if node and self.may_come(node):
             self._failed.add(node)
+
+    def may_come(self, node: str | None) -> bool:
+        """Whether a worker may be hired on another machine than this one, now or when the cluster grows."""
+        return self._may_grow or self.has_others(node)
 
     def has_others(self, node: str | None) -> bool:
         """Whether there are machines now, beside one, on which a worker may be hired."""

@@ -49,7 +49,7 @@ class Deaths:
         self._fruitless = 0
 
     def stillborn(self, others: int, cause: str) -> None:
-        """A worker died before it was ready; ``others`` are, or may still become so.
+        """A worker died before it was ready; ``others`` are, or may become so, on machines to come too.
 
         Raises:
             EngineError: at least the third in a row, and there are no others.

@@ -316,7 +316,8 @@ class Dispatcher:
             return
         idle = [m for m in self._crew if not self._leases.holds(m.name)]
         unproven = any(m.failures or not m.judged for m in self._crew if self._leases.holds(m.name))
-        stays = max(idle, key=lambda m: m.judged, default=None) if unproven else None
+        able = (m for m in idle if not m.leaving)
+        stays = max(able, key=lambda m: m.judged, default=None) if unproven else None
         for member in idle:
             if member is not stays or not member.judged:
                 self._crew.let_go(member)
@@ -358,7 +359,8 @@ class Dispatcher:
         if machine:
             self._crew.avoid_failed(member.node)
         died = self.deaths.fruitless if member.capacity else self.deaths.stillborn
-        died(sum(1 for m in self._crew if m.answered), cause)
+        may = self._crew.may_come(member.node)
+        died(sum(1 for m in self._crew if m.answered or may), cause)
 
     def _suspect(self, member: Member, numbers: list[int], cause: str, *, of_machine: bool = False) -> None:
         open_inputs = self._leases.open

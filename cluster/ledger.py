@@ -62,7 +62,10 @@ class Ledger:
         """
         path = record_path(image_id)
         with whole(self.store, path):
-            return dict(json.loads(self.store.read(path)).items())
+            record = dict(json.loads(self.store.read(path)).items())
+            if not (record["image_id"] == image_id and record["status"]):
+                raise ValueError("it is of another image, or of none")
+            return record
 
     def has_record(self, image_id: str) -> bool:
         return self.store.exists(record_path(image_id))

@@ -15,6 +15,7 @@ import ray
 
 from cluster import ray_address
 
+_STARTS = 4
 _OBJECT_STORE_BYTES = 100 * 2**20
 """Near Ray's least: images never travel through Ray."""
 
@@ -99,19 +100,16 @@ def _join(address: str, options: dict[str, Any]) -> None:
 
 
 def _start(**options: Any) -> None:
-    """Starts Ray, which gives its own processes 30 s, fixed; on a very busy machine, twice that."""
+    """Starts Ray, which gives its own processes 30 s, fixed; on a very busy machine that several times."""
     _own_token()
-    try:
-        ray.init(**options)
-    except Exception as error:
-        ray.shutdown()
-        if "timed out during startup" not in str(error):
-            raise EngineError(_not_started(error)) from error
+    for left in reversed(range(_STARTS)):
         try:
             ray.init(**options)
-        except Exception as again:
+            return
+        except Exception as error:
             ray.shutdown()
-            raise EngineError(_not_started(again)) from again
+            if "timed out during startup" not in str(error) or not left:
+                raise EngineError(_not_started(error)) from error
 
 
 def _not_started(error: Exception) -> str:

@@ -7,12 +7,14 @@ through the operating system, and such keys of S3 through boto3.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import re
 import socket
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
@@ -38,6 +40,12 @@ from originality.faults import MachineFault, is_machine_fault
 
 _OBJECT_PATIENCE_SECONDS = 60.0
 """For how long an object is asked for before it is found out whether its store is out, or only it."""
+
+
+_OF_A_FILE = frozenset({errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)})
+"""Errors of the system that a damaged file alone gives too, beside others that can be read."""
+_MOST_BESIDE = 50
+"""Files beside one that are tried."""
 
 
 _readable: dict[str, str] = {}
@@ -90,10 +98,24 @@ def read_image(uri: str, check: Callable[[int], None]) -> bytes:
         raise Unreadable("missing", f"{uri} does not exist") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        if is_machine_fault(error):
+        if is_machine_fault(error) and not (
+            getattr(error, "errno", None) in _OF_A_FILE and _reads_others(path)
+        ):
             raise MachineFault(f"{uri}: {reason} on {socket.gethostname()}") from error
         raise Unreadable("unreadable", f"{uri}: {reason}") from error
     return data
+
+
+def _reads_others(path: Path) -> bool:
+    """Whether another file beside one can be read: then the disk or the mount works."""
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in itertools.islice(entries, _MOST_BESIDE):
+            with suppress(OSError):
+                if entry.name != path.name and stat.S_ISREG(entry.stat().st_mode):
+                    with open(entry.path, "rb") as file:  # noqa: PTH123
+                        if file.read(1):
+                            return True
+    return False
 
 
 def _read_remote(uri: str, check: Callable[[int], None]) -> bytes:

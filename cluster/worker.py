@@ -162,6 +162,7 @@ class Worker:
         self._fault: str | None = None
         """How this machine failed. The process is not used again: some errors of a card stick to it."""
         self._step_began: float | None = None
+        self._answered = False
         self._stopping = threading.Event()
         self._node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
         self._spot = SpotWatch()
@@ -181,8 +182,9 @@ class Worker:
         self._news.wait(patience)
         self._news.clear()
         for broken in (self._broken, self._fetcher.broken, self._desk.broken):
-            if broken is not None:
+            if broken is not None and self._answered:  # the first answer says on which machine it happened
                 raise broken
+        self._answered = True
         began = self._step_began
         if began is not None and time.monotonic() - began > self._task.step_limit:
             raise Hung(f"a step has not ended in {self._task.step_limit:g} s (cluster.step_limit)")

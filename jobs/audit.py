@@ -32,6 +32,7 @@ from jobs.dry_run import dry_run
 from jobs.gpus import check_gpu
 from jobs.suitability import UNSUITED, Unsuited, warn
 from jobs.verdicts import SCHEMA, blank, min_tokens_text, summarise
+from originality.faults import MachineFault
 from originality.scoring import Scorer
 from originality.settings import AuditSettings, SettingsError, later_defaults
 
@@ -97,9 +98,7 @@ def audit(
     folder holds a run of other settings, begin another beside it.
     """
     with unmade(output):
-        run = planned(science, source, output, force_new)
-        science = replace(science, unsuited=unsuited(science, run, selection))
-        return _carried_out(science, run, how, selection)
+        return _carried_out(science, planned(science, source, output, force_new), how, selection)
 
 
 def unsuited(science: Science, run: RunFolder, selection: Selection) -> Unsuited | None:
@@ -110,13 +109,14 @@ def unsuited(science: Science, run: RunFolder, selection: Selection) -> Unsuited
         said = Unsuited(**run.summary()[UNSUITED])
     numbers = selection.numbers(run.manifest)
     if run.leases(numbers).open:
-        with suppress(StoreError):  # it is reported where the images are judged
+        with suppress(StoreError, MachineFault):  # they are reported where the images are judged
             found = warn(science.settings, run.manifest, numbers)
     return found or said
 
 
 def _carried_out(science: Science, run: RunFolder, how: ClusterSettings, selection: Selection) -> int:
     with at_work(run) as heartbeat:
+        science = replace(science, unsuited=unsuited(science, run, selection))
         try:
             outcome = judge(science, run, how, selection, heartbeat)
         except (driver.Interrupted, driver.EngineError):

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(_as_json(folder, summary), indent=2))
         return exits.ALL_JUDGED
-    print(f"{folder.store.url}, planned {folder.description['created_at']}")
+    print(f"{folder.store.url}, planned {folder.description.get('created_at', 'at an unknown time')}")
     print(f"{summary['inputs']} inputs, {summary['images']} distinct images read")
     if folder.manifest.skipped:
         print(folder.manifest.skipped_text)

@@ -84,8 +84,11 @@ def _is_machines(error: BaseException) -> bool:
         for kind in kinds
     ):
         return True
-    told = isinstance(error, RuntimeError | OSError | SystemError | ImportError)
-    return told and bool(_MESSAGES.search(str(error)))
+    if not isinstance(error, RuntimeError | OSError | SystemError | ImportError):
+        return False
+    # of an error of the system its reason alone: the rest is the name of a file, which may be anything
+    reason = error.strerror if isinstance(error, OSError) and error.errno is not None else str(error)
+    return bool(_MESSAGES.search(reason or ""))
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:

@@ -13,8 +13,8 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,22 @@ class Head:
     """Folder of all that Ray and its jobs logged."""
 
 
+STARTS = 8
+"""Times that Ray is started: it gives its own processes 30 s, fixed, which a busy machine may not."""
+TOO_SLOW = "timed out during startup"
+
+
 class Machines(Cluster):
     """Ray's cluster of several nodes on one machine, which waits for each as long as it takes."""
+
+    def add_node(self, *given: Any, **options: Any) -> Any:
+        for left in reversed(range(STARTS)):
+            try:
+                return super().add_node(*given, **options)
+            except Exception as error:
+                if TOO_SLOW not in str(error) or not left:
+                    raise
+        raise AssertionError
 
     def _wait_for_node(self, node: Any, timeout: float = PATIENCE) -> None:
         super()._wait_for_node(node, PATIENCE)
@@ -69,7 +83,6 @@ def ray_head(
 
     ``extra``: environment beside the usual; ``options``: of ``ray start``.
     """
-    gcs, dashboard = port or free_port(), free_port()
     session = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a socket's path must be short
     environment = {
         **os.environ,
@@ -78,28 +91,43 @@ def ray_head(
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         **(extra or {}),
     }
-    command = [
-        *(str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1"),
-        *(f"--port={gcs}", f"--num-cpus={cpus}", "--include-dashboard=true", f"--temp-dir={session}"),
-        *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
-        # Fixed by default, and then one head on a machine has no agent to give jobs to.
-        *(f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"),
-        *options,
-    ]
     log = folder / "ray-head.log"
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, session, ignore_errors=True)
+        for left in reversed(range(STARTS)):
+            gcs, dashboard = port or free_port(), free_port()
+            command = [
+                *(str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1"),
+                *(f"--port={gcs}", f"--num-cpus={cpus}", "--include-dashboard=true"),
+                *(f"--temp-dir={session}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
+                # Fixed by default, and then one head on a machine has no agent to give jobs to.
+                *(f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"),
+                *options,
+            ]
+            address = f"http://127.0.0.1:{dashboard}"
+            with _ended(command, environment, log) as head:
+                if _is_ready(address, environment["RAY_AUTH_TOKEN"], head, log):
+                    logs = session / "session_latest" / "logs"
+                    yield Head(f"127.0.0.1:{gcs}", address, environment, log, logs)
+                    return
+            assert TOO_SLOW in log.read_text() and left, log.read_text()
+
+
+@contextmanager
+def _ended(
+    command: Sequence[str], environment: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A head that is being started; at the end it is ended with all that it started."""
     with log.open("wb") as out:
         head = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
     try:
-        address = f"http://127.0.0.1:{dashboard}"
-        _wait(address, environment["RAY_AUTH_TOKEN"], head, log)
-        yield Head(f"127.0.0.1:{gcs}", address, environment, log, session / "session_latest" / "logs")
+        yield head
     finally:
         head.terminate()  # --block: it ends what it started
         with suppress(subprocess.TimeoutExpired):
             head.wait(20)
         with suppress(ProcessLookupError):
             os.killpg(head.pid, signal.SIGKILL)
-        shutil.rmtree(session, ignore_errors=True)
 
 
 def asked(url: str, token: str | None) -> int:
@@ -115,13 +143,15 @@ def asked(url: str, token: str | None) -> int:
         return error.code
 
 
-def _wait(url: str, token: str, head: subprocess.Popen[bytes], log: Path) -> None:
-    def ready() -> bool:
+def _is_ready(url: str, token: str, head: subprocess.Popen[bytes], log: Path) -> bool:
+    """Waits until a head has started; False where it has ended. Its API may answer before."""
+
+    def happened() -> bool:
+        if head.poll() is not None:
+            return True
         with suppress(OSError):
-            return asked(url, token) == 200
+            return "Ray runtime started" in log.read_text() and asked(url, token) == 200
         return False
 
-    try:
-        until(ready, head, every=0.3)
-    except AssertionError as error:
-        raise AssertionError(log.read_text()) from error
+    until(happened, every=0.3)
+    return head.poll() is None

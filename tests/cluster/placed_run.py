@@ -60,12 +60,13 @@ if __name__ == "__main__":
     run = plan(source, open_store(output), {})
     given = {"prices": {"L4": 1.0, "T4": 2.0, "A10G": 4.0}, **json.loads(how)}
     refuses = given.pop("refuses", None)
-    if given.pop("joined", False):
+    joined = given.pop("joined", False)
+    if joined:
         driver.check_prices = lambda settings, gpus: None
     settings = ClusterSettings(**given)
     leases = run.leases(np.arange(len(run.manifest)))
     assert settings.max_workers is not None
-    workers = 1 if refuses else settings.max_workers
+    workers = 1 if refuses or joined else settings.max_workers
     factory = functools.partial(Placed, Path(folder), workers, refuses)
     outcome = driver.run(Task(run.store.url, factory, {}), leases, settings, gpu=True)
     where = sorted({row["where"] for row in run.ledger.rows()})

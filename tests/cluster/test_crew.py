@@ -12,6 +12,8 @@ from mean_colour import MeanColour
 
 from cluster import crew as crews
 from cluster.crew import Crew, NoPrice, check_prices
+from cluster.deaths import Deaths
+from cluster.runtime import EngineError
 from cluster.settings import ClusterSettings
 from cluster.worker import Task
 
@@ -133,3 +135,21 @@ def test_with_a_bound_on_the_cost_all_kinds_of_a_label_need_a_price(
             check_prices(how, 1.0)
         how = how.model_copy(update={"max_cost": None})
     check_prices(how, 1.0)
+
+
+def test_deaths_end_no_run_while_others_may_become_ready() -> None:
+    deaths = Deaths()
+    for _ in range(5):
+        deaths.stillborn(2, "torch sees no GPU")
+    assert deaths.capped(MANY) == 2, "and no more are hired meanwhile"
+    with pytest.raises(EngineError, match="torch sees no GPU"):
+        deaths.stillborn(0, "torch sees no GPU")
+
+
+def test_a_cluster_that_may_grow_may_bring_another_machine(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has(monkeypatch, machine("a"))
+    assert not Crew(task, ClusterSettings(max_workers=1), 0).may_come("a")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert Crew(task, ClusterSettings(max_workers=MANY), 0).may_come("a")

@@ -19,6 +19,7 @@ from cluster.listing import glob_regex, scan
 from cluster.manifest import SCHEMA, InputError, Manifest, Selection
 from cluster.sources import Unreadable, read_image
 from cluster.store import open_store
+from originality.faults import MachineFault
 
 
 def paths(manifest: Manifest) -> list[str]:
@@ -359,3 +360,21 @@ def test_nothing_to_judge(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(InputError, match=r"holds 1 file but no image; accepted are \.jpg"):
         scan(str(tmp_path))
+
+
+def test_a_damaged_file_is_told_from_a_disk_that_fails(tmp_path: Path) -> None:
+    """By the files beside it: a link to this process's memory stands for one that the disk cannot read."""
+    damaged = tmp_path / "damaged.png"
+    damaged.symlink_to("/proc/self/mem")
+    with pytest.raises(MachineFault, match="Input/output error"):
+        read_image(str(damaged), lambda size: None)
+    (tmp_path / "sound.png").write_bytes(b"x")
+    with pytest.raises(Unreadable, match="Input/output error"):
+        read_image(str(damaged), lambda size: None)
+
+
+def test_a_name_that_speaks_of_the_machine_is_no_fault_of_it(tmp_path: Path) -> None:
+    loop = tmp_path / "CUDA error, out of memory.png"
+    loop.symlink_to(loop)
+    with pytest.raises(Unreadable, match="symbolic links"):
+        read_image(str(loop), lambda size: None)

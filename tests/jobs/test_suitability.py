@@ -110,3 +110,16 @@ def test_a_damaged_summary_ends_no_audit(tmp_path: Path, damage: str) -> None:
     run = planned(science, str(tmp_path / "in"), str(tmp_path / "run"))
     (tmp_path / "run" / "summary.json").write_text(damage)
     assert unsuited(science, run, Selection()) is None
+
+
+def test_an_interrupt_while_images_are_looked_at_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    paint(tmp_path / "in", "a.png", (1, 2, 3))
+    monkeypatch.setattr("jobs.audit.warn", interrupted)
+    out = tmp_path / "out"
+    assert main(["audit", str(tmp_path / "in"), "--out", str(out)]) == exits.INTERRUPTED
+    assert not out.exists()
