@@ -30,7 +30,7 @@ test: check browser
 
 # Whole runs, clusters, experiments and trainings, each in small from start to end. make test runs these too.
 test-long: $(INSTALLED)
-	$(PYTEST) -m long
+	$(PYTEST) -n 3 -m long
 
 # What only a GPU can show.
 gpu-check: $(INSTALLED)
