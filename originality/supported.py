@@ -15,10 +15,18 @@ their velocity (2.x at 768 pixels; Salimans and Ho, arXiv 2202.00512, Appendix D
 SDXL = "text_time"
 """How an UNet says that it wants a text's sum and the image's size as well."""
 
-_OTHER_SCHEDULES = re.compile(
-    "FlowMatch|EDM|CogVideoX|Wuerstchen|VQDiffusion|ScoreSde|Karras|ConsistencyModels"
+_SAMPLERS = ("DDPM", "DDPMParallel", "DDIM", "DDIMParallel", "DDIMInverse", "PNDM", "RePaint", "LCM", "TCD")
+_SOLVERS = ("LMS", "Euler", "EulerAncestral", "Heun", "KDPM2", "KDPM2Ancestral")
+_DPM = ("Multistep", "MultistepInverse", "Singlestep", "SDE")
+BETA_SCHEDULERS = frozenset(
+    (
+        *(f"{name}Scheduler" for name in (*_SAMPLERS, "UniPCMultistep", "DEISMultistep", "SASolver")),
+        *(f"{name}DiscreteScheduler" for name in _SOLVERS),
+        *(f"DPMSolver{name}Scheduler" for name in _DPM),
+    )
 )
-"""Classes of schedulers in diffusers whose noise follows no schedule of betas."""
+"""Classes of schedulers in diffusers that describe DDPM's noise: betas from beta_start, beta_end and
+beta_schedule, or trained_betas. Any other class reads the same keys otherwise, or has none of them."""
 
 
 def pipeline(index: dict[str, Any]) -> str | None:
@@ -33,12 +41,17 @@ def pipeline(index: dict[str, Any]) -> str | None:
 def schedule(config: dict[str, Any]) -> str | None:
     """Why a UNet that was trained on this noise schedule cannot be asked; None where it can."""
     kind = str(config.get("_class_name") or "")
+    known = not kind or kind in BETA_SCHEDULERS
     flow = config.get("use_flow_sigmas") or "flow" in str(config.get("prediction_type"))
-    if flow or _OTHER_SCHEDULES.search(kind):
-        what = "flow matching" if flow or "Flow" in kind else "another kind of noise"
+    if flow or "FlowMatch" in kind:
         said = "use_flow_sigmas" if config.get("use_flow_sigmas") else config.get("prediction_type")
-        by = kind if _OTHER_SCHEDULES.search(kind) else f"{kind or 'its scheduler'} with {said}"
-        return f"was trained by {what} ({by}), which is not supported; {ONLY}, on noise of a beta schedule"
+        by = f"{kind or 'its scheduler'} with {said}" if known else kind
+        return f"was trained by flow matching ({by}), which is not supported; {ONLY}, on a schedule of betas"
+    if not known:
+        return (
+            f"has a {kind} by its scheduler_config.json, which is not known to follow DDPM's schedule of "
+            f"betas; {ONLY}: take the scheduler folder of the model that it was made of"
+        )
     if (own := config.get("prediction_type", "epsilon")) not in PREDICTIONS:
         return f"predicts {own!r}; only {' and '.join(PREDICTIONS)} are supported"
     return None

@@ -22,6 +22,7 @@ from originality.diffusion import LatentDiffusion, sampler_of
 from originality.model_files import damage, incomplete_tokenizer
 from originality.pretrained import checked_folder
 from originality.settings import ModelSettings, RedrawSettings, SettingsError
+from originality.supported import BETA_SCHEDULERS, schedule
 from tests.tiny_models import FAMILIES
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 492265168\n"
@@ -169,12 +170,18 @@ def test_a_pipeline_of_another_kind_is_refused_by_its_name(tmp_path: Path, kind:
     assert f"is a {kind} by its model_index.json; supported are" in refused(tmp_path)
 
 
+OTHER_SCHEDULERS = (
+    *("EDMEulerScheduler", "LTXEulerAncestralRFScheduler", "SCMScheduler", "HeliosScheduler", "FooScheduler"),
+    *("CMStochasticIterativeScheduler", "CosineDPMSolverMultistepScheduler", "AmusedScheduler", "Foo"),
+    *("UnCLIPScheduler", "FlowMapEulerDiscreteScheduler", "IPNDMScheduler", "KarrasVeScheduler"),
+    *("CogVideoXDDIMScheduler", "DDPMWuerstchenScheduler", "ScoreSdeVeScheduler", "VQDiffusionScheduler"),
+)
 SCHEDULES: list[tuple[dict[str, Any], str]] = [
     ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "flow matching .FlowMatchEulerDiscreteScheduler"),
     ({"_class_name": "FlowMatchHeunDiscreteScheduler", "prediction_type": "epsilon"}, "flow matching"),
     ({"prediction_type": "flow_prediction"}, "flow matching .DDIMScheduler with flow_prediction"),
     ({"use_flow_sigmas": True}, "flow matching .DDIMScheduler with use_flow_sigmas"),
-    ({"_class_name": "EDMEulerScheduler"}, "another kind of noise .EDMEulerScheduler"),
+    *(({"_class_name": kind}, f"a {kind} by its scheduler_config.json") for kind in OTHER_SCHEDULERS),
     ({"prediction_type": "sample"}, "predicts 'sample'"),
 ]
 
@@ -192,12 +199,22 @@ def test_a_schedule_of_another_kind_is_refused(
         describe(ModelSettings(path=str(tmp_path / "model"), prediction=prediction))
 
 
+@pytest.mark.parametrize("kind", sorted(BETA_SCHEDULERS))
+def test_a_schedule_of_betas_is_what_diffusers_makes_of_it(kind: str) -> None:
+    if kind == "DPMSolverSDEScheduler":
+        pytest.importorskip("torchsde")
+    said = {"beta_start": 0.001, "beta_end": 0.01, "beta_schedule": "linear", "num_train_timesteps": 100}
+    betas = getattr(diffusers, kind).from_config(said).betas
+    assert torch.allclose(betas, torch.linspace(0.001, 0.01, 100))
+    assert schedule({"_class_name": kind, **said}) is None
+
+
 def test_a_sampler_that_would_pass_over_zero_terminal_noise_is_refused() -> None:
-    schedule = {"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True}
+    zero = {"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True}
     with pytest.raises(SettingsError, match=r"'pndm' cannot follow; use --set redraw\.scheduler=ddim"):
-        sampler_of(schedule, RedrawSettings(scheduler="pndm"))
-    assert sampler_of(schedule, RedrawSettings(scheduler="ddim")).alphas_cumprod[-1] == 0
-    usual = {**schedule, "rescale_betas_zero_snr": False}
+        sampler_of(zero, RedrawSettings(scheduler="pndm"))
+    assert sampler_of(zero, RedrawSettings(scheduler="ddim")).alphas_cumprod[-1] == 0
+    usual = {**zero, "rescale_betas_zero_snr": False}
     assert sampler_of(usual, RedrawSettings(scheduler="pndm")).alphas_cumprod[-1] > 0
 
 
