@@ -81,7 +81,7 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
 def _of_index(folder: Path) -> str | None:
     """Why the pipeline of a folder cannot be asked, by its index; None where it can, or there is no index."""
     index = folder / "model_index.json"
-    if not index.is_file():
+    if not index.exists():
         return None
     if found := damage(index):
         return f"cannot be loaded: {index} {found}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Container
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def damage(file: Path) -> str | None:
     """
     if file.is_symlink() and not file.exists():
         return "is a link to a file that is not there; fetch it again"
+    if file.is_dir():
+        return "is a folder in place of a file; fetch it again"
     with file.open("rb") as handle:
         found = impostor(handle.read(256))
     if found:
@@ -134,22 +137,65 @@ def incomplete_tokenizer(folder: Path, *, bert: bool) -> str | None:
     if missing := [name for name in (*needed, "tokenizer_config.json") if name not in here]:
         either = "" if _WHOLE in here else f"; it must hold {' and '.join(words)}, or {_WHOLE}"
         return f"tokenizer {folder} lacks {', '.join(missing)}{either}"
-    if needed == _BPE and (lost := lost_merge(folder)):
-        return f"tokenizer {folder}: vocab.json and merges.txt do not fit each other ({lost}); fetch both"
+    if found := bad_words(folder, bert=bert):
+        return f"tokenizer {folder}: {found}"
     return None
 
 
-def lost_merge(folder: Path) -> str | None:
+def bad_words(folder: Path, *, bert: bool = False) -> str | None:
+    """What is wrong with the vocabulary and merges of a tokenizer's folder; None where nothing is seen.
+
+    Both forms are checked where both are there, as libraries differ in which one they read.
+    """
+    here = {file.name for file in folder.iterdir()}
+    if _WHOLE in here and (found := _of_tokenizer(_object(folder / _WHOLE).get("model"), bert=bert)):
+        return f"{_WHOLE} {found}; fetch it again"
+    if bert or not here.issuperset(_BPE):
+        return None
+    lines = (folder / "merges.txt").read_text("utf-8").splitlines()
+    merges = [line.split() for line in lines if line.strip() and not line.startswith("#version")]
+    if lost := _lost_merge(_object(folder / "vocab.json"), merges):
+        return f"vocab.json and merges.txt do not fit each other ({lost}); fetch both"
+    return None
+
+
+def _object(file: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return read
+
+
+def _of_tokenizer(model: Any, *, bert: bool) -> str | None:
+    """What is wrong with the "model" of a tokenizer.json, as the end of "tokenizer.json ..."."""
+    wanted = "WordPiece" if bert else "BPE"
+    if not isinstance(model, dict):
+        return "is damaged (it holds no vocabulary)"
+    if (kind := model.get("type", wanted)) != wanted:
+        return f"is of the kind {kind!r}, and the text encoder reads tokens of {wanted}"
+    if not isinstance(model.get("vocab"), dict):
+        return "is damaged (it holds no vocabulary)"
+    if bert:
+        return None if model["vocab"] else "has an empty vocabulary"
+    merges = [merge.split() if isinstance(merge, str) else merge for merge in model.get("merges") or ()]
+    for number, merge in enumerate(merges, 1):
+        if not (isinstance(merge, list) and len(merge) == 2 and all(isinstance(m, str) for m in merge)):
+            return f"is damaged (merge {number} is not two tokens)"
+    lost = _lost_merge(model["vocab"], merges)
+    return f"has a vocabulary and merges that do not fit each other ({lost})" if lost else None
+
+
+def _lost_merge(vocabulary: dict[str, Any], merges: list[list[str]]) -> str | None:
     """A merge whose token is not in the vocabulary, or a token that no merge makes: either follows from a
     file that was cut off between two lines."""
-    vocabulary: dict[str, Any] = json.loads((folder / "vocab.json").read_text("utf-8"))
-    lines = (folder / "merges.txt").read_text("utf-8").splitlines()
-    made = {"".join(line.split()) for line in lines if line.strip() and not line.startswith("#version")}
-    if unknown := min(made - vocabulary.keys(), default=None):
-        return f"vocab.json lacks {unknown!a}, which a merge makes"
+    if not vocabulary:
+        return "the vocabulary is empty"
+    if wrong := next((token for token, number in vocabulary.items() if type(number) is not int), None):
+        return f"the number of {wrong!a} is {vocabulary[wrong]!r}"
+    made = {"".join(merge) for merge in merges}
+    if unknown := min({*made, *chain(*merges)} - vocabulary.keys(), default=None):
+        return f"the vocabulary lacks {unknown!a} of a merge"
     long = (token for token in vocabulary if len(token.removesuffix("</w>")) > 1 and token not in made)
     if orphan := min((token for token in long if not re.fullmatch("<.*>", token)), default=None):
-        return f"no merge makes {orphan!a} of vocab.json"
+        return f"no merge makes {orphan!a} of the vocabulary"
     return None
 
 

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from originality.faults import is_machine_fault
-from originality.model_files import damage, lost_merge
+from originality.model_files import bad_words, damage
 from originality.node_cache import sha256
 from originality.settings import SettingsError
 
@@ -81,8 +81,9 @@ def checked_folder(folder: Path, kinds: Container[str], wanted: str, *, words: b
             f"folder {folder} has no tokenizer; add tokenizer.json, or vocab.json and merges.txt, of the "
             "network's page on the hub"
         )
-    if words and not (folder / "tokenizer.json").exists() and (found := lost_merge(folder)):
-        raise SettingsError(f"folder {folder}: vocab.json and merges.txt do not fit ({found}); fetch both")
+    with reading(folder):
+        if words and (found := bad_words(folder)):
+            raise SettingsError(f"folder {folder}: {found}")
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -116,11 +117,68 @@ def test_an_incomplete_tokenizer_is_named_and_not_the_word_that_it_cannot_read(
     for name in ("merges.txt", "vocab.json"):
         (words / name).unlink()
     assert len(describe(ModelSettings(path=str(folder))).tokenizers[0]) == len(vocabulary)
-    assert incomplete_tokenizer(words, bert=True) is None
+    assert "is of the kind 'BPE'" in str(incomplete_tokenizer(words, bert=True))
     (words / "tokenizer.json").unlink()
     assert "lacks vocab.txt; it must hold vocab.txt, or tokenizer.json" in str(
         incomplete_tokenizer(words, bert=True)
     )
+
+
+def told_of(file: Path, change: Callable[[Any], Any]) -> None:
+    """Rewrites a file of JSON."""
+    read = json.loads(file.read_text("utf-8"))
+    change(read)
+    file.write_text(json.dumps(read))
+
+
+def as_strings(read: dict[str, Any]) -> None:
+    """As older versions of tokenizers write merges."""
+    read["model"]["merges"] = [" ".join(pair) for pair in read["model"]["merges"]]
+
+
+NO_WORDS: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
+    ("tokenizer.json", lambda t: t["model"]["merges"].__delitem__(slice(200, None)), "no merge makes"),
+    ("tokenizer.json", lambda t: (as_strings(t), t["model"]["merges"].pop()), "no merge makes"),
+    ("tokenizer.json", lambda t: t["model"]["vocab"].pop("re"), "lacks 're' of a merge"),
+    ("tokenizer.json", lambda t: t["model"]["vocab"].clear(), "vocabulary is empty"),
+    ("tokenizer.json", lambda t: t["model"]["vocab"].update(re="a"), "the number of 're' is 'a'"),
+    ("tokenizer.json", lambda t: t["model"]["merges"].append(["a"]), "is not two tokens"),
+    ("tokenizer.json", lambda t: t["model"].update(type="WordLevel"), "is of the kind 'WordLevel'"),
+    ("tokenizer.json", lambda t: t.update(model="BPE"), "it holds no vocabulary"),
+    ("vocab.json", lambda v: v.clear(), "the vocabulary is empty"),
+    ("vocab.json", lambda v: v.pop("re"), "do not fit each other .the vocabulary lacks 're'"),
+    ("vocab.json", lambda v: v.update(dict.fromkeys(v, "text")), "the number of .* is 'text'"),
+]
+
+
+@pytest.mark.parametrize(("name", "spoil", "why"), NO_WORDS)
+def test_words_that_were_cut_are_named(
+    sd1: Path, tmp_path: Path, name: str, spoil: Callable[[dict[str, Any]], Any], why: str
+) -> None:
+    """Of tokenizer.json, and of the pair of files beside it, whichever a library reads."""
+    shutil.copytree(sd1, tmp_path / "model")
+    words, judge = tmp_path / "model" / "tokenizer", clip(tmp_path / "clip")
+    shutil.copy("originality/models/shapes/tokenizer/tokenizer.json", words)
+    for file in ("tokenizer.json", "vocab.json", "merges.txt"):
+        shutil.copy(words / file, judge)
+    told_of(words / "tokenizer.json", as_strings)
+    assert describe(ModelSettings(path=str(tmp_path / "model"))).side == 64
+    shutil.copy("originality/models/shapes/tokenizer/tokenizer.json", words)
+    checked_folder(judge, {"clip"}, "a CLIPModel", words=True)
+    told_of(words / name, spoil)
+    told_of(judge / name, spoil)
+    told = refused(tmp_path / "model")
+    assert name in told and str(words) in told and re.search(why, told), told
+    with pytest.raises(SettingsError, match=why):
+        checked_folder(judge, {"clip"}, "a CLIPModel", words=True)
+
+
+@pytest.mark.parametrize("name", ["model_index.json", "unet/config.json", "tokenizer/merges.txt"])
+def test_a_folder_in_place_of_a_file_is_named(sd1: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(sd1, tmp_path / "model")
+    (tmp_path / "model" / name).unlink()
+    (tmp_path / "model" / name).mkdir()
+    assert f"{tmp_path / 'model' / name} is a folder in place of a file" in refused(tmp_path / "model")
 
 
 def test_clips_published_words_are_whole(tmp_path: Path) -> None:
