@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from transformers import BertTokenizer, CLIPTokenizer
 
 from originality import outline, supported
-from originality.faults import is_machine_fault
+from originality.faults import is_machine_fault, line_of
 from originality.model_files import damage, damaged_part, incomplete_tokenizer, missing_shard
 from originality.settings import SHIPPED_MODEL, ModelSettings, SettingsError
 from originality.variants import Weights, weights_among
@@ -59,7 +58,9 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
                 f"model folder {settings.path!r} has no {part}{hint}; it must be a diffusers folder as "
                 "StableDiffusionPipeline.save_pretrained writes it"
             )
-    if reason := _damaged(folder, settings.variant):
+    with loading(settings):
+        reason = _damaged(folder, settings.variant)
+    if reason:
         raise SettingsError(f"model folder {settings.path!r} cannot be loaded: {reason}")
     found = {part: weights_of(folder, part, settings.variant) for part in weighty(folder)}
     for part, weights in found.items():
@@ -215,7 +216,7 @@ def describe(settings: ModelSettings, folder: Path | None = None) -> Description
         if settings.prediction:
             scheduler["prediction_type"] = settings.prediction
         tokenizers = tuple(
-            _tokenizer(folder / part.replace("text_encoder", "tokenizer"), text)
+            _tokenizer(settings, folder / part.replace("text_encoder", "tokenizer"), text)
             for part, text in zip(encoders, texts, strict=True)
         )
         prediction = scheduler.get("prediction_type", "epsilon")
@@ -236,34 +237,28 @@ def _as_pipelines(sdxl: bool) -> dict[str, Any]:
     return {"clip_sample": False} if sdxl else {"clip_sample": False, "steps_offset": 1}
 
 
-def _tokenizer(folder: Path, text: dict[str, Any]) -> Any:
+def _tokenizer(settings: ModelSettings, folder: Path, text: dict[str, Any]) -> Any:
     """A text encoder's tokenizer, with the encoder's length where its own files say none."""
-    tokenizer = (BertTokenizer if supported.is_bert(text) else CLIPTokenizer).from_pretrained(folder)
-    longest: int = text.get("max_position_embeddings", tokenizer.model_max_length)
-    tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
+    with loading(settings, folder.name):
+        tokenizer = (BertTokenizer if supported.is_bert(text) else CLIPTokenizer).from_pretrained(folder)
+        longest: int = text.get("max_position_embeddings", tokenizer.model_max_length)
+        tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
     return tokenizer
 
 
 @contextmanager
-def loading(settings: ModelSettings) -> Iterator[None]:
-    """Whatever the libraries raise over a damaged folder, as one line that names the folder."""
+def loading(settings: ModelSettings, part: str = "") -> Iterator[None]:
+    """Whatever the libraries raise over a damaged folder, as one line that names the folder, and the part of
+    it where that is known. They raise bare ``Exception`` too."""
     try:
         yield
     except SettingsError:
         raise
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
+    except Exception as error:
         if is_machine_fault(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        of = f": its {part}" if part else ""
         raise SettingsError(
-            f"model folder {settings.path!r} cannot be loaded ({type(error).__name__}: {reason}); "
+            f"model folder {settings.path!r}{of} cannot be loaded ({line_of(error)}); "
             "give a whole diffusers folder, as StableDiffusionPipeline.save_pretrained writes it"
         ) from error

@@ -51,6 +51,35 @@ def sampler_of(schedule: dict[str, Any], settings: RedrawSettings) -> Any:
     return kind.from_config(schedule, **extra)
 
 
+def check_schedule(model: ModelSettings, schedule: dict[str, Any], settings: RedrawSettings) -> None:
+    """Build the settings' sampler on a model's noise schedule, and check the amounts of noise.
+
+    Raises:
+        SettingsError: the schedule cannot be followed, or makes no sense.
+    """
+    file = "scheduler/scheduler_config.json"
+    with loading(model, file):
+        if wrong := _nonsense(diffusers.DDPMScheduler.from_config(schedule), settings.steps):
+            raise SettingsError(
+                f"model folder {model.path!r}: its {file} {wrong}; fetch the model's published file"
+            )
+        sampler_of(schedule, settings).set_timesteps(settings.steps)
+
+
+def _nonsense(schedule: Any, steps: int) -> str | None:
+    """Why no model was trained on a noise schedule, as the end of "its scheduler_config.json ..."."""
+    trained, kept = schedule.config.num_train_timesteps, schedule.alphas_cumprod
+    if len(kept) != trained:
+        return f"has {len(kept)} betas and num_train_timesteps {trained}"
+    if trained < steps:
+        return f"has num_train_timesteps {trained}, fewer than redraw.steps {steps}"
+    least = 0 if schedule.config.rescale_betas_zero_snr else torch.finfo(kept.dtype).tiny
+    # NaN is in no range
+    if not ((kept >= least) & (kept <= 1)).all() or (kept.diff() > 0).any() or kept[0] == kept[-1]:
+        return "has betas of which alphas_cumprod does not fall within (0, 1]"
+    return None
+
+
 @dataclass(frozen=True)
 class Moments:
     """An encoded image: the posterior's mean and standard deviation, each float32 (channels, h, w), on the
@@ -101,12 +130,14 @@ class LatentDiffusion:
         self.dtype, self.vae_dtype = precisions(settings, about)
         self.name = settings.path
         self.digest = model_digest(settings, folder)
-        with loading(settings), without_bars():
-            of = {part: weights_of(folder, part, settings.variant).variant for part in ("unet", "vae")}
+        of = {part: weights_of(folder, part, settings.variant).variant for part in ("unet", "vae")}
+        with loading(settings, "text encoder"), without_bars():
             self.text = text_encoders(folder, about, self.device, settings.variant)
+        with loading(settings, "unet"), without_bars():
             self.unet = whole(
                 diffusers.UNet2DConditionModel, folder / "unet", self.dtype, variant=of["unet"]
             ).to(self.device)
+        with loading(settings, "vae"), without_bars():
             self.vae = whole(diffusers.AutoencoderKL, folder / "vae", self.vae_dtype, variant=of["vae"]).to(
                 self.device
             )

@@ -12,7 +12,7 @@ from originality import outline
 from originality.attention import choose
 from originality.checkpoint import Copies, describe, model_digest
 from originality.conditioning import tokenise
-from originality.diffusion import sampler_of
+from originality.diffusion import check_schedule
 from originality.editability import load_check
 from originality.initial_words import InitialWords
 from originality.networks import DTYPES, torch_device
@@ -34,7 +34,7 @@ def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, s
     if not os.environ.get("RAY_ADDRESS"):  # a cluster's GPUs are elsewhere
         choose(settings.model.attention, [], torch_device(settings.model), DTYPES[settings.model.dtype])
     about = describe(settings.model, copies.model)
-    sampler_of(about.scheduler, settings.redraw)
+    check_schedule(settings.model, about.scheduler, settings.redraw)
     domain = settings.spoken
     words = InitialWords(settings, about.tokenizers, copies)
     subjects = list(dict.fromkeys(map(domain.subject_for, domain.initial_words)))

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from originality.faults import is_machine_fault
+from originality.faults import is_machine_fault, line_of
 from originality.model_files import bad_words, damage
 from originality.node_cache import sha256
 from originality.settings import SettingsError
@@ -150,19 +149,16 @@ def without_bars() -> Iterator[None]:
 
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """Whatever the libraries raise over a folder, as one line that names it."""
+    """Whatever the libraries raise over a folder, as one line that names it. They raise bare ``Exception``
+    too."""
     try:
         yield
     except SettingsError:
         raise
-    except (
-        *(ArithmeticError, AttributeError, AssertionError, ImportError, LookupError, OSError),
-        *(RuntimeError, SafetensorError, TypeError, ValueError),
-    ) as error:
+    except Exception as error:
         if is_machine_fault(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SettingsError(
-            f"folder {folder} cannot be used ({type(error).__name__}: {reason}); give a whole one, as "
-            "transformers' save_pretrained writes it"
+            f"folder {folder} cannot be used ({line_of(error)}); give a whole one, as transformers' "
+            "save_pretrained writes it"
         ) from error

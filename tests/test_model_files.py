@@ -16,12 +16,13 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from originality.checkpoint import describe, model_digest, model_folder
+from originality.checkpoint import describe, loading, model_digest, model_folder
 from originality.clip_words import write_tokenizer
 from originality.conditioning import word_tokens
-from originality.diffusion import LatentDiffusion, sampler_of
+from originality.diffusion import SCHEDULERS, LatentDiffusion, check_schedule, sampler_of
+from originality.faults import MachineFault
 from originality.model_files import damage, incomplete_tokenizer
-from originality.pretrained import checked_folder
+from originality.pretrained import checked_folder, reading
 from originality.settings import ModelSettings, RedrawSettings, SettingsError
 from originality.supported import BETA_SCHEDULERS, schedule
 from tests.tiny_models import FAMILIES
@@ -234,6 +235,7 @@ OTHER_SCHEDULERS = (
     *("UnCLIPScheduler", "FlowMapEulerDiscreteScheduler", "IPNDMScheduler", "KarrasVeScheduler"),
     *("CogVideoXDDIMScheduler", "DDPMWuerstchenScheduler", "ScoreSdeVeScheduler", "VQDiffusionScheduler"),
 )
+SCALED = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SCHEDULES: list[tuple[dict[str, Any], str]] = [
     ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "flow matching .FlowMatchEulerDiscreteScheduler"),
     ({"_class_name": "FlowMatchHeunDiscreteScheduler", "prediction_type": "epsilon"}, "flow matching"),
@@ -274,6 +276,64 @@ def test_a_sampler_that_would_pass_over_zero_terminal_noise_is_refused() -> None
     assert sampler_of(zero, RedrawSettings(scheduler="ddim")).alphas_cumprod[-1] == 0
     usual = {**zero, "rescale_betas_zero_snr": False}
     assert sampler_of(usual, RedrawSettings(scheduler="pndm")).alphas_cumprod[-1] > 0
+
+
+NO_NOISE: list[tuple[dict[str, Any], str]] = [
+    ({"beta_schedule": "foo"}, "cannot be loaded .NotImplementedError: foo"),
+    ({"beta_start": "x"}, "cannot be loaded .TypeError"),
+    ({"num_train_timesteps": "1000"}, "cannot be loaded .TypeError"),
+    ({"num_train_timesteps": 0}, "0, fewer than redraw.steps"),
+    ({"timestep_spacing": "foo"}, "cannot be loaded .ValueError"),
+    ({"num_train_timesteps": 10}, "10, fewer than redraw.steps"),
+    ({"beta_end": 2.0}, "does not fall within"),
+    ({"beta_end": float("nan")}, "does not fall within"),
+    ({"beta_start": 0.0, "beta_end": 0.0}, "does not fall within"),
+    ({"beta_start": -0.01}, "cannot be loaded|does not fall within"),
+    ({"trained_betas": [1, 2]}, "has 2 betas and num_train_timesteps 1000"),
+    ({"trained_betas": [0.5] * 1000}, "does not fall within"),
+]
+
+
+@pytest.mark.parametrize(("values", "why"), NO_NOISE)
+def test_a_schedule_that_makes_no_sense_is_named(values: dict[str, Any], why: str) -> None:
+    model = ModelSettings(path="there")
+    for scheduler in SCHEDULERS:
+        redraw = RedrawSettings(scheduler=scheduler, steps=50)
+        check_schedule(model, SCALED, redraw)
+        check_schedule(model, {**SCALED, "trained_betas": [0.01] * 1000}, redraw)
+        with pytest.raises(SettingsError, match=why) as caught:
+            check_schedule(model, {**SCALED, **values}, redraw)
+        told = str(caught.value)
+        assert "'there': its scheduler/scheduler_config.json " in told and "\n" not in told
+    zero = {**SCALED, "rescale_betas_zero_snr": True}
+    check_schedule(model, zero, RedrawSettings(scheduler="ddim", steps=50))
+
+
+WRONG_CONFIGS: list[tuple[str, dict[str, Any], str]] = [
+    ("text_encoder/config.json", {"hidden_size": "a"}, "text encoder cannot be loaded .*hidden_size"),
+    ("text_encoder/config.json", {"num_attention_heads": 7}, "text encoder cannot be loaded"),
+    ("tokenizer/tokenizer.json", {"pre_tokenizer": {"type": "Foo"}}, "tokenizer cannot be loaded"),
+    ("unet/config.json", {"block_out_channels": "a"}, "unet cannot be loaded"),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "why"), WRONG_CONFIGS)
+def test_a_value_that_a_library_refuses_is_a_line_that_names_the_part(
+    tmp_path: Path, name: str, values: dict[str, Any], why: str
+) -> None:
+    """Whatever class of error the library raises."""
+    folder = FAMILIES["sd1"](tmp_path / "model")
+    told_of(folder / name, lambda read: read.update(values))
+    with pytest.raises(SettingsError, match=why) as caught:
+        LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("guard", [lambda: loading(ModelSettings()), lambda: reading(Path("there"))])
+@pytest.mark.parametrize("error", [MemoryError(), MachineFault("a card")])
+def test_a_machines_fault_is_not_laid_on_a_folder(guard: Any, error: Exception) -> None:
+    with pytest.raises(type(error)), guard():
+        raise error
 
 
 def test_what_is_beside_the_files_that_are_used_changes_nothing(sd1: Path, tmp_path: Path) -> None:
