@@ -6,6 +6,7 @@ write ("ss_…"). Values are text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 _PREDICTIONS = {
@@ -14,6 +15,12 @@ _PREDICTIONS = {
 }
 _TYPE, _ARCHITECTURE = "modelspec.prediction_type", "modelspec.architecture"
 _BASE = "ss_base_model_version"
+_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
+_OTHERS = re.compile(
+    r"^(flux|stable-diffusion-(v?3|cascade)|stable-cascade|lumina|hunyuan|sana|pixart|auraflow|chroma|qwen|wan)"
+    r"|inpaint|\b(lora|textual-inversion|controlnet|refiner|unclip|depth)\b"
+)
+"""Other families and adapters by what modelspec.architecture says."""
 _FAMILIES = {
     _ARCHITECTURE: {
         "stable-diffusion-v1": "sd1",
@@ -43,8 +50,8 @@ def claims(said: Mapping[str, str], marked: bool) -> dict[str, str]:
         found[_ARCHITECTURE] = "epsilon"
     if _plain(said, _BASE).endswith("_v"):
         found[_BASE] = "v_prediction"
-    if _is_true(said, "ss_v_parameterization"):
-        found["ss_v_parameterization"] = "v_prediction"
+    if (value := _plain(said, "ss_v_parameterization")) in (*_TRUE, *_FALSE):
+        found["ss_v_parameterization"] = "v_prediction" if value in _TRUE else "epsilon"
     return found
 
 
@@ -61,6 +68,8 @@ def unsupported(said: Mapping[str, str], family: str) -> str | None:
         return f"a model that predicts {kind!r} by its header ({_TYPE})"
     if _is_true(said, "ss_zero_terminal_snr"):
         return "trained with zero terminal signal-to-noise ratio by its header (ss_zero_terminal_snr)"
+    if other := _OTHERS.search(architecture := _plain(said, _ARCHITECTURE)):
+        return f"of another kind, {other[0]}, by its header ({_ARCHITECTURE} {architecture!r})"
     for key, families in _FAMILIES.items():
         value = _plain(said, key)
         named = next((of for start, of in families.items() if value.startswith(start)), family)
@@ -76,4 +85,4 @@ def _plain(said: Mapping[str, str], key: str) -> str:
 
 
 def _is_true(said: Mapping[str, str], key: str) -> bool:
-    return _plain(said, key) in ("true", "1", "yes")
+    return _plain(said, key) in _TRUE

@@ -36,6 +36,8 @@ READ = [
     ("sd1", {TYPE: "v_prediction"}, True, None, "v_prediction"),
     ("sd1", {TYPE: "epsilon", ARCHITECTURE: "stable-diffusion-v1"}, False, None, "epsilon"),
     ("sd1", {"ss_v_parameterization": "True", "ss_v2": "False"}, False, None, "v_prediction"),
+    ("sd1", {TYPE: "epsilon", "ss_v_parameterization": "False"}, False, None, "epsilon"),
+    ("sd2", {"ss_v_parameterization": "False"}, False, None, "epsilon"),
     ("sd1", {TYPE: "epsilon"}, True, "v_prediction", "v_prediction"),  # it says both, and one is meant
     ("sd2", {TYPE: "v"}, False, None, "v_prediction"),
     ("sd2", {TYPE: "V-Prediction"}, False, "v_prediction", "v_prediction"),
@@ -60,6 +62,15 @@ def test_a_prediction_is_read_from_the_header(
 
 SD1 = minimal("cond_stage_model.transformer.text_model.embeddings.token_embedding.weight")
 SD2 = minimal("cond_stage_model.model.ln_final.weight")
+OTHERS = (
+    *(
+        ("Flux-1-dev", "flux"),
+        ("flux.1-schnell", "flux"),
+        ("stable-diffusion-3-medium", "stable-diffusion-3"),
+    ),
+    *(("stable-diffusion-v3", "stable-diffusion-v3"), ("stable-diffusion-v1-inpainting", "inpaint")),
+    *(("stable-diffusion-v1/lora", "lora"), ("stable-diffusion-xl-v1-refiner", "refiner")),
+)
 REFUSED = [
     (SD1, {TYPE: "v"}, "epsilon", "v_prediction by modelspec.*and model.prediction is 'epsilon'; leave"),
     (SD1, {TYPE: "epsilon"}, "v_prediction", "epsilon by modelspec.* model.prediction is 'v_prediction'"),
@@ -67,6 +78,9 @@ REFUSED = [
     (SD1 | {"v_pred": torch.zeros(1)}, {}, "epsilon", "v_prediction by its tensor v_pred, and"),
     (SD1 | {"v_pred": torch.zeros(1)}, {TYPE: "epsilon"}, None, "contradicts itself .*set model.prediction"),
     (SD2, {ARCHITECTURE: "stable-diffusion-v2-512", TYPE: "v"}, None, "contradicts itself"),
+    (SD1, {TYPE: "v", "ss_v_parameterization": "False"}, None, "contradicts itself .*epsilon by ss_v_param"),
+    (SD2, {"ss_base_model_version": "sd_v2_v", "ss_v_parameterization": "0"}, None, "contradicts itself"),
+    *((SD1, {ARCHITECTURE: name}, "epsilon", f"of another kind, {kind}, by its") for name, kind in OTHERS),
     (SD2, {"modelspec.title": "mine"}, None, "does not tell what it predicts"),
     (SD1, {TYPE: "flow_prediction"}, None, "trained by flow matching"),
     (SD1, {TYPE: "velocity", "modelspec.noise_process": "flow"}, None, "trained by flow matching"),
