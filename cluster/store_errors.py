@@ -65,6 +65,8 @@ class Misdirected(Refused):
 _LONGEST_MESSAGE = 300
 _HTML = re.compile(r"<!doctype html|<html|<head>|<body", re.IGNORECASE)
 _STATUS = re.compile(r"(?:non-2xx status code: (\d{3}) ?([^:\n]*)|error response): ?(.*)", re.DOTALL)
+_REQUEST = re.compile(r"Error performing ([A-Z]+) (\S+)")
+"""A listing's text says "Error performing list request: " before it."""
 _NO_STORE = ("Got invalid ", "Header missing from response", "Received non-partial response")
 """How the driver says that an answer is not what a store would send."""
 _NO_HOST = re.compile(r"Name or service not known|nodename nor servname|No address associated|No such host")
@@ -159,7 +161,7 @@ def of_driver(error: BaseException, where: str, url: str) -> StoreError:
         return of_keys(name, said, where)
     if any(server in text for server in _KEY_SERVERS) or "token request" in text:
         return _no_keys(text, where, url)
-    request = re.search(r"Error performing (\w+) (\S+)", text)
+    request = _REQUEST.search(text)
     operation = "LIST" if "list request" in text else request[1] if request else ""
     if request and request[2].endswith("?delete"):
         operation = "DELETE"
@@ -211,14 +213,15 @@ def no_store(where: str, what: str) -> Misdirected:
 def _unanswered(text: str, details: str, where: str, address: str) -> StoreError:
     """No connection, or one that broke off."""
     parts = urlsplit(address)
-    host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "the store"
+    host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.hostname else "the store"
+    named = f"no host {parts.hostname} is known here" if parts.hostname else "its host is not known here"
     causes = re.findall(r'(?:message|error): "([^"]+)"', details)  # such as "Connection refused"
     said = clean(": ".join([text.partition("HTTP error: ")[2].partition("\n")[0], *causes[-1:]]))
     if "kind: Builder" in details:
         return StoreError(f"{where}: {host} is no address of a store ({said}); look at the endpoint")
     if _NO_HOST.search(details):
         return Unreachable(
-            f"{where}: no host {parts.hostname} is known here ({said}); look at the endpoint "
+            f"{where}: {named} ({said}); look at the endpoint "
             "(AWS_ENDPOINT_URL), the region (AWS_REGION) and this machine's network"
         )
     if "InvalidContentType" in details or "WRONG_VERSION" in details:
@@ -229,7 +232,7 @@ def _unanswered(text: str, details: str, where: str, address: str) -> StoreError
             f"{where}: the certificate of {host} is not trusted ({why[1] if why else said}); set "
             "SSL_CERT_FILE to its issuer's certificate"
         )
-    return Outage(f"{where}: {host}: {said}")
+    return Outage(": ".join([where, *([host] if parts.hostname else []), said]))
 
 
 def of_keys(name: str, said: str, where: str) -> StoreError:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.store import Outage, StoreError, open_store
+from cluster.store_errors import of_driver
 from jobs.cli import main
 from tests.answers import NO_SUCH_KEY, Server, answering
 
@@ -76,6 +77,34 @@ def test_what_is_wrong_on_the_way_to_s3_is_one_line(
         open_store("s3://b/run").read("run.json")
     assert "\n" not in str(caught.value) and "HIDDEN" not in str(caught.value)
     assert not isinstance(caught.value, Outage)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("http://127.0.0.1:1", ": http://127.0.0.1:1: .*Connection refused"),
+        ("http://no-such-host.invalid", "no host no-such-host.invalid is known here"),
+    ],
+)
+def test_a_listing_that_is_not_answered_names_the_host(
+    clean: pytest.MonkeyPatch, endpoint: str, said: str
+) -> None:
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": endpoint, "STORE_PATIENCE_SECONDS": "0.1"}.items():
+        clean.setenv(name, value)
+    with pytest.raises(StoreError, match=said):
+        list(open_store("s3://b/x").list())
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        ("Connection refused", "s3://b/x: error sending request: Connection refused"),
+        ("Name or service not known", "s3://b/x: its host is not known here (error sending request: Name"),
+    ],
+)
+def test_no_host_is_made_up_where_the_driver_names_none(cause: str, said: str) -> None:
+    text = f'HTTP error: error sending request\n\nDebug source:\nmessage: "{cause}"'
+    assert str(of_driver(OSError(text), "s3://b/x", "s3://b/x")).startswith(said)
 
 
 COMMANDS = [
