@@ -14,7 +14,14 @@ from transformers import BertTokenizer, CLIPTokenizer
 
 from originality import outline, supported
 from originality.faults import is_machine_fault, line_of
-from originality.model_files import damage, damaged_part, incomplete_tokenizer, missing_shard
+from originality.model_files import (
+    SAFETENSORS,
+    damage,
+    damaged_part,
+    incomplete_tokenizer,
+    index_among,
+    missing_shard,
+)
 from originality.settings import SHIPPED_MODEL, ModelSettings, SettingsError
 from originality.variants import Weights, weights_among
 
@@ -70,6 +77,10 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
                 f"{settings.variant!r}; pickled weights are not loaded: save the model with "
                 "safe_serialization=True, or name a variant that is there"
             )
+        with loading(settings, part):
+            reason = _not_looked_for(folder, part, weights)
+        if reason:
+            raise SettingsError(f"model folder {settings.path!r} cannot be loaded: {reason}")
     named = settings.variant not in ("auto", "none")
     if named and not any(weights.variant for weights in found.values()):
         raise SettingsError(
@@ -105,6 +116,26 @@ def _damaged(folder: Path, variant: str) -> str | None:
         text = json.loads((folder / part.replace("tokenizer", "text_encoder") / "config.json").read_text())
         if found := incomplete_tokenizer(folder / part, bert=supported.is_bert(text)):
             return found
+    return None
+
+
+def _not_looked_for(folder: Path, part: str, weights: Weights) -> str | None:
+    """Why the libraries would not read a part's weights, whose names and index they expect; None where they
+    would."""
+    stem = "diffusion_pytorch_model" if part in ("unet", "vae") else "model"
+    whole = f"{stem}.{weights.variant}{SAFETENSORS}" if weights.variant else f"{stem}{SAFETENSORS}"
+    present = outline.names(folder, part)
+    index = index_among(present, stem, weights.variant)
+    if index is None:
+        if whole in weights.names:
+            return None
+        return f"{folder / part / weights.names[0]} is not read under that name; call it {whole}"
+    if stem == "model" and whole in weights.names:  # transformers then passes over the index
+        return None
+    listed = json.loads((folder / part / index).read_text("utf-8"))["weight_map"]
+    if gone := sorted(set(listed.values()) - set(present)):
+        either = f"; remove {index}, if {whole} is of the same model" if whole in weights.names else ""
+        return f"{folder / part} lacks {gone[0]}, which {index} names; fetch the whole folder{either}"
     return None
 
 

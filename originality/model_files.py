@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,13 @@ def missing_shard(folder: Path) -> str | None:
     if loose and all(map(_SHARD.fullmatch, weights)):
         return f"{folder} has {loose[0]} and no index of such files; fetch the whole folder"
     return None
+
+
+def index_among(names: Iterable[str], stem: str, variant: str | None) -> str | None:
+    """The index of weights in several files, those of a variant or the plain ones, if there is one."""
+    mark = f".{variant}." if variant else f"{stem}.safetensors.index.json"
+    found = (name for name in names if _INDEX.fullmatch(name) and name.startswith(f"{stem}."))
+    return next((name for name in found if mark in name), None)
 
 
 def incomplete_tokenizer(folder: Path, *, bert: bool) -> str | None:

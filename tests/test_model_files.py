@@ -214,6 +214,31 @@ def test_weights_in_several_files_are_loaded_or_refused_by_name(
     assert f"{folder / part} has {shards[0].name} and no index of such files" in refused(folder)
 
 
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_of_a_name_that_is_not_read_are_refused(sd1: Path, tmp_path: Path, part: str) -> None:
+    shutil.copytree(sd1, tmp_path / "model")
+    (file,) = (tmp_path / "model" / part).glob("*.safetensors")
+    other = file.rename(file.with_name("pytorch_model.safetensors"))
+    assert f"{other} is not read under that name; call it {file.name}" in refused(tmp_path / "model")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_stale_index_beside_whole_weights_is_named_where_it_is_read(
+    sd1: Path, tmp_path: Path, part: str
+) -> None:
+    """By diffusers, and not by transformers."""
+    shutil.copytree(sd1, tmp_path / "model")
+    (file,) = (tmp_path / "model" / part).glob("*.safetensors")
+    index, shard = f"{file.name}.index.json", f"{file.stem}-00001-of-00002.safetensors"
+    file.with_name(index).write_text(json.dumps({"metadata": {}, "weight_map": {"a": shard}}))
+    if part == "text_encoder":
+        LatentDiffusion(ModelSettings(path=str(tmp_path / "model"), device="cpu"))
+        return
+    assert f"lacks {shard}, which {index} names; fetch the whole folder; remove {index}" in refused(
+        tmp_path / "model"
+    )
+
+
 @pytest.mark.parametrize(
     "kind",
     [
