@@ -19,6 +19,7 @@ from originality.networks import DTYPES, torch_device
 from originality.prompts import edit_prompt
 from originality.settings import AuditSettings, DistanceSettings
 from originality.similarity import load_distance
+from originality.weights_check import check_weights
 
 
 def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, str]:
@@ -34,6 +35,7 @@ def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, s
     if not os.environ.get("RAY_ADDRESS"):  # a cluster's GPUs are elsewhere
         choose(settings.model.attention, [], torch_device(settings.model), DTYPES[settings.model.dtype])
     about = describe(settings.model, copies.model)
+    check_weights(settings.model, copies.model)
     check_schedule(settings.model, about.scheduler, settings.redraw)
     domain = settings.spoken
     words = InitialWords(settings, about.tokenizers, copies)

@@ -1,0 +1,73 @@
+"""Whether a model's files of weights hold what its configurations say, by the names and shapes of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import safe_open
+
+from originality import outline
+from originality.architecture import Architecture
+from originality.checkpoint import loading, model_folder, weights_of, weighty
+from originality.settings import ModelSettings, SettingsError
+
+_OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""Layers of a VAE's attention by their former names, which diffusers still reads."""
+
+
+def check_weights(settings: ModelSettings, folder: Path | None = None) -> None:
+    """Compare the headers of a model's weights with the networks that its configurations describe.
+
+    BERT's weights, which have several names, are left to who loads them, as are those that are not here.
+
+    Raises:
+        SettingsError: tensors are missing or of another shape.
+    """
+    folder = model_folder(settings, folder)
+    if outline.absent(folder):
+        return
+    with loading(settings):
+        architecture = Architecture.of_folder(settings.model_copy(update={"path": str(folder)}))
+        parts = architecture.built()
+    kinds = ("UNet2DConditionModel", "AutoencoderKL", *(kind for kind, _ in architecture.texts))
+    networks = (parts.unet, parts.vae, *parts.encoders)
+    for part, kind, network in zip(weighty(folder), kinds, networks, strict=True):
+        if kind == "BertModel":
+            continue
+        files = [folder / part / name for name in weights_of(folder, part, settings.variant).names]
+        with loading(settings, part):
+            wrong = _difference(_shapes(files), {n: tuple(v.shape) for n, v in network.state_dict().items()})
+        if wrong:
+            raise SettingsError(
+                f"model folder {settings.path!r}: {files[0]} {wrong}, by {part}/config.json; fetch both, "
+                "of the same model"
+            )
+
+
+def _shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
+    """Of all tensors, by name."""
+    found = {}
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118
+                found[name] = tuple(opened.get_slice(name).get_shape())
+    return found
+
+
+def _difference(held: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What keeps a network from its weights, as the end of "FILE ..."; more tensors do not."""
+    held, wanted = ({_name(n): shape for n, shape in of.items()} for of in (held, wanted))
+    if absent := sorted(wanted.keys() - held.keys()):
+        return f"lacks {len(absent)} of {len(wanted)} tensors, {absent[0]} first"
+    other = sorted(name for name, shape in wanted.items() if held[name] != shape)
+    if other:
+        return f"holds {other[0]} as {list(held[other[0]])}, which should be {list(wanted[other[0]])}"
+    return None
+
+
+def _name(name: str) -> str:
+    """The same for a tensor's present and former names."""
+    if ".mid_block.attentions." in name:
+        name = ".".join(_OLD.get(word, word) for word in name.split("."))
+    return name.removeprefix("text_model.")
