@@ -214,7 +214,7 @@ def _of_another_width(folder: Path) -> None:
         ("yolos", _not_finite, "its numbers are not finite"),
         ("yolos", _of_another_width, "cannot be used .*; give a whole one"),
         ("clip", lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer; add tokenizer.json"),
-        ("clip", lambda f: (f / "tokenizer.json").write_text("{}"), "cannot be used"),
+        ("clip", lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json is damaged"),
         ("clip", _pickled_only, "pickled weights and shards are not loaded"),
         ("clip", _without_projection, "lacks 1 weights of a CLIPModel .visual_projection"),
         ("clip", _not_finite, "its numbers are not finite"),
