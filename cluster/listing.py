@@ -44,6 +44,8 @@ def scan(input_uri: str) -> Manifest:
         raise InputError(f"{uri!a} is no UTF-8; rename the folder, or give another way to it")
     if _is_folder(uri):
         return _scan_folder(input_uri, uri)
+    if _is_special(uri):
+        raise InputError(f"{input_uri} is a pipe, socket or device; save it as a file, and give that")
     if re.search(_WILD, uri) and not exists(uri):
         return _scan_glob(input_uri, uri)
     if uri.lower().endswith(LISTS):
@@ -57,6 +59,13 @@ def scan(input_uri: str) -> Manifest:
 
 def _is_folder(uri: str) -> bool:
     return "://" not in uri and Path(uri).is_dir()
+
+
+def _is_special(uri: str) -> bool:
+    """Whether a local path is neither a file nor a folder. A pipe would be waited for, in the driver's own
+    code, which no signal ends."""
+    path = Path(uri)
+    return "://" not in uri and path.exists() and not path.is_file()
 
 
 def _scan_folder(asked: str, root: str) -> Manifest:

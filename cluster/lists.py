@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from cluster.manifest import SCHEMA, WORD, InputError, Manifest
 from cluster.sources import WITHOUT_URI, Unreadable, read_image, without_uri
 from cluster.store import REMOTE_SCHEMES
+from originality.model_files import impostor
 
 LISTS = (".csv", ".parquet")
 """What a list of images may be: a file with a column of uris."""
@@ -45,6 +47,8 @@ _KNOWN = "^(" + "|".join((*REMOTE_SCHEMES, "file")) + ")://[^/:@]*(/|$)"
 """The URLs of a list. Others may be presigned. A bucket has no colon: what stands before one is a key, and
 the secret behind it may hold slashes, with the @ only after them."""
 _BATCH = 50_000
+_BEGINNING = 256
+"""Bytes that show whether a file is none but stands in place of one."""
 _SHOWN = 200
 """Characters of a list's column names in a message."""
 _DELIMITERS = (",", ";", "\t")
@@ -95,7 +99,8 @@ class ListFile:
         """The values of some columns, as text, in parts.
 
         Raises:
-            ValueError: the file is damaged, or a column holds no text.
+            InputError: a column holds no text.
+            ValueError: the file is damaged.
         """
         if self.parquet is not None:
             for batch in self.parquet.iter_batches(columns=list(columns)):
@@ -112,6 +117,11 @@ class ListFile:
             yield [pa.array([row[place] for _, row in part], pa.string()) for place in places]
 
     def _text(self, name: str, column: pa.Array) -> pa.Array:
+        if column.null_count == len(column):  # whatever its type
+            return pa.nulls(len(column), pa.string())
+        if not _may_be_text(column.type):
+            error = ValueError(f"column {name!r} holds {column.type}; write it as text (string)")
+            raise _unreadable(self.asked, error)
         try:
             text = column.cast(pa.string())
             text.validate(full=True)  # Parquet's text may be no UTF-8
@@ -129,9 +139,13 @@ def open_list(asked: str, name: str, data: bytes) -> ListFile:
         InputError: they cannot be read as such.
     """
     try:
+        if data and (found := impostor(data[:_BEGINNING])):
+            raise InputError(f"{asked} {found}")
         if name.lower().endswith(".csv"):
             return _open_csv(asked, data)
         parquet = pq.ParquetFile(pa.BufferReader(data))
+    except InputError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(asked, error) from None
     return ListFile(asked, parquet.schema_arrow.names, parquet=parquet)
@@ -181,6 +195,7 @@ def _table(opened: ListFile, parent: str, part: str = "") -> pa.Table:
     rows = 0
     try:
         for uris, *words in opened.batches(columns):
+            uris = pc.utf8_trim_whitespace(uris)
             _check_rows(opened.asked, uris, rows)
             found = [_resolved(uris, parent, rows, part), pa.nulls(len(uris), pa.int64())]
             said = [pc.utf8_trim_whitespace(word) for word in words]
@@ -230,6 +245,8 @@ def _open_csv(asked: str, data: bytes) -> ListFile:
 
 
 def _decoded(data: bytes) -> str:
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # the former begins with UTF-16's
+        raise ValueError("it is text in UTF-32; save it as CSV (UTF-8)")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16")
     if data.startswith(b"PAR1"):
@@ -281,7 +298,20 @@ def _folded(name: str) -> str:
 
 
 def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    return (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    )
+
+
+def _may_be_text(kind: pa.DataType) -> bool:
+    """Whether values of a type are text, or bytes that may be; numbers and times would become names."""
+    if pa.types.is_dictionary(kind):
+        return _may_be_text(kind.value_type)
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return is_text or _is_binary(kind)
 
 
 def _is_image(kind: pa.DataType) -> bool:
@@ -306,7 +336,7 @@ def _resolved(uris: pa.Array, parent: str, before: int, part: str) -> pa.Array:
     """The uris of a list: what is relative starts from ``parent``, and is spelt without empty parts and dots,
     as :class:`pathlib.PurePosixPath` does. Rows without one keep a place of their own."""
     uris = pc.fill_null(uris, "")
-    empty = pc.equal(pc.utf8_trim_whitespace(uris), "")
+    empty = pc.equal(uris, "")
     rows = np.flatnonzero(empty.to_numpy(zero_copy_only=False)) + before + 1
     places = [without_uri(int(row), part) for row in rows]
     relative = pc.and_not(pc.invert(pc.match_substring_regex(uris, "^/|://")), empty)

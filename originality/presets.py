@@ -120,6 +120,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
         SettingsError: it cannot be read, or holds something else.
     """
     try:
+        if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe gives its text only once
+            raise SettingsError(f"cannot read {file}: it is a pipe, socket or device; save it as a file")
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise SettingsError(f"cannot read {file}: {error.strerror}") from error

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
-from originality.presets import PRESETS, load_settings
+from originality.presets import PRESETS, load_settings, read_yaml
 from originality.prompts import DOMAINS, described
 from originality.settings import AuditSettings, DomainMissing, SettingsError
 
@@ -133,3 +136,10 @@ def test_settings_are_frozen_and_the_digest_sees_every_change():
         settings.max_tokens = 3  # type: ignore[misc]
     assert load_settings(flags={"seed": 1}).digest() != load_settings().digest()
     assert load_settings().digest() == load_settings().digest()
+
+
+def test_a_pipe_of_settings_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    """Its text could be read only once, and is needed twice."""
+    os.mkfifo(tmp_path / "mine.yaml")
+    with pytest.raises(SettingsError, match="is a pipe, socket or device; save it as a file"):
+        read_yaml(tmp_path / "mine.yaml")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import uuid
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -235,14 +237,15 @@ def test_a_folder_named_like_a_list(tmp_path: Path) -> None:
     assert "no image" in (said := refused(tmp_path / "y.csv")) and "1 .csv" in said
 
 
-@pytest.mark.parametrize("kind", ["struct", "binary", "large_binary", "struct named img"])
+@pytest.mark.parametrize("kind", ["struct", "binary", "large_binary", "fixed", "struct named img"])
 def test_images_inside_a_parquet_file_cannot_be_read_yet(tmp_path: Path, kind: str) -> None:
     data = saved(noise(), "PNG")
     image: pa.Array
     if kind.startswith("struct"):
         image = pa.array([{"bytes": data, "path": "a.png"}])
     else:
-        image = pa.array([data], pa.binary() if kind == "binary" else pa.large_binary())
+        kinds = {"binary": pa.binary(), "large_binary": pa.large_binary(), "fixed": pa.binary(len(data))}
+        image = pa.array([data], kinds[kind])
     pq.write_table(pa.table({"img" if "img" in kind else "image": image}), tmp_path / "list.parquet")
     said = refused(tmp_path / "list.parquet")
     assert "holds the images themselves (column 'im" in said and "cannot be read yet; write them out" in said
@@ -261,6 +264,8 @@ def test_images_inside_a_parquet_file_cannot_be_read_yet(tmp_path: Path, kind: s
         (b'uri\n"a.png\nb.png\n', "CSV parse error: row 1: unexpected end of data"),
         (b"uri;word\na.png\n", "CSV parse error: row 1: Expected 2 columns, got 1"),
         (b"PAR1\0\0\0\0PAR1", "it is a Parquet file; name it .parquet"),
+        ("uri\na.png\n".encode("utf-32"), "it is text in UTF-32; save it as CSV (UTF-8)"),
+        (b"\0\0\xfe\xff" + "uri\na.png\n".encode("utf-32-be"), "it is text in UTF-32"),
     ],
 )
 def test_csv_files_that_are_refused(tmp_path: Path, data: bytes, said: str) -> None:
@@ -278,3 +283,66 @@ def test_parquet_files_that_are_refused(tmp_path: Path) -> None:
         assert "cannot be read as a list: " in refused(file)
     pq.write_table(pa.table({"uri": pa.array([], pa.string())}), file)
     assert "lists no images" in refused(file)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_pointer_of_git_lfs_in_the_place_of_a_list(tmp_path: Path, form: str) -> None:
+    file = tmp_path / f"list.{form}"
+    file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 492265168\n")
+    assert "is a pointer of git LFS in place of the file; fetch it with git lfs pull" in refused(file)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_blanks_around_a_uri_are_dropped(tmp_path: Path, form: str) -> None:
+    given = [" a.png ", "\ts3://b/c d.png", "/x/y.png\N{NO-BREAK SPACE}", "file:///e%20"]
+    file = tmp_path / f"list.{form}"
+    if form == "csv":
+        file.write_text("uri\n" + "\n".join(given) + "\n", encoding="utf-8")
+    else:
+        pq.write_table(pa.table({"uri": given}), file)
+    assert uris(scan(str(file))) == [f"{tmp_path}/a.png", "s3://b/c d.png", "/x/y.png", "file:///e%20"]
+
+
+TEXTS = [
+    pa.string(),
+    pa.large_string(),
+    pa.binary(),
+    pa.large_binary(),
+    pa.binary(5),
+    pa.dictionary(pa.int32(), pa.string()),
+]
+
+
+@pytest.mark.parametrize("kind", TEXTS, ids=str)
+def test_text_of_a_parquet_file_by_any_type(tmp_path: Path, kind: pa.DataType) -> None:
+    values = pa.array(["a.png", "b.png", None]).cast(pa.binary() if "binary" in str(kind) else pa.string())
+    pq.write_table(pa.table({"uri": values.cast(kind)}), tmp_path / "list.parquet")
+    assert uris(scan(f"{tmp_path}/list.parquet"))[:2] == [f"{tmp_path}/a.png", f"{tmp_path}/b.png"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1, 2], [0.5, None], [True, False], [datetime(2030, 1, 1, tzinfo=UTC)], [["a.png"]], [date(2030, 1, 1)]],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["uri", "word"])
+def test_a_parquet_column_of_no_text_is_named_with_its_type(
+    tmp_path: Path, name: str, values: list[object]
+) -> None:
+    columns = {"uri": pa.array(["a.png"] * len(values)), name: pa.array(values)}
+    pq.write_table(pa.table(columns), tmp_path / "list.parquet")
+    said = refused(tmp_path / "list.parquet")
+    assert f"column '{name}' holds {str(pa.array(values).type)[:4]}" in said and "; write it as text" in said
+
+
+def test_a_column_without_any_value_has_no_type_to_speak_of(tmp_path: Path) -> None:
+    """As pandas writes words that are all missing."""
+    columns = {"uri": pa.array(["a.png"]), "word": pa.array([None], pa.float64())}
+    pq.write_table(pa.table(columns), tmp_path / "list.parquet")
+    assert words(scan(f"{tmp_path}/list.parquet")) == [None]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.parquet", "x.png", "x.txt", "x"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert "is a pipe, socket or device; save it as a file" in refused(tmp_path / name)
