@@ -1,7 +1,8 @@
 """Files that lack only their end: a JPEG without its end marker, a PNG or GIF without its last block.
 
 Pillow accepts such a PNG or GIF without a word. It refuses such a JPEG, because it cannot tell it from one
-that lacks rows; the functions below can.
+that lacks rows; the functions below can. Of WebP and AVIF they tell, by the lengths written in them, whether
+a file that cannot be decoded was cut.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """In a scan of a JPEG; what is left out are stuffed bytes and restart markers."""
+_BOX = re.compile(rb"[\s\S]{4}[a-zA-Z0-9 ]{4}")
+"""Size and kind of a box."""
 _FRAMES = (0xC0, 0xC1, 0xC2)
 """Start of frame: baseline, extended and progressive. libjpeg reads few others."""
 _SCAN, _RESTART_INTERVAL, _END = 0xDA, 0xDD, 0xD9
@@ -33,6 +36,26 @@ def lacks_end(data: bytes) -> bool:
     if data.startswith(b"\xff\xd8\xff"):
         return not data.endswith(_JPEG_END) and _jpeg_lacks_end(data)
     return False
+
+
+def cut_short(data: bytes) -> bool:
+    """Whether a WebP, or a file in boxes (ISO 14496-12) as AVIF and HEIF are, is shorter than it says."""
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return data[4:8] == b"ftyp" and _boxes_end(data) > len(data)
+
+
+def _boxes_end(data: bytes) -> int:
+    """Where the last box that begins in a file ends; what follows sound boxes may be anything."""
+    at = 0
+    while _BOX.match(data, at):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size == 1:  # it is written behind the kind
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        if size < 8:  # 0: up to the file's end
+            break
+        at += size
+    return at
 
 
 def completed(data: bytes) -> list[bytes]:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageChops, ImageCms, PngImagePlugin, UnidentifiedImageError
 
-from cluster.endings import completed, lacks_end
+from cluster import png_chunks
+from cluster.endings import completed, cut_short, lacks_end
 from cluster.formats import EXTENSIONS, FORMATS, camera_raw, foreign
 
 __all__ = ["EXTENSIONS", "FORMATS", "NOTE", "Limits", "OutOfMemory", "Rejection", "check_size", "decode"]
@@ -56,6 +57,8 @@ PngImagePlugin.MAX_TEXT_CHUNK = _MOST_PROFILE_BYTES
 """Of one profile or text, unpacked. Pillow's own bound, 1 MiB, refuses images for large profiles."""
 PngImagePlugin.MAX_TEXT_MEMORY = 256 * 2**20
 """Of all texts of a file: more than any file of uncompressed text holds."""
+_SPARED = (png_chunks.PROFILE, png_chunks.TEXTS, png_chunks.PROFILE | png_chunks.TEXTS)
+"""Chunks over which Pillow refuses a PNG, in the order in which the picture is tried without them."""
 _DEVICE_CLASSES = ("mntr", "scnr", "prtr", "spac")
 """Of ICC profiles that say what an image's numbers mean; the others link or adapt profiles."""
 _ROUNDING = 2
@@ -133,21 +136,44 @@ def _completed(data: bytes, limits: Limits) -> Image.Image:
 def _decoded(data: bytes, limits: Limits) -> Image.Image:
     """Raises: Rejection."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if (raw := camera_raw(data)) is not None:
-                raise Rejection("unsupported", str(raw))
-            with _open(data) as image:
-                _check_pixels(image, limits)
-                image.load()
-                rgb = _upright(_to_rgb(image), image)
+        rgb = _read(data, limits)
     except Rejection:
         raise
     except Exception as error:
         # Codecs meet hostile bytes with whatever exception the damage happens to reach.
-        raise _refusal(error, data) from error
+        if (plain := _read_plain(data, limits)) is None:
+            raise _refusal(error, data) from error
+        rgb = plain
     rgb.info.clear()  # else a copy saved from it would carry the profile that has been applied
     return rgb
+
+
+def _read(data: bytes, limits: Limits) -> Image.Image:
+    """Raises: Rejection, or whatever a codec does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if (raw := camera_raw(data)) is not None:
+            raise Rejection("unsupported", str(raw))
+        with _open(data) as image:
+            _check_pixels(image, limits)
+            _check_palette(image)
+            image.load()
+            return _upright(_to_rgb(image), image)
+
+
+def _read_plain(data: bytes, limits: Limits) -> Image.Image | None:
+    """A PNG without its profile, its texts or both, which are no part of the picture: the fewest that it must
+    do without, as profiles say what its colours are, and texts may say how it was held. None where that
+    helps nothing."""
+    for kinds in _SPARED:
+        if (plain := png_chunks.without(data, kinds)) is not None:
+            try:
+                return _read(plain, limits)
+            except Rejection:
+                raise
+            except Exception:
+                continue
+    return None
 
 
 def _open(data: bytes) -> Image.Image:
@@ -155,23 +181,13 @@ def _open(data: bytes) -> Image.Image:
     is asked again."""
     try:
         return Image.open(io.BytesIO(data), formats=(*FORMATS, "DIB"))  # a BMP without its file header
-    except ValueError:
-        profile = data.find(b"iCCP") - 4
-        if profile < 0 or not data.startswith(b"\x89PNG"):
-            raise
-        # A larger profile than is unpacked: left out, as for the other formats.
-        end = profile + 12 + int.from_bytes(data[profile : profile + 4], "big")
-        return Image.open(io.BytesIO(data[:profile] + data[end:]), formats=("PNG",))
     except UnidentifiedImageError:
         if (other := foreign(data)) is not None:
             raise Rejection("unsupported", str(other)) from None
         for name in FORMATS:
             factory, accepts = Image.OPEN[name]
             if accepts is not None and accepts(data[:16]) is True:
-                try:
-                    factory(io.BytesIO(data), "")
-                except SyntaxError as error:
-                    raise _refusal(error, data) from error
+                factory(io.BytesIO(data), "")
         raise Rejection("not-an-image", f"none of {', '.join(FORMATS)}") from None
 
 
@@ -182,7 +198,7 @@ def _refusal(error: Exception, data: bytes) -> Rejection:
     if any(phrase in said.lower() for phrase in _UNSUPPORTED):
         return Rejection("unsupported", said)
     ends = isinstance(error.__cause__ or error, EOFError | IndexError | struct.error)
-    if ends or len(data) < _SHORTEST_FILE or "truncated" in said.lower():
+    if ends or len(data) < _SHORTEST_FILE or "truncated" in said.lower() or cut_short(data):
         return Rejection("truncated", said)
     return Rejection("corrupt", said)
 
@@ -195,6 +211,12 @@ def _check_pixels(image: Image.Image, limits: Limits) -> None:
         raise Rejection("too-large", f"{width} x {height}; {most}")
     if min(width, height) < _SMALLEST_SIDE:
         raise Rejection("too-small", f"{width} x {height}; each side needs {_SMALLEST_SIDE} pixels")
+
+
+def _check_palette(image: Image.Image) -> None:
+    """Pillow would take another palette for the missing one."""
+    if image.format == "PNG" and image.mode == "P" and not (image.palette and image.palette.palette):
+        raise Rejection("corrupt", "the PNG lacks the palette (PLTE) that its pixels refer to")
 
 
 def _upright(picture: Image.Image, image: Image.Image) -> Image.Image:

@@ -123,9 +123,12 @@ def _cut() -> Iterator[tuple[str, str, bytes]]:
     progressive = saved(noise(), "JPEG", progressive=True)
     yield "cut-progressive.jpg", "truncated", progressive[: len(progressive) * 7 // 10]
     webp = saved(noise(), "WEBP")
-    yield "cut.webp", "corrupt", webp[: len(webp) // 2]
+    yield "cut.webp", "truncated", webp[: len(webp) // 2]
+    yield "last-byte.webp", "truncated", webp[:-1]
     if "AVIF" in FORMATS:
-        yield "cut.avif", "truncated", saved(noise(), "AVIF")[:-100]
+        avif = saved(noise(), "AVIF")
+        yield "cut.avif", "truncated", avif[:-100]
+        yield "half.avif", "truncated", avif[: len(avif) // 2]
     yield "signature.jpg", "truncated", b"\xff\xd8\xff"
     yield "signature.png", "truncated", b"\x89PNG\r\n\x1a\n"
     yield "signature.gif", "truncated", b"GIF89a"
@@ -141,8 +144,7 @@ def _damaged() -> Iterator[tuple[str, str, bytes]]:
     yield "header-checksum.png", "corrupt", whole[:29] + b"\0\0\0\0" + whole[33:]
     yield "no-pixels.png", "corrupt", png(4, 4, (b"tEXt", b"Title\0" + b"x" * 64))
     yield "not-zipped.png", "corrupt", png(4, 4, (b"IDAT", b"no zlib stream at all, by any means" * 3))
-    text = b"Title\0\0" + zlib.compress(bytes(2**25))
-    yield "text-bomb.png", "corrupt", png(4, 4, (b"zTXt", text), rows(4, bytes(12)))
+    yield "no-palette.png", "corrupt", png(4, 4, rows(4, bytes(4)), colour=3)
     yield "no-columns.png", "corrupt", png(0, 4, rows(4, bytes(64)))
     yield "no-such-colour.png", "corrupt", png(4, 4, rows(4, bytes(64)), colour=5)
     yield "no-rows.bmp", "corrupt", bmp(4, 0)
@@ -247,6 +249,8 @@ def _good() -> Iterator[tuple[str, bytes]]:
     yield "grey-alpha-16.png", png(4, 4, rows(4, bytes(range(16))), depth=16, colour=4)
     yield "keyed-16.png", png(4, 4, (b"tRNS", b"\1\1"), rows(4, bytes(8)), depth=16, colour=0)
     yield "interlaced.png", _interlaced()
+    text = b"Title\0\0" + zlib.compress(bytes(2**25))
+    yield "text-bomb.png", png(4, 4, (b"zTXt", text), rows(4, bytes(12)))
     yield "colour-16.tif", tiff(bytes(range(96)), bits=(16,) * 3, photometric=2, samples=3)
     yield "alpha-16.tif", tiff(bytes(range(128)), bits=(16,) * 4, photometric=2, samples=4, extra=2)
     yield "twelve-bits.tif", tiff(bytes(range(24)), bits=12)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_cut_short_is_truncated(form: str) -> None:
     assert rejected(data[: len(data) // 2]) in ("truncated", "corrupt")
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP"])
+@pytest.mark.parametrize("form", sorted({"JPEG", "PNG", "BMP", "WEBP", "AVIF", "HEIF"} & set(FORMATS)))
 @pytest.mark.parametrize("kept", [0.2, 0.5, 0.95])
 def test_plain_truncation_has_its_code(form: str, kept: float) -> None:
     data = saved(NOISE, form)
@@ -189,6 +190,38 @@ def test_profiles_that_change_nothing() -> None:
     assert (
         decode(saved(noise("L"), "PNG", icc_profile=whole)).tobytes() == noise("L").convert("RGB").tobytes()
     )
+
+
+BOMB = zlib.compress(bytes(2**25))
+SPARED = {
+    "empty profile": (b"iCCP", b""),
+    "profile without an end of its name": (b"iCCP", b"a"),
+    "profile by another method": (b"iCCP", b"a\0\1x"),
+    "large profile": (b"iCCP", b"a\0\0" + BOMB),
+    "large text": (b"zTXt", b"a\0\0" + BOMB),
+    "large international text": (b"iTXt", b"a\0\1\0\0\0" + BOMB),
+    "text by another method": (b"zTXt", b"a\0\1x"),
+}
+
+
+@pytest.mark.parametrize("name", SPARED)
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_is_no_part_of_a_png_s_picture_is_passed_over(name: str, behind: bool) -> None:
+    pixels = rows(4, bytes(range(12)))
+    chunks = (pixels, SPARED[name]) if behind else (SPARED[name], pixels)
+    assert decode(png(4, 4, *chunks)).tobytes() == decode(png(4, 4, pixels)).tobytes()
+    assert rejected(png(4, 4, *chunks), Limits(pixels=15)) == "too-large"
+
+
+def test_a_text_that_is_passed_over_leaves_the_profile() -> None:
+    whole = saved(NOISE, "PNG", icc_profile=profile("RGB"))
+    text = png(4, 4, SPARED["large text"])[33:-12]
+    assert decode(whole[:33] + text + whole[33:]).tobytes() == decode(whole).tobytes()
+
+
+@pytest.mark.parametrize("palette", [[], [(b"PLTE", b"")]])
+def test_a_png_without_its_palette(palette: list[tuple[bytes, bytes]]) -> None:
+    assert rejected(png(4, 4, *palette, rows(4, bytes(4)), colour=3)) == "corrupt"
 
 
 def test_first_frame_of_several() -> None:
