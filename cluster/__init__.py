@@ -10,5 +10,7 @@ for _name, _value in {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # raylet's messages on stdout: our own line tells of deaths
 }.items():
     os.environ.setdefault(_name, _value)
-if os.environ.get("RAY_ADDRESS") == "local":  # Ray's word for none
-    del os.environ["RAY_ADDRESS"]
+if "RAY_ADDRESS" in os.environ:
+    os.environ["RAY_ADDRESS"] = os.environ["RAY_ADDRESS"].strip()  # else Ray would keep blanks around it
+    if os.environ["RAY_ADDRESS"] == "local":  # Ray's word for none
+        del os.environ["RAY_ADDRESS"]

@@ -4,6 +4,7 @@ traceback, or speaks of sockets."""
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -32,12 +33,13 @@ def check(address: str | None) -> None:
     """
     if address is None:
         _check_temporary_folder()
-    elif address != "auto":  # Ray's word for the one that runs on this machine
+    elif (address := address.strip()) != "auto":  # Ray's word for the one that runs on this machine
         _check_answers(address, *_host_and_port(address))
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
     scheme, separator, rest = address.partition("://")
+    scheme = scheme.lower()
     if separator and scheme in ("http", "https"):
         raise Unusable(
             f"RAY_ADDRESS={address} is the address of Ray's dashboard and jobs; submit the command there "
@@ -50,7 +52,12 @@ def _host_and_port(address: str) -> tuple[str, int]:
             f"command on a machine of the cluster, by ray job submit, or {HERE}"
         )
     host, _, port = address.rpartition(":")
-    if separator or not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+    if (
+        separator
+        or not host
+        or re.search("[/@]", host)
+        or not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16)
+    ):
         raise Unusable(f"RAY_ADDRESS={address!r} is no address of a cluster; write host:6379, or {HERE}")
     return host.strip("[]"), int(port)
 

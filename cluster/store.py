@@ -40,6 +40,7 @@ from cluster.store_errors import (
     named_errors,
     no_store,
 )
+from originality.settings_base import seconds_of
 
 __all__ = [
     "NOBODYS",
@@ -376,13 +377,9 @@ def _open_remote(url: str, scheme: str, rest: str, patience: float) -> Store:
 
 def patience_seconds() -> float:
     """Raises:
-    StoreError: STORE_PATIENCE_SECONDS is no number.
+    StoreError: STORE_PATIENCE_SECONDS is no number of seconds.
     """
-    given = os.environ.get(PATIENCE)
-    try:
-        return float(given) if given else _PATIENCE_SECONDS
-    except ValueError as error:
-        raise StoreError(f"{PATIENCE} is {given!r}; write a number of seconds") from error
+    return seconds_of(PATIENCE, _PATIENCE_SECONDS, StoreError)
 
 
 def absolute(uri: str) -> str:

@@ -24,6 +24,8 @@ from urllib.parse import urlsplit
 
 from originality.faults import MachineFault
 from originality.node_cache import remember, turn
+from originality.settings import SettingsError
+from originality.settings_base import seconds_of
 
 PATIENCE = "FETCH_PATIENCE_SECONDS"
 """Environment variable: for how long a host that does not answer is asked again."""
@@ -207,6 +209,7 @@ class Download:
 
         Raises:
             FetchError: host, cause.
+            SettingsError: FETCH_PATIENCE_SECONDS is no number of seconds.
             ValueError: the address is none.
         """
         for again in (True, False):
@@ -246,7 +249,7 @@ class Download:
 
     def _receive_all(self, progress: Progress) -> None:
         """Receives until the part is complete. The patience begins anew with every byte that is gained."""
-        patience = float(os.environ.get(PATIENCE, _PATIENCE_SECONDS))
+        patience = seconds_of(PATIENCE, _PATIENCE_SECONDS, SettingsError)
         waited, pause, most = 0.0, 1.0, self._have()
         while True:
             try:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
+import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +18,21 @@ def nearest(word: str, known: Any) -> str:
     names = sorted(str(k) for k in known)
     close = difflib.get_close_matches(word, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
+
+
+def seconds_of(variable: str, usual: float, refusal: Callable[[str], Exception]) -> float:
+    """The seconds that an environment variable gives; the usual ones where it is unset or empty.
+
+    Raises:
+        Exception: what ``refusal`` makes of the line that says the fix.
+    """
+    given = os.environ.get(variable)
+    if not given:
+        return usual
+    with suppress(ValueError):
+        if 0 <= (seconds := float(given)) < math.inf:
+            return seconds
+    raise refusal(f"{variable} is {given!r}; write a number of seconds")
 
 
 class Frozen(BaseModel):

@@ -18,6 +18,7 @@ import pytest
 from originality import node_cache
 from originality.download import Download, FetchError, Progress
 from originality.faults import is_machine_fault
+from originality.settings import SettingsError
 from tests.waiting import PATIENCE
 
 DATA = os.urandom(3_000_000)
@@ -123,6 +124,16 @@ def test_what_passes_is_waited_for(url: str, host: Host, pauses: list[float], tm
     data, told = bring(url, tmp_path, pauses)
     assert data == DATA and pauses == [1, 2, 4]
     assert f"{url}: HTTP Error 503: Service Unavailable; tried again in 1 s" in told
+
+
+@pytest.mark.parametrize("given", ["nan", "inf", "-1", "soon"])
+def test_a_patience_that_is_no_number_of_seconds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("FETCH_PATIENCE_SECONDS", given)
+    download = Download("http://127.0.0.1:1/weights", tmp_path / "weights", tmp_path)
+    with pytest.raises(SettingsError, match=f"FETCH_PATIENCE_SECONDS is '{given}'; write a number of sec"):
+        download.bring(Progress("weights", tell=lambda _: None))
 
 
 def test_a_cut_is_resumed_and_patience_begins_anew(

@@ -87,6 +87,10 @@ ADDRESSES = {
     "10.0.0.1": "write host:6379",
     "10.0.0.1:many": "write host:6379",
     "10.0.0.1:99999": "write host:6379",
+    "HTTP://10.0.0.1:8265": "the address of Ray's dashboard and jobs",
+    "Ray://10.0.0.1:10001": "is an address of the Ray client",
+    "http:/10.0.0.1:8265": "write host:6379",
+    "user@10.0.0.1:6379": "write host:6379",
     "no-such-host.invalid:6379": "cannot reach Ray at RAY_ADDRESS=no-such-host.invalid:6379 (",
     "127.0.0.1:1": "(Connection refused); start the cluster",
 }
@@ -98,6 +102,22 @@ def test_an_address_that_is_no_cluster_is_refused_with_what_was_meant(address: s
         ray_address.check(address)
     assert ADDRESSES[address] in str(refused.value) and address in str(refused.value)
     assert "unset RAY_ADDRESS to run on this machine" in str(refused.value)
+
+
+@pytest.mark.parametrize("blanks", [" {}", "{}\n", "\t{} "])
+def test_blanks_around_an_address_are_dropped(blanks: str) -> None:
+    for address in ("http://10.0.0.1:8265", "127.0.0.1:1"):
+        with pytest.raises(ray_address.Unusable) as refused:
+            ray_address.check(blanks.format(address))
+        assert ADDRESSES[address] in str(refused.value) and f"RAY_ADDRESS={address} " in str(refused.value)
+
+
+@pytest.mark.parametrize(("given", "meant"), [(" h:6379\n", "h:6379"), (" local ", "None"), ("auto", "auto")])
+def test_ray_sees_an_address_without_blanks(given: str, meant: str) -> None:
+    code = "import os, cluster; print(os.environ.get('RAY_ADDRESS'))"
+    environment = {**os.environ, "RAY_ADDRESS": given}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=-1, text=True)
+    assert done.stdout == f"{meant}\n"
 
 
 def test_a_port_where_something_else_answers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from threading import Thread
 
 import pytest
 
-from cluster.store import NotFound, Store, StoreError, absolute, open_store
+from cluster.store import PATIENCE, NotFound, Store, StoreError, absolute, open_store, patience_seconds
 from tests.faults import FaultyProxy
 
 
@@ -138,6 +138,15 @@ def test_folders_that_cannot_be(tmp_path: Path) -> None:
         open_store(str(tmp_path / "file"))
     with pytest.raises(StoreError, match="use a local folder"):
         open_store("ftp://host/x")
+
+
+@pytest.mark.parametrize("given", ["nan", "inf", "-1", "5 min", "-inf"])
+def test_a_patience_that_is_no_number_of_seconds_is_refused(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv(PATIENCE, given)
+    with pytest.raises(StoreError, match=f"^STORE_PATIENCE_SECONDS is '{given}'; write a number of seconds$"):
+        patience_seconds()
 
 
 def test_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
