@@ -17,6 +17,7 @@ from cluster.manifest import Selection
 from cluster.runfolder import open_run
 from cluster.settings import ClusterSettings
 from cluster.store import NotFound
+from originality.node_cache import check_cache
 from originality.presets import PRESETS, load_settings, one_line, read_yaml
 from originality.prompts import DOMAINS
 from originality.settings import AuditSettings, DomainMissing, SettingsError, nearest
@@ -111,6 +112,7 @@ def settings_of(
     Raises:
         SettingsError: with the fix.
     """
+    check_cache()
     flags = assignments(arguments)
     flags.pop("cluster", None)
     given = {

@@ -20,6 +20,7 @@ from cluster.weights import HUB_ID, Wanted
 from jobs import exits
 from originality import pretrained
 from originality.download import to_stderr
+from originality.node_cache import check_cache
 from originality.settings import SettingsError, commit_of
 from originality.similarity.dreamsim_fetch import DINO_CODE, DINO_HEAD, PUBLISHED, Sources, fetch
 from originality.similarity.dreamsim_weights import BRANCHES, Branch, cache_folder, digests_in, parts_of
@@ -93,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     to = absolute(arguments.to)
+    check_cache()
     foreign = ("revision", "variant") if arguments.name == DREAMSIM else ("branch", "mirror")
     for name in foreign:
         if getattr(arguments, name) is not None:

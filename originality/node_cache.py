@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from originality.settings import SettingsError
+
 CHECKSUMS = "checksums"
 """Folder of the records, below the cache."""
 _REMEMBERED_BYTES = 1 << 20
@@ -32,7 +34,21 @@ _known: dict[Path, tuple[list[int], str]] = {}
 def cache_path() -> Path:
     """ORIGINALITY_CACHE, or a folder below the user's own cache."""
     chosen = os.environ.get("ORIGINALITY_CACHE")
-    return Path(chosen).absolute() if chosen else Path.home() / ".cache" / "originality" / "weights"
+    return (
+        Path(chosen).expanduser().absolute() if chosen else Path.home() / ".cache" / "originality" / "weights"
+    )
+
+
+def check_cache() -> None:
+    """Checks that the cache is a folder, or can be made one.
+
+    Raises:
+        SettingsError: ORIGINALITY_CACHE is a file, or leads through one.
+    """
+    place = cache_path()
+    there = next((path for path in (place, *place.parents) if path.exists()), place)
+    if there.exists() and not there.is_dir():
+        raise SettingsError(f"ORIGINALITY_CACHE={place}: {there} is not a folder; give a folder for weights")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.cli import main
 from originality import node_cache
 from originality.node_cache import CHECKSUMS, sha256, turn
 from tests.waiting import PATIENCE
@@ -91,6 +92,27 @@ def test_a_cache_that_cannot_be_written_costs_only_time(file: Path, monkeypatch:
     (file.parent / "cache").write_text("in the way")
     for _ in range(2):
         assert in_a_new_process(file, monkeypatch) == digest(DATA)
+
+
+def test_a_cache_below_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ORIGINALITY_CACHE", "~/weights")
+    assert node_cache.cache_path() == tmp_path / "weights"
+    node_cache.check_cache()
+
+
+@pytest.mark.parametrize("below", ["", "/a/b"])
+def test_a_cache_that_is_a_file_is_refused_where_a_command_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], below: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    monkeypatch.setenv("ORIGINALITY_CACHE", f"{file}{below}")
+    assert main(["audit", str(tmp_path), "--dry-run"]) == 2
+    line = (
+        f"originality: ORIGINALITY_CACHE={file}{below}: {file} is not a folder; give a folder for weights\n"
+    )
+    assert capfd.readouterr().err == line
 
 
 def test_many_processes_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
