@@ -106,6 +106,15 @@ class ClusterSettings(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _prices_count(self) -> Self:
+        for kind, price in self.prices.items():
+            if price < 0:
+                raise ValueError(f"the price of {kind} is {price:g}; give US dollars an hour, 0 or more")
+            if price == 0 and self.max_cost is not None:
+                raise ValueError(f"the price of {kind} is 0, so --max-cost cannot be kept; give more than 0")
+        return self
+
+    @model_validator(mode="after")
     def _min_is_under_max(self) -> Self:
         if self.max_workers is not None and self.min_workers > self.max_workers:
             raise ValueError(f"min_workers {self.min_workers} is over max_workers {self.max_workers}")

@@ -51,6 +51,24 @@ def test_a_bound_on_the_cost_needs_the_price_of_all_that_is_named() -> None:
     assert own.unpriced(["CPU"]) and ClusterSettings().unpriced(["CPU"]) is None
 
 
+@pytest.mark.parametrize(
+    ("price", "bound", "said"),
+    [
+        (-1.0, None, "price of L4 is -1; give US dollars an hour, 0 or more"),
+        (-1.0, 5.0, "price of L4 is -1; give US dollars an hour, 0 or more"),
+        (0.0, 5.0, "price of L4 is 0, so --max-cost cannot be kept; give more than 0"),
+        (float("nan"), 5.0, "prices"),
+    ],
+)
+def test_a_price_that_is_none_is_refused(price: float, bound: float | None, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        ClusterSettings(prices={"L4": price, "CPU": 0.1}, max_cost=bound)
+
+
+def test_a_machine_may_cost_nothing_where_no_bound_is_set() -> None:
+    assert ClusterSettings(prices={"CPU": 0.0}).price("CPU", 1.0) == 0.0
+
+
 def test_seven_slices_of_a_gpu_are_seven_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where CUDA_VISIBLE_DEVICES names them; Ray gives each worker one, by its name."""
     slices = [f"MIG-{number}c6a2b54-0000-5a9d-8f3e-7a2c0e4f1b6d" for number in range(7)]
