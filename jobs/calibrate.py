@@ -150,8 +150,8 @@ def _judged(science: Science, labelled: str, labels: Labels, folder: str, how: C
     run = planned(science, labelled, folder)
     check_same(run, labels)
     selection = Selection()
-    unsuited(science, run, selection)
     with at_work(run) as heartbeat:
+        unsuited(science, run, selection)
         judge(science, run, how, selection, heartbeat)
         run = RunFolder(run.store)
         run.clear_snapshots()

@@ -37,7 +37,9 @@ def check_weights(settings: ModelSettings, folder: Path | None = None) -> None:
             continue
         files = [folder / part / name for name in weights_of(folder, part, settings.variant).names]
         with loading(settings, part):
-            wrong = _difference(_shapes(files), {n: tuple(v.shape) for n, v in network.state_dict().items()})
+            # Not its buffers: versions of the libraries differ in which of these they save.
+            wanted = {name: tuple(value.shape) for name, value in network.named_parameters()}
+            wrong = _difference(_shapes(files), wanted)
         if wrong:
             raise SettingsError(
                 f"model folder {settings.path!r}: {files[0]} {wrong}, by {part}/config.json; fetch both, "
