@@ -204,8 +204,9 @@ class Dispatcher:
                 foreseen = member.leaving or getattr(death, "preempted", False)
                 expected = foreseen or not self._crew.is_alive(member.node)
                 counts = member.failed or not expected
-                memory = isinstance(death, ray.exceptions.OutOfMemoryError)  # that of the whole machine
-                self._bury(member, cause_of(death), blame=not expected, counts=counts, of_machine=memory)
+                out_of_memory = isinstance(death, ray.exceptions.OutOfMemoryError)
+                blame, cause = not expected, cause_of(death)
+                self._bury(member, cause, blame=blame, counts=counts, of_machine=out_of_memory)
             except (StoreError, DecoderError) as error:
                 self._bury(member, str(error), blame=False, counts=False)
                 if self._crew.ready:
@@ -316,10 +317,10 @@ class Dispatcher:
             return
         idle = [m for m in self._crew if not self._leases.holds(m.name)]
         unproven = any(m.failures or not m.judged for m in self._crew if self._leases.holds(m.name))
-        able = (m for m in idle if not m.leaving)
+        able = (m for m in idle if m.judged and not m.leaving)
         stays = max(able, key=lambda m: m.judged, default=None) if unproven else None
         for member in idle:
-            if member is not stays or not member.judged:
+            if member is not stays:
                 self._crew.let_go(member)
 
     def _bury(

@@ -171,7 +171,7 @@ def _read_plain(data: bytes, limits: Limits) -> Image.Image | None:
                 return _read(plain, limits)
             except Rejection:
                 raise
-            except Exception:
+            except Exception:  # the first error is the one that is reported
                 continue
     return None
 

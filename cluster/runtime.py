@@ -16,6 +16,7 @@ import ray
 from cluster import ray_address
 
 _STARTS = 4
+"""Times that Ray is started."""
 _OBJECT_STORE_BYTES = 100 * 2**20
 """Near Ray's least: images never travel through Ray."""
 

@@ -98,9 +98,8 @@ def read_image(uri: str, check: Callable[[int], None]) -> bytes:
         raise Unreadable("missing", f"{uri} does not exist") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        if is_machine_fault(error) and not (
-            getattr(error, "errno", None) in _OF_A_FILE and _reads_others(path)
-        ):
+        damaged = getattr(error, "errno", None) in _OF_A_FILE and _reads_others(path)
+        if is_machine_fault(error) and not damaged:
             raise MachineFault(f"{uri}: {reason} on {socket.gethostname()}") from error
         raise Unreadable("unreadable", f"{uri}: {reason}") from error
     return data

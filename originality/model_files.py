@@ -15,6 +15,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from originality.impostor import impostor
+
 SAFETENSORS = ".safetensors"
 _OUTLINE = "outline.json"
 """In a folder whose weights are known and not there."""
@@ -47,17 +49,6 @@ def damage(file: Path) -> str | None:
         return _of_json(file)
     if file.name == "merges.txt":
         return _of_merges(file)
-    return None
-
-
-def impostor(start: bytes) -> str | None:
-    """What else a file with these first bytes is, in place of what its name says."""
-    if not start:
-        return "is empty; fetch it again"
-    if start.startswith(b"version https://git-lfs"):
-        return "is a pointer of git LFS in place of the file; fetch it with git lfs pull"
-    if re.match(rb"\s*<(!doctype|html|head|\?xml)", start, re.IGNORECASE):
-        return "is a web page in place of the file; download it again"
     return None
 
 

@@ -34,9 +34,9 @@ _known: dict[Path, tuple[list[int], str]] = {}
 def cache_path() -> Path:
     """ORIGINALITY_CACHE, or a folder below the user's own cache."""
     chosen = os.environ.get("ORIGINALITY_CACHE")
-    return (
-        Path(chosen).expanduser().absolute() if chosen else Path.home() / ".cache" / "originality" / "weights"
-    )
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    return Path.home() / ".cache" / "originality" / "weights"
 
 
 def check_cache() -> None:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from originality import file_header, vae_names
 from originality.families import FAMILIES, write_configuration
 from originality.faults import is_machine_fault
-from originality.model_files import impostor
+from originality.impostor import impostor
 from originality.pretrained import without_bars
 from originality.settings import SettingsError
 

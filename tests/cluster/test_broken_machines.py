@@ -57,7 +57,7 @@ def test_one_broken_card_beside_one_that_works(
 def test_where_all_machines_fail_the_run_stops_and_nothing_is_lost(
     tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message is the machine's own, and none of a setting; the next run has all images before it. The
+    """The message names the machine's error and no setting, and the next run still has all images. The
     only image is met by the only card more often than a killer may kill: it is not to blame."""
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     with pytest.raises(driver.EngineError, match=r"^3 workers died before .*CUDA out of memory.*resume"):

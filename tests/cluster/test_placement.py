@@ -39,7 +39,7 @@ def cluster() -> Iterator[Machines]:
 
 
 def placed(cluster: Machines, folder: Path, how: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    """A run of six images, by a process of its own."""
+    """Judge six images in a separate process."""
     for i in range(6):
         paint(folder / "in", f"{i}.png", (i, i, i))
     at_work = folder / "at-work"
