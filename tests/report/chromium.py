@@ -35,6 +35,14 @@ FLAGS = (
     "--remote-allow-origins=*",
 )
 
+_REACHES = "(e, t) => [e, ...(e.labels ?? [])].some(part => part.contains(t))"
+"""Whether what lies under the mouse is an element, or its label."""
+_SPOT = f"""e => {{
+  const r = e.getBoundingClientRect(), at = [r.x + r.width / 2, r.y + r.height / 2];
+  return ({_REACHES})(e, document.elementFromPoint(...at)) ? at : null;
+}}"""
+"""The middle of an element, or nothing where something else lies there."""
+
 
 def find() -> str | None:
     """The browser's path, or None where none is installed."""
@@ -84,14 +92,23 @@ class Page:
         self.resize(width)
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.call("Emulation.setEmulatedMedia", features=[feature])
+        self._go(file.as_uri())
+        self.run("Promise.all([...document.images].map((image) => image.decode()))")
+
+    def leave(self) -> None:
+        """Goes to an empty page, and forgets what the one before asked for and complained of, to the last."""
+        self._go("about:blank")
+        self.requests.clear()
+        self.complaints.clear()
+
+    def _go(self, url: str) -> None:
         self._loaded = False
-        self.call("Page.navigate", url=file.as_uri())
+        self.call("Page.navigate", url=url)
         until = time.monotonic() + PATIENCE
         while not self._loaded:
             if time.monotonic() > until:
-                raise TimeoutError(f"{file} did not load in {PATIENCE:.0f} s")
+                raise TimeoutError(f"{url} did not load in {PATIENCE:.0f} s")
             self.run("1")
-        self.run("Promise.all([...document.images].map((image) => image.decode()))")
 
     def resize(self, width: int, height: int = 900) -> None:
         self.call(
@@ -110,18 +127,27 @@ class Page:
         return answer["result"].get("value")
 
     def click(self, selector: str) -> None:
-        """Presses the mouse where the element is, as a hand would: once the page stands still."""
+        """Presses the mouse where the element is, as a hand would: once it stands still and nothing lies over
+        it. What moved away under the hand is aimed at again."""
         element = f"document.querySelector({json.dumps(selector)})"
-        self.run(f"{element}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
-        self.settle()
-        x, y = self.run(
-            f"(() => {{ const r = {element}.getBoundingClientRect();"
-            "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
-        )
-        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
-            button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
-            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
-        self.settle()
+        spot = f"({_SPOT})({element})"
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            self.run(f"{element}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+            self.settle()
+            seen = self.run(spot)
+            self.settle()
+            if seen is None or seen != self.run(spot):
+                continue
+            told = f"event => {{ window.hit = ({_REACHES})({element}, event.target) }}"
+            self.run(f"window.hit = false; addEventListener('click', {told}, {{capture: true, once: true}})")
+            for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+                button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
+                self.call("Input.dispatchMouseEvent", type=kind, x=seen[0], y=seen[1], **button)
+            self.settle()
+            if self.run("window.hit"):
+                return
+        raise TimeoutError(f"{selector} could not be clicked")
 
     def settle(self) -> None:
         """Two frames: what was off screen has been laid out, and moved what is below it."""
