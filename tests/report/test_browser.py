@@ -65,6 +65,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def nothing_fetched_nothing_amiss(page: Page) -> Iterator[None]:
     """Every page is free of errors and asks for nothing but its own files, whatever else a test looks at."""
     page.leave()
+    page.requests.clear()
+    page.complaints.clear()
     yield
     page.run("1")
     assert [url[:80] for url in page.requests if not url.startswith(("file:", "data:"))] == []
@@ -219,7 +221,8 @@ def test_a_card_built_by_the_script_is_the_one_that_was_written(
     page.call("Page.navigate", url=(tmp_path / "index.html").as_uri() + "#size=100")
     until(page, "document.querySelectorAll('.card').length", len(data.listing))
     assert page.run(told) == written
-    page.leave()  # the pictures of this run are nowhere, as it complains
+    page.leave()
+    page.complaints.clear()  # the pictures of this run are nowhere
 
 
 def test_pictures_are_those_of_the_run_folder(page: Page, files: dict[str, Path]) -> None:
@@ -263,7 +266,8 @@ def test_a_page_that_was_copied_alone_says_what_is_missing(
     page.click(".pager [name=next]")
     until(page, f"{STATUS}.includes('open it in its run folder')", True)
     assert page.run(ROWS) == first
-    page.leave()  # of files that are not there the browser complains
+    page.leave()
+    page.complaints.clear()  # of the browser, on the files that are not there
 
 
 @pytest.mark.long
