@@ -7,6 +7,7 @@ the machines count as come after the prices were checked.
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import sys
@@ -27,10 +28,12 @@ from originality.faults import MachineFault
 from originality.scoring import Finished, Unusable
 from tests.waiting import until
 
+DIED = "a worker died"
+
 
 class Placed(MeanColour):
     """Says in each record on which kind of machine it was judged, and what torch sees of its GPU; begins when
-    all workers have something."""
+    all workers have something, or one of them has died."""
 
     def __init__(self, folder: Path, workers: int, refuses: str | None) -> None:
         super().__init__(capacity=1)
@@ -55,6 +58,19 @@ class Placed(MeanColour):
         return done
 
 
+class Watched(io.StringIO):
+    """Passes on to stderr what the driver says, and touches a file when a worker has died."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def write(self, text: str) -> int:
+        if DIED in text:
+            self._file.touch()
+        return sys.stderr.write(text)
+
+
 if __name__ == "__main__":
     source, output, how, folder = sys.argv[1:]
     run = plan(source, open_store(output), {})
@@ -66,9 +82,9 @@ if __name__ == "__main__":
     settings = ClusterSettings(**given)
     leases = run.leases(np.arange(len(run.manifest)))
     assert settings.max_workers is not None
-    workers = 1 if refuses or joined else settings.max_workers
-    factory = functools.partial(Placed, Path(folder), workers, refuses)
-    outcome = driver.run(Task(run.store.url, factory, {}), leases, settings, gpu=True)
+    factory = functools.partial(Placed, Path(folder), settings.max_workers, refuses)
+    stream = Watched(Path(folder) / DIED)
+    outcome = driver.run(Task(run.store.url, factory, {}), leases, settings, gpu=True, stream=stream)
     where = sorted({row["where"] for row in run.ledger.rows()})
     print("torch:", next(run.ledger.rows())["gpu"])
     print("came to:", json.dumps([where, outcome.workers, outcome.cost / outcome.worker_hours]))
