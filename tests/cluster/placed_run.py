@@ -7,7 +7,6 @@ the machines count as come after the prices were checked.
 from __future__ import annotations
 
 import functools
-import io
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import ray
 from mean_colour import MeanColour
+from told import Told
 
 from cluster import driver
 from cluster.runfolder import plan
@@ -58,19 +58,6 @@ class Placed(MeanColour):
         return done
 
 
-class Watched(io.StringIO):
-    """Passes on to stderr what the driver says, and touches a file when a worker has died."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        self._file = file
-
-    def write(self, text: str) -> int:
-        if DIED in text:
-            self._file.touch()
-        return sys.stderr.write(text)
-
-
 if __name__ == "__main__":
     source, output, how, folder = sys.argv[1:]
     run = plan(source, open_store(output), {})
@@ -83,7 +70,7 @@ if __name__ == "__main__":
     leases = run.leases(np.arange(len(run.manifest)))
     assert settings.max_workers is not None
     factory = functools.partial(Placed, Path(folder), settings.max_workers, refuses)
-    stream = Watched(Path(folder) / DIED)
+    stream = Told(DIED, Path(folder) / DIED)
     outcome = driver.run(Task(run.store.url, factory, {}), leases, settings, gpu=True, stream=stream)
     where = sorted({row["where"] for row in run.ledger.rows()})
     print("torch:", next(run.ledger.rows())["gpu"])

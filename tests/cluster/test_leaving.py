@@ -20,8 +20,7 @@ from tests.waiting import PATIENCE, until
 pytestmark = pytest.mark.long
 
 HERE = Path(__file__).parent
-IMAGES = 36
-"""Work for long after the notice, which is looked for every five seconds."""
+IMAGES = 12
 
 
 @pytest.fixture
@@ -53,14 +52,19 @@ def test_the_worker_of_a_machine_that_is_taken_away_leaves(
 ) -> None:
     for i in range(IMAGES):
         paint(tmp_path / "in", f"{i}.png", (i, i, i))
+    (tmp_path / "at-work").mkdir()
     job = subprocess.Popen(
-        [sys.executable, str(HERE / "slow_run.py"), str(tmp_path / "in"), str(tmp_path / "run"), "0.5"],
+        [
+            sys.executable,
+            str(HERE / "leaving_run.py"),
+            *(str(tmp_path / name) for name in ("in", "run", "at-work")),
+        ],
         env={**os.environ, "RAY_ADDRESS": cluster.address},
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        until(lambda: len(list((tmp_path / "run").glob("records/*/*.json"))) >= 3, job)
+        until(lambda: len(list((tmp_path / "run").glob("records/*/*.json"))) >= 2, job)
         cloud.terminates()
         _, shown = job.communicate(timeout=PATIENCE)
     finally:

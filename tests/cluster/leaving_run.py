@@ -1,0 +1,52 @@
+"""A run that one of two workers leaves: python leaving_run.py INPUT OUTPUT FOLDER."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from mean_colour import MeanColour
+from told import Told
+
+from cluster import driver
+from cluster.runfolder import plan
+from cluster.settings import ClusterSettings
+from cluster.store import open_store
+from cluster.worker import Task
+from originality.scoring import Finished
+from tests.waiting import until
+
+LEAVES = "a worker leaves"
+
+
+class Waiting(MeanColour):
+    """Begins when both workers have something, and judges no more than its first images before one leaves."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(capacity=2, steps=3)
+        self._folder = folder
+        self._judged = 0
+
+    def step(self) -> list[Finished]:
+        (self._folder / str(os.getpid())).touch()
+        until(lambda: len(list(self._folder.iterdir())) >= 2)
+        if self._judged:
+            until((self._folder / LEAVES).exists)
+        done = super().step()
+        self._judged += len(done)
+        return done
+
+
+if __name__ == "__main__":
+    source, output, folder = sys.argv[1:]
+    run = plan(source, open_store(output), {})
+    task = Task(run.store.url, functools.partial(Waiting, Path(folder)), {})
+    leases = run.leases(np.arange(len(run.manifest)))
+    stream = Told(LEAVES, Path(folder) / LEAVES)
+    driver.run(
+        task, leases, ClusterSettings(max_workers=2), gpu=False, learn=run.identities.learn, stream=stream
+    )
+    run.identities.save()
