@@ -2,27 +2,29 @@
 
 A record is one object, created with put-if-absent: that is the commit, and there is no other. So
 compute may happen twice, a record not. Compaction copies records into Parquet parts and takes
-nothing away, so that it may be repeated, or die, at any point.
+nothing away, so that it may be repeated, or die, at any point; and so may a retry (:mod:`cluster.retries`),
+after which other records count. A reader's view only ever grows from one retry to the next.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cluster.lock import Lock
-from cluster.store import Store, whole
+from cluster.parts import Part, canonical, firsts, read_parts, replace_part, rows_of, write_part
+from cluster.retries import Retries
+from cluster.store import NotFound, Store, StoreError, whole
 
 _PART_ROWS = 10_000
 """Rows of one compacted part, so that a part fits in memory many times over."""
@@ -31,28 +33,59 @@ _READERS = 16
 _LOCK = "progress/compacting.json"
 _LISTED = 50_000
 """Names that are held as Python objects at once."""
+ARTEFACTS = "artefacts"
+"""The record's field that names the folder of what came of its image beside it."""
+
+
+class _View(NamedTuple):
+    """What counts, at one moment."""
+
+    retries: Retries
+    parts: list[Part]
+    counts: list[np.ndarray]
+    """For every part, which of its rows count: those of images that nobody took back since, each once."""
+
+    @property
+    def ids(self) -> pa.Array:
+        """The image_ids of the rows that count."""
+        counted = [
+            part.ids.filter(pa.array(rows)) for part, rows in zip(self.parts, self.counts, strict=True)
+        ]
+        return pa.concat_arrays(counted) if counted else pa.array([], pa.string())
 
 
 class Ledger:
-    """The records of one run folder."""
+    """The records of one run folder. Which retries there were is looked up at the first use, and again where
+    all rows are read."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._known: Retries | None = None
 
     def commit(self, image_id: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
-        """Writes artefacts, then the record. True if this one counts; False if the image had a
-        record already, which then stays as it is, artefacts included.
+        """Writes artefacts, then the record, which names their folder. True if this one counts; False if the
+        image had a record already, which then stays as it is.
+
+        The folder is this attempt's alone: of two that judge an image at once, the one whose record counts
+        finds its own artefacts beside it.
 
         Raises:
             ValueError: the record is not plain JSON, or holds a NaN.
         """
-        path = record_path(image_id)
-        data = _canonical({**record, "image_id": image_id})
+        path = self._path(image_id)
+        folder = f"images/{image_id}/{uuid.uuid4().hex[:12]}"
+        named = {ARTEFACTS: folder if files else None} if files or ARTEFACTS in record else {}
+        data = canonical({**record, "image_id": image_id, **named})
         if files and self.store.exists(path):
             return False
         for name, content in files.items():
-            self.store.write(f"images/{image_id}/{name}", content)
-        return self.store.create(path, data)
+            self.store.write(f"{folder}/{name}", content)
+        if self.store.create(path, data):
+            return True
+        with suppress(StoreError):  # nobody will look for them
+            for name in files:
+                self.store.delete(f"{folder}/{name}")
+        return False
 
     def record(self, image_id: str) -> dict[str, Any]:
         """One image's record.
@@ -60,56 +93,34 @@ class Ledger:
         Raises:
             NotFound: it has none yet.
         """
-        path = record_path(image_id)
-        with whole(self.store, path):
-            record = dict(json.loads(self.store.read(path)).items())
-            if not (record["image_id"] == image_id and record["status"]):
-                raise ValueError("it is of another image, or of none")
-            return record
+        return self._read(image_id, self._retries())
 
     def has_record(self, image_id: str) -> bool:
-        return self.store.exists(record_path(image_id))
+        return self.store.exists(self._path(image_id))
 
     def recorded(self) -> pa.Array:
         """The image_ids that have a record, in no order: what a resume leaves out."""
-        chunks: list[pa.Array] = []
-        names: list[str] = []
-        for found in self.store.list("records"):
-            if found.path.endswith(".json"):
-                names.append(found.path.rpartition("/")[2].removesuffix(".json"))
-            if len(names) >= _LISTED:
-                chunks.append(pa.array(names, pa.string()))
-                names = []
-        return pa.concat_arrays([*chunks, pa.array(names, pa.string())])
+        return self._recorded(self._retries(anew=True))
 
     def compact(self, schema: pa.Schema, *, full_parts_only: bool = False) -> list[str]:
         """Copies the records that are in no part yet into new ``verdicts/part-*.parquet``, when nobody
         else changes the parts; the paths of these. The engine does not know what a record holds, so the
         job gives the schema; its columns that a record lacks are null.
 
-        A part is named by its contents: the same step done twice makes the same object.
         ``full_parts_only``: what is too little for a part waits, as there is more to come.
         """
         with Lock(self.store, _LOCK) as lock:
-            new = self._recorded_beside([ids for _, ids in self._parts()])
+            view = self._tidied(lock.keep)
+            new = self._recorded(view.retries, beside=view.ids).sort()
             parts = []
             if full_parts_only:
                 new = new[: len(new) // _PART_ROWS * _PART_ROWS]
             for start in range(0, len(new), _PART_ROWS):
-                rows = list(self._read_records(new[start : start + _PART_ROWS].to_pylist()))
-                digest = hashlib.sha256(b"\n".join(_canonical(row) for row in rows)).hexdigest()
-                part = f"verdicts/part-{digest[:16]}.parquet"
+                ids = new[start : start + _PART_ROWS].to_pylist()
+                rows = list(self._read_records(ids, view.retries))
                 lock.keep()
-                self.store.create(part, _to_parquet(rows, schema))
-                parts.append(part)
+                parts.append(write_part(self.store, rows, schema, view.retries.count))
         return parts
-
-    def _recorded_beside(self, parts: Sequence[pa.Array]) -> pa.Array:
-        """Sorted image_ids that have a record and are in none of these parts."""
-        recorded = self.recorded()
-        if parts:
-            recorded = recorded.filter(pc.invert(pc.is_in(recorded, pa.concat_arrays(parts))))
-        return recorded.sort()
 
     def rows(
         self, columns: Sequence[str] | None = None, of: pa.Array | None = None
@@ -117,70 +128,106 @@ class Ledger:
         """Every image's row once, from parts and records alike, as plain JSON values (times as ISO
         8601 text), in no order. ``columns``: only these, where the row has them. ``of``: only the rows of
         these image_ids."""
-        parts = list(self._parts())
-        firsts = _first_of_each([ids for _, ids in parts])
-        for (path, ids), first in zip(parts, firsts, strict=True):
-            wanted = first if of is None else first & pc.is_in(ids, of).to_numpy(zero_copy_only=False)
-            if wanted.any():
-                yield from self._rows_of(path, wanted, columns)
+        view = self._view()
+        for part, counts in zip(view.parts, view.counts, strict=True):
+            wanted = counts if of is None else counts & pc.is_in(part.ids, of).to_numpy(zero_copy_only=False)
+            if not wanted.any():
+                continue
+            try:
+                yield from rows_of(self.store, part, wanted, columns)
+            except NotFound:  # replaced since; its records stay
+                ids = part.ids.filter(pa.array(wanted)).to_pylist()
+                yield from _narrowed(self._read_records(ids, view.retries), columns)
         # Beside the parts that were read above: what became a part since is read as records.
-        beside = self._recorded_beside([ids for _, ids in parts])
+        beside = self._recorded(view.retries, beside=view.ids)
         if of is not None:
             beside = beside.filter(pc.is_in(beside, of))
-        for record in self._read_records(beside.to_pylist()):
-            yield {c: record[c] for c in columns if c in record} if columns else record
+        yield from _narrowed(self._read_records(beside.to_pylist(), view.retries), columns)
 
-    def drop(self, unwanted: Callable[[Mapping[str, Any]], bool], columns: Sequence[str]) -> list[str]:
-        """Takes back the rows of which ``unwanted`` says so by these columns, as if their images had
-        never been judged; their image_ids. Only while nobody works on the run.
+    def take_back(
+        self,
+        unwanted: Callable[[Mapping[str, Any]], str | None],
+        columns: Sequence[str],
+        why: Mapping[str, Any],
+    ) -> dict[str, str]:
+        """Takes back the rows for which ``unwanted`` gives a reason by these columns, as if their images had
+        never been judged; the reasons, by image_id. All of them at once or, where it dies, none.
 
-        First from the parts, each rewritten in one go, then the records: what dies in between leaves
-        rows that are still there, and a repetition finds them.
+        ``why``: what is kept beside, of the retry as a whole.
         """
-        wanted = ["image_id", *columns]
+        while True:
+            rows = self.rows(["image_id", *columns])
+            chosen = {str(row["image_id"]): reason for row in rows if (reason := unwanted(row)) is not None}
+            if not chosen:
+                return {}
+            if self._retries().add(self.store, chosen, why):
+                break  # else another retry came first, and may have taken back the same
         with Lock(self.store, _LOCK) as lock:
-            chosen = [str(row["image_id"]) for row in self.rows(wanted) if unwanted(row)]
-            gone = pa.array(chosen, pa.string())
-            for path, ids in list(self._parts()):
-                stays = pc.invert(pc.is_in(ids, gone))
-                if pc.all(stays).as_py():
-                    continue
-                lock.keep()
-                left = pq.read_table(io.BytesIO(self.store.read(path))).filter(stays)
-                if left.num_rows:
-                    self.store.write(path, _parquet(left))
-                else:
-                    self.store.delete(path)
-            with ThreadPoolExecutor(_READERS) as pool:
-                list(pool.map(lambda image_id: self.store.delete(record_path(image_id)), chosen))
+            self._tidied(lock.keep)
         return chosen
 
-    def _parts(self) -> Iterator[tuple[str, pa.Array]]:
-        """Path and image_ids of every part, in the order of their names."""
-        for path in sorted(f.path for f in self.store.list("verdicts") if f.path.endswith(".parquet")):
-            with whole(self.store, path):
-                table = pq.read_table(io.BytesIO(self.store.read(path)), columns=["image_id"])
-                yield path, table["image_id"].combine_chunks()
+    def _retries(self, *, anew: bool = False) -> Retries:
+        if self._known is None or anew:
+            self._known = (self._known or Retries()).read_on(self.store)
+        return self._known
 
-    def _rows_of(
-        self, path: str, wanted: np.ndarray, columns: Sequence[str] | None
-    ) -> Iterator[dict[str, Any]]:
-        with whole(self.store, path):
-            part = pq.ParquetFile(io.BytesIO(self.store.read(path)))
-        known = [c for c in columns if c in part.schema_arrow.names] if columns else None
-        start = 0
-        for batch in part.iter_batches(batch_size=1000, columns=known):
-            kept = batch.filter(pa.array(wanted[start : start + len(batch)]))
-            start += len(batch)
-            for row in kept.to_pylist():
-                yield {name: _plain(value) for name, value in row.items()}
+    def _view(self) -> _View:
+        """The parts first: retries that are looked up later include all that the parts' writers knew."""
+        parts = read_parts(self.store)
+        retries = self._retries(anew=True)
+        valid = [retries.before(part.ids, part.retries) for part in parts]
+        return _View(retries, parts, firsts(parts, valid))
 
-    def _read_records(self, image_ids: Iterable[str]) -> Iterator[dict[str, Any]]:
+    def _tidied(self, keep: Callable[[], None]) -> _View:
+        """Replaces parts with rows that do not count, for those who read the parts alone."""
+        view = self._view()
+        for part, counts in zip(view.parts, view.counts, strict=True):
+            if not counts.all():
+                keep()
+                replace_part(self.store, part, counts, view.retries.count, keep)
+        return view if all(counts.all() for counts in view.counts) else self._view()
+
+    def _recorded(self, retries: Retries, beside: pa.Array | None = None) -> pa.Array:
+        """The image_ids that have a record and are not among those ``beside``."""
+        chunks: list[pa.Array] = []
+        names: list[str] = []
+        for found in self.store.list("records"):
+            name = found.path.rpartition("/")[2]
+            if name.endswith(".json"):
+                image_id = name.removesuffix(".json").partition(".")[0]
+                if found.path == record_path(image_id, retries.of(image_id)):
+                    names.append(image_id)
+            if len(names) >= _LISTED:
+                chunks.append(pa.array(names, pa.string()))
+                names = []
+        recorded = pa.concat_arrays([*chunks, pa.array(names, pa.string())])
+        if beside is None or not len(beside):
+            return recorded
+        return recorded.filter(pc.invert(pc.is_in(recorded, beside)))
+
+    def _read_records(self, image_ids: Iterable[str], retries: Retries) -> Iterator[dict[str, Any]]:
         """In the order given, several at a time, never more in memory than are read ahead."""
         with ThreadPoolExecutor(_READERS) as pool:
             waiting = iter(image_ids)
             while batch := list(islice(waiting, _READERS * 16)):
-                yield from pool.map(self.record, batch)
+                yield from pool.map(lambda image_id: self._read(image_id, retries), batch)
+
+    def _read(self, image_id: str, retries: Retries) -> dict[str, Any]:
+        path = record_path(image_id, retries.of(image_id))
+        with whole(self.store, path):
+            record = dict(json.loads(self.store.read(path)).items())
+            if not (record["image_id"] == image_id and record["status"]):
+                raise ValueError("it is of another image, or of none")
+            return record
+
+    def _path(self, image_id: str) -> str:
+        return record_path(image_id, self._retries().of(image_id))
+
+
+def artefacts_of(record: Mapping[str, Any]) -> str:
+    """The folder of what came of an image beside its record; in runs of older versions one for all
+    attempts."""
+    return str(record.get(ARTEFACTS) or f"images/{record['image_id']}")
 
 
 def sign(said: Mapping[str, Any], *, blank: Mapping[str, Any], attempts: int, worker: str) -> dict[str, Any]:
@@ -190,43 +237,16 @@ def sign(said: Mapping[str, Any], *, blank: Mapping[str, Any], attempts: int, wo
     return {**blank, **said, **signature}
 
 
-def record_path(image_id: str) -> str:
-    """Spread over 256 prefixes, as stores limit the writes to each."""
-    return f"records/{image_id[-2:]}/{image_id}.json"
+def record_path(image_id: str, retry: int = 0) -> str:
+    """Spread over 256 prefixes, as stores limit the writes to each. ``retry``: the last that took the image
+    back."""
+    return f"records/{image_id[-2:]}/{image_id}{f'.{retry}' if retry else ''}.json"
 
 
-def _first_of_each(parts: Sequence[pa.Array]) -> list[np.ndarray]:
-    """For every part, which of its rows are the first with their image_id: two compactions at once may
-    have copied a record twice."""
-    if len(parts) < 2:
-        return [np.ones(len(ids), bool) for ids in parts]
-    every = pa.concat_arrays(parts).dictionary_encode()
-    _, at = np.unique(every.indices.to_numpy(), return_index=True)
-    first = np.zeros(len(every), bool)
-    first[at] = True
-    return np.split(first, np.cumsum([len(ids) for ids in parts])[:-1])
+def _narrowed(records: Iterable[dict[str, Any]], columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    for record in records:
+        yield {c: record[c] for c in columns if c in record} if columns else record
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat()
-
-
-def _canonical(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, sort_keys=True, allow_nan=False).encode()
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _to_parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
-    times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
-    for row in rows:
-        row.update({t: datetime.fromisoformat(row[t]) for t in times if row.get(t)})
-    return _parquet(pa.Table.from_pylist(rows, schema=schema))
-
-
-def _parquet(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()

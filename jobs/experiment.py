@@ -18,8 +18,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from cluster.ledger import Ledger, artefacts_of
 from cluster.runfolder import RunFolder, RunMismatch
 from cluster.settings import ClusterSettings
+from cluster.store import open_store
 from jobs import exits, given
 from jobs.documents import carry_out, id_of, planned
 from jobs.gpus import check_gpu
@@ -86,10 +88,11 @@ def measurer(models: str, device: str) -> Scorer[Any]:
 
     def begin(said: Document) -> Work:
         plan = either.validate_python(said)
-        where = f"{models}/images/{plan.model}/{MODEL}"
         if plan.model == SHIPPED_MODEL:
             folder = MODELS / SHIPPED_MODEL
         else:
+            trained = Ledger(open_store(models, create=False)).record(plan.model)
+            where = f"{models}/{artefacts_of(trained)}/{MODEL}"
             folder = model_here(ModelSettings(path=where)) or Path(where)
         if isinstance(plan, PairsMeasure):
             return PairsMeasuring(plan, folder, device)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cluster.ledger import ARTEFACTS, artefacts_of
 from cluster.runfolder import RunFolder
 from jobs.documents import made_with
 from originality.settings import SettingsError
@@ -33,19 +34,24 @@ def keep(folder: Path, models: RunFolder, run: RunFolder) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     both = {TRAININGS: models, MEASURES: run}
     for record in judged(run):
-        prefix, place = f"images/{record['image_id']}/", folder / str(record["name"])
-        found = [of.path for of in run.store.list(prefix.rstrip("/"))]
+        theirs, place = artefacts_of(record), folder / str(record["name"])
+        found = [of.path for of in run.store.list(theirs)]
         if found and place.exists():
             shutil.rmtree(place)  # pictures of an earlier run may have other names
         for path in found:
-            file = place / path.removeprefix(prefix)
+            file = place / path.removeprefix(f"{theirs}/")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(run.store.read(path))
     described = {name: made_with(of.description) for name, of in both.items()}
     _replace(folder / MADE_WITH, json.dumps(described, indent=1, sort_keys=True) + "\n")
     for name, of in both.items():
-        _replace(folder / f"{name}.jsonl", "".join(json.dumps(record) + "\n" for record in judged(of)))
+        _replace(folder / f"{name}.jsonl", "".join(map(_line, judged(of))))
     return []
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    """Without the folder of its artefacts, which is the run's."""
+    return json.dumps({key: value for key, value in record.items() if key != ARTEFACTS}) + "\n"
 
 
 def _replace(file: Path, text: str) -> None:

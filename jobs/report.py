@@ -97,8 +97,8 @@ def gather(run: RunFolder) -> ReportData:
         notes=_notes(summary),
     )
     listing, first = _listing(run, every.take(pa.array(order)), Rule.of(about), held(len(marks.group)))
-    pictures = _pictures(run.store, {evidence.image_id: sweep for _, evidence, sweep in first})
-    cards = [Card(entry, evidence, pictures[evidence.image_id]) for entry, evidence, _ in first]
+    pictures = _pictures(run.store, {evidence.folder: sweep for _, evidence, sweep in first})
+    cards = [Card(entry, evidence, pictures[evidence.folder]) for entry, evidence, _ in first]
     return ReportData(about, marks, reasons, listing, cards, marks.take(order).counts())
 
 
@@ -218,12 +218,12 @@ def _pictures(store: Store, sweeps: Mapping[str, Sequence[Attempt]]) -> dict[str
         return dict(zip(sweeps, pictures, strict=True))
 
 
-def _pictures_of(store: Store, image_id: str, sweep: Sequence[Attempt]) -> Pictures:
+def _pictures_of(store: Store, folder: str, sweep: Sequence[Attempt]) -> Pictures:
     """Those that are missing or damaged are left out; the page says so."""
     if not sweep:
         return Pictures()
-    query = _read(store, f"images/{image_id}/query.webp")
-    page = _read(store, f"images/{image_id}/redraws.webp")
+    query = _read(store, f"{folder}/query.webp")
+    page = _read(store, f"{folder}/redraws.webp")
     return Pictures(
         query=_encode(query, _QUERY_SIDE) if query else None,
         redraws=dict(_strips(page, sweep)) if page else {},

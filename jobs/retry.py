@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,19 +26,13 @@ def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:
     if at_work:
         raise SettingsError(f"the run is being worked on ({at_work.who}); stop that first")
 
-    def unwanted(row: Mapping[str, Any]) -> bool:
-        return row["status"] == status and reason in (None, row["error_class"])
+    def unwanted(row: Mapping[str, Any]) -> str | None:
+        code = str(row["error_class"])
+        return code if row["status"] == status and reason in (None, code) else None
 
     with Heartbeat(run.store, "retry"):
-        columns = ["image_id", "status", "error_class"]
-        taken = {
-            row["image_id"]: str(row["error_class"]) for row in run.ledger.rows(columns) if unwanted(row)
-        }
-        if taken:
-            told = {"status": status, "reason": reason, "images": taken}
-            name = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-            run.store.write(f"retries/{name}.json", json.dumps(told, indent=1).encode())
-            run.ledger.drop(unwanted, columns[1:])
+        why = {"status": status, "reason": reason, "at": datetime.now(UTC).isoformat()}
+        taken = run.ledger.take_back(unwanted, ["status", "error_class"], why)
     return Counter(taken.values())
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cluster.identities import image_id_of
+from cluster.ledger import artefacts_of
 from cluster.runfolder import RunFolder, RunMismatch, open_run
 from cluster.store import NotFound
 from jobs.documents import made_with
@@ -56,11 +57,14 @@ class EarlierRun:
         return record if record["status"] == "judged" else None
 
     def paths(self, image_id: str) -> list[str]:
-        prefix = f"images/{image_id}"
-        return [found.path.removeprefix(f"{prefix}/") for found in self._run.store.list(prefix)]
+        folder = self._folder(image_id)
+        return [found.path.removeprefix(f"{folder}/") for found in self._run.store.list(folder)]
 
     def read(self, image_id: str, path: str) -> bytes:
-        return self._run.store.read(f"images/{image_id}/{path}")
+        return self._run.store.read(f"{self._folder(image_id)}/{path}")
+
+    def _folder(self, image_id: str) -> str:
+        return artefacts_of(self._run.ledger.record(image_id))
 
 
 @dataclass(frozen=True)

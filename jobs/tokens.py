@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cluster.ledger import ARTEFACTS, artefacts_of
 from cluster.runfolder import RunFolder, open_run
 from cluster.store import NotFound, Store, StoreError, open_store
 from jobs import exits
@@ -40,10 +41,11 @@ def export(
     """
     chosen = _chosen(run, images)
     index, without = [], 0
-    rows = run.ledger.rows(["image_id", "status", "min_tokens", "sweep"], pa.array(list(chosen), pa.string()))
+    columns = ["image_id", "status", "min_tokens", "sweep", ARTEFACTS]
+    rows = run.ledger.rows(columns, pa.array(list(chosen), pa.string()))
     for row in rows:
         attempt = _attempt(row, tokens)
-        word = _word(run.store, row["image_id"], attempt["tokens"]) if attempt else None
+        word = _word(run.store, artefacts_of(row), attempt["tokens"]) if attempt else None
         if attempt is None or word is None:
             without += 1
             continue
@@ -94,8 +96,8 @@ def _attempt(row: Mapping[str, Any], tokens: int | None) -> Mapping[str, Any] | 
     return None if tokens is None else tried.get(tokens)
 
 
-def _word(store: Store, image_id: str, tokens: int) -> bytes | None:
-    path = f"images/{image_id}/tokens.safetensors"
+def _word(store: Store, folder: str, tokens: int) -> bytes | None:
+    path = f"{folder}/tokens.safetensors"
     try:
         word: Word | None = words_of(store.read(path)).get(tokens)
     except NotFound:

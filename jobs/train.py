@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cluster.ledger import artefacts_of
 from jobs import exits, given
 from jobs.experiment import told_of_failures, train, trainings
 from originality.presets import one_line, read_yaml
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     train(run, plans, arguments.device or "auto", how)
     for record in run.ledger.rows():
         if record["status"] == "judged":
-            print(f"{record['name']}: {run.store.url}/images/{record['image_id']}/{MODEL}")
+            print(f"{record['name']}: {run.store.url}/{artefacts_of(record)}/{MODEL}")
     return told_of_failures(run)
 
 

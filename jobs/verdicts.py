@@ -45,6 +45,7 @@ SCHEMA = pa.schema(
         ("error_class", pa.string()),
         ("error_message", pa.string()),
         ("note", pa.string()),
+        ("artefacts", pa.string()),
         ("attempts", pa.int32()),
         ("worker", pa.string()),
         ("finished_at", pa.timestamp("us", tz="UTC")),

@@ -63,9 +63,16 @@ class Verdict(BaseModel):
     error_message: str | None = None
     note: str | None = None
     """A remark on a judged image's file: it lacks its end marker, say."""
+    artefacts: str | None = None
+    """Folder within the run of what came of the image beside its row; None where nothing did."""
     attempts: int = 1
     worker: str | None = None
     finished_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def folder(self) -> str:
+        """Of the artefacts; in runs of older versions the image had one for all attempts."""
+        return self.artefacts or f"images/{self.image_id}"
 
     def row(self) -> dict[str, Any]:
         """The verdict as plain JSON values."""

@@ -94,8 +94,8 @@ const cards = (report) => {
             strip(entry, folder, place, line)),
       scores(line));
 
-  const evidenceOf = ([id, uris, files, lines, message, advice, again, note]) => ({
-    id, uris, files, message, advice, again, note,
+  const evidenceOf = ([id, uris, files, lines, message, advice, again, note, folder]) => ({
+    id, uris, files, message, advice, again, note, folder,
     lines: lines.map(([tokens, passed, distance, near, share, score, editable, tiles, failure]) => (
       { tokens, passed, distance, near, share, score, editable, tiles, failure })),
   });
@@ -109,7 +109,7 @@ const cards = (report) => {
 
   const card = (entry, written) => {
     const evidence = evidenceOf(written);
-    const folder = `../images/${encodeURIComponent(evidence.id)}`;
+    const folder = `../${evidence.folder.split("/").map(encodeURIComponent).join("/")}`;
     const more = evidence.files - evidence.uris.length;
     const said = more === 1 ? "1 more file" : `${more.toLocaleString("en-US")} more files`;
     return element("article",

@@ -43,6 +43,8 @@ class Row:
     """How many inputs have these bytes."""
     note: str | None = None
     """What else is to be known of the image, e.g. that its file lacks its end."""
+    folder: str = ""
+    """Of its pictures, within the run."""
 
     @property
     def group(self) -> Group:
@@ -118,4 +120,5 @@ def row_of(verdict: Verdict, name: str, uris: Sequence[str], files: int | None =
         error_message=verdict.error_message,
         files=len(uris) if files is None else files,
         note=verdict.note,
+        folder=verdict.folder,
     )

@@ -150,6 +150,8 @@ class Evidence(NamedTuple):
     """Whether a retry can bring such an image a verdict."""
     note: str
     """What else is to be known of the image."""
+    folder: str
+    """Of its pictures, within the run."""
 
     @classmethod
     def of(cls, row: Row, sweep: Sequence[Attempt], rule: Rule) -> Evidence:
@@ -163,6 +165,7 @@ class Evidence(NamedTuple):
             advice=words.advice(reason) if reason else "",
             again=reason is not None and words.may_be_retried(reason),
             note=_shown(row.note or "", _MESSAGE),
+            folder=row.folder,
         )
 
 

@@ -18,6 +18,7 @@ SCHEMA = pa.schema(
         ("image_id", pa.string()),
         ("status", pa.string()),
         ("chain", pa.string()),
+        ("artefacts", pa.string()),
         ("error_class", pa.string()),
         ("worker", pa.string()),
     ]

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from cluster.identities import image_id_of
+from cluster.ledger import artefacts_of
 from cluster.runfolder import open_run
 from cluster.store import open_store
 from originality.scoring import Item
@@ -243,7 +244,11 @@ class Stage:
             wrong.append(f"{sum(uris.get(u) != i for u, i in self.inputs.items())} inputs are not known")
         left = [f.path for f in run.store.list("progress") if f.path.endswith(".snapshot")]
         wrong += [f"{path} is left" for path in left]
-        chains = {f.path.split("/")[1]: run.store.read(f.path).decode() for f in run.store.list("images")}
+        chains = {
+            row["image_id"]: run.store.read(f"{artefacts_of(row)}/chain.txt").decode()
+            for row in rows
+            if row.get("artefacts")
+        }
         if chains != {i: chain for i, (_, chain) in self.expected.items() if chain}:
             wrong.append("the artefacts are not those of the verdicts")
         return wrong

@@ -63,9 +63,9 @@ def left_by(out: Path) -> dict[str, Any]:
             del row[passing]
         for attempt in row["sweep"]:
             del attempt["seconds"]
+        for file in sorted((out / row.pop("artefacts")).iterdir()):
+            left[f"{row['image_id']}/{file.name}"] = file.read_bytes()
         left[row["image_id"]] = json.dumps(row)
-    for file in sorted((out / "images").rglob("*.*")):
-        left[str(file.relative_to(out))] = file.read_bytes()
     return left
 
 

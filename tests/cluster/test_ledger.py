@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Thread
@@ -11,11 +11,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from cluster.ledger import Ledger, sign
 from cluster.lock import Lock
-from cluster.store import Store, open_store
+from cluster.parts import read_parts
+from cluster.store import Store, StoreError, open_store
 from tests.waiting import PATIENCE
 
 SCHEMA = pa.schema(
@@ -24,6 +25,7 @@ SCHEMA = pa.schema(
         ("status", pa.string()),
         ("value", pa.int64()),
         ("sweep", pa.list_(pa.struct([("tokens", pa.int32()), ("distance", pa.float64())]))),
+        ("artefacts", pa.string()),
         ("finished_at", pa.timestamp("us", tz="UTC")),
     ]
 )
@@ -59,19 +61,41 @@ class Mortal(Store):
         self._live()
         super().write(path, data)
 
+    def create(self, path: str, data: bytes) -> bool:
+        self._live()
+        return super().create(path, data)
+
     def delete(self, path: str) -> None:
         self._live()
         super().delete(path)
 
 
+class Between(Store):
+    """A store in which something else happens once, after the first write of its user."""
+
+    def __init__(self, store: Store, happens: Callable[[], None]) -> None:
+        super().__init__(store.url, store.objects)
+        self._happens: Callable[[], None] | None = happens
+
+    def write(self, path: str, data: bytes) -> None:
+        super().write(path, data)
+        happens, self._happens = self._happens, None
+        if happens:
+            happens()
+
+
 class Committing(RuleBasedStateMachine):
-    """Commits, late duplicates and compactions in any order: what a reader sees is, at every
-    moment, the first record of each image, once."""
+    """Commits, late duplicates, compactions and retries in any order, by processes of which some were asleep
+    while others retried: what a reader sees is, at every moment, the first record of each image since it
+    was last put back, once, beside the artefacts of just that commit."""
 
     def __init__(self) -> None:
         super().__init__()
         self.store = open_store("memory://")
         self.first: dict[str, int] = {}
+        self.asleep: list[Ledger] = []
+        self.ever: dict[str, bytes] = {}
+        """Every part that there ever was."""
 
     @property
     def ledger(self) -> Ledger:
@@ -83,9 +107,39 @@ class Committing(RuleBasedStateMachine):
         assert won == (image_id not in self.first)
         self.first.setdefault(image_id, value)
 
+    @rule(image_id=IDS, value=st.integers(0, 1000))
+    def two_commit_at_once(self, image_id: str, value: int) -> None:
+        """The second writes its artefacts and its record between those of the first."""
+        between = Between(self.store, lambda: self.commit(image_id, value + 1))
+        won = Ledger(between).commit(image_id, record(value), {"value.txt": str(value).encode()})
+        assert not won
+
+    @rule()
+    def fall_asleep(self) -> None:
+        ledger = self.ledger
+        ledger.recorded()  # so that it knows the retries there were
+        self.asleep.append(ledger)
+
+    @precondition(lambda self: self.asleep)
+    @rule(image_id=IDS, data=st.data())
+    def wake_up_and_commit(self, image_id: str, data: st.DataObject) -> None:
+        ledger = data.draw(st.sampled_from(self.asleep))
+        known = ledger._retries().of(image_id)
+        won = ledger.commit(image_id, record(2000), {"value.txt": b"2000"})
+        if won and known == self.ledger._retries().of(image_id):
+            self.first[image_id] = 2000
+
+    @precondition(lambda self: self.ever)
+    @rule(data=st.data())
+    def wake_up_and_write_a_part(self, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(sorted(self.ever)))
+        self.store.create(path, self.ever[path])
+
     @rule()
     def compact(self) -> None:
         self.ledger.compact(SCHEMA)
+        in_parts = [i for part in read_parts(self.store) for i in part.ids.to_pylist()]
+        assert sorted(in_parts) == sorted(self.first)  # of those who read the parts alone, too
 
     @rule()
     def compact_again_after_losing_the_part(self) -> None:
@@ -97,32 +151,33 @@ class Committing(RuleBasedStateMachine):
 
     @rule(limit=st.integers(0, 1000), dies_after=st.integers(0, 9))
     def take_back(self, limit: int, dies_after: int) -> None:
-        """As a retry does; it may die at any write or delete, and is repeated."""
+        """It may die at any write or delete, and is repeated."""
 
-        def unwanted(row: Mapping[str, Any]) -> bool:
-            return bool(row["value"] >= limit)
+        def unwanted(row: Mapping[str, Any]) -> str | None:
+            return "large" if row["value"] >= limit else None
 
+        chosen = {i for i, value in self.first.items() if value >= limit}
         mortal = Ledger(Mortal(self.store, dies_after))
         with suppress(Died):
-            mortal.drop(unwanted, ["value"])
+            mortal.take_back(unwanted, ["value"], {})
         self.store.delete("progress/compacting.json")  # which the lock knows of a process that has died
-        for image_id, value in list(self.first.items()):
-            if value >= limit and image_id not in {row["image_id"] for row in self.ledger.rows()}:
-                del self.first[image_id]
-        self.each_image_once_and_the_first_wins()
-        gone = self.ledger.drop(unwanted, ["value"])
-        assert set(gone) == {i for i, value in self.first.items() if value >= limit}
+        left = {row["image_id"] for row in self.ledger.rows()}
+        assert left in ({*self.first}, {*self.first} - chosen)  # all at once or none
+        gone = self.ledger.take_back(unwanted, ["value"], {})
+        assert gone == (dict.fromkeys(chosen, "large") if left >= chosen else {})
         self.first = {i: value for i, value in self.first.items() if value < limit}
 
     @invariant()
     def each_image_once_and_the_first_wins(self) -> None:
+        for part in read_parts(self.store):
+            self.ever[part.path] = self.store.read(part.path)
         rows = list(self.ledger.rows())
         assert sorted(row["image_id"] for row in rows) == sorted(self.first)
         for row in rows:
             value = self.first[row["image_id"]]
+            folder = row.pop("artefacts")
             assert row == {**record(value), "image_id": row["image_id"]}
-            path = f"images/{row['image_id']}/value.txt"
-            assert self.store.read(path) == str(value).encode()
+            assert self.store.read(f"{folder}/value.txt") == str(value).encode()
         assert self.ledger.recorded().sort().to_pylist() == sorted(self.first)
         narrow = list(self.ledger.rows(["image_id", "value"]))
         assert {row["image_id"]: row["value"] for row in narrow} == self.first
@@ -145,7 +200,7 @@ def test_parts_never_share_a_row(commits: list[tuple[str, bool]]) -> None:
         if compact:
             ledger.compact(SCHEMA)
     ledger.compact(SCHEMA)
-    raw = [image_id for _, ids in ledger._parts() for image_id in ids.to_pylist()]
+    raw = [image_id for part in read_parts(ledger.store) for image_id in part.ids.to_pylist()]
     assert sorted(raw) == sorted({image_id for image_id, _ in commits})
 
 
@@ -167,6 +222,62 @@ def test_what_is_compacted_while_it_is_read_is_read_once() -> None:
     first = next(reading)
     ledger.compact(SCHEMA)
     assert sorted(row["image_id"] for row in (first, *reading)) == ["aa", "bb"]
+
+
+def test_what_is_replaced_while_it_is_read_is_read_once() -> None:
+    """A retry, and a compaction after it, take a part away that a reader knows of."""
+    ledger = Ledger(open_store("memory://"))
+    for number in range(4):
+        ledger.commit(f"{number:02x}" * 32, record(number), {})
+    ledger.compact(SCHEMA)
+    ledger.commit("ff" * 32, record(4), {})
+    reading = ledger.rows(["image_id", "value"])
+    (before,) = read_parts(ledger.store)
+    other = Ledger(ledger.store)
+    view = ledger._view()
+    other.take_back(lambda row: "even" if row["value"] % 2 == 0 else None, ["value"], {})
+    assert not ledger.store.exists(before.path)
+    assert sorted(row["value"] for row in reading) == [1, 3]
+    ledger._view = lambda: view  # type: ignore[method-assign] # of one that had begun before
+    assert sorted(row["value"] for row in ledger.rows(["image_id", "value"])) == [0, 1, 2, 3, 4]
+
+
+def test_a_retry_that_is_gone_is_named() -> None:
+    ledger = Ledger(open_store("memory://"))
+    for number in range(2):
+        ledger.commit(f"{number:02x}" * 32, record(number), {})
+        ledger.take_back(lambda row: "any", [], {"at": "now"})
+    ledger.store.delete("retries/000001.json")
+    with pytest.raises(StoreError, match=r"000001\.json is gone"):
+        list(Ledger(ledger.store).rows())
+
+
+def test_notes_of_older_versions_are_no_retries() -> None:
+    """They removed the rows, and noted that under a name that begins with the date."""
+    ledger = Ledger(open_store("memory://"))
+    ledger.commit("aa", record(1), {})
+    ledger.store.write("retries/20261101T101010000000.json", b'{"images": {"aa": "X"}}')
+    assert len(list(ledger.rows())) == 1
+
+
+def test_of_two_retries_at_once_each_takes_back_what_the_other_left() -> None:
+    store = open_store("memory://")
+    ledger = Ledger(store)
+    for number in range(4):
+        ledger.commit(f"{number:02x}" * 32, record(number), {})
+    others: list[dict[str, str]] = []
+
+    def unwanted(row: Mapping[str, Any]) -> str | None:
+        if not others:
+            others.append({})
+            others[0] = Ledger(store).take_back(
+                lambda row: "low" if row["value"] < 2 else None, ["value"], {}
+            )
+        return "any" if row["value"] < 3 else None
+
+    assert list(ledger.take_back(unwanted, ["value"], {})) == ["02" * 32]
+    assert list(others[0]) == ["00" * 32, "01" * 32]
+    assert [row["value"] for row in Ledger(store).rows()] == [3]
 
 
 def test_a_lock_that_nobody_keeps_is_taken() -> None:

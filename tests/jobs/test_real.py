@@ -62,7 +62,7 @@ def test_from_the_command_to_the_report(
     assert photograph["censored"] and photograph["min_tokens"] is None
     assert [a["distance_mean"] for a in photograph["sweep"]] == [1.0, 1.0]
     for image_id in tokens:
-        kept = {p.name for p in (out / "images" / image_id).iterdir()}
+        kept = {p.name for p in (out / "images" / image_id).glob("*/*")}
         assert kept == {"query.webp", "redraws.webp", "tokens.safetensors"}
 
     before = {p: p.stat().st_mtime_ns for p in (out / "records").glob("*/*.json")}

@@ -15,6 +15,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from cluster.identities import image_id_of
+from cluster.ledger import artefacts_of
 from cluster.runfolder import RunFolder, open_run, plan
 from cluster.store import StoreError, open_store
 from jobs import exits
@@ -78,7 +79,8 @@ def test_an_exported_word_redraws_what_ours_does(
     assert main(["tokens", "export", run.store.url, "--to", str(tmp_path)]) == exits.ALL_JUDGED
     row = index(tmp_path)[0]
     assert row["uri"].endswith("familiar-1.png") and row["tokens"] == "2"
-    learned = safetensors.torch.load(run.store.read(f"images/{row['image_id']}/tokens.safetensors"))["<s2>"]
+    folder = artefacts_of(run.ledger.record(row["image_id"]))
+    learned = safetensors.torch.load(run.store.read(f"{folder}/tokens.safetensors"))["<s2>"]
     pipe = StableDiffusionPipeline.from_pretrained(MODELS / "shapes", use_safetensors=True)
     pipe.set_progress_bar_config(disable=True)
     pipe.load_textual_inversion(tmp_path, weight_name=row["file"], token="<house>", use_safetensors=True)
@@ -132,8 +134,9 @@ def test_a_passing_number_of_tokens_is_taken(run: RunFolder, tmp_path: Path) -> 
     shutil.copytree(run.store.url, tmp_path / "run")
     passed = open_run(str(tmp_path / "run"))
     record = passed.ledger.record(_id(passed, "familiar-1.png"))
-    passed.ledger.drop(lambda row: row["image_id"] == record["image_id"], [])
-    passed.ledger.commit(record["image_id"], {**record, "min_tokens": 1, "censored": False}, {})
+    passed.ledger.take_back(lambda row: "any" if row["image_id"] == record["image_id"] else None, [], {})
+    words = {"tokens.safetensors": passed.store.read(f"{artefacts_of(record)}/tokens.safetensors")}
+    passed.ledger.commit(record["image_id"], {**record, "min_tokens": 1, "censored": False}, words)
     (row,) = _exported(passed, tmp_path / "to", ["familiar-1.png"])
     assert row["tokens"] == "1" and row["file"].endswith("-m1.safetensors")
 
@@ -151,7 +154,7 @@ def test_what_cannot_be_exported_is_one_line(run: RunFolder, tmp_path: Path) -> 
     assert not list(to.list())
     shutil.copytree(run.store.url, tmp_path / "run")
     image_id = _id(run, "familiar-1.png")
-    (tmp_path / "run" / "images" / image_id / "tokens.safetensors").write_bytes(b"torn")
+    (tmp_path / "run" / artefacts_of(run.ledger.record(image_id)) / "tokens.safetensors").write_bytes(b"torn")
     with pytest.raises(StoreError, match=r"is damaged .*; bring back a whole copy"):
         export(open_run(str(tmp_path / "run")), to)
 

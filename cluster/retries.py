@@ -1,0 +1,78 @@
+"""What was taken back of a run: images whose row does not count any more, so that they are judged anew.
+
+A retry is one object, ``retries/000001.json`` and so on, created once: that is its commit. It removes
+nothing. The number of the last retry that took an image back is part of the name of the image's next record,
+and every compacted part is named by the number of retries that its writer knew of. So what somebody writes
+late, who was asleep or cut off while a retry went by, is told apart from what counts by its name alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.store import Store, StoreError, whole
+
+_FOLDER = "retries"
+_NAME = re.compile(rf"{_FOLDER}/(\d{{6}})\.json")
+"""Older versions, which removed rows, noted them here under names that begin with a date."""
+
+
+@dataclass(frozen=True)
+class Retries:
+    """The retries of a run up to one of them."""
+
+    count: int = 0
+    """How many there were."""
+    last: Mapping[str, int] = field(default_factory=dict)
+    """By image_id, the number of the last one that took it back, counted from 1."""
+
+    def of(self, image_id: str) -> int:
+        """The last retry that took an image back; 0 where none did."""
+        return self.last.get(image_id, 0)
+
+    def before(self, image_ids: pa.Array, number: int) -> np.ndarray:
+        """bool: which of these images were taken back by no retry after the one of that number: of them, what
+        was known then still counts."""
+        later = [image_id for image_id, last in self.last.items() if last > number]
+        if not later:
+            return np.ones(len(image_ids), bool)
+        taken = pc.is_in(image_ids, pa.array(later, pa.string()))
+        return ~taken.to_numpy(zero_copy_only=False)
+
+    def read_on(self, store: Store) -> Retries:
+        """With those that came since.
+
+        Raises:
+            StoreError: one is damaged, or gone.
+        """
+        there = sorted(int(name[1]) for f in store.list(_FOLDER) if (name := _NAME.fullmatch(f.path)))
+        if there != list(range(1, len(there) + 1)):
+            missing = min(set(range(1, there[-1])) - set(there))
+            raise StoreError(
+                f"{store.url}/{path_of(missing)} is gone; bring it back: it says which images were put back"
+            )
+        if len(there) <= self.count:
+            return self
+        last = dict(self.last)
+        for number in there[self.count :]:
+            with whole(store, path_of(number)):
+                last.update(dict.fromkeys(json.loads(store.read(path_of(number)))["images"], number))
+        return Retries(len(there), last)
+
+    def add(self, store: Store, images: Mapping[str, str], why: Mapping[str, Any]) -> bool:
+        """Takes images back, with the reason for each, where nobody else did since these were read; whether
+        it did."""
+        told = {**why, "images": dict(images)}
+        return store.create(path_of(self.count + 1), json.dumps(told, indent=1).encode())
+
+
+def path_of(number: int) -> str:
+    return f"{_FOLDER}/{number:06}.json"
