@@ -1,62 +1,73 @@
-"""A lock that every store has: an object that is created once, and is stale when nobody keeps it."""
+"""A lock that every store has: the turn in a queue of those who want it."""
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from cluster.heartbeat import died_here
-from cluster.store import NotFound, Store, StoreError
+from cluster.store import Outage, Store, StoreError
+from cluster.turns import Place, Superseded, ticks
 
-_STALE_SECONDS = 180.0
+STALE_SECONDS = 180.0
+_KEEP_SECONDS = STALE_SECONDS / 10
 _PAUSE_SECONDS = 1.0
+
+
+class LockLost(Outage):
+    """Another has taken the lock, as nothing was heard of this process for minutes. What was done under it
+    may be done again by the other; a later attempt may succeed."""
 
 
 class Lock:
     """Held by one at a time, as a context. Who holds it calls ``keep`` every minute or so; one that was not
-    kept for three minutes belonged to somebody who died. For work that is harmless when it is done twice."""
+    kept for three minutes belonged to somebody who died, and goes to the next (see :mod:`cluster.turns`).
+    That one may only have been suspended, so what is done under a lock must be harmless if done twice."""
 
-    def __init__(self, store: Store, path: str) -> None:
-        self._store = store
+    def __init__(self, store: Store, path: str, clock: Callable[[], float] = ticks) -> None:
+        """``path``: names the lock; what there is of it lies below, without an ending ".json"."""
         self._path = path
-        self._kept_at = 0.0
+        self._place = Place(store, path.removesuffix(".json"), stale_seconds=STALE_SECONDS, clock=clock)
 
     def __enter__(self) -> Self:
-        while not self._store.create(self._path, self._content()):
-            if self._is_stale():
-                self._store.delete(self._path)
-            else:
+        try:
+            self._place.take()
+            while self._place.ahead():
                 time.sleep(_PAUSE_SECONDS)
-        self._kept_at = time.monotonic()
+                self._stay()
+        except BaseException:
+            self._release()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(StoreError):  # it becomes stale by itself
-            self._store.delete(self._path)
+        self._release()
 
     def keep(self) -> None:
-        if time.monotonic() - self._kept_at > _STALE_SECONDS / 10:
-            self._store.write(self._path, self._content())
-            self._kept_at = time.monotonic()
-
-    def _content(self) -> bytes:
-        who = {"host": socket.gethostname(), "pid": os.getpid()}
-        return json.dumps({**who, "at": datetime.now(UTC).isoformat()}).encode()
-
-    def _is_stale(self) -> bool:
+        """Raises:
+        LockLost: it is held by another now.
+        """
         try:
-            holder = json.loads(self._store.read(self._path))
-            at = datetime.fromisoformat(holder["at"])
-        except NotFound:
-            return False  # free by now
-        except (ValueError, KeyError, TypeError):
-            return True
-        return died_here(holder) or (datetime.now(UTC) - at).total_seconds() > _STALE_SECONDS
+            self._tell()
+        except Superseded as superseded:
+            raise LockLost(f"the lock {self._path} was lost: {superseded}") from superseded
+
+    def _stay(self) -> None:
+        """Keeps the place of one that waits, or joins again behind those who came in the meantime."""
+        try:
+            self._tell()
+        except Superseded:
+            self._release()
+            self._place.take()
+
+    def _tell(self) -> None:
+        if self._place.silent_seconds > _KEEP_SECONDS:
+            self._place.keep()
+
+    def _release(self) -> None:
+        with suppress(StoreError):  # it becomes stale by itself
+            self._place.give_back()

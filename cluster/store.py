@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -87,6 +87,10 @@ class StoredObject:
     """Relative to the store's root, with "/" between parts."""
     size: int
     """Bytes."""
+    written: datetime
+    """When it was last written, by the store's clock; of S3 in whole seconds."""
+    version: str | None
+    """Another after each writing (the entity tag); None where the store has none."""
 
 
 @contextmanager
@@ -254,7 +258,7 @@ class Store:
         while (page := self.ask(prefix, next_page)) is not None:
             listed = True
             for meta in page:
-                yield StoredObject(meta["path"], meta["size"])
+                yield StoredObject(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])
                 last = meta["path"]
         if self._contact and not listed:
             self.ask(prefix, self._contact.check_listing)
@@ -263,6 +267,28 @@ class Store:
         """Removes an object; one that is not there is removed already."""
         with suppress(NotFound):
             self.ask(path, lambda: obstore.delete(self.objects, path))
+
+    def remove_empty(self, folder: str) -> None:
+        """Removes a folder that holds nothing. A bucket has no folders."""
+        if "://" not in self.url:
+            with suppress(OSError):  # it holds something, or is not there
+                Path(self.url, folder).rmdir()
+
+    def now(self, folder: str) -> datetime:
+        """The time by the store's own clock: of an object that is written below a folder, and removed.
+
+        Raises:
+            StoreError: nothing may be written there.
+        """
+        path = f"{folder}/clock-{uuid.uuid4().hex}"
+        self.write(path, b"")
+        try:
+            written: datetime = self.about(path)["last_modified"]
+            return written
+        finally:
+            with suppress(StoreError):  # keys that may not delete leave it there
+                self.delete(path)
+            self.remove_empty(folder)
 
     def ask(self, path: str, request: Callable[[], T]) -> T:
         """The answer to a request; while the store is out it is made again, after pauses that grow and

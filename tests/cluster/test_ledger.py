@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from threading import Thread
 from typing import Any
 
 import pyarrow as pa
@@ -14,10 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from cluster.ledger import Ledger, sign
-from cluster.lock import Lock
 from cluster.parts import read_parts
 from cluster.store import Store, StoreError, open_store
-from tests.waiting import PATIENCE
 
 SCHEMA = pa.schema(
     [
@@ -160,7 +156,8 @@ class Committing(RuleBasedStateMachine):
         mortal = Ledger(Mortal(self.store, dies_after))
         with suppress(Died):
             mortal.take_back(unwanted, ["value"], {})
-        self.store.delete("progress/compacting.json")  # which the lock knows of a process that has died
+        for found in list(self.store.list("progress")):  # as is known of a process that has died
+            self.store.delete(found.path)
         left = {row["image_id"] for row in self.ledger.rows()}
         assert left in ({*self.first}, {*self.first} - chosen)  # all at once or none
         gone = self.ledger.take_back(unwanted, ["value"], {})
@@ -278,23 +275,6 @@ def test_of_two_retries_at_once_each_takes_back_what_the_other_left() -> None:
     assert list(ledger.take_back(unwanted, ["value"], {})) == ["02" * 32]
     assert list(others[0]) == ["00" * 32, "01" * 32]
     assert [row["value"] for row in Ledger(store).rows()] == [3]
-
-
-def test_a_lock_that_nobody_keeps_is_taken() -> None:
-    store = open_store("memory://")
-    order: list[str] = []
-    with Lock(store, "lock"):
-        other = Thread(target=lambda: Lock(store, "lock").__enter__() and order.append("other"))
-        other.start()
-        other.join(0.3)
-        order.append("first")
-    other.join(PATIENCE)
-    assert order == ["first", "other"]
-    long_ago = datetime.fromtimestamp(0, UTC).isoformat()
-    store.write("lock", json.dumps({"holder": "dead", "at": long_ago}).encode())
-    with Lock(store, "lock"):
-        pass
-    assert not store.exists("lock")
 
 
 def test_what_is_too_little_for_a_part_waits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from cluster.regularly import regularly
+from cluster.store import StoreError
+from tests.waiting import until
+
+
+def test_what_fails_is_tried_again() -> None:
+    """A thread that ended would be missed by nobody: its driver would be taken for dead."""
+    errors = [StoreError("out"), ValueError("damaged"), RuntimeError("anything")]
+    calls: list[int] = []
+
+    def task() -> None:
+        calls.append(len(errors))
+        if errors:
+            raise errors.pop()
+
+    with regularly(0.001, task):
+        until(lambda: calls.count(0) >= 2)

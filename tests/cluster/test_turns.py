@@ -1,0 +1,321 @@
+"""Queues and locks, with clocks that jump, holders that sleep and objects that are damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from threading import Barrier, Thread
+from threading import Lock as Mutex
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from clocks import ClockedStore, Time
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster import turns
+from cluster.lock import STALE_SECONDS, Lock, LockLost
+from cluster.store import open_store
+from cluster.turns import CONFIRM_SECONDS, Place, Superseded
+from tests.waiting import PATIENCE, until
+
+STALE = 100.0
+HOUR = 3600.0
+FOLDER = "progress/queue"
+
+
+def place(store: Any, time: Time, **about: Any) -> Place:
+    return Place(store, FOLDER, about, stale_seconds=STALE, clock=time)
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch, host: str = "elsewhere") -> None:
+    """Lets what is written from here on be told by processes of another machine."""
+    monkeypatch.setattr(turns, "this_process", lambda: {"host": host, "pid": 1})
+
+
+def taken(store: Any, time: Time, **about: Any) -> Place:
+    one = place(store, time, **about)
+    one.take()
+    return one
+
+
+def watched(one: Place, time: Time, seconds: float) -> list[bool]:
+    """Whether anybody is ahead, at looks for so long."""
+    seen = []
+    for _ in range(int(seconds)):
+        seen.append(bool(one.ahead()))
+        time.pass_by(1.0)
+    return seen
+
+
+def test_those_who_come_later_wait() -> None:
+    time = Time()
+    store = ClockedStore(time)
+    first, second, third = (taken(store, time, name=name) for name in "abc")
+    assert first.number < second.number < third.number
+    assert first.ahead() == []
+    assert [claim.told["name"] for claim in third.ahead()] == ["a", "b"]
+    second.give_back()
+    assert [claim.told["name"] for claim in third.ahead()] == ["a"]
+    assert third.ahead(lambda claim: claim.told["name"] != "a") == []
+    for one in (first, third):
+        one.give_back()
+    assert list(store.list()) == []
+
+
+def test_a_number_below_one_at_work_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that looked before anybody was there, and creates its claim when another has begun."""
+    time = Time()
+    store = ClockedStore(time)
+    late, quick = place(store, time), place(store, time)
+    dates = iter([1000.0, 2000.0])
+    monkeypatch.setattr(turns, "time", SimpleNamespace(time=lambda: next(dates)))
+    create = store.create
+
+    def overtaken(path: str, data: bytes) -> bool:
+        store.create = create  # type: ignore[method-assign]
+        quick.take()
+        return create(path, data)
+
+    store.create = overtaken  # type: ignore[method-assign, assignment]
+    late.take()
+    assert late.number > quick.number == 2_000_001
+    assert quick.ahead() == [] and len(late.ahead()) == 1
+
+
+@given(ahead_by=st.floats(-HOUR, HOUR), whole_seconds=st.booleans(), silent=st.floats(0, 3 * STALE))
+def test_who_is_alive_is_judged_by_no_clock_of_the_holder(
+    ahead_by: float, whole_seconds: bool, silent: float
+) -> None:
+    """Whatever its own clock says, a holder that is silent for less than it may keeps its place, and one that
+    died loses it soon after."""
+    time = Time()
+    store = ClockedStore(time, whole_seconds)
+    with pytest.MonkeyPatch.context() as patch:
+        elsewhere(patch)
+        skewed = SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(seconds=ahead_by))
+        patch.setattr(turns, "datetime", skewed)
+        patch.setattr(turns.time, "time", lambda: datetime.now(UTC).timestamp() + ahead_by)
+        holder = taken(store, time)
+        holder.keep()
+    time.pass_by(silent)
+    other = taken(store, time)
+    assert other.number > holder.number
+    left = max(0.0, STALE - silent)
+    assert all(watched(other, time, left - 2))
+    assert not watched(other, time, CONFIRM_SECONDS + 5)[-1]
+
+
+@given(set_by=st.floats(-HOUR, HOUR), when=st.floats(0, 60))
+def test_a_store_whose_clock_is_set_drops_no_one_who_is_alive(set_by: float, when: float) -> None:
+    time = Time()
+    store = ClockedStore(time)
+    with pytest.MonkeyPatch.context() as patch:
+        elsewhere(patch)
+        holder, other = taken(store, time), taken(store, time)
+        for second in range(120):
+            if second >= when:
+                time.set_by = set_by
+            if second % 15 == 0:
+                holder.keep()
+                other.keep()
+            assert other.ahead()
+            time.pass_by(1.0)
+    # the holder dies, and goes when the silence has lasted, whatever the store's clock said before
+    assert not watched(other, time, STALE + CONFIRM_SECONDS)[-1]
+
+
+def test_one_that_died_before_the_clock_was_set_back_goes_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    time = Time(set_by=HOUR)
+    store = ClockedStore(time)
+    with monkeypatch.context() as patch:
+        elsewhere(patch)
+        taken(store, time).keep()
+    time.set_by = 0.0
+    other = taken(store, time)
+    (claim,) = other.ahead()
+    assert claim.doubtful and claim.age < 0
+    seen = watched(other, time, STALE + 5)
+    assert all(seen[: int(STALE) - 1]) and not seen[-1]
+
+
+def test_nobody_is_dropped_while_the_store_is_out_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    time = Time()
+    store = ClockedStore(time)
+    elsewhere(monkeypatch)
+    holder, other = taken(store, time), taken(store, time)
+    assert all(watched(other, time, 10))
+    time.pass_by(4 * STALE)  # in which no request is answered
+    other.keep()
+    assert all(watched(other, time, 15))
+    holder.keep()
+    assert all(watched(other, time, STALE - 5))
+
+
+def test_one_that_is_known_to_have_ended_goes_at_once() -> None:
+    time = Time()
+    store = ClockedStore(time)
+    with pytest.MonkeyPatch.context() as patch:
+        dead = {**turns.this_process(), "pid": 2**22 + 1}
+        patch.setattr(turns, "this_process", lambda: dead)
+        taken(store, time).keep()
+    other = taken(store, time)
+    assert other.ahead() == []
+    assert len(list(store.list())) == 1
+
+
+def test_a_process_of_the_same_id_in_another_container_is_no_dead_one() -> None:
+    time = Time()
+    store = ClockedStore(time)
+    with pytest.MonkeyPatch.context() as patch:
+        there = {**turns.this_process(), "pid": 2**22 + 1, "namespace": 1}
+        patch.setattr(turns, "this_process", lambda: there)
+        taken(store, time)
+    assert all(watched(taken(store, time), time, STALE - 1))
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "other bytes": lambda data: b"\xff\xfe" * 20,
+    "a list": lambda data: b"[1, 2]",
+    "a number that is none": lambda data: b'{"pid": "x", "host": [], "boot": {}, "started": "y", "role": 3}',
+    "deep": lambda data: b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("what", ["claim", "beat"])
+def test_what_is_damaged_is_somebody_until_it_is_too_old(damage: Callable[[bytes], bytes], what: str) -> None:
+    time = Time()
+    store = ClockedStore(time)
+    holder = taken(store, time)
+    holder.keep()
+    for found in store.list(FOLDER):
+        if what in found.path:
+            store.write(found.path, damage(store.read(found.path)))
+    other = taken(store, time)
+    assert other.ahead()[0].who
+    holder.keep()  # is not disturbed
+    time.pass_by(STALE / 2)
+    assert other.ahead()
+    for found in store.list(FOLDER):
+        if str(holder.number) in found.path:
+            store.write(found.path, damage(b"xx"))
+    time.pass_by(STALE + 2)
+    assert not watched(other, time, CONFIRM_SECONDS + 2)[-1]
+    assert all(str(other.number) in found.path for found in store.list(FOLDER))
+
+
+def test_a_suspended_holder_finds_that_another_has_its_place() -> None:
+    time = Time()
+    store = ClockedStore(time)
+    holder, other = taken(store, time), taken(store, time)
+    assert other.ahead()
+    time.pass_by(STALE + 1)
+    assert not watched(other, time, CONFIRM_SECONDS + 2)[-1]
+    before = {found.path: store.read(found.path) for found in store.list(FOLDER)}
+    with pytest.raises(Superseded, match="another has taken its place"):
+        holder.keep()
+    holder.give_back()
+    assert {found.path: store.read(found.path) for found in store.list(FOLDER)} == before
+    other.keep()
+
+
+def test_a_holder_that_returns_at_the_last_moment_is_waited_for() -> None:
+    time = Time()
+    store = ClockedStore(time)
+    holder, other = taken(store, time), taken(store, time)
+    holder.keep()
+    time.pass_by(STALE + 1)
+    assert all(watched(other, time, CONFIRM_SECONDS))
+    delete = store.delete
+
+    def returning(path: str) -> None:
+        store.delete = delete  # type: ignore[method-assign]
+        delete(path)
+        with pytest.raises(Superseded):
+            holder.keep()
+
+    store.delete = returning  # type: ignore[method-assign]
+    while len(other.ahead()) == 1 and store.delete is returning:
+        time.pass_by(1.0)
+    assert len(other.ahead()) == 1  # it stops by and by
+    holder.give_back()
+    assert other.ahead() == []
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def a_store(request: pytest.FixtureRequest, tmp_path: Any) -> Any:
+    if request.param == "s3":
+        return open_store(f"{request.getfixturevalue('s3')}/{tmp_path.name}")
+    return open_store(str(tmp_path / "run") if request.param == "local" else "memory://")
+
+
+def test_of_many_in_the_same_instant_one_holds_the_lock(
+    a_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.lock._PAUSE_SECONDS", 0.01)
+    together, mutex = Barrier(6), Mutex()
+    inside: list[int] = []
+    most: list[int] = []
+
+    def work(number: int) -> None:
+        together.wait(PATIENCE)
+        for _ in range(3):
+            with Lock(a_store, "progress/lock.json"):
+                with mutex:
+                    inside.append(number)
+                    most.append(len(inside))
+                with mutex:
+                    inside.remove(number)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
+    assert most == [1] * 18
+    assert list(a_store.list("progress")) == []
+
+
+def test_a_lock_is_waited_for() -> None:
+    store = open_store("memory://")
+    order: list[str] = []
+
+    def other() -> None:
+        with Lock(store, "lock"):
+            order.append("other")
+
+    with Lock(store, "lock"):
+        thread = Thread(target=other)
+        thread.start()
+        until(lambda: len(list(store.list("lock"))) == 2)
+        order.append("first")
+    thread.join(PATIENCE)
+    assert order == ["first", "other"]
+
+
+def test_a_lock_that_was_lost_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    time = Time()
+    store = ClockedStore(time)
+    monkeypatch.setattr("cluster.lock.time", SimpleNamespace(sleep=time.pass_by))
+    with Lock(store, "lock", time) as lock:
+        lock.keep()
+        time.pass_by(STALE_SECONDS + 1)
+        with Lock(store, "lock", time) as other:
+            with pytest.raises(LockLost, match="the lock lock was lost"):
+                lock.keep()
+            other.keep()
+    assert list(store.list()) == []
+
+
+def test_what_is_told_can_be_read_by_people() -> None:
+    store = open_store("memory://")
+    one = Place(store, FOLDER, {"role": "audit"}, stale_seconds=STALE)
+    one.take()
+    one.keep({"done": 3})
+    told = [json.loads(store.read(found.path)) for found in store.list(FOLDER)]
+    assert {said["role"] for said in told} == {"audit"} and any(said.get("done") == 3 for said in told)
