@@ -2,99 +2,144 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-import psutil
-
+from cluster.processes import ended_here
 from cluster.regularly import regularly
-from cluster.store import NotFound, Store, StoreError
+from cluster.store import Store, StoreError
+from cluster.turns import Claim, Place, Superseded, content_of, objects_of, ticks
 
 EVERY_SECONDS = 15.0
 STALE_SECONDS = 120.0
 """Whoever has not been heard of for so long is gone."""
-_PREFIX = "progress/driver-"
+DRIVERS = "progress/drivers"
+"""Folder of the queue in which those stand who work on a run, or want to."""
 
 
 class Heartbeat:
-    """One process's: ``progress/driver-<name>.json``, kept fresh while the context is open, and gone when it
-    ends in good order."""
+    """One process's, at work on a run or waiting for its turn: kept fresh while the context is open, and gone
+    when it ends in good order."""
 
-    def __init__(self, store: Store, role: str) -> None:
-        """``role``: "audit" or "retry"."""
-        self._store = store
-        self._role = role
-        self._path = f"{_PREFIX}{uuid.uuid4().hex[:8]}.json"
+    def __init__(
+        self,
+        store: Store,
+        role: str,
+        about: Mapping[str, Any] | None = None,
+        *,
+        clock: Callable[[], float] = ticks,
+    ) -> None:
+        """
+        Args:
+            role: "audit", "retry" or "experiment".
+            about: what else others should know, so that they can tell whether they may work beside it.
+        """
+        self._place = Place(
+            store, DRIVERS, {**(about or {}), "role": role}, stale_seconds=STALE_SECONDS, clock=clock
+        )
         self._state: Mapping[str, Any] = {}
-        self._beating = regularly(EVERY_SECONDS, self._write)
+        self._superseded: Superseded | None = None
+        self._ended = False
+        self._beating = regularly(EVERY_SECONDS, self._beat)
 
     def tell(self, state: Mapping[str, Any]) -> None:
-        """How far it is; told to others with the next beat."""
+        """How far it is; told to others with the next beat.
+
+        Raises:
+            Superseded: another has taken its place.
+        """
         self._state = state
+        if self._superseded is not None:
+            raise self._superseded
+
+    def check(self) -> None:
+        """Makes sure before a step that cannot be undone; waits for the store.
+
+        Raises:
+            Superseded: another has taken its place.
+        """
+        self._beat()
+        self.tell(self._state)
+
+    def ahead(self, matters: Callable[[Claim], bool]) -> list[Claim]:
+        """Who came earlier, matters and is not gone, the earliest first."""
+        return self._place.ahead(matters)
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else works on the run, or waits."""
+        return all(claim.gone for claim in self._place.others())
 
     def __enter__(self) -> Self:
-        self._write()
+        try:
+            self._place.take()
+            self._beat()
+        except BaseException:
+            with suppress(StoreError):
+                self._place.give_back()
+            raise
         self._beating.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Takes it away, and those of processes that are known to have died."""
+        self._ended = True
         self._beating.__exit__(None, None, None)
         with suppress(StoreError):  # it becomes stale by itself
-            self._store.delete(self._path)
-            for pulse in pulses(self._store):
-                if not pulse.alive:
-                    self._store.delete(pulse.path)
+            self._place.give_back()
 
-    def _write(self) -> None:
-        who = {"host": socket.gethostname(), "pid": os.getpid(), "role": self._role}
-        at = datetime.now(UTC).isoformat()
-        self._store.write(self._path, json.dumps({**self._state, **who, "at": at}).encode())
-
-
-def died_here(state: Mapping[str, Any]) -> bool:
-    """Whether the process that said so, by its host and pid, ran on this machine and is gone."""
-    return state.get("host") == socket.gethostname() and not psutil.pid_exists(int(state.get("pid", 0)))
+    def _beat(self) -> None:
+        if self._superseded is not None:
+            return
+        try:
+            self._place.keep(self._state)
+        except Superseded as superseded:
+            self._superseded = superseded
+        if self._ended:  # meanwhile, while the store did not answer
+            self._place.give_back()
 
 
 @dataclass(frozen=True)
 class Pulse:
-    """What a driver last said of itself."""
+    """What somebody at work last said of itself."""
 
-    path: str
     state: dict[str, Any]
+    """Empty where that is damaged."""
     age: float
-    """Seconds since."""
+    """Seconds since, by the store's clock where one may write there, else by one's own."""
 
     @property
-    def who(self) -> str:
-        return f"{self.state.get('host')}, process {self.state.get('pid')}, {self.age:.0f} s ago"
+    def host(self) -> str:
+        return str(self.state.get("host", "a machine whose name is damaged"))
 
     @property
     def alive(self) -> bool:
-        return self.age < STALE_SECONDS and not died_here(self.state)
+        return self.age < STALE_SECONDS and not ended_here(self.state)
 
 
 def pulses(store: Store) -> list[Pulse]:
-    """Of all drivers that did not end in good order, the latest first."""
+    """Of all that work on a run, or died at it, the latest first. Only looks: who wants to work itself takes
+    its turn (:class:`Heartbeat`)."""
+    drivers = objects_of(store, DRIVERS)
+    if not drivers:
+        return []
+    now = _now(store)
     found = []
-    for item in store.list("progress"):
-        if not item.path.startswith(_PREFIX):
-            continue
-        try:
-            state = json.loads(store.read(item.path))
-            at = datetime.fromisoformat(state["at"])
-        except (NotFound, ValueError, KeyError, TypeError):
-            continue  # it has ended just now, or died while it wrote
-        found.append(Pulse(item.path, state, (datetime.now(UTC) - at).total_seconds()))
+    for objects in drivers.values():
+        state: dict[str, Any] = {}
+        for item in objects:
+            state.update(content_of(store, item.path))
+        found.append(Pulse(state, max(0.0, (now - objects[-1].written).total_seconds())))
     return sorted(found, key=lambda pulse: pulse.age)
+
+
+def _now(store: Store) -> datetime:
+    try:
+        return store.now(DRIVERS)
+    except StoreError:  # whoever may only read has no better clock
+        return datetime.now(UTC)

@@ -149,17 +149,19 @@ class Ledger:
         unwanted: Callable[[Mapping[str, Any]], str | None],
         columns: Sequence[str],
         why: Mapping[str, Any],
+        before: Callable[[], object] = lambda: None,
     ) -> dict[str, str]:
         """Takes back the rows for which ``unwanted`` gives a reason by these columns, as if their images had
         never been judged; the reasons, by image_id. All of them at once or, where it dies, none.
 
-        ``why``: what is kept beside, of the retry as a whole.
+        ``why``: what is kept beside, of the retry as a whole. ``before``: called just before they are.
         """
         while True:
             rows = self.rows(["image_id", *columns])
             chosen = {str(row["image_id"]): reason for row in rows if (reason := unwanted(row)) is not None}
             if not chosen:
                 return {}
+            before()
             if self._retries().add(self.store, chosen, why):
                 break  # else another retry came first, and may have taken back the same
         with Lock(self.store, _LOCK) as lock:

@@ -13,11 +13,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from cluster import driver
-from cluster.heartbeat import Heartbeat, pulses
+from cluster.heartbeat import Heartbeat
 from cluster.manifest import RUN_FILE, Manifest, Selection
 from cluster.progress import size
 from cluster.readable import check_readable
@@ -31,6 +32,7 @@ from jobs import exits, given, process
 from jobs.dry_run import dry_run
 from jobs.gpus import check_gpu
 from jobs.suitability import UNSUITED, Unsuited, warn
+from jobs.turns import turn
 from jobs.verdicts import SCHEMA, blank, min_tokens_text, summarise
 from originality.faults import MachineFault
 from originality.scoring import Scorer
@@ -115,7 +117,7 @@ def unsuited(science: Science, run: RunFolder, selection: Selection) -> Unsuited
 
 
 def _carried_out(science: Science, run: RunFolder, how: ClusterSettings, selection: Selection) -> int:
-    with at_work(run) as heartbeat:
+    with at_work(run, selection, how.deadline) as heartbeat:
         science = replace(science, unsuited=unsuited(science, run, selection))
         try:
             outcome = judge(science, run, how, selection, heartbeat)
@@ -160,28 +162,28 @@ def _sum_up(science: Science, run: RunFolder) -> tuple[dict[str, Any], str]:
 
 
 @contextmanager
-def at_work(run: RunFolder) -> Iterator[Heartbeat]:
-    """Tells others that the run is being worked on, and keeps its tables up to date, while the context is
-    open. A new run that ends before anything came of it leaves no plan behind.
+def at_work(
+    run: RunFolder, selection: Selection = Selection(), deadline: datetime | None = None
+) -> Iterator[Heartbeat]:
+    """Waits for the turn of those who judge these inputs, tells others that they are being judged, and keeps
+    the run's tables up to date, while the context is open. A new run that ends before anything came of it
+    leaves no plan behind.
 
     Raises:
-        SettingsError: somebody puts images back just now.
+        SettingsError, Interrupted, Superseded: as of :func:`jobs.turns.turn`.
     """
-    for pulse in pulses(run.store):
-        if pulse.alive and pulse.state.get("role") == "retry":
-            raise SettingsError(f"images are being put back by {pulse.who}; start again when that is done")
-    try:
-        with (
-            Heartbeat(run.store, "audit") as heartbeat,
-            regularly(_SAVE_SECONDS, lambda: run.identities.save()),
-            regularly(_COMPACT_SECONDS, lambda: run.ledger.compact(SCHEMA, full_parts_only=True)),
-        ):
-            yield heartbeat
-    except BaseException:
-        with suppress(StoreError):  # which may be what ended it
-            if run.new and run.empty and not any(pulse.alive for pulse in pulses(run.store)):
-                run.withdraw()
-        raise
+    with turn(run, "audit", selection, deadline) as heartbeat:
+        try:
+            with (
+                regularly(_SAVE_SECONDS, lambda: run.identities.save()),
+                regularly(_COMPACT_SECONDS, lambda: run.ledger.compact(SCHEMA, full_parts_only=True)),
+            ):
+                yield heartbeat
+        except BaseException:
+            with suppress(StoreError):  # which may be what ended it
+                if run.new and run.empty and heartbeat.alone:  # whoever comes now sees that it is withdrawn
+                    run.withdraw()
+            raise
 
 
 def judge(

@@ -150,7 +150,7 @@ def _judged(science: Science, labelled: str, labels: Labels, folder: str, how: C
     run = planned(science, labelled, folder)
     check_same(run, labels)
     selection = Selection()
-    with at_work(run) as heartbeat:
+    with at_work(run, selection, how.deadline) as heartbeat:
         unsuited(science, run, selection)
         judge(science, run, how, selection, heartbeat)
         run = RunFolder(run.store)

@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any
 
 from cluster import driver
-from cluster.heartbeat import Heartbeat
 from cluster.identities import image_id_of
 from cluster.listing import documents
 from cluster.manifest import RUN_FILE, Selection
@@ -21,6 +20,7 @@ from cluster.runfolder import RunFolder, plan
 from cluster.settings import ClusterSettings
 from cluster.store import StoreError, open_store
 from cluster.worker import ScorerFactory, Task
+from jobs.turns import turn
 
 _SAVE_SECONDS = 60.0
 
@@ -57,32 +57,31 @@ def planned(out: str, items: Mapping[str, Mapping[str, Any]], identity: Mapping[
 def carry_out(
     run: RunFolder, factory: ScorerFactory, how: ClusterSettings, *, gpu: bool | None, memory: int
 ) -> None:
-    """Does what has no record yet.
+    """Does what has no record yet, when nobody else does it.
 
     Raises:
         Interrupted, EngineError: as of :func:`cluster.driver.run`.
+        SettingsError, Superseded: as of :func:`jobs.turns.turn`.
     """
-    leases = run.leases(Selection().numbers(run.manifest))
-    if leases.open:
-        task = Task(
-            run.store.url,
-            factory,
-            BLANK,
-            documents=True,
-            memory=memory,
-            snapshot_every=how.snapshot_every,
-            step_limit=how.step_limit,
-        )
-        with (
-            Heartbeat(run.store, "experiment") as heartbeat,
-            regularly(_SAVE_SECONDS, lambda: run.identities.save()),
-        ):
-            try:
-                driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, beat=heartbeat.tell)
-            finally:
-                with suppress(StoreError):
-                    run.identities.save()
-    RunFolder(run.store).clear_snapshots(of_failed=False)
+    task = Task(
+        run.store.url,
+        factory,
+        BLANK,
+        documents=True,
+        memory=memory,
+        snapshot_every=how.snapshot_every,
+        step_limit=how.step_limit,
+    )
+    with turn(run, "experiment", deadline=how.deadline) as heartbeat:
+        leases = run.leases(Selection().numbers(run.manifest))
+        if leases.open:
+            with regularly(_SAVE_SECONDS, lambda: run.identities.save()):
+                try:
+                    driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, beat=heartbeat.tell)
+                finally:
+                    with suppress(StoreError):
+                        run.identities.save()
+        RunFolder(run.store).clear_snapshots(of_failed=False)
 
 
 def written(document: Mapping[str, Any]) -> bytes:

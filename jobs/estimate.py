@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
         science = prepared(settings)
         folder = planned(science, arguments.input, arguments.out or scratch)
         warn(settings, folder.manifest, selection.numbers(folder.manifest))
-        with at_work(folder) as heartbeat:
+        with at_work(folder, selection, how.deadline) as heartbeat:
             outcome = judge(science, folder, how, selection, heartbeat)
         numbers = [int(number) for number in selection.numbers(folder.manifest)]
         seconds = [seconds_of(folder, number) for number in numbers]

@@ -33,6 +33,7 @@ _CODES = {
     "RunMismatch": BAD_SETTINGS,
     "SettingsError": BAD_SETTINGS,
     "StoreError": BAD_SETTINGS,
+    "Superseded": INTERRUPTED,
 }
 """By the names of our own exceptions, the most special of which counts: importing them all takes seconds, and
 may be what failed."""

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.heartbeat import Heartbeat, pulses
 from cluster.runfolder import RunFolder, open_run
 from jobs import exits
-from originality.settings import SettingsError
+from jobs.turns import alone
 
 
 def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:
@@ -21,18 +20,16 @@ def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:
 
     Raises:
         SettingsError: somebody works on the run.
+        Superseded: this process was suspended, and somebody works on the run by now.
     """
-    at_work = next((pulse for pulse in pulses(run.store) if pulse.alive), None)
-    if at_work:
-        raise SettingsError(f"the run is being worked on ({at_work.who}); stop that first")
 
     def unwanted(row: Mapping[str, Any]) -> str | None:
         code = str(row["error_class"])
         return code if row["status"] == status and reason in (None, code) else None
 
-    with Heartbeat(run.store, "retry"):
+    with alone(run) as heartbeat:
         why = {"status": status, "reason": reason, "at": datetime.now(UTC).isoformat()}
-        taken = run.ledger.take_back(unwanted, ["status", "error_class"], why)
+        taken = run.ledger.take_back(unwanted, ["status", "error_class"], why, before=heartbeat.check)
     return Counter(taken.values())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from cluster.heartbeat import Pulse, pulses
 from cluster.progress import duration, spoken_rate
 from cluster.runfolder import RunFolder, open_run
-from jobs import exits
+from jobs import exits, process
 from jobs.verdicts import summarise
 
 
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if summary["notes"]:
         print("notes: " + ", ".join(f"{note}: {n}" for note, n in summary["notes"].items()))
     for pulse in pulses(folder.store):
-        print(_at_work(pulse))
+        print(process.one_line(_at_work(pulse)))
     return exits.ALL_JUDGED
 
 
@@ -53,17 +53,28 @@ def _as_json(folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _at_work(pulse: Pulse) -> str:
-    """What a driver last said, in one line."""
-    state = pulse.state
-    if pulse.alive and pulse.state.get("role") == "retry":
-        return f"images are being put back on {state['host']}"
-    if pulse.alive and "done" not in state:
-        return f"a driver on {state['host']} begins or ends its work"
+    """What somebody at work last said, in one line. What is damaged of it is left out."""
+    state, host = pulse.state, pulse.host
     if not pulse.alive:
         since = duration(pulse.age)
-        return (
-            f"a driver on {state['host']} was last heard of {since} ago; run the same command again to resume"
-        )
+        return f"a driver on {host} was last heard of {since} ago; run the same command again to resume"
+    if state.get("role") == "retry":
+        return f"images are being put back on {host}"
+    if state.get("waits"):
+        return f"a start on {host} waits until those end that judge the same images"
+    try:
+        said = _far(state)
+    except (LookupError, TypeError, ValueError):
+        return f"a driver on {host} begins or ends its work"
+    return f"at work on {host}, {pulse.age:.0f} s ago: {said}"
+
+
+def _far(state: Mapping[str, Any]) -> str:
+    """How far a driver is.
+
+    Raises:
+        LookupError, TypeError, ValueError: it has not said, or what it said is damaged.
+    """
     parts = [f"{state['done']}/{state['inputs']} done", f"{state['workers']} workers"]
     if state["per_hour"]:
         parts.append(spoken_rate(state["per_hour"] / 3600, state.get("of", "images")))
@@ -71,7 +82,7 @@ def _at_work(pulse: Pulse) -> str:
         parts.append(f"about {duration(state['seconds_left'])} left")
     if state["cost"]:
         parts.append(f"${state['cost']:.2f}")
-    return f"at work on {state['host']}, {pulse.age:.0f} s ago: " + " · ".join(parts)
+    return " · ".join(parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
