@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from cluster import ray_address
+from cluster.ray_shutdown import shut_down
 
 _STARTS = 4
 """Times that Ray is started."""
@@ -81,7 +82,7 @@ def ray_running() -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        shut_down()
         _handle_sigterm(ours)
 
 

@@ -1,0 +1,109 @@
+"""A Ray that has ended, or does not answer, ends the run and is not waited for. What Ray says is made up."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import ray
+from set_time import SetTime
+
+from cluster import ray_health, ray_shutdown
+from cluster.clock import ObserverClock
+from cluster.ray_health import ANSWER_SECONDS, RayHealth, bounded
+from cluster.runtime import EngineError
+from tests.waiting import PATIENCE, until
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """No cluster; and the end of another test's Ray is not hurried."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray_health, "ended_here", lambda: [])
+    yield
+    ray_shutdown._silent.clear()
+
+
+def look(health: RayHealth) -> None:
+    """Until an answer has come in."""
+    health.check()
+    call = health._asked
+    if call is not None:
+        assert call.ended.wait(PATIENCE)
+        health.check()
+
+
+def watch(health: RayHealth, time: SetTime, seconds: int) -> None:
+    for _ in range(seconds):
+        time.seconds += 1
+        look(health)
+
+
+@pytest.mark.parametrize(("cluster", "ends"), [(False, True), (True, False)])
+def test_without_any_machine_a_ray_of_this_machine_has_ended(
+    monkeypatch: pytest.MonkeyPatch, cluster: bool, ends: bool
+) -> None:
+    """A cluster may bring others."""
+    if cluster:
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    time = SetTime()
+    alive = {"NodeID": "a", "Alive": True}
+    monkeypatch.setattr(ray, "nodes", lambda: [alive])
+    health = RayHealth(ObserverClock(time))
+    watch(health, time, 200)
+    alive["Alive"] = False
+    watch(health, time, 30)
+    alive["Alive"] = True
+    watch(health, time, 30)
+    alive["Alive"] = False
+    if ends:
+        with pytest.raises(EngineError, match=r"Ray on this machine has ended .* to resume"):
+            watch(health, time, 200)
+    else:
+        watch(health, time, 200)
+
+
+def test_a_head_that_does_not_answer_ends_the_run_wherever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    time, answers = SetTime(), threading.Event()
+    monkeypatch.setattr(ray, "nodes", lambda: answers.wait(PATIENCE) and [])
+    health = RayHealth(ObserverClock(time))
+    health.check()
+    time.seconds += 10_000  # asleep: nothing that the head did
+    health.check()
+    with pytest.raises(EngineError, match=r"Ray's head does not answer .* to resume"):
+        for _ in range(int(ANSWER_SECONDS) + 1):
+            time.seconds += 1
+            health.check()
+    assert ray_shutdown._silent.is_set(), "nor is it waited for at the end"
+    answers.set()
+
+
+def test_a_process_of_ray_that_died_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_health, "ended_here", lambda: ["raylet"])
+    with pytest.raises(EngineError, match=r"has ended \(its raylet died\)"):
+        RayHealth(ObserverClock()).check()
+
+
+def test_a_call_has_a_bound() -> None:
+    answers = threading.Event()
+    with pytest.raises(EngineError, match=r"does not answer .asked for the time"):
+        bounded(lambda: answers.wait(PATIENCE), "for the time", seconds=1.0)
+    answers.set()
+    assert bounded(lambda: 7, "for a number") == 7
+    with pytest.raises(LookupError, match="no such"):
+        bounded(lambda: {}["no such"], "for what is not there")
+
+
+def test_a_ray_that_cannot_be_shut_down_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, left = threading.Event(), []
+    monkeypatch.setattr(ray, "shutdown", lambda: answers.wait(PATIENCE))
+    monkeypatch.setattr(ray_shutdown.atexit, "unregister", left.append)
+    monkeypatch.setattr(ray_shutdown, "_SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(ray_shutdown, "_kill_own", lambda: left.append("killed"))
+    ray_shutdown.do_not_wait_for_ray()
+    ray_shutdown.shut_down()
+    assert left[-1] is ray.shutdown and "killed" in left
+    answers.set()
+    until(lambda: not any(thread.name == "ends Ray" for thread in threading.enumerate()))
