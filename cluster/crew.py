@@ -6,16 +6,17 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
 
-from cluster import autoscaler
-from cluster.runtime import Refused, available_cpus, worker_environment
+from cluster import autoscaler, ray_health
+from cluster.clock import ObserverClock
+from cluster.member import Member
+from cluster.runtime import EngineError, Refused, available_cpus, worker_environment
 from cluster.settings import ClusterSettings
-from cluster.worker import Orders, Report, Task, Worker
+from cluster.worker import Task, Worker
 
 _ACCELERATOR = "ray.io/accelerator-type"
 _NODE = "ray.io/node-id"
@@ -37,52 +38,14 @@ class NoPrice(Refused):
     """The cost is bounded, and a worker that may be hired has no price."""
 
 
-@dataclass
-class Member:
-    """A worker as the driver sees it."""
-
-    name: str
-    actor: Any
-    capacity: int = 0
-    """Images it takes at once; 0 until its scorer is built."""
-    doing: str = ""
-    parts: Sequence[float] = ()
-    """Parts of work done on each item that it has in flight."""
-    worked: float = 0.0
-    """Parts of work that it has done."""
-    orders: Orders = field(default_factory=Orders)
-    """To be given with the next call."""
-    answer: ray.ObjectRef[Report] | None = None
-    """Of the call that is on its way."""
-    asked_at: float = 0.0
-    heard_at: float = 0.0
-    answered: bool = False
-    """Whether it ever did: before that it may wait for a machine."""
-    rests_until: float = 0.0
-    """Monotonic time of the next call, so that a busy worker is not asked without end."""
-    rate: float = 0.0
-    """Images that it settles in a second, smoothed."""
-    node: str | None = None
-    price: float = 0.0
-    """US dollars an hour, from ``paid_from`` on."""
-    paid_from: float = 0.0
-    duplicates: int = 0
-    leaving: bool = False
-    failed: bool = False
-    """Whether it leaves because its machine failed."""
-    judged: int = 0
-    """Images that it judged: whether it has shown that its machine works."""
-    failures: int = 0
-    """Images that it gave back as failed since the last that it judged."""
-    others_judged: int = 0
-    """Images that the run had judged when the first of these failed."""
-
-
 class Crew:
     """Hires and lets go. What a worker costs is counted from its first answer on."""
 
-    def __init__(self, task: Task, settings: ClusterSettings, gpus: float) -> None:
+    def __init__(
+        self, task: Task, settings: ClusterSettings, gpus: float, clock: ObserverClock | None = None
+    ) -> None:
         self.task = task
+        self.clock = clock or ObserverClock()
         self.settings = settings
         self.members: dict[str, Member] = {}
         self.gpus = gpus
@@ -102,10 +65,13 @@ class Crew:
         self._failed: set[str] = set()
         """Machines that failed before they did anything, or several times."""
         self._times_failed: Counter[str] = Counter()
+        self._lost: dict[str, set[str]] = {}
+        """By address: ids under which Ray lost a machine."""
         self._unpriced: set[str] = set()
         """Kinds of GPU without a price where the cost is bounded."""
         self._looks_at = 0.0
         self._objection = ""
+        self._ray_answers = True
 
     def __iter__(self) -> Iterator[Member]:
         return iter(list(self.members.values()))
@@ -126,7 +92,8 @@ class Crew:
             runtime_env={"env_vars": worker_environment(self._threads)},
         )
         name = f"worker-{self._hired}"
-        member = Member(name, actor.remote(self.task))
+        made = ray_health.bounded(lambda: actor.remote(self.task), "to start a worker")
+        member = Member(name, made, hired_at=self.clock.now())
         self.members[name] = member
         self.most_at_once = max(self.most_at_once, len(self))
         return member
@@ -145,14 +112,14 @@ class Crew:
     def waiting_for(self) -> str:
         """What there is to say while no worker is ready."""
         pending = [m for m in self if not m.answered and m.asked_at]
-        if not pending or time.monotonic() - min(m.asked_at for m in pending) < _PATIENCE_SECONDS:
+        if not pending or self.clock.now() - min(m.asked_at for m in pending) < _PATIENCE_SECONDS:
             return "starting a worker"
         wanted = f"{self.settings.cpus_per_worker:g} CPUs"
         wanted += f" and {self.gpus:g} GPUs" if self.gpus else ""
         labels = "".join(f", {key} {value}" for key, value in self.wanted().items())
         waiting = f"waiting for a machine for {len(pending)} workers ({wanted} each{labels})"
-        if time.monotonic() >= self._looks_at:
-            self._looks_at = time.monotonic() + _LOOK_SECONDS
+        if self.clock.now() >= self._looks_at:
+            self._looks_at = self.clock.now() + _LOOK_SECONDS
             self._objection = autoscaler.objection(len(pending))
         return waiting + self._objection
 
@@ -162,14 +129,15 @@ class Crew:
         Raises:
             NoPrice: its price is not known, and there is a bound on the cost; no more are hired on such.
         """
-        labels = next((n.get("Labels") or {} for n in ray.nodes() if n["NodeID"] == node), {})
+        machine = next((n for n in ray_health.nodes() if n["NodeID"] == node), {})
+        labels = machine.get("Labels") or {}
         kind = labels.get(_ACCELERATOR, "GPU") if self.gpus else "CPU"
         if (problem := self.settings.unpriced([kind])) is not None:
             self._doomed.add(node)
             self._unpriced.add(kind)
             raise NoPrice(problem)  # of a machine that came since the run began
         price = self.settings.price(kind, self.gpus)
-        member.node = node
+        member.node, member.address = node, machine.get("NodeManagerAddress", "")
         member.paid_from = time.monotonic()
         member.price = price or 0.0
 
@@ -190,7 +158,7 @@ class Crew:
     def has_others(self, node: str | None) -> bool:
         """Whether there are machines now, beside one, on which a worker may be hired."""
         avoided = {node, *self._doomed, *self._failed}
-        return any(n["Alive"] and n["NodeID"] not in avoided and self._fits(n) for n in ray.nodes())
+        return any(n["Alive"] and n["NodeID"] not in avoided and self._fits(n) for n in ray_health.nodes())
 
     def failed_again(self, node: str | None) -> None:
         """A machine failed on which images had been judged: one that does so again and again is avoided."""
@@ -199,15 +167,30 @@ class Crew:
             if self._times_failed[node] >= _MOST_FAILURES:
                 self.avoid_failed(node)
 
+    def lost(self, member: Member) -> None:
+        """Ray lost a worker's machine. Of several at one address it is not known which one comes back."""
+        nodes = ray_health.nodes()
+        if not any(n["Alive"] and n.get("NodeManagerAddress") == member.address for n in nodes):
+            self._lost.setdefault(member.address, set()).add(member.node or "")
+
+    def is_lost_again_and_again(self, member: Member) -> bool:
+        """Whether a worker's machine was lost several times, and nothing was judged there in between."""
+        return len(self._lost.get(member.address, ())) >= _MOST_FAILURES
+
+    def works(self, member: Member) -> None:
+        """A worker judged its first image."""
+        self._lost.pop(member.address, None)
+
     def waits_in_vain(self) -> bool:
         """Whether machines that failed are avoided, and no other one came for minutes."""
         asked = [m.asked_at for m in self if m.asked_at]
         waits = bool(asked) and not any(m.answered for m in self)
-        return waits and bool(self._failed) and time.monotonic() - min(asked) > _NO_MACHINE_SECONDS
+        return waits and bool(self._failed) and self.clock.now() - min(asked) > _NO_MACHINE_SECONDS
 
     def forget_failures(self) -> None:
         """Tries machines again that failed: those that wait for others are let go of, to be hired anew."""
         self._failed.clear()
+        self._lost.clear()
         self._times_failed.clear()
         for member in self:
             self.let_go(member)
@@ -219,13 +202,17 @@ class Crew:
 
     def is_alive(self, node: str | None) -> bool:
         """Whether Ray has not noticed that a machine is gone."""
-        return not any(n["NodeID"] == node and not n["Alive"] for n in ray.nodes())
+        return not any(n["NodeID"] == node and not n["Alive"] for n in ray_health.nodes())
 
     def let_go(self, member: Member) -> None:
         self._spent += _hours(member) * member.price
         self._worked += _hours(member)
         del self.members[member.name]
-        ray.kill(member.actor)
+        if self._ray_answers:
+            try:
+                ray_health.bounded(lambda: ray.kill(member.actor), "to end a worker")
+            except EngineError:  # once is enough to wait for: all workers end with their Ray
+                self._ray_answers = False
 
     def close(self) -> None:
         """Lets go of all."""

@@ -22,6 +22,10 @@ MOST_FRUITLESS = 10
 """Deaths in a row of workers that had judged nothing, after which a run ends. Images that kill may stand
 first in a collection, so it is more than they need to be found out."""
 
+MOST_IN_VAIN = 20
+"""Deaths in a row, of any kind, with no work done in between and no worker ready, after which a run ends;
+three for each worker that it may have, if these are more."""
+
 CAP_SECONDS = 600.0
 """How long no more workers are hired than there are, after several died before they did anything."""
 
@@ -36,6 +40,8 @@ class Deaths:
         self._stillborn = 0
         self._fruitless = 0
         self._cut_off = 0
+        self._lost_source = 0
+        self._in_vain = 0
         self._refused = 0
         self._cap: tuple[int, float] | None = None
 
@@ -43,10 +49,30 @@ class Deaths:
         self._stillborn, self.ever_ready = 0, True
 
     def one_settled(self) -> None:
-        self._cut_off = 0
+        self._cut_off = self._lost_source = self._in_vain = 0
+
+    def work_was_done(self) -> None:
+        self._in_vain = 0
 
     def one_judged_its_first(self) -> None:
         self._fruitless = 0
+
+    def another(self, cause: str, workers: int, ready: int) -> None:
+        """A worker died, in whatever way; ``ready`` others work. Whatever else a kind of death says, no run
+        hires without end.
+
+        Args:
+            workers: that the run may have at once.
+
+        Raises:
+            EngineError: too many did in a row.
+        """
+        self._in_vain += 1
+        if not ready and self._in_vain > max(MOST_IN_VAIN, MOST_DEATHS * workers):
+            raise EngineError(
+                f"{self._in_vain} workers in a row died and no work was done in between, the last: {cause}; "
+                "mend that and run the same command again to resume"
+            )
 
     def stillborn(self, others: int, cause: str) -> None:
         """A worker died before it was ready; ``others`` are, or may become so, on machines to come too.
@@ -90,8 +116,21 @@ class Deaths:
             EngineError: several did in a row, and no other worker is ready.
         """
         self._cut_off += 1
-        if self._cut_off >= MOST_DEATHS and not others:
-            raise EngineError(str(error)) from error
+        if self._cut_off < MOST_DEATHS:
+            return
+        if not others:
+            raise EngineError(f"{error}; run the same command again to resume") from error
+        self._hire_no_more(others)
+
+    def lost_source(self, error: Exception, elsewhere: bool, ready: int) -> None:
+        """A worker's machine does not have the collection.
+
+        Raises:
+            EngineError: there is no other machine, or several have not got it and no worker is ready.
+        """
+        self._lost_source += 1
+        if not elsewhere or (self._lost_source >= MOST_DEATHS and not ready):
+            raise EngineError(f"{error}, and run the same command again to resume") from error
 
     def refused(self, error: Exception, others: int) -> None:
         """A worker could not build its scorer with these settings. Where ``others``, on other machines, have

@@ -1,7 +1,7 @@
 """The driver's loop: leases out to workers, reports in, the dead buried.
 
 The only scheduler of a run. It holds no image and writes no verdict, except for an image that
-killed every worker that had it.
+killed every worker that had it. What a death or a failure says, :mod:`cluster.blame` knows.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any
 
 import ray
 
-from cluster.crew import Crew, Member, NoPrice
-from cluster.deaths import DEATHS, Deaths, cause_of, report_of
-from cluster.decoder import DecoderError
-from cluster.desk import Settled, snapshot_path
-from cluster.identities import unread_id
-from cluster.leases import MOST_DEATHS, Lease, Leases
-from cluster.ledger import Ledger, sign
+from cluster.blame import Blame, Death
+from cluster.crew import Crew
+from cluster.deaths import Deaths, cause_of, report_of
+from cluster.leases import Lease, Leases
+from cluster.ledger import Ledger
+from cluster.member import Member
 from cluster.metrics import Metrics
 from cluster.progress import Progress
+from cluster.ray_health import RayHealth
+from cluster.results import Results
 from cluster.runtime import EngineError
-from cluster.store import StoreError, open_store
+from cluster.second_looks import LOOKS, MANY, SecondLooks
+from cluster.store import open_store
 from cluster.worker import NEWS_SECONDS, Orders, Report
-from originality.faults import is_machine_fault, line_of
-from originality.scoring import Unusable
 
 PREFETCH = 2
 """Leases beyond a scorer's capacity, so that a lane is refilled without asking the driver."""
@@ -37,9 +37,6 @@ REST_SECONDS = 0.02
 """Between two calls of a worker: what happens in it is told together."""
 _WAIT_SECONDS = 0.1
 """How long the driver waits for answers before it looks for other things to do."""
-_MOST_FAILURES = 5
-"""Images in a row that one worker gives back as failed, after which it gets no more while there are others,
-and is taken for broken when these judge theirs."""
 SILENCE_SECONDS = 120.0
 """Every call is answered at once; a worker that has not answered for so long is dead."""
 
@@ -66,15 +63,14 @@ class Dispatcher:
         self._settings = crew.settings
         self._progress = progress
         self._stopping = stopping
-        self._learn = learn
         self._beat = beat
-        self._ledger = Ledger(open_store(crew.task.run))
         self._metrics = Metrics()
-        self._judged = 0
-        self._failed = 0
-        """Failures since the last image that did not fail; missing ones do not count."""
-        self._last_failure = ""
+        self._ray = RayHealth(crew.clock)
         self.deaths = Deaths()
+        ledger = Ledger(open_store(crew.task.run))
+        self._results = Results(leases, crew, ledger, progress, self._metrics, self.deaths, learn)
+        self._blame = Blame(leases, crew, self._results, self.deaths, progress, self._metrics)
+        self._looks = SecondLooks(leases, crew, self._settings.stop_after_failures)
         self.duplicates = 0
 
     def work(self) -> None:
@@ -84,6 +80,8 @@ class Dispatcher:
                     "internal error: queued inputs are held by no worker; run the same command again to "
                     "resume"
                 )
+            self._ray.check()
+            self._look_elsewhere()
             self._hire()
             self._ask()
             self._tell()
@@ -111,16 +109,29 @@ class Dispatcher:
         Raises:
             EngineError: so many images in a row have failed.
         """
-        most, failed = self._settings.stop_after_failures, self._failed
+        most, failed = self._settings.stop_after_failures, self._results.failed_in_a_row
         if most is None or failed < most:
             return
-        last = self._last_failure
+        last = self._results.last_failure
         self._wind_up("every image fails")  # in which some may yet be judged
         raise EngineError(
             f"{failed} images in a row failed, the last with {last}; mend that, put them back (originality "
             "retry OUTPUT --status failed) and start again; if they are to fail, start again with "
             "--set cluster.stop_after_failures=null"
         )
+
+    def _look_elsewhere(self) -> None:
+        """Sees to what some machine could not read.
+
+        Raises:
+            EngineError: inputs are missing wherever they are looked for.
+        """
+        for node in self._looks.to_replace():
+            self._blame.quit_machine(node, "nothing could be read on its machine; another one is to look")
+        why = self._looks.review()
+        if why:
+            self._wind_up("nothing is found any more")
+            raise EngineError(why)
 
     def _tell(self) -> None:
         crew = self._crew
@@ -145,7 +156,7 @@ class Dispatcher:
 
     def _ask(self) -> None:
         """Calls every worker that is not being called, with more leases where it can take them."""
-        now = time.monotonic()
+        now = self._crew.clock.now()
         for member in self._crew:
             if member.answer is None and now >= member.rests_until:
                 leases = [] if member.leaving else self._granted(member)
@@ -157,7 +168,7 @@ class Dispatcher:
         """More leases for a worker."""
         ready = [m for m in self._crew if m.capacity and not m.leaving]
         sound = [m for m in ready if not m.failures]
-        if member.failures >= _MOST_FAILURES and sound:
+        if member.may_be_broken and sound:
             return []  # until others have judged their images, and so shown that it is this worker
         # One that just took a dead worker's place may have its broken machine, too.
         proven = [m for m in sound if m.judged] or sound[:1] or ready[:1]
@@ -168,7 +179,13 @@ class Dispatcher:
             elsewhere = [m for m in proven if m.node not in suspect.nodes]
             return any(m is member for m in elsewhere or proven)
 
-        return self._leases.grant(member.name, self._share(member), suits)
+        def may_look(unread: Lease) -> bool:
+            return self._looks.may_look(member, unread)
+
+        share = self._share(member)
+        if not share or self._looks.may_take_fresh(member):
+            return self._leases.grant(member.name, share, suits, may_look, LOOKS if share else 0)
+        return self._leases.grant(member.name, 0, suits, may_look, share + LOOKS)
 
     def _share(self, member: Member) -> int:
         """Most inputs that a worker may hold. What it cannot start soon stays with those who could, unless
@@ -188,127 +205,70 @@ class Dispatcher:
         resting = len(asked) < len(self._crew)
         ray.wait(list(asked), timeout=REST_SECONDS if resting else _WAIT_SECONDS)
         ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0)
-        silent = time.monotonic() - SILENCE_SECONDS
+        silent = self._crew.clock.now() - SILENCE_SECONDS
         for member in asked.values():
             if member.answered and member.asked_at < silent and member.answer not in ready:
-                self._bury(member, f"no answer for {SILENCE_SECONDS:g} s", blame=True)
+                self._blame.remove(member, Death(f"no answer for {SILENCE_SECONDS:g} s", blame=True))
         return [asked[reference] for reference in ready]
 
     def _hear(self, members: list[Member]) -> None:
         for member in members:
             answer, member.answer = member.answer, None
-            member.rests_until = time.monotonic() + REST_SECONDS
+            member.rests_until = self._crew.clock.now() + REST_SECONDS
             try:
                 report = report_of(answer)
-            except DEATHS as death:
-                foreseen = member.leaving or getattr(death, "preempted", False)
-                expected = foreseen or not self._crew.is_alive(member.node)
-                counts = member.failed or not expected
-                out_of_memory = isinstance(death, ray.exceptions.OutOfMemoryError)
-                blame, cause = not expected, cause_of(death)
-                self._bury(member, cause, blame=blame, counts=counts, of_machine=out_of_memory)
-            except (StoreError, DecoderError) as error:
-                self._bury(member, str(error), blame=False, counts=False)
-                if self._crew.ready:
-                    self._crew.avoid_failed(member.node)
-                self.deaths.cut_off(error, len(self._crew.ready))
-            except Unusable as error:
-                if member.capacity:
-                    raise  # the scorer was built, and its settings suit no image
-                self.deaths.refused(error, self._others_elsewhere(member, member.node))
-                self._bury(member, str(error), blame=False)
             except Exception as error:
-                self._bury(member, line_of(error), blame=not is_machine_fault(error))
+                if member.name in self._crew.members:  # not let go since, with its whole machine
+                    self._blame.ended(member, error)
             else:
-                self._take(member, report)
+                if member.name in self._crew.members:
+                    self._take(member, report)
 
     def _take(self, member: Member, report: Report) -> None:
-        if not member.answered and report.node and not self._placed(member, report.node):
+        if not member.answered and report.node and not self._blame.may_stay(member, report.node):
             return
         member.answered = True
+        blind = self._take_reading(member, report)
         for number, image_id in report.identified:
-            self._learn(number, image_id)
+            self._results.learn(number, image_id)
             goes = self._leases.identify(member.name, number, image_id)
             (member.orders.go if goes else member.orders.drop).append(number)
         for settled in report.settled:
-            self._learn(settled.number, settled.image_id)
-            self._settle(member, settled)
+            self._results.learn(settled.number, settled.image_id)
+            self._results.settle(member, settled)
         now = time.monotonic()
         if member.heard_at:
             member.rate += 0.3 * (len(report.settled) / (now - member.heard_at) - member.rate)
         member.heard_at = now
         for returned in report.returned:
-            self._suspect(member, returned.numbers, returned.cause, of_machine=returned.of_machine)
-            self._note_failure(returned.cause)
-            if not member.failures:
-                member.others_judged = self._judged
-            member.failures += 1
+            if not returned.unread_as:
+                self._blame.gave_back(member, returned)
         if report.capacity and not member.capacity:
             self.deaths.one_is_ready()
             self._progress.began()
         member.capacity = report.capacity
         member.doing = report.progress if report.capacity else self._crew.task.loading
+        if report.worked > member.worked:
+            self.deaths.work_was_done()
         self._progress.worked(report.worked - member.worked)
         member.parts, member.worked = report.parts, report.worked
         self.duplicates += report.duplicates - member.duplicates
         member.duplicates = report.duplicates
         if report.leaving:
-            self._see_off(member, report)
-        elif member.failures >= _MOST_FAILURES and self._judged > member.others_judged:
-            cause = f"{member.failures} images in a row failed here, and none elsewhere: {self._last_failure}"
-            self._bury(member, cause, blame=False)
+            self._blame.leaves(member, report)
+        elif self._blame.is_broken(member):
+            self._blame.remove_broken(member)
+        for node in blind:
+            cause = f"{MANY} inputs in a row could not be read on its machine, and could on another one"
+            self._blame.quit_machine(node, cause)
 
-    def _placed(self, member: Member, node: str) -> bool:
-        """Whether a worker may stay on the machine that it got.
-
-        Raises:
-            NoPrice: the machine has no price, the cost is bounded, and there is no other worker.
-        """
-        try:
-            self._crew.place(member, node)
-        except NoPrice as error:
-            if not self._others_elsewhere(member, node):
-                raise
-            self._bury(member, str(error), blame=False, counts=False)
-            return False
-        return True
-
-    def _others_elsewhere(self, member: Member, node: str | None) -> int:
-        """Workers on other machines that are ready, or building their scorers, or may start on one."""
-        may = self._crew.has_others(node)
-        others = (m for m in self._crew if m is not member)
-        return sum(1 for m in others if (m.node != node if m.answered else may))
-
-    def _settle(self, member: Member, settled: Settled) -> None:
-        self.deaths.one_settled()
-        if settled.status != "failed":
-            self._failed = 0
-        elif settled.error_class != "missing":
-            record = self._ledger.record(settled.image_id)
-            self._note_failure(f"{record['error_class']}: {record['error_message']}")
-        if settled.status == "judged":
-            if not member.judged:
-                self.deaths.one_judged_its_first()
-            self._judged += 1
-            member.judged += 1
-            member.failures = 0
-        inputs = self._leases.settle(member.name, settled.number, settled.image_id)
-        self._progress.settled(settled.status, len(inputs), settled.parts)
-
-    def _see_off(self, member: Member, report: Report) -> None:
-        """A worker that must leave takes nothing more, and is let go when all that it finished is written."""
-        if not member.leaving:
-            member.leaving, member.failed = True, report.failed
-            if report.failed:
-                self._progress.show(f"a worker's machine failed: {report.leaving}", now=True)
-            else:
-                self._progress.show(f"a worker leaves: {report.leaving}", now=True)
-                self._crew.avoid(member.node)
-        if report.empty_handed and report.failed:
-            self._bury(member, str(report.leaving), blame=False)
-        elif report.empty_handed:
-            self._leases.give_back(member.name)
-            self._crew.let_go(member)
+    def _take_reading(self, member: Member, report: Report) -> list[str]:
+        """What a worker could read, and what it could not. Machines that are now known not to see the
+        inputs."""
+        for returned in report.returned:
+            if returned.unread_as:
+                self._looks.could_not_read(member, returned.numbers, returned.unread_as)
+        return [node for number in report.read for node in self._looks.could_read(member, number)]
 
     def _release(self) -> None:
         """Lets go of workers for which nothing is left, so that few are idle at the end: one that has judged
@@ -322,80 +282,6 @@ class Dispatcher:
         for member in idle:
             if member is not stays:
                 self._crew.let_go(member)
-
-    def _bury(
-        self, member: Member, cause: str, *, blame: bool, counts: bool = True, of_machine: bool = False
-    ) -> None:
-        """Puts the dead worker's images back.
-
-        Args:
-            blame: whether they may be what killed it; else its machine is.
-            counts: whether the death says something of its machine, or of all of them.
-            of_machine: whether its machine may be what killed it even though the images are to blame.
-
-        Raises:
-            EngineError: too many workers died before they judged anything.
-        """
-        self.deaths.total += 1
-        self._metrics.worker_died()
-        self._progress.show(f"a worker died: {cause}", now=True)
-        self._crew.let_go(member)
-        for lease in self._leases.held(member.name):
-            if lease.image_id is not None and self._ledger.has_record(lease.image_id):
-                record = self._ledger.record(lease.image_id)
-                said = str(record["status"]), record.get("error_class")
-                self._settle(member, Settled(lease.number, lease.image_id, *said))
-        if blame:
-            numbers = [lease.number for lease in self._leases.held(member.name)]
-            self._suspect(member, numbers, cause, of_machine=of_machine)
-        else:
-            self._leases.give_back(member.name)
-        if counts and not member.judged:
-            self._note_fruitless(member, cause, machine=not blame)
-        elif counts and not blame:
-            self._crew.failed_again(member.node)
-
-    def _note_fruitless(self, member: Member, cause: str, *, machine: bool) -> None:
-        """A worker died before it judged anything."""
-        if machine:
-            self._crew.avoid_failed(member.node)
-        died = self.deaths.fruitless if member.capacity else self.deaths.stillborn
-        may = self._crew.may_come(member.node)
-        died(sum(1 for m in self._crew if m.answered or may), cause)
-
-    def _suspect(self, member: Member, numbers: list[int], cause: str, *, of_machine: bool = False) -> None:
-        open_inputs = self._leases.open
-
-        def guilty(lease: Lease) -> bool:
-            """An error of the machine speaks against an image only if others were judged since its first
-            one, or before it where it is the last that is left: else it may be the only card, and broken."""
-            return not of_machine or self._judged > (lease.judged_before if open_inputs > 1 else 0)
-
-        found = self._leases.suspect(
-            member.name, numbers, cause, member.node, judged=self._judged, guilty=guilty
-        )
-        for lease, settled in found:
-            self._condemn(lease)
-            self._progress.settled("failed", len(settled))
-
-    def _condemn(self, lease: Lease) -> None:
-        """The third death with the same image in hand: it is recorded as failed and let go."""
-        causes = "; ".join(dict.fromkeys(lease.causes))
-        said = {
-            "status": "failed",
-            "error_class": "WorkerDied",
-            "error_message": f"{MOST_DEATHS} workers died with this image in hand: {causes}",
-        }
-        record = sign(said, blank=self._crew.task.blank, attempts=len(lease.causes), worker="driver")
-        image_id = lease.image_id or unread_id(lease.uri)
-        self._learn(lease.number, image_id)
-        self._ledger.commit(image_id, record, {})
-        self._ledger.store.delete(snapshot_path(image_id))
-        self._metrics.settled("failed")
-        self._note_failure(f"{said['error_class']}: {said['error_message']}")
-
-    def _note_failure(self, cause: str) -> None:
-        self._failed, self._last_failure = self._failed + 1, cause
 
     def _wind_up(self, why: str) -> None:
         """Lets the workers keep what their steps under way bring."""

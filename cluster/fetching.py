@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from cluster.images import NOTE, Limits, Rejection, check_size
 from cluster.leases import Lease
 from cluster.ledger import Ledger
 from cluster.metrics import Metrics
-from cluster.sources import Unreadable, read_image
+from cluster.source_check import SourceCheck
+from cluster.sources import WITHOUT_URI, Unreadable, read_image
 
 _MOST_PIXELS = 100_000_000
 """Decoded pixels that wait for the scorer at once (three bytes each); one image may always wait."""
@@ -60,9 +62,15 @@ class Fetcher:
         documents: bool = False,
         limits: Limits = Limits(),
         doubt: Callable[[Lease, str], None] | None = None,
+        unread: Callable[[Lease, Unreadable], None] | None = None,
+        source: str = "",
     ) -> None:
         """``doubt``: takes back an input whose decoder failed for the first time, with the cause: a machine
-        that is out of memory or overloaded kills and delays decoders, too."""
+        that is out of memory or overloaded kills and delays decoders, too. ``unread``: takes back one that
+        cannot be read here, as it may be elsewhere; but for the last look. ``source``: the collection's
+        folder or prefix, as of :class:`SourceCheck`."""
+        self.read: queue.SimpleQueue[int] = queue.SimpleQueue()
+        """Numbers of what could be read, whatever came of it."""
         self.identified: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         """number and image_id of what waits for the driver's word."""
         self.broken: Exception | None = None
@@ -73,6 +81,8 @@ class Fetcher:
         self._documents = documents
         self._limits = limits
         self._doubt = doubt
+        self._unread = unread
+        self._source = SourceCheck(source)
         self._inbox: queue.SimpleQueue[Lease | None] = queue.SimpleQueue()
         self._waiting: dict[int, Fetched] = {}
         self._ready: list[Fetched] = []
@@ -117,6 +127,7 @@ class Fetcher:
         try:
             with self._metrics.stage("fetch"):
                 data = read_image(lease.uri, self._not_too_large)
+            self.read.put(lease.number)
             image_id = image_id_of(data)
             if self._ledger.has_record(image_id):
                 self._desk.known(lease, image_id)
@@ -124,7 +135,7 @@ class Fetcher:
             with self._metrics.stage("decode"):
                 content = _document(data) if self._documents else decoder.decode(data)
         except Unreadable as error:
-            self._desk.fail(lease, image_id, error.reason_code, error.message)
+            self._not_read(lease, image_id, error)
         except Rejection as rejection:
             of_decoder = rejection.reason_code.startswith("decoder-")
             if self._doubt is not None and of_decoder and lease.attempt == 1:
@@ -133,6 +144,20 @@ class Fetcher:
             self._desk.fail(lease, image_id, rejection.reason_code, rejection.message, status="rejected")
         else:
             self._offer(Fetched(lease, image_id, content, self._desk.snapshot(image_id)))
+
+    def _not_read(self, lease: Lease, image_id: str, error: Unreadable) -> None:
+        """Raises:
+        SourceGone: nothing can be read here, as the whole collection is not there.
+        """
+        if re.match(WITHOUT_URI, lease.uri):  # no machine sees more than its list says
+            self.read.put(lease.number)
+        else:
+            if error.reason_code == "missing":
+                self._source.check()
+            if self._unread is not None and not lease.last_look:
+                self._unread(lease, error)
+                return
+        self._desk.fail(lease, image_id, error.reason_code, error.message)
 
     def _not_too_large(self, size: int) -> None:
         """By size alone, before a byte is fetched. An empty file is read, so that it has its true id."""

@@ -35,7 +35,8 @@ class ClusterSettings(Frozen):
     """Seconds of work on an image that a death may cost."""
     stop_after_failures: int | None = Field(100, ge=1)
     """Images that fail in a row, with none judged or rejected between them, after which the run stops: it
-    is not the images then, but keys that have run out, say. Missing ones do not count. None: never."""
+    is not the images then, but keys that have run out, say. Missing ones do not count; but so many that are
+    missing in a row, with none read between them, stop it too, before they are recorded. None: never."""
     step_limit: float = Field(3600.0, gt=0)
     """Seconds after which a step of a scorer that has not ended counts as hung, and its worker as dead."""
     stop_grace: float = Field(25.0, gt=0)

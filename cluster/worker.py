@@ -63,6 +63,8 @@ class Task:
     """Seconds after which a step that has not ended counts as hung."""
     documents: bool = False
     """Whether the inputs are JSON documents, and not images."""
+    source: str = ""
+    """The folder or prefix in which all inputs lie; empty where a list says where they are."""
     readable: Mapping[str, str] = field(default_factory=dict)
     """By bucket of the inputs, the key of an object that can be read."""
     limits: Limits = Limits()
@@ -86,13 +88,16 @@ class Orders:
 
 @dataclass(frozen=True)
 class Returned:
-    """Inputs that were in a scorer together when something failed: any may be guilty, or the machine."""
+    """Inputs that were in a scorer together when something failed: any may be guilty, or the machine. Or one
+    that could not be read."""
 
     numbers: list[int]
     cause: str
     """One line."""
     of_machine: bool = False
     """Whether it was an error of the machine."""
+    unread_as: str = ""
+    """Of what could not be read, why: "missing" or "unreadable"."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,8 @@ class Report:
 
     capacity: int
     """Items that the scorer takes at once; 0 while it is being built."""
+    read: list[int]
+    """Numbers of inputs whose bytes it has got."""
     identified: list[tuple[int, str]]
     """number and image_id of inputs that were read, and wait for the order to go on."""
     settled: list[Settled]
@@ -148,6 +155,8 @@ class Worker:
             documents=task.documents,
             limits=task.limits,
             doubt=lambda lease, cause: self._give_back([lease], cause),
+            unread=lambda lease, error: self._give_back([lease], error.message, unread_as=error.reason_code),
+            source=task.source,
         )
         self._returned: queue.SimpleQueue[Returned] = queue.SimpleQueue()
         self._flying: dict[str, Fetched] = {}
@@ -196,6 +205,7 @@ class Worker:
             capacity=self._scorer.capacity if self._scorer else 0,
             identified=drain(self._fetcher.identified),
             settled=drain(self._desk.settled),
+            read=drain(self._fetcher.read),  # after those two, so that it has all that they have
             returned=drain(self._returned),
             duplicates=self._desk.duplicates,
             progress=str(getattr(self._scorer, "progress", None) or ""),
@@ -351,8 +361,10 @@ class Worker:
     def _return(self, fetched: list[Fetched], cause: str, of_machine: bool = False) -> None:
         self._give_back([each.lease for each in fetched], cause, of_machine)
 
-    def _give_back(self, leases: list[Lease], cause: str, of_machine: bool = False) -> None:
-        self._returned.put(Returned([lease.number for lease in leases], cause, of_machine))
+    def _give_back(
+        self, leases: list[Lease], cause: str, of_machine: bool = False, unread_as: str = ""
+    ) -> None:
+        self._returned.put(Returned([lease.number for lease in leases], cause, of_machine, unread_as))
         self._news.set()
 
 

@@ -201,6 +201,7 @@ def judge(
         science.memory,
         how.snapshot_every,
         how.step_limit,
+        source=run.manifest.source,
         readable=check_readable(run.manifest),
         limits=how.limits,
         most_parts=science.settings.max_tokens,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +97,8 @@ def test_machines_that_failed_are_tried_again_where_no_other_one_comes(
     assert crew.wanted() == {NODE: f"!in({here})"} and not crew.waits_in_vain(), "nobody waits"
     members = [crew.hire(), crew.hire()]
     assert not crew.waits_in_vain(), "they were not asked"
-    long_ago = time.monotonic() - crews._NO_MACHINE_SECONDS - 1
-    members[0].asked_at = time.monotonic()
+    long_ago = crew.clock.now() - crews._NO_MACHINE_SECONDS - 1
+    members[0].asked_at = crew.clock.now()
     assert not crew.waits_in_vain()
     members[1].asked_at = long_ago
     assert crew.waits_in_vain()

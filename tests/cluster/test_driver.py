@@ -310,10 +310,39 @@ def test_what_is_judged_while_it_stops_does_not_hide_why(tmp_path: Path, local_r
     assert Counter(row["status"] for row in rows)["judged"] == 1
 
 
-def test_missing_images_are_the_lists_fault(tmp_path: Path, local_ray: None) -> None:
+def test_missing_images_are_the_lists_fault_where_others_are_found(tmp_path: Path, local_ray: None) -> None:
+    """So many in a row that nothing else is found stop the run before any is written off."""
     (tmp_path / "list.csv").write_text("\n".join(["uri", *(f"{i}.png" for i in range(150))]))
+    with pytest.raises(driver.EngineError, match=r"^1\d\d inputs in a row are not there, the last /.*resume"):
+        drive(tmp_path / "list.csv", tmp_path / "run")
+    assert not list((tmp_path / "run").glob("records/*/*.json"))
+    for i in (70, 149):
+        paint(tmp_path, f"{i}.png", (i, i, i))
     _, counts, _ = drive(tmp_path / "list.csv", tmp_path / "run")
+    assert counts == {"judged": 2, "failed": 148}
+    (tmp_path / "149.png").unlink()
+    (tmp_path / "70.png").unlink()
+    _, counts, _ = drive(tmp_path / "list.csv", tmp_path / "other", stop_after_failures=None)
     assert counts == {"failed": 150}
+
+
+def test_a_collection_that_is_gone_ends_the_run_and_costs_no_image(tmp_path: Path, local_ray: None) -> None:
+    """As one whose share is not mounted: on the only machine there is nothing to wait for."""
+    for i in range(5):
+        paint(tmp_path / "in", f"{i}.png", (i, i, i))
+    run = plan(str(tmp_path / "in"), open_store(str(tmp_path / "run")), {})
+    task = Task(run.store.url, MeanColour, {}, source=run.manifest.source)
+    (tmp_path / "in").rename(tmp_path / "away")
+    for emptied in (False, True):
+        if emptied:
+            (tmp_path / "in").mkdir()
+        with pytest.raises(driver.EngineError, match=r"in (does not exist|is empty) on .*mount .*resume"):
+            driver.run(task, run.leases(np.arange(5)), gpu=False, stream=io.StringIO())
+    assert not list((tmp_path / "run").glob("records/*/*.json"))
+    (tmp_path / "in").rmdir()
+    (tmp_path / "away").rename(tmp_path / "in")
+    done = driver.run(task, run.leases(np.arange(5)), gpu=False, stream=io.StringIO())
+    assert done.counts == {"judged": 5}
 
 
 def hangs() -> MeanColour:

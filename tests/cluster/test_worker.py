@@ -19,6 +19,7 @@ from cluster.identities import image_id_of, unread_id
 from cluster.leases import Lease
 from cluster.ledger import Ledger
 from cluster.listing import scan
+from cluster.source_check import SourceGone
 from cluster.store import open_store
 from cluster.worker import Orders, Report, Task, Worker
 from originality.scoring import Finished
@@ -51,7 +52,8 @@ def work(worker: Worker, leases: list[Lease], until: Callable[[Report], bool]) -
 
 
 def settle(tmp_path: Path, leases: list[Lease]) -> dict[str, dict[str, Any]]:
-    """The records by path, once all leases are settled; what is returned is leased again."""
+    """The records by path, once all leases are settled; what is returned is leased again, for a last look
+    where it could not be read."""
     worker = Worker(task(tmp_path))
     image_ids: dict[int, str] = {}
     again: list[Lease] = []
@@ -59,7 +61,11 @@ def settle(tmp_path: Path, leases: list[Lease]) -> dict[str, dict[str, Any]]:
     def settled(report: Report) -> bool:
         image_ids.update({number: image_id for number, image_id, *_ in report.settled})
         for returned in report.returned:
-            again.extend(replace(leases[n], causes=(returned.cause,)) for n in returned.numbers)
+            last = bool(returned.unread_as)
+            again.extend(
+                replace(leases[n], causes=() if last else (returned.cause,), last_look=last)
+                for n in returned.numbers
+            )
         return len(image_ids) + len(again) == len(leases)
 
     work(worker, leases, settled)
@@ -126,6 +132,28 @@ def test_an_image_whose_decoder_dies_is_rejected_at_the_second_attempt(
     worker.stop(PATIENCE)
     assert [settled[:4] for settled in report.settled] == [(0, image_id, "rejected", "decoder-crashed")]
     assert ledger.record(image_id)["attempts"] == 2
+
+
+def test_what_cannot_be_read_here_is_given_back_until_the_last_look(tmp_path: Path) -> None:
+    """Another machine may see it. Where the whole collection is gone, the worker ends, and nothing is said of
+    its images."""
+    folder = tmp_path / "in"
+    for name in ("there.png", "gone.png"):
+        paint(folder, name, (1, 1, 1))
+    leases = lease_all(folder)
+    (folder / "gone.png").unlink()
+    worker = Worker(replace(task(tmp_path), source=str(folder)))
+    reports = work(worker, list(leases.values()), lambda r: bool(r.settled))
+    (returned,) = [returned for report in reports for returned in report.returned]
+    assert (returned.numbers, returned.unread_as) == ([leases["gone.png"].number], "missing")
+    assert [n for report in reports for n in report.read] == [leases["there.png"].number]
+    (*_, report) = work(worker, [replace(leases["gone.png"], last_look=True)], lambda r: bool(r.settled))
+    assert [settled.error_class for settled in report.settled] == ["missing"]
+    worker.stop(PATIENCE)
+    worker = Worker(replace(task(tmp_path), source=str(folder)))
+    (folder / "there.png").unlink()
+    with pytest.raises(SourceGone, match="in is empty on"):
+        work(worker, list(leases.values()), lambda r: False)
 
 
 class Together(MeanColour):

@@ -1,0 +1,174 @@
+"""Whose fault an end of a worker is. Ray is real, its workers and machines are made up."""
+
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from mean_colour import MeanColour
+from set_time import SetTime
+from test_crew import NODE, has, machine
+
+from cluster import dispatch
+from cluster.clock import ObserverClock
+from cluster.crew import Crew
+from cluster.deaths import MOST_IN_VAIN
+from cluster.dispatch import SILENCE_SECONDS, Dispatcher
+from cluster.leases import Lease, Leases
+from cluster.member import Member
+from cluster.progress import Progress
+from cluster.runtime import EngineError
+from cluster.settings import ClusterSettings
+from cluster.source_check import SourceGone
+from cluster.store import StoreError
+from cluster.worker import Task
+
+CUT_OFF = StoreError("s3://bucket/run: no answer")
+DIED = ray.exceptions.RayActorError()
+TAKEN = ray.exceptions.RayActorError(preempted=True)
+
+
+class Driver(Dispatcher):
+    """Of ten inputs, with workers that a test adds."""
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        self.time = SetTime()
+        task = Task(str(folder / "run"), MeanColour, {})
+        self.crew = Crew(task, ClusterSettings(max_workers=workers), 0, ObserverClock(self.time))
+        self.leases = Leases((Lease(i, f"u/{i}", 1) for i in range(10)), 10)
+        progress = Progress(10, io.StringIO(), of="images", most_parts=1)
+        nothing: Any = lambda *_: None  # noqa: E731
+        super().__init__(self.leases, self.crew, progress, threading.Event(), nothing, nothing)
+
+    def add(self, node: str, capacity: int = 2) -> Member:
+        actor: Any = None
+        name = f"worker-{len(self.crew.members)}-{self.deaths.total}"
+        member = Member(name, actor, capacity, answered=True, node=node, address=f"10.0.0.{node}")
+        self.crew.members[name] = member
+        return member
+
+    def dies(self, node: str, error: Exception, capacity: int = 2) -> None:
+        """Another worker on a machine, after what it was granted."""
+        member = self.add(node, capacity)
+        self.leases.grant(member.name, 2)
+        self._blame.ended(member, error)
+        assert self.leases.open == 10 and not self.leases.holds(member.name)
+
+    def causes(self) -> set[str]:
+        """Of which images are suspected."""
+        member = self.add("x")
+        found: set[str] = set()
+        while granted := self.leases.grant(member.name, 1):
+            found |= {cause for lease in granted for cause in lease.causes}
+            self.leases.settle(member.name, granted[0].number, "")
+        self.crew.let_go(member)
+        return found
+
+
+@pytest.fixture(autouse=True)
+def machines(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines of a cluster that does not grow; workers have no process to end."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "kill", lambda actor: None)
+    has(monkeypatch, machine("a"), machine("b"))
+
+
+def test_a_machine_that_is_cut_off_again_and_again_is_avoided(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, workers=2)
+    driver.add("b")
+    for _ in range(2):
+        driver.dies("a", CUT_OFF)
+    assert driver.crew.wanted() == {}, "an outage meets every machine"
+    driver.dies("a", CUT_OFF)
+    assert driver.crew.wanted() == {NODE: "!in(a)"}
+    assert driver.deaths.capped(100) == 1, "nor are others hired at once"
+    assert driver.causes() == set()
+
+
+def test_where_the_only_machine_is_cut_off_the_run_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has(monkeypatch, machine("a"))
+    driver = Driver(tmp_path, workers=1)
+    for _ in range(2):
+        driver.dies("a", CUT_OFF)
+    with pytest.raises(EngineError, match=r"s3://bucket/run: no answer; .* to resume"):
+        driver.dies("a", CUT_OFF)
+
+
+def test_machines_that_vanish_do_not_let_a_run_hire_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is another one, so none can be avoided; those that a cloud takes away do not count."""
+    driver = Driver(tmp_path, workers=1)
+    has(monkeypatch, machine("b"), *(machine(str(i), alive=False) for i in range(100)))
+    for i in range(3 * MOST_IN_VAIN):
+        driver.dies(str(i), TAKEN)
+    for i in range(MOST_IN_VAIN):
+        driver.dies(str(i), DIED)
+    driver.deaths.work_was_done()
+    for i in range(MOST_IN_VAIN):
+        driver.dies(str(i), DIED)
+    busy = driver.add("b")
+    driver.dies("99", DIED)
+    driver.crew.let_go(busy)
+    assert driver.causes() == set()
+    driver = Driver(tmp_path, workers=1)
+    for i in range(MOST_IN_VAIN):
+        driver.dies(str(i), DIED)
+    with pytest.raises(EngineError, match=r"21 workers in a row died and no work was done .* to resume"):
+        driver.dies("98", DIED)
+
+
+def test_a_machine_that_is_lost_and_comes_back_again_and_again_is_avoided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray gives it another id each time; its address stays."""
+    here = {"NodeManagerAddress": "10.0.0.9"}
+    driver = Driver(tmp_path, workers=2)
+    driver.add("b").address = "10.0.0.b"
+    for node in ("a1", "a2", "a3", "a4"):
+        has(monkeypatch, machine("b"), {**machine(node), **here})
+        member = driver.add(node)
+        stays = driver._blame.may_stay(member, node)
+        assert stays == (node != "a4")
+        if stays:
+            assert member.address == "10.0.0.9"
+            has(monkeypatch, machine("b"), {**machine(node, alive=False), **here})
+            driver._blame.ended(member, DIED)
+    assert driver.crew.wanted() == {NODE: "!in(a4)"}
+
+
+def test_a_machine_without_the_collection_is_avoided_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = SourceGone("/mnt/share does not exist on a; mount or bring it back")
+    driver = Driver(tmp_path, workers=2)
+    driver.add("b")
+    driver.dies("a", gone)
+    assert driver.crew.wanted() == {NODE: "!in(a)"} and driver.causes() == set()
+    has(monkeypatch, machine("a"))
+    with pytest.raises(EngineError, match=r"/mnt/share does not exist on a; mount or .* to resume"):
+        Driver(tmp_path, workers=2).dies("a", gone)
+
+
+def test_a_driver_that_was_suspended_buries_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must hear the workers first; one that stays silent while it listens is dead."""
+    monkeypatch.setattr(dispatch.ray, "wait", lambda asked, **how: ([], asked))
+    driver = Driver(tmp_path, workers=1)
+    member = driver.add("a")
+    driver.leases.grant(member.name, 2)
+    answer: Any = object()
+    member.answer, member.asked_at = answer, driver.crew.clock.now()
+    driver.time.seconds += 100 * SILENCE_SECONDS
+    driver._answered()
+    assert len(driver.crew) == 1 and driver.deaths.total == 0
+    for _ in range(int(SILENCE_SECONDS) + 1):
+        driver.time.seconds += 1
+        driver._answered()
+    assert len(driver.crew) == 0 and driver.deaths.total == 1
+    assert driver.causes() == {f"no answer for {SILENCE_SECONDS:g} s"}

@@ -1,0 +1,87 @@
+"""Whole runs on machines that see half the world, and on a Ray that dies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from blind_run import SAID
+from mean_colour import paint
+
+from cluster.runfolder import open_run
+from tests.rays import Machines
+from tests.waiting import PATIENCE, until
+
+pytestmark = pytest.mark.long
+
+HERE = Path(__file__).parent
+IMAGES = 24
+
+
+def start(script: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    path = os.pathsep.join([str(HERE.parents[1]), str(HERE), *sys.path])
+    return subprocess.Popen(
+        [sys.executable, str(HERE / script), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_run_whose_ray_has_died_ends_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    """First its raylet is killed, then, in the next start, its head."""
+    for i in range(IMAGES):
+        paint(tmp_path / "in", f"{i:02}.png", (i, i, i))
+    for victim, judged in (("raylet", 2), ("gcs_server", 4)):
+        job = start("slow_run.py", tmp_path / "in", tmp_path / "run", 0.3)
+        try:
+            until(lambda: len(list((tmp_path / "run").glob("records/*/*.json"))) >= judged, job)  # noqa: B023
+            below = psutil.Process(job.pid).children(recursive=True)
+            (process,) = [child for child in below if child.name() == victim]
+            process.kill()
+            _, shown = job.communicate(timeout=PATIENCE)
+        finally:
+            job.kill()
+        assert job.returncode == 1, shown
+        assert "EngineError: Ray on this machine has ended" in shown and "to resume" in shown
+    job = start("slow_run.py", tmp_path / "in", tmp_path / "run", 0.0)
+    try:
+        _, shown = job.communicate(timeout=PATIENCE)
+    finally:
+        job.kill()
+    assert job.returncode == 0, shown
+    rows = list(open_run(str(tmp_path / "run")).ledger.rows())
+    assert [row["status"] for row in rows] == ["judged"] * IMAGES
+
+
+def test_a_machine_that_does_not_see_the_inputs_costs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(IMAGES):
+        paint(tmp_path / "share", f"{i:02}.png", (i, i, i))
+    (tmp_path / "nothing").mkdir()
+    uris = [f"/proc/self/cwd/{i:02}.png" for i in range(IMAGES)]
+    (tmp_path / "list.csv").write_text("\n".join(["uri", *uris]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE), *sys.path]))
+    machines = Machines(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        machines.add_node(num_cpus=1)
+        monkeypatch.setenv("BLIND", "1")
+        machines.add_node(num_cpus=1)
+        monkeypatch.delenv("BLIND")
+        arguments = (tmp_path / "list.csv", tmp_path / "run", tmp_path)
+        job = start("blind_run.py", *arguments, RAY_ADDRESS=machines.address)
+        try:
+            _, shown = job.communicate(timeout=PATIENCE)
+        finally:
+            job.kill()
+    finally:
+        machines.shutdown()
+    assert job.returncode == 0, shown
+    assert SAID in shown
+    rows = list(open_run(str(tmp_path / "run")).ledger.rows())
+    assert [row["status"] for row in rows] == ["judged"] * IMAGES

@@ -1,0 +1,226 @@
+"""Whether an input that cannot be read is lost, or the machine that looked is blind. No Ray."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from fleet import Fleet
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.leases import Lease, Leases
+from cluster.member import Member
+from cluster.second_looks import COMING_SECONDS, LOOKS, MANY, MISSING, SecondLooks
+
+
+class Scene:
+    """Machines that see some of the inputs, and a driver that leases these out, a few at a time."""
+
+    def __init__(self, inputs: int, sees: dict[str, set[int]], stop_after: int | None = None) -> None:
+        self.sees = sees
+        self.fleet = Fleet(*sees)
+        self.leases = Leases((Lease(i, f"u/{i}", 1) for i in range(inputs)), inputs)
+        crew: Any = self.fleet
+        self.looks = SecondLooks(self.leases, crew, stop_after)
+        self.found: list[int] = []
+        self.missing: list[int] = []
+        self.quit: list[str] = []
+
+    def grant(self, member: Member, share: int = 2) -> list[Lease]:
+        def may_look(unread: Lease) -> bool:
+            return self.looks.may_look(member, unread)
+
+        if self.looks.may_take_fresh(member):
+            return self.leases.grant(member.name, share, may_look=may_look, looks=LOOKS)
+        return self.leases.grant(member.name, 0, may_look=may_look, looks=share + LOOKS)
+
+    def read(self, member: Member) -> None:
+        """A worker looks for all that it holds, and judges what it finds at once."""
+        assert member.node
+        for lease in self.leases.held(member.name):
+            if lease.number in self.sees[member.node]:
+                blind = self.looks.could_read(member, lease.number)
+                self.leases.identify(member.name, lease.number, str(lease.number))
+                self.found += self.leases.settle(member.name, lease.number, str(lease.number))
+                for node in blind:
+                    self.leave(node)
+            elif lease.last_look:
+                self.missing += self.leases.settle(member.name, lease.number, "unread")
+            else:
+                self.looks.could_not_read(member, [lease.number], MISSING)
+
+    def leave(self, node: str) -> None:
+        self.quit.append(node)
+        self.fleet.machines.discard(node)
+        for member in self.fleet:
+            if member.node == node:
+                self.leases.give_back(member.name)
+                self.fleet.let_go(member)
+
+    def turn(self, member: Member) -> str | None:
+        """One round of the driver, in which one worker is heard."""
+        for node in self.looks.to_replace():
+            self.leave(node)
+            if self.fleet.machines and not len(self.fleet):
+                self.fleet.add(min(self.fleet.machines))
+        why = self.looks.review()
+        if why is None and member.name in self.fleet.members:
+            self.grant(member)
+            self.read(member)
+        return why
+
+    def play(self, luck: random.Random | None = None) -> str | None:
+        """Until all is settled, or the run must stop: why."""
+        choose = (luck or random.Random(0)).choice
+        for _ in range(3000):
+            if not self.leases.open:
+                return None
+            why = self.turn(choose(list(self.fleet)))
+            if why:
+                return why
+        raise AssertionError(f"no end: {self.leases.unread}")
+
+
+@given(
+    st.lists(st.sets(st.integers(0, 29)), min_size=1, max_size=3),
+    st.integers(0, 30),
+    st.sets(st.integers(0, 29)),
+    st.randoms(use_true_random=False),
+)
+def test_every_input_is_settled_once_and_missing_where_it_was_looked_for(
+    blind: list[set[int]], inputs: int, lost: set[int], luck: random.Random
+) -> None:
+    """``blind``: what each machine alone does not see; ``lost``: what none sees."""
+    nodes = {f"n{i}": set(range(30)) - unseen - lost for i, unseen in enumerate(blind)}
+    scene = Scene(inputs, nodes)
+    assert scene.play(luck) is None
+    assert sorted(scene.found + scene.missing) == list(range(inputs))
+    for number in scene.missing:
+        sees = {node for node in nodes if number in nodes[node]}
+        there = {member.node for member in scene.fleet}
+        assert len(nodes) - len(sees) >= 2 or not sees & there, "nobody looked who sees it"
+
+
+def test_a_blind_machine_costs_no_input_and_is_let_go() -> None:
+    scene = Scene(40, {"blind": set(), "sound": set(range(40))})
+    assert scene.play() is None
+    assert sorted(scene.found) == list(range(40)) and scene.missing == []
+    assert scene.quit == ["blind"]
+
+
+def test_a_machine_that_fails_to_read_waits_for_anothers_look() -> None:
+    scene = Scene(40, {"blind": set(), "sound": set(range(40))})
+    blind = scene.fleet["blind"]
+    for _ in range(20):
+        scene.turn(blind)
+    assert MANY <= len(scene.leases.unread) <= MANY + 2, "far from all"
+    assert not scene.looks.may_take_fresh(blind)
+    scene.fleet["sound"].leaving = True
+    assert scene.looks.may_take_fresh(blind), "nobody else is there to look"
+
+
+def test_what_two_machines_do_not_find_is_missing_and_neither_is_blamed() -> None:
+    seen = set(range(0, 60, 2))
+    scene = Scene(60, {"a": seen, "b": seen})
+    assert scene.play() is None
+    assert sorted(scene.missing) == list(range(1, 60, 2)) and scene.quit == []
+
+
+def test_a_machine_that_sees_a_part_is_not_let_go_for_the_rest() -> None:
+    """None of five in a row: it reads something in between."""
+    scene = Scene(60, {"part": set(range(0, 60, 2)), "sound": set(range(60))})
+    member = scene.fleet["part"]
+    for _ in range(200):
+        scene.turn(member)
+        scene.turn(scene.fleet["sound"])
+    assert sorted(scene.found) == list(range(60)) and scene.quit == []
+
+
+def test_alone_it_believes_what_is_missing_once_something_is_found() -> None:
+    scene = Scene(12, {"only": {10, 11}}, stop_after=11)
+    only = scene.fleet["only"]
+    for _ in range(5):
+        assert scene.turn(only) is None
+        assert scene.missing == [], "nothing was found yet"
+    assert scene.play() is None
+    assert sorted(scene.missing) == list(range(10)) and sorted(scene.found) == [10, 11]
+
+
+def test_where_all_are_missing_it_stops_before_any_is_written_off() -> None:
+    scene = Scene(300, {"only": {0, 1, 2, 3}}, stop_after=100)
+    why = scene.play()
+    assert why and why.startswith("100 inputs in a row are not there, the last u/1")
+    assert "cluster.stop_after_failures=null" in why
+    assert scene.missing == [] and sorted(scene.found) == [0, 1, 2, 3]
+
+
+def test_where_two_machines_find_nothing_it_stops_too() -> None:
+    scene = Scene(300, {"a": set(), "b": set()}, stop_after=100)
+    why = scene.play()
+    assert why and why.startswith("10") and scene.missing == []
+
+
+def test_a_short_list_of_missing_inputs_ends() -> None:
+    scene = Scene(30, {"only": set()}, stop_after=100)
+    assert scene.play() is None
+    assert sorted(scene.missing) == list(range(30))
+
+
+def test_a_worker_that_is_being_started_elsewhere_is_waited_for_and_not_for_ever() -> None:
+    scene = Scene(1, {"a": set()})
+    scene.fleet.machines = {"a"}
+    a, coming = scene.fleet["a"], scene.fleet.add(None, capacity=0)
+    for _ in range(5):
+        scene.turn(a)
+    assert scene.missing == [] and len(scene.leases.unread) == 1
+    scene.fleet.wait(COMING_SECONDS + 1)
+    scene.turn(a)
+    assert scene.missing == [0]
+    assert coming.name in scene.fleet.members
+
+
+def test_a_machine_that_never_read_anything_is_not_believed_while_there_is_another() -> None:
+    """Though no worker is on that one yet."""
+    scene = Scene(1, {"blind": set(), "other": {0}})
+    scene.fleet.let_go(scene.fleet["other"])
+    assert scene.play() is None
+    assert scene.found == [0] and scene.quit == ["blind"]
+
+
+def test_nothing_is_decided_while_no_worker_is_ready() -> None:
+    scene = Scene(200, {"a": set()}, stop_after=1)
+    scene.fleet.machines = {"a"}
+    a = scene.fleet["a"]
+    scene.grant(a)
+    scene.read(a)
+    a.capacity = 0
+    scene.fleet.wait(COMING_SECONDS + 1)
+    assert scene.looks.review() is None
+    a.capacity = 2
+    assert scene.looks.review() is not None
+
+
+def test_what_cannot_be_read_is_looked_for_elsewhere_and_not_held_back() -> None:
+    """An error that is no absence: it is recorded by the second machine, and counts as a failure there."""
+    scene = Scene(300, {"only": set()}, stop_after=1)
+    only = scene.fleet["only"]
+    scene.grant(only)
+    scene.looks.could_not_read(only, [0], "unreadable")
+    assert scene.looks.review() is None
+    assert [lease.last_look for lease in scene.leases.unread] == [True]
+
+
+def test_a_suspect_that_cannot_be_read_stays_alone() -> None:
+    leases = Leases((Lease(i, f"u/{i}", 1) for i in range(3)), 3)
+    leases.grant("a", 1)
+    leases.suspect("a", [0], "boom", "n1")
+    leases.grant("a", 2)
+    for number in (1, 2):
+        leases.settle("a", number, str(number))
+    (suspect,) = leases.grant("a", 1)
+    leases.could_not_read("a", 0, "n1", MISSING)
+    (again,) = leases.grant("b", 1)
+    assert again.causes == suspect.causes == ("boom",) and again.unread_on == {"n1"}
+    leases.give_back("b")
+    assert [lease.number for lease in leases.unread] == [0]
