@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 import obstore
 
 from cluster.aws import s3_errors
+from cluster.bounds import Late, arrived, expect, within
 from cluster.hidden import is_hidden
 from cluster.store import (
     NOBODYS,
@@ -46,6 +48,10 @@ _OF_A_FILE = frozenset({errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errn
 """Errors of the system that a damaged file alone gives too, beside others that can be read."""
 _MOST_BESIDE = 50
 """Files beside one that are tried."""
+_READ_SECONDS = 300.0
+"""A local file, or an object by boto3, comes in this time and that for its bytes, or it hangs. A server of
+files that starts anew is waited for."""
+_PIECE_BYTES = 2**20
 
 
 _readable: dict[str, str] = {}
@@ -65,11 +71,13 @@ def without_uri(row: int, part: str = "") -> str:
 class Unreadable(Exception):  # noqa: N818 - it says what the input is
     """One input whose bytes cannot be had, through no fault of the store as a whole."""
 
-    def __init__(self, reason_code: str, message: str) -> None:
+    def __init__(self, reason_code: str, message: str, late: bool = False) -> None:
         super().__init__(reason_code, message)
         self.reason_code = reason_code
         """Stable: missing, unreadable, or what ``check`` says."""
         self.message = message
+        self.late = late
+        """Whether it came too slowly, which may be this machine's doing."""
 
 
 def read_image(uri: str, check: Callable[[int], None]) -> bytes:
@@ -86,13 +94,24 @@ def read_image(uri: str, check: Callable[[int], None]) -> bytes:
         return _read_remote(uri, check)
     if re.match(WITHOUT_URI, uri):
         raise Unreadable("missing", f"{uri}: the list names no image there")
+    try:
+        return within(uri, _READ_SECONDS, lambda: _read_local(uri, check))
+    except Late as error:
+        if _others_answer(uri):
+            raise Unreadable("unreadable", str(error), late=True) from error
+        raise MachineFault(f"{error} on {socket.gethostname()}; does its mount hang?") from error
+
+
+def _read_local(uri: str, check: Callable[[int], None]) -> bytes:
     path = local_path(uri)
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for, a device read without end
             raise Unreadable("unreadable", f"{uri} is no regular file")
         check(about.st_size)
-        data = path.read_bytes()
+        expect(about.st_size)
+        with path.open("rb") as file:
+            data = _whole(file)
         check(len(data))
     except FileNotFoundError as error:
         raise Unreadable("missing", f"{uri} does not exist") from error
@@ -103,6 +122,22 @@ def read_image(uri: str, check: Callable[[int], None]) -> bytes:
             raise MachineFault(f"{uri}: {reason} on {socket.gethostname()}") from error
         raise Unreadable("unreadable", f"{uri}: {reason}") from error
     return data
+
+
+def _whole(file: Any) -> bytes:
+    """What is left of a file, or of a body of boto3."""
+    pieces = []
+    while piece := file.read(_PIECE_BYTES):
+        arrived(len(piece))
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _others_answer(uri: str) -> bool:
+    """Whether another file beside one that hangs can be read."""
+    with suppress(Late):
+        return within(uri, _READ_SECONDS, lambda: _reads_others(local_path(uri)))
+    return False
 
 
 def _reads_others(path: Path) -> bool:
@@ -131,7 +166,7 @@ def _read_remote(uri: str, check: Callable[[int], None]) -> bytes:
     try:
         return _judged(store, key, check)
     except Outage as error:
-        raise Unreadable("unreadable", str(error)) from error
+        raise Unreadable("unreadable", str(error), late=isinstance(error, Late)) from error
 
 
 def _judged(store: Store, key: str, check: Callable[[int], None]) -> bytes:
@@ -226,6 +261,10 @@ def _read_object(store: Store, key: str, check: Callable[[int], None]) -> bytes:
 
 
 def _read_odd_key(store: Store, key: str, check: Callable[[int], None]) -> bytes:
+    return within(f"{store.url}/{key}", _READ_SECONDS, lambda: _ask_odd_key(store, key, check))
+
+
+def _ask_odd_key(store: Store, key: str, check: Callable[[int], None]) -> bytes:
     assert store.s3
     bucket = store.url.removeprefix("s3://")
     with s3_errors(f"{store.url}/{key}", "GET"):
@@ -233,8 +272,8 @@ def _read_odd_key(store: Store, key: str, check: Callable[[int], None]) -> bytes
         if "ETag" not in found:
             raise no_store(f"{store.url}/{key}", "an object without ETag")
         check(found["ContentLength"])
-        data: bytes = found["Body"].read()
-    return data
+        expect(found["ContentLength"])
+        return _whole(found["Body"])
 
 
 def _wait_for(root: str) -> None:
@@ -334,9 +373,10 @@ def _list_odd(bucket: str, prefix: str, limit: int | None = None) -> Iterator[tu
     pages = store.s3.client.get_paginator("list_objects_v2")
     name = bucket.removeprefix("s3://")
     with s3_errors(f"{bucket}/{prefix}", "LIST"):
-        for page in pages.paginate(
-            Bucket=name, Prefix=prefix, PaginationConfig={"MaxItems": limit}, **store.s3.payer
-        ):
+        listing = iter(
+            pages.paginate(Bucket=name, Prefix=prefix, PaginationConfig={"MaxItems": limit}, **store.s3.payer)
+        )
+        while (page := within(bucket, _READ_SECONDS, lambda: next(listing, None))) is not None:
             for item in page.get("Contents", ()):
                 yield f"{bucket}/{item['Key']}", item["Size"]
 

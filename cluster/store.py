@@ -4,7 +4,7 @@ Everything a run keeps goes through here, and everything that must happen once g
 ``create``: put-if-absent is the only lock that every store has.
 
 A bucket that does not answer is asked again until it does, for minutes: an outage of the store is not
-the end of a run.
+the end of a run. One that answers and does not come to an end is broken off.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
 
 from cluster.aws import S3Access, checked_endpoint, s3_access
+from cluster.bounds import arrived, expect, within
 from cluster.store_contact import NOBODYS, Contact
 from cluster.store_errors import (
     NotFound,
@@ -68,6 +69,12 @@ _PATIENCE_SECONDS = 300.0
 _LONGEST_PAUSE_SECONDS = 15.0
 # of silence: the driver's own limit of 30 s for a whole object breaks off large ones on slow lines
 _TIMEOUTS = {"timeout": timedelta(hours=1), "read_timeout": timedelta(seconds=60)}
+_REQUEST_SECONDS = 120.0
+"""A request that takes longer than this, and than its bytes take, is broken off. The driver itself bounds the
+silence between two bytes, but not an answer that drips."""
+_MOUNT_SECONDS = 300.0
+"""The same for a folder, which may lie on a server that starts anew, and for opening a store, which may ask
+others for keys."""
 # it would ask again without saying so; who creates must know, and ``ask`` asks again anyway
 _NO_RETRIES = {"max_retries": 0}
 _AZURE_ENDPOINTS = ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
@@ -144,13 +151,15 @@ class Store:
                 self._contact.suspect(path, str(found.attributes.get("Content-Type", "")))
             if check:
                 check(found.meta["size"])
-            return bytes(found.bytes())
+            expect(found.meta["size"])
+            return b"".join(_pieces(found)) if self._is_remote else bytes(found.bytes())
 
         return self.ask(path, get)
 
     def write(self, path: str, data: bytes) -> None:
         """Puts an object, over any that was there; readers see the old or the new, never a part."""
-        self.ask(path, lambda: obstore.put(self.objects, path, data, attributes=self._attributes(path)))
+        attributes = self._attributes(path)
+        self.ask(path, lambda: obstore.put(self.objects, path, data, attributes=attributes), size=len(data))
 
     def create(self, path: str, data: bytes) -> bool:
         """Puts an object unless there is one already; says whether it did. Of any number of
@@ -160,22 +169,21 @@ class Store:
         another's that was quicker. It takes bytes that equal its own for its own. So of writers of
         equal bytes, each that lost an answer may be told True.
         """
-        in_doubt = False
+        doubts = 0  # attempts of which nobody knows what came of them; one that hangs may still end
 
         def put() -> bool:
-            nonlocal in_doubt
+            nonlocal doubts
+            in_doubt, doubts = doubts > 0, doubts + 1
             try:
                 obstore.put(self.objects, path, data, mode="create", attributes=self._attributes(path))
             except AlreadyExistsError as error:
                 if self._is_remote and not _ALREADY_THERE.search(str(error)):
+                    doubts -= 1
                     raise  # it met another request, and nothing was written
                 return in_doubt and bytes(obstore.get(self.objects, path).bytes()) == data
-            except BaseError:
-                in_doubt = True
-                raise
             return True
 
-        return self.ask(path, put)
+        return self.ask(path, put, size=len(data))
 
     def _attributes(self, path: str) -> dict[str, str]:
         """What a bucket tells a browser of an object, so that a report opens and is not downloaded. A
@@ -242,20 +250,20 @@ class Store:
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """The objects under a prefix of whole path parts, in no order, as they are listed."""
-        pages: Iterator[Any] | None = None
+        listings: list[Iterator[Any]] = []  # the one under way, unless it broke off or hangs
         listed = False
         last = None  # a bucket's listing is in order, so one that broke off is taken up behind this
 
-        def next_page() -> Any:
-            nonlocal pages
+        def next_page() -> tuple[Iterator[Any], Any]:
+            pages = listings.pop() if listings else None
             pages = pages or obstore.list(self.objects, prefix=prefix or None, offset=last)
-            try:
-                return next(pages, None)
-            except BaseError:
-                pages = None
-                raise
+            return pages, next(pages, None)
 
-        while (page := self.ask(prefix, next_page)) is not None:
+        while True:
+            pages, page = self.ask(prefix, next_page)
+            if page is None:
+                break
+            listings.append(pages)
             listed = True
             for meta in page:
                 yield StoredObject(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])
@@ -290,9 +298,13 @@ class Store:
                 self.delete(path)
             self.remove_empty(folder)
 
-    def ask(self, path: str, request: Callable[[], T]) -> T:
+    def ask(self, path: str, request: Callable[[], T], size: int = 0) -> T:
         """The answer to a request; while the store is out it is made again, after pauses that grow and
         are drawn by lot, so that a hundred workers do not come back at once.
+
+        Args:
+            request: made in another thread; one that is late may still be under way when it is made again.
+            size: bytes that it sends, or fetches in one go.
 
         Raises:
             Outage: the store was out for longer than the patience lasts.
@@ -301,7 +313,7 @@ class Store:
         longest = 0.1
         while True:
             try:
-                return self._request(path, request)
+                return self._request(path, request, size)
             except Unreachable as outage:
                 if self._contact and not self._contact.answered:
                     raise StoreError(str(outage)) from outage
@@ -322,13 +334,25 @@ class Store:
             longest = min(2 * longest, _LONGEST_PAUSE_SECONDS)
             time.sleep(pause)
 
-    def _request(self, path: str, request: Callable[[], T]) -> T:
+    def _request(self, path: str, request: Callable[[], T], size: int) -> T:
         """One attempt."""
-        with named_errors(self.url, path):
-            if self._contact is None:
-                return request()
-            with self._contact.watched(path):
-                return request()
+
+        def attempt() -> T:
+            with named_errors(self.url, path):
+                if self._contact is None:
+                    return request()
+                with self._contact.watched(path):
+                    return request()
+
+        seconds = _REQUEST_SECONDS if self._is_remote else _MOUNT_SECONDS
+        return within(f"{self.url}/{path}" if path else self.url, seconds, attempt, size)
+
+
+def _pieces(found: Any) -> Iterator[bytes]:
+    """The bytes of an object as they arrive."""
+    for piece in found.stream(min_chunk_size=1):
+        arrived(len(piece))
+        yield piece
 
 
 def open_store(uri: str, *, create: bool = True, patience: float | None = None) -> Store:
@@ -341,10 +365,15 @@ def open_store(uri: str, *, create: bool = True, patience: float | None = None) 
     Raises:
         NotFound: the local folder is not there and may not be made.
         StoreError: the URI is of no known kind, or the folder cannot be made.
+        Outage: neither a mount nor whoever gives the keys answers.
     """
     if uri == "memory://":
         return Store(uri, MemoryStore())
     url = absolute(uri)
+    return within(url, _MOUNT_SECONDS, lambda: _open(url, create, patience))
+
+
+def _open(url: str, create: bool, patience: float | None) -> Store:
     scheme, _, rest = url.partition("://") if "://" in url else ("", "", "")
     if re.search("[:@]", rest.partition("/")[0]):
         raise StoreError(

@@ -35,7 +35,11 @@ def put(files: Mapping[str, Path], store: Store) -> None:
         with Progress(f"weights to {store.url}", size, doing="sending") as progress:
             for path in missing:
                 chunks = partial(_chunks, files[path], progress)
-                store.ask(path, lambda path=path, chunks=chunks: obstore.put(store.objects, path, chunks()))  # type: ignore[misc]
+                store.ask(
+                    path,
+                    lambda path=path, chunks=chunks: obstore.put(store.objects, path, chunks()),  # type: ignore[misc]
+                    size=files[path].stat().st_size,
+                )
     try:
         with whole(store, DIGESTS):
             digests = dict(json.loads(store.read(DIGESTS))) | digests
@@ -63,6 +67,7 @@ def _digest(store: Store, path: str, file: Path) -> str | None:
     try:
         if "://" not in store.url:
             return sha256(Path(store.url) / path)
-        return store.ask(path, ask) if store.size(path) == file.stat().st_size else None
+        size = file.stat().st_size
+        return store.ask(path, ask, size) if store.size(path) == size else None
     except (NotFound, FileNotFoundError):
         return None

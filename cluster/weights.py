@@ -298,7 +298,9 @@ def copy_objects(store: Store, listed: Sequence[Listed], folder: Path) -> dict[s
         found, start = piece
         length = min(_RANGE_BYTES, found.size - start)
         data = store.ask(
-            found.path, lambda: obstore.get_range(store.objects, found.path, start=start, length=length)
+            found.path,
+            lambda: obstore.get_range(store.objects, found.path, start=start, length=length),
+            size=length,
         )
         if len(data) != length:
             raise StoreError(f"{store.url}/{found.path} is shorter than it was listed; start again")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
 
-Mode = Literal["pass", "error", "refuse", "cut", "lose_answer", "slow"]
+Mode = Literal["pass", "error", "refuse", "cut", "lose_answer", "slow", "drip"]
 
 
 @dataclass
@@ -23,15 +23,16 @@ class _Fault:
     seconds: float = 1.0
     share: float = 1.0
     method: str | None = None
+    name: str | None = None
     times: int | None = None
     dice: random.Random = field(default_factory=random.Random)
     struck: int = 0
 
-    def strikes(self, method: str | None) -> bool:
+    def strikes(self, method: str | None, path: str = "") -> bool:
         """Whether it befalls this request; None stands for a connection that has asked nothing yet."""
         if self.mode == "pass" or (method is None) != (self.mode == "refuse"):
             return False
-        if method and self.method not in (None, method):
+        if method and (self.method not in (None, method) or (self.name or "") not in path):
             return False
         if self.struck == self.times or self.dice.random() >= self.share:
             return False
@@ -56,6 +57,8 @@ class FaultyProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="faulty proxy", daemon=True)
         self.port = 0
         """Its own, once it is entered."""
+        self.dripped = 0
+        """Bytes of answers that were sent one at a time."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -90,6 +93,7 @@ class FaultyProxy:
         status: int = 503,
         seconds: float = 1.0,
         method: str | None = None,
+        name: str | None = None,
         times: int | None = None,
     ) -> None:
         """Sets what befalls requests from now on, in place of what did.
@@ -99,11 +103,13 @@ class FaultyProxy:
         - ``cut``: carried out; half of the answer is sent, and the connection closed.
         - ``lose_answer``: carried out; the connection is closed in place of an answer.
         - ``slow``: forwarded after ``seconds``.
+        - ``drip``: carried out; of the answer, the body is sent a byte at a time, one every ``seconds``.
 
         ``share`` of the requests are hit, by dice with ``seed``; with a ``method``, of those that have
-        it; with ``times``, no more than so many. ``refuse`` cannot know the method.
+        it; with a ``name``, of those with it in their path or query; with ``times``, no more than so many.
+        ``refuse`` cannot know either.
         """
-        self._fault = _Fault(mode, status, seconds, share, method, times, random.Random(seed))
+        self._fault = _Fault(mode, status, seconds, share, method, name, times, random.Random(seed))
         if mode == "refuse":
             self._run(self._hang_up())
 
@@ -138,9 +144,9 @@ class FaultyProxy:
         try:
             while True:
                 request = await _request(reader)
-                method = request.partition(b" ")[0].decode()
+                method, path = request.split(b" ", 2)[0].decode(), request.split(b" ", 2)[1].decode()
                 fault = self._fault
-                struck = fault.mode if fault.strikes(method) else "pass"
+                struck = fault.mode if fault.strikes(method, path) else "pass"
                 if struck == "error":
                     writer.write(_error(fault.status, method))
                     continue
@@ -151,6 +157,8 @@ class FaultyProxy:
                 answer = await _answer(behind[0], method)
                 if struck == "cut":
                     writer.write(answer[: len(answer) // 2])
+                elif struck == "drip":
+                    await self._drip(writer, answer, fault.seconds)
                 elif struck != "lose_answer":
                     writer.write(answer)
                 await writer.drain()
@@ -159,6 +167,15 @@ class FaultyProxy:
         finally:
             if behind:
                 behind[1].close()
+
+    async def _drip(self, writer: asyncio.StreamWriter, answer: bytes, seconds: float) -> None:
+        head, end, body = answer.partition(b"\r\n\r\n")
+        writer.write(head + end)
+        for byte in body:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            self.dripped += 1
+            await asyncio.sleep(seconds)
 
 
 async def _request(reader: asyncio.StreamReader) -> bytes:

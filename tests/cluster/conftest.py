@@ -3,8 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from held_clock import Clock
 from mean_colour import paint
 
+from cluster import bounds
 from originality import node_cache
 from originality.download import PATIENCE
 
@@ -27,3 +29,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(PATIENCE, "0")
     monkeypatch.setattr(node_cache, "_known", {})
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """By which it is judged what is late."""
+    clock = Clock()
+    monkeypatch.setattr(bounds, "_clock", clock)
+    monkeypatch.setattr(bounds, "_LOOK_SECONDS", 0.01)
+    return clock

@@ -6,7 +6,6 @@ import functools
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,41 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 from mean_colour import BREAKS, NOT_JSON, REFUSED, MeanColour, paint
+from working import lease_all, task, work
 
 from cluster.identities import image_id_of, unread_id
 from cluster.leases import Lease
 from cluster.ledger import Ledger
-from cluster.listing import scan
 from cluster.source_check import SourceGone
 from cluster.store import open_store
-from cluster.worker import Orders, Report, Task, Worker
+from cluster.worker import Orders, Report, Worker
 from originality.scoring import Finished
 from tests.waiting import PATIENCE
 
 MANY = 600
 """Steps of an image that is not done before a test stops it."""
-
-
-def lease_all(folder: Path) -> dict[str, Lease]:
-    manifest = scan(str(folder))
-    numbers = range(len(manifest))
-    return {manifest.path(n): Lease(n, manifest.uri(n), manifest.size(n)) for n in numbers}
-
-
-def task(tmp_path: Path, factory: Callable[[], Any] = MeanColour, snapshot_every: float = 60) -> Task:
-    run = str(tmp_path / "run")
-    return Task(run, factory, {"model": "colour"}, snapshot_every=snapshot_every)
-
-
-def work(worker: Worker, leases: list[Lease], until: Callable[[Report], bool]) -> list[Report]:
-    """As a driver does that lets every image go on."""
-    reports = [worker.poll(Orders(leases))]
-    give_up = time.monotonic() + PATIENCE
-    while not until(reports[-1]):
-        assert time.monotonic() < give_up, reports[-1]
-        time.sleep(0.01)
-        reports.append(worker.poll(Orders(go=[number for number, _ in reports[-1].identified])))
-    return reports
 
 
 def settle(tmp_path: Path, leases: list[Lease]) -> dict[str, dict[str, Any]]:

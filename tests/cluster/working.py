@@ -1,0 +1,37 @@
+"""A worker without Ray, told what a driver would tell it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mean_colour import MeanColour
+
+from cluster.leases import Lease
+from cluster.listing import scan
+from cluster.worker import Orders, Report, Task, Worker
+from tests.waiting import PATIENCE
+
+
+def lease_all(folder: Path) -> dict[str, Lease]:
+    manifest = scan(str(folder))
+    numbers = range(len(manifest))
+    return {manifest.path(n): Lease(n, manifest.uri(n), manifest.size(n)) for n in numbers}
+
+
+def task(tmp_path: Path, factory: Callable[[], Any] = MeanColour, snapshot_every: float = 60) -> Task:
+    run = str(tmp_path / "run")
+    return Task(run, factory, {"model": "colour"}, snapshot_every=snapshot_every)
+
+
+def work(worker: Worker, leases: list[Lease], until: Callable[[Report], bool]) -> list[Report]:
+    """As a driver does that lets every image go on."""
+    reports = [worker.poll(Orders(leases))]
+    give_up = time.monotonic() + PATIENCE
+    while not until(reports[-1]):
+        assert time.monotonic() < give_up, reports[-1]
+        time.sleep(0.01)
+        reports.append(worker.poll(Orders(go=[number for number, _ in reports[-1].identified])))
+    return reports
