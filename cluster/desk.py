@@ -32,15 +32,12 @@ class Settled(NamedTuple):
 class Desk:
     """Commits records and keeps snapshots."""
 
-    def __init__(
-        self, ledger: Ledger, blank: Mapping[str, Any], name: str, metrics: Metrics, news: threading.Event
-    ) -> None:
+    def __init__(self, blank: Mapping[str, Any], name: str, metrics: Metrics, news: threading.Event) -> None:
         self.settled: queue.SimpleQueue[Settled] = queue.SimpleQueue()
         """What has its record."""
         self.duplicates = 0
         """Records that came too late, as the image had one."""
         self.broken: Exception | None = None
-        self._ledger = ledger
         self._blank = blank
         self._name = name
         self._metrics = metrics
@@ -50,6 +47,10 @@ class Desk:
         self._kept: set[str] = set()
         self._thread = threading.Thread(target=self._write, name="desk", daemon=True)
         self._closing = threading.Event()
+
+    def start(self, ledger: Ledger) -> None:
+        """Begins to write. What comes before waits."""
+        self._ledger = ledger
         self._thread.start()
 
     @property
@@ -102,7 +103,8 @@ class Desk:
     def close(self, grace: float) -> None:
         """Waits, at most ``grace`` seconds, until all is written."""
         self._closing.set()
-        self._thread.join(grace)
+        if self._thread.is_alive():
+            self._thread.join(grace)
 
     def _put(self, job: Callable[[], None]) -> None:
         while self.broken is None:

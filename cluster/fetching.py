@@ -1,4 +1,8 @@
-"""Fetching ahead: a worker's inputs are read, identified and decoded while its scorer is busy."""
+"""Fetching ahead: a worker's inputs are read, identified and decoded while its scorer is busy.
+
+Several are read at once, so that one that comes slowly holds up no other. They are decoded one at a time, in
+one child process, and the next only when there is room for the one before.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import json
 import queue
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +29,10 @@ from cluster.sources import WITHOUT_URI, Unreadable, read_image
 
 _MOST_PIXELS = 100_000_000
 """Decoded pixels that wait for the scorer at once (three bytes each); one image may always wait."""
+_MOST_BYTES = 3 * _MOST_PIXELS
+"""Of files that are read or wait to be decoded; one may always be read."""
+_READERS = 4
+"""Inputs that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +48,7 @@ class Fetched:
 
     @property
     def pixels(self) -> int:
-        image = self.content
-        return image.width * image.height if isinstance(image, Image.Image) else 0
+        return _pixels_of(self.content)
 
     @property
     def remarks(self) -> dict[str, str]:
@@ -55,7 +63,6 @@ class Fetcher:
 
     def __init__(
         self,
-        ledger: Ledger,
         desk: Desk,
         metrics: Metrics,
         news: threading.Event,
@@ -74,7 +81,6 @@ class Fetcher:
         self.identified: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         """number and image_id of what waits for the driver's word."""
         self.broken: Exception | None = None
-        self._ledger = ledger
         self._desk = desk
         self._metrics = metrics
         self._news = news
@@ -87,7 +93,17 @@ class Fetcher:
         self._waiting: dict[int, Fetched] = {}
         self._ready: list[Fetched] = []
         self._changed = threading.Condition()
-        threading.Thread(target=self._work, name="fetcher", daemon=True).start()
+        self._decoder = Decoder(limits)
+        self._turn = threading.Lock()
+        """Of whoever decodes."""
+        self._room = Room(_MOST_BYTES)
+        self._at_work = _READERS
+
+    def start(self, ledger: Ledger) -> None:
+        """Begins to read. What comes before waits."""
+        self._ledger = ledger
+        for number in range(_READERS):
+            threading.Thread(target=self._work, name=f"reader {number + 1}", daemon=True).start()
 
     def order(self, leases: Sequence[Lease], go: Sequence[int], drop: Sequence[int]) -> None:
         for lease in leases:
@@ -111,39 +127,43 @@ class Fetcher:
             return self._ready.pop(0)
 
     def close(self) -> None:
-        self._inbox.put(None)
+        for _ in range(_READERS):
+            self._inbox.put(None)
 
     def _work(self) -> None:
         try:
-            with Decoder(self._limits) as decoder:
-                while (lease := self._inbox.get()) is not None:
-                    self._fetch(decoder, lease)
+            while self.broken is None and (lease := self._inbox.get()) is not None:
+                self._fetch(lease)
         except Exception as error:
-            self.broken = error
+            self.broken = self.broken or error
             self._news.set()
+        with self._turn:
+            self._at_work -= 1
+            if not self._at_work:
+                self._decoder.close()
 
-    def _fetch(self, decoder: Decoder, lease: Lease) -> None:
+    def _fetch(self, lease: Lease) -> None:
         image_id = unread_id(lease.uri)
         try:
-            with self._metrics.stage("fetch"):
-                data = read_image(lease.uri, self._not_too_large)
-            self.read.put(lease.number)
-            image_id = image_id_of(data)
-            if self._ledger.has_record(image_id):
-                self._desk.known(lease, image_id)
-                return
-            with self._metrics.stage("decode"):
-                content = _document(data) if self._documents else decoder.decode(data)
+            with self._read(lease) as data:
+                self.read.put(lease.number)
+                image_id = image_id_of(data)
+                if self._ledger.has_record(image_id):
+                    self._desk.known(lease, image_id)
+                    return
+                snapshot = self._desk.snapshot(image_id)
+                with self._turn:
+                    with self._metrics.stage("decode"):
+                        content = _document(data) if self._documents else self._decoder.decode(data)
+                    self._wait_for_room(content)
+                    self._offer(Fetched(lease, image_id, content, snapshot))
         except Unreadable as error:
             self._not_read(lease, image_id, error)
         except Rejection as rejection:
             of_decoder = rejection.reason_code.startswith("decoder-")
-            if self._doubt is not None and of_decoder and lease.attempt == 1:
-                self._doubt(lease, f"{rejection.reason_code}: {rejection.message}")
+            if of_decoder and self._doubts(lease, rejection.reason_code, rejection.message):
                 return
             self._desk.fail(lease, image_id, rejection.reason_code, rejection.message, status="rejected")
-        else:
-            self._offer(Fetched(lease, image_id, content, self._desk.snapshot(image_id)))
 
     def _not_read(self, lease: Lease, image_id: str, error: Unreadable) -> None:
         """Raises:
@@ -159,16 +179,55 @@ class Fetcher:
                 return
         self._desk.fail(lease, image_id, error.reason_code, error.message)
 
-    def _not_too_large(self, size: int) -> None:
-        """By size alone, before a byte is fetched. An empty file is read, so that it has its true id."""
+    def _doubts(self, lease: Lease, reason_code: str, message: str) -> bool:
+        """Whether an input is given back, as it failed for the first time."""
+        if self._doubt is None or lease.attempt > 1:
+            return False
+        self._doubt(lease, f"{reason_code}: {message}")
+        return True
+
+    @contextmanager
+    def _read(self, lease: Lease) -> Iterator[bytes]:
+        """The bytes of an input, which count until they are let go of. Of one whose size is not known room is
+        taken for a share, and where that was too little, for what it turned out to be.
+
+        Raises:
+            Unreadable, Rejection, MachineFault, StoreError: as of ``read_image``, or too large.
+        """
+        size = lease.bytes or _MOST_BYTES // _READERS
+        while True:
+            with self._room.taken(size) as taken:
+                try:
+                    with self._metrics.stage("fetch"):
+                        data = read_image(lease.uri, lambda size, taken=taken: self._check(size, taken))  # type: ignore[misc]
+                except _Larger as larger:
+                    size = larger.size
+                    continue
+                yield data
+                return
+
+    def _check(self, size: int, taken: int) -> None:
+        """By size alone, before a byte is fetched. An empty file is read, so that it has its true id.
+
+        Raises:
+            Rejection: it is too large.
+            _Larger: it takes more room than there was taken.
+        """
         if size:
             check_size(size, self._limits)
+        if size > taken:
+            raise _Larger(size)
+
+    def _wait_for_room(self, content: Image.Image | dict[str, Any]) -> None:
+        """Until a decoded image may wait beside those that do."""
+        pixels = _pixels_of(content)
+        with self._changed:
+            while self._pixels() and self._pixels() + pixels > _MOST_PIXELS:
+                self._changed.wait(1.0)
 
     def _offer(self, fetched: Fetched) -> None:
         number = fetched.lease.number
         with self._changed:
-            while self._pixels() and self._pixels() + fetched.pixels > _MOST_PIXELS:
-                self._changed.wait(1.0)
             if fetched.lease.image_id == fetched.image_id:  # the driver knows, and granted it as such
                 self._ready.append(fetched)
                 self._changed.notify_all()
@@ -179,6 +238,41 @@ class Fetcher:
 
     def _pixels(self) -> int:
         return sum(f.pixels for f in (*self._waiting.values(), *self._ready))
+
+
+class _Larger(Exception):  # noqa: N818 - that is what it turned out to be
+    """An input takes more room than was taken for it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+class Room:
+    """So many bytes, which several threads share; whoever needs more than all of them may have them alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._used = 0
+        self._changed = threading.Condition()
+        self._turn = threading.Lock()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[int]:
+        """Waits for the room, in turn, and gives it back."""
+        with self._turn, self._changed:
+            self._changed.wait_for(lambda: not self._used or self._used + size <= self._most)
+            self._used += size
+        try:
+            yield size
+        finally:
+            with self._changed:
+                self._used -= size
+                self._changed.notify_all()
+
+
+def _pixels_of(content: Image.Image | dict[str, Any]) -> int:
+    return content.width * content.height if isinstance(content, Image.Image) else 0
 
 
 def _document(data: bytes) -> dict[str, Any]:

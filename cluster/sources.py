@@ -71,13 +71,11 @@ def without_uri(row: int, part: str = "") -> str:
 class Unreadable(Exception):  # noqa: N818 - it says what the input is
     """One input whose bytes cannot be had, through no fault of the store as a whole."""
 
-    def __init__(self, reason_code: str, message: str, late: bool = False) -> None:
+    def __init__(self, reason_code: str, message: str) -> None:
         super().__init__(reason_code, message)
         self.reason_code = reason_code
         """Stable: missing, unreadable, or what ``check`` says."""
         self.message = message
-        self.late = late
-        """Whether it came too slowly, which may be this machine's doing."""
 
 
 def read_image(uri: str, check: Callable[[int], None]) -> bytes:
@@ -98,7 +96,7 @@ def read_image(uri: str, check: Callable[[int], None]) -> bytes:
         return within(uri, _READ_SECONDS, lambda: _read_local(uri, check))
     except Late as error:
         if _others_answer(uri):
-            raise Unreadable("unreadable", str(error), late=True) from error
+            raise Unreadable("unreadable", str(error)) from error
         raise MachineFault(f"{error} on {socket.gethostname()}; does its mount hang?") from error
 
 
@@ -166,7 +164,7 @@ def _read_remote(uri: str, check: Callable[[int], None]) -> bytes:
     try:
         return _judged(store, key, check)
     except Outage as error:
-        raise Unreadable("unreadable", str(error), late=isinstance(error, Late)) from error
+        raise Unreadable("unreadable", str(error)) from error
 
 
 def _judged(store: Store, key: str, check: Callable[[int], None]) -> bytes:

@@ -1,6 +1,6 @@
 """A worker: holds one scorer, fetches its own images, commits its own records.
 
-Three threads, so that the scorer never waits for a store: one fetches ahead and decodes, one drives the
+Threads for each, so that the scorer never waits for a store: some fetch ahead and decode, one drives the
 scorer, one writes. A call from the driver is answered as soon as there is news, whatever they are busy with.
 """
 
@@ -143,12 +143,10 @@ class Worker:
         self._task = task
         self._metrics = Metrics()
         self._news = threading.Event()
-        ledger = Ledger(open_store(task.run))
         remember_readable(task.readable)
         name = f"{socket.gethostname()}/{os.getpid()}"
-        self._desk = Desk(ledger, task.blank, name, self._metrics, self._news)
+        self._desk = Desk(task.blank, name, self._metrics, self._news)
         self._fetcher = Fetcher(
-            ledger,
             self._desk,
             self._metrics,
             self._news,
@@ -229,6 +227,11 @@ class Worker:
 
     def _work(self) -> None:
         try:
+            # Here, and not when the actor is made: a store may be slow to open, and the driver is to learn on
+            # which machine.
+            ledger = Ledger(open_store(self._task.run))
+            self._desk.start(ledger)
+            self._fetcher.start(ledger)
             while not self._stopping.is_set():
                 if self._scorer is None:
                     self._scorer = self._task.factory()
