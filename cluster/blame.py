@@ -6,6 +6,7 @@ as suspects, whether its machine is avoided, and whether the run may go on.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import ray
@@ -20,6 +21,7 @@ from cluster.progress import Progress
 from cluster.results import Results
 from cluster.source_check import SourceGone
 from cluster.store import StoreError
+from cluster.watch import Hung
 from cluster.worker import Report, Returned
 from originality.faults import is_machine_fault, line_of
 from originality.scoring import Unusable
@@ -36,6 +38,8 @@ class Death:
     """Whether it says something of its machine, or of all of them."""
     of_machine: bool = False
     """Whether its machine may be what killed it even though the images are to blame."""
+    suspects: Collection[int] | None = None
+    """Numbers of those of its images that are to blame; None: of all."""
     foreseen: bool = False
     """Whether its machine was to be taken away, or may not be used: that happens as often as it likes."""
 
@@ -77,6 +81,8 @@ class Blame:
                 raise error  # the scorer was built, and its settings suit no image
             self._deaths.refused(error, self.others_elsewhere(member, member.node))
             self.remove(member, Death(str(error), blame=False))
+        elif isinstance(error, Hung):
+            self.remove(member, Death(line_of(error), blame=bool(error.suspects), suspects=error.suspects))
         else:
             self.remove(member, Death(line_of(error), blame=not is_machine_fault(error)))
 
@@ -121,10 +127,10 @@ class Blame:
         self._crew.let_go(member)
         self._results.settle_recorded(member, self._leases.held(member.name))
         if death.blame:
-            numbers = [lease.number for lease in self._leases.held(member.name)]
+            held = [lease.number for lease in self._leases.held(member.name)]
+            numbers = [n for n in held if death.suspects is None or n in death.suspects]
             self._suspect(member, numbers, death.cause, of_machine=death.of_machine)
-        else:
-            self._leases.give_back(member.name)
+        self._leases.give_back(member.name)
         if not death.foreseen:
             self._deaths.another(death.cause, self._crew.most, len(self._crew.ready))
         if death.counts and not member.judged:

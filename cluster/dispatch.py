@@ -240,6 +240,8 @@ class Dispatcher:
         if member.heard_at:
             member.rate += 0.3 * (len(report.settled) / (now - member.heard_at) - member.rate)
         member.heard_at = now
+        for note in report.notes:
+            self._progress.show(note, now=True)
         for returned in report.returned:
             if not returned.unread_as:
                 self._blame.gave_back(member, returned)

@@ -38,7 +38,11 @@ class ClusterSettings(Frozen):
     is not the images then, but keys that have run out, say. Missing ones do not count; but so many that are
     missing in a row, with none read between them, stop it too, before they are recorded. None: never."""
     step_limit: float = Field(3600.0, gt=0)
-    """Seconds after which a step of a scorer that has not ended counts as hung, and its worker as dead."""
+    """Seconds after which a step of a scorer, or taking in an image, or a snapshot, that has not ended counts
+    as hung, and its worker as dead. Only the images that were in hand are suspected."""
+    load_limit: float = Field(7200.0, gt=0)
+    """Seconds after which loading the model, the download of weights included, that has not ended counts as
+    hung, and its machine as broken."""
     stop_grace: float = Field(25.0, gt=0)
     """Seconds that a stop waits for the step under way; what takes longer goes on from its snapshot."""
     max_pixels: int = Field(Limits.pixels, ge=1)

@@ -11,8 +11,8 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -24,9 +24,11 @@ from cluster.images import Limits
 from cluster.leases import Lease
 from cluster.ledger import Ledger
 from cluster.metrics import Metrics
+from cluster.snapshots import Snapshots
 from cluster.sources import remember_readable
 from cluster.spot import SpotWatch
 from cluster.store import StoreError, open_store
+from cluster.watch import Watch
 from originality.faults import ItemFault, is_machine_fault, line_of
 from originality.scoring import Item, Scorer, Unusable
 
@@ -37,8 +39,6 @@ T = TypeVar("T")
 
 NEWS_SECONDS = 0.5
 """How long a call waits for news, so that nothing is asked without end and nothing is told late."""
-_SNAPSHOT_REST = 20.0
-"""Times what a snapshot takes, so that they take no more than a twentieth of the time."""
 _DESK_SECONDS = 3.0
 """What is finished is written, also where the step under way took all the grace."""
 _IDLE_SECONDS = 0.2
@@ -60,7 +60,7 @@ class Task:
     snapshot_every: float = 60.0
     """Seconds of work on an image that a death may cost."""
     step_limit: float = 3600.0
-    """Seconds after which a step that has not ended counts as hung."""
+    """Seconds after which a call of the scorer that has not ended counts as hung."""
     documents: bool = False
     """Whether the inputs are JSON documents, and not images."""
     source: str = ""
@@ -73,6 +73,8 @@ class Task:
     """Parts of work that an item takes at most; see originality.scoring."""
     loading: str = "loading the model"
     """What a worker does until its scorer is ready, for people."""
+    load_limit: float = 7200.0
+    """Seconds after which the building of a scorer that has not ended counts as hung."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,8 @@ class Report:
     """Whether it leaves because its machine failed."""
     empty_handed: bool
     """Whether all in hand is committed or snapshot."""
-
-
-class Hung(Exception):  # noqa: N818 - what happened to the worker
-    """The scorer's step under way goes on without end: a GPU that does not answer, say."""
+    notes: list[str] = field(default_factory=list)
+    """Lines for people."""
 
 
 class Worker:
@@ -157,18 +157,16 @@ class Worker:
             source=task.source,
         )
         self._returned: queue.SimpleQueue[Returned] = queue.SimpleQueue()
+        self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._snapshots = Snapshots(self._desk, task.snapshot_every, self._notes.put)
+        self._watch = Watch()
         self._flying: dict[str, Fetched] = {}
-        self._stages: dict[str, int] = {}
-        self._kept_at: dict[str, float] = {}
         self._parts: dict[str, float] = {}
         self._worked = 0.0
-        self._rest = 0.0
-        """Seconds between two snapshots by the clock, at least."""
         self._scorer: Scorer[Any] | None = None
         self._broken: Exception | None = None
         self._fault: str | None = None
         """How this machine failed. The process is not used again: some errors of a card stick to it."""
-        self._step_began: float | None = None
         self._answered = False
         self._stopping = threading.Event()
         self._node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
@@ -183,7 +181,7 @@ class Worker:
         Raises:
             Exception: whatever ended the work of this worker: the scorer could not be built, or
                 the store is out of reach.
-            Hung: a step does not end.
+            Hung: a call of the scorer does not end.
         """
         self._fetcher.order(orders.leases, orders.go, orders.drop)
         self._news.wait(patience)
@@ -191,10 +189,9 @@ class Worker:
         for broken in (self._broken, self._fetcher.broken, self._desk.broken):
             if broken is not None and self._answered:  # the first answer says on which machine it happened
                 raise broken
+        if self._answered:
+            self._watch.check()
         self._answered = True
-        began = self._step_began
-        if began is not None and time.monotonic() - began > self._task.step_limit:
-            raise Hung(f"a step has not ended in {self._task.step_limit:g} s (cluster.step_limit)")
         leaving = self._fault or self._spot.notice
         if leaving:
             self._stopping.set()
@@ -213,6 +210,7 @@ class Worker:
             leaving=leaving,
             failed=self._fault is not None,
             empty_handed=ended and self._desk.idle,
+            notes=drain(self._notes),
         )
 
     def stop(self, grace: float) -> Report:
@@ -234,13 +232,14 @@ class Worker:
             self._fetcher.start(ledger)
             while not self._stopping.is_set():
                 if self._scorer is None:
-                    self._scorer = self._task.factory()
+                    with self._watch.over("building the scorer", self._task.load_limit, "load_limit"):
+                        self._scorer = self._task.factory()
                     self._news.set()
                 self._fill(self._scorer)
                 if self._flying and not self._advance(self._scorer):
                     self._scorer = None  # let go of before another one is built: memory may hold one only
             if self._scorer is not None:
-                self._keep(self._scorer, self._flying)
+                self._keep(self._scorer, list(self._flying))
         except Exception as error:
             if is_machine_fault(error) and not isinstance(error, StoreError):
                 self._leave(error)
@@ -250,10 +249,10 @@ class Worker:
 
     def _leave(self, error: Exception) -> None:
         """The machine failed. What is in flight is kept as far as it can still be read, and leased anew."""
+        self._fault = line_of(error)
         if self._scorer is not None:
             with suppress(Exception):  # of a card that answers nothing any more
                 self._keep(self._scorer, list(self._flying))
-        self._fault = line_of(error)
 
     def _fill(self, scorer: Scorer[Any]) -> None:
         """Admits what waits; blocks, for a moment, only when there is nothing else to do."""
@@ -266,7 +265,7 @@ class Worker:
     def _admit(self, scorer: Scorer[Any], fetched: Fetched) -> None:
         item = Item(fetched.image_id, fetched.content, fetched.lease.word)
         try:
-            with self._metrics.stage("admit"):
+            with self._metrics.stage("admit"), self._watched("taking an image in", [fetched]):
                 if not (fetched.snapshot and _restored(scorer, item, fetched.snapshot)):
                     scorer.admit(item)
         except Unusable:
@@ -278,21 +277,18 @@ class Worker:
             self._fail(fetched, error)
         else:
             self._flying[fetched.image_id] = fetched
-            self._stages[fetched.image_id] = scorer.stage(fetched.image_id)
-            self._kept_at[fetched.image_id] = time.monotonic()
+            self._snapshots.begin(scorer, fetched.image_id)
             self._parts = {**self._parts, fetched.image_id: _parts_of(scorer, fetched.image_id)}
 
     def _advance(self, scorer: Scorer[Any]) -> bool:
         """One step; whether the scorer can go on."""
         try:
-            self._step_began = time.monotonic()
-            with self._metrics.stage("step"):
+            with self._metrics.stage("step"), self._watched("a step", self._flying.values()):
                 finished = scorer.step()
-            self._step_began = None
             self._metrics.gpu_memory()
             for done in finished:
                 fetched = self._flying.pop(done.item_id)
-                del self._stages[done.item_id], self._kept_at[done.item_id]
+                self._snapshots.end(done.item_id)
                 self._worked += max(0.0, done.parts - self._parts.get(done.item_id, 0.0))
                 self._parts = {key: parts for key, parts in self._parts.items() if key != done.item_id}
                 self._metrics.counted(done.counters)
@@ -303,11 +299,10 @@ class Worker:
                 else:
                     self._desk.settle(fetched.lease, done.item_id, record, done.files, parts=done.parts)
             self._count_work(scorer)
-            self._keep(scorer, [i for i in self._flying if self._due(scorer, i)])
+            self._keep(scorer, self._snapshots.due(scorer, self._flying))
         except Unusable:
             raise
         except Exception as error:
-            self._step_began = None
             if is_machine_fault(error):
                 # Not kept: the step may have changed a part of their state.
                 flying, self._flying, self._parts = list(self._flying.values()), {}, {}
@@ -324,25 +319,22 @@ class Worker:
         )
         self._parts = parts  # a new one: another thread reads it
 
-    def _due(self, scorer: Scorer[Any], image_id: str) -> bool:
-        stage = scorer.stage(image_id)
-        if stage != self._stages[image_id]:
-            self._stages[image_id] = stage
-            return True
-        return time.monotonic() - self._kept_at[image_id] >= max(self._task.snapshot_every, self._rest)
-
-    def _keep(self, scorer: Scorer[Any], image_ids: Any) -> None:
+    def _keep(self, scorer: Scorer[Any], image_ids: Iterable[str]) -> None:
         for image_id in image_ids:
-            started = time.monotonic()
-            self._desk.keep(image_id, scorer.snapshot(image_id))
-            self._kept_at[image_id] = time.monotonic()
-            self._rest = _SNAPSHOT_REST * (time.monotonic() - started)
+            watched = self._watched("taking a snapshot", [self._flying[image_id]])
+            self._snapshots.take(scorer, image_id, watched)
+
+    def _watched(self, what: str, fetched: Iterable[Fetched]) -> AbstractContextManager[None]:
+        """Over a call of the scorer, with the images in hand. Once the machine has failed none is suspect."""
+        suspects = [] if self._fault else [each.lease.number for each in fetched]
+        return self._watch.over(what, self._task.step_limit, "step_limit", suspects)
 
     def _blame(self, error: Exception) -> None:
         """A scorer that broke is not used again. Which of several images was the cause, the driver finds by
         leasing each alone."""
-        flying, self._flying = list(self._flying.values()), {}
-        self._stages, self._kept_at, self._parts = {}, {}, {}
+        flying, self._flying, self._parts = list(self._flying.values()), {}, {}
+        for each in flying:
+            self._snapshots.end(each.image_id)
         if len(flying) == 1:
             self._fail(flying[0], error)
         else:

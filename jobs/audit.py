@@ -206,6 +206,7 @@ def judge(
         limits=how.limits,
         most_parts=science.settings.max_tokens,
         loading=science.loading,
+        load_limit=how.load_limit,
     )
     gpu = given.GPU[science.settings.model.device]
     try:

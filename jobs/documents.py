@@ -71,6 +71,7 @@ def carry_out(
         memory=memory,
         snapshot_every=how.snapshot_every,
         step_limit=how.step_limit,
+        load_limit=how.load_limit,
     )
     with turn(run, "experiment", deadline=how.deadline) as heartbeat:
         leases = run.leases(Selection().numbers(run.manifest))
