@@ -23,8 +23,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.auth.boto3 import Boto3CredentialProvider
 
-from cluster.store_errors import Answer, Outage, StoreError, clean, no_store, of_answer, of_keys
+from cluster.store_errors import Answer, Outage, StoreError, as_code, clean, no_store, of_answer, of_keys
 from cluster.store_fixes import fix_of
+from originality.redaction import as_cause, remember
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _DEFAULT_REGION = "us-east-1"
@@ -117,7 +118,9 @@ def s3_access() -> S3Access:
                     "no AWS keys are set, and no metadata service (IMDS) of this machine gives any; "
                     + fix_of("NoKeys", None, "", "s3://")
                 )
-            _check_blanks(keys.get_frozen_credentials())
+            frozen = keys.get_frozen_credentials()
+            remember(frozen.access_key, frozen.secret_key, frozen.token)
+            _check_blanks(frozen)
     return S3Access(session, endpoint, region, unsigned, requester_pays)
 
 
@@ -142,7 +145,7 @@ def _key_errors() -> Iterator[None]:
     except StoreError:
         raise
     except (BotoCoreError, ClientError, OSError, ValueError, KeyError, TypeError) as error:
-        raise of_keys(type(error).__name__, str(error), "") from error
+        raise of_keys(type(error).__name__, str(error), "") from as_cause(error)
 
 
 def _flag(name: str) -> bool:
@@ -203,14 +206,14 @@ def s3_errors(where: str, operation: str) -> Iterator[None]:
         yield
     except ClientError as error:
         said, about = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-        status, code = int(about.get("HTTPStatusCode", 0)), str(said.get("Code", ""))
+        status, code = int(about.get("HTTPStatusCode", 0)), as_code(said.get("Code", ""))
         region = said.get("Region") or about.get("HTTPHeaders", {}).get("x-amz-bucket-region")
         # of an answer without a body boto3 gives the status as code
         answer = Answer(status, "", "" if code.isdecimal() else code, clean(said.get("Message", "")), region)
-        raise of_answer(answer, operation, where, "s3://") from error
+        raise of_answer(answer, operation, where, "s3://") from as_cause(error)
     except BotoCoreError as error:
         if "Credential" in type(error).__name__ or "Token" in type(error).__name__:
-            raise of_keys(type(error).__name__, str(error), where) from error
+            raise of_keys(type(error).__name__, str(error), where) from as_cause(error)
         if "Parser" in type(error).__name__:
-            raise no_store(where, "not the XML of S3") from error
-        raise Outage(f"{where}: {clean(str(error))}") from error
+            raise no_store(where, "not the XML of S3") from as_cause(error)
+        raise Outage(f"{where}: {clean(str(error))}") from as_cause(error)

@@ -22,6 +22,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from cluster.images import FORMATS, NOTE, Limits, OutOfMemory, Rejection, check_size, decode
+from originality.redaction import Masked
 
 _USUAL = Limits()
 _MEMORY = 4 * 2**30
@@ -44,7 +45,7 @@ _STRIP_BYTES = 2**18
 """Pixels cross in strips that stay in the processor's cache."""
 
 
-class DecoderError(Exception):
+class DecoderError(Masked):
     """The child process does not start: the machine's fault, never an image's."""
 
 

@@ -199,7 +199,7 @@ class Commit:
         size = sum(entry.size for entry in missing.values())
         size -= sum(file.stat().st_size for file in scratch.iterdir())
         check_room(folder, size, f"{self.repository} from the hub")
-        what = f"{self.repository} from {urlsplit(constants.ENDPOINT).netloc}"
+        what = f"{self.repository} from {urlsplit(constants.ENDPOINT).netloc.rpartition('@')[2]}"
         headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
         with Progress(what, size) as progress:
             for path, entry in sorted(missing.items()):

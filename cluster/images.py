@@ -19,6 +19,7 @@ from PIL import Image, ImageChops, ImageCms, PngImagePlugin, UnidentifiedImageEr
 from cluster import png_chunks
 from cluster.endings import completed, cut_short, lacks_end
 from cluster.formats import EXTENSIONS, FORMATS, camera_raw, foreign
+from originality.redaction import Masked, masked
 
 __all__ = ["EXTENSIONS", "FORMATS", "NOTE", "Limits", "OutOfMemory", "Rejection", "check_size", "decode"]
 
@@ -75,13 +76,13 @@ class Limits:
     """Width times height; ``cluster.max_pixels``."""
 
 
-class Rejection(Exception):  # noqa: N818 - the name is the verdict's status
+class Rejection(Masked):
     """These bytes are no image that can be judged, and why."""
 
     def __init__(self, reason_code: str, message: str) -> None:
         super().__init__(reason_code, message)
         self.reason_code = reason_code
-        self.message = message
+        self.message = masked(message)
 
 
 class OutOfMemory(Rejection):

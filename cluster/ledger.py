@@ -25,6 +25,7 @@ from cluster.lock import Lock
 from cluster.parts import Part, canonical, firsts, read_parts, replace_part, rows_of, write_part
 from cluster.retries import Retries
 from cluster.store import NotFound, Store, StoreError, whole
+from originality.redaction import masked
 
 _PART_ROWS = 10_000
 """Rows of one compacted part, so that a part fits in memory many times over."""
@@ -234,9 +235,12 @@ def artefacts_of(record: Mapping[str, Any]) -> str:
 
 def sign(said: Mapping[str, Any], *, blank: Mapping[str, Any], attempts: int, worker: str) -> dict[str, Any]:
     """What was said of an image as a whole record: the run's blank filled in, and signed by the
-    engine with who said it, when, and at which attempt."""
+    engine with who said it, when, and at which attempt; no secret stands in its message."""
     signature = {"attempts": attempts, "worker": worker, "finished_at": _now()}
-    return {**blank, **said, **signature}
+    record = {**blank, **said, **signature}
+    if isinstance(message := record.get("error_message"), str):
+        record["error_message"] = masked(message)
+    return record
 
 
 def record_path(image_id: str, retry: int = 0) -> str:

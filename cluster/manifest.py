@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from originality.redaction import Masked
+
 SCHEMA = pa.schema([("uri", pa.string()), ("bytes", pa.int64())])
 WORD = pa.field("word", pa.string())
 """A further column of manifests and lists, where a list has it: what it says of an input beside its uri. Null
@@ -28,7 +30,7 @@ _KINDS_SHOWN = 8
 """Kinds of skipped files that are named."""
 
 
-class InputError(ValueError):
+class InputError(Masked, ValueError):
     """A collection with nothing to judge; the message is one line and says the fix."""
 
 

@@ -11,6 +11,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from originality.redaction import Masked
+
 _ANSWER_SECONDS = 10.0
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 """Longest path of a Unix socket."""
@@ -21,7 +23,7 @@ _PROBE_BYTES = 2**20
 HERE = "unset RAY_ADDRESS to run on this machine"
 
 
-class Unusable(ValueError):  # noqa: N818
+class Unusable(Masked, ValueError):  # noqa: N818
     """The message is one line and says the fix."""
 
 

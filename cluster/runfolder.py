@@ -26,6 +26,7 @@ from cluster.ledger import Ledger
 from cluster.listing import scan
 from cluster.manifest import MANIFEST_FILE, RUN_FILE, Manifest
 from cluster.store import NotFound, Store, StoreError, open_store, whole
+from originality.redaction import Masked
 
 _SUMMARY = "summary.json"
 _SNAPSHOT = ".snapshot"
@@ -34,7 +35,7 @@ LAYOUT = 2
 """Of the run folder; a folder of another is refused."""
 
 
-class RunMismatch(ValueError):  # noqa: N818 - it is no fault, it is a refusal
+class RunMismatch(Masked, ValueError):  # noqa: N818 - it is no fault, it is a refusal
     """A resume with other settings than the run's; the message is one line, naming each."""
 
 

@@ -15,6 +15,7 @@ import ray
 
 from cluster import ray_address
 from cluster.ray_shutdown import shut_down
+from originality.redaction import Masked, as_cause
 
 _STARTS = 4
 """Times that Ray is started."""
@@ -22,7 +23,7 @@ _OBJECT_STORE_BYTES = 100 * 2**20
 """Near Ray's least: images never travel through Ray."""
 
 
-class EngineError(RuntimeError):
+class EngineError(Masked, RuntimeError):
     """The run cannot go on, through no image's fault; the message is one line."""
 
 
@@ -111,7 +112,7 @@ def _start(**options: Any) -> None:
         except Exception as error:
             ray.shutdown()
             if "timed out during startup" not in str(error) or not left:
-                raise EngineError(_not_started(error)) from error
+                raise EngineError(_not_started(error)) from as_cause(error)
 
 
 def _not_started(error: Exception) -> str:

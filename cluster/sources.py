@@ -39,6 +39,7 @@ from cluster.store import (
 from cluster.store_errors import no_store
 from cluster.store_fixes import ARCHIVED
 from originality.faults import MachineFault, is_machine_fault
+from originality.redaction import Masked, masked
 
 _OBJECT_PATIENCE_SECONDS = 60.0
 """For how long an object is asked for before it is found out whether its store is out, or only it."""
@@ -68,14 +69,14 @@ def without_uri(row: int, part: str = "") -> str:
     return f"{part.rpartition('/')[2].replace(':', '_')}, row {row} without a uri".removeprefix(", ")
 
 
-class Unreadable(Exception):  # noqa: N818 - it says what the input is
+class Unreadable(Masked):
     """One input whose bytes cannot be had, through no fault of the store as a whole."""
 
     def __init__(self, reason_code: str, message: str) -> None:
         super().__init__(reason_code, message)
         self.reason_code = reason_code
         """Stable: missing, unreadable, or what ``check`` says."""
-        self.message = message
+        self.message = masked(message)
 
 
 def read_image(uri: str, check: Callable[[int], None]) -> bytes:

@@ -3,7 +3,8 @@ by whose fault it is.
 
 The driver (obstore) keeps a service's answer in the text of its exceptions; boto3 has it in parts. Both
 become an :class:`Answer`, and that becomes one of the errors below. Nothing secret may pass: of a body only
-its code, message and region are taken, of an address only the host.
+its code, message and region are taken, of an address only the host, and what a service writes into these is
+masked (originality.redaction): some return the key, the token or all that was signed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from urllib.parse import urlsplit
 from obstore.exceptions import BaseError, InvalidPathError
 
 from cluster.store_fixes import OF_ALL, TRANSIENT, fix_of
+from originality.redaction import MASK, Masked, as_cause, masked
 
 
-class StoreError(OSError):
+class StoreError(Masked, OSError):
     """A store that cannot be used as asked; the message is one line."""
 
 
@@ -63,6 +65,9 @@ class Misdirected(Refused):
 
 
 _LONGEST_MESSAGE = 300
+_LONGEST_CODE = 64
+_CODE = re.compile(rf"[\w.: -]{{1,{_LONGEST_CODE}}}", re.ASCII)
+_WORD = re.compile(r"[^\w\s]{0,3}(?:[^\W\d_]{1,30}|[\w.:'/-]{1,20})[^\w\s]{0,3}")
 _HTML = re.compile(r"<!doctype html|<html|<head>|<body", re.IGNORECASE)
 _STATUS = re.compile(r"(?:non-2xx status code: (\d{3}) ?([^:\n]*)|error response): ?(.*)", re.DOTALL)
 _REQUEST = re.compile(r"Error performing ([A-Z]+) (\S+)")
@@ -92,10 +97,9 @@ class Answer:
     @classmethod
     def of_body(cls, status: int, reason: str, body: str) -> Answer:
         """Reads XML of S3, GCS and Azure, JSON of GCS and of token services, web pages and plain text."""
-        reason = reason.strip()
-        code, message = _element("Code", body), _element("Message", body)
-        if code or message:
-            said = message or ""
+        reason = clean(reason)[:_LONGEST_CODE]
+        code, said = as_code(_element("Code", body)), _element("Message", body)
+        if code or said:
             region = _element("Region", body) or next(iter(re.findall(r"expecting '([\w-]+)'", said)), None)
             endpoint = re.search(r"s3[.-]([a-z]+-[a-z]+-\d)\.amazonaws", _element("Endpoint", body))
             told = re.match(r"The ([a-z]+-[a-z-]+-\d) location constraint", said)
@@ -121,29 +125,42 @@ def _element(name: str, body: str) -> str:
     return html.unescape(found[1]).strip() if found else ""
 
 
+def as_code(text: object) -> str:
+    """An error code as services write them; empty for anything longer or other, which is none."""
+    code = str(text)
+    return code if _CODE.fullmatch(code) and masked(code) == code else ""
+
+
 def _of_json(body: str) -> tuple[str, str]:
-    """Code and message; of plain text, no code and its first line."""
+    """Code and message; of plain text, as proxies answer, no code and what words its first line has."""
     try:
         said: Any = json.loads(body)
     except ValueError:
-        return "", clean(body.strip().partition("\n")[0])
+        return "", _words(body)
     if not isinstance(said, dict):
         return "", ""
     error = said.get("error", said)
     if not isinstance(error, dict):  # OAuth: {"error": "invalid_grant", "error_description": …}
-        return str(error), clean(str(said.get("error_description", "")))
+        return as_code(error), clean(str(said.get("error_description", "")))
     reasons = error.get("errors") or [{}]
     code = error.get("status") or reasons[0].get("reason") or error.get("code") or error.get("Code") or ""
-    return str(code), clean(str(error.get("message") or error.get("Message") or ""))
+    return as_code(code), clean(str(error.get("message") or error.get("Message") or ""))
+
+
+def _words(body: str) -> str:
+    """The words of a plain text's first line; what is XML, or neither word nor number, is left out."""
+    first = body.strip().partition("\n")[0]
+    if first.startswith(("<", "{", "[")):
+        return ""
+    return " ".join(word if _WORD.fullmatch(word) else MASK for word in clean(first).split())
 
 
 def clean(text: str) -> str:
     """One line, not too long, without a URL's query or user, which may hold a signature or a password."""
-    text = re.sub(r"\s+", " ", text).strip()
+    text = re.sub(r"\s+", " ", masked(text)).strip()
     text = re.sub(r"(?i)\s*(RequestId|Request ID|Time):\s*\S+", "", text)
     text = re.sub(r"(\w+://)[^\s/@]+@", r"\1", text)
     text = re.sub(r"(\w+://[^\s?]+)\?\S+", r"\1", text)
-    text = re.sub(r"(?i)\b(sig|signature|x-amz-[\w-]+|password|secret\w*)=[^\s&]+", r"\1=…", text)
     return (text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…").rstrip(" .")
 
 
@@ -237,7 +254,7 @@ def _unanswered(text: str, details: str, where: str, address: str) -> StoreError
 
 def of_keys(name: str, said: str, where: str) -> StoreError:
     """What kept boto3 from finding keys: an exception's name, and what it says."""
-    said = re.sub(r"[A-Za-z0-9/+=]{40,}", "…", clean(said)) or "no reason given"
+    said = re.sub(r"[A-Za-z0-9/+=]{40,}", MASK, clean(said)) or "no reason given"
     message = f"{where}: no AWS keys: {name}: {said}".removeprefix(": ")
     if re.search("Endpoint|Timeout|ConnectionClosed|MetadataRetrieval", name):
         return Outage(f"{message}; is this machine online?")
@@ -264,8 +281,8 @@ def named_errors(url: str, path: str) -> Iterator[None]:
     except StoreError:
         raise
     except (BaseError, OSError, ValueError) as error:
-        raise of_driver(error, f"{url}/{path}" if path else url, url) from error
+        raise of_driver(error, f"{url}/{path}" if path else url, url) from as_cause(error)
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # the driver's, which is no Exception
             raise
-        raise StoreError(f"{url}: {error}; check the endpoint, and the keys for blanks") from error
+        raise StoreError(f"{url}: {error}; check the endpoint, and the keys for blanks") from as_cause(error)

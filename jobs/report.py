@@ -28,6 +28,7 @@ from cluster.runfolder import RunFolder, open_run
 from cluster.store import NotFound, Store, StoreError
 from jobs import exits
 from jobs.suitability import UNSUITED, Unsuited
+from originality.redaction import masked
 from originality.report.data import Pictures, Reason, RunInfo, row_of
 from originality.report.listing import URIS, Entry, Evidence, Listing, Rule, script_json
 from originality.report.order import GROUPS, Group, Marks, group_of, listed
@@ -181,6 +182,8 @@ def _inputs(run: RunFolder, ids: Collection[str]) -> dict[str, tuple[list[int], 
 def verdict_of(raw: Mapping[str, Any]) -> Verdict:
     """A recorded row as a verdict; columns that this version does not know are left out."""
     known = {key: raw[key] for key in Verdict.model_fields if raw.get(key) is not None}
+    if message := known.get("error_message"):
+        known["error_message"] = masked(message)  # a record of an older version may hold what a store said
     known["sweep"] = [
         {key: attempt[key] for key in Attempt.model_fields if key in attempt}
         for attempt in raw.get("sweep") or ()

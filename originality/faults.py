@@ -10,8 +10,10 @@ import re
 import socket
 from collections.abc import Iterator
 
+from originality.redaction import Masked, masked
 
-class MachineFault(RuntimeError):  # noqa: N818 - it says whose fault it is
+
+class MachineFault(Masked, RuntimeError):  # noqa: N818 - it says whose fault it is
     """This process or its machine can no longer score: a graphics card, a disk or a network failed here.
 
     No item is to blame. The engine gives the work back and lets another worker do it, on another machine
@@ -19,7 +21,7 @@ class MachineFault(RuntimeError):  # noqa: N818 - it says whose fault it is
     """
 
 
-class ItemFault(Exception):  # noqa: N818 - it says whose fault it is
+class ItemFault(Masked):
     """This item, and surely nothing else, is why it cannot be scored. The engine records that at once,
     without a second opinion of another worker."""
 
@@ -68,8 +70,8 @@ def machine_fault(error: BaseException) -> MachineFault:
 
 
 def line_of(error: BaseException) -> str:
-    """An exception as one line: its class and the first line of its message."""
-    message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    """An exception as one line: its class and the first line of its message, without secrets."""
+    message = next((line.strip() for line in masked(str(error)).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 

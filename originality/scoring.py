@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from originality.redaction import Masked
+
 Content = TypeVar("Content", covariant=True)
 Read = TypeVar("Read", contravariant=True)
 
 
-class Unusable(ValueError):  # noqa: N818 - it says what the scorer is
+class Unusable(Masked, ValueError):  # noqa: N818 - it says what the scorer is
     """A scorer that can judge no image at all as it was set up; one line that says the fix. Wherever it is
     raised, it ends the run, and is never one image's failure."""
 

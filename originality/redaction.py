@@ -1,0 +1,203 @@
+"""Secrets, masked before a text reaches a message, a record, a log, a report or a terminal.
+
+Two ways, as neither is enough: the secrets that this process knows are replaced wherever they stand, and what
+has the form of a secret is replaced whoever it belongs to: a service that refuses a request likes to send
+back what was signed. What is ordinary stays: paths, digests, commits, image_ids, addresses.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import itertools
+import os
+import re
+from urllib.parse import quote, quote_plus, urlsplit
+
+MASK = "***"
+
+_SECRET_VARIABLES = re.compile(
+    r"(?:^|_)(?:SECRET|SECRET_ACCESS_KEY|SECRET_KEY|ACCESS_KEY|ACCESS_KEY_ID|ACCOUNT_KEY|API_KEY|SAS_TOKEN|SAS_KEY|TOKEN"
+    r"|PASSWORD|PASSWD|CLIENT_SECRET|CONNECTION_STRING|PRIVATE_KEY)$",
+    re.IGNORECASE,
+)
+"""Names of environment variables whose value is a secret: AWS_SECRET_ACCESS_KEY, AZURE_STORAGE_ACCOUNT_KEY,
+HF_TOKEN, RAY_AUTH_TOKEN, …"""
+_URL_VARIABLES = re.compile(r"(?:^|_)(?:PROXY|ENDPOINT|ENDPOINT_URL\w*|URL)$", re.IGNORECASE)
+"""Of these the password is one, where their address has any."""
+_SHORTEST = 8
+"""Characters of a value that is looked for: shorter ones are placeholders, and stand in many words."""
+
+_VALUE = r"[^\s&\"'<>,;)}\]]+"
+_NAME = r"[\w-]{0,40}"
+_SIGNED = (
+    r"(?:x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|googleaccessid"
+    rf"|sharedaccess(?:key|signature)|sig|signature|{_NAME}(?:password|passwd|secret){_NAME}"
+    rf"|(?:{_NAME}[_-])?(?:access[_-]?key(?:[_-]?id)?|account[_-]?key|api[_-]?key"
+    r"|(?:session|security|access|auth|refresh|sas|hub|hf)[_-]?token|id[_-]token))"
+)
+"""Names of fields whose value proves who asks."""
+_SIGNED_PARTS = ("sig", "credential", "token", "key", "accessid", "passw", "secret", "sharedaccess")
+_ECHOED = (
+    r"(?:StringToSign|CanonicalRequest)(?:Bytes)?|SignatureProvided|AuthenticationErrorDetail|AWSAccessKeyId"
+    r"|AccessKeyId|SecretAccessKey|SessionToken|Token-\d+"
+)
+"""Elements in which a service returns what was signed, with which key, or the token that it did not like."""
+_ECHOED_PARTS = ("tosign", "canonicalrequest", "provided", "errordetail", "accesskey", "token")
+_NOT_YET = rf"(?!{re.escape(MASK)})"
+
+
+_Rule = tuple[tuple[str, ...], re.Pattern[str], str]
+
+
+def _rule(parts: tuple[str, ...], pattern: str, instead: str = MASK, flags: int = re.IGNORECASE) -> _Rule:
+    return parts, re.compile(pattern, flags), instead
+
+
+_RULES: tuple[_Rule, ...] = (
+    _rule(
+        ("private key",),
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)",
+        MASK,
+        re.DOTALL,
+    ),
+    # XML, plain or escaped, also where it was cut off
+    _rule(
+        _ECHOED_PARTS,
+        rf"((?:<|&lt;)({_ECHOED})(?:>|&gt;)){_NOT_YET}.*?((?:<|&lt;)/\2(?:>|&gt;)|\Z)",
+        rf"\1{MASK}\3",
+        re.DOTALL,
+    ),
+    _rule(_ECHOED_PARTS, rf"([\"'](?:{_ECHOED})[\"']\s*:\s*[\"'])(?:[^\"'\\]|\\.)*", rf"\1{MASK}", re.DOTALL),
+    _rule(("to sign",), rf"(string to sign:? *'){_NOT_YET}[^']*", rf"\1{MASK}"),
+    _rule(
+        ("aws4-",),
+        r"\bAWS4(?:-ECDSA-P256)?-HMAC-SHA256\b(?:\s{1,9}\S{0,300}(?:Credential|Signed|Signature)\S{0,300})+",
+    ),
+    _rule(
+        ("authorization",),
+        r"(\b(?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?)[^\r\n\"']+",
+        rf"\1{MASK}",
+    ),
+    _rule(("bearer",), r"(\bbearer\s+)[\w.~+/=-]{8,}", rf"\1{MASK}"),
+    # user and password of an address; one typed unescaped may hold anything but blanks
+    _rule(
+        ("@",),
+        r"(\w://)[^\s/?#@:]{0,200}:(?!\d{1,5}(?:[/?#\s]|$))[^\s@]{0,300}@(?:[^\s/?#@]{0,300}@)*",
+        rf"\1{MASK}@",
+    ),
+    _rule(("@",), r"(\w://)[^\s/?#@]{1,500}@", rf"\1{MASK}@"),
+    _rule(("@",), r"(?<![\w./@:+-])[\w.+-]{1,100}:[^\s/@:]{1,200}@(?=[\w.-]{1,250}:\d)", f"{MASK}@"),
+    _rule(("?",), r"(https?://[^\s?\"'<>]{1,1000}\?)[^\s\"'<>)]+", rf"\1{MASK}"),
+    _rule(_SIGNED_PARTS, rf"(?<![\w-])({_SIGNED}[\"']?=[\"']?){_NOT_YET}{_VALUE}", rf"\1{MASK}"),
+    _rule(
+        _SIGNED_PARTS, rf"(?<![\w-])({_SIGNED}[\"']?:\s*[\"']?){_NOT_YET}[^\s&\"'<>,;]{{12,}}", rf"\1{MASK}"
+    ),
+    _rule(("akia", "asia", "goog1e"), r"(?<![A-Za-z0-9])(?:AKIA|ASIA|GOOG1E)[A-Z0-9]{12,}", MASK, 0),
+    _rule(
+        ("hf_", "p_", "o_", "u_", "s_", "r_", "aiza", "ya29."),
+        r"(?<![A-Za-z0-9])(?:hf_(?:oauth_)?|gh[pousr]_|AIza|ya29\.)[\w.-]{16,}",
+        MASK,
+        0,
+    ),
+    _rule(("eyj",), r"(?<![A-Za-z0-9])eyJ[\w-]{8,}(?:\.[\w-]+){1,2}", MASK, 0),  # JSON Web Tokens
+    _rule(
+        ("iqoj", "fwog", "fqog"),
+        r"(?<![A-Za-z0-9])(?:IQoJ|FwoG|FQoG)(?:[\w/+=]|%[0-9A-Fa-f]{2}){16,}",
+        MASK,
+        0,
+    ),
+)
+"""What stands in a text, in small letters, where a rule may match; the rule; and what is written instead. All
+are bounded, as a text may be as long and as odd as who refuses wants it."""
+_RUN = re.compile(r"(?<![\w/+%])(?:[A-Za-z0-9/+]|%2[BF]){40,}(?:=|%3D){0,2}(?![\w/+%=])", re.IGNORECASE)
+"""What may be base64: AWS's secret keys have 40 characters, Azure's 86, session tokens hundreds."""
+_FEWEST_CHANGES = 0.38
+"""Of neighbours, those where capitals, small letters and digits alternate: in random base64 two of three; in
+words and dates, of which paths are made, few. Digests have no capitals."""
+_FEWEST_OF_KEY, _DISTINCT_OF_KEY = 0.27, 25
+"""Changes and different characters of what has just the length of a key: some are made to be read, as the
+examples in AWS's documents are."""
+_KEY, _LONG = 40, 80
+"""Characters of a secret key of S3 or GCS, and from which on a text is a token or a key of Azure's."""
+
+_remembered: set[str] = set()
+
+
+def remember(*secrets: str | None) -> None:
+    """Takes note of secrets that are in no environment variable: keys of a profile or of a machine's role."""
+    _remembered.update(secret for secret in secrets if secret and len(secret) >= _SHORTEST)
+
+
+def masked(text: str) -> str:
+    """The text without secrets. Masking it again changes nothing."""
+    for secret in _literal(_environment(), frozenset(_remembered)):
+        text = text.replace(secret, MASK)
+    small = text.lower()
+    for parts, pattern, instead in _RULES:
+        if any(part in small for part in parts):
+            text = pattern.sub(instead, text)
+    return _RUN.sub(lambda found: MASK if _is_random(found[0]) else found[0], text)
+
+
+def as_cause(error: BaseException) -> BaseException:
+    """Another's exception, its texts masked in place: tracebacks show the cause of an error too, as those
+    in the logs of Ray's workers do."""
+    error.args = tuple(masked(part) if isinstance(part, str) else part for part in error.args)
+    return error
+
+
+class Masked(Exception):  # noqa: N818 - a part of our exceptions, never raised itself
+    """An exception whose texts are masked when it is made, so that none can be raised with a secret."""
+
+    def __init__(self, *given: object) -> None:
+        super().__init__(*(masked(part) if isinstance(part, str) else part for part in given))
+
+
+def _environment() -> tuple[str, ...]:
+    """Values of the variables that may hold a secret."""
+    return tuple(os.environ.get(name, "") for name in os.environ if _may_be_secret(name))
+
+
+@functools.lru_cache(maxsize=4096)
+def _may_be_secret(name: str) -> bool:
+    return bool(_SECRET_VARIABLES.search(name) or _URL_VARIABLES.search(name))
+
+
+@functools.lru_cache(maxsize=8)
+def _literal(values: tuple[str, ...], remembered: frozenset[str]) -> tuple[str, ...]:
+    """The secrets as they may be written, longest first: one may be a part of another."""
+    secrets = set(remembered)
+    for value in values:
+        secrets.update((_password(value),) if "://" in value else (value, value.strip()))
+    ways = (str, quote_plus, quote, functools.partial(quote, safe=""), html.escape, _lower_percent, _in_json)
+    written = {way(secret) for secret in secrets if len(secret) >= _SHORTEST for way in ways}
+    return tuple(sorted(written, key=len, reverse=True))
+
+
+def _password(value: str) -> str:
+    try:
+        return urlsplit(value).password or ""
+    except ValueError:
+        return ""
+
+
+def _lower_percent(secret: str) -> str:
+    return re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), quote(secret, safe=""))
+
+
+def _in_json(secret: str) -> str:
+    return secret.replace("/", "\\/")
+
+
+def _is_random(run: str) -> bool:
+    length = len(run.rstrip("="))
+    if length < _LONG and (length != _KEY or run.startswith("//")):  # of a URL: a path
+        return False
+    kinds = ["A" if c.isupper() else "a" if c.islower() else "0" if c.isdigit() else "" for c in run]
+    if not {"A", "a", "0"} <= set(kinds):
+        return False
+    changes = sum(bool(a and b) and a != b for a, b in itertools.pairwise(kinds))
+    if length == _KEY and len(set(run)) >= _DISTINCT_OF_KEY:
+        return changes >= _FEWEST_OF_KEY * length
+    return changes >= _FEWEST_CHANGES * length
