@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -14,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.remaining import Remaining
+from originality.printable import PrintableStream, printable, unescaped
+from originality.redaction import masked
 
 _LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
@@ -58,10 +61,11 @@ class Progress:
         self._marks: list[_Mark] = []
         self._last: tuple[int, float] = (0, 0.0)
         self._live: Live | None = None
-        console = Console(file=stream)
+        console = Console(file=unescaped(stream))
         if console.is_terminal and not console.is_dumb_terminal:
             self._live = Live(console=console, refresh_per_second=4, transient=False)
-            self._live.start()
+            self._live.start()  # which puts streams of its own in the place of stdout and stderr
+            sys.stdout, sys.stderr = (cast(TextIO, PrintableStream(s)) for s in (sys.stdout, sys.stderr))
 
     @property
     def counts(self) -> Counter[str]:
@@ -94,7 +98,7 @@ class Progress:
         due = self._shown is None or self._clock() - self._shown >= _LINE_EVERY
         self._last = workers, cost
         if self._live and now:
-            self._live.console.print(Text(doing))
+            self._live.console.print(Text(_shown(doing)))
         elif self._live:
             self._live.update(self._view(doing, workers, cost))
         elif now or due or first_work:
@@ -111,7 +115,7 @@ class Progress:
             self._write(self.line("", workers, cost))
 
     def _write(self, line: str) -> None:
-        self._stream.write(f"{line}\n")
+        self._stream.write(f"{_shown(line)}\n")
         self._stream.flush()
         self._shown = self._clock()
 
@@ -188,8 +192,13 @@ class Progress:
         view.add_row(bar)
         view.add_row(numbers)
         if doing:
-            view.add_row(Text(doing, style="dim", overflow="ellipsis", no_wrap=True))
+            view.add_row(Text(_shown(doing), style="dim", overflow="ellipsis", no_wrap=True))
         return view
+
+
+def _shown(text: str) -> str:
+    """Why a worker died may name a file, and a name may hold anything."""
+    return printable(masked(text))
 
 
 def spoken_rate(per_second: float, of: str) -> str:

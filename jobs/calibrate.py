@@ -29,6 +29,7 @@ from jobs.labels import Found, Labels, check_enough, check_same, measured, read_
 from jobs.verdicts import SCHEMA
 from originality.calibration import FALSE_COMMON, KEPT, calibrate, method_digest, weaknesses
 from originality.calibration_report import few, figure, findings, thresholds
+from originality.printable import printable
 from originality.settings import AuditSettings, Calibration, SettingsError
 
 NO_USE = 4
@@ -190,7 +191,7 @@ def _model(settings: AuditSettings) -> str:
 
 def _text(header: Sequence[str], settings: AuditSettings, calibration: Calibration) -> bytes:
     """The file of settings, under a comment of what was asked and found."""
-    comment = "".join(f"# {_printable(line)}\n" for line in header)
+    comment = "".join(f"# {printable(line)}\n" for line in header)
     body = thresholds(settings, calibration)
     return (comment + yaml.safe_dump(body, sort_keys=False, default_flow_style=None, width=110)).encode()
 
@@ -202,10 +203,6 @@ def _put(file: Path, data: bytes) -> None:
         raise SettingsError(
             f"cannot write {file}: {error.strerror}; mend that and run the same command again"
         ) from error
-
-
-def _printable(line: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

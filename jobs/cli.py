@@ -31,9 +31,7 @@ def _run(argv: Sequence[str]) -> int:
     exits.add_version(parser)
     exits.add_commands(parser, JOBS, argv)
     arguments = parser.parse_args(argv)
-    exits.check_current_folder()
-    code: int = arguments.run(arguments)
-    return code
+    return exits.carry_out(arguments.run, arguments)
 
 
 if __name__ == "__main__":

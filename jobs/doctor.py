@@ -22,9 +22,10 @@ from cluster import checkup as engine
 from cluster.runtime import EngineError
 from cluster.settings import ClusterSettings
 from cluster.store import StoreError
-from jobs import exits, given
+from jobs import exits, given, process
 from originality.checkup import Finding, examine
 from originality.faults import MachineFault
+from originality.printable import unescaped
 from originality.scoring import Unusable
 from originality.settings import (
     SHIPPED_MODEL,
@@ -145,25 +146,21 @@ def show(findings: Sequence[Finding]) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     for finding in findings:
         state = Text(finding.state, style=_COLOURS[finding.state])
-        table.add_row(Text(finding.name), state, Text(_printable(finding.found)))
+        table.add_row(Text(finding.name), state, Text(process.one_line(finding.found)))
         if finding.fix:
-            table.add_row("", "", Text(f"fix: {_printable(finding.fix)}", style="bold"))
+            table.add_row("", "", Text(f"fix: {process.one_line(finding.fix)}", style="bold"))
     console = Console(width=None if terminal else _PIPE_WIDTH)
     with console.capture() as drawn:
         console.print(table)
         console.print(_summed_up(findings), highlight=False)
+    out = unescaped(sys.stdout)  # the texts are printable already
     for line in drawn.get().splitlines():
-        print(line.rstrip())
+        out.write(f"{line.rstrip()}\n")
 
 
 def _summed_up(findings: Sequence[Finding]) -> str:
     counts = Counter[str](finding.state for finding in findings)
     return ", ".join(f"{counts[state]} {state}" for state in _COLOURS if counts[state])
-
-
-def _printable(text: str) -> str:
-    """A name in it may hold anything, terminal commands included."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

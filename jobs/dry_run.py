@@ -19,7 +19,7 @@ from cluster.progress import Progress
 from cluster.readable import check_readable
 from cluster.runtime import available_cpus
 from cluster.sources import Unreadable, read_image
-from jobs import exits
+from jobs import exits, process
 from jobs.suitability import warn
 from originality.settings import AuditSettings
 
@@ -46,7 +46,7 @@ def dry_run(settings: AuditSettings, source: str, selection: Selection, limits: 
             progress.show("checking")
             if reason:
                 reasons[reason[0]] += 1
-                print(f"{manifest.path(number)!r}: {reason[0]}: {reason[1]}")
+                print(process.one_line(f"{manifest.path(number)!r}: {reason[0]}: {reason[1]}"))
     for code, count in reasons.most_common():
         print(f"{count} {code}")
     print(

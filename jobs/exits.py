@@ -97,11 +97,18 @@ def main(
     add_arguments(parser)
 
     def parsed() -> int:
-        arguments = parser.parse_args(argv)
-        check_current_folder()
-        return job(arguments)
+        return carry_out(job, parser.parse_args(argv))
 
     return run(parsed)
+
+
+def carry_out(job: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    """The job's exit code. Whatever it prints has no secret in it, and nothing that a terminal would obey."""
+    check_current_folder()
+    from originality.printable import printable_streams  # what only asks for help imports nothing of ours
+
+    with printable_streams():
+        return job(arguments)
 
 
 def run(job: Callable[[], int]) -> int:

@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -86,8 +87,14 @@ def end(code: int) -> int:
 
 
 def one_line(message: object) -> str:
-    """A name in the message may hold anything, terminal commands included."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(message))
+    """What a person may be shown of a message: no secrets, and what a name in it holds may be anything,
+    terminal commands included."""
+    try:  # what only asks for help imports nothing of ours
+        from originality.printable import printable
+        from originality.redaction import masked
+    except ImportError:  # as where the folder of the code was deleted
+        return ascii(str(message))[1:-1]
+    return printable(masked(str(message)))
 
 
 def import_failure(error: BaseException) -> str | None:
@@ -187,12 +194,18 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """For what is raised before a job runs; everything else is shown as Python does."""
+    """For what is raised before a job runs; everything else is shown as Python does, without secrets."""
     if issubclass(kind, KeyboardInterrupt):
         line, code = INTERRUPTED_MESSAGE, INTERRUPTED
     elif failure := import_failure(error):
         line, code = failure, 2
     else:
+        with suppress(ImportError):  # as when the current folder is gone
+            from originality.printable import printable_streams
+
+            with printable_streams():
+                sys.stderr.write("".join(traceback.format_exception(kind, error, trace)))
+            return
         sys.__excepthook__(kind, error, trace)
         return
     sys.stderr.write(f"originality: {one_line(line)}\n")

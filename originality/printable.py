@@ -1,0 +1,93 @@
+"""Text that a terminal may be given: names and messages may hold anything, commands of terminals included.
+
+What a job prints goes through streams that make it so (:func:`printable_streams`); who draws with rich, which
+needs the terminal's commands itself, escapes the texts and draws on the stream behind (:func:`unescaped`).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
+
+from originality.redaction import masked
+
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode's categories of what is no visible character: controls (ESC, DEL, C1), format characters (direction
+marks and overrides, zero-width ones, tags), lone surrogates, private and unassigned ones, separators of lines
+and paragraphs."""
+_JOINERS = "\u200c\u200d"
+"""Some scripts and emoji need them. Beside Latin letters they would only make two names look alike."""
+_BEYOND_LATIN = 0x300
+_SUSPECT = re.compile(r"[^ -~]")
+_OF_LINES = re.compile(r"[^ -~\n\t]")
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """The text with each character that would hide or command as an escape of Python's: ``\\x1b``,
+    ``\\u202e``. Letters of all scripts, emoji and their sequences stay.
+
+    Args:
+        lines: whether line breaks and tabs stay too.
+    """
+    if (_OF_LINES if lines else _SUSPECT).search(text) is None:
+        return text
+    return "".join(
+        c if _is_visible(text, place) or (lines and _is_layout(text, place)) else ascii(c)[1:-1]
+        for place, c in enumerate(text)
+    )
+
+
+class PrintableStream:
+    """A text stream that writes to another what is printable, without secrets."""
+
+    def __init__(self, unescaped: TextIO) -> None:
+        self.unescaped = unescaped
+
+    def write(self, text: str) -> int:
+        self.unescaped.write(printable(masked(text), lines=True))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unescaped, name)
+
+
+def unescaped(stream: TextIO) -> TextIO:
+    """The stream behind, for who writes commands of terminals and escapes all texts by itself."""
+    return stream.unescaped if isinstance(stream, PrintableStream) else stream
+
+
+@contextmanager
+def printable_streams() -> Iterator[None]:
+    """Makes all printable that goes to stdout and stderr while the context is open."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (
+        stream if isinstance(stream, PrintableStream) else cast(TextIO, PrintableStream(stream))
+        for stream in before
+    )
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _is_layout(text: str, place: int) -> bool:
+    return text[place] in "\n\t" or text[place : place + 2] == "\r\n"
+
+
+def _is_visible(text: str, place: int) -> bool:
+    char = text[place]
+    if char in _JOINERS:
+        return all(map(_is_joinable, (text[max(place - 1, 0)], text[min(place + 1, len(text) - 1)])))
+    return unicodedata.category(char) not in _HIDDEN
+
+
+def _is_joinable(char: str) -> bool:
+    return ord(char) >= _BEYOND_LATIN and unicodedata.category(char) not in _HIDDEN
