@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import signal
@@ -12,9 +13,10 @@ from types import FrameType
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from cluster import ray_address
-from cluster.ray_shutdown import shut_down
+from cluster.ray_thread import kept_by_a_thread
 from originality.redaction import Masked, as_cause
 
 _STARTS = 4
@@ -50,68 +52,58 @@ def ray_running() -> Iterator[None]:
     """Ray as it is, or the cluster that ``ray job submit`` names, or one started here and ended
     afterwards.
 
+    One that is started here is for this process alone: all its ports are bound to loopback, and want a token
+    that only this process and what it starts know.
+
     Raises:
         Refused: the cluster that is named does not answer or is of another version, or the environment lets
             none be started here.
         EngineError: Ray failed to start.
-        KeyboardInterrupt: SIGTERM came while Ray started.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came while Ray started.
     """
     if ray.is_initialized():
         yield
         return
     check_ray()
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    ours = signal.getsignal(signal.SIGTERM)
-    address = os.environ.get("RAY_ADDRESS")
-    try:
-        if address:
-            _join(address, quiet)
-        else:
-            # "local": without it Ray would join any cluster that happens to run on this machine.
-            _start(
-                address="local",
-                include_dashboard=False,
-                num_cpus=available_cpus(),
-                num_gpus=slices_of_gpus(),
-                object_store_memory=_OBJECT_STORE_BYTES,
-                **quiet,
-            )
-    except SystemExit as stop:  # by the handler that ray.init has put in place half-way
-        ray.shutdown()
-        raise KeyboardInterrupt from stop
-    _handle_sigterm(ours)  # ray.init has put its own in place
-    try:
+    # Ray says on stderr that it leaves the handler of SIGTERM alone, before it knows of logging_level.
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    with kept_by_a_thread(_join if os.environ.get("RAY_ADDRESS") else _start):
         yield
-    finally:
-        shut_down()
-        _handle_sigterm(ours)
 
 
-def _handle_sigterm(handler: Any) -> None:
-    if handler is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
-def _join(address: str, options: dict[str, Any]) -> None:
+def _join(stopped: threading.Event) -> None:
     try:
-        ray.init(**options)
+        ray.init(**_QUIET)
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Refused(
-            f"cannot use Ray at RAY_ADDRESS={address} ({reason}); start it, or {ray_address.HERE}"
-        ) from error
+            f"cannot use Ray at RAY_ADDRESS={os.environ['RAY_ADDRESS']} ({reason}); start it, or "
+            f"{ray_address.HERE}"
+        ) from as_cause(error)
 
 
-def _start(**options: Any) -> None:
+def _start(stopped: threading.Event) -> None:
     """Starts Ray, which gives its own processes 30 s, fixed; on a very busy machine that several times."""
     _own_token()
     for left in reversed(range(_STARTS)):
         try:
-            ray.init(**options)
+            with _on_loopback():
+                # "local": without it Ray would join any cluster that happens to run on this machine.
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    num_cpus=available_cpus(),
+                    num_gpus=slices_of_gpus(),
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    **_QUIET,
+                )
             return
         except Exception as error:
             ray.shutdown()
-            if "timed out during startup" not in str(error) or not left:
+            if "timed out during startup" not in str(error) or not left or stopped.is_set():
                 raise EngineError(_not_started(error)) from as_cause(error)
 
 
@@ -121,17 +113,38 @@ def _not_started(error: Exception) -> str:
 
 
 def _own_token() -> None:
-    """Gives a Ray that is started here a token of this process: else Ray writes one below HOME, which may
-    be read-only or unset. It stays, as Ray remembers a process's first token as long as the process lives."""
+    """Makes a Ray that is started here refuse everyone without a token of this process.
+
+    Ray does so by default from 2.59 on, unless RAY_AUTH_MODE says otherwise, which the environment may have
+    for a cluster elsewhere. Without a token of ours Ray would write one below HOME, which may be read-only
+    or unset. It stays, as Ray remembers a process's first token as long as the process lives.
+    """
+    os.environ.pop("RAY_AUTH_MODE", None)
     if "RAY_AUTH_TOKEN" not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Makes Ray bind all its ports to loopback, as it does of itself on macOS and Windows.
+
+    By default Ray 2.60 listens on all interfaces: driver, GCS, raylet, each worker, and the metrics of its
+    agent, which want no token. An address given to ``ray.init`` does not change that, as Ray replaces a
+    loopback one by the machine's.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
     """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts in earnest.
 
-    To be entered after ``ray.init``, which installs its own SIGTERM handler.
+    To be entered when Ray runs: a ``ray.init`` of somebody else may have replaced the handler of SIGTERM.
     """
     stopping = threading.Event()
 

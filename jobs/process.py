@@ -79,7 +79,14 @@ def begin() -> None:
 
 
 def end(code: int) -> int:
-    """Lets a signal that comes while Python shuts down end the process, with the exit code of its job."""
+    """Lets a signal that comes while Python shuts down end the process, with the exit code of its job; ends
+    it here where Python could not (see cluster.ray_thread)."""
+    thread = sys.modules.get("cluster.ray_thread")
+    if thread and thread.is_unfinished():
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
     if signal.getsignal(signal.SIGINT) is _interrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: os._exit(code))

@@ -15,27 +15,6 @@ from cluster import ray_address
 from tests.rays import ROOT, ray_head
 from tests.waiting import PATIENCE
 
-
-def test_sigterm_while_ray_starts_is_an_interrupt() -> None:
-    """As soon as ray.init has put its own handler in the place of ours."""
-    code = (
-        "import os, signal, threading, time\n"
-        "from cluster.runtime import ray_running\n"
-        "from jobs.exits import run\n"
-        "def end():\n"
-        "    while signal.getsignal(signal.SIGTERM) in (signal.default_int_handler, signal.SIG_DFL):\n"
-        "        time.sleep(0.001)\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "threading.Thread(target=end).start()\n"
-        "raise SystemExit(run(lambda: ray_running().__enter__() or 0))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
-    )
-    assert done.returncode == 130, done.stderr
-    assert done.stderr == "originality: interrupted; run the same command again to resume\n"
-
-
 NO_PLACE = "/proc/1"
 """Where nobody may make a folder, not even root."""
 
