@@ -11,7 +11,7 @@ import ray
 
 _SECONDS = 30.0
 """For which a Ray that answered so far is waited for."""
-_SILENT_SECONDS = 3.0
+_SILENT_SECONDS = 5.0
 """For which one is that does not: soon after, it ends this process by itself."""
 
 _silent = threading.Event()
@@ -24,7 +24,7 @@ def do_not_wait_for_ray() -> None:
 
 def shut_down() -> None:
     """``ray.shutdown()``, which may wait without end for a head that does not answer: after a time a Ray that
-    was started here is killed, and after as long again it is left as it is."""
+    was started here loses its head, and after as long again it is left as it is."""
     ended = threading.Event()
     seconds = _SILENT_SECONDS if _silent.is_set() else _SECONDS
     _silent.clear()
@@ -34,19 +34,18 @@ def shut_down() -> None:
             ray.shutdown()
         ended.set()
 
-    if seconds == _SILENT_SECONDS:
-        _kill_own()
     threading.Thread(target=end, name="ends Ray", daemon=True).start()
     if ended.wait(seconds):
         return
-    _kill_own()
+    _kill_own_head()
     if not ended.wait(seconds):
         atexit.unregister(ray.shutdown)  # it would be waited for again
 
 
-def _kill_own() -> None:
-    """Kills the processes of a Ray that this one started; there are none of a cluster that it joined."""
+def _kill_own_head() -> None:
+    """Kills the head of a Ray that this process started, which may hang: one that is dead is not waited for.
+    Not the raylet: Ray ends a process on the spot whose raylet dies while it shuts down."""
     with suppress(Exception):  # not of Ray's public interface: whatever another version raises
         from ray._private import worker
 
-        cast(Any, worker)._global_node.kill_all_processes(check_alive=False, allow_graceful=False)
+        cast(Any, worker)._global_node.kill_gcs_server(check_alive=False)

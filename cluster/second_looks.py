@@ -91,7 +91,7 @@ class SecondLooks:
         if self._stop_after is not None and len(missing) >= self._stop_after and not self._any_read:
             return self._all_missing(missing)
         if self._stop_after is None or self._any_read or nothing_else:
-            self._any_read = False
+            self._any_read = self._any_read and not looked  # it speaks for what is decided after it
             believed = {lease.number for lease in looked}
         else:
             believed = {lease.number for lease in looked if lease.unread_as != MISSING}

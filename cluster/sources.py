@@ -78,6 +78,9 @@ class Unreadable(Masked):
         """Stable: missing, unreadable, or what ``check`` says."""
         self.message = masked(message)
 
+    def __str__(self) -> str:
+        return self.message
+
 
 def read_image(uri: str, check: Callable[[int], None]) -> bytes:
     """The bytes behind a uri: a local path, file://, s3://, gs:// or az://.

@@ -155,13 +155,13 @@ class Masked(Exception):  # noqa: N818 - a part of our exceptions, never raised 
 
 
 def _environment() -> tuple[str, ...]:
-    """Values of the variables that may hold a secret."""
-    return tuple(os.environ.get(name, "") for name in os.environ if _may_be_secret(name))
+    """Values of the variables that are a secret, or an address that may hold one."""
+    return tuple(value for name, value in os.environ.items() if _may_be_secret(name, "://" in value))
 
 
 @functools.lru_cache(maxsize=4096)
-def _may_be_secret(name: str) -> bool:
-    return bool(_SECRET_VARIABLES.search(name) or _URL_VARIABLES.search(name))
+def _may_be_secret(name: str, is_address: bool) -> bool:
+    return bool(_SECRET_VARIABLES.search(name) or (is_address and _URL_VARIABLES.search(name)))
 
 
 @functools.lru_cache(maxsize=8)

@@ -94,7 +94,7 @@ class Clocked(Counter):
 def test_snapshots_take_no_more_than_a_twentieth_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.worker.time", SimpleNamespace(monotonic=lambda: Clocked.now))
+    monkeypatch.setattr("cluster.snapshots.time", SimpleNamespace(monotonic=lambda: Clocked.now))
     given = leases(tmp_path, a={"to": 200, "breaks": "/nowhere"})
     ends(tmp_path, given, Clocked, snapshot_every=0.01)
     # The first after 50 ms; each takes 0.2 s, so the next ones come after 4 s more, in 10 s of steps.

@@ -101,7 +101,7 @@ def test_a_ray_that_cannot_be_shut_down_is_left(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ray, "shutdown", lambda: answers.wait(PATIENCE))
     monkeypatch.setattr(ray_shutdown.atexit, "unregister", left.append)
     monkeypatch.setattr(ray_shutdown, "_SILENT_SECONDS", 0.05)
-    monkeypatch.setattr(ray_shutdown, "_kill_own", lambda: left.append("killed"))
+    monkeypatch.setattr(ray_shutdown, "_kill_own_head", lambda: left.append("killed"))
     ray_shutdown.do_not_wait_for_ray()
     ray_shutdown.shut_down()
     assert left[-1] is ray.shutdown and "killed" in left

@@ -108,7 +108,7 @@ def test_a_worker_whose_put_hangs_ends_with_the_stores_fault(
         if request.method == "PUT":
             clock.hangs.set()
             go.wait(PATIENCE)
-        return NO_SUCH_KEY
+        return listing() if "list-type" in request.path else NO_SUCH_KEY
 
     server.answer = answer
     worker = Worker(Task("s3://b/run", MeanColour, {}))
