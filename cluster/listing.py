@@ -69,13 +69,13 @@ def _is_special(uri: str) -> bool:
 
 
 def _scan_folder(asked: str, root: str) -> Manifest:
-    table = _listed(asked, root)
+    table, vanished = _listed(asked, root)
     if not table.num_rows:
         raise InputError(f"no files in {asked}; give a folder or prefix that holds images")
     files = {f"{root}/{RUN_FILE}", f"{root}/{MANIFEST_FILE}"}
     if pc.sum(pc.is_in(table["uri"], pa.array(files))).as_py() == len(files):
         raise InputError(f"{asked} is the run folder of an audit; give the folder that holds the images")
-    found = _images(table, root)
+    found = _images(table, root, vanished=vanished)
     if not len(found):
         if parts := _parts(asked, table, root):
             return read_parts(asked, root, parts)
@@ -100,10 +100,12 @@ def _parts(asked: str, table: pa.Table, root: str) -> list[str]:
     return table["uri"].filter(pc.and_not(parquet, own)).to_pylist()
 
 
-def _listed(asked: str, root: str) -> pa.Table:
-    """All that is under a folder or prefix, each once, sorted by uri."""
+def _listed(asked: str, root: str) -> tuple[pa.Table, int]:
+    """All that is under a folder or prefix, each once, sorted by uri; and how many folders vanished
+    meanwhile."""
+    vanished: list[str] = []
     try:
-        table = _table(walk(root))
+        table = _table(walk(root, vanished.append))
     except NotFound as error:
         raise InputError(f"{asked} does not exist; give a folder of images") from error
     # No string array holds over 2 GiB, and sort_by would make one of all: large strings, and parts, may.
@@ -117,7 +119,8 @@ def _listed(asked: str, root: str) -> pa.Table:
     parts = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
     sizes = table["bytes"].combine_chunks()
     columns = ([uris.take(part).cast(pa.string()), sizes.take(part)] for part in parts)
-    return pa.Table.from_batches([pa.record_batch(column, SCHEMA) for column in columns], SCHEMA)
+    ordered = pa.Table.from_batches([pa.record_batch(column, SCHEMA) for column in columns], SCHEMA)
+    return ordered, len(vanished)
 
 
 def _table(found: Iterator[tuple[str, int]]) -> pa.Table:
@@ -129,12 +132,13 @@ def _table(found: Iterator[tuple[str, int]]) -> pa.Table:
     return pa.Table.from_batches(batches, SCHEMA)
 
 
-def _images(table: pa.Table, root: str, named: Sequence[str] = ()) -> Manifest:
+def _images(table: pa.Table, root: str, named: Sequence[str] = (), vanished: int = 0) -> Manifest:
     """Without what is no image by its name, what is hidden, and the pictures in run folders. ``named``:
-    regular expressions of hidden parts that were asked for by name."""
+    regular expressions of hidden parts that were asked for by name. ``vanished``: folders of which not all is
+    in the table."""
     uris = table["uri"]
     left_out = hidden(_below(uris, root), named)
-    kinds = Counter({"hidden": pc.sum(left_out).as_py() or 0})
+    kinds = Counter({"hidden": pc.sum(left_out).as_py() or 0, "vanished": vanished})
     manifests = pc.filter(uris, pc.ends_with(uris, f"/{MANIFEST_FILE}")).to_pylist()
     folders = pa.array([uri.removesuffix(MANIFEST_FILE) for uri in manifests], pa.string())
     runs = pc.binary_join_element_wise(folders, pa.scalar(RUN_FILE), "")
@@ -149,7 +153,7 @@ def _images(table: pa.Table, root: str, named: Sequence[str] = ()) -> Manifest:
     return Manifest(
         root,
         images,
-        table.num_rows - images.num_rows,
+        table.num_rows - images.num_rows + vanished,
         dict(sorted((+kinds).items(), key=lambda kind: (-kind[1], kind[0]))),
     )
 
@@ -176,14 +180,16 @@ def _scan_glob(asked: str, pattern: str) -> Manifest:
     while fixed < len(parts) - 1 and exists("/".join(parts[: fixed + 1])):  # a name before it is a pattern
         fixed += 1
     named = "/".join(parts[:fixed])
-    table = _listed(asked, named or "/")
+    table, vanished = _listed(asked, named or "/")
     root = named or "/"
     wild = re.escape(f"{named}/") + glob_regex("/".join(parts[fixed:]))[1:]
     try:
         matching = table.filter(pc.match_substring_regex(table["uri"], f"^{wild}"))
     except pa.ArrowInvalid as error:
         raise InputError(f"{asked} is no pattern: {str(error).splitlines()[0]}") from error
-    found = _images(matching, root, [glob_regex(part)[1:-1] for part in parts[fixed:] if _names_hidden(part)])
+    found = _images(
+        matching, root, [glob_regex(part)[1:-1] for part in parts[fixed:] if _names_hidden(part)], vanished
+    )
     if not len(found):
         if lists := _parts(asked, matching, root):
             return read_parts(asked, root, lists)
@@ -247,7 +253,7 @@ def documents(folder: str) -> Manifest:
         InputError: there are none.
     """
     root = absolute(folder)
-    table = _listed(folder, root)
+    table, _ = _listed(folder, root)
     table = table.filter(pc.ends_with(table["uri"], ".json"))
     if not table.num_rows:
         raise InputError(f"{folder} holds no .json; give a folder of plans")

@@ -47,6 +47,8 @@ _OBJECT_PATIENCE_SECONDS = 60.0
 
 _OF_A_FILE = frozenset({errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)})
 """Errors of the system that a damaged file alone gives too, beside others that can be read."""
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, getattr(errno, "ESTALE", errno.ENOENT)})
+"""Errors of the system over what was removed or renamed since its name was read."""
 _MOST_BESIDE = 50
 """Files beside one that are tried."""
 _READ_SECONDS = 300.0
@@ -317,28 +319,37 @@ def local_uri(path: str) -> str:
     return path
 
 
-def walk(root: str) -> Iterator[tuple[str, int]]:
-    """(uri, bytes) of every object under a folder or prefix, in no order.
+def walk(root: str, vanished: Callable[[str], None] = lambda folder: None) -> Iterator[tuple[str, int]]:
+    """(uri, bytes) of every object under a folder or prefix, in no order. ``vanished``: told of each folder
+    that was removed or renamed while it was listed, and of which not all was told.
 
     Raises:
         NotFound: the folder does not exist.
-        StoreError: it cannot be listed.
+        StoreError: it cannot be listed, or is another at the end.
     """
     if "://" in root:
         yield from _walk_remote(root)
         return
-    if not Path(root).is_dir():
+    began = _which(root)
+    if began is None:
         raise NotFound(f"{root} does not exist")
     seen: set[tuple[int, int]] = set()
 
-    def refuse(error: OSError) -> None:
-        if not is_hidden(str(error.filename).removeprefix(root)):  # as lost+found is to most people
-            raise StoreError(
-                f"{error.filename}: {error.strerror}; make it readable or leave it out"
-            ) from error
+    def pass_over(error: OSError) -> None:
+        folder = str(error.filename)
+        if is_hidden(folder.removeprefix(root)):  # as lost+found is to most people
+            return
+        if error.errno not in _GONE:
+            raise StoreError(f"{folder}: {error.strerror}; make it readable or leave it out") from error
+        vanished(folder)
 
-    for folder, below, names in os.walk(root, onerror=refuse, followlinks=True):
-        here = os.stat(folder)  # noqa: PTH116
+    for folder, below, names in os.walk(root, onerror=pass_over, followlinks=True):
+        try:
+            here = os.stat(folder)  # noqa: PTH116
+        except OSError as error:
+            pass_over(error)
+            below.clear()
+            continue
         if (here.st_dev, here.st_ino) in seen:  # a link that leads back would lead round for ever
             below.clear()
             continue
@@ -350,6 +361,21 @@ def walk(root: str) -> Iterator[tuple[str, int]]:
             except OSError:
                 size = 0  # a link to nothing, say; whoever reads it finds out
             yield local_uri(path), size
+    if _which(root) != began:  # moved, or unmounted: what was missed then did not vanish folder by folder
+        raise StoreError(f"{root} vanished while it was listed; bring it back and start again")
+
+
+def _which(folder: str) -> tuple[int, int] | None:
+    """Tells a folder from others that come in its place; None where there is none."""
+    try:
+        about = os.stat(folder)  # noqa: PTH116
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise StoreError(f"{folder}: {error.strerror}; make it readable or leave it out") from error
+    except ValueError:  # no system has such a name
+        return None
+    return (about.st_dev, about.st_ino) if stat.S_ISDIR(about.st_mode) else None
 
 
 def _walk_remote(root: str) -> Iterator[tuple[str, int]]:
@@ -395,8 +421,11 @@ def exists(uri: str) -> bool:
 def size_of(uri: str) -> int | None:
     """Bytes of one object, or None where there is none."""
     if "://" not in uri or uri.startswith("file://"):
-        path = local_path(uri)
-        return path.stat().st_size if path.is_file() else None
+        try:
+            about = local_path(uri).stat()
+        except (OSError, ValueError):
+            return None
+        return about.st_size if stat.S_ISREG(about.st_mode) else None
     parent, _, name = uri.rpartition("/")
     try:
         return open_store(parent).size(name)

@@ -1,0 +1,64 @@
+"""Folders that are removed or renamed while a collection is listed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.listing import scan
+from cluster.manifest import Manifest
+from cluster.sources import walk
+from cluster.store import StoreError
+
+
+def test_a_folder_that_vanishes_while_it_is_listed_is_noted(pictures: Path) -> None:
+    for at in range(4):
+        for number in range(20):
+            (pictures / f"more-{number:02}").mkdir(exist_ok=True)
+            (pictures / f"more-{number:02}" / "x.png").write_bytes(b"x")
+        vanished: list[str] = []
+        found = set()
+        for place, (uri, _) in enumerate(walk(str(pictures), vanished.append)):
+            found.add(Path(uri))
+            if place == at:
+                victims = [f for f in sorted(pictures.glob("more-*")) if f / "x.png" not in found]
+                for folder in victims[:9]:
+                    (folder / "x.png").unlink()
+                    folder.rmdir()
+        assert sorted(map(Path, vanished)) == victims[:9]
+        assert pictures / "b.png" in found
+
+
+def test_a_root_that_vanishes_while_it_is_listed_is_one_line(pictures: Path, tmp_path: Path) -> None:
+    listing = walk(str(pictures))
+    next(listing)
+    pictures.rename(tmp_path / "away")
+    with pytest.raises(StoreError, match="vanished while it was listed; bring it back and start again"):
+        list(listing)
+    (tmp_path / "away").rename(pictures)
+    listing = walk(str(pictures))
+    next(listing)
+    pictures.rename(tmp_path / "away")
+    pictures.mkdir()  # as the empty folder does on which a share was mounted
+    with pytest.raises(StoreError, match="vanished while it was listed"):
+        list(listing)
+
+
+def test_vanished_folders_are_told_with_the_files_that_were_skipped(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = os.stat
+
+    def stat(path: Any, *args: Any, **more: Any) -> os.stat_result:
+        if path == f"{pictures}/deep":
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return whole(path, *args, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+    manifest = scan(str(pictures))
+    assert [manifest.path(number) for number in range(len(manifest))] == ["a.PNG", "b.png"]
+    assert manifest.skipped_text == "skipped 3 files: 1 .txt, 1 hidden, 1 vanished"
+    assert Manifest.from_parquet(manifest.to_parquet()).skipped_kinds["vanished"] == 1
