@@ -8,15 +8,16 @@ them in memory for a while; what a crash loses costs a second reading and no ver
 from __future__ import annotations
 
 import hashlib
-import io
 import threading
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.checksums import checked_parquet, parquet_bytes
+from cluster.damage import Damage
 from cluster.manifest import Manifest
-from cluster.store import Store, whole
+from cluster.store import Damaged, NotFound, Store, whole
 
 SCHEMA = pa.schema([("number", pa.int64()), ("uri", pa.string()), ("image_id", pa.string())])
 
@@ -38,8 +39,11 @@ def unread_id(uri: str) -> str:
 class Identities:
     """What is known of a manifest's inputs: 33 bytes each, as there may be millions."""
 
-    def __init__(self, store: Store, manifest: Manifest, writer: str = "") -> None:
-        """Reads what is known. ``writer``: a name for the parts that this process adds, its own."""
+    def __init__(
+        self, store: Store, manifest: Manifest, writer: str = "", damage: Damage | None = None
+    ) -> None:
+        """Reads what is known. ``writer``: a name for the parts that this process adds, its own. ``damage``:
+        told of parts that are damaged, which are passed over."""
         self._store = store
         self._manifest = manifest
         self._writer = writer
@@ -51,16 +55,36 @@ class Identities:
         self._part: list[int] = []
         self._parts = 0
         self._unsaved = 0
+        self._damaged: list[str] = []
+        damage = damage or Damage()
         for path in sorted(found.path for found in store.list("inputs")):  # the oldest first
-            if path.endswith(".parquet"):
+            if not path.endswith(".parquet"):
+                continue
+            try:
                 self._read(path)
+            except NotFound:  # taken away since it was listed, as it was damaged
+                continue
+            except Damaged as damaged:
+                self._damaged.append(path)
+                damage.note(damaged, "the next audit reads its images again")
 
     def _read(self, path: str) -> None:
+        """Takes over what a part says, or nothing of it."""
         with whole(self._store, path):
-            part = pq.ParquetFile(io.BytesIO(self._store.read(path)))
-            for batch in part.iter_batches(columns=["number", "image_id"]):
-                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    self._note(*row)
+            part = pq.read_table(checked_parquet(self._store.read(path)), columns=["number", "image_id"])
+            numbers = part["number"].combine_chunks().to_numpy()
+            ids = part["image_id"].to_pylist()
+            digests = np.array([_digest(image_id) for image_id in ids]).reshape(len(ids), 32)
+            if not ((numbers >= 0) & (numbers < len(self._kinds))).all():
+                raise ValueError("it is of another manifest")
+        self._digests[numbers] = digests  # of several rows of an input the last counts
+        self._kinds[numbers] = [_kind(image_id) for image_id in ids]
+
+    def remove_damaged(self) -> None:
+        """Takes away the parts that could not be read: what they said is learnt again."""
+        for path in self._damaged:
+            self._store.delete(path)
+        self._damaged.clear()
 
     def __getitem__(self, number: int) -> str | None:
         """The image_id of an input, or None while it is not known."""
@@ -78,9 +102,8 @@ class Identities:
             self._unsaved += 1
 
     def _note(self, number: int, image_id: str) -> None:
-        digest = image_id.removeprefix(UNREAD)
-        self._digests[number] = np.frombuffer(bytes.fromhex(digest), np.uint8)
-        self._kinds[number] = _READ if digest == image_id else _UNREAD
+        self._digests[number] = _digest(image_id)
+        self._kinds[number] = _kind(image_id)
 
     def image_ids(self) -> pa.Array:
         """image_id by number, null where it is not known."""
@@ -97,10 +120,17 @@ class Identities:
                 return
             uris = pa.array([self._manifest.uri(number) for number in learnt], pa.string())
             table = pa.table([pa.array(learnt, pa.int64()), uris, ids], SCHEMA)
-            buffer = io.BytesIO()
-            pq.write_table(table, buffer, compression="zstd")
-            self._store.write(f"inputs/{self._writer}-{self._parts:05}.parquet", buffer.getvalue())
+            self._store.write(f"inputs/{self._writer}-{self._parts:05}.parquet", parquet_bytes(table))
             with self._lock:
                 self._unsaved -= unsaved
                 if full:
                     self._part, self._parts = self._part[rows:], self._parts + 1
+
+
+def _digest(image_id: str) -> np.ndarray:
+    """uint8 (32,)."""
+    return np.frombuffer(bytes.fromhex(image_id.removeprefix(UNREAD)), np.uint8)
+
+
+def _kind(image_id: str) -> int:
+    return _UNREAD if image_id.startswith(UNREAD) else _READ

@@ -6,7 +6,6 @@ read, by the workers; see :mod:`cluster.identities`.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.checksums import checked_parquet, parquet_bytes
 from originality.redaction import Masked
 
 SCHEMA = pa.schema([("uri", pa.string()), ("bytes", pa.int64())])
@@ -43,9 +43,11 @@ class Manifest:
     table: pa.Table
     """SCHEMA, and WORD where there are words; bytes are null where a list does not say."""
     skipped: int = 0
-    """Files that were left out: their extension is no image's, or they are hidden or in a run folder."""
+    """Files that were left out: their extension is no image's, or they are hidden or in a run folder; and
+    folders that vanished while they were listed."""
     skipped_kinds: Mapping[str, int] = field(default_factory=dict)
-    """How many of which kind, most frequent first: ".txt", "hidden"; empty in manifests of older versions."""
+    """How many of which kind, most frequent first: ".txt", "hidden", "vanished"; empty in manifests of older
+    versions."""
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -93,13 +95,14 @@ class Manifest:
     def to_parquet(self) -> bytes:
         kinds = json.dumps(dict(self.skipped_kinds))
         meta = {"source": self.source, "skipped": str(self.skipped), "skipped_kinds": kinds}
-        buffer = io.BytesIO()
-        pq.write_table(self.table.replace_schema_metadata(meta), buffer, compression="zstd")
-        return buffer.getvalue()
+        return parquet_bytes(self.table.replace_schema_metadata(meta))
 
     @classmethod
     def from_parquet(cls, data: bytes) -> Manifest:
-        table = pq.read_table(io.BytesIO(data))
+        """Raises:
+        ValueError: it is damaged.
+        """
+        table = pq.read_table(checked_parquet(data))
         meta: dict[bytes, bytes] = table.schema.metadata
         columns = [name for name in (*SCHEMA.names, WORD.name) if name in table.column_names]
         kinds = json.loads(meta.get(b"skipped_kinds", b"{}"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import count
@@ -19,13 +19,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.checksums import json_bytes, read_json
+from cluster.damage import Damage
 from cluster.desk import snapshot_path
 from cluster.identities import UNREAD, Identities
 from cluster.leases import Lease, Leases
 from cluster.ledger import Ledger
 from cluster.listing import scan
 from cluster.manifest import MANIFEST_FILE, RUN_FILE, Manifest
-from cluster.store import NotFound, Store, StoreError, open_store, whole
+from cluster.store import Damaged, NotFound, Store, StoreError, open_store, whole
 from originality.redaction import Masked
 
 _SUMMARY = "summary.json"
@@ -46,6 +48,8 @@ class RunFolder:
     store: Store
     new: bool = False
     """Whether this process planned it."""
+    damage: Damage = field(default_factory=Damage, compare=False)
+    """What readers of the folder came upon and passed over."""
 
     @property
     def ledger(self) -> Ledger:
@@ -53,12 +57,18 @@ class RunFolder:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """run.json: what the job gave to ``plan``, and ``created_at``."""
-        with whole(self.store, RUN_FILE):
-            return dict(json.loads(self.store.read(RUN_FILE)).items())
+        """run.json: what the job gave to ``plan``, and ``created_at``.
+
+        Raises:
+            Damaged: it cannot be made anew.
+        """
+        return read_json(self.store, RUN_FILE)
 
     @cached_property
     def manifest(self) -> Manifest:
+        """Raises:
+        Damaged: it cannot be made anew.
+        """
         with whole(self.store, MANIFEST_FILE):
             return Manifest.from_parquet(self.store.read(MANIFEST_FILE))
 
@@ -66,7 +76,31 @@ class RunFolder:
     def identities(self) -> Identities:
         """Which image each input is, as far as it is known; saved under a name of this process."""
         started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-        return Identities(self.store, self.manifest, started)
+        return Identities(self.store, self.manifest, started, self.damage)
+
+    def check(self) -> None:
+        """Looks at what cannot be made anew: run.json and the manifest, where they are.
+
+        Raises:
+            Damaged: one is damaged.
+            StoreError: one is lost, and something came of the run.
+        """
+        try:
+            if self.description.get("layout") == LAYOUT:
+                _ = self.manifest
+        except NotFound as lost:
+            if self._begun():
+                where = f"{self.store.url} holds records but no"
+                name = RUN_FILE if not self.store.exists(RUN_FILE) else MANIFEST_FILE
+                raise StoreError(f"{where} {name}; bring it back, or use another --out") from lost
+
+    def _begun(self) -> bool:
+        """Whether there is anything by the numbers of a manifest, or by a description's settings."""
+        return any(next(self.store.list(folder), None) for folder in ("records", "inputs"))
+
+    def mend(self) -> None:
+        """Takes away what is damaged and can be made anew, so that whoever works on the run makes it so."""
+        self.identities.remove_damaged()
 
     def leases(self, numbers: np.ndarray) -> Leases:
         """Those of the inputs whose image has no record yet."""
@@ -119,15 +153,17 @@ class RunFolder:
         }
 
     def summary(self) -> dict[str, Any]:
-        """What was written last; nothing before the first time."""
+        """What was written last; nothing before the first time, or where it is damaged."""
         try:
-            with whole(self.store, _SUMMARY):
-                return dict(json.loads(self.store.read(_SUMMARY)).items())
+            return read_json(self.store, _SUMMARY)
         except NotFound:
+            return {}
+        except Damaged as damaged:
+            self.damage.note(damaged, "the next audit writes it anew")
             return {}
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        self.store.write(_SUMMARY, _pretty(summary))
+        self.store.write(_SUMMARY, json_bytes(summary, indent=2))
 
 
 def open_run(uri: str, job: str | None = None) -> RunFolder:
@@ -136,8 +172,10 @@ def open_run(uri: str, job: str | None = None) -> RunFolder:
     Raises:
         NotFound: there is no run.
         StoreError: it is another job's.
+        Damaged: what cannot be made anew is damaged.
     """
     run = RunFolder(open_store(uri, create=False))
+    run.check()
     if not run.store.exists(RUN_FILE) or not run.store.exists(MANIFEST_FILE):
         raise NotFound(f"{uri} holds no run; give the --out of an audit or of an experiment's part")
     if run.description.get("layout") != LAYOUT:
@@ -169,20 +207,20 @@ def plan(
         InputError: nothing to judge. Then nothing is written.
         StoreError: the store cannot write an object only once.
         RunMismatch: the folder holds a run with another identity.
+        Damaged: it holds a run, of which cannot be read what cannot be made anew.
     """
     run = RunFolder(store)
+    run.check()
     identity = {**identity, "layout": LAYOUT}
     if store.exists(RUN_FILE):
         resume(run, identity, later, ignored)
         if store.exists(MANIFEST_FILE):
             return run
-    elif next(store.list("records"), None) is not None:
-        raise StoreError(f"{store.url} holds records but no {RUN_FILE}; bring it back, or use another --out")
     manifest = listing(input_uri)
     check(manifest)
     store.check_create()
     created = {**identity, "created_at": datetime.now(UTC).isoformat()}
-    new = store.create(RUN_FILE, _pretty(created))
+    new = store.create(RUN_FILE, json_bytes(created, indent=2))
     if not new:
         resume(run, identity, later, ignored)
     store.create(MANIFEST_FILE, manifest.to_parquet())
@@ -203,7 +241,7 @@ def resume(
     """
     old = {key: value for key, value in run.description.items() if key != "created_at"}
     before = {**dict(_leaves(later)), **dict(_leaves(old))}
-    now = dict(_leaves(json.loads(_pretty(identity))))
+    now = dict(_leaves(json.loads(json.dumps(identity))))
     differ = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
     if not set(differ) <= set(ignored):
         changes = "; ".join(f"{k}: {before.get(k)!r} -> {now.get(k)!r}" for k in differ)
@@ -226,7 +264,3 @@ def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
             yield from _leaves(value, f"{path}{key}.")
         else:
             yield f"{path}{key}", value
-
-
-def _pretty(values: Mapping[str, Any]) -> bytes:
-    return json.dumps(values, indent=2, sort_keys=True).encode()

@@ -32,6 +32,7 @@ from cluster.aws import S3Access, checked_endpoint, s3_access
 from cluster.bounds import arrived, expect, within
 from cluster.store_contact import NOBODYS, Contact
 from cluster.store_errors import (
+    Damaged,
     NotFound,
     Outage,
     Refused,
@@ -41,12 +42,14 @@ from cluster.store_errors import (
     named_errors,
     no_store,
 )
+from originality.checksum import Mismatch
 from originality.settings_base import seconds_of
 
 __all__ = [
     "NOBODYS",
     "PATIENCE",
     "REMOTE_SCHEMES",
+    "Damaged",
     "NotFound",
     "Outage",
     "Refused",
@@ -100,24 +103,28 @@ class StoredObject:
     """Another after each writing (the entity tag); None where the store has none."""
 
 
+_PARSERS = (ValueError, LookupError, TypeError, AttributeError, OSError, ArithmeticError, RuntimeError)
+"""Of what kinds errors over damaged bytes are; pyarrow's among them."""
+
+
 @contextmanager
 def whole(store: Store, path: str) -> Iterator[None]:
-    """Names an object of a run folder that is there but cannot be read as what it is."""
+    """Names an object of a run folder that is there but cannot be read as what it is.
+
+    Raises:
+        Damaged: while it was open, what reads the object could not.
+    """
     try:
         yield
     except StoreError:
         raise
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        OSError,
-    ) as error:  # pyarrow's are ValueErrors
-        raise StoreError(
-            f"{store.url}/{path} is damaged ({type(error).__name__}); bring back a whole copy, or audit into "
-            "another --out"
-        ) from error
+    except _PARSERS as error:
+        why = str(error) if isinstance(error, Mismatch) else type(error).__name__
+        damaged = Damaged(
+            f"{store.url}/{path} is damaged ({why}); bring back a whole copy, or audit into another --out"
+        )
+        damaged.path = path
+        raise damaged from error
 
 
 class Store:

@@ -39,6 +39,13 @@ class Unaddressable(StoreError):  # noqa: N818
     """A name that the driver cannot express: with a control character, an empty part or a ".."."""
 
 
+class Damaged(StoreError):  # noqa: N818
+    """An object of a run folder is there, and is not what was written."""
+
+    path = ""
+    """Of the object, within its store."""
+
+
 class Outage(StoreError):  # noqa: N818
     """The store did not answer, or failed; a later request may succeed. Whether this one was carried out is
     not known."""

@@ -29,6 +29,7 @@ from cluster.settings import ClusterSettings
 from cluster.store import StoreError, absolute, open_store, unmade
 from cluster.worker import ScorerFactory, Task
 from jobs import exits, given, process
+from jobs.damaged import warn_of_damage
 from jobs.dry_run import dry_run
 from jobs.gpus import check_gpu
 from jobs.suitability import UNSUITED, Unsuited, warn
@@ -130,7 +131,7 @@ def _carried_out(science: Science, run: RunFolder, how: ClusterSettings, selecti
             dropped = f"{outcome.duplicates} late duplicates dropped" if outcome.duplicates else ""
             cost = f"cost ${outcome.cost:.2f}" if outcome.cost else ""
             sys.stderr.write(f"{', '.join(filter(None, (cost, dropped)))}\n")
-        run = RunFolder(run.store)  # others may have worked on it too
+        run = RunFolder(run.store, damage=run.damage)  # others may have worked on it too
         run.clear_snapshots()
         summary, page = _sum_up(science, run)
         with process.last_words():
@@ -158,7 +159,9 @@ def _sum_up(science: Science, run: RunFolder) -> tuple[dict[str, Any], str]:
     if science.unsuited:
         summary[UNSUITED] = science.unsuited.fact()
     run.write_summary(summary)
-    return summary, write_report(run)
+    page = write_report(run)
+    warn_of_damage(run)
+    return summary, page
 
 
 @contextmanager
@@ -178,6 +181,8 @@ def at_work(
                 regularly(_SAVE_SECONDS, lambda: run.identities.save()),
                 regularly(_COMPACT_SECONDS, lambda: run.ledger.compact(SCHEMA, full_parts_only=True)),
             ):
+                run.mend()
+                warn_of_damage(run)
                 yield heartbeat
         except BaseException:
             with suppress(StoreError):  # which may be what ended it
@@ -342,6 +347,7 @@ def check_first(settings: AuditSettings, how: ClusterSettings, output: str | Non
     if output:
         with unmade(output):
             store = open_store(output)
+            RunFolder(store).check()
             if not store.exists(RUN_FILE):
                 store.check_create()
 

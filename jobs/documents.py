@@ -18,8 +18,9 @@ from cluster.manifest import RUN_FILE, Selection
 from cluster.regularly import regularly
 from cluster.runfolder import RunFolder, plan
 from cluster.settings import ClusterSettings
-from cluster.store import StoreError, open_store
+from cluster.store import NotFound, Store, StoreError, open_store
 from cluster.worker import ScorerFactory, Task
+from jobs.damaged import warn_of_damage
 from jobs.turns import turn
 
 _SAVE_SECONDS = 60.0
@@ -43,15 +44,28 @@ def planned(out: str, items: Mapping[str, Mapping[str, Any]], identity: Mapping[
         StoreError: it holds items of no run, which are not this one's.
     """
     store = open_store(out)
+    wanted = {f"items/{name}.json": written(document) for name, document in items.items()}
     if not store.exists(RUN_FILE):
-        wanted = {f"items/{name}.json": document for name, document in items.items()}
         for found in store.list("items"):  # of a start that was cut off before it was planned, say
             if found.path not in wanted:
                 where = f"{store.url} holds {found.path}"
                 raise StoreError(f"{where}, which is no item of this run; remove it, or use another --out")
-        for path, document in wanted.items():
-            store.write(path, written(document))
-    return plan(f"{store.url}/items", store, identity, listing=documents)
+        for path, data in wanted.items():
+            store.write(path, data)
+    run = plan(f"{store.url}/items", store, identity, listing=documents)
+    for number in range(len(run.manifest)):
+        path = f"items/{run.manifest.path(number)}"
+        if path in wanted and _differs(store, path, wanted[path]):
+            store.write(path, wanted[path])
+    return run
+
+
+def _differs(store: Store, path: str, data: bytes) -> bool:
+    """Whether an object is damaged or gone: it would be another item, or none."""
+    try:
+        return store.read(path) != data
+    except NotFound:
+        return True
 
 
 def carry_out(
@@ -74,6 +88,8 @@ def carry_out(
         load_limit=how.load_limit,
     )
     with turn(run, "experiment", deadline=how.deadline) as heartbeat:
+        run.mend()
+        warn_of_damage(run)
         leases = run.leases(Selection().numbers(run.manifest))
         if leases.open:
             with regularly(_SAVE_SECONDS, lambda: run.identities.save()):

@@ -27,6 +27,7 @@ from cluster.lock import Lock
 from cluster.runfolder import RunFolder, open_run
 from cluster.store import NotFound, Store, StoreError
 from jobs import exits
+from jobs.damaged import damage_text, warn_of_damage
 from jobs.suitability import UNSUITED, Unsuited
 from originality.redaction import masked
 from originality.report.data import Pictures, Reason, RunInfo, row_of
@@ -100,6 +101,7 @@ def gather(run: RunFolder) -> ReportData:
     listing, first = _listing(run, every.take(pa.array(order)), Rule.of(about), held(len(marks.group)))
     pictures = _pictures(run.store, {evidence.folder: sweep for _, evidence, sweep in first})
     cards = [Card(entry, evidence, pictures[evidence.folder]) for entry, evidence, _ in first]
+    about = replace(about, notes=(*about.notes, *_damage(run)))
     return ReportData(about, marks, reasons, listing, cards, marks.take(order).counts())
 
 
@@ -208,11 +210,17 @@ def _about(description: Mapping[str, Any]) -> RunInfo:
 
 def _notes(summary: Mapping[str, Any]) -> tuple[str, ...]:
     """What must be known before the findings are read."""
-    unsuited = summary.get(UNSUITED)
-    if not unsuited:
+    try:
+        sentence = str(Unsuited(**summary[UNSUITED]))
+    except (KeyError, TypeError):  # nothing was said, or by another version
         return ()
-    sentence = str(Unsuited(**unsuited))
     return (f"{sentence[0].upper()}{sentence[1:]}.",)
+
+
+def _damage(run: RunFolder) -> tuple[str, ...]:
+    """That files could not be read, so that their images are missing here or counted as pending."""
+    paths = run.damage.paths
+    return (f"{damage_text(paths)}; the next audit mends them.",) if paths else ()
 
 
 def _pictures(store: Store, sweeps: Mapping[str, Sequence[Attempt]]) -> dict[str, Pictures]:
@@ -275,7 +283,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    print(write_report(open_run(arguments.output, "audit")))
+    folder = open_run(arguments.output, "audit")
+    print(write_report(folder))
+    warn_of_damage(folder)
     return exits.ALL_JUDGED
 
 

@@ -12,6 +12,7 @@ from cluster.heartbeat import Pulse, pulses
 from cluster.progress import duration, spoken_rate
 from cluster.runfolder import RunFolder, open_run
 from jobs import exits, process
+from jobs.damaged import damage_text, warn_of_damage
 from jobs.verdicts import summarise
 
 
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     folder = open_run(arguments.output)
     summary = summarise(folder)
+    warn_of_damage(folder)
     if arguments.json:
         print(json.dumps(_as_json(folder, summary), indent=2))
         return exits.ALL_JUDGED
@@ -37,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         print("errors: " + ", ".join(f"{k}: {n}" for k, n in summary["errors"].items()))
     if summary["notes"]:
         print("notes: " + ", ".join(f"{note}: {n}" for note, n in summary["notes"].items()))
+    if summary["damaged"]:
+        print(damage_text(summary["damaged"]))
     for pulse in pulses(folder.store):
         print(process.one_line(_at_work(pulse)))
     return exits.ALL_JUDGED

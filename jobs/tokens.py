@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from cluster.ledger import ARTEFACTS, artefacts_of
 from cluster.runfolder import RunFolder, open_run
-from cluster.store import NotFound, Store, StoreError, open_store
+from cluster.store import Damaged, NotFound, Store, open_store, whole
 from jobs import exits
+from jobs.damaged import warn_of_damage
 from originality.embeddings import Word, file_name, words_of
 from originality.settings import SettingsError
 
@@ -45,7 +46,7 @@ def export(
     rows = run.ledger.rows(columns, pa.array(list(chosen), pa.string()))
     for row in rows:
         attempt = _attempt(row, tokens)
-        word = _word(run.store, artefacts_of(row), attempt["tokens"]) if attempt else None
+        word = _word(run, artefacts_of(row), attempt["tokens"]) if attempt else None
         if attempt is None or word is None:
             without += 1
             continue
@@ -53,6 +54,7 @@ def export(
         name = file_name(path, row["image_id"], attempt["tokens"])
         to.write(name, word)
         index.append((name, row["image_id"], uri, attempt["tokens"], attempt["distance_mean"]))
+    warn_of_damage(run)
     if not index:
         wanted = "word" if tokens is None else f"word of {tokens} tokens"
         raise SettingsError(f"no image that was asked for has a {wanted} in {run.store.url}; see its report")
@@ -96,16 +98,17 @@ def _attempt(row: Mapping[str, Any], tokens: int | None) -> Mapping[str, Any] | 
     return None if tokens is None else tried.get(tokens)
 
 
-def _word(store: Store, folder: str, tokens: int) -> bytes | None:
+def _word(run: RunFolder, folder: str, tokens: int) -> bytes | None:
+    """A word among an image's artefacts; None where there is none, or its file is missing or damaged."""
     path = f"{folder}/tokens.safetensors"
     try:
-        word: Word | None = words_of(store.read(path)).get(tokens)
+        with whole(run.store, path):
+            word: Word | None = words_of(run.store.read(path)).get(tokens)
     except NotFound:
         return None
-    except ValueError as error:
-        raise StoreError(
-            f"{store.url}/{path} is damaged ({error}); bring back a whole copy, or choose others with --image"
-        ) from error
+    except Damaged as damaged:
+        run.damage.note(damaged, "its words are left out")
+        return None
     return None if word is None else word.file()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -75,35 +75,54 @@ def min_tokens_text(row: Mapping[str, Any]) -> str:
 
 def summarise(run: RunFolder) -> dict[str, Any]:
     """Counts: summary.json. ``images`` are distinct ones, as far as inputs were read; ``pending`` are inputs
-    whose image has no row yet."""
-    statuses: Counter[str] = Counter()
-    fewest: Counter[str] = Counter()
-    errors: Counter[str] = Counter()
-    notes: Counter[str] = Counter()
-    rows: list[str] = []
-    for row in run.ledger.rows(["image_id", "status", "censored", "min_tokens", "error_class", "note"]):
-        rows.append(row["image_id"])
-        statuses[row["status"]] += 1
-        if row["status"] == "judged" and "min_tokens" in row:
-            fewest["censored" if row["censored"] else str(row["min_tokens"])] += 1
-        if row.get("error_class"):
-            errors[row["error_class"]] += 1
-        if row.get("note"):
-            notes[row["note"]] += 1
+    whose image has no row yet. Rows of images that no input is, any more, are not counted. ``damaged``: files
+    that could not be read, as far as a count needs them."""
+    rows = _rows(run)
     ids = run.identities.image_ids()
-    with_row = pc.is_in(ids, pa.array(rows, pa.string())) if rows else pa.array([], pa.bool_())
+    with_row = pc.sum(pc.is_in(ids, rows["image_id"].combine_chunks())).as_py() or 0
+    rows = rows.filter(pc.is_in(rows["image_id"], ids))
+    statuses = _counts(rows["status"])
     return {
         "inputs": len(run.manifest),
         "skipped_files": run.manifest.skipped,
         "skipped_kinds": dict(run.manifest.skipped_kinds),
         "images": pc.count_distinct(ids).as_py(),
-        "judged": statuses["judged"],
-        "rejected": statuses["rejected"],
-        "failed": statuses["failed"],
-        "pending": len(run.manifest) - (pc.sum(with_row).as_py() or 0),
-        "min_tokens": dict(sorted(fewest.items())),
-        "errors": dict(sorted(errors.items())),
-        "notes": dict(sorted(notes.items())),
+        "judged": statuses.get("judged", 0),
+        "rejected": statuses.get("rejected", 0),
+        "failed": statuses.get("failed", 0),
+        "pending": len(run.manifest) - with_row,
+        "min_tokens": _counts(rows["fewest"]),
+        "errors": _counts(rows["error_class"]),
+        "notes": _counts(rows["note"]),
         "model": run.description.get("model"),
         "settings_digest": run.description.get("settings_digest"),
+        "damaged": run.damage.paths,
     }
+
+
+_COUNTED = pa.schema(
+    [(name, pa.string()) for name in ("image_id", "status", "fewest", "error_class", "note")]
+)
+_BATCH = 10_000
+"""Rows that are held as Python objects at once."""
+
+
+def _rows(run: RunFolder) -> pa.Table:
+    """What is counted of every row."""
+    rows = run.ledger.rows(["image_id", "status", "censored", "min_tokens", "error_class", "note"])
+    batches = []
+    while batch := [{**row, "fewest": _fewest(row)} for row in islice(rows, _BATCH)]:
+        batches.append(pa.RecordBatch.from_pylist(batch, _COUNTED))
+    return pa.Table.from_batches(batches, _COUNTED)
+
+
+def _fewest(row: Mapping[str, Any]) -> str | None:
+    if row["status"] != "judged" or "min_tokens" not in row:
+        return None
+    return "censored" if row.get("censored") else str(row["min_tokens"])
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    """How often each value occurs that is not empty, in their order."""
+    counted = {found["values"]: found["counts"] for found in column.value_counts().to_pylist()}
+    return {value: counted[value] for value in sorted(filter(None, counted))}

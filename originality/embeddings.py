@@ -21,6 +21,8 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from originality import checksum
+
 SECOND = ".text_encoder_2"
 """Ends the name of the part of a word that is SDXL's second text encoder's."""
 
@@ -51,6 +53,7 @@ def words_of(tokens: bytes) -> dict[int, Word]:
     Raises:
         ValueError: it is none, or damaged.
     """
+    checksum.check(tokens)
     try:
         parts = safetensors.numpy.load(tokens)
     except SafetensorError as error:

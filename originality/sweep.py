@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from originality import checksum
 from originality.checkpoint import Copies
 from originality.conditioning import shown
 from originality.diffusion import LatentDiffusion, Moments, NotFinite
@@ -235,7 +236,9 @@ class Sweep:
         for name, vectors in flight.words.items():
             words |= self.model.text.by_encoder(name, vectors)
         files = {
-            "tokens.safetensors": safetensors.torch.save(words),
+            "tokens.safetensors": checksum.stamp(
+                safetensors.torch.save(words, {checksum.KEY: checksum.PLACEHOLDER})
+            ),
             "query.webp": webp(Image.fromarray(flight.picture)),
             "redraws.webp": webp(sheet(flight.redraws)),
         }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import time
@@ -15,7 +16,7 @@ from cluster.heartbeat import Heartbeat
 from cluster.identities import image_id_of
 from cluster.images import FORMATS
 from cluster.manifest import InputError
-from cluster.runfolder import RunMismatch, plan
+from cluster.runfolder import RunMismatch, open_run, plan
 from cluster.store import NotFound, Outage, open_store
 from jobs import exits
 from jobs.audit import add_arguments
@@ -259,21 +260,59 @@ def finished(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]"])
+DAMAGES = pytest.mark.parametrize("damage", [b"", b"{", b"[]"])
+
+
+@DAMAGES
 @pytest.mark.parametrize(
-    "pattern",
-    [
-        *("run.json", "manifest.parquet", "summary.json", "inputs/*.parquet", "records/*/*.json"),
-        "verdicts/*.parquet",
-    ],
+    "pattern", ["run.json", "manifest.parquet", "records/*/*.json", "verdicts/*.parquet"]
 )
 def test_a_damaged_run_folder_is_named_in_one_line(
     finished: Path, pattern: str, damage: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (finished / "summary.json").write_text("{}")
     for file in finished.glob(pattern):
         file.write_bytes(damage)
     assert "is damaged" in said(capsys, "report", str(finished))
+
+
+@DAMAGES
+@pytest.mark.parametrize("pattern", ["summary.json", "inputs/*.parquet"])
+def test_what_can_be_made_anew_is_named_and_stops_nothing(
+    finished: Path, pattern: str, damage: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (finished / "summary.json").write_text("{}")
+    (file,) = finished.glob(pattern)
+    file.write_bytes(damage)
+    name = str(file.relative_to(finished))
+    assert main(["report", str(finished)]) == exits.ALL_JUDGED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{name} is damaged" in line
+    assert name in (finished / "report" / "index.html").read_text()
+    assert main(["status", str(finished)]) == exits.ALL_JUDGED
+    captured = capsys.readouterr()
+    if name == "summary.json":  # which is counted from the rest
+        assert "2 failed, 0 pending" in captured.out and not captured.err
+        return
+    assert f"1 damaged file: {name}" in captured.out and f"{name} is damaged" in captured.err
+    assert "0 failed, 2 pending" in captured.out
+    assert main(["status", str(finished), "--json"]) == exits.ALL_JUDGED
+    assert json.loads(capsys.readouterr().out)["damaged"] == [name]
+
+
+def test_rows_of_images_that_are_no_input_are_not_counted(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An image that was written over after it was judged, say: its row stays, as it may come back."""
+    ledger = open_run(str(finished)).ledger
+    row = {"status": "judged", "min_tokens": 1, "censored": False, "error_class": "x", "note": "y"}
+    ledger.commit("ab" * 32, row, {})
+    for compacted in (False, True):
+        if compacted:
+            ledger.compact(SCHEMA)
+        assert main(["status", str(finished), "--json"]) == exits.ALL_JUDGED
+        said = json.loads(capsys.readouterr().out)
+        assert (said["judged"], said["failed"], said["pending"], said["images"]) == (0, 2, 0, 2)
+        assert said["min_tokens"] == said["errors"] == said["notes"] == {}
 
 
 def test_files_of_the_system_in_a_run_folder_are_passed_over(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 from cluster.identities import image_id_of
 from cluster.ledger import artefacts_of
 from cluster.runfolder import RunFolder, open_run, plan
-from cluster.store import StoreError, open_store
+from cluster.store import open_store
 from jobs import exits
 from jobs.cli import main
 from jobs.tokens import COLUMNS, INDEX, export
@@ -152,11 +153,24 @@ def test_what_cannot_be_exported_is_one_line(run: RunFolder, tmp_path: Path) -> 
     with pytest.raises(SettingsError, match="no image that was asked for has a word of 5 tokens in"):
         export(run, to, tokens=5)
     assert not list(to.list())
+
+
+def test_a_damaged_word_keeps_no_other_from_being_exported(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(run.store.url, tmp_path / "run")
-    image_id = _id(run, "familiar-1.png")
-    (tmp_path / "run" / artefacts_of(run.ledger.record(image_id)) / "tokens.safetensors").write_bytes(b"torn")
-    with pytest.raises(StoreError, match=r"is damaged .*; bring back a whole copy"):
-        export(open_run(str(tmp_path / "run")), to)
+    record = run.ledger.record(_id(run, "familiar-1.png"))
+    file = tmp_path / "run" / artefacts_of(record) / "tokens.safetensors"
+    whole = file.read_bytes()
+    for damage in (b"torn", whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:]):
+        file.write_bytes(damage)
+        torn = open_run(str(tmp_path / "run"))
+        assert export(torn, open_store(str(tmp_path / "to"))) == (1, 2)
+        assert re.search(
+            r"tokens\.safetensors is damaged \(.*\); its words are left out$", capsys.readouterr().err
+        )
+        with pytest.raises(SettingsError, match="no image that was asked for has a word"):
+            export(torn, open_store(str(tmp_path / "to")), ["familiar-1.png"])
 
 
 def test_a_run_is_no_place_for_exported_words(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
