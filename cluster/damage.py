@@ -18,7 +18,12 @@ class Damage:
 
     def note(self, damaged: Damaged, follows: str) -> None:
         """``follows``: what becomes of it, for people, as "its images are read again"."""
-        self._found.setdefault(damaged.path, f"{str(damaged).partition(';')[0]}; {follows}")
+        self._found.setdefault(damaged.path, f"{damaged.found}; {follows}")
+
+    def clear(self) -> None:
+        """Forgets what was found: it is mended, or is about to be looked for anew."""
+        self._found.clear()
+        self._named = 0
 
     @property
     def paths(self) -> list[str]:

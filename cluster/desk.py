@@ -162,7 +162,7 @@ class Desk:
             self._tell(lease, image_id)
 
     def _tell(self, lease: Lease, image_id: str) -> None:
-        self._settled(lease, image_id, self._ledger.record(image_id))
+        self._settled(lease, image_id, self._ledger.outcome(image_id))
 
     def _settled(self, lease: Lease, image_id: str, record: Mapping[str, Any], parts: float = 0.0) -> None:
         status, error_class = str(record["status"]), record.get("error_class")

@@ -66,7 +66,7 @@ class Identities:
                 continue
             except Damaged as damaged:
                 self._damaged.append(path)
-                damage.note(damaged, "the next audit reads its images again")
+                damage.note(damaged, "the next start of the run reads its inputs again")
 
     def _read(self, path: str) -> None:
         """Takes over what a part says, or nothing of it."""

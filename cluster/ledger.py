@@ -8,30 +8,37 @@ after which other records count. A reader's view only ever grows from one retry 
 
 from __future__ import annotations
 
-import json
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.checksums import json_bytes, read_json
+from cluster.damage import Damage
 from cluster.lock import Lock
-from cluster.parts import Part, canonical, firsts, read_parts, replace_part, rows_of, write_part
-from cluster.retries import Retries
-from cluster.store import NotFound, Store, StoreError, whole
+from cluster.parts import Part, firsts, read_parts, replace_part, rows_of, write_part
+from cluster.retries import Retries, write_over
+from cluster.store import Damaged, NotFound, Store, StoreError, whole
 from originality.redaction import masked
+
+T = TypeVar("T")
 
 _PART_ROWS = 10_000
 """Rows of one compacted part, so that a part fits in memory many times over."""
 _READERS = 16
 """Reads at once: a bucket answers each after a while, and any number together."""
 _LOCK = "progress/compacting.json"
+STATUSES = ("judged", "rejected", "failed")
+"""That a record may have."""
 _LISTED = 50_000
 """Names that are held as Python objects at once."""
 ARTEFACTS = "artefacts"
@@ -45,6 +52,8 @@ class _View(NamedTuple):
     parts: list[Part]
     counts: list[np.ndarray]
     """For every part, which of its rows count: those of images that nobody took back since, each once."""
+    damaged: list[str]
+    """Paths of parts that cannot be read."""
 
     @property
     def ids(self) -> pa.Array:
@@ -59,9 +68,13 @@ class Ledger:
     """The records of one run folder. Which retries there were is looked up at the first use, and again where
     all rows are read."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, damage: Damage | None = None) -> None:
+        """``damage``: told of what is damaged, and passed over where more than one image is read of."""
         self.store = store
+        self._damage = damage or Damage()
         self._known: Retries | None = None
+        self._pieced: dict[int, list[str]] = {}
+        """Of damaged retries, by number: what they took back, as far as it can be told."""
 
     def commit(self, image_id: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
         """Writes artefacts, then the record, which names their folder. True if this one counts; False if the
@@ -76,7 +89,7 @@ class Ledger:
         path = self._path(image_id)
         folder = f"images/{image_id}/{uuid.uuid4().hex[:12]}"
         named = {ARTEFACTS: folder if files else None} if files or ARTEFACTS in record else {}
-        data = canonical({**record, "image_id": image_id, **named})
+        data = json_bytes({**record, "image_id": image_id, **named})
         if files and self.store.exists(path):
             return False
         for name, content in files.items():
@@ -89,12 +102,32 @@ class Ledger:
         return False
 
     def record(self, image_id: str) -> dict[str, Any]:
-        """One image's record.
+        """One image's record; where it is damaged, its copy in a part.
 
         Raises:
             NotFound: it has none yet.
+            Damaged: and there is no copy.
         """
-        return self._read(image_id, self._retries())
+        try:
+            return self._read(image_id, self._retries())
+        except Damaged:
+            copy = next(self.rows(of=pa.array([image_id], pa.string())), None)
+            if copy is None:
+                raise
+            return copy
+
+    def outcome(self, image_id: str) -> dict[str, Any]:
+        """What came of an image that has a record; one whose record is damaged failed, until it is put back
+        by the next start of the run.
+
+        Raises:
+            NotFound: it has no record.
+        """
+        try:
+            return self.record(image_id)
+        except Damaged as damaged:
+            failed = {"status": "failed", "error_class": "damaged", "error_message": str(damaged)}
+            return {"image_id": image_id, **failed}
 
     def has_record(self, image_id: str) -> bool:
         return self.store.exists(self._path(image_id))
@@ -120,7 +153,8 @@ class Ledger:
                 ids = new[start : start + _PART_ROWS].to_pylist()
                 rows = list(self._read_records(ids, view.retries))
                 lock.keep()
-                parts.append(write_part(self.store, rows, schema, view.retries.count))
+                if rows:
+                    parts.append(write_part(self.store, rows, schema, view.retries.count))
         return parts
 
     def rows(
@@ -136,7 +170,7 @@ class Ledger:
                 continue
             try:
                 yield from rows_of(self.store, part, wanted, columns)
-            except NotFound:  # replaced since; its records stay
+            except (NotFound, Damaged):  # since it was listed: replaced, or worse; its records stay
                 ids = part.ids.filter(pa.array(wanted)).to_pylist()
                 yield from _narrowed(self._read_records(ids, view.retries), columns)
         # Beside the parts that were read above: what became a part since is read as records.
@@ -169,25 +203,61 @@ class Ledger:
             self._tidied(lock.keep)
         return chosen
 
+    def mend(self) -> list[str]:
+        """Takes back the images whose record is damaged while no part has a copy, so that they are judged
+        anew; their image_ids. Writes what is known of damaged retries in their place."""
+        while True:
+            view = self._view()
+            for number, images in self._pieced.items():
+                write_over(self.store, number, dict.fromkeys(images, "unknown"), {"reason": "damaged"})
+            self._pieced.clear()
+            ids = self._recorded(view.retries, beside=view.ids).to_pylist()
+            records = self._in_turn(partial(self._if_readable, retries=view.retries), ids)
+            lost = [image_id for image_id, found in zip(ids, records, strict=True) if found is None]
+            why = {"status": None, "reason": "damaged", "at": _now()}
+            if not lost or view.retries.add(self.store, dict.fromkeys(lost, "damaged"), why):
+                return lost
+
     def _retries(self, *, anew: bool = False) -> Retries:
         if self._known is None or anew:
-            self._known = (self._known or Retries()).read_on(self.store)
+            self._known = (self._known or Retries()).read_on(self.store, self._judged_anew)
         return self._known
+
+    def _judged_anew(self, damaged: Damaged, retry: int) -> list[str]:
+        """The images that have a record since a retry which is damaged."""
+        self._damage.note(
+            damaged, "what it put back and is not judged since has its old rows: put it back again"
+        )
+        name = re.compile(rf".*/([^/.]+)\.{retry}\.json")
+        listed = (name.fullmatch(item.path) for item in self.store.list("records"))
+        self._pieced[retry] = [found[1] for found in listed if found]
+        return self._pieced[retry]
 
     def _view(self) -> _View:
         """The parts first: retries that are looked up later include all that the parts' writers knew."""
-        parts = read_parts(self.store)
+        gone: list[str] = []
+
+        def pass_over(damaged: Damaged) -> None:
+            self._damage.note(damaged, "its rows are read from their records, and it is written anew")
+            gone.append(damaged.path)
+
+        parts = read_parts(self.store, pass_over)
         retries = self._retries(anew=True)
         valid = [retries.before(part.ids, part.retries) for part in parts]
-        return _View(retries, parts, firsts(parts, valid))
+        return _View(retries, parts, firsts(parts, valid), gone)
 
     def _tidied(self, keep: Callable[[], None]) -> _View:
-        """Replaces parts with rows that do not count, for those who read the parts alone."""
+        """Takes away damaged parts, and replaces those with rows that do not count, for those who read the
+        parts alone."""
         view = self._view()
+        for path in view.damaged:
+            keep()
+            self.store.delete(path)
         for part, counts in zip(view.parts, view.counts, strict=True):
             if not counts.all():
                 keep()
-                replace_part(self.store, part, counts, view.retries.count, keep)
+                with suppress(NotFound, Damaged):  # since it was read; the next compaction finds out
+                    replace_part(self.store, part, counts, view.retries.count, keep)
         return view if all(counts.all() for counts in view.counts) else self._view()
 
     def _recorded(self, retries: Retries, beside: pa.Array | None = None) -> pa.Array:
@@ -209,17 +279,33 @@ class Ledger:
         return recorded.filter(pc.invert(pc.is_in(recorded, beside)))
 
     def _read_records(self, image_ids: Iterable[str], retries: Retries) -> Iterator[dict[str, Any]]:
-        """In the order given, several at a time, never more in memory than are read ahead."""
+        """Those of these that can be read, in the order given."""
+        return filter(None, self._in_turn(partial(self._if_readable, retries=retries), image_ids))
+
+    def _in_turn(self, read: Callable[[str], T], image_ids: Iterable[str]) -> Iterator[T]:
+        """Several at a time, never more in memory than are read ahead."""
         with ThreadPoolExecutor(_READERS) as pool:
             waiting = iter(image_ids)
             while batch := list(islice(waiting, _READERS * 16)):
-                yield from pool.map(lambda image_id: self._read(image_id, retries), batch)
+                yield from pool.map(read, batch)
+
+    def _if_readable(self, image_id: str, retries: Retries) -> dict[str, Any] | None:
+        """A record; None of one that is damaged, also when it is read again: it may have been on its way."""
+        try:
+            with suppress(Damaged):
+                return self._read(image_id, retries)
+            return self._read(image_id, retries)
+        except Damaged as damaged:
+            self._damage.note(damaged, "the next start of the run judges its image again")
+        except NotFound:  # no version of this engine takes records away; somebody did
+            pass
+        return None
 
     def _read(self, image_id: str, retries: Retries) -> dict[str, Any]:
         path = record_path(image_id, retries.of(image_id))
         with whole(self.store, path):
-            record = dict(json.loads(self.store.read(path)).items())
-            if not (record["image_id"] == image_id and record["status"]):
+            record = read_json(self.store, path)
+            if not (record["image_id"] == image_id and record["status"] in STATUSES):
                 raise ValueError("it is of another image, or of none")
             return record
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.store import NotFound, Store, whole
+from cluster.checksums import checked_parquet, parquet_bytes
+from cluster.store import Damaged, NotFound, Store, whole
 
 _FOLDER = "verdicts"
 _NAME = re.compile(rf"{_FOLDER}/part-(\d{{6}})-[0-9a-f]+\.parquet")
@@ -36,20 +36,40 @@ class Part:
         return int(name[1]) if name else 0
 
 
-def read_parts(store: Store) -> list[Part]:
-    """All there are, in the order of their names. One that is replaced meanwhile is looked for anew."""
+def read_parts(store: Store, passed_over: Callable[[Damaged], None] = lambda damaged: None) -> list[Part]:
+    """All there are, in the order of their names. One that is replaced meanwhile is looked for anew.
+    ``passed_over``: told of each that is damaged, whose records stand for it."""
     while True:
         try:
-            return list(_parts(store))
+            return list(_parts(store, passed_over))
         except NotFound:  # what took its place was there before it went
             continue
 
 
-def _parts(store: Store) -> Iterator[Part]:
+def _parts(store: Store, passed_over: Callable[[Damaged], None]) -> Iterator[Part]:
     for path in sorted(f.path for f in store.list(_FOLDER) if f.path.endswith(".parquet")):
-        with whole(store, path):
-            table = pq.read_table(io.BytesIO(store.read(path)), columns=["image_id"])
-            yield Part(path, table["image_id"].combine_chunks())
+        try:
+            ids = _table(store, path, ["image_id"])["image_id"].combine_chunks()
+        except Damaged as damaged:
+            passed_over(damaged)
+        else:
+            yield Part(path, ids)
+
+
+def _table(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A part's columns, those of these that it has; image_id is one of each row.
+
+    Raises:
+        NotFound: it was replaced meanwhile.
+        Damaged: it is none.
+    """
+    with whole(store, path):
+        file = pq.ParquetFile(checked_parquet(store.read(path)))
+        ids = file.schema_arrow.field("image_id")
+        table = file.read([c for c in columns if c in file.schema_arrow.names] if columns else None)
+        if ids.type != pa.string() or ("image_id" in table.column_names and table["image_id"].null_count):
+            raise ValueError("rows of no image")
+        return table
 
 
 def rows_of(
@@ -59,15 +79,13 @@ def rows_of(
 
     Raises:
         NotFound: it was replaced meanwhile. Then no row was yielded.
+        Damaged: nor was any then.
     """
+    table = _table(store, part.path, columns)
     with whole(store, part.path):
-        file = pq.ParquetFile(io.BytesIO(store.read(part.path)))
-    known = [c for c in columns if c in file.schema_arrow.names] if columns else None
-    start = 0
-    for batch in file.iter_batches(batch_size=1000, columns=known):
-        kept = batch.filter(pa.array(wanted[start : start + len(batch)]))
-        start += len(batch)
-        for row in kept.to_pylist():
+        kept = table.filter(pa.array(wanted))
+    for batch in kept.to_batches(max_chunksize=1000):
+        for row in batch.to_pylist():
             yield {name: _plain(value) for name, value in row.items()}
 
 
@@ -79,7 +97,7 @@ def write_part(store: Store, rows: list[dict[str, Any]], schema: pa.Schema, retr
     for row in rows:
         row.update({t: datetime.fromisoformat(row[t]) for t in times if row.get(t)})
     path = _path(retries, digest)
-    store.create(path, _parquet(pa.Table.from_pylist(rows, schema=schema)))
+    store.create(path, parquet_bytes(pa.Table.from_pylist(rows, schema=schema)))
     return path
 
 
@@ -88,10 +106,9 @@ def replace_part(
 ) -> None:
     """Another part, of those rows alone that stay, in the place of one. ``before`` is called before the old
     one goes."""
-    with whole(store, part.path):
-        left = pq.read_table(io.BytesIO(store.read(part.path))).filter(pa.array(stays))
+    left = _table(store, part.path).filter(pa.array(stays))
     if left.num_rows:
-        data = _parquet(left)
+        data = parquet_bytes(left)
         store.create(_path(retries, hashlib.sha256(data).hexdigest()), data)
     before()
     store.delete(part.path)
@@ -120,9 +137,3 @@ def canonical(record: Mapping[str, Any]) -> bytes:
 
 def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _parquet(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()

@@ -49,7 +49,7 @@ class Results:
         if settled.status != "failed":
             self.failed_in_a_row = 0
         elif settled.error_class != MISSING:
-            record = self._ledger.record(settled.image_id)
+            record = self._ledger.outcome(settled.image_id)
             self.note_failure(f"{record['error_class']}: {record['error_message']}")
         if settled.status == "judged":
             if not member.judged:
@@ -65,7 +65,7 @@ class Results:
         """Those of a worker's images that have a record of which it could not tell any more."""
         for lease in held:
             if lease.image_id is not None and self._ledger.has_record(lease.image_id):
-                record = self._ledger.record(lease.image_id)
+                record = self._ledger.outcome(lease.image_id)
                 said = str(record["status"]), record.get("error_class")
                 self.settle(member, Settled(lease.number, lease.image_id, *said))
 

@@ -8,9 +8,8 @@ late, who was asleep or cut off while a retry went by, is told apart from what c
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.store import Store, StoreError, whole
+from cluster.checksums import json_bytes, read_json
+from cluster.store import Damaged, Store, StoreError, whole
 
 _FOLDER = "retries"
 _NAME = re.compile(rf"{_FOLDER}/(\d{{6}})\.json")
@@ -47,11 +47,11 @@ class Retries:
         taken = pc.is_in(image_ids, pa.array(later, pa.string()))
         return ~taken.to_numpy(zero_copy_only=False)
 
-    def read_on(self, store: Store) -> Retries:
-        """With those that came since.
+    def read_on(self, store: Store, instead: Callable[[Damaged, int], Iterable[str]]) -> Retries:
+        """With those that came since. ``instead``: which images one took back that is damaged, by its number.
 
         Raises:
-            StoreError: one is damaged, or gone.
+            StoreError: one is gone.
         """
         there = sorted(int(name[1]) for f in store.list(_FOLDER) if (name := _NAME.fullmatch(f.path)))
         if there != list(range(1, len(there) + 1)):
@@ -63,15 +63,31 @@ class Retries:
             return self
         last = dict(self.last)
         for number in there[self.count :]:
-            with whole(store, path_of(number)):
-                last.update(dict.fromkeys(json.loads(store.read(path_of(number)))["images"], number))
+            try:
+                images = _images(store, path_of(number))
+            except Damaged as damaged:
+                images = instead(damaged, number)
+            last.update(dict.fromkeys(images, number))
         return Retries(len(there), last)
 
     def add(self, store: Store, images: Mapping[str, str], why: Mapping[str, Any]) -> bool:
         """Takes images back, with the reason for each, where nobody else did since these were read; whether
         it did."""
-        told = {**why, "images": dict(images)}
-        return store.create(path_of(self.count + 1), json.dumps(told, indent=1).encode())
+        return store.create(path_of(self.count + 1), _written(images, why))
+
+
+def write_over(store: Store, number: int, images: Mapping[str, str], why: Mapping[str, Any]) -> None:
+    """Puts a retry in the place of one that is damaged."""
+    store.write(path_of(number), _written(images, why))
+
+
+def _written(images: Mapping[str, str], why: Mapping[str, Any]) -> bytes:
+    return json_bytes({**why, "images": dict(images)}, indent=1)
+
+
+def _images(store: Store, path: str) -> Iterable[str]:
+    with whole(store, path):
+        return [str(image_id) for image_id in read_json(store, path)["images"]]
 
 
 def path_of(number: int) -> str:

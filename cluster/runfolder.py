@@ -53,7 +53,7 @@ class RunFolder:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.store)
+        return Ledger(self.store, self.damage)
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -99,8 +99,10 @@ class RunFolder:
         return any(next(self.store.list(folder), None) for folder in ("records", "inputs"))
 
     def mend(self) -> None:
-        """Takes away what is damaged and can be made anew, so that whoever works on the run makes it so."""
+        """Lets go of what is damaged, for those who work on the run to make anew: images whose record it was
+        are judged again, and inputs that were in such a part are read again."""
         self.identities.remove_damaged()
+        self.ledger.mend()
 
     def leases(self, numbers: np.ndarray) -> Leases:
         """Those of the inputs whose image has no record yet."""
@@ -124,7 +126,7 @@ class RunFolder:
             image_id = found.path.rpartition("/")[2].removesuffix(_SNAPSHOT)
             if found.path != snapshot_path(image_id) or not self.ledger.has_record(image_id):
                 continue
-            if of_failed or self.ledger.record(image_id)["status"] != "failed":
+            if of_failed or self.ledger.outcome(image_id)["status"] != "failed":
                 self.store.delete(found.path)
 
     @property
@@ -159,7 +161,7 @@ class RunFolder:
         except NotFound:
             return {}
         except Damaged as damaged:
-            self.damage.note(damaged, "the next audit writes it anew")
+            self.damage.note(damaged, "the next start of the run writes it anew")
             return {}
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:

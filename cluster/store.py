@@ -120,10 +120,9 @@ def whole(store: Store, path: str) -> Iterator[None]:
         raise
     except _PARSERS as error:
         why = str(error) if isinstance(error, Mismatch) else type(error).__name__
-        damaged = Damaged(
-            f"{store.url}/{path} is damaged ({why}); bring back a whole copy, or audit into another --out"
-        )
-        damaged.path = path
+        found = f"{store.url}/{path} is damaged ({why})"
+        damaged = Damaged(f"{found}; bring back a whole copy, or audit into another --out")
+        damaged.path, damaged.found = path, found
         raise damaged from error
 
 

@@ -44,6 +44,8 @@ class Damaged(StoreError):  # noqa: N818
 
     path = ""
     """Of the object, within its store."""
+    found = ""
+    """Which object it is, and how that shows; without what to do."""
 
 
 class Outage(StoreError):  # noqa: N818

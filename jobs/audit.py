@@ -26,7 +26,7 @@ from cluster.regularly import regularly
 from cluster.runfolder import RunFolder, RunMismatch, beside, plan
 from cluster.runtime import check_ray
 from cluster.settings import ClusterSettings
-from cluster.store import StoreError, absolute, open_store, unmade
+from cluster.store import Damaged, NotFound, StoreError, absolute, open_store, unmade
 from cluster.worker import ScorerFactory, Task
 from jobs import exits, given, process
 from jobs.damaged import warn_of_damage
@@ -131,7 +131,7 @@ def _carried_out(science: Science, run: RunFolder, how: ClusterSettings, selecti
             dropped = f"{outcome.duplicates} late duplicates dropped" if outcome.duplicates else ""
             cost = f"cost ${outcome.cost:.2f}" if outcome.cost else ""
             sys.stderr.write(f"{', '.join(filter(None, (cost, dropped)))}\n")
-        run = RunFolder(run.store, damage=run.damage)  # others may have worked on it too
+        run = RunFolder(run.store)  # others may have worked on it too
         run.clear_snapshots()
         summary, page = _sum_up(science, run)
         with process.last_words():
@@ -148,6 +148,7 @@ def _sum_up(science: Science, run: RunFolder) -> tuple[dict[str, Any], str]:
     """Tables, summary and report of what is recorded; the summary, and where the report is."""
     from jobs.report import write_report
 
+    run.damage.clear()
     run.ledger.compact(SCHEMA)
     summary = summarise(run)
     if calibration := science.settings.calibration:
@@ -259,8 +260,9 @@ def _tell(run: RunFolder) -> None:
     """A short table."""
     rows = [run.about(number) for number in range(min(len(run.manifest), _TABLE_ROWS))]
     for row in rows:
-        if row["image_id"] and run.ledger.has_record(row["image_id"]):
-            row.update(run.ledger.record(row["image_id"]))
+        if row["image_id"]:
+            with suppress(NotFound, Damaged):
+                row.update(run.ledger.record(row["image_id"]))
     width = min(max(len(repr(row["path"])) for row in rows), _NAME_WIDTH)
     print(f"{'image':{width}}  min tokens  status")
     for row in rows:

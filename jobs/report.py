@@ -10,7 +10,7 @@ import argparse
 import io
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
+from cluster.ledger import record_path
 from cluster.lock import Lock
 from cluster.runfolder import RunFolder, open_run
-from cluster.store import NotFound, Store, StoreError
+from cluster.store import Damaged, NotFound, Store, StoreError
 from jobs import exits
 from jobs.damaged import damage_text, warn_of_damage
 from jobs.suitability import UNSUITED, Unsuited
@@ -112,12 +113,12 @@ def _survey(run: RunFolder) -> tuple[pa.Array, Marks, Counter[Reason], datetime 
     errors = list(ids)
     marks: list[Marks] = []
     finished = ""
-    rows = run.ledger.rows(["image_id", "status", "min_tokens", "sweep", "error_class", "finished_at"])
+    rows = _marked(run, ["image_id", "status", "min_tokens", "sweep", "error_class", "finished_at"])
     while batch := list(islice(rows, _BATCH)):
-        ids.append(pa.array([row["image_id"] for row in batch], pa.string()))
-        errors.append(pa.array([row.get("error_class") for row in batch], pa.string()))
-        marks.append(Marks.of([_mark(row) for row in batch]))
-        finished = max(finished, *(row.get("finished_at") or "" for row in batch))
+        ids.append(pa.array([row["image_id"] for row, _ in batch], pa.string()))
+        errors.append(pa.array([row.get("error_class") for row, _ in batch], pa.string()))
+        marks.append(Marks.of([mark for _, mark in batch]))
+        finished = max(finished, *(row.get("finished_at") or "" for row, _ in batch))
     found = pa.concat_arrays(ids)
     first = pc.index_in(found, value_set=run.identities.image_ids())
     order = pc.array_sort_indices(first)[: len(first) - first.null_count]
@@ -137,7 +138,32 @@ def _reasons(marks: Marks, errors: pa.Array) -> Counter[Reason]:
     return reasons
 
 
-def _mark(row: Mapping[str, Any]) -> tuple[Group, int | None, float | None]:
+Mark = tuple[Group, int | None, float | None]
+_NO_VERDICT = (ValueError, LookupError, TypeError, AttributeError)
+"""Errors over a row that is none."""
+
+
+def _marked(run: RunFolder, columns: Sequence[str]) -> Iterator[tuple[dict[str, Any], Mark]]:
+    """Every row, and what it is counted and ordered by. Those of older versions have no checksum: one that is
+    no verdict is passed over."""
+    for row in run.ledger.rows(columns):
+        try:
+            datetime.fromisoformat(row.get("finished_at") or "2000-01-01")
+            mark = _mark(row)
+        except _NO_VERDICT:
+            _note_no_verdict(run, row["image_id"])
+        else:
+            yield row, mark
+
+
+def _note_no_verdict(run: RunFolder, image_id: str) -> None:
+    damaged = Damaged()
+    damaged.path = record_path(image_id)
+    damaged.found = f"{run.store.url}/{damaged.path} is damaged (it holds no verdict)"
+    run.damage.note(damaged, "its row is left out")
+
+
+def _mark(row: Mapping[str, Any]) -> Mark:
     last = max(row.get("sweep") or (), key=lambda attempt: attempt["tokens"], default=None)
     tokens = row.get("min_tokens")
     return group_of(row["status"], tokens), tokens, last and last.get("distance_mean")
@@ -155,7 +181,11 @@ def _listing(run: RunFolder, ids: pa.Array, rule: Rule, first: int) -> tuple[Lis
     evidence: list[str] = [""] * len(places)
     whole: dict[int, Shown] = {}
     for raw in run.ledger.rows(of=ids):
-        verdict = verdict_of(raw)
+        try:
+            verdict = verdict_of(raw)
+        except _NO_VERDICT:
+            _note_no_verdict(run, raw["image_id"])
+            continue
         place = places[verdict.image_id]
         theirs, files = numbers[verdict.image_id]
         uris = [run.manifest.uri(number) for number in theirs]
@@ -220,7 +250,7 @@ def _notes(summary: Mapping[str, Any]) -> tuple[str, ...]:
 def _damage(run: RunFolder) -> tuple[str, ...]:
     """That files could not be read, so that their images are missing here or counted as pending."""
     paths = run.damage.paths
-    return (f"{damage_text(paths)}; the next audit mends them.",) if paths else ()
+    return (f"{damage_text(paths)}; the next start of the audit mends them.",) if paths else ()
 
 
 def _pictures(store: Store, sweeps: Mapping[str, Sequence[Attempt]]) -> dict[str, Pictures]:

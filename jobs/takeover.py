@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from cluster.identities import image_id_of
 from cluster.ledger import artefacts_of
 from cluster.runfolder import RunFolder, RunMismatch, open_run
-from cluster.store import NotFound
+from cluster.store import Damaged, NotFound
+from jobs.damaged import warn_of_damage
 from jobs.documents import made_with
 from jobs.kept import MEASURES, TRAININGS, Kept, is_kept
 from originality.settings import SHIPPED_MODEL, SettingsError
@@ -53,7 +54,12 @@ class EarlierRun:
     def record(self, image_id: str) -> dict[str, Any] | None:
         if not self._run.ledger.has_record(image_id):
             return None
-        record = self._run.ledger.record(image_id)
+        try:
+            record = self._run.ledger.record(image_id)
+        except Damaged as damaged:
+            self._run.damage.note(damaged, "nothing of its item is taken over")
+            warn_of_damage(self._run)
+            return None
         return record if record["status"] == "judged" else None
 
     def paths(self, image_id: str) -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bit_flips import FLIPS, flipped
 
 from cluster.checksums import FIELD, checked_parquet, json_bytes, json_values, parquet_bytes
 from cluster.identities import Identities, image_id_of
@@ -20,7 +20,6 @@ from cluster.store import Damaged, Store, StoreError, open_store
 from originality.checksum import Mismatch
 
 IDENTITY = {"settings": {"seed": 0, "learning_rate": 5e-4}, "model_digest": "ab" * 32}
-FLIPS = 300
 
 
 @pytest.fixture
@@ -33,16 +32,6 @@ def run(pictures: Path, tmp_path: Path) -> RunFolder:
         identities.learn(number, image_id_of(bytes([number])))
         identities.save()
     return open_run(run.store.url)
-
-
-def flipped(data: bytes, seed: int) -> Iterator[bytes]:
-    """The same with one bit different: of each of the first and last bytes, and of others by lot."""
-    chosen = random.Random(seed)
-    ends = [*range(48), *range(len(data) * 8 - 48, len(data) * 8)]
-    for bit in (*ends, *(chosen.randrange(len(data) * 8) for _ in range(FLIPS))):
-        damaged = bytearray(data)
-        damaged[bit // 8] ^= 1 << bit % 8
-        yield bytes(damaged)
 
 
 def _manifest(run: RunFolder) -> object:
@@ -138,7 +127,9 @@ def test_a_damaged_part_hides_no_other_and_is_learnt_again(run: RunFolder) -> No
     assert damaged.identities.image_ids().to_pylist() == [None, None, image_id_of(b"\2")]
     assert damaged.damage.paths == [first]
     (line,) = damaged.damage.take()
-    assert line.endswith(f"{first} is damaged (ArrowInvalid); the next audit reads its images again")
+    assert line.endswith(
+        f"{first} is damaged (ArrowInvalid); the next start of the run reads its inputs again"
+    )
     assert damaged.damage.take() == []
     assert {lease.number for lease in damaged.leases(np.arange(3)).grant("w", 9)} == {0, 1, 2}
     damaged.mend()

@@ -1,0 +1,221 @@
+"""Records, parts and retries that are damaged, or replaced while they are read."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from bit_flips import FLIPS, flipped
+
+from cluster.damage import Damage
+from cluster.ledger import Ledger, record_path
+from cluster.parts import read_parts
+from cluster.store import Damaged, NotFound, Store, open_store
+from tests.waiting import PATIENCE
+
+SCHEMA = pa.schema([("image_id", pa.string()), ("status", pa.string()), ("value", pa.int64())])
+IDS = [f"{number:02x}" * 32 for number in range(6)]
+
+
+def committed(store: Store, numbers: range = range(6)) -> Ledger:
+    ledger = Ledger(store, Damage())
+    for number in numbers:
+        assert ledger.commit(IDS[number], {"status": "judged", "value": number}, {})
+    return ledger
+
+
+def values(store: Store) -> dict[str, int]:
+    rows = [(row["image_id"], row["value"]) for row in Ledger(store).rows(SCHEMA.names)]
+    assert len({image_id for image_id, _ in rows}) == len(rows)
+    return dict(rows)
+
+
+SOUND = {image_id: number for number, image_id in enumerate(IDS)}
+
+
+def test_any_flipped_bit_of_a_record_is_noticed_and_the_others_are_read() -> None:
+    store = open_store("memory://")
+    committed(store)
+    path = record_path(IDS[2])
+    without = {image_id: value for image_id, value in SOUND.items() if image_id != IDS[2]}
+    noticed = 0
+    for damaged in flipped(store.read(path), seed=1):
+        store.write(path, damaged)
+        found = values(store)
+        assert found in (SOUND, without)
+        if found == without:
+            noticed += 1
+            with pytest.raises(Damaged, match=rf"{path} is damaged"):
+                Ledger(store).record(IDS[2])
+    assert noticed > FLIPS
+
+
+def test_any_flipped_bit_of_a_part_is_noticed_and_costs_no_row() -> None:
+    store = open_store("memory://")
+    ledger = committed(store, range(4))
+    (path,) = ledger.compact(SCHEMA)
+    committed(store, range(4, 6))
+    for damaged in flipped(store.read(path), seed=2):
+        store.write(path, damaged)
+        seen = Damage()
+        rows = {row["image_id"]: row["value"] for row in Ledger(store, seen).rows(["image_id", "value"])}
+        assert rows == SOUND and seen.paths == [path]
+    assert len(ledger.compact(SCHEMA)) == 1  # all of them, in the place of what was damaged
+    (part,) = read_parts(store)
+    assert sorted(part.ids.to_pylist()) == IDS
+
+
+def test_the_same_part_is_written_again_where_it_was_damaged() -> None:
+    store = open_store("memory://")
+    ledger = committed(store)
+    (path,) = ledger.compact(SCHEMA)
+    data = store.read(path)
+    store.write(path, data[:-9])
+    assert ledger.compact(SCHEMA) == [path] and store.read(path) == data
+
+
+def test_a_damaged_record_is_read_from_a_part_or_judged_again() -> None:
+    store = open_store("memory://")
+    committed(store, range(3)).compact(SCHEMA)
+    committed(store, range(3, 6))
+    for number in (1, 4):
+        store.write(record_path(IDS[number]), b'{"image_id": "x"}')
+    assert Ledger(store).record(IDS[1])["value"] == 1
+    assert Ledger(store).outcome(IDS[4])["error_class"] == "damaged"
+    ledger = Ledger(store, seen := Damage())
+    assert ledger.mend() == [IDS[4]] and seen.paths == [record_path(IDS[4])]
+    assert ledger.mend() == [] and not ledger.has_record(IDS[4])
+    assert sorted(ledger.recorded().to_pylist()) == sorted({*IDS} - {IDS[4]})
+    assert ledger.commit(IDS[4], {"status": "judged", "value": 44}, {})
+    assert not ledger.commit(IDS[4], {"status": "judged", "value": 45}, {})
+    for _ in range(2):
+        assert values(store) == SOUND | {IDS[4]: 44}
+        ledger.compact(SCHEMA)
+
+
+def test_two_starts_at_once_put_a_damaged_record_back_once() -> None:
+    store = open_store("memory://")
+    committed(store)
+    store.write(record_path(IDS[3]), b"")
+    first, second = Ledger(store), Ledger(store)
+    views, view = [second._view()], second._view
+    assert first.mend() == [IDS[3]]
+    second._view = lambda: views.pop() if views else view()  # type: ignore[method-assign] # as it had begun
+    assert second.mend() == [] and not views
+    assert [found.path for found in store.list("retries")] == ["retries/000001.json"]
+
+
+class Garbled(Store):
+    """A store whose first answer for an object is another than what is kept."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store.url, store.objects)
+        self.asked: Counter[str] = Counter()
+
+    def read(self, path: str, check: Callable[[int], None] | None = None) -> bytes:
+        self.asked[path] += 1
+        data = super().read(path, check)
+        return data[:-1] if self.asked[path] == 1 and path.startswith("records/") else data
+
+
+def test_what_is_damaged_on_its_way_only_is_not_judged_again() -> None:
+    store = open_store("memory://")
+    committed(store)
+    ledger = Ledger(Garbled(store), seen := Damage())
+    assert ledger.mend() == [] and not seen.paths
+
+
+def test_of_a_damaged_retry_what_was_judged_since_still_counts() -> None:
+    store = open_store("memory://")
+    ledger = committed(store)
+    ledger.compact(SCHEMA)
+    ledger.take_back(lambda row: "odd" if row["value"] % 2 else None, ["value"], {})
+    for number in (1, 3):
+        assert ledger.commit(IDS[number], {"status": "judged", "value": 10 + number}, {})
+    for compacted in (False, True):
+        if compacted:
+            ledger.compact(SCHEMA)
+        store.write("retries/000001.json", b"{")
+        again = Ledger(store, seen := Damage())
+        found = {row["image_id"]: row["value"] for row in again.rows(["image_id", "value"])}
+        assert found == SOUND | {IDS[1]: 11, IDS[3]: 13}  # and of the last one the row from before
+        assert seen.paths == ["retries/000001.json"]
+    assert again.take_back(lambda row: "odd" if row["value"] == 5 else None, ["value"], {}) == {IDS[5]: "odd"}
+    assert again.commit(IDS[5], {"status": "judged", "value": 15}, {})
+    assert values(store) == SOUND | {IDS[1]: 11, IDS[3]: 13, IDS[5]: 15}
+    assert Ledger(store).mend() == []
+    assert list(Ledger(store, seen := Damage()).rows()) and not seen.paths
+    assert values(store) == SOUND | {IDS[1]: 11, IDS[3]: 13, IDS[5]: 15}
+
+
+def test_any_flipped_bit_of_a_retry_is_noticed() -> None:
+    store = open_store("memory://")
+    ledger = committed(store)
+    ledger.take_back(lambda row: "odd" if row["value"] % 2 else None, ["value"], {"reason": "odd"})
+    put_back = values(store)
+    data = store.read("retries/000001.json")
+    for damaged in flipped(data, seed=3):
+        store.write("retries/000001.json", damaged)
+        assert values(store) in (put_back, SOUND)
+    store.write("retries/000001.json", data)
+    assert values(store) == put_back
+
+
+@pytest.mark.parametrize("where", ["memory", "folder"])
+def test_readers_beside_retries_and_compactions_see_one_state(where: str, tmp_path: Path) -> None:
+    """Each image's row at most once, none missing of those that nobody puts back, and none that was put back
+    when a reader looked before."""
+    store = open_store("memory://" if where == "memory" else str(tmp_path))
+    committed(store)
+    moving = IDS[:3]  # is judged again and again, with a larger number each time; the others stay as they are
+    done, failed = threading.Event(), []
+
+    def work() -> None:
+        try:
+            for value in range(10, 40):
+                ledger = Ledger(store)
+                ledger.compact(SCHEMA)
+                ledger.take_back(lambda row: "any" if row["image_id"] in moving else None, [], {})
+                for image_id in moving:
+                    assert ledger.commit(image_id, {"status": "judged", "value": value}, {})
+        except BaseException as error:
+            failed.append(error)
+            raise
+        finally:
+            done.set()
+
+    writer = threading.Thread(target=work)
+    writer.start()
+    last, absent = dict.fromkeys(moving, 0), set[str]()
+    reads = 0
+    while not done.is_set() or not reads:
+        found = values(store)
+        assert all(found.get(image_id) == SOUND[image_id] for image_id in IDS[3:])
+        for image_id in found.keys() & moving:
+            assert found[image_id] >= last[image_id] + (image_id in absent)
+            last[image_id] = found[image_id]
+        absent = {*moving} - found.keys()
+        recorded = set(Ledger(store).recorded().to_pylist())
+        assert recorded >= set(IDS[3:])
+        reads += 1
+    writer.join(PATIENCE)
+    assert not failed and values(store) == SOUND | dict.fromkeys(moving, 39)
+
+
+def test_a_record_that_somebody_took_away_is_none() -> None:
+    store = open_store("memory://")
+    ledger = committed(store)
+
+    class Late(Store):
+        def read(self, path: str, check: Callable[[int], None] | None = None) -> bytes:
+            self.delete(record_path(IDS[0]))
+            return super().read(path, check)
+
+    late = Ledger(Late(store.url, store.objects))
+    assert sorted(row["value"] for row in late.rows()) == [1, 2, 3, 4, 5]
+    with pytest.raises(NotFound):
+        ledger.record(IDS[0])
