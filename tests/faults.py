@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
 
-Mode = Literal["pass", "error", "refuse", "cut", "lose_answer", "slow", "drip"]
+Mode = Literal["pass", "error", "refuse", "cut", "truncate", "lose_answer", "slow", "drip", "hold"]
+_CODES = {404: "NoSuchBucket", 409: "ConditionalRequestConflict", 500: "InternalError", 503: "SlowDown"}
+_LOOK_SECONDS = 0.02
 
 
 @dataclass
@@ -23,21 +25,37 @@ class _Fault:
     seconds: float = 1.0
     share: float = 1.0
     method: str | None = None
-    name: str | None = None
+    name: str = ""
+    header: str = ""
     times: int | None = None
     dice: random.Random = field(default_factory=random.Random)
     struck: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
 
-    def strikes(self, method: str | None, path: str = "") -> bool:
-        """Whether it befalls this request; None stands for a connection that has asked nothing yet."""
-        if self.mode == "pass" or (method is None) != (self.mode == "refuse"):
+    def strikes(self, head: bytes | None) -> bool:
+        """Whether it befalls the request that begins so; None stands for a connection that has asked nothing
+        yet."""
+        if self.mode == "pass" or (head is None) != (self.mode == "refuse"):
             return False
-        if method and (self.method not in (None, method) or (self.name or "") not in path):
+        if head is not None and not self._is_meant(head):
             return False
         if self.struck == self.times or self.dice.random() >= self.share:
             return False
         self.struck += 1
         return True
+
+    def _is_meant(self, head: bytes) -> bool:
+        first, *headers = head.decode("latin-1").lower().split("\r\n")
+        return (
+            self.method in (None, _method(head))
+            and self.name.lower() in first
+            and any(line.startswith(self.header) for line in ("", *headers))
+        )
+
+    async def held(self) -> None:
+        """Until another fault takes its place, or none."""
+        while not self.over.is_set():
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 class FaultyProxy:
@@ -93,7 +111,8 @@ class FaultyProxy:
         status: int = 503,
         seconds: float = 1.0,
         method: str | None = None,
-        name: str | None = None,
+        name: str = "",
+        header: str = "",
         times: int | None = None,
     ) -> None:
         """Sets what befalls requests from now on, in place of what did.
@@ -101,15 +120,20 @@ class FaultyProxy:
         - ``error``: answered with ``status`` and an XML body as S3 writes it; not forwarded.
         - ``refuse``: connections are closed at once, and those that were open with them.
         - ``cut``: carried out; half of the answer is sent, and the connection closed.
+        - ``truncate``: the same with half of its body, so that the answer begins as a good one.
         - ``lose_answer``: carried out; the connection is closed in place of an answer.
         - ``slow``: forwarded after ``seconds``.
-        - ``drip``: carried out; of the answer, the body is sent a byte at a time, one every ``seconds``.
+        - ``drip``: carried out; the answer's body is sent byte by byte, with ``seconds`` between two, for
+          as long as the fault lasts, and then the rest.
+        - ``hold``: forwarded when the fault is over, whether or not somebody waits for the answer.
 
         ``share`` of the requests are hit, by dice with ``seed``; with a ``method``, of those that have
-        it; with a ``name``, of those with it in their path or query; with ``times``, no more than so many.
-        ``refuse`` cannot know either.
+        it; with a ``name``, of those with it in their path or query; with a ``header``, in small letters, of
+        those that bring it; with ``times``, no more than so many. ``refuse`` cannot know any of these.
         """
-        self._fault = _Fault(mode, status, seconds, share, method, name, times, random.Random(seed))
+        before = self._fault
+        self._fault = _Fault(mode, status, seconds, share, method, name, header, times, random.Random(seed))
+        before.over.set()
         if mode == "refuse":
             self._run(self._hang_up())
 
@@ -144,38 +168,60 @@ class FaultyProxy:
         try:
             while True:
                 request = await _request(reader)
-                method, path = request.split(b" ", 2)[0].decode(), request.split(b" ", 2)[1].decode()
+                method = _method(request)
                 fault = self._fault
-                struck = fault.mode if fault.strikes(method, path) else "pass"
+                struck = fault.mode if fault.strikes(request.partition(b"\r\n\r\n")[0]) else "pass"
                 if struck == "error":
                     writer.write(_error(fault.status, method))
                     continue
                 if struck == "slow":
                     await asyncio.sleep(fault.seconds)
+                if struck == "hold":
+                    await fault.held()
                 behind = behind or await asyncio.open_connection("127.0.0.1", self._server)
                 behind[1].write(request)
                 answer = await _answer(behind[0], method)
-                if struck == "cut":
-                    writer.write(answer[: len(answer) // 2])
-                elif struck == "drip":
-                    await self._drip(writer, answer, fault.seconds)
-                elif struck != "lose_answer":
-                    writer.write(answer)
+                if struck == "drip":
+                    await self._drip(writer, answer, fault)
+                else:
+                    writer.write(_left_of(answer, struck))
                 await writer.drain()
-                if struck in ("cut", "lose_answer") or fault.mode == "refuse":
+                if struck in ("cut", "truncate", "lose_answer") or fault.mode == "refuse":
                     return
         finally:
             if behind:
                 behind[1].close()
 
-    async def _drip(self, writer: asyncio.StreamWriter, answer: bytes, seconds: float) -> None:
-        head, end, body = answer.partition(b"\r\n\r\n")
-        writer.write(head + end)
-        for byte in body:
-            writer.write(bytes([byte]))
+    async def _drip(self, writer: asyncio.StreamWriter, answer: bytes, fault: _Fault) -> None:
+        at = _body_at(answer)
+        writer.write(answer[:at])
+        while at < len(answer) and not fault.over.is_set():
+            writer.write(answer[at : at + 1])
             await writer.drain()
             self.dripped += 1
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(fault.seconds)
+            at += 1
+        writer.write(answer[at:])
+
+
+def _method(request: bytes) -> str:
+    return request.partition(b" ")[0].decode()
+
+
+def _left_of(answer: bytes, mode: Mode) -> bytes:
+    """What is sent of an answer."""
+    if mode == "lose_answer":
+        return b""
+    if mode == "cut":
+        return answer[: len(answer) // 2]
+    if mode == "truncate":
+        body = _body_at(answer)
+        return answer[: body + (len(answer) - body) // 2]
+    return answer
+
+
+def _body_at(answer: bytes) -> int:
+    return answer.index(b"\r\n\r\n") + 4
 
 
 async def _request(reader: asyncio.StreamReader) -> bytes:
@@ -212,7 +258,7 @@ async def _body(reader: asyncio.StreamReader, head: bytes) -> bytes:
 
 
 def _error(status: int, method: str) -> bytes:
-    code = {500: "InternalError", 503: "SlowDown"}.get(status, "Error")
+    code = _CODES.get(status, "Error")
     body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>The proxy was told to.</Message></Error>'
     head = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
     return (head + ("" if method == "HEAD" else body)).encode()

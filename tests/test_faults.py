@@ -18,6 +18,8 @@ from cluster.sources import Unreadable, _root, read_image
 from cluster.store import PATIENCE, NotFound, Outage, Store, StoreError, open_store
 from tests.faults import FaultyProxy
 from tests.seaweed import BUCKET, Gateway
+from tests.waiting import PATIENCE as PATIENCE_SECONDS
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -56,6 +58,7 @@ FAULTS: list[dict[str, Any]] = [
     {"mode": "error", "status": 429},
     {"mode": "refuse"},
     {"mode": "cut"},
+    {"mode": "truncate"},
     {"mode": "lose_answer"},
     {"mode": "slow", "seconds": 0.1},
 ]
@@ -109,6 +112,39 @@ def test_a_creator_whose_answer_is_lost_is_told_the_truth(store: Store, proxy: F
         assert not store.create(f"{mode}/theirs", b"mine")
         assert proxy.struck == 1
         assert (store.read(f"{mode}/mine"), store.read(f"{mode}/theirs")) == (b"mine", b"theirs")
+
+
+def test_a_creator_that_met_another_request_asks_again(store: Store, proxy: FaultyProxy) -> None:
+    proxy.fault("error", status=409, method="PUT", header="if-none-match", times=2)
+    store.write("plain", b"is no creation")
+    assert proxy.struck == 0
+    assert store.create("once", b"mine")
+    assert proxy.struck == 2
+    assert not store.create("once", b"theirs")
+
+
+def test_a_put_that_is_held_arrives_late(store: Store, proxy: FaultyProxy) -> None:
+    proxy.fault("hold", method="PUT", name="/late", times=1)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(store.write, "late", b"data")
+        until(lambda: proxy.struck)
+        store.write("early", b"data")
+        assert [found.path for found in store.list()] == ["early"]
+        proxy.heal()
+        writing.result(PATIENCE_SECONDS)
+    assert store.read("late") == b"data"
+
+
+def test_an_answer_that_drips_comes_whole_when_that_is_over(store: Store, proxy: FaultyProxy) -> None:
+    data = os.urandom(100_000)
+    store.write("slow", data)
+    proxy.fault("drip", seconds=0.001, method="GET", name="/slow")
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(store.read, "slow")
+        until(lambda: proxy.dripped >= 3)
+        assert not reading.done()
+        proxy.heal()
+        assert reading.result(PATIENCE_SECONDS) == data
 
 
 def test_a_listing_that_breaks_off_is_taken_up(store: Store, proxy: FaultyProxy) -> None:
