@@ -38,6 +38,7 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 WAITING = ("chaos", "cluster", "jobs", "report", "scale")
 """Folders of tests that mostly wait, for processes or for a store; the others compute."""
 LONG = (
+    "test_chaos",
     "test_real_sweep",
     "test_submit",
     "test_faults",

@@ -1,4 +1,7 @@
-"""All hundred schedules: python -m tests.chaos --out docs/chaos.json [--first 0 --last 99]. Resumes."""
+"""All hundred schedules: python -m tests.chaos --out docs/chaos/results.json [--first 0 --last 99]. Resumes.
+
+``--only KIND ...`` plays schedules of these kinds of trouble alone; ``--kinds`` names all.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.play import play
+from tests.chaos.schedule import KINDS, schedule
 from tests.chaos.stage import Stage
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--last", type=int, default=99)
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=(), metavar="KIND")
+    parser.add_argument("--kinds", action="version", version="\n".join(KINDS))
     arguments = parser.parse_args()
     played: list[dict[str, Any]] = []
     if arguments.out.exists():
@@ -29,9 +38,10 @@ def main() -> int:
         for seed in range(arguments.first, arguments.last + 1):
             if seed in done:
                 continue
-            one = stage.play(seed)
+            one = play(stage, schedule(seed, arguments.only))
             print(
-                f"{seed}: {one.starts} starts, {one.seconds} s, {one.wrong or 'all as it should be'}",
+                f"{seed}: {one.starts} starts, {one.seconds} s, {', '.join(one.events) or 'no trouble'}: "
+                f"{one.wrong or 'all as it should be'}",
                 flush=True,
             )
             played.append(asdict(one))

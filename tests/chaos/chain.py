@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
+import uuid
+from collections.abc import Mapping
 
 import numpy as np
 
 from originality.scoring import Finished, Item
+from tests.chaos import clock, limits
 
 STEPS = 6
+NODE = "CHAOS_NODE"
+"""Environment variable that tells a worker on which machine of the stage it is."""
 
 
 class Chain:
@@ -18,7 +24,7 @@ class Chain:
 
     capacity = 2
 
-    def __init__(self, seconds: float = 0.1) -> None:
+    def __init__(self, seconds: float = 0.15) -> None:
         self._seconds = seconds
         self._flying: dict[str, tuple[str, int]] = {}
 
@@ -35,20 +41,47 @@ class Chain:
         done = [(i, chain) for i, (chain, step) in self._flying.items() if step == STEPS]
         for item_id, _ in done:
             del self._flying[item_id]
-        return [
-            Finished(i, {"status": "judged", "chain": chain}, {"chain.txt": chain.encode()})
-            for i, chain in done
-        ]
+        return [self._finished(item_id, chain) for item_id, chain in done]
+
+    def _finished(self, item_id: str, chain: str) -> Finished:
+        """With a mark of this attempt on record and artefact, so that a row beside another's shows."""
+        mark = uuid.uuid4().hex
+        record = {"status": "judged", "min_tokens": 1, "chain": chain, "mark": mark}
+        return Finished(item_id, record, {"chain.txt": f"{chain} {mark}".encode()})
 
     def stage(self, item_id: str) -> int:
         return self._flying[item_id][1] // 2
 
     def snapshot(self, item_id: str) -> bytes:
-        return json.dumps(self._flying[item_id]).encode()
+        return packed(*self._flying[item_id])
 
     def restore(self, item: Item, snapshot: bytes) -> None:
-        chain, step = json.loads(snapshot)
-        self._flying[item.item_id] = (chain, step)
+        self._flying[item.item_id] = unpacked(snapshot)
+
+
+def build(clocks: Mapping[str, float]) -> Chain:
+    """What a worker calls. ``clocks``: seconds by which the clock of each machine is wrong."""
+    limits.shorten("cluster")
+    if seconds := clocks.get(os.environ.get(NODE, "")):
+        clock.set_forward(seconds)
+    return Chain()
+
+
+def packed(chain: str, step: int) -> bytes:
+    return json.dumps([chain, step, link(chain, step)]).encode()
+
+
+def unpacked(snapshot: bytes) -> tuple[str, int]:
+    """Raises:
+    ValueError: it is damaged.
+    """
+    try:
+        chain, step, check = json.loads(snapshot)
+    except TypeError as error:
+        raise ValueError("not a snapshot") from error
+    if check != link(chain, step):
+        raise ValueError("checksum mismatch")
+    return chain, step
 
 
 def start(item: Item) -> str:

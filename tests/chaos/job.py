@@ -1,41 +1,61 @@
-"""The audit's way with a cheap scorer: python -m tests.chaos.job INPUT OUTPUT."""
+"""What a schedule starts: the audit with a cheap scorer (``chain``), or a command of the product, with short
+bounds and a clock that may be wrong. :func:`command_line` says how."""
 
 from __future__ import annotations
 
+import functools
+import json
 import sys
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+import jobs.audit
+import jobs.report
+import jobs.retry
+import jobs.status
 from cluster.manifest import Selection
 from cluster.settings import ClusterSettings
-from jobs import exits
-from jobs.audit import Science, at_work, judge, planned
+from jobs import cli, exits
 from originality.presets import load_settings
-from tests.chaos.chain import Chain
+from tests.chaos import chain, clock, limits
 
-SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("status", pa.string()),
-        ("chain", pa.string()),
-        ("artefacts", pa.string()),
-        ("error_class", pa.string()),
-        ("worker", pa.string()),
-    ]
+WORKERS = 2
+OF_THE_CHAIN = (pa.field("chain", pa.string()), pa.field("mark", pa.string()))
+"""Columns that a row of the chain has beside those of an audit."""
+
+# argv[0] makes the product prepare this process as it does its own command's, before the heavy imports.
+_LAUNCH = (
+    "import sys; sys.argv[0] = 'originality'; import jobs; "
+    "sys.stderr.write('started\\n'); from tests.chaos.job import main; sys.exit(main(sys.argv[1:]))"
 )
 
 
-def audit(source: str, output: str) -> int:
-    science = Science(load_settings(flags={"model": {"device": "cpu"}}), Chain, {})
-    run = planned(science, source, output)
-    how = ClusterSettings(max_workers=2, snapshot_every=0.1, stop_grace=5)
-    with at_work(run) as heartbeat:
-        judge(science, run, how, Selection(), heartbeat)
-        run.clear_snapshots()
-        run.ledger.compact(SCHEMA)
-    return exits.ALL_JUDGED
+def command_line(*arguments: str, clock: float = 0.0, clocks: Mapping[str, float] | None = None) -> list[str]:
+    """``chain INPUT OUTPUT [SHARD]``, or a command of the product.
+
+    Args:
+        clock: seconds by which the process's clock is wrong.
+        clocks: by machine, those of its workers'.
+    """
+    return [sys.executable, "-c", _LAUNCH, str(clock), json.dumps(dict(clocks or {})), *arguments]
 
 
-if __name__ == "__main__":
-    source, output = sys.argv[1:]
-    sys.exit(exits.run(lambda: audit(source, output)))
+def main(argv: Sequence[str]) -> int:
+    wrong_by, clocks, *arguments = argv
+    limits.shorten("cluster", "jobs")
+    if float(wrong_by):
+        clock.set_forward(float(wrong_by))
+    if arguments[0] != "chain":
+        return cli.main(arguments)
+    return exits.run(lambda: audit(json.loads(clocks), *arguments[1:]))
+
+
+def audit(clocks: Mapping[str, float], source: str, output: str, shard: str = "1/1") -> int:
+    """The audit's own way, to its report."""
+    jobs.audit.SCHEMA = functools.reduce(pa.Schema.append, OF_THE_CHAIN, jobs.audit.SCHEMA)
+    settings = load_settings(flags={"model": {"device": "cpu"}})
+    science = jobs.audit.Science(settings, functools.partial(chain.build, clocks), {})
+    how = ClusterSettings(max_workers=WORKERS, snapshot_every=0.1, stop_grace=5)
+    number, of = map(int, shard.split("/"))
+    return jobs.audit.audit(science, source, output, how=how, selection=Selection(shard=(number, of)))
