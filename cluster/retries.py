@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,11 +64,7 @@ class Retries:
             return self
         last = dict(self.last)
         for number in there[self.count :]:
-            try:
-                images = _images(store, path_of(number))
-            except Damaged as damaged:
-                images = instead(damaged, number)
-            last.update(dict.fromkeys(images, number))
+            last.update(dict.fromkeys(_images(store, number, instead), number))
         return Retries(len(there), last)
 
     def add(self, store: Store, images: Mapping[str, str], why: Mapping[str, Any]) -> bool:
@@ -85,9 +82,20 @@ def _written(images: Mapping[str, str], why: Mapping[str, Any]) -> bytes:
     return json_bytes({**why, "images": dict(images)}, indent=1)
 
 
-def _images(store: Store, path: str) -> Iterable[str]:
-    with whole(store, path):
-        return [str(image_id) for image_id in read_json(store, path)["images"]]
+def _images(store: Store, number: int, instead: Callable[[Damaged, int], Iterable[str]]) -> Iterable[str]:
+    """Which ones a retry took back. One that is damaged is read again: it may have been on its way."""
+
+    def read() -> list[str]:
+        path = path_of(number)
+        with whole(store, path):
+            return [str(image_id) for image_id in read_json(store, path)["images"]]
+
+    with suppress(Damaged):
+        return read()
+    try:
+        return read()
+    except Damaged as damaged:
+        return instead(damaged, number)
 
 
 def path_of(number: int) -> str:
