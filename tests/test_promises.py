@@ -33,7 +33,7 @@ BOUNDS = [cells for cells in rows() if len(cells) > 2]
 
 
 @cache
-def tests_of(path: str) -> set[str]:
+def _tests_of(path: str) -> set[str]:
     """Functions, and the cases that hypothesis makes of a state machine."""
     body = ast.parse((ROOT / path).read_text()).body
     assigned = [node.targets[0] for node in body if isinstance(node, ast.Assign)]
@@ -45,7 +45,7 @@ def tests_of(path: str) -> set[str]:
 def test_a_test_that_is_named_is_there(name: str) -> None:
     path, _, test = name.partition("::")
     assert (ROOT / path).is_file(), path
-    assert test in tests_of(path)
+    assert test in _tests_of(path)
 
 
 def test_each_kind_of_trouble_is_one_of_the_schedules() -> None:

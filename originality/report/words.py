@@ -30,6 +30,7 @@ ADVICE = {
     "where the machine was overloaded, it may do as it is.",
     "missing": "The file has gone since the collection was listed: bring it back to its place.",
     "unreadable": "It may not be read, or is no plain file: see to its permissions.",
+    "damaged": "What was recorded of it is damaged: run the same audit again, which judges it anew.",
     "WorkerDied": "Three workers ended with it in hand, as when memory runs out: use a machine that has "
     "more, or fewer workers at once (--max-workers).",
     "BadRecord": "What the program found could not be written down, a fault of its own: report it with "

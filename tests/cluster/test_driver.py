@@ -121,8 +121,7 @@ def test_workers_share_the_images_and_one_killer_costs_no_other_image(
     factory = functools.partial(Shared, tmp_path / "at-work")
     run, counts, _ = drive(folder, tmp_path / "run", factory, workers=2)
     assert counts == {"judged": 24, "failed": 1}
-    judges = Counter(row["worker"] for row in inputs(run) if row["status"] == "judged")
-    assert len(judges) >= 2
+    assert len(list((tmp_path / "at-work").iterdir())) >= 2
     fast = functools.partial(MeanColour, capacity=2, steps=2)
     one, counts, _ = drive(folder, tmp_path / "alone", fast, workers=1)
     assert counts == {"judged": 24, "failed": 1}

@@ -239,5 +239,5 @@ def test_one_file_that_hangs_beside_others_is_not_its_mount(
     monkeypatch.setattr(sources, "_whole", lambda file: go.wait(PATIENCE))
     with pytest.raises(Unreadable, match=r"a\.png: 0 of \d+ bytes arrived in 300 s$") as caught:
         read_image(str(hangs), lambda size: None)
-    assert caught.value.late
+    assert caught.value.reason_code == "unreadable"
     go.set()

@@ -57,6 +57,8 @@ def test_words_of_a_list_reach_the_verdicts(
         settled |= {s.number: s.image_id for s in report.settled}
         report = worker.poll(Orders(go=[number for number, _ in report.identified]), 0.1)
     worker.stop(PATIENCE)
+    for number, image_id in settled.items():
+        run.identities.learn(number, image_id)
     run.ledger.compact(SCHEMA)
     rows = {row["image_id"]: row for row in ds.dataset(tmp_path / "run/verdicts").to_table().to_pylist()}
     found = {name: rows[settled[k]] for k, name in enumerate(WORDS)}
