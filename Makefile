@@ -54,7 +54,7 @@ bench: $(INSTALLED)
 	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.profile --out docs/bench/profile.json
 	$(BENCH) --report
 
-# A hundred seeded schedules of kills, lost nodes and store faults: some twenty minutes. Resumes.
+# A hundred seeded schedules of kills, sleeps, lies, races and damage: some half an hour. Resumes.
 chaos: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --out docs/chaos/results.json
 

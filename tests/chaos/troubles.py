@@ -136,7 +136,9 @@ class Troubles:
     def _kill_local_ray(self) -> Undo | None:
         """Its raylet or its GCS, whichever; the driver lives, and none of the two comes back."""
         start = self._starts.newest()
-        below = psutil.Process(start.process.pid).children() if start else []
+        below = psutil.Process(start.process.pid).children(recursive=True) if start else []
+        if not any("ray::Worker" in _title(process) for process in below):
+            return None  # while Ray starts, it would be started once more
         undo = self._kill([process for process in below if process.name() in ("raylet", "gcs_server")])
         self._starts.local = undo is None
         return undo
