@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -34,6 +35,8 @@ def main() -> int:
         played = json.loads(arguments.out.read_text())["schedules"]
     done = {one["seed"] for one in played}
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    for number in (signal.SIGINT, signal.SIGTERM):  # so that nothing is left behind
+        signal.signal(number, signal.default_int_handler)
     with Stage(folder) as stage:
         for seed in range(arguments.first, arguments.last + 1):
             if seed in done:

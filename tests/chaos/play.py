@@ -23,6 +23,8 @@ from tests.waiting import PATIENCE, until
 
 _GIVE_UP = PATIENCE
 """Seconds after which a schedule is taken to hang."""
+_MOST_STARTS = 30
+"""After which a schedule is taken to get nowhere."""
 _LOOK_SECONDS = 0.1
 _REFILL_SECONDS = 1.0
 _PAUSE_SECONDS = 0.5
@@ -123,6 +125,8 @@ class _Play:
         if self._time() > _GIVE_UP:
             left = len(self._starts.running)
             self._starts.wrong.append(f"not done after {_GIVE_UP:g} s, with {left} drivers left")
+        if self._starts.count > _MOST_STARTS:
+            self._starts.wrong.append(f"not done after {_MOST_STARTS} starts")
         if self._starts.wrong:
             raise GivenUp
         time.sleep(_LOOK_SECONDS)
