@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray._private.services import node_ip_address_from_perspective
 from ray.cluster_utils import Cluster
 
 from tests.waiting import PATIENCE, until
@@ -52,6 +53,8 @@ class Machines(Cluster):
     """Ray's cluster of several nodes on one machine, which waits for each as long as it takes."""
 
     def add_node(self, *given: Any, **options: Any) -> Any:
+        # Else they would have the address of a Ray that runs in this process, which is on loopback alone.
+        options.setdefault("node_ip_address", node_ip_address_from_perspective(None))
         for left in reversed(range(STARTS)):
             try:
                 return super().add_node(*given, **options)
