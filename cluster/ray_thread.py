@@ -27,19 +27,24 @@ def is_unfinished() -> bool:
     return _unfinished.is_set()
 
 
+class NoAnswer(Exception):  # noqa: N818 - what Ray gave
+    """Ray did not start, nor fail to, in the time it was given."""
+
+
 @contextmanager
-def kept_by_a_thread(start: Callable[[threading.Event], None]) -> Iterator[None]:
+def kept_by_a_thread(start: Callable[[threading.Event], None], seconds: float) -> Iterator[None]:
     """Ray while the context is open. ``start`` starts it; it gets an event that is set when the start was
-    interrupted, so that it does not try again.
+    interrupted, so that it does not try again. ``seconds``: that it may take; then it is left behind.
 
     Raises:
+        NoAnswer: it took longer.
         KeyboardInterrupt: Ctrl-C or SIGTERM came meanwhile; Ray was shut down in good order before. A second
             Ctrl-C raises it at once: see :func:`is_unfinished`.
         Exception: what ``start`` raised.
     """
     keeper = _Keeper(start)
     with _signals_noted(keeper.stopped):
-        keeper.begin()
+        keeper.begin(seconds)
     try:
         if keeper.error is not None:
             raise keeper.error
@@ -66,11 +71,14 @@ class _Keeper:
         self._started, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="ray", daemon=True)
 
-    def begin(self) -> None:
+    def begin(self, seconds: float) -> None:
         """Starts Ray, and waits until that is done."""
         _unfinished.set()
         self._thread.start()
-        self._started.wait()
+        if not self._started.wait(seconds):
+            self.stopped.set()
+            self._ending.set()  # should it start after all
+            raise NoAnswer(f"no answer in {seconds:g} s")
 
     def end(self) -> None:
         """Shuts Ray down, and waits until that is done."""

@@ -8,7 +8,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -16,11 +16,14 @@ import ray
 from ray._private import ray_constants
 
 from cluster import ray_address
-from cluster.ray_thread import kept_by_a_thread
+from cluster.ray_thread import NoAnswer, kept_by_a_thread
 from originality.redaction import Masked, as_cause
 
 _STARTS = 4
 """Times that Ray is started."""
+_START_SECONDS = 300.0
+"""For which Ray may take to start here, all times together, or to be joined. It waits longer for a head that
+does not know its token."""
 _OBJECT_STORE_BYTES = 100 * 2**20
 """Near Ray's least: images never travel through Ray."""
 
@@ -67,7 +70,17 @@ def ray_running() -> Iterator[None]:
     check_ray()
     # Ray says on stderr that it leaves the handler of SIGTERM alone, before it knows of logging_level.
     logging.getLogger("ray").setLevel(logging.ERROR)
-    with kept_by_a_thread(_join if os.environ.get("RAY_ADDRESS") else _start):
+    address = os.environ.get("RAY_ADDRESS")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(kept_by_a_thread(_join if address else _start, _START_SECONDS))
+        except NoAnswer as silence:
+            if not address:
+                raise EngineError(_not_started(silence)) from silence
+            raise Refused(
+                f"cannot use Ray at RAY_ADDRESS={address} ({silence}; RAY_AUTH_TOKEN may not be its token); "
+                f"start it, or {ray_address.HERE}"
+            ) from silence
         yield
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from cluster import ray_address
+from cluster import ray_address, ray_thread, runtime
 from tests.rays import ROOT, ray_head
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 NO_PLACE = "/proc/1"
 """Where nobody may make a folder, not even root."""
@@ -173,3 +173,22 @@ def test_ray_starts_where_home_cannot_be_written(tmp_path: Path) -> None:
         timeout=PATIENCE,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_cluster_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a head that wants another token: Ray asks it for a quarter of an hour."""
+    answers = threading.Event()
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    monkeypatch.setattr(runtime, "_START_SECONDS", 0.05)
+    monkeypatch.setattr(runtime, "check_ray", lambda: None)
+    monkeypatch.setattr(runtime.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(runtime.ray, "init", lambda **options: answers.wait(PATIENCE))
+    monkeypatch.setattr(ray_thread, "shut_down", lambda: None)
+    with (
+        pytest.raises(runtime.Refused, match=r"RAY_ADDRESS=head:6379 \(no answer in 0\.05 s; RAY_AUTH_TOKEN"),
+        runtime.ray_running(),
+    ):
+        pass
+    assert ray_thread.is_unfinished()  # so that the process ends on the spot, and not by Ray's way out
+    answers.set()
+    until(lambda: not ray_thread.is_unfinished())
