@@ -21,7 +21,7 @@ from cluster.decoder import Decoder
 from cluster.desk import Desk
 from cluster.identities import image_id_of, unread_id
 from cluster.images import NOTE, Limits, Rejection, check_size
-from cluster.leases import Lease
+from cluster.leases import MISSING, MISSING_FOLDER, Lease
 from cluster.ledger import Ledger
 from cluster.metrics import Metrics
 from cluster.source_check import SourceCheck
@@ -69,13 +69,13 @@ class Fetcher:
         documents: bool = False,
         limits: Limits = Limits(),
         doubt: Callable[[Lease, str], None] | None = None,
-        unread: Callable[[Lease, Unreadable], None] | None = None,
-        source: str = "",
+        unread: Callable[[Lease, str, str], None] | None = None,
+        source: SourceCheck | None = None,
     ) -> None:
         """``doubt``: takes back an input whose decoder failed for the first time, with the cause: a machine
         that is out of memory or overloaded kills and delays decoders, too. ``unread``: takes back one that
-        cannot be read here, as it may be elsewhere; but for the last look. ``source``: the collection's
-        folder or prefix, as of :class:`SourceCheck`."""
+        cannot be read here, as it may be elsewhere, with the reason (as of a lease) and a message; but for
+        the last look. ``source``: of the collection's folder or prefix."""
         self.read: queue.SimpleQueue[int] = queue.SimpleQueue()
         """Numbers of what could be read, whatever came of it."""
         self.identified: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
@@ -88,7 +88,7 @@ class Fetcher:
         self._limits = limits
         self._doubt = doubt
         self._unread = unread
-        self._source = SourceCheck(source)
+        self._source = source or SourceCheck("")
         self._inbox: queue.SimpleQueue[Lease | None] = queue.SimpleQueue()
         self._waiting: dict[int, Fetched] = {}
         self._ready: list[Fetched] = []
@@ -169,13 +169,13 @@ class Fetcher:
         """Raises:
         SourceGone: nothing can be read here, as the whole collection is not there.
         """
-        if re.match(WITHOUT_URI, lease.uri):  # no machine sees more than its list says
-            self.read.put(lease.number)
-        else:
-            if error.reason_code == "missing":
+        if not re.match(WITHOUT_URI, lease.uri):  # of which no machine sees more than its list says
+            reason = error.reason_code
+            if reason == MISSING:
                 self._source.check()
+                reason = MISSING if self._source.has_folder_of(lease.uri) else MISSING_FOLDER
             if self._unread is not None and not lease.last_look:
-                self._unread(lease, error)
+                self._unread(lease, reason, error.message)
                 return
         self._desk.fail(lease, image_id, error.reason_code, error.message)
 

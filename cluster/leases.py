@@ -20,6 +20,10 @@ from dataclasses import dataclass, replace
 MOST_DEATHS = 3
 """The death that ends an image's retries."""
 
+MISSING = "missing"
+MISSING_FOLDER = "missing with its folder"
+"""Why an input could not be read: it is not there, and its folder or prefix is absent or empty too."""
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -41,7 +45,7 @@ class Lease:
     unread_on: frozenset[str] = frozenset()
     """Ray's ids of the machines on which it could not be read since it last could be."""
     unread_as: str = ""
-    """Why not: "missing" or "unreadable"."""
+    """Why not: MISSING, MISSING_FOLDER or "unreadable"."""
     last_look: bool = False
     """Whether the worker records it as failed if it cannot read it either."""
     word: str | None = None
@@ -56,8 +60,10 @@ class Lease:
 class Leases:
     """All inputs of a run that are still to be settled. Millions wait as numbers only."""
 
-    def __init__(self, queue: Iterable[Lease], waiting: int) -> None:
-        """``queue``: makes the leases, when they are needed; ``waiting``: how many it will make."""
+    def __init__(self, queue: Iterable[Lease], waiting: int, read_before: bool = False) -> None:
+        """``queue``: makes the leases, when they are needed; ``waiting``: how many it will make;
+        ``read_before``: whether an earlier start of the run could read any input."""
+        self.read_before = read_before
         self._fresh = iter(queue)
         self._waiting = waiting
         self._again: deque[Lease] = deque()
@@ -164,6 +170,8 @@ class Leases:
         """A worker on a node could not: the input waits for another look."""
         self._reading.discard(number)
         lease = self._held[worker].pop(number)
+        if lease.unread_as == MISSING and reason == MISSING_FOLDER:
+            reason = MISSING  # another machine sees its folder
         self._unread.append(replace(lease, unread_on=lease.unread_on | {node}, unread_as=reason))
 
     def look_for_the_last_time(self, numbers: Collection[int]) -> None:

@@ -106,10 +106,12 @@ class RunFolder:
 
     def leases(self, numbers: np.ndarray) -> Leases:
         """Those of the inputs whose image has no record yet."""
-        ids = self.identities.image_ids().take(pa.array(numbers))
+        all_ids = self.identities.image_ids()
+        read_before = pc.any(pc.invert(pc.starts_with(all_ids, UNREAD))).as_py() or False
+        ids = all_ids.take(pa.array(numbers))
         done = pc.fill_null(pc.is_in(ids, self.ledger.recorded()), False)
         todo = numbers[~done.to_numpy(zero_copy_only=False)]
-        return Leases((self._lease(int(number)) for number in todo), len(todo))
+        return Leases((self._lease(int(number)) for number in todo), len(todo), read_before)
 
     def _lease(self, number: int) -> Lease:
         image_id = self.identities[number]

@@ -4,7 +4,11 @@ One machine without the share, or with other rights on it, would write off a who
 which it fails to read. So what one machine cannot read, another one looks for, where there is one. An input
 that is missing wherever it was looked for is recorded as such once any other input could be read since: that
 shows that they are looked for in the right place. Where none can be, the run stops before any of them is
-written off.
+written off, as soon as so many are missing as ``cluster.stop_after_failures`` says, or when all else is done.
+
+A folder may hold a mount of its own, and a list names any places. So an input whose folder is absent or empty
+waits until all else is done; where several of one folder wait then, it is the folder that is not there, and
+the run stops. A single input is believed to be missing where its folder is there.
 """
 
 from __future__ import annotations
@@ -13,10 +17,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cluster.crew import Crew
-from cluster.leases import Lease, Leases
+from cluster.leases import MISSING, MISSING_FOLDER, Lease, Leases
 from cluster.member import Member
+from cluster.source_check import folder_of
 
-MISSING = "missing"
 MANY = 5
 """Inputs in a row that a machine could not read and another could, after which it gets no more. Also so many
 may wait for another machine's look before the one that could not read them goes on."""
@@ -38,7 +42,9 @@ class SecondLooks:
         self._crew = crew
         self._stop_after = stop_after
         self._any_read = False
-        """Whether an input was read since the last review."""
+        """Whether an input was read since others were last believed to be missing."""
+        self._ever_read = False
+        """Whether an input was read in this start of the run."""
         self._have_read: set[str] = set()
         """Machines that could read an input."""
         self._blind: Counter[str] = Counter()
@@ -48,7 +54,7 @@ class SecondLooks:
 
     def could_read(self, member: Member, number: int) -> list[str]:
         """A worker has the bytes of an input. Machines that are now known not to see the inputs."""
-        self._any_read = True
+        self._any_read = self._ever_read = True
         lease = self._leases.could_read(member.name, number)
         here = member.node or ""
         self._have_read.add(here)
@@ -60,7 +66,7 @@ class SecondLooks:
         return [node for node in elsewhere if self._blind[node] == MANY]
 
     def could_not_read(self, member: Member, numbers: Sequence[int], reason: str) -> None:
-        """A worker could not read inputs; ``reason``: "missing" or "unreadable"."""
+        """A worker could not read inputs; ``reason``: as of a lease."""
         for number in numbers:
             self._leases.could_not_read(member.name, number, member.node or "", reason)
 
@@ -85,19 +91,35 @@ class SecondLooks:
         if not unread or not any(member.capacity for member in self._crew):
             return None
         looked = self._looked_for()
-        missing = [lease for lease in looked if lease.unread_as == MISSING]
         waits = len(looked) < sum(1 for lease in unread if not lease.last_look)
         nothing_else = not waits and not self._leases.others_to_read
+        missing = [lease for lease in looked if lease.unread_as in (MISSING, MISSING_FOLDER)]
+        of_folders = [lease for lease in missing if lease.unread_as == MISSING_FOLDER]
         if self._stop_after is not None and len(missing) >= self._stop_after and not self._any_read:
-            return self._all_missing(missing)
-        if self._stop_after is None or self._any_read or nothing_else:
-            self._any_read = self._any_read and not looked  # it speaks for what is decided after it
-            believed = {lease.number for lease in looked}
-        else:
-            believed = {lease.number for lease in looked if lease.unread_as != MISSING}
+            return _stop(missing, "inputs in a row are not there")
+        if self._stop_after is not None and len(of_folders) >= self._stop_after:
+            return _stop(of_folders, "inputs are not there, nor anything else in their folders")
+        doubted = self._doubted(missing, nothing_else)
+        if doubted and nothing_else and len(doubted) == self._leases.open:  # all else is settled
+            return _stop(doubted, "inputs are not there" if len(doubted) > 1 else "input is not there")
+        believed = {lease.number for lease in looked} - {lease.number for lease in doubted}
         if believed:
+            self._any_read = False  # it speaks for what is decided after it
             self._leases.look_for_the_last_time(believed)
         return None
+
+    def _doubted(self, missing: Sequence[Lease], nothing_else: bool) -> list[Lease]:
+        """What is not believed to be missing, or not yet; ``nothing_else``: whether no other input is left
+        that could be read."""
+        if self._stop_after is None:
+            return []
+        if not nothing_else:
+            return [e for e in missing if e.unread_as == MISSING_FOLDER or not self._any_read]
+        if not (self._ever_read or self._leases.read_before or len(missing) == 1):
+            return missing
+        gone = Counter(folder_of(e.uri) for e in missing if e.unread_as == MISSING_FOLDER)
+        most = 1 if self._ever_read else 0
+        return [e for e in missing if e.unread_as == MISSING_FOLDER and gone[folder_of(e.uri)] > most]
 
     def _looked_for(self) -> list[Lease]:
         """What no other machine can look for, or soon will."""
@@ -129,12 +151,14 @@ class SecondLooks:
                     found.append(node)
         return found
 
-    def _all_missing(self, missing: Sequence[Lease]) -> str:
-        return (
-            f"{len(missing)} inputs in a row are not there, the last {missing[-1].uri}; nothing is recorded "
-            "of them. Mount or bring back what holds them and run the same command again to resume; if they "
-            "are to be recorded as missing, start again with --set cluster.stop_after_failures=null"
-        )
+
+def _stop(missing: Sequence[Lease], how: str) -> str:
+    """Why the run stops: these inputs are missing."""
+    return (
+        f"{len(missing)} {how}, the last {missing[-1].uri}; nothing is "
+        "recorded of them. Mount or bring back what holds them and run the same command again to resume; if "
+        "they are to be recorded as missing, start again with --set cluster.stop_after_failures=null"
+    )
 
 
 def _takes_inputs(member: Member) -> bool:

@@ -25,6 +25,7 @@ from cluster.leases import Lease
 from cluster.ledger import Ledger
 from cluster.metrics import Metrics
 from cluster.snapshots import Snapshots
+from cluster.source_check import SourceCheck
 from cluster.sources import remember_readable
 from cluster.spot import SpotWatch
 from cluster.store import StoreError, open_store
@@ -64,7 +65,10 @@ class Task:
     documents: bool = False
     """Whether the inputs are JSON documents, and not images."""
     source: str = ""
-    """The folder or prefix in which all inputs lie; empty where a list says where they are."""
+    """The folder or prefix in which all inputs lie; empty where a list says where they are, or where it is
+    not to be looked whether it is there."""
+    one_input: bool = False
+    """Whether the collection is one input."""
     readable: Mapping[str, str] = field(default_factory=dict)
     """By bucket of the inputs, the key of an object that can be read."""
     limits: Limits = Limits()
@@ -99,7 +103,7 @@ class Returned:
     of_machine: bool = False
     """Whether it was an error of the machine."""
     unread_as: str = ""
-    """Of what could not be read, why: "missing" or "unreadable"."""
+    """Of what could not be read, why; as of a lease."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +157,8 @@ class Worker:
             documents=task.documents,
             limits=task.limits,
             doubt=lambda lease, cause: self._give_back([lease], cause),
-            unread=lambda lease, error: self._give_back([lease], error.message, unread_as=error.reason_code),
-            source=task.source,
+            unread=lambda lease, reason, message: self._give_back([lease], message, unread_as=reason),
+            source=SourceCheck(task.source, task.one_input),
         )
         self._returned: queue.SimpleQueue[Returned] = queue.SimpleQueue()
         self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()

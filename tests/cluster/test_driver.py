@@ -344,6 +344,41 @@ def test_a_collection_that_is_gone_ends_the_run_and_costs_no_image(tmp_path: Pat
     assert done.counts == {"judged": 5}
 
 
+def test_a_folder_within_that_is_gone_ends_the_run_and_costs_no_image(
+    tmp_path: Path, local_ray: None
+) -> None:
+    """As where a share is mounted below the source, or a list leads to one."""
+    for i in range(5):
+        paint(tmp_path / "in" / "share", f"{i}.png", (i, i, i))
+    paint(tmp_path / "in", "top.png", (9, 9, 9))
+    (tmp_path / "list.csv").write_text("\n".join(["uri", *(f"in/share/{i}.png" for i in range(5))]))
+    runs = {
+        str(source): plan(str(source), open_store(str(tmp_path / f"run-{source.name}")), {})
+        for source in (tmp_path / "in", tmp_path / "list.csv")
+    }
+    (tmp_path / "in" / "share").rename(tmp_path / "away")
+    (tmp_path / "in" / "share").mkdir()
+    for judged, run in enumerate(reversed(runs.values())):
+        task = Task(run.store.url, MeanColour, {}, source=run.manifest.source)
+        with pytest.raises(driver.EngineError, match=r"^5 inputs are not there, the last .*share.*resume"):
+            driver.run(task, run.leases(np.arange(len(run.manifest))), gpu=False, stream=io.StringIO())
+        assert Counter(row["status"] for row in run.ledger.rows()) == Counter(judged=judged)
+
+
+def test_a_single_image_that_is_gone_is_missing(tmp_path: Path, local_ray: None) -> None:
+    path = paint(tmp_path / "in", "only.png", (1, 1, 1))
+    run = plan(str(path), open_store(str(tmp_path / "run")), {})
+    task = Task(run.store.url, MeanColour, {}, source=run.manifest.source, one_input=True)
+    path.rename(tmp_path / "away.png")
+    (tmp_path / "in").rename(tmp_path / "elsewhere")
+    with pytest.raises(driver.EngineError, match=r"in does not exist on .*mount .*resume"):
+        driver.run(task, run.leases(np.arange(1)), gpu=False, stream=io.StringIO())
+    (tmp_path / "in").mkdir()
+    done = driver.run(task, run.leases(np.arange(1)), gpu=False, stream=io.StringIO())
+    assert done.counts == {"failed": 1}
+    assert [row["error_class"] for row in run.ledger.rows()] == ["missing"]
+
+
 def hangs() -> MeanColour:
     scorer = MeanColour(capacity=1)
     scorer.step = lambda: time.sleep(600)

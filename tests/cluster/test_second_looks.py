@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from typing import Any
 
+import pytest
 from fleet import Fleet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.leases import Lease, Leases
+from cluster.leases import MISSING, MISSING_FOLDER, Lease, Leases
 from cluster.member import Member
-from cluster.second_looks import COMING_SECONDS, LOOKS, MANY, MISSING, SecondLooks
+from cluster.second_looks import COMING_SECONDS, LOOKS, MANY, SecondLooks
 
 
 class Scene:
     """Machines that see some of the inputs, and a driver that leases these out, a few at a time."""
 
-    def __init__(self, inputs: int, sees: dict[str, set[int]], stop_after: int | None = None) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        sees: dict[str, set[int]],
+        stop_after: int | None = None,
+        read_before: bool = False,
+        folder: int = 1000,
+        gone: Collection[int] = (),
+    ) -> None:
+        """``folder``: inputs in each folder; ``gone``: those whose folder no machine sees."""
         self.sees = sees
+        self.gone = gone
         self.fleet = Fleet(*sees)
-        self.leases = Leases((Lease(i, f"u/{i}", 1) for i in range(inputs)), inputs)
+        queue = (Lease(i, f"u/{i}" if i < folder else f"u{i // folder}/{i}", 1) for i in range(inputs))
+        self.leases = Leases(queue, inputs, read_before)
         crew: Any = self.fleet
         self.looks = SecondLooks(self.leases, crew, stop_after)
         self.found: list[int] = []
@@ -48,7 +61,8 @@ class Scene:
             elif lease.last_look:
                 self.missing += self.leases.settle(member.name, lease.number, "unread")
             else:
-                self.looks.could_not_read(member, [lease.number], MISSING)
+                reason = MISSING_FOLDER if lease.number in self.gone else MISSING
+                self.looks.could_not_read(member, [lease.number], reason)
 
     def leave(self, node: str) -> None:
         self.quit.append(node)
@@ -161,10 +175,73 @@ def test_where_two_machines_find_nothing_it_stops_too() -> None:
     assert why and why.startswith("10") and scene.missing == []
 
 
-def test_a_short_list_of_missing_inputs_ends() -> None:
-    scene = Scene(30, {"only": set()}, stop_after=100)
+def test_a_short_list_of_missing_inputs_ends_where_all_are_believed() -> None:
+    scene = Scene(30, {"only": set()}, stop_after=None)
     assert scene.play() is None
     assert sorted(scene.missing) == list(range(30))
+
+
+@pytest.mark.parametrize(("inputs", "machines"), [(2, 1), (30, 1), (99, 2)])
+def test_a_list_of_which_nothing_is_found_stops_before_any_is_written_off(inputs: int, machines: int) -> None:
+    scene = Scene(inputs, {f"n{i}": set() for i in range(machines)}, stop_after=100)
+    why = scene.play()
+    assert why and why.startswith(f"{inputs} inputs are not there, the last u/")
+    assert scene.missing == [] and len(scene.leases.unread) == inputs
+
+
+def test_a_single_input_is_missing_where_its_folder_is_there() -> None:
+    scene = Scene(1, {"only": set()}, stop_after=100)
+    assert scene.play() is None and scene.missing == [0]
+    why = Scene(1, {"only": set()}, stop_after=100, gone=[0]).play()
+    assert why and why.startswith("1 input is not there, the last u/0")
+
+
+def test_of_a_run_that_goes_on_only_missing_inputs_may_be_left() -> None:
+    """Earlier starts read the others, which says nothing of a folder that is not there now."""
+    scene = Scene(30, {"only": set()}, stop_after=100, read_before=True)
+    assert scene.play() is None and sorted(scene.missing) == list(range(30))
+    scene = Scene(30, {"only": set()}, stop_after=100, read_before=True, folder=1, gone=range(30))
+    assert scene.play() and scene.missing == []
+
+
+def test_a_folder_that_is_gone_with_several_inputs_stops_the_run_when_all_else_is_done() -> None:
+    """It may be a mount. The first thirty inputs are found but one, and so are none of the other thirty."""
+    scene = Scene(60, {"only": set(range(1, 30))}, stop_after=100, folder=30, gone=range(30, 60))
+    why = scene.play()
+    assert why and why.startswith("30 inputs are not there, the last u1/")
+    assert sorted(scene.found) == list(range(1, 30)) and scene.missing == [0]
+    scene = Scene(300, {"only": set(range(0, 300, 2))}, stop_after=20, folder=1000, gone=range(1, 300, 2))
+    why = scene.play()
+    assert why and "inputs are not there, nor anything else in their folders, the last u/" in why
+    assert scene.missing == [] and len(scene.found) < 100, "they do not pile up"
+
+
+def test_what_is_being_judged_is_not_broken_off_for_what_is_missing() -> None:
+    scene = Scene(3, {"only": {0}}, stop_after=100, gone=[1, 2])
+    only = scene.fleet["only"]
+    scene.grant(only, 3)
+    scene.looks.could_read(only, 0)
+    scene.looks.could_not_read(only, [1, 2], MISSING_FOLDER)
+    assert scene.looks.review() is None
+    scene.leases.identify(only.name, 0, "0")
+    scene.leases.settle(only.name, 0, "0")
+    assert scene.looks.review()
+
+
+def test_inputs_that_were_alone_in_their_folders_are_missing_once_others_were_read() -> None:
+    scene = Scene(60, {"only": set(range(30))}, stop_after=100, folder=1, gone=range(30, 60))
+    assert scene.play() is None
+    assert sorted(scene.missing) == list(range(30, 60))
+
+
+def test_a_machine_that_sees_the_folder_is_believed_before_one_that_does_not() -> None:
+    scene = Scene(4, {"a": {0, 1}, "b": {0, 1}}, stop_after=100)
+    for node, reason in (("a", MISSING), ("b", MISSING_FOLDER)):
+        scene.gone = (2, 3) if reason == MISSING_FOLDER else ()
+        scene.grant(scene.fleet[node], 4)
+        scene.read(scene.fleet[node])
+    assert {lease.unread_as for lease in scene.leases.unread} == {MISSING}
+    assert scene.play() is None and sorted(scene.missing) == [2, 3]
 
 
 def test_a_worker_that_is_being_started_elsewhere_is_waited_for_and_not_for_ever() -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 from mean_colour import paint
 
 from cluster import source_check
-from cluster.source_check import SourceCheck, SourceGone
+from cluster.source_check import SourceCheck, SourceGone, folder_of
 from cluster.store import Refused, open_store
+from originality.faults import MachineFault
+from tests.waiting import PATIENCE
 
 
 def test_a_folder_that_is_gone_or_empty_is_no_images_fault(
@@ -30,6 +33,36 @@ def test_a_folder_that_is_gone_or_empty_is_no_images_fault(
     SourceCheck("").check()  # of a list, whose images lie anywhere
 
 
+def test_the_folder_of_an_image_is_there_if_it_holds_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_check, "_REST_SECONDS", 0.0)
+    check, image = SourceCheck(""), str(tmp_path / "in" / "a.png")
+    assert not check.has_folder_of(image)
+    (tmp_path / "in").mkdir()
+    assert not check.has_folder_of(image)
+    assert SourceCheck(str(tmp_path / "in"), one_input=True).has_folder_of(image)
+    paint(tmp_path / "in", "b.png", (1, 1, 1))
+    assert check.has_folder_of(image) and check.has_folder_of((tmp_path / "in" / "a.png").as_uri())
+    assert [folder_of(uri) for uri in ("/a.png", "a.png", "s3://b/a.png")] == ["/", ".", "s3://b"]
+
+
+def test_a_mount_that_hangs_is_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And holds up no other thread: nothing is looked into under a lock."""
+    answers = threading.Event()
+    monkeypatch.setattr(source_check, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(source_check, "_looked", lambda folder: str(answers.wait(PATIENCE)))
+    check = SourceCheck(str(tmp_path))
+    try:
+        with pytest.raises(MachineFault, match=r"no answer in .*does its mount hang") as raised:
+            check.check()
+        assert not isinstance(raised.value, SourceGone)
+        with pytest.raises(MachineFault, match="does its mount hang"):
+            check.has_folder_of(str(tmp_path / "in" / "a.png"))
+    finally:
+        answers.set()
+
+
 def test_a_source_that_was_there_is_not_listed_for_each_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,5 +79,7 @@ def test_a_prefix_or_bucket_that_is_gone(s3: str) -> None:
     SourceCheck(f"{s3}/source-check").check()
     with pytest.raises(SourceGone, match="source-check-moved is empty on "):
         SourceCheck(f"{s3}/source-check-moved").check()
+    assert SourceCheck("").has_folder_of(f"{s3}/source-check/b.png")
+    assert not SourceCheck("").has_folder_of(f"{s3}/source-check-moved/b.png")
     with pytest.raises((Refused, SourceGone)):
         SourceCheck("s3://originality-no-such-bucket/in").check()
