@@ -149,6 +149,7 @@ class Dispatcher:
         crew = self._crew
         if crew.waits_in_vain():
             crew.forget_failures()
+            self._looks.forget_failures()
         busy = sum(self._leases.holds(member.name) for member in crew)
         most = self.deaths.capped(crew.most if crew.ready else crew.first)
         while len(crew) < min(most, busy + self._leases.queued):

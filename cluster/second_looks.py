@@ -63,7 +63,15 @@ class SecondLooks:
             return []
         elsewhere = lease.unread_on - {here}
         self._blind.update(elsewhere)
-        return [node for node in elsewhere if self._blind[node] == MANY]
+        found = [node for node in elsewhere if self._blind[node] >= MANY]
+        for node in found:
+            del self._blind[node]  # it may be hired again, and is then judged anew
+        return found
+
+    def forget_failures(self) -> None:
+        """Machines that did not see the inputs are tried again, as they may by now."""
+        self._blind.clear()
+        self._considered.clear()
 
     def could_not_read(self, member: Member, numbers: Sequence[int], reason: str) -> None:
         """A worker could not read inputs; ``reason``: as of a lease."""

@@ -134,6 +134,30 @@ def test_a_machine_that_fails_to_read_waits_for_anothers_look() -> None:
     assert scene.looks.may_take_fresh(blind), "nobody else is there to look"
 
 
+def test_a_machine_that_is_hired_again_is_judged_anew() -> None:
+    scene = Scene(80, {"blind": set(), "sound": set(range(80))}, stop_after=100)
+    for _ in range(2):
+        for _ in range(20):
+            for member in scene.fleet:
+                scene.turn(member)
+            if scene.fleet.machines == {"sound"}:
+                break
+        scene.looks.forget_failures()
+        scene.fleet.machines.add("blind")
+        scene.fleet.add("blind")
+    assert scene.quit == ["blind", "blind"] and scene.missing == []
+
+
+def test_after_failures_are_forgotten_it_is_looked_elsewhere_again() -> None:
+    scene = Scene(1, {"blind": set(), "other": set()}, stop_after=100)
+    scene.fleet.let_go(scene.fleet["other"])
+    scene.grant(scene.fleet["blind"])
+    scene.read(scene.fleet["blind"])
+    assert [scene.looks.to_replace() for _ in range(2)] == [["blind"], []]
+    scene.looks.forget_failures()
+    assert scene.looks.to_replace() == ["blind"]
+
+
 def test_what_two_machines_do_not_find_is_missing_and_neither_is_blamed() -> None:
     seen = set(range(0, 60, 2))
     scene = Scene(60, {"a": seen, "b": seen})
