@@ -26,6 +26,7 @@ from cluster.ray_health import RayHealth
 from cluster.results import Results
 from cluster.runtime import EngineError
 from cluster.second_looks import LOOKS, MANY, SecondLooks
+from cluster.starts import START_SECONDS, Starts
 from cluster.store import open_store
 from cluster.worker import NEWS_SECONDS, Orders, Report
 
@@ -71,6 +72,7 @@ class Dispatcher:
         self._results = Results(leases, crew, ledger, progress, self._metrics, self.deaths, learn)
         self._blame = Blame(leases, crew, self._results, self.deaths, progress, self._metrics)
         self._looks = SecondLooks(leases, crew, self._settings.stop_after_failures)
+        self._starts = Starts(crew)
         self.duplicates = 0
 
     def work(self) -> None:
@@ -206,11 +208,19 @@ class Dispatcher:
         resting = len(asked) < len(self._crew)
         ray.wait(list(asked), timeout=REST_SECONDS if resting else _WAIT_SECONDS)
         ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0)
-        silent = self._crew.clock.now() - SILENCE_SECONDS
-        for member in asked.values():
-            if member.answered and member.asked_at < silent and member.answer not in ready:
-                self._blame.remove(member, Death(f"no answer for {SILENCE_SECONDS:g} s", blame=True))
+        self._remove_silent([member for member in asked.values() if member.answer not in ready])
         return [asked[reference] for reference in ready]
+
+    def _remove_silent(self, members: list[Member]) -> None:
+        """Gives up workers that have not answered for too long."""
+        since = self._crew.clock.now() - SILENCE_SECONDS
+        for member in members:
+            if member.answered and member.asked_at < since:
+                cause = f"no answer for {SILENCE_SECONDS:g} s"
+                self._blame.remove(member, Death(cause, blame=True))
+        for member, node in self._starts.overdue():
+            if member in members and self._blame.may_stay(member, node):  # which notes where it is
+                self._blame.remove(member, Death(f"no answer in {START_SECONDS:g} s of start", blame=False))
 
     def _hear(self, members: list[Member]) -> None:
         for member in members:

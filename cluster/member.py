@@ -37,6 +37,8 @@ class Member:
     answered: bool = False
     """Whether it ever did: before that it may wait for a machine."""
     hired_at: float = 0.0
+    placed_at: float | None = None
+    """When it was first seen to have a machine, though it has not answered."""
     rests_until: float = 0.0
     """Time of the next call, so that a busy worker is not asked without end."""
     rate: float = 0.0

@@ -87,6 +87,26 @@ def nodes() -> list[dict[str, Any]]:
     return bounded(lambda: ray.nodes(), "which machines it has")
 
 
+def machines_of_actors() -> dict[str, str]:
+    """By the id of each actor of this driver: Ray's id of the machine on which it has a process. One that
+    waits for a machine has none; none has where this version of Ray does not say.
+
+    Raises:
+        EngineError: Ray's head does not answer.
+    """
+    try:  # not of Ray's public interface, which asks a dashboard
+        from ray._private import state
+
+        job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+        actors = bounded(lambda: cast(Any, state).actors(job_id=job), "where workers are")
+        addresses = {actor_id: about["Address"] for actor_id, about in actors.items()}
+        return {actor_id: address["NodeID"] for actor_id, address in addresses.items() if address.get("Port")}
+    except EngineError:
+        raise
+    except Exception:  # whatever another version raises
+        return {}
+
+
 def bounded(call: Callable[[], T], what: str, seconds: float = ANSWER_SECONDS) -> T:
     """What a call of Ray's returns.
 
