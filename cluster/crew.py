@@ -241,7 +241,7 @@ def gpus_of(wanted: bool | None, each: float) -> float:
     Raises:
         NoGpu: one is wanted and there is none, or it was left open and cannot be known.
     """
-    there = ray.cluster_resources().get("GPU", 0) >= min(1.0, each)
+    there = ray_health.resources().get("GPU", 0) >= min(1.0, each)
     cluster = bool(os.environ.get("RAY_ADDRESS"))
     if wanted and not there and not cluster:
         raise NoGpu("no GPU on this machine; choose the device cpu")
@@ -256,7 +256,7 @@ def check_machine(settings: ClusterSettings, gpus: float) -> None:
     Raises:
         Refused: a worker wants more than there is, and would be waited for without end.
     """
-    there = ray.cluster_resources()
+    there = ray_health.resources()
     for kind, wanted in (("CPU", settings.cpus_per_worker), ("GPU", gpus)):
         if wanted > there.get(kind, 0) and not os.environ.get("RAY_ADDRESS"):
             raise Refused(f"a worker wants {wanted:g} {kind}s and this machine has {there.get(kind, 0):g}")
@@ -277,7 +277,7 @@ def check_prices(settings: ClusterSettings, gpus: float) -> None:
     elif (only := settings.labels.get(_ACCELERATOR)) is not None:
         kinds = _listed(only)
     else:
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+        nodes = [node for node in ray_health.nodes() if node["Alive"] and node["Resources"].get("GPU")]
         there = sum(node["Resources"]["GPU"] for node in nodes)
         if os.environ.get("RAY_ADDRESS") and there < gpus * (settings.max_workers or 1):
             raise NoPrice(
@@ -306,7 +306,7 @@ def _listed(selector: str) -> set[str]:
 
 def room(settings: ClusterSettings, gpus: float, memory: int) -> int:
     """Workers that there is room for now, each with its GPU, or its CPUs and memory."""
-    there = ray.cluster_resources()
+    there = ray_health.resources()
     if gpus:
         return max(1, int(there.get("GPU", 0) / gpus))
     cpus = there.get("CPU", 0) / max(settings.cpus_per_worker, 1e-9)

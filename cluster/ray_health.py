@@ -107,6 +107,15 @@ def machines_of_actors() -> dict[str, str]:
         return {}
 
 
+def resources() -> dict[str, float]:
+    """``ray.cluster_resources()``.
+
+    Raises:
+        EngineError: Ray's head does not answer.
+    """
+    return bounded(lambda: ray.cluster_resources(), "what there is")
+
+
 def bounded(call: Callable[[], T], what: str, seconds: float = ANSWER_SECONDS) -> T:
     """What a call of Ray's returns.
 

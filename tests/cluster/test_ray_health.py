@@ -9,10 +9,11 @@ import pytest
 import ray
 from set_time import SetTime
 
-from cluster import ray_health, ray_shutdown
+from cluster import crew, ray_health, ray_shutdown
 from cluster.clock import ObserverClock
 from cluster.ray_health import ANSWER_SECONDS, RayHealth, bounded
 from cluster.runtime import EngineError
+from cluster.settings import ClusterSettings
 from tests.waiting import PATIENCE, until
 
 
@@ -78,6 +79,25 @@ def test_a_head_that_does_not_answer_ends_the_run_wherever_it_is(monkeypatch: py
             health.check()
     assert ray_shutdown._silent.is_set(), "nor is it waited for at the end"
     answers.set()
+
+
+@pytest.mark.parametrize("ask", ["room", "gpus_of", "check_machine", "check_prices"])
+def test_what_is_asked_before_anybody_is_hired_has_a_bound(monkeypatch: pytest.MonkeyPatch, ask: str) -> None:
+    answers, how = threading.Event(), ClusterSettings(max_cost=1.0)
+    for name in ("nodes", "cluster_resources"):
+        monkeypatch.setattr(ray, name, lambda: answers.wait(PATIENCE))
+    monkeypatch.setattr(ray_health.bounded, "__defaults__", (1.0,))
+    calls = {
+        "room": lambda: crew.room(how, 0, 1),
+        "gpus_of": lambda: crew.gpus_of(None, 1.0),
+        "check_machine": lambda: crew.check_machine(how, 0),
+        "check_prices": lambda: crew.check_prices(how, 1.0),
+    }
+    try:
+        with pytest.raises(EngineError, match=r"Ray's head does not answer .* to resume"):
+            calls[ask]()
+    finally:
+        answers.set()
 
 
 def test_a_process_of_ray_that_died_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
