@@ -212,12 +212,13 @@ class Dispatcher:
         return [asked[reference] for reference in ready]
 
     def _remove_silent(self, members: list[Member]) -> None:
-        """Gives up workers that have not answered for too long."""
+        """Gives up workers that have not answered for too long. That says nothing of their images for sure:
+        a machine that stands still is silent, too."""
         since = self._crew.clock.now() - SILENCE_SECONDS
         for member in members:
             if member.answered and member.asked_at < since:
                 cause = f"no answer for {SILENCE_SECONDS:g} s"
-                self._blame.remove(member, Death(cause, blame=True))
+                self._blame.remove(member, Death(cause, blame=True, of_machine=True))
         for member, node in self._starts.overdue():
             if member in members and self._blame.may_stay(member, node):  # which notes where it is
                 self._blame.remove(member, Death(f"no answer in {START_SECONDS:g} s of start", blame=False))

@@ -172,3 +172,23 @@ def test_a_driver_that_was_suspended_buries_nobody(tmp_path: Path, monkeypatch: 
         driver._answered()
     assert len(driver.crew) == 0 and driver.deaths.total == 1
     assert driver.causes() == {f"no answer for {SILENCE_SECONDS:g} s"}
+
+
+def test_a_machine_that_stands_still_again_and_again_condemns_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be suspended: while nothing else is judged, that is as likely as an image that holds it up."""
+    monkeypatch.setattr(dispatch.ray, "wait", lambda asked, **how: ([], asked))
+    driver = Driver(tmp_path, workers=2)
+    driver.add("b")
+    for _ in range(1 + 3 * 10):
+        member = driver.add("a")
+        member.judged = 1
+        assert driver.leases.grant(member.name, 10)
+        answer: Any = object()
+        member.answer, member.asked_at = answer, driver.crew.clock.now()
+        for _ in range(int(SILENCE_SECONDS) + 1):
+            driver.time.seconds += 1
+            driver._answered()
+        assert member.name not in driver.crew.members
+    assert driver.leases.open == 10
