@@ -111,7 +111,7 @@ class Crew:
 
     def waiting_for(self) -> str:
         """What there is to say while no worker is ready."""
-        pending = [m for m in self if not m.answered and m.asked_at]
+        pending = [m for m in self if not m.answered and m.asked_at and m.placed_at is None]
         if not pending or self.clock.now() - min(m.asked_at for m in pending) < _PATIENCE_SECONDS:
             return "starting a worker"
         wanted = f"{self.settings.cpus_per_worker:g} CPUs"
@@ -184,7 +184,7 @@ class Crew:
     def waits_in_vain(self) -> bool:
         """Whether machines that failed are avoided, and no other one came for minutes."""
         asked = [m.asked_at for m in self if m.asked_at]
-        waits = bool(asked) and not any(m.answered for m in self)
+        waits = bool(asked) and not any(m.answered or m.placed_at is not None for m in self)
         return waits and bool(self._failed) and self.clock.now() - min(asked) > _NO_MACHINE_SECONDS
 
     def forget_failures(self) -> None:

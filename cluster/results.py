@@ -8,12 +8,11 @@ from cluster.crew import Crew
 from cluster.deaths import Deaths
 from cluster.desk import Settled, snapshot_path
 from cluster.identities import unread_id
-from cluster.leases import MOST_DEATHS, Lease, Leases
+from cluster.leases import MISSING, MOST_DEATHS, Lease, Leases
 from cluster.ledger import Ledger, sign
 from cluster.member import Member
 from cluster.metrics import Metrics
 from cluster.progress import Progress
-from cluster.second_looks import MISSING
 
 
 class Results:

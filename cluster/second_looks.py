@@ -116,7 +116,7 @@ class SecondLooks:
             self._leases.look_for_the_last_time(believed)
         return None
 
-    def _doubted(self, missing: Sequence[Lease], nothing_else: bool) -> list[Lease]:
+    def _doubted(self, missing: list[Lease], nothing_else: bool) -> list[Lease]:
         """What is not believed to be missing, or not yet; ``nothing_else``: whether no other input is left
         that could be read."""
         if self._stop_after is None:

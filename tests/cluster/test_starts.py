@@ -56,6 +56,21 @@ def test_one_that_has_a_machine_is_given_up_and_one_that_waits_for_one_is_not(
     assert set(driver.crew.members) == {waits.name}
 
 
+def test_one_that_has_a_machine_waits_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not said to, nor is it let go of to try machines again that failed."""
+    there: dict[str, str] = {}
+    monkeypatch.setattr(ray_health, "machines_of_actors", lambda: there)
+    driver = Driver(tmp_path, workers=1)
+    driver.crew.avoid_failed("b")
+    member = starting(driver, "slow")
+    member.asked_at = 1.0
+    listen(driver, START_SECONDS / 2 + 20)
+    assert driver.crew.waits_in_vain() and "waiting for a machine" in driver.crew.waiting_for()
+    there["slow"] = "a"
+    listen(driver, START_SECONDS / 2)
+    assert not driver.crew.waits_in_vain() and driver.crew.waiting_for() == "starting a worker"
+
+
 def test_where_none_comes_up_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_health, "machines_of_actors", lambda: {"stuck": "a"})
     driver = Driver(tmp_path, workers=1)
