@@ -3,12 +3,19 @@
 ``inputs/*.parquet`` has a row for every input whose bytes were read: its number in the manifest, its uri and
 its image_id. The rows are facts that can be learnt again by reading the bytes again, so a driver may keep
 them in memory for a while; what a crash loses costs a second reading and no verdict.
+
+Of several parts that name an input, the last counts, in the order of the numbers in their names. A process
+numbers its parts one higher than the highest that it found, so what it learns counts over all that it had
+read, whatever the clocks say. Two that began at the same time have one number: where they differ on an input,
+either is a fact, and whoever comes next counts over both.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
+import uuid
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +31,8 @@ SCHEMA = pa.schema([("number", pa.int64()), ("uri", pa.string()), ("image_id", p
 UNREAD = "unread-"
 """Begins the image_id of an input whose bytes nobody could read; the sha256 of its uri follows."""
 
+_NAME = re.compile(r"inputs/part-(\d+)-[0-9a-f]+-\d+\.parquet")
+"""Older versions named parts by the clock of the machine that wrote; those come before any with a number."""
 _PART_ROWS = 50_000
 _NONE, _READ, _UNREAD = 0, 1, 2
 
@@ -39,14 +48,10 @@ def unread_id(uri: str) -> str:
 class Identities:
     """What is known of a manifest's inputs: 33 bytes each, as there may be millions."""
 
-    def __init__(
-        self, store: Store, manifest: Manifest, writer: str = "", damage: Damage | None = None
-    ) -> None:
-        """Reads what is known. ``writer``: a name for the parts that this process adds, its own. ``damage``:
-        told of parts that are damaged, which are passed over."""
+    def __init__(self, store: Store, manifest: Manifest, damage: Damage | None = None) -> None:
+        """Reads what is known. ``damage``: told of parts that are damaged, which are passed over."""
         self._store = store
         self._manifest = manifest
-        self._writer = writer
         self._digests = np.zeros((len(manifest), 32), np.uint8)
         self._kinds = np.zeros(len(manifest), np.uint8)
         self._lock = threading.Lock()
@@ -57,9 +62,10 @@ class Identities:
         self._unsaved = 0
         self._damaged: list[str] = []
         damage = damage or Damage()
-        for path in sorted(found.path for found in store.list("inputs")):  # the oldest first
-            if not path.endswith(".parquet"):
-                continue
+        paths = [found.path for found in store.list("inputs") if found.path.endswith(".parquet")]
+        self._name = f"part-{max(map(_number, paths), default=0) + 1:06}-{uuid.uuid4().hex[:12]}"
+        """Begins the names of the parts that this process adds."""
+        for path in sorted(paths, key=lambda path: (_number(path), path)):
             try:
                 self._read(path)
             except NotFound:  # taken away since it was listed, as it was damaged
@@ -120,11 +126,17 @@ class Identities:
                 return
             uris = pa.array([self._manifest.uri(number) for number in learnt], pa.string())
             table = pa.table([pa.array(learnt, pa.int64()), uris, ids], SCHEMA)
-            self._store.write(f"inputs/{self._writer}-{self._parts:05}.parquet", parquet_bytes(table))
+            self._store.write(f"inputs/{self._name}-{self._parts:05}.parquet", parquet_bytes(table))
             with self._lock:
                 self._unsaved -= unsaved
                 if full:
                     self._part, self._parts = self._part[rows:], self._parts + 1
+
+
+def _number(path: str) -> int:
+    """That in a part's name; 0 where there is none."""
+    name = _NAME.fullmatch(path)
+    return int(name[1]) if name else 0
 
 
 def _digest(image_id: str) -> np.ndarray:

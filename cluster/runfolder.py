@@ -74,9 +74,8 @@ class RunFolder:
 
     @cached_property
     def identities(self) -> Identities:
-        """Which image each input is, as far as it is known; saved under a name of this process."""
-        started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-        return Identities(self.store, self.manifest, started, self.damage)
+        """Which image each input is, as far as it is known; saved under names of this process."""
+        return Identities(self.store, self.manifest, self.damage)
 
     def check(self) -> None:
         """Looks at what cannot be made anew: run.json and the manifest, where they are.

@@ -27,10 +27,13 @@ def run(pictures: Path, tmp_path: Path) -> RunFolder:
     """Two of three inputs were read, by two processes."""
     run = plan(str(pictures), open_store(str(tmp_path / "run")), IDENTITY)
     run.write_summary({"judged": 1, "pending": 2, "min_tokens": {"1": 1}})
-    for number, writer in ((0, "first"), (2, "second")):
-        identities = Identities(run.store, run.manifest, writer)
+    for number, name in ((0, "first"), (2, "second")):
+        other = open_store("memory://")
+        identities = Identities(other, run.manifest)
         identities.learn(number, image_id_of(bytes([number])))
         identities.save()
+        (part,) = other.list("inputs")
+        run.store.write(f"inputs/{name}-00000.parquet", other.read(part.path))
     return open_run(run.store.url)
 
 

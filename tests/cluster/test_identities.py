@@ -28,8 +28,7 @@ def test_what_was_learnt_last_is_known_by_whoever_comes_later(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster.identities, "_PART_ROWS", rows)
         store = open_store("memory://")
-        writers = 0
-        now = Identities(store, MANIFEST, "00")
+        now = Identities(store, MANIFEST)
         known: dict[int, str] = {}
         for number, image, another_comes in facts:
             image_id = unread_id(MANIFEST.uri(number)) if image < 0 else image_id_of(bytes([image]))
@@ -37,8 +36,7 @@ def test_what_was_learnt_last_is_known_by_whoever_comes_later(
             known[number] = image_id
             if another_comes:
                 now.save()
-                writers += 1
-                now = Identities(store, MANIFEST, f"{writers:02}")
+                now = Identities(store, MANIFEST)
         now.save()
         later = Identities(store, MANIFEST)
         assert {n: later[n] for n in range(INPUTS) if later[n]} == known
@@ -47,7 +45,7 @@ def test_what_was_learnt_last_is_known_by_whoever_comes_later(
 
 def test_a_part_has_what_a_query_joins_by() -> None:
     store = open_store("memory://")
-    identities = Identities(store, MANIFEST, "first")
+    identities = Identities(store, MANIFEST)
     identities.learn(3, image_id_of(b"x"))
     identities.save()
     (found,) = store.list("inputs")
@@ -71,7 +69,7 @@ class Slow(Store):
 
 def test_an_older_state_does_not_come_to_lie_over_a_newer() -> None:
     store = Slow(open_store("memory://").objects)
-    identities = Identities(store, MANIFEST, "00")
+    identities = Identities(store, MANIFEST)
     identities.learn(0, image_id_of(b"0"))
     first = threading.Thread(target=identities.save)
     first.start()
@@ -95,10 +93,46 @@ class Fails(Store):
 
 def test_what_could_not_be_saved_is_saved_later() -> None:
     objects = open_store("memory://").objects
-    identities = Identities(Fails("memory://", objects), MANIFEST, "00")
+    identities = Identities(Fails("memory://", objects), MANIFEST)
     identities.learn(0, image_id_of(b"0"))
     with pytest.raises(StoreError):
         identities.save()
     identities._store = Store("memory://", objects)
     identities.save()
     assert Identities(Store("memory://", objects), MANIFEST)[0] == image_id_of(b"0")
+
+
+def test_what_is_learnt_later_counts_over_what_a_fast_clock_wrote() -> None:
+    """Of a part of an older version, whose name is the writer's time, and of one with a number."""
+    store = open_store("memory://")
+    for old in ("99991231T235959000000-00000", "20260101T000000000000-00000"):
+        early = Identities(store, MANIFEST)
+        early.learn(0, unread_id(MANIFEST.uri(0)))
+        early.learn(1, image_id_of(old.encode()))
+        early.save()
+        (part,) = (found.path for found in store.list("inputs") if "/part-" in found.path)
+        store.write(f"inputs/{old}.parquet", store.read(part))
+        store.delete(part)
+    known = Identities(store, MANIFEST)
+    assert known[1] == image_id_of(b"99991231T235959000000-00000")  # as older versions had it
+    for image in (b"0", b"1"):
+        known = Identities(store, MANIFEST)
+        known.learn(0, image_id_of(image))
+        known.save()
+        assert Identities(store, MANIFEST)[0] == image_id_of(image)
+
+
+def test_of_two_that_began_at_once_whoever_comes_next_counts_over_both() -> None:
+    store = open_store("memory://")
+    suspended, other = Identities(store, MANIFEST), Identities(store, MANIFEST)
+    other.learn(0, image_id_of(b"0"))
+    other.save()
+    later = Identities(store, MANIFEST)
+    later.learn(0, image_id_of(b"later"))
+    later.save()
+    suspended.learn(0, unread_id(MANIFEST.uri(0)))
+    suspended.learn(1, image_id_of(b"1"))
+    suspended.save()
+    known = Identities(store, MANIFEST)
+    assert [known[0], known[1]] == [image_id_of(b"later"), image_id_of(b"1")]
+    assert len(list(store.list("inputs"))) == 3

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,28 @@ def test_a_collection_that_is_refused_leaves_nothing(tmp_path: Path, pictures: P
     assert list(store.list("")) == []
     assert len(plan(str(pictures), store, IDENTITY).manifest) == 3
     assert len(plan(str(pictures), store, IDENTITY, refuse).manifest) == 3  # accepted when it began
+
+
+class HourAhead(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> HourAhead:
+        return cls.fromtimestamp(datetime.now(tz).timestamp() + 3600, tz)
+
+
+def test_an_input_that_a_fast_clock_could_not_read_is_settled_by_the_next_start(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its image_id is that of its uri until the bytes are read, and a retry takes that row back."""
+    run = plan(str(pictures), open_store(str(tmp_path / "out")), IDENTITY)
+    with monkeypatch.context() as patch:
+        patch.setattr("cluster.runfolder.datetime", HourAhead)
+        run.identities.learn(0, unread_id(run.manifest.uri(0)))
+        run.identities.save()
+    again = RunFolder(run.store)
+    image_id = image_id_of(b"now it is there")
+    again.identities.learn(0, image_id)
+    again.identities.save()
+    again.ledger.commit(image_id, {"status": "judged"}, {})
+    later = RunFolder(run.store)
+    assert later.identities[0] == image_id
+    assert later.leases(np.arange(1)).open == 0
