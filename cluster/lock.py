@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Self
 
+from cluster.regularly import regularly
 from cluster.store import Outage, Store, StoreError
 from cluster.turns import Place, Superseded, ticks
 
@@ -29,6 +30,7 @@ class Lock:
     def __init__(self, store: Store, path: str, clock: Callable[[], float] = ticks) -> None:
         """``path``: names the lock; what there is of it lies below, without an ending ".json"."""
         self._path = path
+        self._lost = False
         self._place = Place(store, path.removesuffix(".json"), stale_seconds=STALE_SECONDS, clock=clock)
 
     def __enter__(self) -> Self:
@@ -48,25 +50,39 @@ class Lock:
         self._release()
 
     def keep(self) -> None:
-        """Raises:
-        LockLost: it is held by another now.
+        """To be called often: looks only now and then.
+
+        Raises:
+            LockLost: it is held by another now.
+        """
+        if self._lost or self._place.silent_seconds > _KEEP_SECONDS:
+            self.check()
+
+    def check(self) -> None:
+        """Makes sure before a step that another's work must not meet.
+
+        Raises:
+            LockLost: as of ``keep``.
         """
         try:
-            self._tell()
+            self._place.keep()
         except Superseded as superseded:
+            self._lost = True
             raise LockLost(f"the lock {self._path} was lost: {superseded}") from superseded
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Keeps it while the context is open, beside work that takes long. Whether it was lost all the same,
+        ``keep`` and ``check`` say."""
+        return regularly(_KEEP_SECONDS, self.keep)
 
     def _stay(self) -> None:
         """Keeps the place of one that waits, or joins again behind those who came in the meantime."""
         try:
-            self._tell()
+            if self._place.silent_seconds > _KEEP_SECONDS:
+                self._place.keep()
         except Superseded:
             self._release()
             self._place.take()
-
-    def _tell(self) -> None:
-        if self._place.silent_seconds > _KEEP_SECONDS:
-            self._place.keep()
 
     def _release(self) -> None:
         with suppress(StoreError):  # it becomes stale by itself

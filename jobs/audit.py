@@ -19,6 +19,7 @@ from typing import Any
 
 from cluster import driver
 from cluster.heartbeat import Heartbeat
+from cluster.lock import Lock, LockLost
 from cluster.manifest import RUN_FILE, Manifest, Selection
 from cluster.progress import size
 from cluster.readable import check_readable
@@ -43,6 +44,7 @@ _TABLE_ROWS = 40
 _SAVE_SECONDS = 60.0
 _COMPACT_SECONDS = 600.0
 """Each time all records are listed."""
+_SUMMING = "progress/summing.json"
 _NAME_WIDTH = 60
 _LATER = {"settings": later_defaults()}
 """What holds of a run that was begun before some settings were there."""
@@ -125,15 +127,16 @@ def _carried_out(science: Science, run: RunFolder, how: ClusterSettings, selecti
         except (driver.Interrupted, driver.EngineError):
             with suppress(StoreError):  # which may be what ended it
                 if not run.empty:
-                    _sum_up(science, run)  # nobody may ever resume it
+                    _sum_up(science, run, heartbeat)  # nobody may ever resume it
             raise
         if outcome and (outcome.cost or outcome.duplicates):
             dropped = f"{outcome.duplicates} late duplicates dropped" if outcome.duplicates else ""
             cost = f"cost ${outcome.cost:.2f}" if outcome.cost else ""
             sys.stderr.write(f"{', '.join(filter(None, (cost, dropped)))}\n")
         run = RunFolder(run.store)  # others may have worked on it too
+        heartbeat.check()
         run.clear_snapshots()
-        summary, page = _sum_up(science, run)
+        summary, page = _sum_up(science, run, heartbeat)
         with process.last_words():
             _tell(run)
             print(page)
@@ -144,23 +147,33 @@ def _carried_out(science: Science, run: RunFolder, how: ClusterSettings, selecti
     return exits.SOME_UNJUDGED if unjudged else exits.ALL_JUDGED
 
 
-def _sum_up(science: Science, run: RunFolder) -> tuple[dict[str, Any], str]:
-    """Tables, summary and report of what is recorded; the summary, and where the report is."""
+def _sum_up(science: Science, run: RunFolder, heartbeat: Heartbeat) -> tuple[dict[str, Any], str]:
+    """Tables, summary and report of what is recorded; the summary, and where the report is. Shards that end
+    together do it one at a time, each from what is recorded by then.
+
+    Raises:
+        Superseded: another has taken this process's place; its summary and report stay as they are.
+    """
     from jobs.report import write_report
 
     run.damage.clear()
     run.ledger.compact(SCHEMA)
-    summary = summarise(run)
-    if calibration := science.settings.calibration:
-        told = {
-            "calibration": calibration.model_dump(mode="json"),
-            "calibration_doubts": list(science.doubts),
-        }
-        summary.update(told)
-    if science.unsuited:
-        summary[UNSUITED] = science.unsuited.fact()
-    run.write_summary(summary)
-    page = write_report(run)
+    with Lock(run.store, _SUMMING) as lock, lock.kept():
+        run = RunFolder(run.store, damage=run.damage)  # with the inputs that others have learnt meanwhile
+        summary = summarise(run)
+        if calibration := science.settings.calibration:
+            told = {
+                "calibration": calibration.model_dump(mode="json"),
+                "calibration_doubts": list(science.doubts),
+            }
+            summary.update(told)
+        if science.unsuited:
+            summary[UNSUITED] = science.unsuited.fact()
+        heartbeat.check()
+        with suppress(LockLost):  # whoever took it sums up the same records, or more
+            lock.check()
+            run.write_summary(summary)
+    page = write_report(run, before=heartbeat.check)
     warn_of_damage(run)
     return summary, page
 
@@ -188,6 +201,7 @@ def at_work(
         except BaseException:
             with suppress(StoreError):  # which may be what ended it
                 if run.new and run.empty and heartbeat.alone:  # whoever comes now sees that it is withdrawn
+                    heartbeat.check()
                     run.withdraw()
             raise
 

@@ -155,6 +155,7 @@ def _judged(science: Science, labelled: str, labels: Labels, folder: str, how: C
         unsuited(science, run, selection)
         judge(science, run, how, selection, heartbeat)
         run = RunFolder(run.store)
+        heartbeat.check()
         run.clear_snapshots()
         run.ledger.compact(SCHEMA)
     return run

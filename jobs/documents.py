@@ -98,6 +98,7 @@ def carry_out(
                 finally:
                     with suppress(StoreError):
                         run.identities.save()
+        heartbeat.check()
         RunFolder(run.store).clear_snapshots(of_failed=False)
 
 

@@ -10,7 +10,7 @@ import argparse
 import io
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from cluster.ledger import record_path
-from cluster.lock import Lock
+from cluster.lock import Lock, LockLost
 from cluster.runfolder import RunFolder, open_run
 from cluster.store import Damaged, NotFound, Store, StoreError
 from jobs import exits
@@ -55,23 +55,31 @@ _READERS = 8
 """Reads at once: a bucket answers each after a while, and any number together."""
 
 
-def write_report(run: RunFolder) -> str:
+def write_report(run: RunFolder, before: Callable[[], object] = lambda: None) -> str:
     """Writes ``report/index.html`` of a run, over an older one, and the files that it reads; its path or URL.
 
     The page names its files, so it is written when all of them are there, and the files of an older page are
-    removed when nothing refers to them any more. One writer at a time: another's files look as if they were
-    old ones.
+    removed when nothing refers to them any more. One writer at a time, from the first row that it reads:
+    another's files look as if they were old ones, and a later page is of a later state. Who was silent for so
+    long that another took its turn leaves the page to that one.
+
+    ``before``: called just before the page is written.
     """
-    report = gather(run)
-    beside = len(report.listing) > len(report.cards)
-    files = {f"{DATA}/{name}": data for name, data in report.listing.files()} if beside else {}
     store = run.store
-    with Lock(store, _LOCK) as lock, ThreadPoolExecutor(_READERS) as writers:
-        for _ in writers.map(store.write, files, files.values()):
-            lock.keep()
-        store.write(PAGE, render(report).encode())
+    with Lock(store, _LOCK) as lock, suppress(LockLost), lock.kept():
+        report = gather(RunFolder(store, damage=run.damage))  # as it is by now
+        beside = len(report.listing) > len(report.cards)
+        files = {f"{DATA}/{name}": data for name, data in report.listing.files()} if beside else {}
+        with ThreadPoolExecutor(_READERS) as writers:
+            for _ in writers.map(store.write, files, files.values()):
+                lock.keep()
+        page = render(report).encode()
+        before()
+        lock.check()
+        store.write(PAGE, page)
         for found in list(store.list(DATA)):
             if found.path not in files:
+                lock.check()
                 with suppress(StoreError):  # keys that may not delete leave it there
                     store.delete(found.path)
     return f"{store.url}/{PAGE}"

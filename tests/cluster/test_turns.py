@@ -312,6 +312,20 @@ def test_a_lock_that_was_lost_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(store.list()) == []
 
 
+def test_a_lock_that_was_just_kept_is_looked_at_before_a_step_that_matters() -> None:
+    store = open_store("memory://")
+    with Lock(store, "lock") as lock:
+        lock.check()
+        for found in list(store.list("lock")):  # as whoever takes it does
+            store.delete(found.path)
+        lock.keep()  # too early to look
+        with pytest.raises(LockLost):
+            lock.check()
+        with pytest.raises(LockLost):  # as is known by now
+            lock.keep()
+    assert list(store.list()) == []
+
+
 def test_what_is_told_can_be_read_by_people() -> None:
     store = open_store("memory://")
     one = Place(store, FOLDER, {"role": "audit"}, stale_seconds=STALE)

@@ -170,6 +170,36 @@ def test_a_page_and_its_files_are_of_one_writing(run: RunFolder, monkeypatch: py
     assert not list(run.store.list("progress"))
 
 
+def test_a_writer_whose_turn_was_taken_leaves_page_and_files_of_the_other(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("originality.report.page.WHOLE", 1)
+    monkeypatch.setattr("originality.report.page.FIRST", 1)
+    later: list[bytes] = []
+
+    def overtaken(data: ReportData) -> str:
+        """While its page is rendered it is suspended, and another writes of a later state."""
+        page = render(data)
+        if not later:
+            later.append(b"")
+            for found in list(run.store.list("progress/reporting")):
+                run.store.delete(found.path)
+            assert retry(run, "rejected", None) == {"corrupt": 1}
+            report.write_report(run)
+            later[0] = run.store.read(report.PAGE)
+        return page
+
+    monkeypatch.setattr(report, "render", overtaken)
+    report.write_report(run)
+    page = run.store.read(report.PAGE)
+    assert page == later[0]
+    named = {path for path in beside(run) if path.split("-")[1] in page.decode()}
+    assert len(named) == 2
+    report.write_report(run)
+    assert beside(run) == named
+    assert not list(run.store.list("progress"))
+
+
 def test_inputs_of_one_image_are_counted_and_the_first_of_them_named(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()

@@ -1,0 +1,186 @@
+"""Drivers that were suspended at the end of their work, and return when another has taken their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mean_colour import MeanColour, paint
+
+from cluster.desk import snapshot_path
+from cluster.heartbeat import DRIVERS, Heartbeat
+from cluster.identities import image_id_of
+from cluster.runfolder import RunFolder, open_run
+from cluster.settings import ClusterSettings
+from cluster.store import Store
+from cluster.turns import Superseded
+from jobs import audit as audit_job
+from jobs import report
+from jobs.audit import Science, at_work, planned
+from jobs.documents import carry_out
+from originality.presets import load_settings
+from originality.settings import SettingsError
+from tests.waiting import until
+
+SCIENCE = Science(load_settings(), MeanColour, {"model_digest": "abc"})
+INPUTS = 3
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    for i in range(INPUTS):
+        paint(tmp_path / "in", f"{i}.png", (i, i, i))
+    return planned(SCIENCE, str(tmp_path / "in"), str(tmp_path / "run"))
+
+
+def judged(run: RunFolder, number: int) -> str:
+    """Has an input judged by a process of its own; its image_id."""
+    image_id = image_id_of(bytes([number]))
+    mine = RunFolder(run.store)
+    mine.identities.learn(number, image_id)
+    mine.identities.save()
+    record = {**audit_job.blank(SCIENCE.settings), "status": "rejected", "error_class": f"of-{number}"}
+    assert mine.ledger.commit(image_id, record, {})
+    return image_id
+
+
+def lose(store: Store, *folders: str) -> None:
+    """Removes this process's places, as whoever takes over does."""
+    for folder in folders:
+        for found in list(store.list(folder)):
+            store.delete(found.path)
+
+
+def sum_up(run: RunFolder, heartbeat: Heartbeat) -> dict[str, Any]:
+    return audit_job._sum_up(SCIENCE, open_run(run.store.url), heartbeat)[0]
+
+
+def first_time(function: Callable[..., Any], then: Callable[[], object]) -> Callable[..., Any]:
+    """A function after whose first call something else happens, while its caller is suspended."""
+    calls: list[object] = []
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        found = function(*arguments, **named)
+        calls.append(found)
+        if len(calls) == 1:
+            then()
+        return found
+
+    return called
+
+
+def page_of(run: RunFolder) -> str:
+    return run.store.read(report.PAGE).decode()
+
+
+def test_one_that_returns_leaves_the_later_summary_and_report(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(run, 0)
+
+    def another_takes_over() -> None:
+        lose(run.store, DRIVERS, "progress/summing")
+        judged(run, 1)
+        with Heartbeat(run.store, "audit") as other:
+            assert sum_up(run, other)["pending"] == 1
+
+    monkeypatch.setattr(audit_job, "summarise", first_time(audit_job.summarise, another_takes_over))
+    with Heartbeat(run.store, "audit") as heartbeat, pytest.raises(Superseded):
+        sum_up(run, heartbeat)
+    assert RunFolder(run.store).summary()["pending"] == 1
+    assert "of-1" in page_of(run)
+    assert not list(run.store.list("progress"))
+
+
+def test_one_that_returns_before_the_page_is_written_writes_none(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(run, 0)
+
+    def another_takes_over() -> None:
+        lose(run.store, DRIVERS, "progress/reporting")
+        run.store.write(report.PAGE, b"a later page")
+
+    monkeypatch.setattr(report, "render", first_time(report.render, another_takes_over))
+    with Heartbeat(run.store, "audit") as heartbeat, pytest.raises(Superseded):
+        sum_up(run, heartbeat)
+    assert page_of(run) == "a later page"
+
+
+def test_one_whose_turn_to_sum_up_was_taken_ends_well(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two with different shards: the other has summed up what both did."""
+    judged(run, 0)
+
+    def another_sums_up() -> None:
+        lose(run.store, "progress/summing")
+        judged(run, 1)
+        with Heartbeat(run.store, "audit") as other:
+            sum_up(run, other)
+
+    monkeypatch.setattr(audit_job, "summarise", first_time(audit_job.summarise, another_sums_up))
+    with Heartbeat(run.store, "audit") as heartbeat:
+        assert sum_up(run, heartbeat)["pending"] == 2
+    assert RunFolder(run.store).summary()["pending"] == 1
+    assert "of-1" in page_of(run)
+
+
+def test_shards_that_end_together_sum_up_one_after_the_other(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(run, 0)
+    write_summary = RunFolder.write_summary
+    written: list[int] = []
+
+    def note(run: RunFolder, summary: dict[str, Any]) -> None:
+        written.append(summary["pending"])
+        write_summary(run, summary)
+
+    monkeypatch.setattr(RunFolder, "write_summary", note)
+    with Heartbeat(run.store, "audit") as heartbeat, ThreadPoolExecutor(1) as pool:
+
+        def another_ends() -> None:
+            judged(run, 1)
+            pool.submit(sum_up, run, heartbeat)
+            until(lambda: len({f.path.partition(".")[0] for f in run.store.list("progress/summing")}) == 2)
+
+        monkeypatch.setattr(audit_job, "summarise", first_time(audit_job.summarise, another_ends))
+        sum_up(run, heartbeat)
+        until(lambda: len(written) == 2)
+    assert written == [2, 1]
+    assert RunFolder(run.store).summary()["pending"] == 1
+
+
+def test_one_that_returns_withdraws_no_run(run: RunFolder) -> None:
+    assert run.new
+    with pytest.raises(Superseded), at_work(run):
+        lose(run.store, DRIVERS)
+        raise SettingsError("no GPU")
+    assert open_run(run.store.url).description
+
+
+@pytest.mark.parametrize("ending", ["audit", "documents"])
+def test_one_that_returns_clears_no_snapshots(
+    run: RunFolder, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = [snapshot_path(judged(run, number)) for number in range(INPUTS)]
+    for path in kept:
+        run.store.write(path, b"of the one at work")
+    mend = RunFolder.mend
+
+    def suspended(run: RunFolder) -> None:
+        mend(run)
+        lose(run.store, DRIVERS)
+
+    monkeypatch.setattr(RunFolder, "mend", suspended)
+    how = ClusterSettings()
+    with pytest.raises(Superseded):
+        if ending == "audit":
+            audit_job._carried_out(SCIENCE, run, how, audit_job.Selection())
+        else:
+            carry_out(run, MeanColour, how, gpu=False, memory=0)
+    assert all(run.store.exists(path) for path in kept)
