@@ -151,7 +151,10 @@ class Ledger:
                 new = new[: len(new) // _PART_ROWS * _PART_ROWS]
             for start in range(0, len(new), _PART_ROWS):
                 ids = new[start : start + _PART_ROWS].to_pylist()
-                rows = list(self._read_records(ids, view.retries))
+                rows = []
+                for row in self._read_records(ids, view.retries):
+                    lock.keep()
+                    rows.append(row)
                 lock.keep()
                 if rows:
                     parts.append(write_part(self.store, rows, schema, view.retries.count))
@@ -199,7 +202,8 @@ class Ledger:
             before()
             if self._retries().add(self.store, chosen, why):
                 break  # else another retry came first, and may have taken back the same
-        with Lock(self.store, _LOCK) as lock:
+        # They are put back by now, whatever becomes of this; the next compaction does it otherwise.
+        with suppress(StoreError), Lock(self.store, _LOCK) as lock:
             self._tidied(lock.keep)
         return chosen
 

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+import cluster.ledger
 from cluster.ledger import Ledger, sign
+from cluster.lock import Lock, LockLost
 from cluster.parts import read_parts
-from cluster.store import Store, StoreError, open_store
+from cluster.store import Outage, Store, StoreError, open_store
 
 SCHEMA = pa.schema(
     [
@@ -275,6 +277,50 @@ def test_of_two_retries_at_once_each_takes_back_what_the_other_left() -> None:
     assert list(ledger.take_back(unwanted, ["value"], {})) == ["02" * 32]
     assert list(others[0]) == ["00" * 32, "01" * 32]
     assert [row["value"] for row in Ledger(store).rows()] == [3]
+
+
+@pytest.mark.parametrize("error", [LockLost, Outage])
+def test_a_retry_counts_though_what_follows_it_fails(
+    error: type[StoreError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store("memory://")
+    Ledger(store).commit("aa", record(1), {})
+    Ledger(store).compact(SCHEMA)
+
+    def fails(*_: object) -> None:
+        raise error("while the tables were tidied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cluster.ledger.replace_part", fails)
+        assert Ledger(store).take_back(lambda row: "x", ["value"], {}) == {"aa": "x"}
+    assert list(Ledger(store).rows()) == []
+    Ledger(store).compact(SCHEMA)
+    assert read_parts(store) == []
+
+
+def test_a_compaction_that_has_lost_its_turn_reads_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.ledger, "_READERS", 1)
+    store = open_store("memory://")
+    every = [f"{i:02}" for i in range(40)]
+    for image_id in every:
+        Ledger(store).commit(image_id, record(1), {})
+    read: list[str] = []
+    if_readable = Ledger._if_readable
+
+    def noted(ledger: Ledger, image_id: str, retries: Any) -> Any:
+        read.append(image_id)
+        return if_readable(ledger, image_id, retries)
+
+    def lost(lock: Lock) -> None:
+        if read:
+            raise LockLost("taken")
+
+    monkeypatch.setattr(Ledger, "_if_readable", noted)
+    monkeypatch.setattr(Lock, "keep", lost)
+    with pytest.raises(LockLost):
+        Ledger(store).compact(SCHEMA)
+    assert 0 < len(read) < len(every)
+    assert read_parts(store) == []
 
 
 def test_what_is_too_little_for_a_part_waits(monkeypatch: pytest.MonkeyPatch) -> None:
