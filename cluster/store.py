@@ -69,6 +69,8 @@ PATIENCE = "STORE_PATIENCE_SECONDS"
 """Environment variable: for how long a bucket that does not answer is asked again."""
 _PATIENCE_SECONDS = 300.0
 """Outages of a store end in minutes; the workers that wait hold their images meanwhile."""
+_HURRY_SECONDS = 10.0
+"""The same, and for one request, where an outage has ended the work and only tidying is left."""
 _LONGEST_PAUSE_SECONDS = 15.0
 # of silence: the driver's own limit of 30 s for a whole object breaks off large ones on slow lines
 _TIMEOUTS = {"timeout": timedelta(hours=1), "read_timeout": timedelta(seconds=60)}
@@ -140,6 +142,7 @@ class Store:
         """obstore's own, for those who want a part of an object, or more of a listing."""
         self.s3 = s3
         self._patience = patience
+        self._hurries = False
         self._is_remote = url.partition("://")[0] in REMOTE_SCHEMES
         self._contact = Contact(url, objects, s3) if self._is_remote else None
 
@@ -304,6 +307,11 @@ class Store:
                 self.delete(path)
             self.remove_empty(folder)
 
+    def hurry(self) -> None:
+        """From here on waits for the store for seconds only: for what is left to tidy after an outage."""
+        self._hurries = True
+        self._patience = min(self._patience, _HURRY_SECONDS)
+
     def ask(self, path: str, request: Callable[[], T], size: int = 0) -> T:
         """The answer to a request; while the store is out it is made again, after pauses that grow and
         are drawn by lot, so that a hundred workers do not come back at once.
@@ -351,6 +359,8 @@ class Store:
                     return request()
 
         seconds = _REQUEST_SECONDS if self._is_remote else _MOUNT_SECONDS
+        if self._hurries:
+            seconds = min(seconds, _HURRY_SECONDS)
         return within(f"{self.url}/{path}" if path else self.url, seconds, attempt, size)
 
 
@@ -397,6 +407,18 @@ def _open(url: str, create: bool, patience: float | None) -> Store:
         raise NotFound(f"{folder} does not exist")
     with named_errors(str(folder), ""):
         return Store(str(folder), LocalStore(prefix=folder, mkdir=True))
+
+
+@contextmanager
+def hurried_after_outage(store: Store) -> Iterator[None]:
+    """Lets a store hurry when an outage of it ends the context: it was waited for in vain, and each thing
+    that is tidied behind the error would wait as long again."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Outage) or isinstance(error.__cause__, Outage):
+            store.hurry()
+        raise
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from cluster.regularly import regularly
 from cluster.runfolder import RunFolder, RunMismatch, beside, plan
 from cluster.runtime import check_ray
 from cluster.settings import ClusterSettings
-from cluster.store import Damaged, NotFound, StoreError, absolute, open_store, unmade
+from cluster.store import Damaged, NotFound, StoreError, absolute, hurried_after_outage, open_store, unmade
 from cluster.worker import ScorerFactory, Task
 from jobs import exits, given, process
 from jobs.damaged import warn_of_damage
@@ -194,6 +194,7 @@ def at_work(
             with (
                 regularly(_SAVE_SECONDS, lambda: run.identities.save()),
                 regularly(_COMPACT_SECONDS, lambda: run.ledger.compact(SCHEMA, full_parts_only=True)),
+                hurried_after_outage(run.store),
             ):
                 run.mend()
                 warn_of_damage(run)
@@ -231,7 +232,8 @@ def judge(
     )
     gpu = given.GPU[science.settings.model.device]
     try:
-        return driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, beat=heartbeat.tell)
+        with hurried_after_outage(run.store):
+            return driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, beat=heartbeat.tell)
     finally:
         with suppress(StoreError):  # the next run reads those images again
             run.identities.save()

@@ -18,7 +18,7 @@ from cluster.manifest import RUN_FILE, Selection
 from cluster.regularly import regularly
 from cluster.runfolder import RunFolder, plan
 from cluster.settings import ClusterSettings
-from cluster.store import NotFound, Store, StoreError, open_store
+from cluster.store import NotFound, Store, StoreError, hurried_after_outage, open_store
 from cluster.worker import ScorerFactory, Task
 from jobs.damaged import warn_of_damage
 from jobs.turns import turn
@@ -93,8 +93,10 @@ def carry_out(
         leases = run.leases(Selection().numbers(run.manifest))
         if leases.open:
             with regularly(_SAVE_SECONDS, lambda: run.identities.save()):
+                learn = run.identities.learn
                 try:
-                    driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, beat=heartbeat.tell)
+                    with hurried_after_outage(run.store):
+                        driver.run(task, leases, how, gpu=gpu, learn=learn, beat=heartbeat.tell)
                 finally:
                     with suppress(StoreError):
                         run.identities.save()

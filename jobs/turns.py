@@ -16,7 +16,7 @@ import numpy as np
 from cluster.heartbeat import Heartbeat
 from cluster.manifest import RUN_FILE, Manifest, Selection
 from cluster.runfolder import RunFolder
-from cluster.store import StoreError
+from cluster.store import StoreError, hurried_after_outage
 from cluster.turns import Claim
 from jobs.process import one_line
 from originality.settings import SettingsError
@@ -68,7 +68,8 @@ def turn(
             raise StoreError(
                 f"the run in {run.store.url} was withdrawn by whoever began it; run the same command again"
             )
-        yield heartbeat
+        with hurried_after_outage(run.store):
+            yield heartbeat
 
 
 @contextmanager

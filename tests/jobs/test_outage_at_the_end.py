@@ -1,0 +1,84 @@
+"""A start that an outage has ended: what it tidies waits for the store no longer than seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mean_colour import MeanColour, paint
+
+from cluster import driver
+from cluster.heartbeat import DRIVERS
+from cluster.identities import image_id_of
+from cluster.runfolder import RunFolder, open_run
+from cluster.settings import ClusterSettings
+from cluster.store import _HURRY_SECONDS, _PATIENCE_SECONDS, Outage, Store, StoreError, hurried_after_outage
+from jobs import audit as audit_job
+from jobs.audit import Science, planned
+from jobs.documents import carry_out
+from originality.presets import load_settings
+
+SCIENCE = Science(load_settings(), MeanColour, {"model_digest": "abc"})
+
+
+class Ends(Store):
+    """A store that is out from some moment on."""
+
+    out = False
+
+    def _request(self, *arguments: Any) -> Any:
+        if self.out:
+            raise Outage("no answer")
+        return super()._request(*arguments)
+
+
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses in which the store was waited for, on a clock that they alone move."""
+    pauses: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: sum(pauses), sleep=pauses.append)
+    monkeypatch.setattr("cluster.store.time", clock)
+    return pauses
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    paint(tmp_path / "in", "a.png", (1, 1, 1))
+    store = planned(SCIENCE, str(tmp_path / "in"), str(tmp_path / "run")).store
+    return RunFolder(Ends(store.url, store.objects, patience=_PATIENCE_SECONDS), new=True)
+
+
+@pytest.mark.parametrize("ending", ["audit", "documents"])
+def test_what_is_tidied_after_an_outage_waits_for_seconds(
+    run: RunFolder, waited: list[float], ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def given_up(*_: Any, learn: Any, **__: Any) -> driver.Outcome:
+        learn(0, image_id_of(b"a"))
+        run.store.out = True  # type: ignore[attr-defined]
+        raise driver.EngineError("no answer") from Outage("no answer")
+
+    monkeypatch.setattr(driver, "run", given_up)
+    monkeypatch.setattr(audit_job, "unsuited", lambda *_: None)
+    with pytest.raises(driver.EngineError, match="no answer"):
+        if ending == "audit":
+            audit_job._carried_out(SCIENCE, run, ClusterSettings(), audit_job.Selection())
+        else:
+            carry_out(run, MeanColour, ClusterSettings(), gpu=False, memory=0)
+    assert 0 < sum(waited) < 5 * _HURRY_SECONDS
+    run.store.out = False  # type: ignore[attr-defined]
+    assert open_run(run.store.url).description
+    assert list(run.store.list(DRIVERS))  # it becomes stale by itself
+
+
+@pytest.mark.parametrize("error", [StoreError("refused"), KeyboardInterrupt(), ValueError("x")])
+def test_after_another_end_the_store_is_waited_for(
+    run: RunFolder, waited: list[float], error: BaseException
+) -> None:
+    with pytest.raises(type(error)), hurried_after_outage(run.store):
+        raise error
+    run.store.out = True  # type: ignore[attr-defined]
+    with pytest.raises(Outage):
+        run.store.exists("run.json")
+    assert _PATIENCE_SECONDS / 2 < sum(waited) <= _PATIENCE_SECONDS
