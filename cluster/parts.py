@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.checksums import checked_parquet, parquet_bytes
-from cluster.store import Damaged, NotFound, Store, whole
+from cluster.store import Damaged, NotFound, Store, damaged_object, whole
 
 _FOLDER = "verdicts"
 _NAME = re.compile(rf"{_FOLDER}/part-(\d{{6}})-[0-9a-f]+\.parquet")
+_PAUSE_SECONDS = 0.1
+"""Before parts are listed anew: a listing may lag behind what was replaced."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +39,36 @@ class Part:
         return int(name[1]) if name else 0
 
 
-def read_parts(store: Store, passed_over: Callable[[Damaged], None] = lambda damaged: None) -> list[Part]:
-    """All there are, in the order of their names. One that is replaced meanwhile is looked for anew.
-    ``passed_over``: told of each that is damaged, whose records stand for it."""
+def read_parts(
+    store: Store,
+    passed_over: Callable[[Damaged], None] = lambda damaged: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Part]:
+    """All there are, in the order of their names. If one is replaced meanwhile, all are listed anew.
+
+    One that is listed again and cannot be found again counts as damaged: some listings lag behind, or name
+    objects that are lost, and waiting for those would never end.
+
+    ``passed_over``: told of each that is damaged, whose records stand for it.
+    """
+    sought: set[str] = set()
     while True:
         try:
-            return list(_parts(store, passed_over))
+            return list(_parts(store, sought, passed_over))
         except NotFound:  # what took its place was there before it went
-            continue
+            sleep(_PAUSE_SECONDS)
 
 
-def _parts(store: Store, passed_over: Callable[[Damaged], None]) -> Iterator[Part]:
+def _parts(store: Store, sought: set[str], passed_over: Callable[[Damaged], None]) -> Iterator[Part]:
+    """``sought``: paths that could not be found before; those that cannot be found now are added."""
     for path in sorted(f.path for f in store.list(_FOLDER) if f.path.endswith(".parquet")):
         try:
             ids = _table(store, path, ["image_id"])["image_id"].combine_chunks()
+        except NotFound:
+            if path not in sought:
+                sought.add(path)
+                raise
+            passed_over(damaged_object(store, path, "it is listed and cannot be found"))
         except Damaged as damaged:
             passed_over(damaged)
         else:

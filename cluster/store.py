@@ -58,6 +58,7 @@ __all__ = [
     "StoredObject",
     "Unaddressable",
     "absolute",
+    "damaged_object",
     "open_store",
     "patience_seconds",
     "whole",
@@ -122,10 +123,15 @@ def whole(store: Store, path: str) -> Iterator[None]:
         raise
     except _PARSERS as error:
         why = str(error) if isinstance(error, Mismatch) else type(error).__name__
-        found = f"{store.url}/{path} is damaged ({why})"
-        damaged = Damaged(f"{found}; bring back a whole copy, or audit into another --out")
-        damaged.path, damaged.found = path, found
-        raise damaged from error
+        raise damaged_object(store, path, why) from error
+
+
+def damaged_object(store: Store, path: str, why: str) -> Damaged:
+    """The error that names an object of a run folder as damaged. ``why``: how that shows."""
+    found = f"{store.url}/{path} is damaged ({why})"
+    damaged = Damaged(f"{found}; bring back a whole copy, or audit into another --out")
+    damaged.path, damaged.found = path, found
+    return damaged
 
 
 class Store:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from bit_flips import FLIPS, flipped
 from cluster.damage import Damage
 from cluster.ledger import Ledger, record_path
 from cluster.parts import read_parts
-from cluster.store import Damaged, NotFound, Store, open_store
+from cluster.store import Damaged, NotFound, Store, StoredObject, open_store
 from tests.waiting import PATIENCE
 
 SCHEMA = pa.schema([("image_id", pa.string()), ("status", pa.string()), ("value", pa.int64())])
@@ -76,6 +77,38 @@ def test_the_same_part_is_written_again_where_it_was_damaged() -> None:
     data = store.read(path)
     store.write(path, data[:-9])
     assert ledger.compact(SCHEMA) == [path] and store.read(path) == data
+
+
+class Ghosts(Store):
+    """A store whose listing also names a part that cannot be found."""
+
+    PATH = "verdicts/part-000000-0123456789abcdef.parquet"
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        yield from super().list(prefix)
+        if prefix == "verdicts":
+            yield StoredObject(self.PATH, 1, datetime.now(UTC), None)
+
+
+def test_a_part_that_is_listed_and_cannot_be_found_is_passed_over() -> None:
+    kept = open_store("memory://")
+    (path,) = committed(kept).compact(SCHEMA)
+    store = Ghosts(kept.url, kept.objects)
+    passed_over: list[Damaged] = []
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        assert len(pauses) == 1, "it is looked for without end"
+
+    assert [part.path for part in read_parts(store, passed_over.append, sleep)] == [path]
+    assert [damaged.path for damaged in passed_over] == [Ghosts.PATH]
+    assert values(store) == SOUND
+    kept.delete(path)  # this one is lost as well: the records stand for it
+    assert values(store) == SOUND
+    ledger = Ledger(store, seen := Damage())
+    assert len(ledger.compact(SCHEMA)) == 1 and seen.paths == [Ghosts.PATH]
+    assert values(kept) == SOUND
 
 
 def test_a_damaged_record_is_read_from_a_part_or_judged_again() -> None:
