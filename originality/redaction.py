@@ -2,7 +2,8 @@
 
 Two ways, as neither is enough: the secrets that this process knows are replaced wherever they stand, and what
 has the form of a secret is replaced whoever it belongs to: a service that refuses a request likes to send
-back what was signed. What is ordinary stays: paths, digests, commits, image_ids, addresses.
+back what was signed. What is ordinary stays: paths, digests, commits, image_ids, addresses, and random names
+of files and folders, unless one is a secret that this process knows.
 """
 
 from __future__ import annotations
@@ -28,11 +29,18 @@ _URL_VARIABLES = re.compile(r"(?:^|_)(?:PROXY|ENDPOINT|ENDPOINT_URL\w*|URL)$", r
 _SHORTEST = 8
 """Characters of a value that is looked for: shorter ones are placeholders, and stand in many words."""
 
-_VALUE = r"[^\s&\"'<>,;)}\]]+"
+_EXTENSION = r"\.[A-Za-z0-9]{2,8}(?![\w+=%-])"
+"""Of a file's name. Neither base64 nor hexadecimal digits have a dot."""
+_NO_FILE = rf"(?![\w-]{{0,100}}{_EXTENSION})"
+_VALUE = rf"(?:[^\s&\"'<>,;)}}\]/]+(?=/[^\s&\"'<>,;]{{0,500}}{_EXTENSION})|[^\s&\"'<>,;)}}\]]+)"
+"""Of a field: up to the slash where the path of a file goes on, else with its slashes, which keys have."""
 _NAME = r"[\w-]{0,40}"
+_FIELD = r"(?<![\w/-])"
+"""Before the name of a field. After a slash it is a part of a path, as "/year=2024/" is."""
 _SIGNED = (
     r"(?:x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|googleaccessid"
-    rf"|sharedaccess(?:key|signature)|sig|signature|{_NAME}(?:password|passwd|secret){_NAME}"
+    r"|sharedaccess(?:key|signature)|sig|signature"
+    rf"|(?:{_NAME}[_-]|client|user|db)?(?:password|passwd|secret(?:access)?(?:key)?)(?:[_-]{_NAME})?"
     rf"|(?:{_NAME}[_-])?(?:access[_-]?key(?:[_-]?id)?|account[_-]?key|api[_-]?key"
     r"|(?:session|security|access|auth|refresh|sas|hub|hf)[_-]?token|id[_-]token))"
 )
@@ -76,7 +84,7 @@ _RULES: tuple[_Rule, ...] = (
     ),
     _rule(
         ("authorization",),
-        r"(\b(?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?)[^\r\n\"']+",
+        r"((?<![\w/])(?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?)[^\r\n\"']+",
         rf"\1{MASK}",
     ),
     _rule(("bearer",), r"(\bbearer\s+)[\w.~+/=-]{8,}", rf"\1{MASK}"),
@@ -89,18 +97,25 @@ _RULES: tuple[_Rule, ...] = (
     _rule(("@",), r"(\w://)[^\s/?#@]{1,500}@", rf"\1{MASK}@"),
     _rule(("@",), r"(?<![\w./@:+-])[\w.+-]{1,100}:[^\s/@:]{1,200}@(?=[\w.-]{1,250}:\d)", f"{MASK}@"),
     _rule(("?",), r"(https?://[^\s?\"'<>]{1,1000}\?)[^\s\"'<>)]+", rf"\1{MASK}"),
-    _rule(_SIGNED_PARTS, rf"(?<![\w-])({_SIGNED}[\"']?=[\"']?){_NOT_YET}{_VALUE}", rf"\1{MASK}"),
+    _rule(_SIGNED_PARTS, rf"{_FIELD}({_SIGNED}[\"']?=[\"']?){_NOT_YET}{_VALUE}", rf"\1{MASK}"),
+    _rule(_SIGNED_PARTS, rf"{_FIELD}({_SIGNED}[\"']?:\s*[\"']?){_NOT_YET}[^\s&\"'<>,;]{{12,}}", rf"\1{MASK}"),
     _rule(
-        _SIGNED_PARTS, rf"(?<![\w-])({_SIGNED}[\"']?:\s*[\"']?){_NOT_YET}[^\s&\"'<>,;]{{12,}}", rf"\1{MASK}"
+        ("akia", "asia", "goog1e"), rf"(?<![A-Za-z0-9])(?:AKIA|ASIA|GOOG1E)[A-Z0-9]{{12,}}{_NO_FILE}", MASK, 0
     ),
-    _rule(("akia", "asia", "goog1e"), r"(?<![A-Za-z0-9])(?:AKIA|ASIA|GOOG1E)[A-Z0-9]{12,}", MASK, 0),
     _rule(
         ("hf_", "p_", "o_", "u_", "s_", "r_", "aiza", "ya29."),
-        r"(?<![A-Za-z0-9])(?:hf_(?:oauth_)?|gh[pousr]_|AIza|ya29\.)[\w.-]{16,}",
+        r"(?<![A-Za-z0-9])(?:(?:hf|gh[pousr])_[A-Za-z0-9]{24,}|AIza[\w-]{30,}|ya29\.[\w.-]{16,}|hf_oauth_[\w.-]{60,})"
+        + _NO_FILE,
         MASK,
         0,
     ),
-    _rule(("eyj",), r"(?<![A-Za-z0-9])eyJ[\w-]{8,}(?:\.[\w-]+){1,2}", MASK, 0),  # JSON Web Tokens
+    # JSON Web Tokens, also where they were cut off: header and claims are JSON objects, or all is encrypted
+    _rule(
+        ("eyj",),
+        r"(?<![A-Za-z0-9])eyJ[\w-]{8,2000}\.(?:eyJ[\w-]{8,}(?:\.[\w-]+)?|(?:[\w-]{16,}(?:\.|(?![\w.-]))){2,4})",
+        MASK,
+        0,
+    ),
     _rule(
         ("iqoj", "fwog", "fqog"),
         r"(?<![A-Za-z0-9])(?:IQoJ|FwoG|FQoG)(?:[\w/+=]|%[0-9A-Fa-f]{2}){16,}",
@@ -112,6 +127,12 @@ _RULES: tuple[_Rule, ...] = (
 are bounded, as a text may be as long and as odd as who refuses wants it."""
 _RUN = re.compile(r"(?<![\w/+%])(?:[A-Za-z0-9/+]|%2[BF]){40,}(?:=|%3D){0,2}(?![\w/+%=])", re.IGNORECASE)
 """What may be base64: AWS's secret keys have 40 characters, Azure's 86, session tokens hundreds."""
+_FILE_EXTENSION = re.compile(_EXTENSION)
+_PATH_ENDS = re.compile(r"[\s\"'`<>()\[\]{}=&?,;:@|]")
+_PATH_ENDS_OF_LONG = re.compile(_PATH_ENDS.pattern.replace("=", "").replace(":", ""))
+"""Characters before a path, or behind it. Of what is longer than a key a path may hold a "=" or ":"."""
+_FAR = 300
+"""Characters before a run in which its path may have begun."""
 _FEWEST_CHANGES = 0.38
 """Of neighbours, those where capitals, small letters and digits alternate: in random base64 two of three; in
 words and dates, of which paths are made, few. Digests have no capitals."""
@@ -137,7 +158,7 @@ def masked(text: str) -> str:
     for parts, pattern, instead in _RULES:
         if any(part in small for part in parts):
             text = pattern.sub(instead, text)
-    return _RUN.sub(lambda found: MASK if _is_random(found[0]) else found[0], text)
+    return _RUN.sub(lambda run: MASK if _is_random(run[0]) and not _is_name(run) else run[0], text)
 
 
 def as_cause(error: BaseException) -> BaseException:
@@ -188,6 +209,18 @@ def _lower_percent(secret: str) -> str:
 
 def _in_json(secret: str) -> str:
     return secret.replace("/", "\\/")
+
+
+def _is_name(run: re.Match[str]) -> bool:
+    """Whether it is a file's name, or stands in a path. A key may begin with a slash too, but long ones end
+    in a "=" where they are not of a form that is known."""
+    text, start = run.string, run.start()
+    if _FILE_EXTENSION.match(text, run.end()):
+        return True
+    ends = _PATH_ENDS if len(run[0]) == _KEY else _PATH_ENDS_OF_LONG
+    if "/" in ends.split(text[max(0, start - _FAR) : start])[-1]:
+        return True
+    return len(run[0]) != _KEY and run[0].startswith("/") and not run[0].endswith(("=", "%3D", "%3d"))
 
 
 def _is_random(run: str) -> bool:

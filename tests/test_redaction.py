@@ -51,6 +51,15 @@ SECRETS = {
     "a key of Azure's": ("AccountName=a;AccountKey=abc123==;Endpoint=b", "abc123"),
     "an OAuth token": ('{"access_token": "ya29.a0AfH6SMBxxxxxxxxxxx"}', "a0AfH6SMB"),
     "a web token": ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl", "eyJzdWIi"),
+    "a web token, cut off": ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In", "eyJzdWIi"),
+    "an encrypted web token": (
+        f"eyJhbGciOiJSU0EtT0FFUCJ9.{'Ab1_' * 8}.{'Cd2-' * 4}.{'Ef3' * 9}.{'Gh' * 11}",
+        "Cd2",
+    ),
+    "a client's secret": ("client_secret=hunter2/x&a=b", "hunter2/x"),
+    "a secret before a path": ("secret=hunter2/photos/a.png", "hunter2"),
+    "a secret in one word": ("clientSecret=hunter2", "hunter2"),
+    "a key with slashes": (f"secretAccessKey={KEY}", "bPxRfi"),
     "a private key": ("-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----", "MIIE"),
 }
 
@@ -120,8 +129,28 @@ DIGESTS = st.binary(max_size=8).flatmap(
         ]
     )
 )
+RANDOM_NAMES = st.text(string.ascii_letters + string.digits, min_size=40, max_size=40)
+"""As some programs name what is uploaded, Laravel for one."""
+EXTENSIONS = st.sampled_from([".jpg", ".JPG", ".png", ".webp", ".parquet", ".tar.gz", ".jpeg"])
+ODD_NAMES = st.one_of(
+    RANDOM_NAMES,
+    st.sampled_from(
+        [
+            *("secretsanta=2023", "session_token=12345", "hf_models_of_something_long.png", "api_key=none"),
+            *("eyJohnson_family.2019.reunion.png", "ghs_and_more_things_here_again.png", "client_secret=x"),
+            *("my-secret:the-wonderful-beach.png", "ASIANGAMES2024PHOTOS.jpg", "eyJhbGciOiJI.png.jpg"),
+        ]
+    ),
+)
+IN_ODD_FOLDERS = st.lists(st.one_of(WORDS, ODD_NAMES), min_size=1, max_size=8).map("/".join)
 ORDINARY = st.one_of(
     PATHS,
+    st.builds("{}{}".format, RANDOM_NAMES, EXTENSIONS),
+    st.builds("uploads/{}/{}{}".format, RANDOM_NAMES, RANDOM_NAMES, EXTENSIONS),
+    st.builds("/{}/{}{}".format, IN_ODD_FOLDERS, RANDOM_NAMES, EXTENSIONS),
+    st.builds("s3://my-bucket/{}/x.jpg".format, IN_ODD_FOLDERS),
+    st.builds("s3://my-bucket/{}".format, st.lists(RANDOM_NAMES, min_size=1, max_size=4).map("/".join)),
+    st.builds("/srv/{}".format, st.lists(RANDOM_NAMES, min_size=1, max_size=4).map("/".join)),
     DIGESTS,
     st.builds("s3://bucket/{}".format, PATHS),
     st.builds("/{}".format, PATHS),
@@ -139,6 +168,27 @@ def test_paths_and_digests_stay_as_they_are(text: str) -> None:
     assert masked(f"{text} does not exist; look at it (AWS_ENDPOINT_URL)") == (
         f"{text} does not exist; look at it (AWS_ENDPOINT_URL)"
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("secretsanta=2023/a.png", "hf_models_of_something_long.png", "eyJohnson_family.2019.reunion.png"),
+        *(
+            "s3://b/session_token=12345/x.png",
+            "/photos/my-secret: the-wonderful-beach.png",
+            "secretary: none",
+        ),
+        "/d/authorization: none.png",
+    ],
+)
+def test_names_that_look_like_fields_or_tokens_stay(name: str) -> None:
+    assert masked(f"{name} does not exist") == f"{name} does not exist"
+
+
+def test_a_secret_that_is_known_is_masked_in_a_name_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
+    assert masked(f"/photos/{KEY}.png and s3://b/{KEY}/x.png") == "/photos/***.png and s3://b/***/x.png"
 
 
 @pytest.mark.parametrize(
