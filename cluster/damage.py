@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from cluster.store import Damaged
 
+A_FOLDER = "a folder is in its place"
+"""How an object is damaged that a folder bars: it is not listed, cannot be found, and cannot be created."""
+
 
 class Damage:
     """Damaged objects by path, and what follows for each."""

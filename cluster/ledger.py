@@ -23,11 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.checksums import json_bytes, read_json
-from cluster.damage import Damage
+from cluster.damage import A_FOLDER, Damage
 from cluster.lock import Lock
 from cluster.parts import Part, firsts, read_parts, replace_part, rows_of, write_part
 from cluster.retries import Retries, write_over
-from cluster.store import Damaged, NotFound, Store, StoreError, whole
+from cluster.store import Damaged, NotFound, Store, StoreError, damaged_object, whole
 from originality.redaction import masked
 
 T = TypeVar("T")
@@ -73,6 +73,8 @@ class Ledger:
         self.store = store
         self._damage = damage or Damage()
         self._known: Retries | None = None
+        self._seen: set[int] = set()
+        """Numbers of retries that stand in names of parts and records."""
         self._pieced: dict[int, list[str]] = {}
         """Of damaged retries, by number: what they took back, as far as it can be told."""
 
@@ -118,13 +120,13 @@ class Ledger:
 
     def outcome(self, image_id: str) -> dict[str, Any]:
         """What came of an image that has a record; one whose record is damaged failed, until it is put back
-        by the next start of the run.
-
-        Raises:
-            NotFound: it has no record.
-        """
+        by the next start of the run. So did one whose record was there already when another was to be
+        created, and cannot be found: a folder may be in its place."""
         try:
-            return self.record(image_id)
+            try:
+                return self.record(image_id)
+            except NotFound as lost:
+                raise damaged_object(self.store, self._path(image_id), "it cannot be found") from lost
         except Damaged as damaged:
             failed = {"status": "failed", "error_class": "damaged", "error_message": str(damaged)}
             return {"image_id": image_id, **failed}
@@ -134,7 +136,11 @@ class Ledger:
 
     def recorded(self) -> pa.Array:
         """The image_ids that have a record, in no order: what a resume leaves out."""
-        return self._recorded(self._retries(anew=True))
+        while True:
+            retries = self._retries(anew=True)
+            recorded = self._recorded(retries)
+            if not retries.lacks(self.store, self._seen):
+                return recorded
 
     def compact(self, schema: pa.Schema, *, full_parts_only: bool = False) -> list[str]:
         """Copies the records that are in no part yet into new ``verdicts/part-*.parquet``, when nobody
@@ -166,7 +172,7 @@ class Ledger:
         """Every image's row once, from parts and records alike, as plain JSON values (times as ISO
         8601 text), in no order. ``columns``: only these, where the row has them. ``of``: only the rows of
         these image_ids."""
-        view = self._view()
+        view, beside = self._view_and_beside()
         for part, counts in zip(view.parts, view.counts, strict=True):
             wanted = counts if of is None else counts & pc.is_in(part.ids, of).to_numpy(zero_copy_only=False)
             if not wanted.any():
@@ -176,8 +182,6 @@ class Ledger:
             except (NotFound, Damaged):  # since it was listed: replaced, or worse; its records stay
                 ids = part.ids.filter(pa.array(wanted)).to_pylist()
                 yield from _narrowed(self._read_records(ids, view.retries), columns)
-        # Beside the parts that were read above: what became a part since is read as records.
-        beside = self._recorded(view.retries, beside=view.ids)
         if of is not None:
             beside = beside.filter(pc.is_in(beside, of))
         yield from _narrowed(self._read_records(beside.to_pylist(), view.retries), columns)
@@ -208,27 +212,29 @@ class Ledger:
         return chosen
 
     def mend(self) -> list[str]:
-        """Takes back the images whose record is damaged while no part has a copy, so that they are judged
-        anew; their image_ids. Writes what is known of damaged retries in their place."""
+        """Takes back the images whose record is damaged while no part has a copy, or whose record a folder
+        bars, so that they are judged anew, and recorded under another name; their image_ids. Writes what is
+        known of damaged and lost retries in their place."""
         while True:
-            view = self._view()
+            view, beside = self._view_and_beside()
             for number, images in self._pieced.items():
                 write_over(self.store, number, dict.fromkeys(images, "unknown"), {"reason": "damaged"})
             self._pieced.clear()
-            ids = self._recorded(view.retries, beside=view.ids).to_pylist()
+            ids = beside.to_pylist()
             records = self._in_turn(partial(self._if_readable, retries=view.retries), ids)
             lost = [image_id for image_id, found in zip(ids, records, strict=True) if found is None]
+            lost += self._barred(view.retries)
             why = {"status": None, "reason": "damaged", "at": _now()}
             if not lost or view.retries.add(self.store, dict.fromkeys(lost, "damaged"), why):
                 return lost
 
     def _retries(self, *, anew: bool = False) -> Retries:
         if self._known is None or anew:
-            self._known = (self._known or Retries()).read_on(self.store, self._judged_anew)
+            self._known = (self._known or Retries()).read_on(self.store, self._judged_anew, self._seen)
         return self._known
 
     def _judged_anew(self, damaged: Damaged, retry: int) -> list[str]:
-        """The images that have a record since a retry which is damaged."""
+        """The images that have a record since a retry which is damaged, or lost."""
         self._damage.note(
             damaged, "what it put back and is not judged since has its old rows: put it back again"
         )
@@ -246,9 +252,27 @@ class Ledger:
             gone.append(damaged.path)
 
         parts = read_parts(self.store, pass_over)
+        self._seen.update(part.retries for part in parts)
         retries = self._retries(anew=True)
         valid = [retries.before(part.ids, part.retries) for part in parts]
         return _View(retries, parts, firsts(parts, valid), gone)
+
+    def _view_and_beside(self) -> tuple[_View, pa.Array]:
+        """What counts, and the image_ids that have a record beside the parts. Where the names of records tell
+        of a retry that is lost, with that retry."""
+        while True:
+            view = self._view()
+            beside = self._recorded(view.retries, beside=view.ids)
+            if not view.retries.lacks(self.store, self._seen):
+                return view, beside
+
+    def _barred(self, retries: Retries) -> Iterator[str]:
+        """The image_ids whose record cannot be created, as a folder is in its place."""
+        for path in self.store.folders("records"):
+            image_id = path.rpartition("/")[2].partition(".")[0]
+            if path == record_path(image_id, retries.of(image_id)):
+                self._damage.note(damaged_object(self.store, path, A_FOLDER), "its image is judged again")
+                yield image_id
 
     def _tidied(self, keep: Callable[[], None]) -> _View:
         """Takes away damaged parts, and replaces those with rows that do not count, for those who read the
@@ -271,9 +295,11 @@ class Ledger:
         for found in self.store.list("records"):
             name = found.path.rpartition("/")[2]
             if name.endswith(".json"):
-                image_id = name.removesuffix(".json").partition(".")[0]
+                image_id, _, number = name.removesuffix(".json").partition(".")
                 if found.path == record_path(image_id, retries.of(image_id)):
                     names.append(image_id)
+                elif number.isdecimal():
+                    self._seen.add(int(number))
             if len(names) >= _LISTED:
                 chunks.append(pa.array(names, pa.string()))
                 names = []

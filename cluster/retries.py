@@ -19,11 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.checksums import json_bytes, read_json
-from cluster.store import Damaged, Store, StoreError, whole
+from cluster.store import Damaged, NotFound, Store, damaged_object, whole
 
 _FOLDER = "retries"
 _NAME = re.compile(rf"{_FOLDER}/(\d{{6}})\.json")
 """Older versions, which removed rows, noted them here under names that begin with a date."""
+_MOST_LOST = 100
+"""Retries in a row that may be lost: a number further on, in a name of a record, is none of the engine's."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +50,30 @@ class Retries:
         taken = pc.is_in(image_ids, pa.array(later, pa.string()))
         return ~taken.to_numpy(zero_copy_only=False)
 
-    def read_on(self, store: Store, instead: Callable[[Damaged, int], Iterable[str]]) -> Retries:
-        """With those that came since. ``instead``: which images one took back that is damaged, by its number.
-
-        Raises:
-            StoreError: one is gone.
-        """
-        there = sorted(int(name[1]) for f in store.list(_FOLDER) if (name := _NAME.fullmatch(f.path)))
-        if there != list(range(1, len(there) + 1)):
-            missing = min(set(range(1, there[-1])) - set(there))
-            raise StoreError(
-                f"{store.url}/{path_of(missing)} is gone; bring it back: it says which images were put back"
-            )
-        if len(there) <= self.count:
+    def read_on(
+        self,
+        store: Store,
+        instead: Callable[[Damaged, int], Iterable[str]],
+        seen: Iterable[int] = (),
+    ) -> Retries:
+        """With those that came since. ``instead``: which images one took back that is damaged, or lost, by
+        its number. ``seen``: numbers that stand in names of records and parts, whose retries were there."""
+        paths = [*(found.path for found in store.list(_FOLDER)), *store.folders(_FOLDER)]
+        there = [int(name[1]) for path in paths if (name := _NAME.fullmatch(path))]
+        until = max(there, default=0)
+        until = max([until, *(number for number in seen if number <= until + _MOST_LOST)])
+        if until <= self.count:
             return self
         last = dict(self.last)
-        for number in there[self.count :]:
+        for number in range(self.count + 1, until + 1):
             last.update(dict.fromkeys(_images(store, number, instead), number))
-        return Retries(len(there), last)
+        return Retries(until, last)
+
+    def lacks(self, store: Store, seen: Iterable[int]) -> bool:
+        """Whether one of these numbers, which stand in names of records, is that of a later retry which is
+        lost. One that is there came since these were read."""
+        later = (number for number in seen if self.count < number <= self.count + _MOST_LOST)
+        return any(not store.exists(path_of(number)) for number in later)
 
     def add(self, store: Store, images: Mapping[str, str], why: Mapping[str, Any]) -> bool:
         """Takes images back, with the reason for each, where nobody else did since these were read; whether
@@ -74,8 +82,10 @@ class Retries:
 
 
 def write_over(store: Store, number: int, images: Mapping[str, str], why: Mapping[str, Any]) -> None:
-    """Puts a retry in the place of one that is damaged."""
-    store.write(path_of(number), _written(images, why))
+    """Puts a retry in the place of one that is damaged, or lost; not where a folder with files is in its
+    place."""
+    if not store.is_folder(path_of(number)):
+        store.write(path_of(number), _written(images, why))
 
 
 def _written(images: Mapping[str, str], why: Mapping[str, Any]) -> bytes:
@@ -83,12 +93,16 @@ def _written(images: Mapping[str, str], why: Mapping[str, Any]) -> bytes:
 
 
 def _images(store: Store, number: int, instead: Callable[[Damaged, int], Iterable[str]]) -> Iterable[str]:
-    """Which ones a retry took back. One that is damaged is read again: it may have been on its way."""
+    """Which ones a retry took back. One that is damaged is read again: it may have been on its way. One that
+    cannot be found is damaged too: others came after it."""
 
     def read() -> list[str]:
         path = path_of(number)
-        with whole(store, path):
-            return [str(image_id) for image_id in read_json(store, path)["images"]]
+        try:
+            with whole(store, path):
+                return [str(image_id) for image_id in read_json(store, path)["images"]]
+        except NotFound as lost:
+            raise damaged_object(store, path, "it cannot be found") from lost
 
     with suppress(Damaged):
         return read()

@@ -20,14 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.checksums import json_bytes, read_json
-from cluster.damage import Damage
+from cluster.damage import A_FOLDER, Damage
 from cluster.desk import snapshot_path
 from cluster.identities import UNREAD, Identities
 from cluster.leases import Lease, Leases
 from cluster.ledger import Ledger
 from cluster.listing import scan
 from cluster.manifest import MANIFEST_FILE, RUN_FILE, Manifest
-from cluster.store import Damaged, NotFound, Store, StoreError, open_store, whole
+from cluster.store import Damaged, NotFound, Store, StoreError, damaged_object, open_store, whole
 from originality.redaction import Masked
 
 _SUMMARY = "summary.json"
@@ -166,6 +166,11 @@ class RunFolder:
             return {}
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes it, unless a folder is in its place, which is noted: the rows do not need it."""
+        if self.store.is_folder(_SUMMARY):
+            barred = damaged_object(self.store, _SUMMARY, A_FOLDER)
+            self.damage.note(barred, "remove it; the next start of the run writes the summary")
+            return
         self.store.write(_SUMMARY, json_bytes(summary, indent=2))
 
 

@@ -16,7 +16,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -296,6 +296,24 @@ class Store:
         if "://" not in self.url:
             with suppress(OSError):  # it holds something, or is not there
                 Path(self.url, folder).rmdir()
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Paths of the folders below a prefix. No object can have such a path, nor be listed or found there,
+        and none can be created. A bucket has no folders."""
+        if "://" in self.url:
+            return []
+        root = Path(self.url)
+
+        def walk() -> list[str]:
+            found = os.walk(root / prefix)
+            return [Path(at, name).relative_to(root).as_posix() for at, names, _ in found for name in names]
+
+        return self.ask(prefix, walk)
+
+    def is_folder(self, path: str) -> bool:
+        """Whether a folder is where an object would be; an empty one is removed."""
+        self.remove_empty(path)
+        return "://" not in self.url and Path(self.url, path).is_dir()
 
     def now(self, folder: str) -> datetime:
         """The time by the store's own clock: of an object that is written below a folder, and removed.

@@ -37,6 +37,19 @@ def run(pictures: Path, tmp_path: Path) -> RunFolder:
     return open_run(run.store.url)
 
 
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_folder_in_the_place_of_the_summary_ends_nothing(run: RunFolder, filled: bool) -> None:
+    folder = Path(run.store.url, "summary.json")
+    folder.unlink()
+    folder.mkdir()
+    if filled:
+        (folder / "x").write_bytes(b"1")
+    run.write_summary({"judged": 3})
+    assert run.summary() == ({} if filled else {"judged": 3})
+    said = run.damage.take()
+    assert len(said) == filled and all("summary.json" in line and "remove it" in line for line in said)
+
+
 def _manifest(run: RunFolder) -> object:
     manifest = RunFolder(run.store).manifest
     return manifest.table, manifest.source, manifest.skipped, manifest.skipped_kinds

@@ -130,6 +130,63 @@ def test_a_damaged_record_is_read_from_a_part_or_judged_again() -> None:
         ledger.compact(SCHEMA)
 
 
+@pytest.mark.parametrize("filled", [False, True])
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_folder_in_the_place_of_a_record_costs_one_judging(
+    tmp_path: Path, filled: bool, compacted: bool
+) -> None:
+    store = open_store(str(tmp_path))
+    committed(store)
+    if compacted:
+        Ledger(store).compact(SCHEMA)
+    put_folder(tmp_path / record_path(IDS[2]), filled)
+    ledger = Ledger(store)
+    assert not ledger.commit(IDS[2], {"status": "judged", "value": 2}, {"a": b"1"})
+    assert not list(store.list("images"))
+    assert ledger.outcome(IDS[2])["error_class"] == "damaged"
+    ledger = Ledger(store, seen := Damage())
+    assert ledger.mend() == [IDS[2]] and seen.paths == [record_path(IDS[2])]
+    assert Ledger(store).mend() == []
+    assert Ledger(store).commit(IDS[2], {"status": "judged", "value": 22}, {})
+    for _ in range(2):
+        assert values(store) == SOUND | {IDS[2]: 22}
+        assert sorted(Ledger(store).recorded().to_pylist()) == IDS
+        Ledger(store).compact(SCHEMA)
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_folder_in_the_place_of_a_retry_is_a_damaged_retry(tmp_path: Path, filled: bool) -> None:
+    store = open_store(str(tmp_path))
+    ledger = committed(store)
+    ledger.take_back(lambda row: "odd" if row["value"] % 2 else None, ["value"], {})
+    for number in (1, 3, 5):
+        assert ledger.commit(IDS[number], {"status": "judged", "value": 10 + number}, {})
+    left = values(store)
+    put_folder(tmp_path / "retries" / "000001.json", filled)
+    rows = Ledger(store, seen := Damage()).rows(["image_id", "value"])
+    assert {row["image_id"]: row["value"] for row in rows} == left and seen.paths == ["retries/000001.json"]
+    assert Ledger(store).mend() == [] and values(store) == left
+    assert (tmp_path / "retries" / "000001.json").is_dir() == filled  # somebody's files stay
+    taken = Ledger(store).take_back(lambda row: "two" if row["value"] == 2 else None, ["value"], {})
+    assert taken == {IDS[2]: "two"} and values(store).keys() == {*IDS} - {IDS[2]}
+
+
+def put_folder(path: Path, filled: bool) -> None:
+    path.unlink()
+    path.mkdir()
+    if filled:
+        (path / "x").write_bytes(b"1")
+
+
+def test_a_name_that_is_none_of_the_engines_makes_no_retries() -> None:
+    store = open_store("memory://")
+    committed(store)
+    store.write(record_path(IDS[0], 999_999), b"{}")
+    store.write(f"records/00/{IDS[0]}.one.json", b"{}")
+    assert values(store) == SOUND and Ledger(store).mend() == []
+    assert not list(store.list("retries"))
+
+
 def test_two_starts_at_once_put_a_damaged_record_back_once() -> None:
     store = open_store("memory://")
     committed(store)

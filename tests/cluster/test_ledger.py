@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import cluster.ledger
+from cluster.damage import Damage
 from cluster.ledger import Ledger, sign
 from cluster.lock import Lock, LockLost
 from cluster.parts import read_parts
@@ -241,14 +242,40 @@ def test_what_is_replaced_while_it_is_read_is_read_once() -> None:
     assert sorted(row["value"] for row in ledger.rows(["image_id", "value"])) == [0, 1, 2, 3, 4]
 
 
-def test_a_retry_that_is_gone_is_named() -> None:
-    ledger = Ledger(open_store("memory://"))
-    for number in range(2):
-        ledger.commit(f"{number:02x}" * 32, record(number), {})
-        ledger.take_back(lambda row: "any", [], {"at": "now"})
-    ledger.store.delete("retries/000001.json")
-    with pytest.raises(StoreError, match=r"000001\.json is gone"):
-        list(Ledger(ledger.store).rows())
+def counted(ledger: Ledger) -> list[int]:
+    return sorted(row["value"] for row in ledger.rows())
+
+
+@pytest.mark.parametrize("gone", [(1,), (2,), (1, 2)])
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_retry_that_is_gone_is_named(gone: tuple[int, ...], compacted: bool) -> None:
+    """And what was judged since still counts, by the names of its records, until it is written anew."""
+    store = open_store("memory://")
+    ids = [f"{number:02x}" * 32 for number in range(3)]
+    for judged in (0, 10, 20):
+        ledger = Ledger(store)
+        for image_id in ids[judged // 10 :]:
+            assert ledger.commit(image_id, record(judged), {})
+        if judged < 20:
+            taken = ids[judged // 10 + 1 :]
+            ledger.take_back(lambda row, taken=taken: "any" if row["image_id"] in taken else None, [], {})
+    wanted = counted(Ledger(store))
+    assert len(wanted) == 3
+    if compacted:
+        Ledger(store).compact(SCHEMA)
+    paths = [f"retries/{number:06}.json" for number in gone]
+    for path in paths:
+        store.delete(path)
+    for _ in range(2):
+        assert counted(Ledger(store, seen := Damage())) == wanted
+        assert seen.paths == paths
+        assert sorted(Ledger(store).recorded().to_pylist()) == ids
+    assert Ledger(store).mend() == []
+    assert counted(Ledger(store, seen := Damage())) == wanted
+    assert not seen.paths
+    assert {f.path for f in store.list("retries")} == {"retries/000001.json", "retries/000002.json"}
+    assert Ledger(store).take_back(lambda row: "any", [], {}) == dict.fromkeys(ids, "any")
+    assert not list(Ledger(store).rows())
 
 
 def test_notes_of_older_versions_are_no_retries() -> None:

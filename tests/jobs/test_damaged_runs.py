@@ -94,12 +94,21 @@ def test_every_verdict_is_there_in_the_end(
         ("all parts", found["verdicts"]),
         ("all inputs", found["inputs"]),
         ("a record and its part", [once, *found["verdicts"]]),
+        ("a folder: a record", [once, *found["verdicts"]]),
+        ("a folder: a retry", found["retries"]),
+        ("a folder: the summary", found["summary.json"]),
+        ("gone: a retry", found["retries"]),
         ("all that can be", [file for kind, files in found.items() if kind[-1] == "s" for file in files]),
     ]
     for number, (kind, files) in enumerate(cases):
         out = tmp_path / f"run-{number}"
         shutil.copytree(whole, out)
         for file in files:
+            if kind.startswith(("a folder", "gone")):
+                (out / file).unlink()
+                if kind.startswith("a folder"):
+                    (out / file).mkdir()
+                continue
             (out / file).write_bytes(DAMAGES[number % len(DAMAGES)]((out / file).read_bytes()))
         if kind in ("run.json", "manifest.parquet"):
             assert main(["status", str(out)]) == main(["report", str(out)]) == exits.BAD_SETTINGS
