@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import secrets
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -26,6 +27,8 @@ _START_SECONDS = 300.0
 does not know its token."""
 _OBJECT_STORE_BYTES = 100 * 2**20
 """Near Ray's least: images never travel through Ray."""
+_CLUSTER_SWITCH = "ENABLE_RAY_CLUSTER"
+"""Ray's constant that says whether its ports are open to other machines."""
 
 
 class EngineError(Masked, RuntimeError):
@@ -113,7 +116,11 @@ def _start(stopped: threading.Event) -> None:
                     object_store_memory=_OBJECT_STORE_BYTES,
                     **_QUIET,
                 )
+            _check_loopback(ray.get_runtime_context().gcs_address)
             return
+        except EngineError:
+            ray.shutdown()
+            raise
         except Exception as error:
             ray.shutdown()
             if "timed out during startup" not in str(error) or not left or stopped.is_set():
@@ -144,13 +151,39 @@ def _on_loopback() -> Iterator[None]:
     By default Ray 2.60 listens on all interfaces: driver, GCS, raylet, each worker, and the metrics of its
     agent, which want no token. An address given to ``ray.init`` does not change that, as Ray replaces a
     loopback one by the machine's.
+
+    Raises:
+        Refused: this version of Ray has no such switch, which is not part of its public interface.
     """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
+    before = getattr(ray_constants, _CLUSTER_SWITCH, None)
+    if before is None:
+        raise Refused(_not_on_loopback("has no switch for it"))
+    setattr(ray_constants, _CLUSTER_SWITCH, False)
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        setattr(ray_constants, _CLUSTER_SWITCH, before)
+
+
+def _check_loopback(address: str) -> None:
+    """Checks that the address of a Ray that was started here is one of loopback, whatever the switch means.
+
+    Raises:
+        Refused: it is not.
+    """
+    host = address.rpartition(":")[0].strip("[]")
+    with suppress(ValueError):  # a name
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    if host != "localhost":
+        raise Refused(_not_on_loopback(f"listens at {address}"))
+
+
+def _not_on_loopback(found: str) -> str:
+    return (
+        f"Ray {ray.__version__} cannot be kept on this machine's loopback (it {found}); install the version "
+        "that constraints.txt names"
+    )
 
 
 @contextmanager

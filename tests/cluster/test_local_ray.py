@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import psutil
 import pytest
+import ray
 
+from cluster import runtime
 from tests.rays import ROOT
 from tests.waiting import PATIENCE, until
 
@@ -85,6 +90,41 @@ def test_a_local_ray_listens_on_loopback_alone_and_to_nobody_without_its_token(
         assert answer(address, None) == answer(address, "0" * 64) == grpc.StatusCode.UNAUTHENTICATED
         run.stdin.close()
         assert run.wait(PATIENCE) == 0
+
+
+class Rays:
+    """In the place of Ray: counts what is started and ended."""
+
+    def __init__(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        context = SimpleNamespace(gcs_address=address)
+        monkeypatch.setattr(ray, "init", lambda **how: self.calls.append("init"))
+        monkeypatch.setattr(ray, "shutdown", lambda: self.calls.append("shutdown"))
+        monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+
+
+def test_a_ray_that_cannot_be_kept_on_loopback_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    rays = Rays("127.0.0.1:6379", monkeypatch)
+    monkeypatch.delattr(runtime.ray_constants, "ENABLE_RAY_CLUSTER")
+    with pytest.raises(runtime.Refused, match=f"Ray {ray.__version__} cannot be kept"):
+        runtime._start(threading.Event())
+    assert "init" not in rays.calls
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:6379", "[::1]:6379", "localhost:6379"])
+def test_a_ray_on_loopback_is_used(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rays = Rays(address, monkeypatch)
+    runtime._start(threading.Event())
+    assert rays.calls == ["init"]
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7:6379", "[fd00::7]:6379", "node:6379"])
+def test_a_ray_that_listens_elsewhere_is_ended(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rays = Rays(address, monkeypatch)
+    with pytest.raises(runtime.Refused, match=re.escape(f"listens at {address}")):
+        runtime._start(threading.Event())
+    assert rays.calls == ["init", "shutdown"]
 
 
 STARTING = """
