@@ -133,6 +133,8 @@ class Desk:
         if snapshot is not None:
             self._kept.add(image_id)
             self._ledger.store.write(snapshot_path(image_id), snapshot)
+            if self._ledger.has_record(image_id):  # by another, while this process was suspended
+                self._ledger.store.delete(snapshot_path(image_id))
 
     def _commit(
         self,

@@ -1,0 +1,23 @@
+"""What a worker's desk writes, and what it leaves."""
+
+from __future__ import annotations
+
+import threading
+
+from cluster.desk import Desk, snapshot_path
+from cluster.ledger import Ledger
+from cluster.metrics import Metrics
+from cluster.store import open_store
+from tests.waiting import PATIENCE
+
+
+def test_a_snapshot_of_an_image_that_another_has_judged_is_not_left() -> None:
+    """As of a worker that was suspended, and wakes when the run is over."""
+    ledger = Ledger(open_store("memory://"))
+    desk = Desk({}, "worker", Metrics(), threading.Event())
+    desk.keep("aa", b"half done")
+    desk.keep("bb", b"half done")
+    ledger.commit("aa", {"status": "judged"}, {})
+    desk.start(ledger)
+    desk.close(PATIENCE)
+    assert [found.path for found in ledger.store.list("progress")] == [snapshot_path("bb")]
