@@ -6,6 +6,7 @@ exit code. So this module imports nothing but the standard library.
 
 from __future__ import annotations
 
+import atexit
 import codecs
 import errno
 import io
@@ -75,6 +76,7 @@ def begin() -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
+        atexit.register(_keep_code)  # before anybody else's, so that it is called last
     sys.excepthook = _unhandled
 
 
@@ -91,6 +93,13 @@ def end(code: int) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: os._exit(code))
     return code
+
+
+def _keep_code() -> None:
+    """Python now puts the system's own handlers back, by which a signal would take the place of the job's
+    exit code; this process ends in a moment anyway."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def one_line(message: object) -> str:

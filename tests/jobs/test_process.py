@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from mean_colour import paint
 
@@ -262,3 +263,27 @@ def test_status_for_programs(run: RunFolder, capsys: pytest.CaptureFixture[str])
     (driver,) = told["drivers"]
     assert {"alive": True, "role": "audit", "done": 1, "workers": 4, "cost": 1.5}.items() <= driver.items()
     assert driver["seconds_ago"] >= 0 and driver["pid"] == os.getpid()
+
+
+LAST_MOMENT = """
+import atexit, ctypes, sys
+atexit.register(lambda: print("ending", flush=True))  # the last thing that Python does
+sys.argv[0] = "originality"
+from jobs import exits
+libc = ctypes.CDLL(None)
+libc.__cxa_atexit(libc.getchar, None, None)  # after Python's end, as libraries in C++ may take their time
+sys.exit(exits.run(lambda: 3))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="by the C library's own atexit")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_the_last_moment_changes_no_exit_code(number: signal.Signals) -> None:
+    job = subprocess.Popen(
+        [sys.executable, "-c", LAST_MOMENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert job.stdin and job.stdout and job.stdout.readline() == b"ending\n"
+    until(lambda: psutil.Process(job.pid).status() != psutil.STATUS_RUNNING)
+    job.send_signal(number)
+    job.stdin.close()
+    assert job.wait(PATIENCE) == 3
