@@ -80,17 +80,5 @@ def checked_parquet(data: bytes) -> pa.BufferReader:
     return pa.BufferReader(data)
 
 
-def read_parquet(store: Store, path: str) -> pa.BufferReader:
-    """A Parquet file of the store, for pyarrow; parse it where :func:`cluster.store.whole` names it, as one
-    without a checksum may be damaged all the same.
-
-    Raises:
-        NotFound: there is none.
-        Damaged: it is another than was written.
-    """
-    with whole(store, path):
-        return checked_parquet(store.read(path))
-
-
 def _checksum(values: Mapping[str, Any]) -> str:
     return "sha256:" + hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
