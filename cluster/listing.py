@@ -18,7 +18,7 @@ from cluster.formats import EXTENSIONS
 from cluster.hidden import SYSTEM, hidden
 from cluster.lists import LISTS, fix_of, read_list, read_parts
 from cluster.manifest import MANIFEST_FILE, RUN_FILE, SCHEMA, InputError, Manifest
-from cluster.sources import exists, local_uri, size_of, walk
+from cluster.sources import bounded, exists, local_uri, size_of, walk
 from cluster.store import NotFound, absolute, open_store
 
 _BATCH = 50_000
@@ -58,14 +58,14 @@ def scan(input_uri: str) -> Manifest:
 
 
 def _is_folder(uri: str) -> bool:
-    return "://" not in uri and Path(uri).is_dir()
+    return "://" not in uri and bounded(uri, Path(uri).is_dir)
 
 
 def _is_special(uri: str) -> bool:
     """Whether a local path is neither a file nor a folder. A pipe would be waited for, in the driver's own
     code, which no signal ends."""
     path = Path(uri)
-    return "://" not in uri and path.exists() and not path.is_file()
+    return "://" not in uri and bounded(uri, lambda: path.exists() and not path.is_file())
 
 
 def _scan_folder(asked: str, root: str) -> Manifest:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 import obstore
@@ -55,7 +55,10 @@ _READ_SECONDS = 300.0
 """A local file, or an object by boto3, comes in this time and that for its bytes, or it hangs. A server of
 files that starts anew is waited for."""
 _PIECE_BYTES = 2**20
+_LISTED_AT_ONCE = 10_000
+"""Local files of a listing that come in one bounded call."""
 
+T = TypeVar("T")
 
 _readable: dict[str, str] = {}
 """By bucket, the key of an object that could be read: it shows, where another one is refused, that the store
@@ -326,10 +329,29 @@ def walk(root: str, vanished: Callable[[str], None] = lambda folder: None) -> It
     Raises:
         NotFound: the folder does not exist.
         StoreError: it cannot be listed, or is another at the end.
+        Outage: its store, or its mount, does not answer.
     """
     if "://" in root:
         yield from _walk_remote(root)
         return
+    found = _walk_local(root, vanished)
+    while some := bounded(root, lambda: list(itertools.islice(found, _LISTED_AT_ONCE))):
+        yield from some
+
+
+def bounded(path: str, call: Callable[[], T]) -> T:
+    """What a call says of a local path, unless its mount hangs.
+
+    Raises:
+        Outage: it hangs.
+    """
+    try:
+        return within(path, _READ_SECONDS, call)
+    except Late as error:
+        raise Outage(f"{error} on {socket.gethostname()}; does its mount hang?") from error
+
+
+def _walk_local(root: str, vanished: Callable[[str], None]) -> Iterator[tuple[str, int]]:
     began = _which(root)
     if began is None:
         raise NotFound(f"{root} does not exist")
@@ -412,7 +434,7 @@ def _list_odd(bucket: str, prefix: str, limit: int | None = None) -> Iterator[tu
 def exists(uri: str) -> bool:
     """Whether there is a file or folder of this name, or an object or prefix."""
     if "://" not in uri:
-        return Path(uri).exists()
+        return bounded(uri, Path(uri).exists)
     if not re.fullmatch(r"[\w.-]+", uri.split("/")[2]):
         return False  # no bucket has such a name
     return next(_walk_remote(uri), None) is not None or size_of(uri) is not None
@@ -422,7 +444,7 @@ def size_of(uri: str) -> int | None:
     """Bytes of one object, or None where there is none."""
     if "://" not in uri or uri.startswith("file://"):
         try:
-            about = local_path(uri).stat()
+            about = bounded(uri, local_path(uri).stat)
         except (OSError, ValueError):
             return None
         return about.st_size if stat.S_ISREG(about.st_mode) else None

@@ -1,17 +1,27 @@
-"""Folders that are removed or renamed while a collection is listed."""
+"""Folders that are removed or renamed while a collection is listed, or that do not answer."""
 
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from held_clock import Clock
 
+from cluster import sources
 from cluster.listing import scan
 from cluster.manifest import Manifest
 from cluster.sources import walk
-from cluster.store import StoreError
+from cluster.store import Outage, StoreError
+from tests.waiting import PATIENCE
+
+
+@pytest.fixture(autouse=True)
+def _one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is removed after one file was told is not listed already."""
+    monkeypatch.setattr(sources, "_LISTED_AT_ONCE", 1)
 
 
 def test_a_folder_that_vanishes_while_it_is_listed_is_noted(pictures: Path) -> None:
@@ -62,3 +72,25 @@ def test_vanished_folders_are_told_with_the_files_that_were_skipped(
     assert [manifest.path(number) for number in range(len(manifest))] == ["a.PNG", "b.png"]
     assert manifest.skipped_text == "skipped 3 files: 1 .txt, 1 hidden, 1 vanished"
     assert Manifest.from_parquet(manifest.to_parquet()).skipped_kinds["vanished"] == 1
+
+
+@pytest.mark.parametrize("call", ["stat", "scandir"])
+def test_a_mount_that_hangs_as_it_is_listed_is_one_line(
+    pictures: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Whether it is asked what it is, or what it holds."""
+    goes_on = threading.Event()
+    asked = getattr(os, call)
+
+    def hangs(path: Any = ".", *args: Any, **given: Any) -> Any:
+        if str(path) == str(pictures):
+            clock.hangs.set()
+            goes_on.wait(PATIENCE)
+        return asked(path, *args, **given)
+
+    monkeypatch.setattr(os, call, hangs)
+    try:
+        with pytest.raises(Outage, match=r"no answer in \d+ s on .*does its mount hang\?$"):
+            scan(str(pictures))
+    finally:
+        goes_on.set()
