@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 
 from originality.presets import load_settings
 from originality.settings import AuditSettings, ModelSettings
-from tests.seaweed import BUCKET, seaweed, wait_for_bucket
-from tests.waiting import PATIENCE
+from tests.support.seaweed import BUCKET, seaweed, wait_for_bucket
+from tests.support.waiting import PATIENCE
 
 # Ray starts its workers at niceness 15, so beside a busy neighbour a test would wait minutes for one; and it
 # gives up on processes of its own that are slow to start.

@@ -10,8 +10,8 @@ from originality.inversion import Inverter
 from originality.lane import Reading
 from originality.prompts import DOMAINS
 from originality.settings import InversionSettings, ModelSettings, RedrawSettings
-from tests.fake_gpu import WaitError, Watch, fake_gpu, moved
-from tests.tiny_models import FAMILIES
+from tests.support.fake_gpu import WaitError, Watch, fake_gpu, moved
+from tests.support.tiny_models import FAMILIES
 
 SETTINGS = InversionSettings(steps=9, batch_size=4, lanes=2)
 PASSES = (8, 4, 3)

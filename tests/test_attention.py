@@ -14,7 +14,7 @@ from originality.preflight import preflight
 from originality.presets import load_settings
 from originality.randomness import keyed_generator
 from originality.settings import ModelSettings, SettingsError
-from tests.tiny_models import _vae
+from tests.support.tiny_models import _vae
 
 CPU = torch.device("cpu")
 

@@ -24,7 +24,7 @@ from originality.calibration import (
 from originality.presets import load_settings
 from originality.settings import Calibration
 from originality.verdict import passes
-from tests.test_verdict import COMMON, ORIGINAL, attempt, verdict_of
+from tests.support.published_verdicts import COMMON, ORIGINAL, attempt, verdict_of
 
 COARSE = st.lists(st.integers(0, 6).map(lambda k: k / 6), min_size=1, max_size=30).map(np.array)
 """Distances with many ties."""

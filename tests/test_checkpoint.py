@@ -14,7 +14,7 @@ import torch
 from originality.checkpoint import describe, model_digest, weighty
 from originality.diffusion import LatentDiffusion
 from originality.settings import ModelSettings, SettingsError
-from tests.tiny_models import FAMILIES
+from tests.support.tiny_models import FAMILIES
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

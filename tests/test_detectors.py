@@ -29,7 +29,7 @@ from originality.scoring import Item
 from originality.settings import AuditSettings, InDistributionSettings, ModelSettings, SettingsError
 from originality.sweep import Sweep
 from originality.zero_shot import PROMPT, Clip, SubjectByText
-from tests.tiny_detectors import OBJECT_DETECTORS, clip
+from tests.support.tiny_detectors import OBJECT_DETECTORS, clip
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from originality import node_cache
 from originality.download import Download, FetchError, Progress
 from originality.faults import is_machine_fault
 from originality.settings import SettingsError
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 DATA = os.urandom(3_000_000)
 DIGEST = hashlib.sha256(DATA).hexdigest()

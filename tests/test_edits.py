@@ -9,8 +9,7 @@ import pytest
 from originality.editability import SubjectInScene
 from originality.settings import AuditSettings
 from originality.sweep import Sweep
-from tests.test_lanes import Grey, changed
-from tests.test_sweep import item, run, timeless
+from tests.support.sweeps import Grey, changed, item, run, timeless
 
 NEAR = 0.45
 """A threshold far from all distances here: the nearest are 0.40 and 0.52."""

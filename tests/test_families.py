@@ -20,7 +20,7 @@ from originality.scoring import Item
 from originality.settings import AuditSettings, InversionSettings, ModelSettings, RedrawSettings
 from originality.sweep import Sweep
 from originality.synthetic.dataset import TaughtSet
-from tests.tiny_models import FAMILIES
+from tests.support.tiny_models import FAMILIES
 
 
 @pytest.fixture(scope="module", params=["shipped", *FAMILIES])

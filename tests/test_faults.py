@@ -16,10 +16,10 @@ import pytest
 
 from cluster.sources import Unreadable, _root, read_image
 from cluster.store import PATIENCE, NotFound, Outage, Store, StoreError, open_store
-from tests.faults import FaultyProxy
-from tests.seaweed import BUCKET, Gateway
-from tests.waiting import PATIENCE as PATIENCE_SECONDS
-from tests.waiting import until
+from tests.support.failing_proxy import FaultyProxy
+from tests.support.seaweed import BUCKET, Gateway
+from tests.support.waiting import PATIENCE as PATIENCE_SECONDS
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from originality.settings import SettingsError
 from originality.single_file import unpack
-from tests.ldm_layout import one_file
-from tests.test_single_file import minimal, same
-from tests.tiny_models import FAMILIES
+from tests.support.ldm_layout import minimal, one_file, same
+from tests.support.tiny_models import FAMILIES
 
 TYPE, ARCHITECTURE = "modelspec.prediction_type", "modelspec.architecture"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from originality.flight import FORMAT, seal, unpack
 from originality.inversion import Inverter
 from originality.sweep import Sweep
-from tests.test_sweep import item, run, timeless
+from tests.support.sweeps import item, run, timeless
 
 
 def undisturbed(sweep: Sweep):

@@ -16,7 +16,7 @@ from originality.diffusion import LatentDiffusion
 from originality.flops import counted, flops, judging, spoken
 from originality.settings import SHIPPED_MODEL, DistanceSettings, ModelSettings, SettingsError
 from originality.similarity import load_distance
-from tests.tiny_models import sdxl
+from tests.support.tiny_models import sdxl
 
 N = 3
 """Samples of a real pass."""

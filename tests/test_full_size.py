@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from tests.full_size.page import TITLES, page
 from tests.full_size.parts import PARTS
-from tests.nearly import nearly_text
+from tests.support.approximately import nearly_text
+from tests.support.places import ROOT
 
-FOLDER = Path(__file__).parents[1] / "docs" / "full-size"
+FOLDER = ROOT / "docs" / "full-size"
 
 
 def test_the_page_is_that_of_the_results() -> None:

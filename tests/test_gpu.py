@@ -27,7 +27,8 @@ from originality.synthetic.training import denoiser
 from originality.synthetic.training.recipe import DenoiserRecipe, ShapesRecipe
 from originality.synthetic.training.stage import Stage
 from originality.synthetic.training.words import tokenizer_for
-from tests.tiny_models import FAMILIES
+from tests.support.places import EXAMPLES
+from tests.support.tiny_models import FAMILIES
 
 pytestmark = pytest.mark.gpu
 
@@ -202,7 +203,7 @@ def test_verdicts_of_the_examples_are_those_of_a_cpu() -> None:
             pass
         return finished[0].record["min_tokens"]
 
-    files = sorted((Path(__file__).parent.parent / "examples").rglob("*.png"))
+    files = sorted(EXAMPLES.rglob("*.png"))
     exact = load_settings("laptop", None, {"model": {"device": "cpu"}})
     assert len(files) == 9
     assert sum(fewest(laptop(), file) != fewest(exact, file) for file in files) <= 1

@@ -218,7 +218,7 @@ def test_an_image_whose_numbers_overflow_does_not_take_its_neighbours_along(mode
 
 
 def test_the_vae_of_a_model_that_says_so_is_wide(half, tmp_path):
-    from tests.tiny_models import sdxl
+    from tests.support.tiny_models import sdxl
 
     folder = str(sdxl(tmp_path / "sdxl"))
     for dtype, named, expected in (("fp16", None, torch.float32), ("bf16", None, torch.bfloat16)):

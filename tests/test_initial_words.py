@@ -27,7 +27,7 @@ from originality.sweep import Sweep
 from originality.synthetic.dataset import TaughtSet
 from originality.towers import ModelTowers, text_tower
 from originality.zero_shot import PROMPT, Clip
-from tests.test_sweep import run
+from tests.support.sweeps import run
 
 ANIMALS = ("dog", "cat", "bird")
 COLOURS = [(0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
 from originality.inversion import Inverter
 from originality.settings import AuditSettings
 from originality.sweep import Sweep
-from tests.test_sweep import item, run, timeless
-
-
-def changed(settings: AuditSettings, **parts: dict) -> AuditSettings:
-    """The settings with others in some of their parts."""
-    whole = settings.model_dump()
-    return AuditSettings.model_validate({**whole, **{k: {**whole[k], **v} for k, v in parts.items()}})
-
-
-class Grey:
-    """How much darker or brighter one image is than another."""
-
-    largest = 1.0
-
-    def embed(self, images):
-        return [float(image.mean()) / 255 for image in images]
-
-    def between(self, query, redraws):
-        return np.clip(8 * np.abs(np.array(redraws) - query), 0, 1)
+from tests.support.sweeps import Grey, changed, item, run, timeless
 
 
 @pytest.fixture(scope="module")

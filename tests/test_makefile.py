@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.places import ROOT
+
 STUB = """#!/bin/sh
 # An interpreter that only reports what it is called for.
 echo "RUN $*"

@@ -15,7 +15,7 @@ from originality.footprint import Footprint, Living, footprint
 from originality.memory import FEW, MOST_LANES, divided, plan
 from originality.settings import AuditSettings, InversionSettings, ModelSettings, RedrawSettings
 from originality.sweep import Sweep
-from tests.tiny_models import sd1, sdxl
+from tests.support.tiny_models import sd1, sdxl
 
 TAKES = Footprint(1000, 250, 40, 100)
 """Bytes of a model that one can count by hand."""

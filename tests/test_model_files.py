@@ -25,7 +25,7 @@ from originality.model_files import damage, incomplete_tokenizer
 from originality.pretrained import checked_folder, reading
 from originality.settings import ModelSettings, RedrawSettings, SettingsError
 from originality.supported import BETA_SCHEDULERS, schedule
-from tests.tiny_models import FAMILIES
+from tests.support.tiny_models import FAMILIES
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 492265168\n"
 PAGE = b"\n<!DOCTYPE html><html><head><title>Sign in</title></head></html>"

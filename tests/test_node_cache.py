@@ -15,7 +15,7 @@ import pytest
 from jobs.cli import main
 from originality import node_cache
 from originality.node_cache import CHECKSUMS, sha256, turn
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 DATA = os.urandom(1_500_000)
 

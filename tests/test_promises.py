@@ -6,15 +6,14 @@ import ast
 import importlib
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.settings import ClusterSettings
 from tests.chaos.schedule import KINDS
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "promises.md").read_text()
 NAMED = re.findall(r"`([^`]+)`", PAGE)
 TESTS = sorted({name for name in NAMED if name.startswith("tests/") and "::" in name})

@@ -14,6 +14,7 @@ from transformers import CLIPTokenizer
 from originality.clip_words import END, LENGTH, TOKENS, write_tokenizer
 from originality.families import FAMILIES, write_configuration
 from originality.prompts import DOMAINS
+from tests.support.places import ROOT
 
 SIZES = {
     "sd1": {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480},
@@ -75,7 +76,7 @@ def test_ids_are_those_of_open_clip(words: CLIPTokenizer) -> None:
 
     theirs = SimpleTokenizer()
     texts = [t.format("cat") for domain in DOMAINS.values() for t in domain.templates]
-    texts += (Path(__file__).parents[1] / "README.md").read_text().splitlines()
+    texts += (ROOT / "README.md").read_text().splitlines()
     texts += ["naïve Çedilla", "東京 の 猫", "🐈‍⬛ on a 🛹", "don't we'll I'M", "3.14159e-10", "x" * 90]
     texts += [
         chr(k) + " " + chr(k) * 3 for k in [*range(33, 0x300), *range(0x400, 0x500)] if chr(k).isprintable()

@@ -20,7 +20,7 @@ from originality.scoring import Item
 from originality.settings import InversionSettings
 from originality.sweep import Sweep
 from originality.synthetic.dataset import TaughtSet
-from tests.test_sweep import item, run, timeless
+from tests.support.sweeps import item, run, timeless
 
 SHAPES = DOMAINS["shapes"]
 HOUSES = {"domain": "houses"}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from jobs.copies import model_here
 from originality import families as published
@@ -21,11 +21,10 @@ from originality.families import write_configuration
 from originality.randomness import keyed_generator
 from originality.settings import ModelSettings, RedrawSettings, SettingsError
 from originality.single_file import _TEXTS, _UNET, _VAE, _diffusers_part, _text_encoder, unpack
-from tests.ldm_layout import laid_out, one_file, with_average
-from tests.tiny_models import FAMILIES
+from tests.support.ldm_layout import CONV, laid_out, minimal, one_file, same, weights, with_average
+from tests.support.tiny_models import FAMILIES
 
 PREDICTIONS = {"sd2": "v_prediction"}
-CONV = "model.diffusion_model.input_blocks.0.0.weight"
 CLIP = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
 
 
@@ -41,16 +40,6 @@ def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return FAMILIES["sd1"](tmp_path_factory.mktemp("one") / "folder")
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    files = sorted(folder.glob("*/*.safetensors"))
-    return {f"{f.parent.name}/{name}": v for f in files for name, v in load_file(f).items()}
-
-
-def same(folder: Path, other: Path) -> bool:
-    ours, theirs = weights(folder), weights(other)
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_what_is_unpacked_is_what_was_packed(packed: tuple[Path, Path], tmp_path: Path) -> None:
@@ -100,13 +89,6 @@ def test_a_prediction_that_is_marked_or_asked_for(
 def test_a_file_of_sd2_does_not_tell_its_prediction(tmp_path: Path) -> None:
     told = "set model.prediction to v_prediction .v2, v2-1: 768 pixels. or epsilon .v2-base"
     refused(tmp_path, minimal("cond_stage_model.model.ln_final.weight"), told)
-
-
-def minimal(*texts: str, channels: int = 4, **more: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Just what a family is known by."""
-    names = [*texts, "first_stage_model.decoder.conv_in.weight"]
-    first = {CONV: torch.zeros(8, channels, 3, 3)}
-    return {**first, **{name: torch.zeros(2, 2) for name in names}, **more}
 
 
 def refused(tmp_path: Path, tensors: dict[str, torch.Tensor], why: str) -> None:

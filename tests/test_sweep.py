@@ -15,37 +15,10 @@ from PIL import Image
 from originality.checkpoint import model_folder
 from originality.diffusion import LatentDiffusion
 from originality.presets import load_settings
-from originality.scoring import Item
 from originality.settings import ModelSettings
 from originality.sheets import sheet, tiles
 from originality.sweep import Sweep
-from originality.synthetic.dataset import TaughtSet
-
-TIMES = ("finished_at", "seconds")
-
-
-def run(sweep: Sweep, *items: Item):
-    waiting, done = list(items), {}
-    flying = len(sweep._flights)
-    while waiting or flying:
-        while waiting and flying < sweep.capacity:
-            sweep.admit(waiting.pop(0))
-            flying += 1
-        for finished in sweep.step():
-            flying -= 1
-            done[finished.item_id] = finished
-    return done
-
-
-def timeless(record):
-    """A record without what a clock decides."""
-    row = {k: v for k, v in record.items() if k not in TIMES}
-    row["sweep"] = [{k: v for k, v in a.items() if k not in TIMES} for a in row["sweep"]]
-    return row
-
-
-def item(k: int) -> Item:
-    return Item(f"image-{k}", TaughtSet().scene(2, k).image())
+from tests.support.sweeps import item, run, timeless
 
 
 @pytest.fixture(scope="module")

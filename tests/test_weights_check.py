@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from originality.settings import SHIPPED_MODEL, ModelSettings, SettingsError
 from originality.weights_check import check_weights
-from tests.tiny_models import FAMILIES
+from tests.support.tiny_models import FAMILIES
 
 
 @pytest.fixture(scope="module")

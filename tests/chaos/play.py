@@ -15,11 +15,12 @@ from jobs import exits
 from tests.chaos.damage import damage
 from tests.chaos.judging import wrong_with
 from tests.chaos.schedule import LOCAL_RAY, Event, Schedule
-from tests.chaos.stage import ROOT, Stage
+from tests.chaos.stage import Stage
 from tests.chaos.starts import Starts, clocks_of
 from tests.chaos.troubles import Troubles, Undo
-from tests.seaweed import BUCKET
-from tests.waiting import PATIENCE, until
+from tests.support.places import ROOT
+from tests.support.seaweed import BUCKET
+from tests.support.waiting import PATIENCE, until
 
 _GIVE_UP = PATIENCE
 """Seconds after which a schedule is taken to hang."""

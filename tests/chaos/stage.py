@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +21,11 @@ from cluster.identities import image_id_of
 from cluster.store import Store, open_store
 from originality.scoring import Item
 from tests.chaos.chain import NODE, STEPS, link, start
-from tests.faults import FaultyProxy
-from tests.rays import Machines
-from tests.seaweed import Gateway
+from tests.support.failing_proxy import FaultyProxy
+from tests.support.places import python_path
+from tests.support.ray_clusters import Machines
+from tests.support.seaweed import Gateway
 
-ROOT = Path(__file__).parents[2]
 COLLECTION = "collection"
 """Bucket of the images; runs lie in another one."""
 IMAGES, COPIES = 24, 4
@@ -79,7 +78,7 @@ class Stage:
         self.proxies = [self._stack.enter_context(FaultyProxy(self.gateway.port)) for _ in range(1 + _NODES)]
         """The drivers', and one of each node."""
         os.environ["AWS_ENDPOINT_URL"] = self.proxies[0].url
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+        os.environ["PYTHONPATH"] = python_path()
         os.environ.update(_NOTICED)
         self.cluster = Machines(initialize_head=True, head_node_args={"num_cpus": 0})
         self._stack.callback(self.cluster.shutdown)

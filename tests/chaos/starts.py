@@ -13,8 +13,9 @@ from pathlib import Path
 from jobs import INTERRUPTED, exits
 from tests.chaos.job import command_line
 from tests.chaos.schedule import HOUR
-from tests.chaos.stage import ROOT, Stage
-from tests.waiting import PATIENCE
+from tests.chaos.stage import Stage
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE
 
 DONE = (exits.ALL_JUDGED, exits.SOME_UNJUDGED)
 _RESUMABLE = (exits.ENGINE_FAILED, INTERRUPTED)

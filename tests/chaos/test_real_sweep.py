@@ -18,11 +18,11 @@ from cluster.runfolder import open_run
 from jobs import exits
 from jobs.cli import main
 from originality.flight import unpack
-from tests.waiting import PATIENCE, until
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[2]
 SHORT = (
     *("--set", "inversion.steps=120", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
     *("--set", "redraw.steps=3", "--max-tokens", "2", "--max-workers", "1", "--snapshot-every", "0.2"),

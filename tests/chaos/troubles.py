@@ -13,7 +13,7 @@ from tests.chaos.damage import damage
 from tests.chaos.schedule import DAMAGE, LOCAL_RAY, STORE_FAULTS, Event
 from tests.chaos.stage import COLLECTION, Stage
 from tests.chaos.starts import Starts
-from tests.faults import FaultyProxy
+from tests.support.failing_proxy import FaultyProxy
 
 Undo = Callable[[], None]
 

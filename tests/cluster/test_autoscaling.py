@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,12 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
-from deploy_files import KINDS
-from mean_colour import paint
 
 from cluster.accelerators import PRICES
-from tests.rays import ROOT, Head, free_port, ray_head
-from tests.waiting import PATIENCE
+from tests.support.deploy_files import KINDS
+from tests.support.mean_colour import paint
+from tests.support.places import ROOT, python_path
+from tests.support.ray_clusters import Head, free_port, ray_head
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.long
 
@@ -86,8 +86,8 @@ def head(tmp_path: Path):
 def test_from_no_machine_to_some_and_back(head: Head, tmp_path: Path) -> None:
     for i in range(40):
         paint(tmp_path / "in", f"{i}.png", (i, i, i))
-    command = [sys.executable, str(ROOT / "tests/cluster/growing_run.py"), str(tmp_path / "in")]
-    path = os.pathsep.join([head.environment["PYTHONPATH"], str(ROOT / "tests/cluster")])
+    command = [sys.executable, str(ROOT / "tests/support/growing_run.py"), str(tmp_path / "in")]
+    path = python_path()
     done = subprocess.run(
         [*command, str(tmp_path / "run"), "3"],
         env={**head.environment, "RAY_ADDRESS": head.gcs, "PYTHONPATH": path},

@@ -10,7 +10,7 @@ import pytest
 from cluster.store import Outage, StoreError, open_store
 from cluster.store_errors import of_driver
 from jobs.cli import main
-from tests.answers import NO_SUCH_KEY, Server, answering
+from tests.support.scripted_server import NO_SUCH_KEY, Server, answering
 
 KEYS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "not-a-real-secret"}
 SSO = "sso_start_url = https://x.invalid/start\nsso_region = us-east-1\nsso_account_id = 1\nsso_role_name = r"

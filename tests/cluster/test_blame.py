@@ -2,79 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
-from mean_colour import MeanColour
-from set_time import SetTime
-from test_crew import NODE, has, machine
 
 from cluster import dispatch
-from cluster.clock import ObserverClock
-from cluster.crew import Crew
 from cluster.deaths import MOST_IN_VAIN
-from cluster.dispatch import SILENCE_SECONDS, Dispatcher
-from cluster.leases import Lease, Leases
-from cluster.member import Member
-from cluster.progress import Progress
+from cluster.dispatch import SILENCE_SECONDS
 from cluster.runtime import EngineError
-from cluster.settings import ClusterSettings
 from cluster.source_check import SourceGone
 from cluster.store import StoreError
-from cluster.worker import Task
+from tests.support.driver_parts import NODE, Driver, has, machine, machines
+
+__all__ = ["machines"]  # a fixture, for every test here
 
 CUT_OFF = StoreError("s3://bucket/run: no answer")
 DIED = ray.exceptions.RayActorError()
 TAKEN = ray.exceptions.RayActorError(preempted=True)
-
-
-class Driver(Dispatcher):
-    """Of ten inputs, with workers that a test adds."""
-
-    def __init__(self, folder: Path, workers: int) -> None:
-        self.time = SetTime()
-        task = Task(str(folder / "run"), MeanColour, {})
-        self.crew = Crew(task, ClusterSettings(max_workers=workers), 0, ObserverClock(self.time))
-        self.leases = Leases((Lease(i, f"u/{i}", 1) for i in range(10)), 10)
-        progress = Progress(10, io.StringIO(), of="images", most_parts=1)
-        nothing: Any = lambda *_: None  # noqa: E731
-        super().__init__(self.leases, self.crew, progress, threading.Event(), nothing, nothing)
-
-    def add(self, node: str, capacity: int = 2) -> Member:
-        actor: Any = None
-        name = f"worker-{len(self.crew.members)}-{self.deaths.total}"
-        member = Member(name, actor, capacity, answered=True, node=node, address=f"10.0.0.{node}")
-        self.crew.members[name] = member
-        return member
-
-    def dies(self, node: str, error: Exception, capacity: int = 2) -> None:
-        """Another worker on a machine, after what it was granted."""
-        member = self.add(node, capacity)
-        self.leases.grant(member.name, 2)
-        self._blame.ended(member, error)
-        assert self.leases.open == 10 and not self.leases.holds(member.name)
-
-    def causes(self) -> set[str]:
-        """Of which images are suspected."""
-        member = self.add("x")
-        found: set[str] = set()
-        while granted := self.leases.grant(member.name, 1):
-            found |= {cause for lease in granted for cause in lease.causes}
-            self.leases.settle(member.name, granted[0].number, "")
-        self.crew.let_go(member)
-        return found
-
-
-@pytest.fixture(autouse=True)
-def machines(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two machines of a cluster that does not grow; workers have no process to end."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray, "kill", lambda actor: None)
-    has(monkeypatch, machine("a"), machine("b"))
 
 
 def test_a_machine_that_is_cut_off_again_and_again_is_avoided(tmp_path: Path) -> None:

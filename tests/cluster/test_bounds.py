@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from held_clock import Clock
 
 from cluster import bounds
 from cluster.bounds import Late, Stopwatch, arrived, expect, within
-from tests.waiting import PATIENCE, until
+from tests.support.held_clock import Clock
+from tests.support.waiting import PATIENCE, until
 
 
 def hanging(clock: Clock, go: threading.Event) -> Callable[[], str]:

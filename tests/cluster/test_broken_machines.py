@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from broken_machines import AllFail, AnotherModelHere, OneIsBroken
-from mean_colour import KILLS, MeanColour, paint
 
 from cluster import deaths, driver
 from cluster.runfolder import RunFolder, plan
@@ -18,6 +16,8 @@ from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
 from originality.scoring import Unusable
+from tests.support.broken_machines import AllFail, AnotherModelHere, OneIsBroken
+from tests.support.mean_colour import KILLS, MeanColour, paint
 
 
 def judge(folder: Path, factory: Any, workers: int = 2, **how: Any) -> tuple[driver.Outcome, RunFolder, str]:

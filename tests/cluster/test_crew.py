@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
-from mean_colour import MeanColour
 
 from cluster import crew as crews
 from cluster.crew import Crew, NoPrice, check_prices
@@ -15,19 +13,11 @@ from cluster.deaths import Deaths
 from cluster.runtime import EngineError
 from cluster.settings import ClusterSettings
 from cluster.worker import Task
+from tests.support.driver_parts import ACCELERATOR, NODE, has, machine
+from tests.support.mean_colour import MeanColour
 
-NODE, ACCELERATOR = "ray.io/node-id", "ray.io/accelerator-type"
 MANY = 1000
 """Workers: more than any machine of these tests has room for."""
-
-
-def machine(node: str, cpus: float = 8.0, alive: bool = True) -> dict[str, Any]:
-    return {"NodeID": node, "Alive": alive, "Resources": {"CPU": cpus}}
-
-
-def has(patch: pytest.MonkeyPatch, *machines: dict[str, Any]) -> None:
-    """Lets Ray say that these are its machines."""
-    patch.setattr(ray, "nodes", lambda: list(machines))
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bit_flips import FLIPS, flipped
 
 from cluster.checksums import FIELD, checked_parquet, json_bytes, json_values, parquet_bytes
 from cluster.identities import Identities, image_id_of
 from cluster.runfolder import RunFolder, open_run, plan
 from cluster.store import Damaged, Store, StoreError, open_store
 from originality.checksum import Mismatch
+from tests.support.bit_flips import FLIPS, flipped
 
 IDENTITY = {"settings": {"seed": 0, "learning_rate": 5e-4}, "model_digest": "ab" * 32}
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from bit_flips import FLIPS, flipped
 
 from cluster.damage import Damage
 from cluster.ledger import Ledger, record_path
 from cluster.parts import read_parts
 from cluster.store import Damaged, NotFound, Store, StoredObject, open_store
-from tests.waiting import PATIENCE
+from tests.support.bit_flips import FLIPS, flipped
+from tests.support.waiting import PATIENCE
 
 SCHEMA = pa.schema([("image_id", pa.string()), ("status", pa.string()), ("value", pa.int64())])
 IDS = [f"{number:02x}" * 32 for number in range(6)]

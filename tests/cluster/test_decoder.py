@@ -13,18 +13,18 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
-from hostile import write_good, write_hostile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from image_bytes import noise, png, profile, rows, saved, tiff
 from PIL import Image
 
 from cluster import images
 from cluster.decoder import _ANSWER, Decoder, DecoderError, _Child
 from cluster.images import FORMATS, Limits, Rejection
-from tests.waiting import PATIENCE, until
+from tests.support.hostile import write_good, write_hostile
+from tests.support.image_bytes import noise, png, profile, rows, saved, tiff
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE, until
 
-REPOSITORY = Path(__file__).parents[2]
 SMALL = saved(noise(), "PNG")
 LARGE = png(8_000, 8_000, rows(8_000, bytes(8_000)), colour=0)
 """64 megapixels in a small file: long to decode, and much memory."""
@@ -280,7 +280,7 @@ def test_the_child_ends_with_its_parent_and_starts_in_any_folder(tmp_path: Path)
     parent = subprocess.Popen(
         [sys.executable, "-P", "-c", PARENT, "small.png"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
     )
     assert parent.stdout is not None
@@ -309,9 +309,7 @@ def test_in_a_ray_actor(local_ray: None) -> None:
 
 def raw_child(seconds: float) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "cluster.decoder", str(2**28), "80000000", str(2**32), str(seconds)]
-    child = subprocess.Popen(
-        command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-    )
+    child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     assert child.stdout is not None and child.stdout.read(5) == b"ready"
     return child
 

@@ -15,10 +15,10 @@ from typing import Any
 import botocore.session
 import pytest
 import ray
-from deploy_files import CLUSTER, CLUSTER_FILE, DEPLOY, JOB, KINDS, KUBERAY, POD_GROUPS, ROOT
 
 from originality.attention import WHEEL
-from tests.waiting import PATIENCE
+from tests.support.deploy_files import CLUSTER, CLUSTER_FILE, DEPLOY, JOB, KINDS, KUBERAY, POD_GROUPS, ROOT
+from tests.support.waiting import PATIENCE
 
 
 def test_ray_is_the_same_everywhere() -> None:

@@ -8,7 +8,7 @@ from cluster.desk import Desk, snapshot_path
 from cluster.ledger import Ledger
 from cluster.metrics import Metrics
 from cluster.store import open_store
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 def test_a_snapshot_of_an_image_that_another_has_judged_is_not_left() -> None:

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from counting import Counter
 
 from cluster.leases import Lease
 from cluster.ledger import Ledger
@@ -19,7 +18,8 @@ from cluster.runfolder import RunFolder
 from cluster.store import open_store
 from cluster.worker import Orders, Task, Worker
 from originality.scoring import Finished
-from tests.waiting import PATIENCE
+from tests.support.counting_scorer import Counter
+from tests.support.waiting import PATIENCE
 
 
 def leases(tmp_path: Path, **contents: Any) -> list[Lease]:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-from mean_colour import BREAKS, KILLS, REFUSED, MeanColour, paint
 from PIL import Image
 
 from cluster import driver
@@ -31,10 +30,10 @@ from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
 from originality.scoring import Finished, Item, Unusable
-from tests.inputs import inputs
-from tests.waiting import PATIENCE, until
-
-HERE = Path(__file__).parent
+from tests.support.joined_inputs import inputs
+from tests.support.mean_colour import BREAKS, KILLS, REFUSED, MeanColour, paint
+from tests.support.places import SUPPORT, python_path
+from tests.support.waiting import PATIENCE, until
 
 
 def drive(
@@ -400,8 +399,8 @@ def test_interrupt_keeps_what_is_done(tmp_path: Path, local_ray: None) -> None:
     folder, output = tmp_path / "in", tmp_path / "run"
     for i in range(60):  # far more than are done before the signal comes
         paint(folder, f"{i}.png", (i, i, i))
-    command = [sys.executable, str(HERE / "slow_run.py"), str(folder), str(output), "0.3"]
-    path = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
+    command = [sys.executable, str(SUPPORT / "slow_run.py"), str(folder), str(output), "0.3"]
+    path = python_path()
     process = subprocess.Popen(
         command,
         env={**os.environ, "PYTHONPATH": path},

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mean_colour import paint
-from working import lease_all, task, work
 
 from cluster import fetching
 from cluster.fetching import Room
 from cluster.sources import read_image
 from cluster.worker import Report, Worker
-from tests.waiting import PATIENCE, until
+from tests.support.mean_colour import paint
+from tests.support.plain_worker import lease_all, task, work
+from tests.support.waiting import PATIENCE, until
 
 
 def test_an_image_that_comes_slowly_holds_up_no_other(

@@ -9,23 +9,23 @@ from pathlib import Path
 
 import psutil
 import pytest
-from blind_run import SAID
-from mean_colour import paint
 
 from cluster.runfolder import open_run
-from tests.rays import Machines
-from tests.waiting import PATIENCE, until
+from tests.support.blind_run import SAID
+from tests.support.mean_colour import paint
+from tests.support.places import SUPPORT, python_path
+from tests.support.ray_clusters import Machines
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.long
 
-HERE = Path(__file__).parent
 IMAGES = 24
 
 
 def start(script: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
-    path = os.pathsep.join([str(HERE.parents[1]), str(HERE), *sys.path])
+    path = python_path()
     return subprocess.Popen(
-        [sys.executable, str(HERE / script), *map(str, arguments)],
+        [sys.executable, str(SUPPORT / script), *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": path, **environment},
         stderr=subprocess.PIPE,
         text=True,
@@ -71,7 +71,7 @@ def test_a_machine_that_does_not_see_the_inputs_costs_none(
     (tmp_path / "nothing").mkdir()
     uris = [f"/proc/self/cwd/{i:02}.png" for i in range(IMAGES)]
     (tmp_path / "list.csv").write_text("\n".join(["uri", *uris]))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE), *sys.path]))
+    monkeypatch.setenv("PYTHONPATH", python_path())
     machines = Machines(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         machines.add_node(num_cpus=1)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from image_bytes import noise, profile, saved, tiff
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cluster.decoder import Decoder
 from cluster.images import EXTENSIONS, FORMATS, NOTE, Limits, Rejection, decode
+from tests.support.image_bytes import noise, profile, saved, tiff
 
 NOISE = noise()
 BOX = b"\0\0\0\x18ftyp"

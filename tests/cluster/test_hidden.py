@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from mean_colour import paint
 
 from cluster.listing import scan
 from cluster.manifest import InputError, Manifest
 from cluster.store import open_store
+from tests.support.mean_colour import paint
 
 HIDDEN = [
     ".git/x.png",

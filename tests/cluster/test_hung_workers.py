@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mean_colour import MeanColour, paint
 
 from cluster import driver
 from cluster.runfolder import plan
 from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
-from tests.waiting import PATIENCE
+from tests.support.mean_colour import MeanColour, paint
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.long
 

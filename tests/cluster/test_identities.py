@@ -14,7 +14,7 @@ import cluster.identities
 from cluster.identities import Identities, image_id_of, unread_id
 from cluster.manifest import SCHEMA, Manifest
 from cluster.store import Store, StoreError, open_store
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 INPUTS = 12
 MANIFEST = Manifest("/in", pa.table([[f"/in/{i}.png" for i in range(INPUTS)], [1] * INPUTS], SCHEMA))

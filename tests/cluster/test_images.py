@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import write_good, write_hostile
 from hypothesis import given
 from hypothesis import strategies as st
-from image_bytes import noise, png, profile, rows, saved, tiff
 from PIL import Image, ImageCms, features
 from PIL.TiffImagePlugin import OPEN_INFO
 
 from cluster.images import EXTENSIONS, FORMATS, NOTE, Limits, Rejection, decode
+from tests.support.hostile import write_good, write_hostile
+from tests.support.image_bytes import noise, png, profile, rows, saved, tiff
 
 NOISE = noise()
 CODES = {"empty", "not-an-image", "too-large", "too-small", "truncated", "corrupt", "unsupported"}

@@ -10,16 +10,16 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from mean_colour import paint
-from test_spot import NOWHERE, Cloud
 
 from cluster.runfolder import open_run
-from tests.rays import Machines
-from tests.waiting import PATIENCE, until
+from tests.support.mean_colour import paint
+from tests.support.metadata_service import NOWHERE, Cloud
+from tests.support.places import SUPPORT, python_path
+from tests.support.ray_clusters import Machines
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.long
 
-HERE = Path(__file__).parent
 IMAGES = 12
 
 
@@ -35,7 +35,7 @@ def cloud() -> Iterator[Cloud]:
 @pytest.fixture
 def cluster(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
     """Two machines: one of the cloud's, and one at home."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE), *sys.path]))
+    monkeypatch.setenv("PYTHONPATH", python_path())
     monkeypatch.setenv("GCE_METADATA_HOST", NOWHERE.removeprefix("http://"))
     machines = Machines(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
@@ -56,7 +56,7 @@ def test_the_worker_of_a_machine_that_is_taken_away_leaves(
     job = subprocess.Popen(
         [
             sys.executable,
-            str(HERE / "leaving_run.py"),
+            str(SUPPORT / "leaving_run.py"),
             *(str(tmp_path / name) for name in ("in", "run", "at-work")),
         ],
         env={**os.environ, "RAY_ADDRESS": cluster.address},

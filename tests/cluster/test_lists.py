@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from image_bytes import noise, saved
-from mean_colour import paint
 
 from cluster.listing import scan
 from cluster.lists import open_list
 from cluster.manifest import InputError, Manifest
 from cluster.sources import Unreadable, read_image
 from cluster.store import open_store
+from tests.support.image_bytes import noise, saved
+from tests.support.mean_colour import paint
 
 
 def uris(manifest: Manifest) -> list[str]:

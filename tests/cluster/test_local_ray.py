@@ -19,8 +19,8 @@ import pytest
 import ray
 
 from cluster import runtime
-from tests.rays import ROOT
-from tests.waiting import PATIENCE, until
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE, until
 
 LISTENERS = """
 import json, os, sys

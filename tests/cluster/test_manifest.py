@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from mean_colour import paint
 
 from cluster.listing import glob_regex, scan
 from cluster.manifest import SCHEMA, InputError, Manifest, Selection
 from cluster.sources import Unreadable, read_image
 from cluster.store import open_store
 from originality.faults import MachineFault
+from tests.support.mean_colour import paint
 
 
 def paths(manifest: Manifest) -> list[str]:

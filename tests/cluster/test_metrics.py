@@ -8,7 +8,6 @@ import subprocess
 import sys
 import urllib.request
 from contextlib import suppress
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,9 +15,10 @@ import ray
 import torch
 
 from cluster.metrics import STAGES, Metrics
-from tests.waiting import PATIENCE, until
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE, until
 
-DASHBOARD = Path(__file__).parents[2] / "cluster" / "deploy" / "grafana-dashboard.json"
+DASHBOARD = ROOT / "cluster" / "deploy" / "grafana-dashboard.json"
 SERIES = re.compile(r"^(ray_originality\w+)\{(.*)\} (\S+)$")
 Told = dict[tuple[str, str], float]
 """Value by name and by the one label of ours, as ``status=judged``; of buckets the last."""

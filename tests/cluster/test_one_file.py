@@ -15,7 +15,7 @@ from originality import node_cache
 from originality.download import FetchError
 from originality.node_cache import CHECKSUMS
 from originality.settings import SettingsError
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture

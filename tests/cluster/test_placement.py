@@ -13,21 +13,20 @@ from typing import Any
 
 import pytest
 import torch
-from mean_colour import paint
 
-from tests.rays import Machines
-from tests.waiting import PATIENCE
+from tests.support.mean_colour import paint
+from tests.support.places import SUPPORT, python_path
+from tests.support.ray_clusters import Machines
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.long
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Machines]:
     """A head and three machines with a GPU each, as Ray sees it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE), *sys.path]))
+        patch.setenv("PYTHONPATH", python_path())
         machines = Machines(initialize_head=True, head_node_args={"num_cpus": 0})
         try:
             for accelerator, team in (("L4", "a"), ("A10G", "b"), ("T4", "b")):
@@ -44,7 +43,7 @@ def placed(cluster: Machines, folder: Path, how: dict[str, Any]) -> subprocess.C
         paint(folder / "in", f"{i}.png", (i, i, i))
     at_work = folder / "at-work"
     at_work.mkdir()
-    command = [sys.executable, str(HERE / "placed_run.py"), str(folder / "in"), str(folder / "run")]
+    command = [sys.executable, str(SUPPORT / "placed_run.py"), str(folder / "in"), str(folder / "run")]
     return subprocess.run(
         [*command, json.dumps(how), str(at_work)],
         env={**os.environ, "RAY_ADDRESS": cluster.address},

@@ -11,7 +11,7 @@ import pytest
 
 from cluster import processes
 from cluster.processes import ended_here, this_process
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 def test_a_process_that_runs_has_not_ended() -> None:

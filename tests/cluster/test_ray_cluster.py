@@ -16,7 +16,6 @@ import pytest
 import yaml
 from botocore.model import ListShape, MapShape, Shape, StringShape, StructureShape
 from botocore.validate import ParamValidator
-from deploy_files import CLUSTER, CLUSTER_FILE, DEPLOY, JOB, KINDS, KUBERAY, ray_start_parses, set_at
 from ray.autoscaler._private.docker import docker_start_cmds
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 from ray.autoscaler._private.util import prepare_config, validate_config
@@ -28,6 +27,16 @@ from ray.dashboard.modules.job.cli import submit
 
 from cluster.settings import ClusterSettings
 from originality.settings import SettingsError
+from tests.support.deploy_files import (
+    CLUSTER,
+    CLUSTER_FILE,
+    DEPLOY,
+    JOB,
+    KINDS,
+    KUBERAY,
+    ray_start_parses,
+    set_at,
+)
 
 
 def as_ray_reads(config: dict[str, Any]) -> dict[str, Any]:

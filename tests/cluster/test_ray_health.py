@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import ray
-from set_time import SetTime
 
 from cluster import crew, ray_health, ray_shutdown
 from cluster.clock import ObserverClock
 from cluster.ray_health import ANSWER_SECONDS, RayHealth, bounded
 from cluster.runtime import EngineError
 from cluster.settings import ClusterSettings
-from tests.waiting import PATIENCE, until
+from tests.support.set_time import SetTime
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture(autouse=True)

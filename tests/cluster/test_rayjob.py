@@ -11,12 +11,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-from deploy_files import KUBERAY, MANIFESTS, POD_GROUPS, ray_start_parses, set_at
-from kuberay_fields import OBJECTS
 
 from cluster.spot import SpotWatch
 from cluster.worker import Worker
-from tests.waiting import PATIENCE, until
+from tests.support.deploy_files import KUBERAY, MANIFESTS, POD_GROUPS, ray_start_parses, set_at
+from tests.support.kuberay_fields import OBJECTS
+from tests.support.waiting import PATIENCE, until
 
 
 def in_manifests(kind: str, manifest: Any) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from cluster.regularly import regularly
 from cluster.store import StoreError
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 def test_what_fails_is_tried_again() -> None:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mean_colour import paint
 
 from cluster.desk import snapshot_path
 from cluster.identities import image_id_of, unread_id
 from cluster.manifest import InputError, Manifest
 from cluster.runfolder import RunFolder, RunMismatch, open_run, plan
 from cluster.store import NotFound, StoreError, open_store
-from tests.inputs import inputs
+from tests.support.joined_inputs import inputs
+from tests.support.mean_colour import paint
 
 IDENTITY = {"settings": {"seed": 0, "inversion": {"steps": 250}}, "model_digest": "abc"}
 

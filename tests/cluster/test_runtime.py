@@ -12,8 +12,9 @@ import grpc
 import pytest
 
 from cluster import ray_address, ray_thread, runtime
-from tests.rays import ROOT, ray_head
-from tests.waiting import PATIENCE, until
+from tests.support.places import ROOT
+from tests.support.ray_clusters import ray_head
+from tests.support.waiting import PATIENCE, until
 
 NO_PLACE = "/proc/1"
 """Where nobody may make a folder, not even root."""

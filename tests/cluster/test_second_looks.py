@@ -7,13 +7,13 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
-from fleet import Fleet
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.leases import MISSING, MISSING_FOLDER, Lease, Leases
 from cluster.member import Member
 from cluster.second_looks import COMING_SECONDS, LOOKS, MANY, SecondLooks
+from tests.support.fake_members import Fleet
 
 
 class Scene:

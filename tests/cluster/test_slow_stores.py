@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from held_clock import Clock
-from mean_colour import MeanColour, paint
-from working import lease_all, work
 
 from cluster import bounds
 from cluster.bounds import Late
@@ -17,9 +14,21 @@ from cluster.sources import Unreadable, _readable, _root, read_image
 from cluster.store import PATIENCE as STORE_PATIENCE
 from cluster.store import Outage, open_store
 from cluster.worker import Task, Worker
-from tests.answers import NO_SUCH_KEY, Answer, Request, Server, answering, found, listing, refusal
-from tests.faults import FaultyProxy
-from tests.waiting import PATIENCE
+from tests.support.failing_proxy import FaultyProxy
+from tests.support.held_clock import Clock
+from tests.support.mean_colour import MeanColour, paint
+from tests.support.plain_worker import lease_all, work
+from tests.support.scripted_server import (
+    NO_SUCH_KEY,
+    Answer,
+    Request,
+    Server,
+    answering,
+    found,
+    listing,
+    refusal,
+)
+from tests.support.waiting import PATIENCE
 
 LARGE = "x" * 100_000
 """So long that it never arrives drop by drop."""

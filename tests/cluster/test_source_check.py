@@ -4,13 +4,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from mean_colour import paint
 
 from cluster import source_check
 from cluster.source_check import SourceCheck, SourceGone, folder_of
 from cluster.store import Refused, open_store
 from originality.faults import MachineFault
-from tests.waiting import PATIENCE
+from tests.support.mean_colour import paint
+from tests.support.waiting import PATIENCE
 
 
 def test_a_folder_that_is_gone_or_empty_is_no_images_fault(

@@ -2,104 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import socket
-import uuid
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
 from cluster.spot import SpotWatch
-from tests.waiting import until
-
-SILENT = -1
-"""A status with which the connection is closed without an answer."""
-NOWHERE = "http://127.0.0.1:9"
-"""Nobody listens there."""
-
-
-class Cloud(ThreadingHTTPServer):
-    """Both clouds at once, as they document themselves; what is said is set by the test."""
-
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Metadata)
-        self.tokens: set[str] = set()
-        self.tokens_given = 0
-        self.action: str | None = None
-        self.rebalance = False
-        self.preempted = "FALSE"
-        self.flavor = "Google"
-        self.ailing = 0
-        """Status that every request is answered with, if not 0."""
-        self.asked: list[str] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def terminates(self) -> None:
-        self.action = json.dumps({"action": "terminate", "time": "2026-09-18T08:22:00Z"})
-
-
-class _Metadata(BaseHTTPRequestHandler):
-    server: Cloud
-
-    def do_PUT(self) -> None:
-        cloud = self._enter()
-        seconds = self.headers.get("X-aws-ec2-metadata-token-ttl-seconds", "")
-        if cloud.ailing:
-            self._answer(cloud.ailing)
-        elif self.path != "/latest/api/token" or "X-Forwarded-For" in self.headers:
-            self._answer(403)
-        elif not seconds.isdigit() or not 1 <= int(seconds) <= 21600:
-            self._answer(400)
-        else:
-            token = uuid.uuid4().hex
-            cloud.tokens.add(token)
-            cloud.tokens_given += 1
-            self._answer(200, token)
-
-    def do_GET(self) -> None:
-        cloud = self._enter()
-        if cloud.ailing:
-            self._answer(cloud.ailing)
-        elif self.path.startswith("/computeMetadata/"):
-            self._google()
-        elif self.headers.get("X-aws-ec2-metadata-token") not in cloud.tokens:
-            self._answer(401)
-        elif self.path == "/latest/meta-data/spot/instance-action" and cloud.action is not None:
-            self._answer(200, cloud.action)
-        elif self.path == "/latest/meta-data/events/recommendations/rebalance" and cloud.rebalance:
-            self._answer(200, '{"noticeTime": "2026-09-18T08:20:00Z"}')
-        else:
-            self._answer(404)
-
-    def _google(self) -> None:
-        if self.headers.get("Metadata-Flavor") != "Google" or "X-Forwarded-For" in self.headers:
-            self._answer(403)
-        elif self.path == "/computeMetadata/v1/instance/preempted":
-            self._answer(200, self.server.preempted)
-        else:
-            self._answer(404)
-
-    def _enter(self) -> Cloud:
-        self.server.asked.append(f"{self.command} {self.path}")
-        return self.server
-
-    def _answer(self, status: int, body: str = "<html>an error</html>") -> None:
-        if status == SILENT:
-            return
-        self.send_response(status)
-        self.send_header("Metadata-Flavor", self.server.flavor)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *_: object) -> None:
-        pass
+from tests.support.metadata_service import NOWHERE, SILENT, Cloud
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)

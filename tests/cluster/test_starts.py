@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 import ray
-from test_blame import Driver, machines
-from test_crew import NODE
 
 from cluster import dispatch, ray_health
 from cluster.member import Member
 from cluster.runtime import EngineError
 from cluster.starts import START_SECONDS
-from tests.waiting import until
+from tests.support.driver_parts import NODE, Driver, machines
+from tests.support.waiting import until
 
 __all__ = ["machines"]  # a fixture, for every test here
 

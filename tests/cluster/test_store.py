@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 
 from cluster.store import PATIENCE, NotFound, Store, StoreError, absolute, open_store, patience_seconds
-from tests.faults import FaultyProxy
+from tests.support.failing_proxy import FaultyProxy
 
 
 @pytest.fixture(params=["local", "memory", "s3"])

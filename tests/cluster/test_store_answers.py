@@ -16,7 +16,17 @@ from cluster.sources import Unreadable, _readable, _root, read_image, remember_r
 from cluster.store import PATIENCE, NotFound, Outage, StoreError, open_store
 from cluster.store_errors import Misdirected, Refused
 from jobs.cli import main
-from tests.answers import LOGIN, NO_SUCH_KEY, Answer, Request, Server, answering, found, listing, refusal
+from tests.support.scripted_server import (
+    LOGIN,
+    NO_SUCH_KEY,
+    Answer,
+    Request,
+    Server,
+    answering,
+    found,
+    listing,
+    refusal,
+)
 
 SKEWED = refusal(403, "RequestTimeTooSkewed", "The difference between the request time and the current time")
 DENIED = refusal(403, "AccessDenied", "Access Denied")

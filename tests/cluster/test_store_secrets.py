@@ -14,7 +14,7 @@ from cluster.sources import Unreadable, _readable, _root, read_image
 from cluster.store import PATIENCE, StoreError, open_store
 from cluster.store_errors import Answer as Said
 from cluster.store_errors import of_keys
-from tests.answers import Answer, Server, answering, refusal
+from tests.support.scripted_server import Answer, Server, answering, refusal
 
 KEY_ID = "ASIAIOSFODNN7EXAMPLE"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from clocks import ClockedStore, Time
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +19,8 @@ from cluster import turns
 from cluster.lock import STALE_SECONDS, Lock, LockLost
 from cluster.store import open_store
 from cluster.turns import CONFIRM_SECONDS, Place, Superseded
-from tests.waiting import PATIENCE, until
+from tests.support.settable_clocks import ClockedStore, Time
+from tests.support.waiting import PATIENCE, until
 
 STALE = 100.0
 HOUR = 3600.0

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from held_clock import Clock
 
 from cluster import sources
 from cluster.listing import scan
 from cluster.manifest import Manifest
 from cluster.sources import walk
 from cluster.store import Outage, StoreError
-from tests.waiting import PATIENCE
+from tests.support.held_clock import Clock
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from line import Line
-from node import SHAPES, UNET, answer, error, files, serving, start
 
 from cluster import weights
 from cluster.store import NotFound, StoreError, open_store
@@ -27,7 +25,9 @@ from originality.diffusion import LatentDiffusion
 from originality.download import FetchError
 from originality.node_cache import CHECKSUMS
 from originality.settings import ModelSettings
-from tests.waiting import PATIENCE
+from tests.support.network_line import Line
+from tests.support.waiting import PATIENCE
+from tests.support.weight_processes import SHAPES, UNET, answer, error, files, serving, start
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 from huggingface_hub import constants
-from node import COMMIT, SHAPES, UNET, answer, error, files, serving, start
 from safetensors.torch import load_file, save_file
 
 from cluster.hub_moves import MOVED, moved
@@ -32,9 +31,9 @@ from originality.diffusion import LatentDiffusion
 from originality.download import PATIENCE as FETCH_PATIENCE
 from originality.presets import load_settings
 from originality.settings import ModelSettings, SettingsError
-from tests.waiting import PATIENCE
-
-ROOT = Path(__file__).parents[2]
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE
+from tests.support.weight_processes import COMMIT, SHAPES, UNET, answer, error, files, serving, start
 
 
 def test_a_hub_model_wants_its_commit_and_nothing_else_has_one(tmp_path: Path) -> None:

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mean_colour import BREAKS, NOT_JSON, REFUSED, MeanColour, paint
-from working import lease_all, task, work
 
 from cluster.identities import image_id_of, unread_id
 from cluster.leases import Lease
@@ -22,7 +20,9 @@ from cluster.source_check import SourceGone
 from cluster.store import open_store
 from cluster.worker import Orders, Report, Worker
 from originality.scoring import Finished
-from tests.waiting import PATIENCE
+from tests.support.mean_colour import BREAKS, NOT_JSON, REFUSED, MeanColour, paint
+from tests.support.plain_worker import lease_all, task, work
+from tests.support.waiting import PATIENCE
 
 MANY = 600
 """Steps of an image that is not done before a test stops it."""

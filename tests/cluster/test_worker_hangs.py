@@ -14,9 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from held_clock import Clock
-from mean_colour import MeanColour, paint
-from working import lease_all, task, work
 
 from cluster import bounds, sources
 from cluster import worker as worker_module
@@ -26,7 +23,10 @@ from cluster.watch import Hung, Watch
 from cluster.worker import Orders, Report, Task, Worker
 from originality.faults import MachineFault
 from originality.scoring import Finished
-from tests.waiting import PATIENCE
+from tests.support.held_clock import Clock
+from tests.support.mean_colour import MeanColour, paint
+from tests.support.plain_worker import lease_all, task, work
+from tests.support.waiting import PATIENCE
 
 HANGS = (9, 0, 0)
 

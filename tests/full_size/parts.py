@@ -77,7 +77,7 @@ def single_file(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file, save_file
 
     from originality.single_file import unpack
-    from tests.ldm_layout import one_file
+    from tests.support.ldm_layout import one_file
 
     packed = folder / "packed.safetensors"
     save_file(one_file(folder / "model"), packed)
@@ -228,7 +228,7 @@ def _ensemble(folder: Path) -> Path:
     """DreamSim's folder with random weights, made once."""
     from dreamsim.feature_extraction.vision_transformer import vit_base
 
-    from tests.similarity.dreamsim_standin import FULL, package_undone, save_adapter, save_clip, save_dino
+    from tests.support.dreamsim_standin import FULL, package_undone, save_adapter, save_clip, save_dino
 
     place = folder / "dreamsim"
     if not place.exists():

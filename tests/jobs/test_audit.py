@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pytest
 import torch
-from mean_colour import REFUSED, MeanColour, paint
 
 from cluster.manifest import Selection
 from cluster.runfolder import RunMismatch, open_run, plan
@@ -22,7 +21,8 @@ from originality import nvidia
 from originality.presets import load_settings
 from originality.settings import SettingsError
 from originality.verdict import Attempt, Verdict
-from tests.inputs import inputs
+from tests.support.joined_inputs import inputs
+from tests.support.mean_colour import REFUSED, MeanColour, paint
 
 
 def test_columns_are_those_of_a_verdict() -> None:

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from mean_colour import MeanColour, paint
 from PIL import Image
 
 from cluster.identities import image_id_of
@@ -29,7 +28,8 @@ from originality.presets import load_settings
 from originality.settings import AuditSettings
 from originality.synthetic.held_out import query
 from originality.verdict import Attempt, judge
-from tests.inputs import inputs
+from tests.support.joined_inputs import inputs
+from tests.support.mean_colour import MeanColour, paint
 
 SHORT = (
     *("--set", "inversion.steps=2", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),

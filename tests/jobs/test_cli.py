@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from mean_colour import paint
 
 from cluster.decoder import DecoderError
 from cluster.driver import EngineError, Interrupted, NoGpu
@@ -27,6 +26,7 @@ from originality.download import FetchError
 from originality.faults import MachineFault
 from originality.presets import load_settings
 from originality.settings import AuditSettings, SettingsError
+from tests.support.mean_colour import paint
 
 
 def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:

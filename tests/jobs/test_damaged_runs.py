@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mean_colour import MeanColour, paint
 
 from cluster.identities import image_id_of
 from cluster.ledger import record_path
@@ -21,7 +20,8 @@ from jobs.audit import Science, audit
 from jobs.cli import main
 from jobs.retry import retry
 from originality.presets import load_settings
-from tests.inputs import inputs
+from tests.support.joined_inputs import inputs
+from tests.support.mean_colour import MeanColour, paint
 
 pytestmark = pytest.mark.long
 

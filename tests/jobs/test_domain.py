@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 
 import pytest
-from mean_colour import MeanColour, paint
 
 from jobs import audit, exits, given
 from jobs.audit import Science, planned
 from jobs.cli import main
 from originality.presets import load_settings
 from originality.settings import AuditSettings, DomainMissing
+from tests.support.mean_colour import MeanColour, paint
 
 
 @pytest.mark.parametrize("command", ["audit", "estimate"])

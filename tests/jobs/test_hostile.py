@@ -6,15 +6,15 @@ from pathlib import Path
 
 import boto3
 import pytest
-from hostile import write_good, write_hostile
-from mean_colour import MeanColour
 
 from cluster.runfolder import open_run
 from jobs import exits
 from jobs.audit import Science, audit
 from originality.presets import load_settings
-from tests.inputs import inputs
-from tests.seaweed import BUCKET
+from tests.support.hostile import write_good, write_hostile
+from tests.support.joined_inputs import inputs
+from tests.support.mean_colour import MeanColour
+from tests.support.seaweed import BUCKET
 
 SCIENCE = Science(load_settings(), MeanColour, {})
 
@@ -79,6 +79,6 @@ def test_names_harm_nothing(
 
 
 def paint_bytes(folder: Path, name: str, value: int) -> None:
-    from mean_colour import paint
+    from tests.support.mean_colour import paint
 
     paint(folder, "plain.png", (value, value, value)).rename(folder / name)

@@ -18,9 +18,9 @@ from originality import outline
 from originality.checkpoint import MODELS
 from originality.presets import load_settings
 from originality.settings import SettingsError
-from tests.inputs import inputs
+from tests.support.joined_inputs import inputs
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 SHAPES = MODELS / "shapes"
 SHORT = (
     *("--set", "inversion.steps=2", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mean_colour import MeanColour, paint
 
 from cluster import driver
 from cluster.heartbeat import DRIVERS
@@ -19,6 +18,7 @@ from jobs import audit as audit_job
 from jobs.audit import Science, planned
 from jobs.documents import carry_out
 from originality.presets import load_settings
+from tests.support.mean_colour import MeanColour, paint
 
 SCIENCE = Science(load_settings(), MeanColour, {"model_digest": "abc"})
 

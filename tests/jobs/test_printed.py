@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mean_colour import paint
 
 from cluster.identities import image_id_of
 from cluster.progress import Progress
@@ -21,8 +20,9 @@ from jobs import exits
 from jobs.cli import main
 from originality.printable import printable_streams
 from originality.settings import SettingsError
-from tests.rays import ROOT
-from tests.waiting import PATIENCE
+from tests.support.mean_colour import paint
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE
 
 HOSTILE = "\x1b[2J\x9b3J\x07\r\u202egnp\u2066\u200b\u2028\x7f"
 SHOWN = "\\x1b[2J\\x9b3J\\x07\\r\\u202egnp\\u2066\\u200b\\u2028\\x7f"

@@ -16,7 +16,6 @@ from typing import Any
 
 import psutil
 import pytest
-from mean_colour import paint
 
 from cluster.heartbeat import Heartbeat
 from cluster.identities import image_id_of
@@ -24,8 +23,9 @@ from cluster.runfolder import RunFolder, plan
 from cluster.store import open_store
 from jobs import exits, process
 from jobs.cli import main
-from tests.rays import ROOT
-from tests.waiting import PATIENCE, until
+from tests.support.mean_colour import paint
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE, until
 
 NO_UTF8 = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "LANG": "C"}
 NO_PLACE = "/proc/1"

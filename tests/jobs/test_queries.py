@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from mean_colour import MeanColour, paint
 
 from jobs.audit import Science, audit
 from originality.presets import load_settings
 from originality.verdict import Attempt
+from tests.support.mean_colour import MeanColour, paint
+from tests.support.places import ROOT
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 
 
 class Swept(MeanColour):

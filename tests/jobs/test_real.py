@@ -16,9 +16,9 @@ import pytest
 from jobs import exits
 from jobs.cli import main
 from originality.checkpoint import MODELS
-from tests.waiting import PATIENCE
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE
 
-ROOT = Path(__file__).parents[2]
 SHORT = (
     *("--set", "inversion.steps=2", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
     *("--set", "redraw.steps=2", "--max-tokens", "2"),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mean_colour import MeanColour, paint
 
 from cluster.desk import snapshot_path
 from cluster.heartbeat import DRIVERS, Heartbeat
@@ -23,7 +22,8 @@ from jobs.audit import Science, at_work, planned
 from jobs.documents import carry_out
 from originality.presets import load_settings
 from originality.settings import SettingsError
-from tests.waiting import until
+from tests.support.mean_colour import MeanColour, paint
+from tests.support.waiting import until
 
 SCIENCE = Science(load_settings(), MeanColour, {"model_digest": "abc"})
 INPUTS = 3

@@ -14,7 +14,6 @@ from typing import Any
 
 import pyarrow.dataset as ds
 import pytest
-from mean_colour import REFUSED, MeanColour, paint
 
 from cluster import driver
 from cluster.heartbeat import Heartbeat
@@ -27,7 +26,8 @@ from jobs.audit import Science, at_work, audit, identity, judge, planned
 from jobs.cli import main
 from originality.presets import load_settings
 from originality.settings import SettingsError
-from tests.inputs import inputs
+from tests.support.joined_inputs import inputs
+from tests.support.mean_colour import REFUSED, MeanColour, paint
 
 SCIENCE = Science(load_settings(), MeanColour, {"model_digest": "abc"})
 

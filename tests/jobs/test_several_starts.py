@@ -15,7 +15,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mean_colour import MeanColour, paint
 
 from cluster import driver
 from cluster.heartbeat import DRIVERS, Heartbeat, pulses
@@ -30,7 +29,8 @@ from jobs.retry import retry
 from jobs.turns import alone, overlap, selection_of, turn
 from originality.presets import load_settings
 from originality.settings import SettingsError
-from tests.waiting import PATIENCE, until
+from tests.support.mean_colour import MeanColour, paint
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from image_bytes import noise, saved
-from mean_colour import MeanColour
 
 from cluster.runfolder import open_run
 from cluster.settings import ClusterSettings
@@ -15,7 +13,9 @@ from jobs import exits, retry, status
 from jobs.audit import Science, audit
 from jobs.cli import main
 from originality.presets import load_settings
-from tests.inputs import inputs
+from tests.support.image_bytes import noise, saved
+from tests.support.joined_inputs import inputs
+from tests.support.mean_colour import MeanColour
 
 SCIENCE = Science(load_settings(), MeanColour, {})
 SAID = "skipped 12 files: 8 .txt, 3 .json, 1 .mov"

@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from test_buckets import SHORT, verdicts
 
 from cluster.store import open_store
 from jobs import exits
 from jobs.cli import main
-from tests.rays import BIN, ROOT, Head, asked, ray_head
-from tests.waiting import PATIENCE, until
+from tests.support.places import ROOT
+from tests.support.ray_clusters import BIN, Head, asked, ray_head
+from tests.support.short_audits import SHORT, verdicts
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.long
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import skimage.data
-from mean_colour import MeanColour, paint
 from PIL import Image, ImageDraw
 
 from cluster.manifest import Selection
@@ -20,8 +19,9 @@ from jobs.suitability import is_drawing
 from originality.presets import load_settings
 from originality.synthetic.dataset import UniformSet
 from originality.synthetic.render import draw
+from tests.support.mean_colour import MeanColour, paint
+from tests.support.places import EXAMPLES
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 PHOTOS = Path(skimage.data.__file__).parent
 OTHERS = (
     *("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png"),

@@ -31,10 +31,10 @@ from originality.synthetic.experiments.plans import ElementsPlan, PairsPlan
 from originality.synthetic.experiments.scales import SCALES
 from originality.synthetic.experiments.work import FORMAT, OneAtATime
 from originality.synthetic.world import elements_of
-from tests.synthetic.long_work import finished
-from tests.waiting import PATIENCE, until
+from tests.support.long_task import finished
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE, until
 
-ROOT = Path(__file__).parents[2]
 TINY = {
     "diversities": [4],
     "repeats": 1,

@@ -17,8 +17,9 @@ from jobs.takeover import Earlier, check_made_alike, take_over
 from originality.settings import SettingsError
 from originality.synthetic.experiments.conditions import BASE
 from originality.synthetic.experiments.scales import SCALES
+from tests.support.places import ROOT
 
-RESULTS = Path(__file__).parents[2] / "docs" / "paper" / "results"
+RESULTS = ROOT / "docs" / "paper" / "results"
 PLANS = {name: {"model": name} for name in ("a", "b")}
 MEASURES = {f"{name}-{k}": {"of": name, "measure": k} for name in PLANS for k in range(2)}
 WANTED = {

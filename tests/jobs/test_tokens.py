@@ -29,8 +29,7 @@ from originality.scoring import Item
 from originality.settings import AuditSettings, RedrawSettings, SettingsError
 from originality.sweep import Sweep
 from originality.verdict import Verdict
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from tests.support.places import EXAMPLES
 
 
 @pytest.fixture(scope="module")

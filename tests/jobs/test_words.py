@@ -17,9 +17,8 @@ from jobs.cli import main
 from jobs.verdicts import SCHEMA, blank, summarise
 from originality.presets import load_settings
 from originality.synthetic.dataset import TaughtSet
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
-ROOT = Path(__file__).parents[2]
 WORDS = {"a": "dog", "b": " cat ", "c": "", "d": "rhinoceros", "e": "house"}
 SHORT = {
     "domain": "animals",

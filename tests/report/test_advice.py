@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from originality.report import words
-
-ROOT = Path(__file__).parents[2]
+from tests.support.places import ROOT
 
 CODE_AT = {"Rejection": 0, "Unreadable": 0, "_error": 1, "fail": 2}
 """Which argument of what ends an image without a verdict is the reason code."""

@@ -11,9 +11,9 @@ import pytest
 
 from jobs.report import write_report
 from originality.report.page import render
-from tests.report import chromium, examples
-from tests.report.chromium import Page
 from tests.scale.page import run_folder
+from tests.support import chromium, example_runs
+from tests.support.chromium import Page
 
 BINARY = chromium.find()
 
@@ -51,8 +51,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
-    made = {"nine": examples.nine(), "hostile": examples.hostile(), "empty": examples.report([])}
-    made["problems"] = examples.many_problems()
+    made = {"nine": example_runs.nine(), "hostile": example_runs.hostile(), "empty": example_runs.report([])}
+    made["problems"] = example_runs.many_problems()
     for name, data in made.items():
         (folder / f"{name}.html").write_text(render(data), encoding="utf-8")
     many = folder / "a run" / "#1"  # names that an address must spell otherwise
@@ -207,7 +207,7 @@ def test_a_card_built_by_the_script_is_the_one_that_was_written(
         .replace(/> /g, '>').replace(/ </g, '<').replace(/ "/g, '"').replace(/: /g, ':').replace(/; /g, ';')
         .replace(/;"/g, '"').replace(/[.]0%/g, '%').replace(/\\s+/g, ' ').replace(/> | </g, s => s.trim());
     })"""
-    data = examples.varied()
+    data = example_runs.varied()
     (tmp_path / "whole.html").write_text(render(data), encoding="utf-8")
     page.open(tmp_path / "whole.html")
     written = page.run(told)
@@ -217,7 +217,7 @@ def test_a_card_built_by_the_script_is_the_one_that_was_written(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("originality.report.page.WHOLE", 0)
         patch.setattr("originality.report.page.FIRST", 0)
-        (tmp_path / "index.html").write_text(render(examples.varied()), encoding="utf-8")
+        (tmp_path / "index.html").write_text(render(example_runs.varied()), encoding="utf-8")
     page.call("Page.navigate", url=(tmp_path / "index.html").as_uri() + "#size=100")
     until(page, "document.querySelectorAll('.card').length", len(data.listing))
     assert page.run(told) == written
@@ -382,7 +382,7 @@ def test_hostile_names_do_nothing(page: Page, files: dict[str, Path]) -> None:
     assert page.run("document.title").startswith("Originality report")
     assert page.run("window.owned === undefined")
     assert page.run("document.scripts.length") == 1
-    assert set(examples.HOSTILE[:3]) <= set(page.run(NAMES))
+    assert set(example_runs.HOSTILE[:3]) <= set(page.run(NAMES))
 
 
 def test_without_its_script_the_page_still_tells_all(page: Page, files: dict[str, Path]) -> None:

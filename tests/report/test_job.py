@@ -22,7 +22,7 @@ from originality.report.data import Reason
 from originality.report.order import Marks, listed
 from originality.report.page import ReportData, render
 from originality.verdict import Verdict
-from tests.report import examples
+from tests.support import example_runs
 
 
 def webp(image: Image.Image) -> bytes:
@@ -58,15 +58,15 @@ def run(tmp_path: Path) -> RunFolder:
             run.identities.learn(number, ids[path])
     run.identities.save()
     for name, tokens, side in (("<b>.png", 2, 64), ("big.png", None, 192)):
-        verdict = examples.judged(ids[name], tokens)
+        verdict = example_runs.judged(ids[name], tokens)
         files = {
             "query.webp": webp(Image.new("RGB", (512, 512), "red")),
             "redraws.webp": sheet(verdict, side),
         }
         Ledger(run.store).commit(ids[name], verdict.row(), files)
-    lost = examples.judged(ids["lost.png"], 1)
+    lost = example_runs.judged(ids["lost.png"], 1)
     Ledger(run.store).commit(lost.image_id, lost.row(), {"redraws.webp": b"RIFF cut short"})
-    bad = examples.problem(ids["bad.png"], "rejected", "corrupt", "broken <i>data</i>")
+    bad = example_runs.problem(ids["bad.png"], "rejected", "corrupt", "broken <i>data</i>")
     Ledger(run.store).commit(bad.image_id, bad.row(), {})
     return run
 
@@ -103,7 +103,7 @@ def test_pictures_are_cut_by_attempt_and_shrunk(run: RunFolder) -> None:
 
 
 def test_a_row_with_fewer_redraws_is_cut_to_them(run: RunFolder) -> None:
-    attempt = examples.attempt(1, 0.2, True).model_copy(update={"redraws": 3})
+    attempt = example_runs.attempt(1, 0.2, True).model_copy(update={"redraws": 3})
     page = Image.new("RGB", (8 * 64, 64))
     ((tokens, strip),) = report._strips(page, [attempt])
     assert (tokens, Image.open(io.BytesIO(strip)).size) == (1, (3 * 64, 64))
@@ -120,7 +120,7 @@ def test_the_job_says_where_the_page_is(
 
 @pytest.mark.parametrize("compacted", [False, True])
 def test_reasons_are_counted_as_recorded(run: RunFolder, compacted: bool) -> None:
-    stray = examples.problem("f" * 64, "rejected", "corrupt", "of no input")
+    stray = example_runs.problem("f" * 64, "rejected", "corrupt", "of no input")
     Ledger(run.store).commit(stray.image_id, stray.row(), {})
     if compacted:
         run.ledger.compact(SCHEMA)
@@ -209,7 +209,7 @@ def test_inputs_of_one_image_are_counted_and_the_first_of_them_named(tmp_path: P
     image_id = image_id_of((source / "0.png").read_bytes())
     for number in range(9):
         run.identities.learn(number, image_id)
-    Ledger(run.store).commit(image_id, examples.judged(image_id, 1).row(), {})
+    Ledger(run.store).commit(image_id, example_runs.judged(image_id, 1).row(), {})
     (card,) = report.gather(run).cards
     assert card.evidence.files == 9
     assert [uri.rpartition("/")[2] for uri in card.evidence.uris] == ["0.png", "1.png", "2.png"]
@@ -217,6 +217,6 @@ def test_inputs_of_one_image_are_counted_and_the_first_of_them_named(tmp_path: P
 
 
 def test_columns_of_a_later_version_are_no_obstacle() -> None:
-    raw = json.loads(json.dumps(examples.judged("a", 1).row()))
+    raw = json.loads(json.dumps(example_runs.judged("a", 1).row()))
     raw["sweep"][0]["later"] = 1
     assert report.verdict_of({**raw, "later": 2}).min_tokens == 1

@@ -22,7 +22,7 @@ from originality.report.order import (
     listed,
 )
 from originality.report.page import ReportData
-from tests.report.examples import judged, problem
+from tests.support.example_runs import judged, problem
 
 
 def row(name: str, tokens: int | None, last: float | None = 0.1) -> Row:

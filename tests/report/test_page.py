@@ -14,8 +14,8 @@ from originality.report.data import RunInfo, row_of
 from originality.report.listing import EVIDENCE, ROWS
 from originality.report.order import listed
 from originality.report.page import ReportData, data_uri, render
-from tests.report import examples
-from tests.report.examples import judged, problem
+from tests.support import example_runs
+from tests.support.example_runs import judged, problem
 
 
 class Reader(HTMLParser):
@@ -48,7 +48,7 @@ def headings(page: str) -> list[str]:
 
 
 def test_nine_images_are_answered_and_ordered_most_original_first() -> None:
-    page = render(examples.nine())
+    page = render(example_runs.nine())
     assert (
         "9 images: 3 need one token (the model knows them well), 2 need two tokens, 1 needs three "
         "tokens, 1 needs five tokens and 2 could not be redrawn with up to five tokens "
@@ -71,7 +71,7 @@ def test_nine_images_are_answered_and_ordered_most_original_first() -> None:
 
 
 def test_evidence_stands_beside_each_image() -> None:
-    text = " ".join(Reader(render(examples.nine())).text.split())
+    text = " ".join(Reader(render(example_runs.nine())).text.split())
     assert "distance (under 0.30) 0.240 ± 0.021 ✓" in text
     assert "places vary (0.50 or more) 0.87 ✓" in text
     assert "image file is truncated truncated What to do: The file ends too early" in text
@@ -80,7 +80,7 @@ def test_evidence_stands_beside_each_image() -> None:
 
 
 def test_the_page_refers_to_nothing_outside_itself() -> None:
-    reader = Reader(render(examples.nine()))
+    reader = Reader(render(example_runs.nine()))
     links = [
         value
         for _, attributes in reader.tags
@@ -89,11 +89,11 @@ def test_the_page_refers_to_nothing_outside_itself() -> None:
     ]
     assert links
     assert [link for link in links if not link.startswith(("data:", "#"))] == []
-    assert "@import" not in render(examples.nine())
+    assert "@import" not in render(example_runs.nine())
 
 
 def test_hostile_names_and_messages_are_text() -> None:
-    page = render(examples.hostile())
+    page = render(example_runs.hostile())
     page.encode()  # a lone surrogate of a file name that is not UTF-8 would fail here
     reader = Reader(page)
     assert len(reader.all("script")) == 1
@@ -114,14 +114,14 @@ def test_hostile_names_and_messages_are_text() -> None:
 
 @pytest.mark.parametrize("rows", [[], [("a.txt", problem("a", "rejected", "corrupt", "no"))]])
 def test_a_run_without_a_verdict_still_has_a_page(rows: list) -> None:
-    page = render(examples.report(rows))
+    page = render(example_runs.report(rows))
     assert "No image has been judged." in page
     assert ("There is no image to show." in page) == (not rows)
     assert ("1 image could not be read and was rejected." in page) == bool(rows)
 
 
 def test_missing_artefacts_and_settings_are_said() -> None:
-    shown = render(examples.report([("a.png", judged("a", 2))], pictures=False))
+    shown = render(example_runs.report([("a.png", judged("a", 2))], pictures=False))
     assert Reader(shown).text.count("picture missing") == 3
     bare = render(ReportData.of_rows(RunInfo(), [row_of(judged("a", None), "a.png", [])], {}, {}))
     assert "The details of this image are missing" in bare
@@ -130,9 +130,9 @@ def test_missing_artefacts_and_settings_are_said() -> None:
 
 def test_an_attempt_that_failed_says_why() -> None:
     verdict = judged("a", None, limit=1)
-    failed = examples.attempt(2, None, False, failure="the loss of step 12 is nan")
+    failed = example_runs.attempt(2, None, False, failure="the loss of step 12 is nan")
     verdict = verdict.model_copy(update={"sweep": (*verdict.sweep, failed)})
-    assert "Not measured: the loss of step 12 is nan" in render(examples.report([("a", verdict)]))
+    assert "Not measured: the loss of step 12 is nan" in render(example_runs.report([("a", verdict)]))
 
 
 def policy(page: str) -> str:
@@ -148,7 +148,7 @@ def many(images: int) -> ReportData:
         name = f"{i:05}-</script><!--\u2028\udcff.png"
         bad = problem(f"{i:064x}", "rejected", "truncated", "</script>\u2029" * 500)
         named.append((name, bad if i % 10 == 0 else judged(f"{i:064x}", 1 + i % 5)))
-    return examples.report(named, pictures=False)
+    return example_runs.report(named, pictures=False)
 
 
 def test_a_page_holds_all_of_few_images_and_the_first_of_many() -> None:
@@ -196,7 +196,7 @@ def test_another_report_has_other_files() -> None:
 
 def test_beyond_what_can_be_browsed_the_page_says_where_the_rest_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("originality.report.page.listed", lambda marks: listed(marks, 5))
-    text = " ".join(Reader(render(examples.nine())).text.split())
+    text = " ".join(Reader(render(example_runs.nine())).text.split())
     assert "5 of 11 images can be browsed here, from the most original and from the best known:" in text
     assert "2 of 2 not redrawn, 1 of 7 redrawn, 1 of 1 rejected, 1 of 1 failed." in text
     assert "/runs/one/verdicts/*.parquet" in text
@@ -205,12 +205,12 @@ def test_beyond_what_can_be_browsed_the_page_says_where_the_rest_is(monkeypatch:
 
 def test_unread_inputs_have_links_of_their_own() -> None:
     ids = [f"unread-{i:064x}" for i in range(3)] + [f"unread-{i << 240:064x}" for i in range(1, 4)]
-    page = render(examples.report([(i, problem(i, "failed", "missing", "gone")) for i in ids]))
+    page = render(example_runs.report([(i, problem(i, "failed", "missing", "gone")) for i in ids]))
     assert len(set(re.findall(r'id="image-(unread-\w{12})"', page))) == 4
 
 
 def test_reasons_are_counted_of_all_images_the_most_frequent_first() -> None:
-    page = render(examples.many_problems())
+    page = render(example_runs.many_problems())
     text = " ".join(Reader(page).text.split())
     assert "Why 71 images were not judged 60 truncated rejected The file ends too early" in text
     listed = re.findall(r'<b class="number">(\d+)</b>\s*<code>(.*?)</code>', page)
@@ -221,16 +221,16 @@ def test_reasons_are_counted_of_all_images_the_most_frequent_first() -> None:
 
 
 def test_what_was_mended_goes_back_into_the_same_output() -> None:
-    page = render(examples.nine())
+    page = render(example_runs.nine())
     text = " ".join(Reader(page).text.split())
     assert "originality retry /runs/one --status rejected" in text
     assert "originality retry /runs/one --status failed" in text
     assert page.count('Then <a href="#again">') == 2 and page.count('id="again"') == 1
-    assert "not judged" not in Reader(render(examples.report([("a.png", judged("a", 1))]))).text
+    assert "not judged" not in Reader(render(example_runs.report([("a.png", judged("a", 1))]))).text
 
 
 def test_what_the_same_settings_bring_about_again_is_not_to_be_retried() -> None:
-    page = render(examples.report([("a.png", problem("a", "failed", "InversionFailed", "nan"))]))
+    page = render(example_runs.report([("a.png", problem("a", "failed", "InversionFailed", "nan"))]))
     assert "into another output" in page
     assert "originality retry" not in page and 'href="#again"' not in page
 
@@ -245,7 +245,7 @@ def test_only_pictures_are_embedded(image: bytes | None) -> None:
 
 
 def test_skipped_files_are_told_by_extension() -> None:
-    data = examples.nine()
+    data = example_runs.nine()
     run = dataclasses.replace(data.run, skipped=1_020, skipped_kinds="8 .txt, 3 .<b>\u202e")
     text = " ".join(Reader(render(dataclasses.replace(data, run=run))).text.split())
     assert "1,020 files: 8 .txt, 3 .<b>⟨U+202E⟩" in text
@@ -254,4 +254,4 @@ def test_skipped_files_are_told_by_extension() -> None:
 
 def test_notes_stand_beside_what_was_judged() -> None:
     noted = judged("a" * 64, 1).model_copy(update={"note": "the file <lacks> its end"})
-    assert "Note: the file &lt;lacks&gt; its end" in render(examples.report([("a.jpg", noted)]))
+    assert "Note: the file &lt;lacks&gt; its end" in render(example_runs.report([("a.jpg", noted)]))

@@ -24,8 +24,8 @@ from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
 from tests.scale.sleeper import Sleeper
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 SHORT = (
     *("--set", "inversion.steps=1", "--set", "inversion.batch_size=2", "--set", "inversion.lanes=1"),
     *("--set", "redraw.count=2", "--set", "redraw.steps=2", "--max-tokens", "1", "--device", "cpu"),

@@ -33,8 +33,8 @@ from jobs.report import write_report
 from jobs.verdicts import SCHEMA
 from originality.presets import load_settings
 from originality.sheets import COLUMNS, TILE
-from tests.report import chromium
-from tests.report.examples import attempt
+from tests.support import chromium
+from tests.support.example_runs import attempt
 
 PART = 10_000
 """Rows of a part of the table."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.scale.overhead import between_images
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 def test_what_is_lost_between_images_is_measured(tmp_path: Path, local_ray: None) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dreamsim_standin import NORM, TINY, package_undone, save_adapter, save_clip, save_dino
 from PIL import Image
 
 from originality.synthetic.dataset import UniformSet, pixels
+from tests.support.dreamsim_standin import NORM, TINY, package_undone, save_adapter, save_clip, save_dino
 
 torch.set_num_threads(1)
 

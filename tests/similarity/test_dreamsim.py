@@ -14,13 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dreamsim_standin import FULL, NORM, package_distances, package_undone, save_adapter, save_clip
 
 from originality.download import PATIENCE, FetchError
 from originality.settings import DistanceSettings, Precision, SettingsError
 from originality.similarity import Distance, load_distance
 from originality.similarity.dreamsim import DreamSim, hub_folder_restored, prepare
 from originality.similarity.dreamsim_weights import BRANCHES, DINO, Branch
+from tests.support.dreamsim_standin import (
+    FULL,
+    NORM,
+    package_distances,
+    package_undone,
+    save_adapter,
+    save_clip,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dreamsim_standin import Published, package_distances, serving
 
 from jobs import exits
 from jobs.cli import main
@@ -23,6 +22,7 @@ from originality.similarity import load_distance
 from originality.similarity.dreamsim import DreamSim, digest_without_loading
 from originality.similarity.dreamsim_fetch import CODE_FILES, DINO_CODE, DINO_HEAD, PUBLISHED, Sources, fetch
 from originality.similarity.dreamsim_weights import BRANCHES, DIGESTS, DINO, cache_folder, files_of
+from tests.support.dreamsim_standin import Published, package_distances, serving
 
 ZIP = "dreamsim_clip_vitb32_checkpoint.zip"
 CLIP = "clip_vitb32_pretrain.pth.tar"

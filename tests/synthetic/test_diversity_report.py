@@ -10,7 +10,7 @@ from scipy import stats
 
 from originality.synthetic.experiments import diversity_report
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan
-from tests.synthetic.kept_records import measured
+from tests.support.kept_records import measured
 
 
 def test_frequencies_of_missing_elements():

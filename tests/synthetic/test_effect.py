@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +18,7 @@ from originality.synthetic.effect import PAIR_GROUPS, examples, measure_steps
 from originality.synthetic.effect_report import by_colours, by_pair, summarise, summarise_steps, write_report
 from originality.synthetic.held_out import COUNTS, measure, queries, query
 from originality.synthetic.motifs import GROUPS
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from tests.support.places import EXAMPLES
 
 
 def judged(tokens_by_group, images=20):

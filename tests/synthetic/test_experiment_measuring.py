@@ -23,7 +23,7 @@ from originality.synthetic.experiments.pairs import GROUPS, PairsMeasure, PairsM
 from originality.synthetic.experiments.plans import PairsPlan, document
 from originality.synthetic.experiments.work import OneAtATime
 from originality.synthetic.world import elements_of
-from tests.synthetic.long_work import cut, finished
+from tests.support.long_task import cut, finished
 
 SHAPES = MODELS / "shapes"
 RED_SQUARE, BLUE_CIRCLE = "big red full square", "big blue full circle"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -15,8 +14,9 @@ from originality.synthetic.experiments.elements import sheet_of, strip_of
 from originality.synthetic.experiments.page import write
 from originality.synthetic.experiments.pairs import SHOWN
 from originality.synthetic.held_out import COUNTS
-from tests.nearly import nearly, nearly_text
-from tests.synthetic.kept_records import measured, record
+from tests.support.approximately import nearly, nearly_text
+from tests.support.kept_records import measured, record
+from tests.support.places import ROOT
 
 
 def test_a_run_that_was_stopped_is_told_as_far_as_it_came(tmp_path):
@@ -38,7 +38,7 @@ def pictures(folder, names, size):
 
 @pytest.mark.long
 def test_the_page_in_docs_is_that_of_the_results_in_docs(tmp_path):
-    docs = Path(__file__).parents[2] / "docs"
+    docs = ROOT / "docs"
     (tmp_path / "paper").mkdir()
     text = write(docs / "paper" / "results", tmp_path / "paper.md")
     assert nearly_text(text, (docs / "paper.md").read_text()), "make paper-page"

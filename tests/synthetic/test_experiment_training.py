@@ -13,7 +13,7 @@ from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan, Pai
 from originality.synthetic.experiments.training import Training
 from originality.synthetic.experiments.work import OneAtATime
 from originality.synthetic.training.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
-from tests.synthetic.long_work import cut, finished
+from tests.support.long_task import cut, finished
 
 CHUNKS = 3
 """In which the latents of a set are encoded here."""

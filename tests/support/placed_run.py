@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import ray
-from mean_colour import MeanColour
-from told import Told
 
 from cluster import driver
 from cluster.runfolder import plan
@@ -26,7 +24,9 @@ from cluster.worker import Task
 from jobs.gpus import check_gpu
 from originality.faults import MachineFault
 from originality.scoring import Finished, Unusable
-from tests.waiting import until
+from tests.support.driver_messages import Told
+from tests.support.mean_colour import MeanColour
+from tests.support.waiting import until
 
 DIED = "a worker died"
 

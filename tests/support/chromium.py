@@ -19,7 +19,7 @@ from typing import Any
 
 import websocket
 
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 FLAGS = (
     "--headless",

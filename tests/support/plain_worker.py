@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mean_colour import MeanColour
-
 from cluster.leases import Lease
 from cluster.listing import scan
 from cluster.worker import Orders, Report, Task, Worker
-from tests.waiting import PATIENCE
+from tests.support.mean_colour import MeanColour
+from tests.support.waiting import PATIENCE
 
 
 def lease_all(folder: Path) -> dict[str, Lease]:

@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 import ray
-from mean_colour import MeanColour
 
 from cluster import crew, driver
 from cluster.runfolder import plan
 from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
-from tests.waiting import until
+from tests.support.mean_colour import MeanColour
+from tests.support.waiting import until
 
 
 def machines() -> int:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from set_time import SetTime
-
 from cluster.clock import ObserverClock
 from cluster.member import Member
+from tests.support.set_time import SetTime
 
 
 class Fleet:

@@ -8,7 +8,7 @@ import socket
 from collections import Counter
 from threading import Event, Thread
 
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 class Line:

@@ -12,8 +12,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from mean_colour import MeanColour
-from told import Told
 
 from cluster import driver
 from cluster.runfolder import plan
@@ -21,7 +19,9 @@ from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
 from originality.scoring import Finished
-from tests.waiting import until
+from tests.support.driver_messages import Told
+from tests.support.mean_colour import MeanColour
+from tests.support.waiting import until
 
 SAID = "could not be read on its machine, and could on another one"
 

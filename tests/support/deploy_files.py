@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import shlex
-from pathlib import Path
 from typing import Any
 
 import yaml
 from ray.scripts.scripts import start
 
-ROOT = Path(__file__).parents[2]
+from tests.support.places import ROOT
+
 DEPLOY = ROOT / "cluster" / "deploy"
 
 CLUSTER_FILE = ROOT / "ray_cluster.yaml"

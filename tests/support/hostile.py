@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from image_bytes import TIFF_TAGS, bmp, noise, png, profile, rows, saved, tiff
 from PIL import Image
 
 from cluster.images import FORMATS, Limits
+from tests.support.image_bytes import TIFF_TAGS, bmp, noise, png, profile, rows, saved, tiff
 
 
 def write_hostile(folder: Path) -> dict[str, str]:

@@ -6,12 +6,12 @@ import functools
 import sys
 
 import numpy as np
-from mean_colour import MeanColour
 
 from cluster import driver
 from cluster.runfolder import plan
 from cluster.store import open_store
 from cluster.worker import Task
+from tests.support.mean_colour import MeanColour
 
 if __name__ == "__main__":
     source, output, seconds = sys.argv[1:]

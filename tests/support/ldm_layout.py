@@ -22,6 +22,7 @@ _RESNET = (
     ("time_emb_proj", "emb_layers.1"),
     ("conv_shortcut", "skip_connection"),
 )
+CONV = "model.diffusion_model.input_blocks.0.0.weight"
 _UNET = (
     ("time_embedding.linear_1", "time_embed.0"),
     ("time_embedding.linear_2", "time_embed.2"),
@@ -163,3 +164,20 @@ def _openclip(text: Weights) -> Weights:
 def _like(text: Weights, name: str, letter: str) -> str:
     other = name.replace("q_proj", f"{letter}_proj")
     return other if other in text else f"text_model.{other}"
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    files = sorted(folder.glob("*/*.safetensors"))
+    return {f"{f.parent.name}/{name}": v for f in files for name, v in load_file(f).items()}
+
+
+def same(folder: Path, other: Path) -> bool:
+    ours, theirs = weights(folder), weights(other)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def minimal(*texts: str, channels: int = 4, **more: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Just what a family is known by."""
+    names = [*texts, "first_stage_model.decoder.conv_in.weight"]
+    first = {CONV: torch.zeros(8, channels, 3, 3)}
+    return {**first, **{name: torch.zeros(2, 2) for name in names}, **more}

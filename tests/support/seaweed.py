@@ -18,7 +18,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from cluster.store import StoreError, open_store
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 BUCKET = "test"
 

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mean_colour import MeanColour
-
 from originality.scoring import Unusable
-from tests.waiting import until
+from tests.support.mean_colour import MeanColour
+from tests.support.waiting import until
 
 
 def _of_torch(kind: str, message: str) -> Exception:

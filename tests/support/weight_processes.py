@@ -13,13 +13,13 @@ from pathlib import Path
 from threading import Thread
 
 from originality.checkpoint import MODELS, PARTS
-from tests.waiting import PATIENCE
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE
 
 SHAPES = MODELS / "shapes"
 UNET = "unet/diffusion_pytorch_model.safetensors"
 COMMIT = "133a221b8aa7292a167afc5127cb63fb5005638b"
 
-_ROOT = Path(__file__).parents[2]
 _COPY = """
 import json, sys
 from cluster.weights import local_copy
@@ -32,7 +32,7 @@ def start(uri: str, revision: str | None = None, **environment: str) -> subproce
     asked = json.dumps({"uri": uri, "parts": PARTS, "revision": revision})
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-c", _COPY, asked]
-    return subprocess.Popen(command, cwd=_ROOT, env={**os.environ, **environment}, text=True, **pipes)
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, text=True, **pipes)
 
 
 def answer(process: subprocess.Popen[str]) -> Path:

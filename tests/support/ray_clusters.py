@@ -22,9 +22,9 @@ from typing import Any
 from ray._private.services import node_ip_address_from_perspective
 from ray.cluster_utils import Cluster
 
-from tests.waiting import PATIENCE, until
+from tests.support.places import python_path
+from tests.support.waiting import PATIENCE, until
 
-ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
 
@@ -89,7 +89,7 @@ def ray_head(
     session = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a socket's path must be short
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+        "PYTHONPATH": python_path(),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         **(extra or {}),

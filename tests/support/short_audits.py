@@ -1,0 +1,22 @@
+"""Audits of seconds, from a bucket or a folder."""
+
+from __future__ import annotations
+
+import json
+
+from cluster.runfolder import open_run
+from tests.support.joined_inputs import inputs
+
+SHORT = (
+    *("--set", "inversion.steps=2", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
+    *("--set", "redraw.steps=2", "--max-tokens", "1", "--max-workers", "1"),
+)
+
+
+def verdicts(run: str) -> dict[str, str]:
+    """What was found of each image, without who found it and when."""
+    found = {}
+    for row in inputs(open_run(run)):
+        sweep = [{k: v for k, v in a.items() if k != "seconds"} for a in row["sweep"] or ()]
+        found[row["path"]] = json.dumps([row["status"], row["error_class"], sweep])
+    return found
