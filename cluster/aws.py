@@ -25,7 +25,7 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 
 from cluster.store_errors import Answer, Outage, StoreError, as_code, clean, no_store, of_answer, of_keys
 from cluster.store_fixes import fix_of
-from originality.redaction import as_cause, remember
+from originality.contract.redaction import as_cause, remember
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _DEFAULT_REGION = "us-east-1"

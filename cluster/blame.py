@@ -23,8 +23,8 @@ from cluster.source_check import SourceGone
 from cluster.store import StoreError
 from cluster.watch import Hung
 from cluster.worker import Report, Returned
-from originality.faults import is_machine_fault, line_of
-from originality.scoring import Unusable
+from originality.contract.faults import is_machine_fault, line_of
+from originality.contract.scorer import Unusable
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.store import Store, whole
-from originality import checksum
+from originality.contract import checksum
 
 FIELD = "checksum"
 _VALUE = re.compile(r"sha256:[0-9a-f]{64}")

@@ -16,8 +16,8 @@ from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from cluster.runtime import available_cpus, ray_running
 from cluster.settings import ClusterSettings
 from cluster.store import PATIENCE, open_store, unmade
-from originality.checkup import Check, Finding, failed, ok, skipped, warning
-from originality.node_cache import cache_path
+from originality.contract.findings import Check, Finding, failed, ok, skipped, warning
+from originality.contract.node_cache import cache_path
 
 ROOM_FOR_WEIGHTS = 15e9
 """Bytes: Stable Diffusion 1.x takes 3.4 GB in fp32, SDXL 10.3, a metric and a detector some more."""

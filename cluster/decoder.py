@@ -22,7 +22,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from cluster.images import FORMATS, NOTE, Limits, OutOfMemory, Rejection, check_size, decode
-from originality.redaction import Masked
+from originality.contract.redaction import Masked
 
 _USUAL = Limits()
 _MEMORY = 4 * 2**30

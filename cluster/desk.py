@@ -26,7 +26,7 @@ class Settled(NamedTuple):
     error_class: str | None
     """Reason code where there is no verdict."""
     parts: float = 0.0
-    """Parts of work that it took here; see originality.scoring."""
+    """Parts of work that it took here; see originality.contract.scorer."""
 
 
 class Desk:

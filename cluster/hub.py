@@ -19,10 +19,10 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from cluster.hub_moves import moved
-from originality import outline
-from originality.download import Download, FetchError, Progress, check_room, kept_in, scratch_in
-from originality.node_cache import cache_path, sha256
-from originality.settings import SettingsError
+from originality.contract import outline
+from originality.contract.config import SettingsError
+from originality.contract.download import Download, FetchError, Progress, check_room, kept_in, scratch_in
+from originality.contract.node_cache import cache_path, sha256
 
 
 class Entry(NamedTuple):

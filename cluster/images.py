@@ -19,7 +19,7 @@ from PIL import Image, ImageChops, ImageCms, PngImagePlugin, UnidentifiedImageEr
 from cluster import png_chunks
 from cluster.endings import completed, cut_short, lacks_end
 from cluster.formats import EXTENSIONS, FORMATS, camera_raw, foreign
-from originality.redaction import Masked, masked
+from originality.contract.redaction import Masked, masked
 
 __all__ = ["EXTENSIONS", "FORMATS", "NOTE", "Limits", "OutOfMemory", "Rejection", "check_size", "decode"]
 

@@ -28,7 +28,7 @@ from cluster.lock import Lock
 from cluster.parts import Part, firsts, read_parts, replace_part, rows_of, write_part
 from cluster.retries import Retries, write_over
 from cluster.store import Damaged, NotFound, Store, StoreError, damaged_object, whole
-from originality.redaction import masked
+from originality.contract.redaction import masked
 
 T = TypeVar("T")
 

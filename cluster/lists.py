@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from cluster.manifest import SCHEMA, WORD, InputError, Manifest
 from cluster.sources import WITHOUT_URI, Unreadable, read_image, without_uri
 from cluster.store import REMOTE_SCHEMES
-from originality.impostor import impostor
+from originality.contract.impostor import impostor
 
 LISTS = (".csv", ".parquet")
 """What a list of images may be: a file with a column of uris."""

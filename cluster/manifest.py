@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.checksums import checked_parquet, parquet_bytes
-from originality.redaction import Masked
+from originality.contract.redaction import Masked
 
 SCHEMA = pa.schema([("uri", pa.string()), ("bytes", pa.int64())])
 WORD = pa.field("word", pa.string())

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.remaining import Remaining
-from originality.printable import PrintableStream, printable, unescaped
-from originality.redaction import masked
+from originality.contract.printable import PrintableStream, printable, unescaped
+from originality.contract.redaction import masked
 
 _LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
@@ -46,7 +46,7 @@ class Progress:
         of: str = "images",
         most_parts: int = 1,
     ) -> None:
-        """``of``: what the inputs are; ``most_parts``: of work that one takes (see originality.scoring)."""
+        """``of``: what the inputs are; ``most_parts``: of work that one takes."""
         self._total, self._of = total, of
         self._stream = stream
         self._clock = clock
@@ -85,7 +85,7 @@ class Progress:
             self._remaining.finished(parts, copies=inputs - 1)
 
     def worked(self, parts: float) -> None:
-        """So many parts of work were done (see originality.scoring)."""
+        """So many parts of work were done (see originality.contract.scorer)."""
         self._worked += parts
 
     def in_flight(self, parts: Sequence[float]) -> None:

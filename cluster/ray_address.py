@@ -11,7 +11,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from originality.redaction import Masked
+from originality.contract.redaction import Masked
 
 _ANSWER_SECONDS = 10.0
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107

@@ -28,7 +28,7 @@ from cluster.ledger import Ledger
 from cluster.listing import scan
 from cluster.manifest import MANIFEST_FILE, RUN_FILE, Manifest
 from cluster.store import Damaged, NotFound, Store, StoreError, damaged_object, open_store, whole
-from originality.redaction import Masked
+from originality.contract.redaction import Masked
 
 _SUMMARY = "summary.json"
 _SNAPSHOT = ".snapshot"

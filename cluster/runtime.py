@@ -18,7 +18,7 @@ from ray._private import ray_constants
 
 from cluster import ray_address
 from cluster.ray_thread import NoAnswer, kept_by_a_thread
-from originality.redaction import Masked, as_cause
+from originality.contract.redaction import Masked, as_cause
 
 _STARTS = 4
 """Times that Ray is started."""

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cluster.accelerators import NVIDIA, PRICES, is_known
 from cluster.images import Limits
-from originality.settings import Frozen, nearest
+from originality.contract.config import Frozen, nearest
 
 
 class ClusterSettings(Frozen):

@@ -17,9 +17,9 @@ import obstore
 
 from cluster.store import StoreError, open_store
 from cluster.weights import DIGESTS, Listed, clear_leftovers, copy_objects, keeping
-from originality.download import FetchError, check_room, no_room
-from originality.node_cache import cache_path, sha256, turn
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
+from originality.contract.download import FetchError, check_room, no_room
+from originality.contract.node_cache import cache_path, sha256, turn
 
 _PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 

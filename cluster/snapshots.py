@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from cluster.desk import Desk
-from originality.faults import is_machine_fault, line_of
-from originality.scoring import Scorer, Unusable
+from originality.contract.faults import is_machine_fault, line_of
+from originality.contract.scorer import Scorer, Unusable
 
 _REST = 20.0
 """Times what a snapshot takes, so that they take no more than a twentieth of the time."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from cluster.bounds import Late, within
 from cluster.sources import local_path, walk
 from cluster.store import NotFound, Refused, StoreError
-from originality.faults import MachineFault
+from originality.contract.faults import MachineFault
 
 _REST_SECONDS = 5.0
 """After a folder was there it is not looked for again: a listing is not asked for with every image."""

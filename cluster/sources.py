@@ -38,8 +38,8 @@ from cluster.store import (
 )
 from cluster.store_errors import no_store
 from cluster.store_fixes import ARCHIVED
-from originality.faults import MachineFault, is_machine_fault
-from originality.redaction import Masked, masked
+from originality.contract.faults import MachineFault, is_machine_fault
+from originality.contract.redaction import Masked, masked
 
 _OBJECT_PATIENCE_SECONDS = 60.0
 """For how long an object is asked for before it is found out whether its store is out, or only it."""

@@ -42,8 +42,8 @@ from cluster.store_errors import (
     named_errors,
     no_store,
 )
-from originality.checksum import Mismatch
-from originality.settings_base import seconds_of
+from originality.contract.checksum import Mismatch
+from originality.contract.config import seconds_of
 
 __all__ = [
     "NOBODYS",

@@ -4,7 +4,7 @@ by whose fault it is.
 The driver (obstore) keeps a service's answer in the text of its exceptions; boto3 has it in parts. Both
 become an :class:`Answer`, and that becomes one of the errors below. Nothing secret may pass: of a body only
 its code, message and region are taken, of an address only the host, and what a service writes into these is
-masked (originality.redaction): some return the key, the token or all that was signed.
+masked (originality.contract.redaction): some return the key, the token or all that was signed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from obstore.exceptions import BaseError, InvalidPathError
 
 from cluster.store_fixes import OF_ALL, TRANSIENT, fix_of
-from originality.redaction import MASK, Masked, as_cause, masked
+from originality.contract.redaction import MASK, Masked, as_cause, masked
 
 
 class StoreError(Masked, OSError):

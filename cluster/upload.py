@@ -12,8 +12,8 @@ import obstore
 
 from cluster.store import NotFound, Store, whole
 from cluster.weights import DIGESTS
-from originality.download import Progress
-from originality.node_cache import sha256
+from originality.contract.download import Progress
+from originality.contract.node_cache import sha256
 
 _CHUNK = 8 << 20
 """Bytes."""

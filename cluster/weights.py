@@ -30,11 +30,11 @@ import obstore
 from cluster.hub import Commit
 from cluster.hub_moves import moved
 from cluster.store import NotFound, Store, StoreError, open_store, whole
-from originality import outline
-from originality.download import FetchError, Progress, check_room, kept_in, no_room
-from originality.node_cache import cache_path, remember, sha256, turn
-from originality.settings import SettingsError
-from originality.variants import SUFFIX, weights_among
+from originality.contract import outline
+from originality.contract.config import SettingsError
+from originality.contract.download import FetchError, Progress, check_room, kept_in, no_room
+from originality.contract.node_cache import cache_path, remember, sha256, turn
+from originality.contract.weight_variants import SUFFIX, weights_among
 
 DIGESTS = "digests.json"
 """In every copy from a bucket, and in a prefix that was prepared: the sha256 of each file, by its path."""
@@ -58,7 +58,7 @@ class Wanted:
     """Names of files and folders at the top."""
     suffixes: Sequence[str] = SAFE
     variant: str = "none"
-    """Of the weights: see originality.variants."""
+    """Of the weights: see originality.contract.weight_variants."""
 
     def among(self, paths: Iterable[str]) -> set[str]:
         """The paths that are wanted, of all that there are."""
@@ -92,9 +92,9 @@ def local_copy(
         parts: names of the files and folders that are wanted, at the top of the model.
         revision: the commit of a hub's model.
         suffixes: of the files that are taken. Whoever adds pickles to them must read those as tensors only.
-        variant: which of the files of weights (originality.variants).
+        variant: which of the files of weights (originality.contract.weight_variants).
         setting: the part of the settings that names it, for messages.
-        outlined: whether an outline of the folder is enough (originality.outline).
+        outlined: whether an outline of the folder is enough (originality.contract.outline).
 
     Raises:
         SettingsError: a hub's model without its commit or that does not exist, or a commit of anything else.

@@ -30,8 +30,8 @@ from cluster.sources import remember_readable
 from cluster.spot import SpotWatch
 from cluster.store import StoreError, open_store
 from cluster.watch import Watch
-from originality.faults import ItemFault, is_machine_fault, line_of
-from originality.scoring import Item, Scorer, Unusable
+from originality.contract.faults import ItemFault, is_machine_fault, line_of
+from originality.contract.scorer import Item, Scorer, Unusable
 
 ScorerFactory = Callable[[], Scorer[Any]]
 """Builds a scorer where it is called; picklable."""
@@ -74,7 +74,7 @@ class Task:
     limits: Limits = Limits()
     """Of the images that are read."""
     most_parts: int = 1
-    """Parts of work that an item takes at most; see originality.scoring."""
+    """Parts of work that an item takes at most; see originality.contract.scorer."""
     loading: str = "loading the model"
     """What a worker does until its scorer is ready, for people."""
     load_limit: float = 7200.0

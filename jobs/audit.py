@@ -36,9 +36,10 @@ from jobs.gpus import check_gpu
 from jobs.suitability import UNSUITED, Unsuited, warn
 from jobs.turns import turn
 from jobs.verdicts import SCHEMA, blank, min_tokens_text, summarise
-from originality.faults import MachineFault
-from originality.scoring import Scorer
-from originality.settings import AuditSettings, SettingsError, later_defaults
+from originality.contract.config import SettingsError
+from originality.contract.faults import MachineFault
+from originality.contract.scorer import Scorer
+from originality.settings import AuditSettings, later_defaults
 
 _TABLE_ROWS = 40
 _SAVE_SECONDS = 60.0

@@ -29,8 +29,9 @@ from jobs.labels import Found, Labels, check_enough, check_same, measured, read_
 from jobs.verdicts import SCHEMA
 from originality.calibration import FALSE_COMMON, KEPT, calibrate, method_digest, weaknesses
 from originality.calibration_report import few, figure, findings, thresholds
-from originality.printable import printable
-from originality.settings import AuditSettings, Calibration, SettingsError
+from originality.contract.config import SettingsError
+from originality.contract.printable import printable
+from originality.settings import AuditSettings, Calibration
 
 NO_USE = 4
 """Exit code: the file is written, and warns that its thresholds tell nothing apart."""

@@ -11,14 +11,9 @@ from cluster.store import NotFound
 from cluster.weights import local_copy
 from originality import pretrained
 from originality.checkpoint import PARTS, Copies
-from originality.download import to_stderr
-from originality.settings import (
-    AuditSettings,
-    DistanceSettings,
-    InDistributionSettings,
-    ModelSettings,
-    SettingsError,
-)
+from originality.contract.config import SettingsError
+from originality.contract.download import to_stderr
+from originality.settings import AuditSettings, DistanceSettings, InDistributionSettings, ModelSettings
 from originality.similarity.dreamsim_fetch import fetch
 from originality.similarity.dreamsim_weights import FORMATS, cache_folder, how_to_fetch, parts_of
 from originality.towers import TOWERS, text_tower

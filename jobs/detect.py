@@ -16,7 +16,7 @@ from cluster.images import Limits, Rejection, check_size
 from cluster.listing import scan
 from cluster.sources import Unreadable, read_image
 from jobs import exits
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
 
 _BATCH = 64
 

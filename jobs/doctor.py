@@ -23,17 +23,17 @@ from cluster.runtime import EngineError
 from cluster.settings import ClusterSettings
 from cluster.store import StoreError
 from jobs import exits, given, process
-from originality.checkup import Finding, examine
-from originality.faults import MachineFault
-from originality.printable import unescaped
-from originality.scoring import Unusable
+from originality.contract.config import SettingsError
+from originality.contract.faults import MachineFault
+from originality.contract.findings import Finding, examine
+from originality.contract.printable import unescaped
+from originality.contract.scorer import Unusable
 from originality.settings import (
     SHIPPED_MODEL,
     AuditSettings,
     DistanceSettings,
     InDistributionSettings,
     ModelSettings,
-    SettingsError,
 )
 
 if TYPE_CHECKING:

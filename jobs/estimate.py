@@ -22,7 +22,7 @@ from cluster.store import unmade
 from jobs import exits, given, predict
 from jobs.audit import at_work, check_first, judge, planned, prepared
 from jobs.suitability import warn
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
 
 _SAMPLE = 8
 _RESAMPLES = 2000

@@ -105,7 +105,9 @@ def main(
 def carry_out(job: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     """The job's exit code. Whatever it prints has no secret in it, and nothing that a terminal would obey."""
     check_current_folder()
-    from originality.printable import printable_streams  # what only asks for help imports nothing of ours
+    from originality.contract.printable import (
+        printable_streams,  # what only asks for help imports nothing of ours
+    )
 
     with printable_streams():
         return job(arguments)
@@ -152,7 +154,7 @@ def _run(job: Callable[[], int]) -> int:
             return _say(failure, BAD_SETTINGS)
         if isinstance(error, OSError) and error.errno in process.MACHINE_ERRORS and error.filename:
             return _say(f"{error.filename}: {error.strerror}", BAD_SETTINGS)
-        from originality.faults import is_machine_fault, line_of
+        from originality.contract.faults import is_machine_fault, line_of
 
         of_stdout = isinstance(error, OSError) and error.errno in process.MACHINE_ERRORS  # perhaps
         if is_machine_fault(error) and not of_stdout:

@@ -27,9 +27,10 @@ from jobs.documents import carry_out, id_of, planned
 from jobs.gpus import check_gpu
 from jobs.kept import check_room, keep
 from jobs.takeover import Earlier, take_over
-from originality.presets import one_line
-from originality.scoring import Scorer
-from originality.settings import SHIPPED_MODEL, SettingsError
+from originality.contract.config import SettingsError
+from originality.contract.scorer import Scorer
+from originality.contract.settings_files import one_line
+from originality.settings import SHIPPED_MODEL
 
 EXPERIMENTS = ("frequency", "conditions", "diversity")
 _TRAINING_MEMORY = 4 * 2**30
@@ -214,7 +215,7 @@ def experiment_of(arguments: argparse.Namespace) -> Any:
             if isinstance(measure, PairsMeasure):
                 measure.settings()
     except ValidationError as error:
-        raise SettingsError(one_line(error, root=type(usual))) from error
+        raise SettingsError(one_line(error, type(usual))) from error
     return experiment
 
 

@@ -17,10 +17,12 @@ from cluster.manifest import Selection
 from cluster.runfolder import open_run
 from cluster.settings import ClusterSettings
 from cluster.store import NotFound
-from originality.node_cache import check_cache
-from originality.presets import PRESETS, load_settings, one_line, read_yaml
+from originality.contract.config import SettingsError, nearest
+from originality.contract.node_cache import check_cache
+from originality.contract.settings_files import one_line, read_yaml
+from originality.presets import PRESETS, load_settings
 from originality.prompts import DOMAINS
-from originality.settings import AuditSettings, DomainMissing, SettingsError, nearest
+from originality.settings import AuditSettings, DomainMissing
 
 _ASSUMED_DOMAIN = "houses"
 """The first of the paper's domains in Section 4.2."""
@@ -178,7 +180,7 @@ def cluster_settings_of(arguments: argparse.Namespace) -> ClusterSettings:
     try:
         return ClusterSettings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(one_line(error, "cluster.")) from error
+        raise SettingsError(one_line(error, ClusterSettings, "cluster.")) from error
 
 
 def check_price(settings: AuditSettings, how: ClusterSettings) -> None:

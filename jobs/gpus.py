@@ -6,7 +6,7 @@ import socket
 
 import ray
 
-from originality.faults import MachineFault
+from originality.contract.faults import MachineFault
 
 
 def check_gpu() -> None:

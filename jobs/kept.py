@@ -12,7 +12,7 @@ from typing import Any
 from cluster.ledger import ARTEFACTS, artefacts_of
 from cluster.runfolder import RunFolder
 from jobs.documents import made_with
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
 
 TRAININGS, MEASURES = "trainings", "measures"
 

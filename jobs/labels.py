@@ -14,7 +14,7 @@ from cluster.manifest import InputError
 from cluster.runfolder import RunFolder
 from cluster.store import absolute, open_store
 from originality.calibration import Measured
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
 
 COMMON, ORIGINAL = "common", "original"
 FEWEST = 3

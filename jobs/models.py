@@ -19,9 +19,9 @@ from cluster.upload import put
 from cluster.weights import HUB_ID, Wanted
 from jobs import exits
 from originality import pretrained
-from originality.download import to_stderr
-from originality.node_cache import check_cache
-from originality.settings import SettingsError, commit_of
+from originality.contract.config import SettingsError, commit_of
+from originality.contract.download import to_stderr
+from originality.contract.node_cache import check_cache
 from originality.similarity.dreamsim_fetch import DINO_CODE, DINO_HEAD, PUBLISHED, Sources, fetch
 from originality.similarity.dreamsim_weights import BRANCHES, Branch, cache_folder, digests_in, parts_of
 

@@ -16,8 +16,9 @@ from cluster.listing import scan
 from cluster.settings import ClusterSettings
 from jobs import exits, given
 from jobs.suitability import warn
+from originality.contract.config import SettingsError
 from originality.families import FAMILIES
-from originality.settings import AuditSettings, SettingsError
+from originality.settings import AuditSettings
 
 if TYPE_CHECKING:
     from originality.costs import Cost

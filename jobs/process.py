@@ -106,8 +106,8 @@ def one_line(message: object) -> str:
     """What a person may be shown of a message: no secrets, and what a name in it holds may be anything,
     terminal commands included."""
     try:  # what only asks for help imports nothing of ours
-        from originality.printable import printable
-        from originality.redaction import masked
+        from originality.contract.printable import printable
+        from originality.contract.redaction import masked
     except ImportError:  # as where the folder of the code was deleted
         return ascii(str(message))[1:-1]
     return printable(masked(str(message)))
@@ -217,7 +217,7 @@ def _unhandled(kind: type[BaseException], error: BaseException, trace: Traceback
         line, code = failure, 2
     else:
         with suppress(ImportError):  # as when the current folder is gone
-            from originality.printable import printable_streams
+            from originality.contract.printable import printable_streams
 
             with printable_streams():
                 sys.stderr.write("".join(traceback.format_exception(kind, error, trace)))

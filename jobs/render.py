@@ -16,8 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from cluster.progress import duration
 from cluster.store import open_store
 from jobs import exits
-from originality.presets import one_line
-from originality.settings import SettingsError
+from originality.contract.config import Frozen, SettingsError
+from originality.contract.settings_files import one_line
 
 _ABOUT = "set.json"
 _LINE_EVERY = 10.0
@@ -75,7 +75,7 @@ def plan_of(arguments: argparse.Namespace) -> Any:
     try:
         return TypeAdapter[Any](SetPlan).validate_python({"kind": arguments.images, **given})
     except ValidationError as error:
-        raise SettingsError(one_line(error)) from error
+        raise SettingsError(one_line(error, Frozen)) from error
 
 
 def _frequency(said: str) -> tuple[str, str]:

@@ -30,7 +30,7 @@ from cluster.store import Damaged, NotFound, Store, StoreError
 from jobs import exits
 from jobs.damaged import damage_text, warn_of_damage
 from jobs.suitability import UNSUITED, Unsuited
-from originality.redaction import masked
+from originality.contract.redaction import masked
 from originality.report.data import Pictures, Reason, RunInfo, row_of
 from originality.report.listing import URIS, Entry, Evidence, Listing, Rule, script_json
 from originality.report.order import GROUPS, Group, Marks, group_of, listed

@@ -15,7 +15,8 @@ from cluster.store import Damaged, NotFound
 from jobs.damaged import warn_of_damage
 from jobs.documents import made_with
 from jobs.kept import MEASURES, TRAININGS, Kept, is_kept
-from originality.settings import SHIPPED_MODEL, SettingsError
+from originality.contract.config import SettingsError
+from originality.settings import SHIPPED_MODEL
 
 
 class Source(Protocol):

@@ -19,8 +19,8 @@ from cluster.runfolder import RunFolder, open_run
 from cluster.store import Damaged, NotFound, Store, open_store, whole
 from jobs import exits
 from jobs.damaged import warn_of_damage
+from originality.contract.config import SettingsError
 from originality.embeddings import Word, file_name, words_of
-from originality.settings import SettingsError
 
 INDEX = "index.csv"
 COLUMNS = ("file", "image_id", "uri", "tokens", "distance")

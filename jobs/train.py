@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from cluster.ledger import artefacts_of
 from jobs import exits, given
 from jobs.experiment import told_of_failures, train, trainings
-from originality.presets import one_line, read_yaml
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
+from originality.contract.settings_files import one_line, read_yaml
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             plans.append(ModelPlan.model_validate(read_yaml(file)))
         except ValidationError as error:
-            raise SettingsError(f"{file}: {one_line(error, root=ModelPlan)}") from error
+            raise SettingsError(f"{file}: {one_line(error, ModelPlan)}") from error
     names = [plan.name for plan in plans]
     if len(set(names)) < len(names):
         raise SettingsError(f"two plans are called {max(names, key=names.count)!r}; give each its own name")

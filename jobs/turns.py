@@ -19,7 +19,7 @@ from cluster.runfolder import RunFolder
 from cluster.store import StoreError, hurried_after_outage
 from cluster.turns import Claim
 from jobs.process import one_line
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
 
 RETRY = "retry"
 _LOOK_SECONDS = 3.0

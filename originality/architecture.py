@@ -21,8 +21,9 @@ from torch import nn
 
 from originality.checkpoint import describe, loading, model_folder, weighty
 from originality.clip_words import LENGTH
+from originality.contract.config import SettingsError, nearest
 from originality.families import FAMILIES
-from originality.settings import SHIPPED_MODEL, ModelSettings, SettingsError, nearest
+from originality.settings import SHIPPED_MODEL, ModelSettings
 
 if TYPE_CHECKING:
     from originality.diffusion import LatentDiffusion

@@ -23,8 +23,8 @@ from diffusers.models.attention_processor import (
 )
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from originality.faults import is_machine_fault
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
+from originality.contract.faults import is_machine_fault
 
 WHEEL = "https://download.pytorch.org/whl/cu130/xformers-0.0.35-py39-none-manylinux_2_28_x86_64.whl"
 """xformers for CUDA 13, as the pinned torch is: PyPI's wheel of that version is for CUDA 12."""

@@ -12,8 +12,11 @@ from typing import Any
 
 from transformers import BertTokenizer, CLIPTokenizer
 
-from originality import outline, supported
-from originality.faults import is_machine_fault, line_of
+from originality import supported
+from originality.contract import outline
+from originality.contract.config import SettingsError
+from originality.contract.faults import is_machine_fault, line_of
+from originality.contract.weight_variants import Weights, weights_among
 from originality.model_files import (
     SAFETENSORS,
     damage,
@@ -22,8 +25,7 @@ from originality.model_files import (
     index_among,
     missing_shard,
 )
-from originality.settings import SHIPPED_MODEL, ModelSettings, SettingsError
-from originality.variants import Weights, weights_among
+from originality.settings import SHIPPED_MODEL, ModelSettings
 
 MODELS = Path(__file__).parent / "models"
 """Models that come with the package."""

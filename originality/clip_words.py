@@ -13,7 +13,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
 
 WORD_END = "</w>"
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"

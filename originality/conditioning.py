@@ -17,8 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from originality.contract.config import SettingsError
 from originality.embeddings import SECOND
-from originality.settings import SettingsError
 from originality.transfers import sent
 
 

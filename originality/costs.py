@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields
 
 from pydantic import Field
 
+from originality.contract.config import Frozen
 from originality.diffusion import SCHEDULERS
 from originality.flops import Flops, spoken
-from originality.settings import AuditSettings, Frozen, RedrawSettings
+from originality.settings import AuditSettings, RedrawSettings
 
 
 class Counts(Frozen):

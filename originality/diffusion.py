@@ -19,10 +19,11 @@ from torch import Tensor
 from originality.attention import install
 from originality.checkpoint import describe, loading, model_digest, model_folder, weights_of
 from originality.conditioning import Words
+from originality.contract.config import SettingsError
 from originality.networks import precisions, text_encoders, torch_device, whole
 from originality.passes import Passes, filled
 from originality.pretrained import without_bars
-from originality.settings import ModelSettings, RedrawSettings, SettingsError
+from originality.settings import ModelSettings, RedrawSettings
 from originality.transfers import sent
 
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {

@@ -8,8 +8,8 @@ import torch
 from torch import Generator, Tensor
 
 from originality.diffusion import Moments
+from originality.inversion_settings import InversionSettings
 from originality.randomness import keyed_generator
-from originality.settings import InversionSettings
 from originality.transfers import sent
 
 

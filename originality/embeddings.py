@@ -21,7 +21,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from originality import checksum
+from originality.contract import checksum
 
 SECOND = ".text_encoder_2"
 """Ends the name of the part of a word that is SDXL's second text encoder's."""

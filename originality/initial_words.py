@@ -15,8 +15,9 @@ import torch
 
 from originality.checkpoint import Copies, model_folder
 from originality.conditioning import word_tokens
-from originality.faults import ItemFault
-from originality.settings import AuditSettings, SettingsError
+from originality.contract.config import SettingsError
+from originality.contract.faults import ItemFault
+from originality.settings import AuditSettings
 from originality.towers import ModelTowers, text_tower
 from originality.zero_shot import PROMPT, Clip
 

@@ -23,10 +23,10 @@ from torch import Tensor
 from originality.conditioning import Prompts, Words
 from originality.diffusion import LatentDiffusion, Moments
 from originality.draws import Draw, Draws
+from originality.inversion_settings import InversionSettings
 from originality.lane import Lane, LossScale
 from originality.passes import Passes
 from originality.prompts import Domain
-from originality.settings import InversionSettings
 from originality.transfers import Reading
 
 

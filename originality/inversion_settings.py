@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from originality.settings_base import Frozen
+from originality.contract.config import Frozen
 
 
 class InversionSettings(Frozen):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from originality.diffusion import Moments
 from originality.draws import Draw
-from originality.settings import InversionSettings
+from originality.inversion_settings import InversionSettings
 from originality.stopping import settled
 from originality.transfers import Reading, sent
 

@@ -8,7 +8,8 @@ import torch
 
 from originality.diffusion import LatentDiffusion
 from originality.footprint import Footprint, footprint
-from originality.settings import InversionSettings, RedrawSettings
+from originality.inversion_settings import InversionSettings
+from originality.settings import RedrawSettings
 
 SHARE = 0.9
 """Of a GPU's memory that a plan may fill: the rest is for what libraries keep for themselves."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from originality.impostor import impostor
+from originality.contract.impostor import impostor
 
 SAFETENSORS = ".safetensors"
 _OUTLINE = "outline.json"

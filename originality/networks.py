@@ -11,7 +11,8 @@ import transformers
 from originality import nvidia
 from originality.checkpoint import Description, weights_of, weighty
 from originality.conditioning import TextEncoders
-from originality.settings import ModelSettings, SettingsError
+from originality.contract.config import SettingsError
+from originality.settings import ModelSettings
 
 _LOADED_WITH = {"BertModel": {"add_pooling_layer": False}}
 """What a class of text encoders must be told, that it wants no weights that are not used."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from originality.contract.config import SettingsError, nearest
 from originality.pretrained import checked_folder, digest_of, load_network, load_processor, reading
-from originality.settings import SettingsError, nearest
 from originality.similarity.cosine import batch_size_for, in_batches
 
 VERSION = 1

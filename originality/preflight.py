@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from originality import outline
 from originality.attention import choose
 from originality.checkpoint import Copies, describe, model_digest
 from originality.conditioning import tokenise
+from originality.contract import outline
 from originality.diffusion import check_schedule
 from originality.editability import load_check
 from originality.initial_words import InitialWords

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from originality.faults import is_machine_fault, line_of
+from originality.contract.config import SettingsError
+from originality.contract.faults import is_machine_fault, line_of
+from originality.contract.node_cache import sha256
 from originality.model_files import bad_words, damage
-from originality.node_cache import sha256
-from originality.settings import SettingsError
 
 WEIGHTS = "model.safetensors"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -91,7 +91,7 @@ def load_network(loader: Any, folder: Path, device: str | torch.device, variant:
 
     Args:
         loader: a class of transformers with ``from_pretrained``.
-        variant: of the files of weights (originality.variants).
+        variant: of the files of weights (originality.contract.weight_variants).
 
     Raises:
         SettingsError: the weights are damaged or are not all there.

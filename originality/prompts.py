@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
-from originality.faults import ItemFault
+from originality.contract.faults import ItemFault
 
 OBJECT_TEMPLATES = (
     *(

@@ -16,20 +16,12 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from originality.inversion_settings import InversionSettings as InversionSettings
+from originality.contract.config import Frozen, Precision, SettingsError, commit_of, nearest
+from originality.inversion_settings import InversionSettings
 from originality.prompts import DOMAINS, REDRAW_PROMPT, Domain, described
-from originality.scoring import Unusable
-from originality.settings_base import Frozen as Frozen
-from originality.settings_base import Precision as Precision
-from originality.settings_base import commit_of as commit_of
-from originality.settings_base import nearest as nearest
 
 SHIPPED_MODEL = "shapes"
 """Name of the small Stable Diffusion that comes with the package."""
-
-
-class SettingsError(Unusable):
-    """A setting that cannot be; the message is one line and says the fix."""
 
 
 class DomainMissing(SettingsError):  # noqa: N818 - it says what is missing

@@ -18,11 +18,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from originality import file_header, vae_names
+from originality.contract.config import SettingsError
+from originality.contract.faults import is_machine_fault
+from originality.contract.impostor import impostor
 from originality.families import FAMILIES, write_configuration
-from originality.faults import is_machine_fault
-from originality.impostor import impostor
 from originality.pretrained import without_bars
-from originality.settings import SettingsError
 
 FORMAT = 2
 """Raised with every change of what becomes of a file."""

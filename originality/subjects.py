@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from originality.settings import SettingsError, nearest
+from originality.contract.config import SettingsError, nearest
 
 SUBJECT_CLASSES: dict[str, tuple[int, ...]] = {
     "airplane": (404, 895),  # airliner, warplane; "plane" is the carpenter's

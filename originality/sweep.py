@@ -18,9 +18,11 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from originality import checksum
 from originality.checkpoint import Copies
 from originality.conditioning import shown
+from originality.contract import checksum
+from originality.contract.config import SettingsError
+from originality.contract.scorer import Finished, Item
 from originality.diffusion import LatentDiffusion, Moments, NotFinite
 from originality.editability import InDistribution, load_check
 from originality.evaluation import Evaluation, Judge
@@ -30,8 +32,7 @@ from originality.inversion import Inverter
 from originality.lane import Lane, LossScale
 from originality.memory import plan
 from originality.occupancy import Occupancy
-from originality.scoring import Finished, Item
-from originality.settings import AuditSettings, SettingsError
+from originality.settings import AuditSettings
 from originality.sheets import TILE, sheet, tiles, webp
 from originality.similarity import load_distance
 from originality.verdict import Attempt, judge
@@ -41,7 +42,7 @@ _BACKWARD = 2.1
 
 
 class Sweep:
-    """Judges images on one loaded model. Implements originality.scoring.Scorer."""
+    """Judges images on one loaded model. Implements originality.contract.scorer.Scorer."""
 
     def __init__(self, settings: AuditSettings, copies: Copies = Copies()) -> None:
         self.settings = settings

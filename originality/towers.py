@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from originality.faults import is_machine_fault
+from originality.contract.config import SettingsError
+from originality.contract.faults import is_machine_fault
+from originality.contract.node_cache import sha256
+from originality.contract.weight_variants import Weights, weights_among
 from originality.model_files import damaged_part
-from originality.node_cache import sha256
 from originality.pretrained import load_network, load_processor, reading
-from originality.settings import SettingsError
 from originality.similarity.cosine import unit
-from originality.variants import Weights, weights_among
 from originality.zero_shot import shares
 
 IMAGES = "image_encoder"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from originality import outline
 from originality.architecture import Architecture
 from originality.checkpoint import loading, model_folder, weights_of, weighty
-from originality.settings import ModelSettings, SettingsError
+from originality.contract import outline
+from originality.contract.config import SettingsError
+from originality.settings import ModelSettings
 
 _OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Layers of a VAE's attention by their former names, which diffusers still reads."""

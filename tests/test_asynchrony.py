@@ -7,9 +7,10 @@ import torch
 
 from originality.diffusion import LatentDiffusion, Moments
 from originality.inversion import Inverter
+from originality.inversion_settings import InversionSettings
 from originality.lane import Reading
 from originality.prompts import DOMAINS
-from originality.settings import InversionSettings, ModelSettings, RedrawSettings
+from originality.settings import ModelSettings, RedrawSettings
 from tests.support.fake_gpu import WaitError, Watch, fake_gpu, moved
 from tests.support.tiny_models import FAMILIES
 

@@ -9,11 +9,12 @@ import torch
 
 from originality import attention
 from originality.attention import choose, install, installed
+from originality.contract.config import SettingsError
 from originality.diffusion import LatentDiffusion
 from originality.preflight import preflight
 from originality.presets import load_settings
 from originality.randomness import keyed_generator
-from originality.settings import ModelSettings, SettingsError
+from originality.settings import ModelSettings
 from tests.support.tiny_models import _vae
 
 CPU = torch.device("cpu")

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from originality.checkpoint import describe, model_digest, weighty
+from originality.contract.config import SettingsError
 from originality.diffusion import LatentDiffusion
-from originality.settings import ModelSettings, SettingsError
+from originality.settings import ModelSettings
 from tests.support.tiny_models import FAMILIES
 
 

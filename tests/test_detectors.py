@@ -18,6 +18,8 @@ from transformers.utils import logging
 
 from jobs.copies import copies_here
 from originality import zero_shot
+from originality.contract.config import SettingsError
+from originality.contract.scorer import Item
 from originality.diffusion import LatentDiffusion
 from originality.editability import SubjectInScene, load_check, load_detector
 from originality.object_detection import SubjectByBoxes
@@ -25,8 +27,7 @@ from originality.preflight import preflight
 from originality.presets import load_settings
 from originality.pretrained import WEIGHTS
 from originality.prompts import edit_prompt
-from originality.scoring import Item
-from originality.settings import AuditSettings, InDistributionSettings, ModelSettings, SettingsError
+from originality.settings import AuditSettings, InDistributionSettings, ModelSettings
 from originality.sweep import Sweep
 from originality.zero_shot import PROMPT, Clip, SubjectByText
 from tests.support.tiny_detectors import OBJECT_DETECTORS, clip

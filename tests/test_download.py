@@ -15,10 +15,10 @@ from threading import Thread
 
 import pytest
 
-from originality import node_cache
-from originality.download import Download, FetchError, Progress
-from originality.faults import is_machine_fault
-from originality.settings import SettingsError
+from originality.contract import node_cache
+from originality.contract.config import SettingsError
+from originality.contract.download import Download, FetchError, Progress
+from originality.contract.faults import is_machine_fault
 from tests.support.waiting import PATIENCE
 
 DATA = os.urandom(3_000_000)
@@ -208,7 +208,7 @@ def test_credentials_stay_with_their_host(url: str, host: Host, pauses: list[flo
 def test_a_full_disk_is_one_line(url: str, host: Host, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: the system refuses to write in the middle."""
     code = (
-        "import sys\nfrom pathlib import Path\nfrom originality.download import *\n"
+        "import sys\nfrom pathlib import Path\nfrom originality.contract.download import *\n"
         "with Progress('w') as p: Download(sys.argv[1], Path('w'), Path('.')).bring(p)"
     )
 
@@ -225,13 +225,13 @@ def test_a_full_disk_is_one_line(url: str, host: Host, tmp_path: Path) -> None:
         preexec_fn=limited,
     )
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("originality.download.FetchError: weights cannot be kept in"), done.stderr
+    assert last.startswith("originality.contract.download.FetchError: weights cannot be kept in"), done.stderr
     assert "(File too large); make room there, or set ORIGINALITY_CACHE" in last
 
 
 def test_a_scratch_folder_that_comes_and_goes_is_never_shared(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom originality.download import scratch_in\n"
+        "import sys\nfrom pathlib import Path\nfrom originality.contract.download import scratch_in\n"
         "for _ in range(50):\n"
         "  with scratch_in(Path(sys.argv[1]), 'w') as scratch: (scratch / 'mine').open('x').close()"
     )

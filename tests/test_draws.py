@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from originality.diffusion import Moments
 from originality.draws import Draws
 from originality.inversion import Inverter, invert, learning_rate
+from originality.inversion_settings import InversionSettings
 from originality.prompts import DOMAINS
-from originality.settings import AuditSettings, InversionSettings
+from originality.settings import AuditSettings
 from originality.stopping import settled
 
 MOMENTS = Moments(torch.zeros(2, 3, 3), torch.ones(2, 3, 3))

@@ -7,9 +7,10 @@ import pytest
 import skimage.data
 from torchvision.models import EfficientNet_B0_Weights
 
+from originality.contract.config import SettingsError
 from originality.editability import ElementPositions, load_check
 from originality.prompts import DOMAINS
-from originality.settings import InDistributionSettings, SettingsError
+from originality.settings import InDistributionSettings
 from originality.subjects import SUBJECT_CLASSES, SubjectByClasses
 from originality.synthetic.dataset import generator, motif_scene, pixels
 from originality.synthetic.motifs import all_motifs

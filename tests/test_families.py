@@ -12,12 +12,13 @@ import torch
 from diffusers import DDPMScheduler, DiffusionPipeline
 
 from originality.checkpoint import MODELS
+from originality.contract.scorer import Item
 from originality.diffusion import SCHEDULERS, LatentDiffusion
 from originality.inversion import Inverter
+from originality.inversion_settings import InversionSettings
 from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator
-from originality.scoring import Item
-from originality.settings import AuditSettings, InversionSettings, ModelSettings, RedrawSettings
+from originality.settings import AuditSettings, ModelSettings, RedrawSettings
 from originality.sweep import Sweep
 from originality.synthetic.dataset import TaughtSet
 from tests.support.tiny_models import FAMILIES

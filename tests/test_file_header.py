@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
 from originality.single_file import unpack
 from tests.support.ldm_layout import minimal, one_file, same
 from tests.support.tiny_models import FAMILIES

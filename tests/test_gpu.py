@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 import torch
 
+from originality.contract.config import SettingsError
+from originality.contract.scorer import Item
 from originality.diffusion import LatentDiffusion
 from originality.inversion import Inverter, invert
+from originality.inversion_settings import InversionSettings
 from originality.presets import load_settings
 from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator
-from originality.scoring import Item
-from originality.settings import AuditSettings, InversionSettings, ModelSettings, SettingsError
+from originality.settings import AuditSettings, ModelSettings
 from originality.sweep import Sweep
 from originality.synthetic.dataset import TaughtSet
 from originality.synthetic.training import denoiser

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from originality.contract.scorer import Item
 from originality.diffusion import LatentDiffusion, NotFinite
 from originality.inversion import Inverter, invert
+from originality.inversion_settings import InversionSettings
 from originality.lane import LossScale
 from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator
-from originality.scoring import Item
-from originality.settings import AuditSettings, InversionSettings, ModelSettings, RedrawSettings
+from originality.settings import AuditSettings, ModelSettings, RedrawSettings
 from originality.sweep import Sweep
 from originality.synthetic.dataset import TaughtSet
 

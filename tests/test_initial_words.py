@@ -10,6 +10,8 @@ import torch
 import transformers as tf
 
 from originality.checkpoint import MODELS, Copies
+from originality.contract.config import SettingsError
+from originality.contract.scorer import Item
 from originality.flight import seal, unpack
 from originality.initial_words import (
     InitialWords,
@@ -21,8 +23,7 @@ from originality.initial_words import (
 from originality.preflight import preflight
 from originality.presets import load_settings
 from originality.prompts import DOMAINS, WordMissing
-from originality.scoring import Item
-from originality.settings import AuditSettings, SettingsError
+from originality.settings import AuditSettings
 from originality.sweep import Sweep
 from originality.synthetic.dataset import TaughtSet
 from originality.towers import ModelTowers, text_tower

@@ -11,10 +11,12 @@ from diffusers import StableDiffusionPipeline
 
 from originality.checkpoint import model_folder
 from originality.conditioning import word_tokens
+from originality.contract.config import SettingsError
 from originality.inversion import Inverter, invert
+from originality.inversion_settings import InversionSettings
 from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator
-from originality.settings import InversionSettings, ModelSettings, SettingsError
+from originality.settings import ModelSettings
 from originality.synthetic.dataset import TaughtSet
 
 SETTINGS = InversionSettings(steps=3, batch_size=4, learning_rate=1e-2, lanes=3)

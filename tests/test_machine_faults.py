@@ -10,9 +10,10 @@ import torch
 
 from originality.attention import choose
 from originality.checkpoint import loading
-from originality.faults import MachineFault, is_machine_fault, line_of, machine_fault
+from originality.contract.config import SettingsError
+from originality.contract.faults import MachineFault, is_machine_fault, line_of, machine_fault
 from originality.pretrained import reading
-from originality.settings import ModelSettings, SettingsError
+from originality.settings import ModelSettings
 
 MACHINES = [
     torch.OutOfMemoryError(

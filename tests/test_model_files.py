@@ -19,11 +19,12 @@ from safetensors.torch import load_file, save_file
 from originality.checkpoint import describe, loading, model_digest, model_folder
 from originality.clip_words import write_tokenizer
 from originality.conditioning import word_tokens
+from originality.contract.config import SettingsError
+from originality.contract.faults import MachineFault
 from originality.diffusion import SCHEDULERS, LatentDiffusion, check_schedule, sampler_of
-from originality.faults import MachineFault
 from originality.model_files import damage, incomplete_tokenizer
 from originality.pretrained import checked_folder, reading
-from originality.settings import ModelSettings, RedrawSettings, SettingsError
+from originality.settings import ModelSettings, RedrawSettings
 from originality.supported import BETA_SCHEDULERS, schedule
 from tests.support.tiny_models import FAMILIES
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import main
-from originality import node_cache
-from originality.node_cache import CHECKSUMS, sha256, turn
+from originality.contract import node_cache
+from originality.contract.node_cache import CHECKSUMS, sha256, turn
 from tests.support.waiting import PATIENCE
 
 DATA = os.urandom(1_500_000)
@@ -117,7 +117,7 @@ def test_a_cache_that_is_a_file_is_refused_where_a_command_begins(
 
 def test_many_processes_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "import sys; from pathlib import Path; from originality.node_cache import *\n"
+        "import sys; from pathlib import Path; from originality.contract.node_cache import *\n"
         "print(sha256(Path(sys.argv[1])))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -132,7 +132,7 @@ def test_many_processes_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_who_waits_says_for_what(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code = (
-        "import sys; from pathlib import Path; from originality.node_cache import *\n"
+        "import sys; from pathlib import Path; from originality.contract.node_cache import *\n"
         "with turn(Path(sys.argv[1]), 'the model'): print('mine')"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from originality.printable import PrintableStream, printable, printable_streams, unescaped
+from originality.contract.printable import PrintableStream, printable, printable_streams, unescaped
 
 HIDDEN = {
     "a command of terminals": ("a\x1b[2Jb", "a\\x1b[2Jb"),

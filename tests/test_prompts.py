@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from originality.contract.config import SettingsError
 from originality.presets import load_settings
 from originality.prompts import (
     ART_TEMPLATES,
@@ -16,7 +17,7 @@ from originality.prompts import (
     edit_prompt,
     vocabulary,
 )
-from originality.settings import AuditSettings, SettingsError
+from originality.settings import AuditSettings
 
 
 def test_templates_are_as_many_as_published_and_all_different():

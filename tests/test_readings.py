@@ -10,14 +10,14 @@ from torchvision.transforms.functional import hflip
 
 from jobs.audit import _LATER
 from originality.calibration import method_digest
+from originality.contract.scorer import Item
 from originality.costs import protocol_counts
 from originality.diffusion import Moments
 from originality.draws import Draws
 from originality.inversion import Inverter, invert
+from originality.inversion_settings import InversionSettings
 from originality.presets import PRESETS, load_settings
 from originality.prompts import DOMAINS
-from originality.scoring import Item
-from originality.settings import InversionSettings
 from originality.sweep import Sweep
 from originality.synthetic.dataset import TaughtSet
 from tests.support.sweeps import item, run, timeless

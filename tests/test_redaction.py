@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from cluster.runtime import EngineError
 from cluster.sources import Unreadable
 from cluster.store_errors import NotFound, Outage, Refused, StoreError
-from originality.faults import ItemFault, MachineFault, line_of
-from originality.redaction import masked, remember
+from originality.contract.faults import ItemFault, MachineFault, line_of
+from originality.contract.redaction import masked, remember
 
 KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 SESSION = "IQoJb3JpZ2luX2VjEPr//////////wEaCXVzLWVhc3QtMSJHMEUCIQ" * 6

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from originality.presets import PRESETS, load_settings, read_yaml
+from originality.contract.config import SettingsError
+from originality.contract.settings_files import read_yaml
+from originality.presets import PRESETS, load_settings
 from originality.prompts import DOMAINS, described
-from originality.settings import AuditSettings, DomainMissing, SettingsError
+from originality.settings import AuditSettings, DomainMissing
 
 HOUSES = {"domain": "houses"}
 

@@ -10,9 +10,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from originality.checkpoint import MODELS, model_digest, model_folder
+from originality.contract.config import SettingsError
 from originality.diffusion import LatentDiffusion
 from originality.prompts import DOMAINS
-from originality.settings import ModelSettings, SettingsError
+from originality.settings import ModelSettings
 from originality.similarity.elements import ElementSetDistance
 from originality.synthetic.dataset import UniformSet, pixels
 from originality.synthetic.detector import Detector

@@ -16,10 +16,11 @@ from safetensors.torch import save_file
 from jobs.copies import model_here
 from originality import families as published
 from originality import single_file
+from originality.contract.config import SettingsError
 from originality.diffusion import LatentDiffusion
 from originality.families import write_configuration
 from originality.randomness import keyed_generator
-from originality.settings import ModelSettings, RedrawSettings, SettingsError
+from originality.settings import ModelSettings, RedrawSettings
 from originality.single_file import _TEXTS, _UNET, _VAE, _diffusers_part, _text_encoder, unpack
 from tests.support.ldm_layout import CONV, laid_out, minimal, one_file, same, weights, with_average
 from tests.support.tiny_models import FAMILIES

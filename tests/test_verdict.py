@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from originality.contract.scorer import Item
 from originality.presets import load_settings
-from originality.scoring import Item
 from originality.settings import THRESHOLDS
 from originality.sweep import Sweep
 from originality.verdict import min_tokens, passes

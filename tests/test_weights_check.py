@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from originality.settings import SHIPPED_MODEL, ModelSettings, SettingsError
+from originality.contract.config import SettingsError
+from originality.settings import SHIPPED_MODEL, ModelSettings
 from originality.weights_check import check_weights
 from tests.support.tiny_models import FAMILIES
 

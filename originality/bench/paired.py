@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from originality.bench.runs import FIRST, GROUPS
+from originality.contract.scorer import Finished, Item
 from originality.presets import load_settings
-from originality.scoring import Finished, Item
 from originality.settings import AuditSettings
 from originality.sweep import Sweep
 from originality.synthetic.held_out import Query, queries

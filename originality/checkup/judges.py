@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from originality.checkpoint import Copies
-from originality.checkup import Finding, failed, ok, skipped
+from originality.contract.findings import Finding, failed, ok, skipped
 from originality.editability import load_check
 from originality.settings import AuditSettings
 from originality.similarity import dreamsim_published as published

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 from originality import nvidia
 from originality.attention import WHEEL, choose
-from originality.checkup import Finding, failed, ok, warning
+from originality.contract.findings import Finding, failed, ok, warning
 from originality.networks import DTYPES
 from originality.settings import ModelSettings
 

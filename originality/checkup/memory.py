@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from originality.checkup import Finding, failed, ok, warning
 from originality.checkup.speed import inversion
+from originality.contract.findings import Finding, failed, ok, warning
 from originality.diffusion import LatentDiffusion
 from originality.memory import MemoryPlan
 from originality.settings import AuditSettings

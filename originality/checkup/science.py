@@ -12,10 +12,11 @@ import torch
 
 from originality.attention import PROCESSORS, installed
 from originality.checkpoint import Copies, Description, describe, weights_bytes
-from originality.checkup import Check, Finding, failed, judges, machine, ok, skipped
+from originality.checkup import judges, machine
 from originality.checkup.memory import memory
 from originality.checkup.precision import BOUNDS, errors
 from originality.checkup.speed import Speed, measure, pace
+from originality.contract.findings import Check, Finding, failed, ok, skipped
 from originality.diffusion import LatentDiffusion
 from originality.inversion import Inverter
 from originality.memory import MemoryPlan, plan

@@ -32,10 +32,10 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from originality.download import to_stderr
-from originality.faults import is_machine_fault
+from originality.contract.config import Precision, SettingsError
+from originality.contract.download import to_stderr
+from originality.contract.faults import is_machine_fault
 from originality.networks import DTYPES
-from originality.settings import Precision, SettingsError
 from originality.similarity.cosine import batch_size_for, cosine_distances, in_batches, unit
 from originality.similarity.dreamsim_fetch import fetch
 from originality.similarity.dreamsim_weights import (

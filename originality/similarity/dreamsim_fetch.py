@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from originality.download import NOWHERE, Download, FetchError, Progress, kept_in, scratch_in
-from originality.node_cache import sha256
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
+from originality.contract.download import NOWHERE, Download, FetchError, Progress, kept_in, scratch_in
+from originality.contract.node_cache import sha256
 from originality.similarity.dreamsim_weights import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from originality.settings import Precision
+from originality.contract.config import Precision
 
 REFERENCE = "ref_1.png"
 PUBLISHED = {"img_a_1.png": 0.4453, "img_b_1.png": 0.2756}

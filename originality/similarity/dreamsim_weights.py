@@ -19,10 +19,10 @@ import json
 from pathlib import Path
 from typing import Literal, get_args
 
-from originality import outline
-from originality.faults import is_machine_fault
-from originality.node_cache import cache_path, sha256
-from originality.settings import SettingsError
+from originality.contract import outline
+from originality.contract.config import SettingsError
+from originality.contract.faults import is_machine_fault
+from originality.contract.node_cache import cache_path, sha256
 
 Branch = Literal["ensemble", "dino_vitb16", "clip_vitb32", "open_clip_vitb32"]
 """The published ensemble of three networks, and the single networks that were tuned alone."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
 from originality.similarity.cosine import rgb_images
 from originality.synthetic.detector import Detector
 from originality.synthetic.render import CANVAS

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
 from originality.similarity.cosine import batch_size_for, cosine_distances, in_batches, unit
 
 VERSION = 1

@@ -16,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from originality.contract.scorer import Item
 from originality.preflight import preflight
-from originality.scoring import Item
 from originality.sweep import Sweep
 from originality.synthetic.dataset import (
     CommonRareUnseenSet,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from originality.scoring import Finished, Item
+from originality.contract.scorer import Finished, Item
 from tests.chaos import clock, limits
 
 STEPS = 6

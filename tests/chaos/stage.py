@@ -19,7 +19,7 @@ from PIL import Image
 
 from cluster.identities import image_id_of
 from cluster.store import Store, open_store
-from originality.scoring import Item
+from originality.contract.scorer import Item
 from tests.chaos.chain import NODE, STEPS, link, start
 from tests.support.failing_proxy import FaultyProxy
 from tests.support.places import python_path

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cluster import bounds
-from originality import node_cache
-from originality.download import PATIENCE
+from originality.contract import node_cache
+from originality.contract.download import PATIENCE
 from tests.support.held_clock import Clock
 from tests.support.mean_colour import paint
 

@@ -15,7 +15,7 @@ from cluster.runfolder import RunFolder, plan
 from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
-from originality.scoring import Unusable
+from originality.contract.scorer import Unusable
 from tests.support.broken_machines import AllFail, AnotherModelHere, OneIsBroken
 from tests.support.mean_colour import KILLS, MeanColour, paint
 

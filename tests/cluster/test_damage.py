@@ -16,7 +16,7 @@ from cluster.checksums import FIELD, checked_parquet, json_bytes, json_values, p
 from cluster.identities import Identities, image_id_of
 from cluster.runfolder import RunFolder, open_run, plan
 from cluster.store import Damaged, Store, StoreError, open_store
-from originality.checksum import Mismatch
+from originality.contract.checksum import Mismatch
 from tests.support.bit_flips import FLIPS, flipped
 
 IDENTITY = {"settings": {"seed": 0, "learning_rate": 5e-4}, "model_digest": "ab" * 32}
@@ -127,7 +127,7 @@ def test_a_parquet_file_with_a_checksum_is_any_readers(tmp_path: Path) -> None:
     """Also one whose own text looks like a checksum."""
     text = parquet_bytes(pa.table({"x": [1]}))[-300:].hex()
     table = pa.table(
-        {"x": [text, "originality.checksum", "originality-sha256:" + "0" * 64], "y": [1, 2, None]}
+        {"x": [text, "originality.contract.checksum", "originality-sha256:" + "0" * 64], "y": [1, 2, None]}
     )
     table = table.replace_schema_metadata({"source": "here"})
     (tmp_path / "x.parquet").write_bytes(parquet_bytes(table))

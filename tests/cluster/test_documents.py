@@ -17,7 +17,7 @@ from cluster.manifest import InputError
 from cluster.runfolder import RunFolder
 from cluster.store import open_store
 from cluster.worker import Orders, Task, Worker
-from originality.scoring import Finished
+from originality.contract.scorer import Finished
 from tests.support.counting_scorer import Counter
 from tests.support.waiting import PATIENCE
 

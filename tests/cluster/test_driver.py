@@ -29,7 +29,7 @@ from cluster.runtime import available_cpus, worker_environment
 from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
-from originality.scoring import Finished, Item, Unusable
+from originality.contract.scorer import Finished, Item, Unusable
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import BREAKS, KILLS, REFUSED, MeanColour, paint
 from tests.support.places import SUPPORT, python_path

@@ -18,7 +18,7 @@ from cluster.listing import glob_regex, scan
 from cluster.manifest import SCHEMA, InputError, Manifest, Selection
 from cluster.sources import Unreadable, read_image
 from cluster.store import open_store
-from originality.faults import MachineFault
+from originality.contract.faults import MachineFault
 from tests.support.mean_colour import paint
 
 

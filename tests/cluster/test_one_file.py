@@ -11,10 +11,10 @@ import pytest
 
 from cluster.single_file import is_single_file, unpacked_copy
 from cluster.store import NotFound, open_store
-from originality import node_cache
-from originality.download import FetchError
-from originality.node_cache import CHECKSUMS
-from originality.settings import SettingsError
+from originality.contract import node_cache
+from originality.contract.config import SettingsError
+from originality.contract.download import FetchError
+from originality.contract.node_cache import CHECKSUMS
 from tests.support.waiting import PATIENCE
 
 

@@ -26,7 +26,7 @@ from ray.core.generated.common_pb2 import LabelSelectorOperator
 from ray.dashboard.modules.job.cli import submit
 
 from cluster.settings import ClusterSettings
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
 from tests.support.deploy_files import (
     CLUSTER,
     CLUSTER_FILE,

@@ -8,7 +8,7 @@ import pytest
 from cluster import source_check
 from cluster.source_check import SourceCheck, SourceGone, folder_of
 from cluster.store import Refused, open_store
-from originality.faults import MachineFault
+from originality.contract.faults import MachineFault
 from tests.support.mean_colour import paint
 from tests.support.waiting import PATIENCE
 

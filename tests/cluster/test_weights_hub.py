@@ -27,10 +27,11 @@ from cluster.weights import DIGESTS, local_copy
 from jobs import exits, models
 from jobs.copies import model_here
 from originality.checkpoint import PARTS, model_digest
+from originality.contract.config import SettingsError
+from originality.contract.download import PATIENCE as FETCH_PATIENCE
 from originality.diffusion import LatentDiffusion
-from originality.download import PATIENCE as FETCH_PATIENCE
 from originality.presets import load_settings
-from originality.settings import ModelSettings, SettingsError
+from originality.settings import ModelSettings
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 from tests.support.weight_processes import COMMIT, SHAPES, UNET, answer, error, files, serving, start
@@ -187,7 +188,7 @@ def test_a_damaged_hub_cache_is_fetched_anew(hub: list[str], name: str) -> None:
     assert [asked for asked in hub if asked.startswith("GET")] == [f"GET {name}"]
     (folder / name).write_bytes(b"damaged")
     said = error(start("org/shapes", COMMIT, HF_HUB_OFFLINE="1"))
-    assert said.startswith("originality.download.FetchError: ") and "go online" in said
+    assert said.startswith("originality.contract.download.FetchError: ") and "go online" in said
 
 
 MOVED_TO = (
@@ -361,7 +362,7 @@ def test_variants_follow_from_the_setting(hub: list[str], tmp_path: Path) -> Non
 def test_a_file_that_breaks_off_is_one_line(hub: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     hub.append("cut")
     said = error(start("org/shapes", COMMIT))
-    assert said.startswith("originality.download.FetchError: org/shapes") and "Traceback" not in said
+    assert said.startswith("originality.contract.download.FetchError: org/shapes") and "Traceback" not in said
     assert "ended after 1000 of" in said and UNET in said
     hub.remove("cut")
     assert files(answer(start("org/shapes", COMMIT))) == files(SHAPES)

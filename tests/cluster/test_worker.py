@@ -19,7 +19,7 @@ from cluster.ledger import Ledger
 from cluster.source_check import SourceGone
 from cluster.store import open_store
 from cluster.worker import Orders, Report, Worker
-from originality.scoring import Finished
+from originality.contract.scorer import Finished
 from tests.support.mean_colour import BREAKS, NOT_JSON, REFUSED, MeanColour, paint
 from tests.support.plain_worker import lease_all, task, work
 from tests.support.waiting import PATIENCE

@@ -21,8 +21,8 @@ from cluster.sources import Unreadable, read_image
 from cluster.store import Outage
 from cluster.watch import Hung, Watch
 from cluster.worker import Orders, Report, Task, Worker
-from originality.faults import MachineFault
-from originality.scoring import Finished
+from originality.contract.faults import MachineFault
+from originality.contract.scorer import Finished
 from tests.support.held_clock import Clock
 from tests.support.mean_colour import MeanColour, paint
 from tests.support.plain_worker import lease_all, task, work

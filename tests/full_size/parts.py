@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 
 from originality.families import FAMILIES, write_configuration
+from originality.inversion_settings import InversionSettings
 from originality.prompts import DOMAINS, edit_prompt
 from originality.randomness import keyed_generator
 from originality.settings import (
     AuditSettings,
     DistanceSettings,
     InDistributionSettings,
-    InversionSettings,
     ModelSettings,
     RedrawSettings,
 )
@@ -169,7 +169,7 @@ def dreamsim(folder: Path) -> dict[str, Any]:
 
 def sweep(folder: Path) -> dict[str, Any]:
     """One image from its admission to its verdict: a token, a step, redraws, DreamSim and the detector."""
-    from originality.scoring import Item
+    from originality.contract.scorer import Item
     from originality.sweep import Sweep
 
     settings = AuditSettings(

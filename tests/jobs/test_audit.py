@@ -18,8 +18,8 @@ from jobs.audit import Science, audit, identity, planned, prepared
 from jobs.retry import retry
 from jobs.verdicts import ATTEMPT, SCHEMA
 from originality import nvidia
+from originality.contract.config import SettingsError
 from originality.presets import load_settings
-from originality.settings import SettingsError
 from originality.verdict import Attempt, Verdict
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import REFUSED, MeanColour, paint

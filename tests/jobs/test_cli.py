@@ -22,10 +22,11 @@ from jobs.audit import add_arguments
 from jobs.cli import main
 from jobs.given import cluster_settings_of, settings_of
 from jobs.verdicts import SCHEMA, blank
-from originality.download import FetchError
-from originality.faults import MachineFault
+from originality.contract.config import SettingsError
+from originality.contract.download import FetchError
+from originality.contract.faults import MachineFault
 from originality.presets import load_settings
-from originality.settings import AuditSettings, SettingsError
+from originality.settings import AuditSettings
 from tests.support.mean_colour import paint
 
 

@@ -22,15 +22,16 @@ from jobs.cli import main
 from originality import nvidia
 from originality.attention import WHEEL, Choice
 from originality.checkpoint import MODELS
-from originality.checkup import UNEXPECTED, Check, Finding, examine, machine, ok, skipped, warning
 from originality.checkup.memory import _compared
 from originality.checkup.precision import BOUNDS
 from originality.checkup.speed import Pace, rate
+from originality.contract.config import SettingsError
+from originality.contract.findings import UNEXPECTED, Check, Finding, examine, machine, ok, skipped, warning
 from originality.footprint import Footprint
 from originality.memory import MemoryPlan
 from originality.networks import torch_device
 from originality.presets import load_settings
-from originality.settings import ModelSettings, SettingsError
+from originality.settings import ModelSettings
 
 QUICK = (
     *("--seconds", "0.1", "--set", "inversion.batch_size=2", "--set", "inversion.lanes=1"),

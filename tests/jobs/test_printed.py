@@ -18,8 +18,8 @@ from cluster.runfolder import RunFolder, plan
 from cluster.store import open_store
 from jobs import exits
 from jobs.cli import main
-from originality.printable import printable_streams
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
+from originality.contract.printable import printable_streams
 from tests.support.mean_colour import paint
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE

@@ -20,8 +20,8 @@ from jobs import audit as audit_job
 from jobs import report
 from jobs.audit import Science, at_work, planned
 from jobs.documents import carry_out
+from originality.contract.config import SettingsError
 from originality.presets import load_settings
-from originality.settings import SettingsError
 from tests.support.mean_colour import MeanColour, paint
 from tests.support.waiting import until
 

@@ -27,8 +27,8 @@ from jobs.audit import Science, at_work, audit
 from jobs.cli import main
 from jobs.retry import retry
 from jobs.turns import alone, overlap, selection_of, turn
+from originality.contract.config import SettingsError
 from originality.presets import load_settings
-from originality.settings import SettingsError
 from tests.support.mean_colour import MeanColour, paint
 from tests.support.waiting import PATIENCE, until
 

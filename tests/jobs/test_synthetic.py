@@ -25,7 +25,7 @@ from jobs.cli import main
 from jobs.documents import id_of, planned
 from jobs.given import merged
 from jobs.takeover import Earlier
-from originality.scoring import Item
+from originality.contract.scorer import Item
 from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
 from originality.synthetic.experiments.plans import ElementsPlan, PairsPlan
 from originality.synthetic.experiments.scales import SCALES

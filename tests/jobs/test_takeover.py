@@ -14,7 +14,7 @@ from jobs.documents import id_of, planned
 from jobs.experiment import measures, trainings, wanted_of
 from jobs.kept import check_room, judged, keep
 from jobs.takeover import Earlier, check_made_alike, take_over
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
 from originality.synthetic.experiments.conditions import BASE
 from originality.synthetic.experiments.scales import SCALES
 from tests.support.places import ROOT

@@ -23,10 +23,11 @@ from jobs import exits
 from jobs.cli import main
 from jobs.tokens import COLUMNS, INDEX, export
 from originality.checkpoint import MODELS
+from originality.contract.config import SettingsError
+from originality.contract.scorer import Item
 from originality.diffusion import SCHEDULERS, LatentDiffusion
 from originality.randomness import keyed_generator
-from originality.scoring import Item
-from originality.settings import AuditSettings, RedrawSettings, SettingsError
+from originality.settings import AuditSettings, RedrawSettings
 from originality.sweep import Sweep
 from originality.verdict import Verdict
 from tests.support.places import EXAMPLES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from originality.scoring import Finished, Item
+from originality.contract.scorer import Finished, Item
 
 
 class Instant:

@@ -32,7 +32,7 @@ SHORT = (
 )
 ALONE = """
 import sys, numpy, PIL.Image
-from originality.scoring import Item
+from originality.contract.scorer import Item
 from originality.sweep import build_scorer
 from jobs import audit, given
 import argparse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from originality.scoring import Finished, Item
+from originality.contract.scorer import Finished, Item
 
 
 class Sleeper:

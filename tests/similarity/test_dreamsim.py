@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from originality.download import PATIENCE, FetchError
-from originality.settings import DistanceSettings, Precision, SettingsError
+from originality.contract.config import Precision, SettingsError
+from originality.contract.download import PATIENCE, FetchError
+from originality.settings import DistanceSettings
 from originality.similarity import Distance, load_distance
 from originality.similarity.dreamsim import DreamSim, hub_folder_restored, prepare
 from originality.similarity.dreamsim_weights import BRANCHES, DINO, Branch

@@ -15,9 +15,10 @@ import pytest
 
 from jobs import exits
 from jobs.cli import main
-from originality.download import PATIENCE, Download, FetchError
-from originality.node_cache import sha256
-from originality.settings import DistanceSettings, SettingsError
+from originality.contract.config import SettingsError
+from originality.contract.download import PATIENCE, Download, FetchError
+from originality.contract.node_cache import sha256
+from originality.settings import DistanceSettings
 from originality.similarity import load_distance
 from originality.similarity.dreamsim import DreamSim, digest_without_loading
 from originality.similarity.dreamsim_fetch import CODE_FILES, DINO_CODE, DINO_HEAD, PUBLISHED, Sources, fetch

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from originality.checkpoint import Copies
-from originality.checkup import Finding
 from originality.checkup.judges import published_distances
+from originality.contract.findings import Finding
 from originality.presets import load_settings
 from originality.settings import AuditSettings
 from originality.similarity import dreamsim_published as published

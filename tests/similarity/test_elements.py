@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from originality.settings import DistanceSettings, SettingsError
+from originality.contract.config import SettingsError
+from originality.settings import DistanceSettings
 from originality.similarity import Distance, load_distance
 from originality.similarity.elements import (
     CONFIDENCE,

@@ -14,7 +14,8 @@ import skimage.data
 import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from originality.settings import DistanceSettings, SettingsError
+from originality.contract.config import SettingsError
+from originality.settings import DistanceSettings
 from originality.similarity import Distance, load_distance
 from originality.similarity.imagenet import CLASSES, ImageNetFeatures, prepare
 

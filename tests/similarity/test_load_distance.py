@@ -5,8 +5,9 @@ from types import ModuleType
 
 import pytest
 
+from originality.contract.config import SettingsError
 from originality.presets import load_settings
-from originality.settings import DistanceSettings, SettingsError
+from originality.settings import DistanceSettings
 from originality.similarity import load_distance
 
 MODULES = {"elements": "ElementSetDistance", "imagenet": "ImageNetFeatures", "dreamsim": "DreamSim"}

@@ -18,7 +18,7 @@ from cluster.runfolder import plan
 from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
-from originality.scoring import Finished
+from originality.contract.scorer import Finished
 from tests.support.driver_messages import Told
 from tests.support.mean_colour import MeanColour
 from tests.support.waiting import until

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from originality.scoring import Unusable
+from originality.contract.scorer import Unusable
 from tests.support.mean_colour import MeanColour
 from tests.support.waiting import until
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from originality.scoring import Finished, Item
+from originality.contract.scorer import Finished, Item
 
 
 class Counter:

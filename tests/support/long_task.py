@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from originality.scoring import Finished, Item
+from originality.contract.scorer import Finished, Item
 from originality.synthetic.experiments.work import OneAtATime
 
 

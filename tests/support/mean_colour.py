@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from originality.scoring import Finished, Item
+from originality.contract.scorer import Finished, Item
 
 KILLS = (255, 0, 0)
 BREAKS = (0, 255, 0)

@@ -22,8 +22,8 @@ from cluster.settings import ClusterSettings
 from cluster.store import open_store
 from cluster.worker import Task
 from jobs.gpus import check_gpu
-from originality.faults import MachineFault
-from originality.scoring import Finished, Unusable
+from originality.contract.faults import MachineFault
+from originality.contract.scorer import Finished, Unusable
 from tests.support.driver_messages import Told
 from tests.support.mean_colour import MeanColour
 from tests.support.waiting import until

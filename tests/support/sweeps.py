@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from originality.scoring import Item
+from originality.contract.scorer import Item
 from originality.settings import AuditSettings
 from originality.sweep import Sweep
 from originality.synthetic.dataset import TaughtSet

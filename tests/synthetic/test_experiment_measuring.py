@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from originality.checkpoint import MODELS
-from originality.scoring import Item
+from originality.contract.scorer import Item
 from originality.settings import RedrawSettings
 from originality.synthetic.detector import Detection
 from originality.synthetic.experiments.elements import (

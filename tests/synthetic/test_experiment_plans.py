@@ -14,8 +14,8 @@ from PIL import Image
 from transformers import BertConfig, BertModel, BertTokenizer, CLIPTokenizer
 
 from originality.checkpoint import MODELS, Copies
+from originality.contract.scorer import Item
 from originality.presets import load_settings
-from originality.scoring import Item
 from originality.sweep import Sweep
 from originality.synthetic.dataset import CommonRareUnseenSet, TaughtSet, UniformSet, generator
 from originality.synthetic.experiments.diversity import CONTROL, DIVERSITIES, REPEATS, spanned

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from originality.contract.scorer import Item
 from originality.diffusion import LatentDiffusion
-from originality.scoring import Item
 from originality.settings import ModelSettings
 from originality.synthetic.experiments import training
 from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan, PairsPlan

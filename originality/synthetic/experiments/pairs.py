@@ -17,9 +17,9 @@ import torch
 from pydantic import Field, PositiveInt
 
 from originality.checkpoint import Copies
+from originality.contract.scorer import Item
 from originality.networks import device_name
 from originality.presets import load_settings
-from originality.scoring import Item
 from originality.settings import AuditSettings
 from originality.sweep import Sweep
 from originality.synthetic.dataset import Scene

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from originality.scoring import Finished, Item
+from originality.contract.scorer import Finished, Item
 
 FORMAT = b"originality-work-1\n"
 
@@ -57,7 +57,7 @@ class Work(Protocol):
 
 
 class OneAtATime:
-    """Does one item's work after the other's. Implements originality.scoring.Scorer of documents."""
+    """Does one item's work after the other's. Implements originality.contract.scorer.Scorer of documents."""
 
     capacity = 1
 

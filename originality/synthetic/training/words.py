@@ -12,8 +12,8 @@ from pathlib import Path
 from tokenizers import pre_tokenizers
 from transformers import BertModel, BertTokenizer, CLIPTokenizer
 
+from originality.contract.config import SettingsError
 from originality.prompts import vocabulary
-from originality.settings import SettingsError
 from originality.synthetic.motifs import motif_names
 from originality.synthetic.training.recipe import TextRecipe
 from originality.synthetic.world import CAPTION_WORDS

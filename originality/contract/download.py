@@ -22,10 +22,9 @@ from types import TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
-from originality.faults import MachineFault
-from originality.node_cache import remember, turn
-from originality.settings import SettingsError
-from originality.settings_base import seconds_of
+from originality.contract.config import SettingsError, seconds_of
+from originality.contract.faults import MachineFault
+from originality.contract.node_cache import remember, turn
 
 PATIENCE = "FETCH_PATIENCE_SECONDS"
 """Environment variable: for how long a host that does not answer is asked again."""

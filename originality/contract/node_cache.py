@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from originality.settings import SettingsError
+from originality.contract.config import SettingsError
 
 CHECKSUMS = "checksums"
 """Folder of the records, below the cache."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from originality.node_cache import sha256
+from originality.contract.node_cache import sha256
 
 FILE = "outline.json"
 """In such a folder: size and sha256 of each file of weights, by its path."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from originality.scoring import Unusable
+from originality.contract.scorer import Unusable
 
 State = Literal["ok", "warning", "failed", "skipped"]
 

@@ -10,7 +10,7 @@ import re
 import socket
 from collections.abc import Iterator
 
-from originality.redaction import Masked, masked
+from originality.contract.redaction import Masked, masked
 
 
 class MachineFault(Masked, RuntimeError):  # noqa: N818 - it says whose fault it is

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from originality.redaction import Masked
+from originality.contract.redaction import Masked
 
 Content = TypeVar("Content", covariant=True)
 Read = TypeVar("Read", contravariant=True)
@@ -71,9 +71,9 @@ class Scorer(Protocol[Read]):
         Raises:
             Unusable: no item can be scored with these settings; the run ends.
             ItemFault: this item cannot be scored; it is recorded as failed.
-            Exception: an error of the machine (:func:`originality.faults.is_machine_fault`) ends this worker
-                and costs the item nothing. After any other the item is tried once more, alone, by another
-                worker where there is one, and the second failure is recorded.
+            Exception: an error of the machine (:func:`~originality.contract.faults.is_machine_fault`)
+                ends this worker and costs the item nothing. After any other the item is tried once more,
+                alone, by another worker where there is one, and the second failure is recorded.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What every part of the settings is made of: the frozen model, and checks that parts share."""
+"""What all settings are made of: the frozen model, the error, and checks that several of them share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from originality.contract.scorer import Unusable
 
 
 def nearest(word: str, known: Any) -> str:
@@ -54,3 +56,7 @@ def commit_of(setting: str) -> Callable[[str | None], str | None]:
         return revision
 
     return checked
+
+
+class SettingsError(Unusable):
+    """A setting that cannot be; the message is one line and says the fix."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-KEY = "originality.checksum"
+KEY = "originality.contract.checksum"
 _PREFIX = b"originality-sha256:"
 _ZEROS = b"0" * 64
 PLACEHOLDER = (_PREFIX + _ZEROS).decode()
