@@ -11,7 +11,7 @@ THREADS := OMP_WAIT_POLICY=PASSIVE MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM
 
 # Two processes of one thread each learn almost twice as fast as one of two threads.
 TOGETHER = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2
-EFFECT = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.synthetic.effect
+EFFECT = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.experiments.familiarity.study
 # Four at once, as the engine's tests mostly wait; a file stays in one process, which makes its fixtures once.
 PYTEST = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 BENCH = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m jobs.bench
@@ -71,12 +71,12 @@ full-size: $(INSTALLED)
 
 # The model that ships, from nothing: hours. Checkpoints, and goes on where it was.
 train-shapes: $(INSTALLED)
-	$(TOGETHER) -m originality.synthetic.training --out $(SHAPES)
-	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.synthetic.training.card
+	$(TOGETHER) -m originality.training.shapes_model --out $(SHAPES)
+	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.training.shapes_model.card
 
 # The detector of elements, from nothing: some forty minutes. Resumes.
 train-detector: $(INSTALLED)
-	$(TOGETHER) -m originality.synthetic.training.detector
+	$(TOGETHER) -m originality.training.element_detector.train
 
 # Minimum tokens against familiarity on held-out images: an hour or more. Resumes.
 effect: $(INSTALLED)

@@ -33,7 +33,7 @@ def rows(uris: list[str], confidence: float) -> Iterator[dict[str, Any]]:
     """For each image its uri and "elements" (element, x, y in pixels of 64 x 64, confidence), or why not."""
     import numpy as np
 
-    from originality.synthetic.detector import Detector, to_ink
+    from originality.shapes.detector import Detector, to_ink
 
     detector = Detector.load()
     with Decoder() as decoder:

@@ -40,12 +40,12 @@ _MEASURING_MEMORY = 3 * 2**30
 
 def trainer(device: str) -> Scorer[Any]:
     """What a worker that trains calls once."""
+    from originality.experiments.tasks.long_task import OneAtATime
+    from originality.experiments.tasks.plans import ModelPlan
+    from originality.experiments.tasks.train_model import Training
     from originality.networks import torch_device
     from originality.settings import ModelSettings
-    from originality.synthetic.experiments.plans import ModelPlan
-    from originality.synthetic.experiments.training import Training
-    from originality.synthetic.experiments.work import OneAtATime
-    from originality.synthetic.training.stage import default_folder
+    from originality.training.stage import default_folder
 
     check_gpu()
     where = torch_device(ModelSettings.model_validate({"device": device}))
@@ -62,7 +62,7 @@ def trainings(out: str, plans: Sequence[Any]) -> RunFolder:
 
 def train(run: RunFolder, plans: Sequence[Any], device: str, how: ClusterSettings) -> None:
     """Has the models of a run trained, as far as they are not."""
-    from originality.synthetic.training.words import place_of
+    from originality.training.shapes_model.vocabulary import place_of
 
     for plan in plans:
         if plan.recipe.text.pretrained is not None and not run.ledger.has_record(id_of(plan.document())):
@@ -76,11 +76,11 @@ def measurer(models: str, device: str) -> Scorer[Any]:
 
     from jobs.copies import model_here
     from originality.checkpoint import MODELS
+    from originality.experiments.tasks.long_task import Document, OneAtATime, Work
+    from originality.experiments.tasks.measure_elements import ElementsMeasure, ElementsMeasuring
+    from originality.experiments.tasks.measure_pairs import PairsMeasure, PairsMeasuring
+    from originality.experiments.tasks.train_model import MODEL
     from originality.settings import ModelSettings
-    from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
-    from originality.synthetic.experiments.pairs import PairsMeasure, PairsMeasuring
-    from originality.synthetic.experiments.training import MODEL
-    from originality.synthetic.experiments.work import Document, OneAtATime, Work
 
     check_gpu()
     either: TypeAdapter[PairsMeasure | ElementsMeasure] = TypeAdapter(
@@ -108,7 +108,7 @@ def _plans_of_measures(experiment: Any) -> list[Any]:
 
 def wanted_of(experiment: Any) -> dict[str, list[str]]:
     """Ids of an experiment's measurements, by that of the model's training or "shapes"."""
-    from originality.synthetic.experiments.plans import document
+    from originality.experiments.tasks.plans import document
 
     wanted: dict[str, list[str]] = {}
     for plan in _plans_of_measures(experiment):
@@ -118,7 +118,7 @@ def wanted_of(experiment: Any) -> dict[str, list[str]]:
 
 def measures(out: str, experiment: Any) -> RunFolder:
     """The run that measures an experiment's models."""
-    from originality.synthetic.experiments.plans import document
+    from originality.experiments.tasks.plans import document
 
     items = {f"{k:03}-{plan.name}": document(plan) for k, plan in enumerate(_plans_of_measures(experiment))}
     identity = {"items": items, "detector": _digest("detector"), "code_version": version("originality")}
@@ -202,8 +202,8 @@ def experiment_of(arguments: argparse.Namespace) -> Any:
     Raises:
         SettingsError: with the fix.
     """
-    from originality.synthetic.experiments.pairs import PairsMeasure
-    from originality.synthetic.experiments.scales import SCALES
+    from originality.experiments.scales import SCALES
+    from originality.experiments.tasks.measure_pairs import PairsMeasure
 
     usual = SCALES[arguments.scale][arguments.experiment]
     over = {k: v for k, v in given.assignments(arguments).items() if k != "cluster"}

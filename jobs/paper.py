@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    from originality.synthetic.experiments.page import write
+    from originality.experiments.report.page import write
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=Path("docs/paper/results"))

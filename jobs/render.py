@@ -58,7 +58,7 @@ def plan_of(arguments: argparse.Namespace) -> Any:
     Raises:
         SettingsError: with the fix.
     """
-    from originality.synthetic.experiments.plans import ElementsPlan, PairsPlan, SetPlan, TaughtPlan
+    from originality.experiments.tasks.plans import ElementsPlan, PairsPlan, SetPlan, TaughtPlan
 
     kinds: dict[str, Any] = {"elements": ElementsPlan, "pairs": PairsPlan, "taught": TaughtPlan}
     every = {name for kind in kinds.values() for name in kind.model_fields} - {"kind"}
@@ -86,7 +86,7 @@ def _frequency(said: str) -> tuple[str, str]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from originality.synthetic.export import files_of, last_of
+    from originality.shapes.export import files_of, last_of
 
     for name in ("count", "part_size", "side"):
         if getattr(arguments, name) < 1:

@@ -18,7 +18,7 @@ from cluster.sources import Unreadable, read_image
 from jobs import process
 from originality.prompts import DOMAINS
 from originality.settings import SHIPPED_MODEL, AuditSettings
-from originality.synthetic.render import RGB
+from originality.shapes.drawing import RGB
 
 UNSUITED = "unsuited"
 """Where summary.json has what was found."""

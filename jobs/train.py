@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from originality.synthetic.experiments.plans import ModelPlan
-    from originality.synthetic.experiments.training import MODEL
+    from originality.experiments.tasks.plans import ModelPlan
+    from originality.experiments.tasks.train_model import MODEL
 
     how = given.cluster_settings_of(arguments)
     plans = []

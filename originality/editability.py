@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from originality.settings import InDistributionSettings
+from originality.shapes.detector import Detector
+from originality.shapes.drawing import CANVAS, reach
 from originality.subjects import SubjectByClasses, SubjectDetector
-from originality.synthetic.detector import Detector
-from originality.synthetic.render import CANVAS, reach
 
 UNIFORM_MEAN_DISTANCE = 0.5214054
 """Mean distance of two independent uniform points of the unit square."""

@@ -128,8 +128,8 @@ def judging(distance: DistanceSettings) -> int:
     """Operations of the metric for one image; of DreamSim those of its backbones, without the adapters and
     projections, which are some hundredth of them."""
     if distance.metric == "elements":
-        from originality.synthetic.detector import CHUNK, Detector
-        from originality.synthetic.render import CANVAS
+        from originality.shapes.detector import CHUNK, Detector
+        from originality.shapes.drawing import CANVAS
 
         detector, blank = Detector.load(), torch.full((CHUNK, CANVAS, CANVAS, 3), 255, dtype=torch.uint8)
         return counted(lambda: detector.detect(blank)) // CHUNK

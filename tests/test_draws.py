@@ -85,7 +85,7 @@ def inverter(model, **given_settings) -> Inverter:
 
 @pytest.fixture(scope="module")
 def image(model):
-    from originality.synthetic.dataset import TaughtSet
+    from originality.shapes.image_sets import TaughtSet
 
     return model.encode(model.fit(TaughtSet().scene(2, 1).image()))
 

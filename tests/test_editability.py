@@ -11,9 +11,9 @@ from originality.contract.config import SettingsError
 from originality.editability import ElementPositions, load_check
 from originality.prompts import DOMAINS
 from originality.settings import InDistributionSettings
+from originality.shapes.image_sets import generator, motif_scene, pixels
+from originality.shapes.motifs import all_motifs
 from originality.subjects import SUBJECT_CLASSES, SubjectByClasses
-from originality.synthetic.dataset import generator, motif_scene, pixels
-from originality.synthetic.motifs import all_motifs
 
 MOTIF = all_motifs()[0]
 

@@ -19,8 +19,8 @@ from originality.inversion_settings import InversionSettings
 from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator
 from originality.settings import AuditSettings, ModelSettings, RedrawSettings
+from originality.shapes.image_sets import TaughtSet
 from originality.sweep import Sweep
-from originality.synthetic.dataset import TaughtSet
 from tests.support.tiny_models import FAMILIES
 
 

@@ -23,12 +23,12 @@ from originality.presets import load_settings
 from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator
 from originality.settings import AuditSettings, ModelSettings
+from originality.shapes.image_sets import TaughtSet
 from originality.sweep import Sweep
-from originality.synthetic.dataset import TaughtSet
-from originality.synthetic.training import denoiser
-from originality.synthetic.training.recipe import DenoiserRecipe, ShapesRecipe
-from originality.synthetic.training.stage import Stage
-from originality.synthetic.training.words import tokenizer_for
+from originality.training.shapes_model import denoiser
+from originality.training.shapes_model.recipe import DenoiserRecipe, ShapesRecipe
+from originality.training.shapes_model.vocabulary import tokenizer_for
+from originality.training.stage import Stage
 from tests.support.places import EXAMPLES
 from tests.support.tiny_models import FAMILIES
 

@@ -17,8 +17,8 @@ from originality.lane import LossScale
 from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator
 from originality.settings import AuditSettings, ModelSettings, RedrawSettings
+from originality.shapes.image_sets import TaughtSet
 from originality.sweep import Sweep
-from originality.synthetic.dataset import TaughtSet
 
 SCENE = TaughtSet().scene(2, 1)
 REDRAW = RedrawSettings(count=2, steps=4, scheduler="ddim", guidance_scale=3.0)

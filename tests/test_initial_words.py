@@ -24,8 +24,8 @@ from originality.preflight import preflight
 from originality.presets import load_settings
 from originality.prompts import DOMAINS, WordMissing
 from originality.settings import AuditSettings
+from originality.shapes.image_sets import TaughtSet
 from originality.sweep import Sweep
-from originality.synthetic.dataset import TaughtSet
 from originality.towers import ModelTowers, text_tower
 from originality.zero_shot import PROMPT, Clip
 from tests.support.sweeps import run

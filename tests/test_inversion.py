@@ -17,7 +17,7 @@ from originality.inversion_settings import InversionSettings
 from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator
 from originality.settings import ModelSettings
-from originality.synthetic.dataset import TaughtSet
+from originality.shapes.image_sets import TaughtSet
 
 SETTINGS = InversionSettings(steps=3, batch_size=4, learning_rate=1e-2, lanes=3)
 

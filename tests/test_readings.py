@@ -18,8 +18,8 @@ from originality.inversion import Inverter, invert
 from originality.inversion_settings import InversionSettings
 from originality.presets import PRESETS, load_settings
 from originality.prompts import DOMAINS
+from originality.shapes.image_sets import TaughtSet
 from originality.sweep import Sweep
-from originality.synthetic.dataset import TaughtSet
 from tests.support.sweeps import item, run, timeless
 
 SHAPES = DOMAINS["shapes"]

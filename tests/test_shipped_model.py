@@ -14,13 +14,13 @@ from originality.contract.config import SettingsError
 from originality.diffusion import LatentDiffusion
 from originality.prompts import DOMAINS
 from originality.settings import ModelSettings
+from originality.shapes.detector import Detector
+from originality.shapes.elements import elements_of
+from originality.shapes.image_sets import UniformSet, pixels
+from originality.shapes.motifs import motif_names
 from originality.similarity.elements import ElementSetDistance
-from originality.synthetic.dataset import UniformSet, pixels
-from originality.synthetic.detector import Detector
-from originality.synthetic.motifs import motif_names
-from originality.synthetic.training.card import pair_scenes
-from originality.synthetic.training.prompting import score_prompts
-from originality.synthetic.world import elements_of
+from originality.training.shapes_model.card import pair_scenes
+from originality.training.shapes_model.prompting import score_prompts
 
 FOLDER = MODELS / "shapes"
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from originality.synthetic.effect_report import tokens_of
+from originality.experiments.familiarity.report import tokens_of
 
 Numbers = Mapping[str, float]
 """One by image."""

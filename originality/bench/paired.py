@@ -19,10 +19,10 @@ import torch
 
 from originality.bench.runs import FIRST, GROUPS
 from originality.contract.scorer import Finished, Item
+from originality.experiments.held_out import Query, queries
 from originality.presets import load_settings
 from originality.settings import AuditSettings
 from originality.sweep import Sweep
-from originality.synthetic.held_out import Query, queries
 
 ORDER = "FPFPF"
 """F: a batch under ``fast``, P: an image under ``paper``."""

@@ -36,10 +36,10 @@ from originality.bench.scopes import (
     scope,
     scopes,
 )
+from originality.experiments.held_out import Query, queries
 from originality.presets import load_settings
 from originality.settings import AuditSettings
 from originality.sweep import Sweep
-from originality.synthetic.held_out import Query, queries
 
 NETWORKS = (UNET, UNET_BACK, VAE, METRIC)
 BETWEEN = "the sweep between passes"

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from originality.experiments.held_out import Query, measure, queries
 from originality.presets import load_settings
 from originality.settings import AuditSettings
 from originality.sweep import Sweep
-from originality.synthetic.held_out import Query, measure, queries
 
 GROUPS = ("familiar", "rare", "unseen")
 FIRST, MOTIFS = 10, 20

@@ -18,10 +18,10 @@ import numpy as np
 from originality.bench.runs import FAST, GROUPS
 from originality.bench.words import FIRST, distances, learned
 from originality.costs import denoising_steps
+from originality.experiments.held_out import Query, queries
 from originality.lane import Lane
 from originality.settings import AuditSettings, RedrawSettings
 from originality.sweep import Sweep
-from originality.synthetic.held_out import Query, queries
 
 SAMPLERS: tuple[tuple[Any, int], ...] = (
     *(("pndm", 35), ("pndm", 50), ("dpm++", 20), ("dpm++", 15), ("dpm++", 10)),

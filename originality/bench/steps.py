@@ -33,7 +33,7 @@ from originality.presets import load_settings
 from originality.prompts import DOMAINS
 from originality.randomness import keyed_generator
 from originality.settings import ModelSettings
-from originality.synthetic.dataset import TaughtSet
+from originality.shapes.image_sets import TaughtSet
 
 SAMPLES = 20
 """Noise samples of an image in a step, as the paper."""

@@ -38,9 +38,9 @@ from originality.bench.runs import (
 )
 from originality.bench.spent import counts, places
 from originality.costs import cost
+from originality.experiments.familiarity.report import SHARE
 from originality.flops import Flops, flops
 from originality.presets import load_settings
-from originality.synthetic.effect_report import SHARE
 
 Row = dict[str, Any]
 

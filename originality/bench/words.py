@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from originality.bench.runs import FAST, GROUPS, REDUCED, WITHOUT, Variant
+from originality.experiments.held_out import Query, keep, kept, queries
 from originality.inversion import invert
 from originality.lane import Lane
 from originality.randomness import keyed_generator
 from originality.settings import AuditSettings
 from originality.sweep import Sweep
-from originality.synthetic.held_out import Query, keep, kept, queries
 
 FIRST = 300
 """Number of each group's first image: far from those that are judged."""

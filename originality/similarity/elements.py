@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from originality.contract.config import SettingsError
+from originality.shapes.detector import Detector
+from originality.shapes.drawing import CANVAS
+from originality.shapes.elements import Element
 from originality.similarity.cosine import rgb_images
-from originality.synthetic.detector import Detector
-from originality.synthetic.render import CANVAS
-from originality.synthetic.world import Element
 
 VERSION = 1
 """Raised with every change that moves a distance."""

@@ -12,10 +12,10 @@ from originality import measured
 from originality.bench import agreement, report, runs, summary, words
 from originality.bench.spent import counts, places
 from originality.costs import Places, cost
+from originality.experiments import held_out
 from originality.flops import Flops
+from originality.shapes.image_sets import TaughtSet
 from originality.sweep import Sweep
-from originality.synthetic import held_out
-from originality.synthetic.dataset import TaughtSet
 
 FLOPS = Flops(forward=1, step=2, encoding=0, decoding=0, text=0, text_step=0)
 

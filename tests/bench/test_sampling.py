@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from originality.bench import sampling
+from originality.experiments.held_out import Query
 from originality.settings import AuditSettings
-from originality.synthetic.held_out import Query
 
 
 @pytest.mark.long

@@ -23,10 +23,10 @@ from jobs.audit import Science, add_arguments, audit, identity, prepared
 from jobs.calibrate import NO_USE
 from jobs.cli import main
 from jobs.given import settings_of
+from originality.experiments.held_out import query
 from originality.preflight import preflight
 from originality.presets import load_settings
 from originality.settings import AuditSettings
-from originality.synthetic.held_out import query
 from originality.verdict import Attempt, judge
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import MeanColour, paint

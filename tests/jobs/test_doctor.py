@@ -22,11 +22,12 @@ from jobs.cli import main
 from originality import nvidia
 from originality.attention import WHEEL, Choice
 from originality.checkpoint import MODELS
+from originality.checkup import machine
 from originality.checkup.memory import _compared
 from originality.checkup.precision import BOUNDS
 from originality.checkup.speed import Pace, rate
 from originality.contract.config import SettingsError
-from originality.contract.findings import UNEXPECTED, Check, Finding, examine, machine, ok, skipped, warning
+from originality.contract.findings import UNEXPECTED, Check, Finding, examine, ok, skipped, warning
 from originality.footprint import Footprint
 from originality.memory import MemoryPlan
 from originality.networks import torch_device

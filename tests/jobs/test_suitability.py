@@ -17,8 +17,8 @@ from jobs.audit import Science, audit, planned, unsuited
 from jobs.cli import main
 from jobs.suitability import is_drawing
 from originality.presets import load_settings
-from originality.synthetic.dataset import UniformSet
-from originality.synthetic.render import draw
+from originality.shapes.drawing import draw
+from originality.shapes.image_sets import UniformSet
 from tests.support.mean_colour import MeanColour, paint
 from tests.support.places import EXAMPLES
 

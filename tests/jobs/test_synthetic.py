@@ -26,11 +26,11 @@ from jobs.documents import id_of, planned
 from jobs.given import merged
 from jobs.takeover import Earlier
 from originality.contract.scorer import Item
-from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
-from originality.synthetic.experiments.plans import ElementsPlan, PairsPlan
-from originality.synthetic.experiments.scales import SCALES
-from originality.synthetic.experiments.work import FORMAT, OneAtATime
-from originality.synthetic.world import elements_of
+from originality.experiments.scales import SCALES
+from originality.experiments.tasks.long_task import FORMAT, OneAtATime
+from originality.experiments.tasks.measure_elements import ElementsMeasure, ElementsMeasuring
+from originality.experiments.tasks.plans import ElementsPlan, PairsPlan
+from originality.shapes.elements import elements_of
 from tests.support.long_task import finished
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE, until

@@ -15,8 +15,8 @@ from jobs.experiment import measures, trainings, wanted_of
 from jobs.kept import check_room, judged, keep
 from jobs.takeover import Earlier, check_made_alike, take_over
 from originality.contract.config import SettingsError
-from originality.synthetic.experiments.conditions import BASE
-from originality.synthetic.experiments.scales import SCALES
+from originality.experiments.conditions import BASE
+from originality.experiments.scales import SCALES
 from tests.support.places import ROOT
 
 RESULTS = ROOT / "docs" / "paper" / "results"

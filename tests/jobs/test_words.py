@@ -16,7 +16,7 @@ from jobs.audit import planned, prepared
 from jobs.cli import main
 from jobs.verdicts import SCHEMA, blank, summarise
 from originality.presets import load_settings
-from originality.synthetic.dataset import TaughtSet
+from originality.shapes.image_sets import TaughtSet
 from tests.support.waiting import PATIENCE
 
 WORDS = {"a": "dog", "b": " cat ", "c": "", "d": "rhinoceros", "e": "house"}

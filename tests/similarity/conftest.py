@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from originality.synthetic.dataset import UniformSet, pixels
+from originality.shapes.image_sets import UniformSet, pixels
 from tests.support.dreamsim_standin import NORM, TINY, package_undone, save_adapter, save_clip, save_dino
 
 torch.set_num_threads(1)

@@ -11,6 +11,10 @@ from PIL import Image
 
 from originality.contract.config import SettingsError
 from originality.settings import DistanceSettings
+from originality.shapes.detector import MODEL_FOLDER, Detection, Detector
+from originality.shapes.drawing import Placed, draw
+from originality.shapes.elements import ELEMENTS, Element, select
+from originality.shapes.image_sets import UniformSet, clear_view, pixels
 from originality.similarity import Distance, load_distance
 from originality.similarity.elements import (
     CONFIDENCE,
@@ -19,10 +23,6 @@ from originality.similarity.elements import (
     legible,
     multiset_f1,
 )
-from originality.synthetic.dataset import UniformSet, clear_view, pixels
-from originality.synthetic.detector import MODEL_FOLDER, Detection, Detector
-from originality.synthetic.render import Placed, draw
-from originality.synthetic.world import ELEMENTS, Element, select
 
 bags = st.lists(st.sampled_from(ELEMENTS[:6]), max_size=7)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from originality.synthetic.experiments.pairs import GROUPS
+from originality.experiments.tasks.measure_pairs import GROUPS
 
 COLOURS = ("red", "blue", "red", "green")
 

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from originality.contract.scorer import Finished, Item
-from originality.synthetic.experiments.work import OneAtATime
+from originality.experiments.tasks.long_task import OneAtATime
 
 
 def finished(scorer: OneAtATime) -> tuple[Finished, int]:

@@ -6,8 +6,8 @@ import numpy as np
 
 from originality.contract.scorer import Item
 from originality.settings import AuditSettings
+from originality.shapes.image_sets import TaughtSet
 from originality.sweep import Sweep
-from originality.synthetic.dataset import TaughtSet
 
 TIMES = ("finished_at", "seconds")
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from originality.synthetic.dataset import UniformSet, generator, pixels
-from originality.synthetic.detector import MODEL_FOLDER, Detection, Detector
-from originality.synthetic.render import CANVAS, Placed
-from originality.synthetic.training.deformed import KINDS, deform, lay, malformed, profile_of, wear
-from originality.synthetic.training.detector_scores import abstention, evaluate, match
-from originality.synthetic.world import ELEMENTS, SHAPES, Element
+from originality.shapes.detector import MODEL_FOLDER, Detection, Detector
+from originality.shapes.drawing import CANVAS, Placed
+from originality.shapes.elements import ELEMENTS, SHAPES, Element
+from originality.shapes.image_sets import UniformSet, generator, pixels
+from originality.training.element_detector.malformed import KINDS, deform, lay, malformed, profile_of, wear
+from originality.training.element_detector.scores import abstention, evaluate, match
 
 BLANK = np.full((CANVAS, CANVAS, 3), 255, np.uint8)
 HELD_OUT = UniformSet(max_elements=4)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from originality.synthetic.experiments import diversity_report
-from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan
+from originality.experiments.report import diversity_report
+from originality.experiments.tasks.plans import ElementsPlan, ModelPlan
 from tests.support.kept_records import measured
 
 

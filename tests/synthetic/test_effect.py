@@ -9,15 +9,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from originality.experiments.familiarity import tuning
+from originality.experiments.familiarity.report import (
+    by_colours,
+    by_pair,
+    summarise,
+    summarise_steps,
+    write_report,
+)
+from originality.experiments.familiarity.study import PAIR_GROUPS, examples, measure_steps
+from originality.experiments.held_out import COUNTS, measure, queries, query
 from originality.inversion import Inverter
 from originality.presets import load_settings
+from originality.shapes.image_sets import TRIO, TaughtSet, clear_view
+from originality.shapes.motifs import GROUPS
 from originality.sweep import Sweep
-from originality.synthetic import effect_tuning
-from originality.synthetic.dataset import TRIO, TaughtSet, clear_view
-from originality.synthetic.effect import PAIR_GROUPS, examples, measure_steps
-from originality.synthetic.effect_report import by_colours, by_pair, summarise, summarise_steps, write_report
-from originality.synthetic.held_out import COUNTS, measure, queries, query
-from originality.synthetic.motifs import GROUPS
 from tests.support.places import EXAMPLES
 
 
@@ -171,7 +177,7 @@ def test_tuning_looks_at_every_checkpoint(tmp_path, monkeypatch, capsys):
     settings = json.dumps({"inversion": {"batch_size": 2}, "redraw": {"count": 2, "steps": 2}})
     command = f"tuning --out {tmp_path} --count 1 --groups rare --checkpoints 1 2 --settings".split()
     monkeypatch.setattr("sys.argv", [*command, settings])
-    effect_tuning.main()
+    tuning.main()
     said = capsys.readouterr().out
     (row,) = map(json.loads, (tmp_path / "distances.jsonl").read_text().splitlines())
     assert row["image_id"] == "rare 200"

@@ -10,19 +10,19 @@ from PIL import Image
 
 from originality.checkpoint import MODELS
 from originality.contract.scorer import Item
-from originality.settings import RedrawSettings
-from originality.synthetic.detector import Detection
-from originality.synthetic.experiments.elements import (
+from originality.experiments.tasks.long_task import OneAtATime
+from originality.experiments.tasks.measure_elements import (
     ElementsMeasure,
     ElementsMeasuring,
     cut_out,
     strip_of,
     told,
 )
-from originality.synthetic.experiments.pairs import GROUPS, PairsMeasure, PairsMeasuring
-from originality.synthetic.experiments.plans import PairsPlan, document
-from originality.synthetic.experiments.work import OneAtATime
-from originality.synthetic.world import elements_of
+from originality.experiments.tasks.measure_pairs import GROUPS, PairsMeasure, PairsMeasuring
+from originality.experiments.tasks.plans import PairsPlan, document
+from originality.settings import RedrawSettings
+from originality.shapes.detector import Detection
+from originality.shapes.elements import elements_of
 from tests.support.long_task import cut, finished
 
 SHAPES = MODELS / "shapes"

@@ -9,11 +9,11 @@ import shutil
 import pytest
 from PIL import Image
 
-from originality.synthetic.experiments import diversity_report, frequency_report
-from originality.synthetic.experiments.elements import sheet_of, strip_of
-from originality.synthetic.experiments.page import write
-from originality.synthetic.experiments.pairs import SHOWN
-from originality.synthetic.held_out import COUNTS
+from originality.experiments.held_out import COUNTS
+from originality.experiments.report import diversity_report, frequency_report
+from originality.experiments.report.page import write
+from originality.experiments.tasks.measure_elements import sheet_of, strip_of
+from originality.experiments.tasks.measure_pairs import SHOWN
 from tests.support.approximately import nearly, nearly_text
 from tests.support.kept_records import measured, record
 from tests.support.places import ROOT

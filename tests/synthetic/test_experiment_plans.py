@@ -15,19 +15,19 @@ from transformers import BertConfig, BertModel, BertTokenizer, CLIPTokenizer
 
 from originality.checkpoint import MODELS, Copies
 from originality.contract.scorer import Item
+from originality.experiments.diversity import CONTROL, DIVERSITIES, REPEATS, spanned
+from originality.experiments.scales import SCALES
+from originality.experiments.tasks.measure_elements import ElementsMeasure, ElementsMeasuring
+from originality.experiments.tasks.measure_pairs import GROUPS
+from originality.experiments.tasks.plans import ElementsPlan, ModelPlan, PairsPlan
+from originality.experiments.tasks.train_model import Training
 from originality.presets import load_settings
+from originality.shapes.elements import ELEMENTS, elements_of
+from originality.shapes.image_sets import CommonRareUnseenSet, TaughtSet, UniformSet, generator
 from originality.sweep import Sweep
-from originality.synthetic.dataset import CommonRareUnseenSet, TaughtSet, UniformSet, generator
-from originality.synthetic.experiments.diversity import CONTROL, DIVERSITIES, REPEATS, spanned
-from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
-from originality.synthetic.experiments.pairs import GROUPS
-from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan, PairsPlan
-from originality.synthetic.experiments.scales import SCALES
-from originality.synthetic.experiments.training import Training
-from originality.synthetic.training import autoencoder, denoiser
-from originality.synthetic.training.recipe import DenoiserRecipe, ShapesRecipe, TextRecipe
-from originality.synthetic.training.words import all_words
-from originality.synthetic.world import ELEMENTS, elements_of
+from originality.training.shapes_model import autoencoder, denoiser
+from originality.training.shapes_model.recipe import DenoiserRecipe, ShapesRecipe, TextRecipe
+from originality.training.shapes_model.vocabulary import all_words
 
 
 @pytest.mark.parametrize("elements", DIVERSITIES)

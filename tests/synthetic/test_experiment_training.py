@@ -7,12 +7,12 @@ import torch
 
 from originality.contract.scorer import Item
 from originality.diffusion import LatentDiffusion
+from originality.experiments.tasks import train_model
+from originality.experiments.tasks.long_task import OneAtATime
+from originality.experiments.tasks.plans import ElementsPlan, ModelPlan, PairsPlan
+from originality.experiments.tasks.train_model import Training
 from originality.settings import ModelSettings
-from originality.synthetic.experiments import training
-from originality.synthetic.experiments.plans import ElementsPlan, ModelPlan, PairsPlan
-from originality.synthetic.experiments.training import Training
-from originality.synthetic.experiments.work import OneAtATime
-from originality.synthetic.training.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
+from originality.training.shapes_model.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
 from tests.support.long_task import cut, finished
 
 CHUNKS = 3
@@ -33,7 +33,7 @@ PLANS = {
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(training, "CHUNK", 50)
+    monkeypatch.setattr(train_model, "CHUNK", 50)
 
 
 def trainer(cache):

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from originality.synthetic.experiments import frequency_report
-from originality.synthetic.experiments.pairs import GROUPS
-from originality.synthetic.group_statistics import contrast, differences, mean_interval, once_each
+from originality.experiments.report import frequency_report
+from originality.experiments.statistics import contrast, differences, mean_interval, once_each
+from originality.experiments.tasks.measure_pairs import GROUPS
 from tests.support.kept_records import record, sweep
 
 DISTANCES = st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=5, max_size=5)

@@ -13,14 +13,14 @@ import torch
 
 from originality.diffusion import LatentDiffusion
 from originality.settings import ModelSettings
-from originality.synthetic.dataset import Scene, TaughtSet, generator
-from originality.synthetic.motifs import all_motifs
-from originality.synthetic.training import autoencoder, denoiser
-from originality.synthetic.training.assemble import assemble
-from originality.synthetic.training.latents import encode_set
-from originality.synthetic.training.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
-from originality.synthetic.training.stage import Crew, Stage, decay_start, rate_factor, run_stage
-from originality.synthetic.training.words import all_words, learn_merges, save_tokenizer
+from originality.shapes.image_sets import Scene, TaughtSet, generator
+from originality.shapes.motifs import all_motifs
+from originality.training.shapes_model import autoencoder, denoiser
+from originality.training.shapes_model.assemble import assemble
+from originality.training.shapes_model.latents import encode_set
+from originality.training.shapes_model.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
+from originality.training.shapes_model.vocabulary import all_words, learn_merges, save_tokenizer
+from originality.training.stage import Crew, Stage, decay_start, rate_factor, run_stage
 
 TINY = ShapesRecipe(
     autoencoder=AutoencoderRecipe(channels=(8, 8, 8, 8), steps=3, batch_size=2),

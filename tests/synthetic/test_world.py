@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from originality.synthetic.dataset import (
+from originality.shapes.drawing import CANVAS, Placed, draw, reach, visibility
+from originality.shapes.elements import CAPTION_WORDS, ELEMENTS, Element, caption_of, elements_of, select
+from originality.shapes.image_sets import (
     TRIO,
     CommonRareUnseenSet,
     Scene,
@@ -15,9 +17,7 @@ from originality.synthetic.dataset import (
     generator,
     pixels,
 )
-from originality.synthetic.motifs import GROUP_SHARE, GROUPS, all_motifs, motif_names
-from originality.synthetic.render import CANVAS, Placed, draw, reach, visibility
-from originality.synthetic.world import CAPTION_WORDS, ELEMENTS, Element, caption_of, elements_of, select
+from originality.shapes.motifs import GROUP_SHARE, GROUPS, all_motifs, motif_names
 
 SETS = [UniformSet(), CommonRareUnseenSet(), TaughtSet()]
 some_elements = st.lists(st.sampled_from(ELEMENTS), max_size=6)

@@ -1,0 +1,72 @@
+"""How far the redraws are after so many steps, by group: what the preset ``laptop`` was chosen from.
+
+``python -m originality.experiments.familiarity.tuning --tokens 1 5 --settings
+'{"inversion": {"steps": 160}}'``: the images are others than those that measure the effect. Each is one line of
+a file, as there; a run that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from originality.experiments.familiarity import study
+from originality.experiments.held_out import queries
+from originality.presets import load_settings
+from originality.shapes.motifs import GROUPS
+
+FIRST = 200
+"""Number of the first image of a group; the measurement's own begin at 0."""
+
+THRESHOLDS = (0.25, 0.3, 0.35, 0.4)
+
+
+def table(rows: Sequence[dict[str, Any]], checkpoints: Sequence[int]) -> str:
+    """Mean distance of each group after each of the steps, and the share of images under each threshold."""
+    groups = list(dict.fromkeys(r["group"] for r in rows))
+    lines = ["| steps | " + " | ".join(groups) + " |", "|---" * (len(groups) + 1) + "|"]
+    for k, steps in enumerate(checkpoints):
+        cells = []
+        for group in groups:
+            distances = np.array(
+                [r["distances"][k] for r in rows if r["group"] == group and len(r["distances"]) > k]
+            )
+            if not len(distances):
+                continue
+            shares = "/".join(f"{100 * (distances < t).mean():.0f}" for t in THRESHOLDS)
+            cells.append(f"{distances.mean():.2f} ({shares})")
+        if cells:
+            lines.append(f"| {steps} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/tuning"))
+    parser.add_argument("--tokens", type=int, nargs="+", default=[1])
+    parser.add_argument("--count", type=int, default=5, help="images a group")
+    parser.add_argument("--first", type=int, default=FIRST, help="number of a group's first image")
+    parser.add_argument("--checkpoints", type=int, nargs="+", default=study.CHECKPOINTS, help="steps")
+    parser.add_argument("--groups", nargs="+", default=GROUPS)
+    parser.add_argument("--preset", default="laptop")
+    parser.add_argument("--settings", type=json.loads, default={}, help="JSON over the preset's settings")
+    arguments = parser.parse_args()
+    never = {"distance": {"threshold": 0.0}}  # so that every checkpoint is looked at
+    settings = load_settings(arguments.preset, None, {**arguments.settings, **never})
+    under = "/".join(f"{t:g}" for t in THRESHOLDS)
+    for tokens in arguments.tokens:
+        asked = queries(arguments.groups, range(arguments.first, arguments.first + arguments.count))
+        rows = study.measure_steps(
+            settings, asked, tokens, arguments.out / "distances.jsonl", arguments.checkpoints
+        )
+        print(f"\n{tokens} tokens; mean distance (% of images under {under})\n")
+        print(table(rows, arguments.checkpoints), flush=True)
+
+
+if __name__ == "__main__":
+    main()

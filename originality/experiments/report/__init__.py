@@ -1,0 +1,1 @@
+"""What the experiments show: statistics, figures, and the page docs/paper.md."""

@@ -1,0 +1,178 @@
+"""How many tokens a model of pairs needs: for common, rare and unseen ones (Section 5, Appendix E.1), or for
+images of one element and of several.
+
+Every number of tokens is tried on every query image, whether or not a smaller one passed: so whatever follows
+from a threshold can be read off the same measurement.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveInt
+
+from originality.checkpoint import Copies
+from originality.contract.scorer import Item
+from originality.experiments.held_out import query
+from originality.experiments.tasks.plans import PairsPlan
+from originality.networks import device_name
+from originality.presets import load_settings
+from originality.settings import AuditSettings
+from originality.shapes.image_sets import Scene
+from originality.sweep import Sweep
+from originality.training.shapes_model.recipe import Frozen
+
+GROUPS = ("common pair", "rare pair", "unseen pair")
+
+SHOWN = 3
+"""Images of each group whose redraws are kept as pictures."""
+
+
+class PairsMeasure(Frozen):
+    """What a trained model makes of query images of some groups."""
+
+    kind: Literal["pairs"]
+    name: str
+    model: str
+    """Id of the model's training, or "shapes": the model that ships."""
+    images: PairsPlan
+    """What it was trained on."""
+    groups: tuple[str, ...] = GROUPS
+    """As :func:`originality.experiments.held_out.query` names them."""
+    queries: PositiveInt = 20
+    """Images of each group."""
+    even_colours: bool = False
+    """Whether each group has as many pairs of one colour as of two, the first such images: as they come, few
+    images may be mostly of one colour in one group and mostly of two in another."""
+    preset: str = "laptop"
+    over: Mapping[str, Any] = Field(default_factory=dict)
+    """Settings over the preset's."""
+
+    def settings(self) -> AuditSettings:
+        """Those of the audit: no distance passes, so that the sweep ends at ``max_tokens``; and of every
+        number of tokens all redraws are drawn and the check is made, whatever the preset."""
+        whole: dict[str, dict[str, Any]] = {
+            "distance": {"threshold": 0.0},
+            "model": {"path": self.model},
+            "redraw": {"round": None, "together": None},
+            "in_distribution": {"ask": "always"},
+        }
+        parts = {name: {**self.over.get(name, {}), **part} for name, part in whole.items()}
+        return load_settings(self.preset, None, {**self.over, **parts})
+
+    def numbers(self, group: str) -> list[int]:
+        """Of a group's query images."""
+        if not (self.even_colours and group in GROUPS):
+            return list(range(self.queries))
+        half = self.queries // 2
+        of_one = (n for n in itertools.count() if self._colours(group, n) == 1)
+        of_two = (n for n in itertools.count() if self._colours(group, n) == 2)
+        return sorted((*itertools.islice(of_one, self.queries - half), *itertools.islice(of_two, half)))
+
+    def scene(self, group: str, number: int) -> Scene:
+        return query(group, number, self.images.pairs())
+
+    def _colours(self, group: str, number: int) -> int:
+        return len({element.colour for element in self.scene(group, number).elements})
+
+
+class PairsMeasuring:
+    """Sweeps over the query images of one model. Implements originality.experiments.tasks.long_task.Work."""
+
+    def __init__(self, plan: PairsMeasure, folder: Path, device: str) -> None:
+        """``folder``: where this machine has the model."""
+        self.plan = plan
+        settings = plan.settings()
+        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"device": device})})
+        self._sweep = Sweep(settings, Copies(model=folder))
+        self._rows: list[dict[str, Any]] = []
+        self._files: dict[str, bytes] = {}
+        self._flying: list[str] = []
+        numbers = {group: plan.numbers(group) for group in plan.groups}
+        self._names = [f"{group} {of[k]}" for k in range(plan.queries) for group, of in numbers.items()]
+        self._shown = {f"{group} {number}" for group, of in numbers.items() for number in of[:SHOWN]}
+
+    @property
+    def phase(self) -> int:
+        """Images measured."""
+        return len(self._rows)
+
+    def __str__(self) -> str:
+        return f"{self.plan.name}: {len(self._rows)}/{len(self._names)} images; {self._sweep.progress}"
+
+    @property
+    def done(self) -> bool:
+        return len(self._rows) == len(self._names)
+
+    def _scene(self, name: str) -> Scene:
+        group, _, number = name.rpartition(" ")
+        return self.plan.scene(group, int(number))
+
+    def _item(self, name: str) -> Item[Any]:
+        return Item(name, self._scene(name).image())
+
+    def _described(self, scene: Scene) -> float:
+        """Mean distance of redraws of the image's own caption: what the model draws when it is told all."""
+        model, settings = self._sweep.model, self._sweep.settings.redraw
+        noise = self._sweep.judge.noise(scene.caption, 0, scene.caption, range(settings.count))
+        words = model.words([scene.caption]).repeated(len(noise))
+        drawn = self._sweep.distance.embed(model.draw(words, noise, settings).sound())
+        picture = self._sweep.distance.embed(model.fit(scene.image())[None])[0]
+        return round(float(np.mean(self._sweep.distance.between(picture, drawn))), 4)
+
+    def advance(self) -> None:
+        measured = {row["image_id"] for row in self._rows}
+        waiting = [n for n in self._names if n not in measured and n not in self._flying]
+        while waiting and len(self._flying) < self._sweep.capacity:
+            self._sweep.admit(self._item(waiting[0]))
+            self._flying.append(waiting.pop(0))
+        for finished in self._sweep.step():
+            self._flying.remove(finished.item_id)
+            group, _, number = finished.item_id.rpartition(" ")
+            kept = ("image_id", "status", "sweep", "error_class", "error_message")
+            row = {name: finished.record[name] for name in kept}
+            scene = self._scene(finished.item_id)
+            about = {"group": group, "number": int(number), "caption": scene.caption}
+            self._rows.append({**row, **about, "described": self._described(scene)})
+            if finished.item_id in self._shown:
+                for name in ("query.webp", "redraws.webp"):
+                    self._files[f"{group.replace(' ', '-')}-{number}-{name}"] = finished.files[name]
+
+    def state(self) -> dict[str, Any]:
+        flying = {name: _tensor(self._sweep.snapshot(name)) for name in self._flying}
+        files = {name: _tensor(content) for name, content in self._files.items()}
+        return {"rows": self._rows, "files": files, "flying": flying}
+
+    def load(self, kept: Mapping[str, Any]) -> None:
+        self._rows = list(kept["rows"])
+        self._files = {name: bytes(content.numpy()) for name, content in kept["files"].items()}
+        for name, snapshot in kept["flying"].items():
+            try:
+                self._sweep.restore(self._item(name), bytes(snapshot.numpy()))
+            except ValueError:  # of a machine with other numbers, say: the image begins anew
+                self._sweep.admit(self._item(name))
+            self._flying.append(name)
+
+    def record(self) -> dict[str, Any]:
+        settings = self._sweep.settings.model_dump(mode="json", exclude={"calibration", "domains"})
+        return {
+            "name": self.plan.name,
+            "model": self.plan.model,
+            "device": device_name(self._sweep.model.device),
+            "model_digest": self._sweep.model.digest,
+            "judge_digest": self._sweep.distance.digest(),
+            "settings": settings,
+            "rows": sorted(self._rows, key=lambda row: (self.plan.groups.index(row["group"]), row["number"])),
+        }
+
+    def files(self) -> dict[str, bytes]:
+        return self._files
+
+
+def _tensor(content: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)

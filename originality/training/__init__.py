@@ -1,0 +1,1 @@
+"""Small models trained from nothing: the shapes model that ships, and the detector of elements."""

@@ -1,0 +1,73 @@
+"""Stage 2: the training set as latents, encoded once (an epoch then costs no rendering)."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.lib.format import open_memmap
+
+from originality.shapes.image_sets import ImageSet, pixels
+from originality.training.shapes_model.autoencoder import to_tensor
+from originality.training.stage import Crew
+
+CHUNK = 500
+"""Images that are encoded in one go."""
+
+
+def set_name(vae: AutoencoderKL, images: ImageSet, seed: int, count: int) -> str:
+    """File name of a set's latents, by what they follow from."""
+    told = hashlib.sha256(next(iter(vae.decoder.parameters())).detach().cpu().numpy().tobytes())
+    told.update(pixels([images.scene(seed, i) for i in range(256)]).tobytes())
+    return f"moments-{told.hexdigest()[:8]}-{seed}-{count}.npy"
+
+
+def moments_shape(vae: AutoencoderKL, count: int) -> tuple[int, int, int, int]:
+    """(count, 2 x channels, h, w): means, then log variances."""
+    side = vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1)
+    return (count, 2 * vae.config.latent_channels, side, side)
+
+
+@torch.no_grad()
+def encode_images(vae: AutoencoderKL, images: ImageSet, seed: int, numbers: range) -> np.ndarray:
+    """Posterior moments of these images of a set: float16, :func:`moments_shape`."""
+    side = vae.config.sample_size
+    batch = to_tensor(pixels([images.scene(seed, i) for i in numbers], side))
+    parts = [vae.encode(x.to(vae.device)).latent_dist.parameters.cpu() for x in batch.split(50)]
+    return torch.cat(parts).numpy().astype(np.float16)
+
+
+def encode_set(vae: AutoencoderKL, images: ImageSet, seed: int, count: int, folder: Path) -> np.ndarray:
+    """Posterior moments of the first ``count`` images, encoded once and kept in the folder.
+
+    Returns:
+        float16 (count, 2 x channels, h, w), a memory map: means, then log variances. A run that was cut
+        off goes on at the first chunk that is not there; another autoencoder or set starts anew.
+    """
+    name = set_name(vae, images, seed, count)
+    crew = Crew.here()
+    done = folder / f"{name}.{crew.rank}-of-{crew.size}.done"
+    shape = moments_shape(vae, count)
+    if crew.rank == 0 and not (folder / name).exists():
+        open_memmap(folder / name, mode="w+", dtype=np.float16, shape=shape)
+        for stale in folder.glob(f"{name}.*.done"):
+            stale.unlink()
+    crew.wait()
+    moments = open_memmap(folder / name, mode="r+", dtype=np.float16, shape=shape)
+    first = int(done.read_text()) if done.exists() else 0
+    started = time.monotonic()
+    for start in range(first + crew.rank * CHUNK, count, crew.size * CHUNK):
+        stop = min(start + CHUNK, count)
+        moments[start:stop] = encode_images(vae, images, seed, range(start, stop))
+        moments.flush()
+        done.write_text(str(start - crew.rank * CHUNK + crew.size * CHUNK))
+        if stop % 5000 == 0:
+            pace = (time.monotonic() - started) / (stop - first)
+            left = (count - stop) * pace / 60
+            print(f"latents: {stop}/{count}, {left:.0f} min left", flush=True)
+    crew.wait()
+    return moments

@@ -1,0 +1,81 @@
+"""Does the model draw what it is asked for? Prompts in, detected elements out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from originality.diffusion import LatentDiffusion
+from originality.randomness import keyed_generator
+from originality.settings import RedrawSettings
+from originality.shapes.detector import Detector
+from originality.shapes.elements import Element
+from originality.similarity.elements import multiset_f1
+
+SETTINGS = RedrawSettings(count=2, steps=25, scheduler="dpm++", guidance_scale=3.0)
+
+BATCH = 20
+"""Prompts drawn at once."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How one list of prompts was answered."""
+
+    exact: float
+    """Share of images that show exactly the asked elements."""
+    f1: float
+    """Mean F1 of asked and shown elements."""
+    images: np.ndarray
+    """uint8 (n, side, side, 3)."""
+
+
+def draw_prompts(
+    model: LatentDiffusion,
+    prompts: Sequence[str],
+    seed: int,
+    settings: RedrawSettings = SETTINGS,
+) -> np.ndarray:
+    """One image a prompt: uint8 (n, side, side, 3)."""
+    images = []
+    for start in range(0, len(prompts), BATCH):
+        batch = prompts[start : start + BATCH]
+        noise = torch.stack(
+            [
+                torch.randn(model.latent_shape, generator=keyed_generator(seed, prompt, start + k))
+                for k, prompt in enumerate(batch)
+            ]
+        )
+        images.append(model.draw(model.words(batch), noise, settings).sound())
+    return np.concatenate(images)
+
+
+def score_prompts(
+    model: LatentDiffusion,
+    detector: Detector,
+    asked: Sequence[tuple[Element, ...]],
+    prompts: Sequence[str],
+    seed: int = 0,
+) -> Drawn:
+    """Draw each prompt and compare what is seen with what was asked."""
+    images = draw_prompts(model, prompts, seed)
+    seen = _elements(detector, images)
+    f1 = [multiset_f1(a, s) for a, s in zip(asked, seen, strict=True)]
+    return Drawn(_exact(asked, seen), float(np.mean(f1)), images)
+
+
+def exactness(detector: Detector, asked: Sequence[Sequence[Element]], images: np.ndarray) -> float:
+    """Share of images (uint8 (n, side, side, 3)) that show exactly the asked elements."""
+    return _exact(asked, _elements(detector, images))
+
+
+def _elements(detector: Detector, images: np.ndarray) -> list[list[Element]]:
+    return [[d.element for d in found] for found in detector.detect(images)]
+
+
+def _exact(asked: Sequence[Sequence[Element]], seen: Sequence[Sequence[Element]]) -> float:
+    return float(np.mean([Counter(a) == Counter(s) for a, s in zip(asked, seen, strict=True)]))
