@@ -1,9 +1,9 @@
 """Does the number of tokens follow how often the model saw an image? (paper Section 5, Figure 6)
 
-``python -m originality.experiments.familiarity.study``: held-out images, 20 a group. The motif groups are of equal
-complexity (three elements each, dealt from one lot) and differ only in how often the model saw them; the
-pairs of Appendix E.1 are measured beside them. Each image is one line of results.jsonl, written when it is
-judged: a run that was cut off goes on with the others.
+``python -m originality.experiments.familiarity.study``: held-out images, 20 a group. The motif groups are of
+equal complexity (three elements each, dealt from one lot) and differ only in how often the model saw them;
+the pairs of Appendix E.1 are measured beside them. Each image is one line of results.jsonl, written when it
+is judged: a run that was cut off goes on with the others.
 """
 
 from __future__ import annotations

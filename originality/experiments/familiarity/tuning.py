@@ -1,8 +1,8 @@
 """How far the redraws are after so many steps, by group: what the preset ``laptop`` was chosen from.
 
-``python -m originality.experiments.familiarity.tuning --tokens 1 5 --settings
-'{"inversion": {"steps": 160}}'``: the images are others than those that measure the effect. Each is one line of
-a file, as there; a run that was cut off goes on.
+``python -m originality.experiments.familiarity.tuning --tokens 1 5 --settings '{"inversion": {"steps":
+160}}'``: the images are others than those that measure the effect. Each is one line of a file, as there; a
+run that was cut off goes on.
 """
 
 from __future__ import annotations
