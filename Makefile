@@ -15,7 +15,7 @@ EFFECT = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.experiments.f
 # Four at once, as the engine's tests mostly wait; a file stays in one process, which makes its fixtures once.
 PYTEST = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 BENCH = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m jobs.bench
-SHAPES := originality/models/shapes
+SHAPES := originality/weights/shapes
 
 .PHONY: audit test test-long gpu-check check bench chaos scale full-size train-shapes train-detector effect install clean
 .PHONY: paper paper-page docs docs-from-nothing
@@ -34,7 +34,7 @@ test-long: $(INSTALLED)
 
 # What only a GPU can show.
 gpu-check: $(INSTALLED)
-	$(PIP) --no-deps $$($(BIN)/python -c 'from originality.attention import WHEEL; print(WHEEL)')
+	$(PIP) --no-deps $$($(BIN)/python -c 'from originality.model.attention import WHEEL; print(WHEEL)')
 	$(BIN)/python -m pytest -m gpu -rs tests
 	$(BIN)/originality doctor --device cuda
 

@@ -39,7 +39,7 @@ from jobs.verdicts import SCHEMA, blank, min_tokens_text, summarise
 from originality.contract.config import SettingsError
 from originality.contract.faults import MachineFault
 from originality.contract.scorer import Scorer
-from originality.settings import AuditSettings, later_defaults
+from originality.settings.audit import AuditSettings, later_defaults
 
 _TABLE_ROWS = 40
 _SAVE_SECONDS = 60.0
@@ -382,9 +382,9 @@ def prepared(settings: AuditSettings) -> Science:
     # The science is heavy to import, so only a job that is sure to start pays for it.
     from jobs.copies import copies_here
     from originality.calibration import doubts
-    from originality.checkpoint import weights_bytes
     from originality.initial_words import subject_switched, words_missing
     from originality.memory import CPU_ROOM
+    from originality.model.diffusers_folder import weights_bytes
     from originality.preflight import preflight
 
     _look_for_gpu(settings)
@@ -412,8 +412,8 @@ def _look_for_gpu(settings: AuditSettings) -> None:
     Raises:
         SettingsError: a GPU is asked for.
     """
-    from originality import nvidia
-    from originality.networks import torch_device
+    from originality.model import nvidia
+    from originality.model.loading import torch_device
 
     if os.environ.get("RAY_ADDRESS"):  # the GPUs are on other machines
         return

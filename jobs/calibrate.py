@@ -31,7 +31,7 @@ from originality.calibration import FALSE_COMMON, KEPT, calibrate, method_digest
 from originality.calibration_report import few, figure, findings, thresholds
 from originality.contract.config import SettingsError
 from originality.contract.printable import printable
-from originality.settings import AuditSettings, Calibration
+from originality.settings.audit import AuditSettings, Calibration
 
 NO_USE = 4
 """Exit code: the file is written, and warns that its thresholds tell nothing apart."""

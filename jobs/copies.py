@@ -9,14 +9,14 @@ from pathlib import Path
 from cluster.single_file import is_single_file, unpacked_copy
 from cluster.store import NotFound
 from cluster.weights import local_copy
-from originality import pretrained
-from originality.checkpoint import PARTS, Copies
 from originality.contract.config import SettingsError
 from originality.contract.download import to_stderr
-from originality.settings import AuditSettings, DistanceSettings, InDistributionSettings, ModelSettings
+from originality.model import transformers_folder
+from originality.model.diffusers_folder import PARTS, Copies
+from originality.settings.audit import AuditSettings, DistanceSettings, InDistributionSettings, ModelSettings
 from originality.similarity.dreamsim_fetch import fetch
 from originality.similarity.dreamsim_weights import FORMATS, cache_folder, how_to_fetch, parts_of
-from originality.towers import TOWERS, text_tower
+from originality.vision.clip_towers import TOWERS, text_tower
 
 
 def copies_here(settings: AuditSettings, *, outlined: bool = False) -> Copies:
@@ -47,7 +47,7 @@ def model_here(model: ModelSettings, *, towers: bool = False, outlined: bool = F
         towers: whether its image tower is wanted as well, where it has one.
     """
     if is_single_file(model.path) and not model.revision:
-        from originality.single_file import FORMAT, unpack
+        from originality.model.single_file import FORMAT, unpack
 
         if outlined and "://" in model.path:
             sys.stderr.write(f"{model.path} is one file, so its digest is known only after it is fetched\n")
@@ -87,5 +87,5 @@ def detector_here(settings: InDistributionSettings, *, chooses: bool = False) ->
     if not wanted or settings.detector == "imagenet" or not settings.folder:
         return None
     return local_copy(
-        settings.folder, pretrained.PARTS, revision=settings.revision, setting="in_distribution"
+        settings.folder, transformers_folder.PARTS, revision=settings.revision, setting="in_distribution"
     )

@@ -28,7 +28,7 @@ from originality.contract.faults import MachineFault
 from originality.contract.findings import Finding, examine
 from originality.contract.printable import unescaped
 from originality.contract.scorer import Unusable
-from originality.settings import (
+from originality.settings.audit import (
     SHIPPED_MODEL,
     AuditSettings,
     DistanceSettings,
@@ -37,7 +37,7 @@ from originality.settings import (
 )
 
 if TYPE_CHECKING:
-    from originality.checkpoint import Copies
+    from originality.model.diffusers_folder import Copies
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 _PIPE_WIDTH = 100_000

@@ -21,7 +21,7 @@ from cluster.runtime import available_cpus
 from cluster.sources import Unreadable, read_image
 from jobs import exits, process
 from jobs.suitability import warn
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
 
 _AT_ONCE = 8
 """Images that wait for each reader: enough to keep a bucket busy."""

@@ -30,7 +30,7 @@ from jobs.takeover import Earlier, take_over
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Scorer
 from originality.contract.settings_files import one_line
-from originality.settings import SHIPPED_MODEL
+from originality.settings.audit import SHIPPED_MODEL
 
 EXPERIMENTS = ("frequency", "conditions", "diversity")
 _TRAINING_MEMORY = 4 * 2**30
@@ -43,8 +43,8 @@ def trainer(device: str) -> Scorer[Any]:
     from originality.experiments.tasks.long_task import OneAtATime
     from originality.experiments.tasks.plans import ModelPlan
     from originality.experiments.tasks.train_model import Training
-    from originality.networks import torch_device
-    from originality.settings import ModelSettings
+    from originality.model.loading import torch_device
+    from originality.settings.audit import ModelSettings
     from originality.training.stage import default_folder
 
     check_gpu()
@@ -75,12 +75,12 @@ def measurer(models: str, device: str) -> Scorer[Any]:
     from pydantic import TypeAdapter
 
     from jobs.copies import model_here
-    from originality.checkpoint import MODELS
     from originality.experiments.tasks.long_task import Document, OneAtATime, Work
     from originality.experiments.tasks.measure_elements import ElementsMeasure, ElementsMeasuring
     from originality.experiments.tasks.measure_pairs import PairsMeasure, PairsMeasuring
     from originality.experiments.tasks.train_model import MODEL
-    from originality.settings import ModelSettings
+    from originality.model.diffusers_folder import MODELS
+    from originality.settings.audit import ModelSettings
 
     check_gpu()
     either: TypeAdapter[PairsMeasure | ElementsMeasure] = TypeAdapter(
@@ -140,7 +140,7 @@ def measure(run: RunFolder, models: RunFolder, device: str, how: ClusterSettings
 
 def _digest(weights: str) -> str:
     """Short digest of weights that ship."""
-    from originality.checkpoint import MODELS
+    from originality.model.diffusers_folder import MODELS
 
     told = hashlib.sha256()
     for file in sorted((MODELS / weights).rglob("*.safetensors")):

@@ -20,9 +20,9 @@ from cluster.store import NotFound
 from originality.contract.config import SettingsError, nearest
 from originality.contract.node_cache import check_cache
 from originality.contract.settings_files import one_line, read_yaml
-from originality.presets import PRESETS, load_settings
-from originality.prompts import DOMAINS
-from originality.settings import AuditSettings, DomainMissing
+from originality.settings.audit import AuditSettings, DomainMissing
+from originality.settings.domains import DOMAINS
+from originality.settings.presets import PRESETS, load_settings
 
 _ASSUMED_DOMAIN = "houses"
 """The first of the paper's domains in Section 4.2."""

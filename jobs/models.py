@@ -18,10 +18,10 @@ from cluster.store import absolute, open_store
 from cluster.upload import put
 from cluster.weights import HUB_ID, Wanted
 from jobs import exits
-from originality import pretrained
 from originality.contract.config import SettingsError, commit_of
 from originality.contract.download import to_stderr
 from originality.contract.node_cache import check_cache
+from originality.model import transformers_folder
 from originality.similarity.dreamsim_fetch import DINO_CODE, DINO_HEAD, PUBLISHED, Sources, fetch
 from originality.similarity.dreamsim_weights import BRANCHES, Branch, cache_folder, digests_in, parts_of
 
@@ -52,8 +52,8 @@ def fetch_model(name: str, revision: str | None, to: str, variant: str = "auto")
         FetchError: the hub cannot be reached, or the files cannot be kept on this machine.
         StoreError: the bucket cannot be used.
     """
-    from originality.checkpoint import PARTS
-    from originality.towers import TOWERS
+    from originality.model.diffusers_folder import PARTS
+    from originality.vision.clip_towers import TOWERS
 
     try:
         revision = commit_of("--revision")(revision)
@@ -67,7 +67,7 @@ def fetch_model(name: str, revision: str | None, to: str, variant: str = "auto")
     commit = Commit(name, revision)
     known = commit.entries()
     # a model's folder, or a detector's, whose files lie at the top
-    parts = PARTS if any(path.startswith("unet/") for path in known) else pretrained.PARTS
+    parts = PARTS if any(path.startswith("unet/") for path in known) else transformers_folder.PARTS
     entries = {path: known[path] for path in Wanted((*parts, *TOWERS), variant=variant).among(known)}
     if not entries:
         raise SettingsError(f"{name} at {revision} holds no weights in safetensors that are read here")

@@ -17,8 +17,8 @@ from cluster.settings import ClusterSettings
 from jobs import exits, given
 from jobs.suitability import warn
 from originality.contract.config import SettingsError
-from originality.families import FAMILIES
-from originality.settings import AuditSettings
+from originality.model.families import FAMILIES
+from originality.settings.audit import AuditSettings
 
 if TYPE_CHECKING:
     from originality.costs import Cost
@@ -100,9 +100,9 @@ def predicted(
     """
     # The science is heavy to import, and a mistake in a flag is said before.
     from originality import measured
-    from originality.architecture import Architecture, architecture_of
     from originality.costs import Places, cost, protocol_counts
     from originality.flops import flops, judging, spoken
+    from originality.model.meta_model import Architecture, architecture_of
 
     source = measured.known(measured.read(counts or measured.SHIPPED), settings)
     if family:

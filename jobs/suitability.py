@@ -16,8 +16,8 @@ from cluster.images import Rejection, check_size
 from cluster.manifest import Manifest
 from cluster.sources import Unreadable, read_image
 from jobs import process
-from originality.prompts import DOMAINS
-from originality.settings import SHIPPED_MODEL, AuditSettings
+from originality.settings.audit import SHIPPED_MODEL, AuditSettings
+from originality.settings.domains import DOMAINS
 from originality.shapes.drawing import RGB
 
 UNSUITED = "unsuited"

@@ -16,7 +16,7 @@ from jobs.damaged import warn_of_damage
 from jobs.documents import made_with
 from jobs.kept import MEASURES, TRAININGS, Kept, is_kept
 from originality.contract.config import SettingsError
-from originality.settings import SHIPPED_MODEL
+from originality.settings.audit import SHIPPED_MODEL
 
 
 class Source(Protocol):

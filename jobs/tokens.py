@@ -20,7 +20,7 @@ from cluster.store import Damaged, NotFound, Store, open_store, whole
 from jobs import exits
 from jobs.damaged import warn_of_damage
 from originality.contract.config import SettingsError
-from originality.embeddings import Word, file_name, words_of
+from originality.model.embedding_files import Word, file_name, words_of
 
 INDEX = "index.csv"
 COLUMNS = ("file", "image_id", "uri", "tokens", "distance")

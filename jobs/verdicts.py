@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.runfolder import RunFolder
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
 from originality.verdict import Verdict
 
 ATTEMPT = pa.struct(

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from pydantic import Field
 
 from originality.contract.config import Frozen
-from originality.diffusion import SCHEDULERS
 from originality.flops import Flops, spoken
-from originality.settings import AuditSettings, RedrawSettings
+from originality.model.diffusion import SCHEDULERS
+from originality.settings.audit import AuditSettings, RedrawSettings
 
 
 class Counts(Frozen):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from originality.diffusion import Moments
-from originality.inversion_settings import InversionSettings
-from originality.randomness import keyed_generator
-from originality.transfers import sent
+from originality.model.device_transfers import sent
+from originality.model.diffusion import Moments
+from originality.model.randomness import keyed_generator
+from originality.settings.inversion import InversionSettings
 
 
 @dataclass(frozen=True)

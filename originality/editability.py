@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from originality.settings import InDistributionSettings
+from originality.settings.audit import InDistributionSettings
 from originality.shapes.detector import Detector
 from originality.shapes.drawing import CANVAS, reach
 from originality.subjects import SubjectByClasses, SubjectDetector
@@ -132,6 +132,6 @@ def load_detector(
         from originality.object_detection import SubjectByBoxes
 
         return SubjectByBoxes(subject, place, device)
-    from originality.zero_shot import SubjectByText
+    from originality.vision.clip import SubjectByText
 
     return SubjectByText(subject, place, device)

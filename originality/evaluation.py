@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from originality.conditioning import Words
-from originality.diffusion import Drawn, LatentDiffusion
 from originality.editability import InDistribution, SubjectInScene
+from originality.model.diffusion import Drawn, LatentDiffusion
+from originality.model.out_of_memory import Passes, filled
+from originality.model.prompt_embeddings import Words
+from originality.model.randomness import keyed_generator
 from originality.occupancy import Occupancy
-from originality.passes import Passes, filled
-from originality.prompts import edit_prompt
-from originality.randomness import keyed_generator
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
+from originality.settings.domains import edit_prompt
 from originality.similarity import Distance
 from originality.stopping import certain, share_certain
 

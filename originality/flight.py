@@ -14,9 +14,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from originality.diffusion import Moments
 from originality.evaluation import Evaluation
 from originality.lane import Lane
+from originality.model.diffusion import Moments
 from originality.sheets import COLUMNS
 from originality.verdict import Attempt
 

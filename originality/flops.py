@@ -18,9 +18,9 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 
-from originality.architecture import META, Architecture
-from originality.conditioning import Prompts, TextEncoders, Words
-from originality.settings import DistanceSettings
+from originality.model.meta_model import META, Architecture
+from originality.model.prompt_embeddings import Prompts, TextEncoders, Words
+from originality.settings.audit import DistanceSettings
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def judging(distance: DistanceSettings) -> int:
     if distance.metric == "imagenet":
         from efficientnet_lite_pytorch import EfficientNet
 
-        from originality.similarity.imagenet import CROP
+        from originality.vision.imagenet import CROP
 
         with META:
             network, image = EfficientNet.from_name("efficientnet-lite0"), torch.empty((1, 3, CROP, CROP))

@@ -21,10 +21,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from originality.architecture import META, Architecture
-from originality.attention import PROCESSORS
-from originality.conditioning import TextEncoders
-from originality.diffusion import LatentDiffusion
+from originality.model.attention import PROCESSORS
+from originality.model.diffusion import LatentDiffusion
+from originality.model.meta_model import META, Architecture
+from originality.model.prompt_embeddings import TextEncoders
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from originality.checkpoint import Copies, model_folder
-from originality.conditioning import word_tokens
 from originality.contract.config import SettingsError
 from originality.contract.faults import ItemFault
-from originality.settings import AuditSettings
-from originality.towers import ModelTowers, text_tower
-from originality.zero_shot import PROMPT, Clip
+from originality.model.diffusers_folder import Copies, model_folder
+from originality.model.prompt_embeddings import word_tokens
+from originality.settings.audit import AuditSettings
+from originality.vision.clip import PROMPT, Clip
+from originality.vision.clip_towers import ModelTowers, text_tower
 
 
 class WordUnusable(ItemFault, ValueError):  # noqa: N818 - it says what the word is

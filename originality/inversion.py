@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from originality.conditioning import Prompts, Words
-from originality.diffusion import LatentDiffusion, Moments
 from originality.draws import Draw, Draws
-from originality.inversion_settings import InversionSettings
 from originality.lane import Lane, LossScale
-from originality.passes import Passes
-from originality.prompts import Domain
-from originality.transfers import Reading
+from originality.model.device_transfers import Reading
+from originality.model.diffusion import LatentDiffusion, Moments
+from originality.model.out_of_memory import Passes
+from originality.model.prompt_embeddings import Prompts, Words
+from originality.settings.domains import Domain
+from originality.settings.inversion import InversionSettings
 
 
 class Inverter:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from originality.diffusion import Moments
 from originality.draws import Draw
-from originality.inversion_settings import InversionSettings
+from originality.model.device_transfers import Reading, sent
+from originality.model.diffusion import Moments
+from originality.settings.inversion import InversionSettings
 from originality.stopping import settled
-from originality.transfers import Reading, sent
 
 GOOD_STEPS = 2000
 """After so many in a row the loss scale is doubled, as PyTorch's GradScaler does."""

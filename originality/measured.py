@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from originality.contract.config import Frozen, SettingsError
 from originality.costs import Counts, Places, protocol_counts
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
 
 SHIPPED = Path(__file__).with_name("counts.json")
 """What was measured with the model that ships; it comes with the package."""

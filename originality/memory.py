@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from originality.diffusion import LatentDiffusion
 from originality.footprint import Footprint, footprint
-from originality.inversion_settings import InversionSettings
-from originality.settings import RedrawSettings
+from originality.model.diffusion import LatentDiffusion
+from originality.settings.audit import RedrawSettings
+from originality.settings.inversion import InversionSettings
 
 SHARE = 0.9
 """Of a GPU's memory that a plan may fill: the rest is for what libraries keep for themselves."""

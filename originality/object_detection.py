@@ -10,8 +10,14 @@ import numpy as np
 import torch
 
 from originality.contract.config import SettingsError, nearest
-from originality.pretrained import checked_folder, digest_of, load_network, load_processor, reading
-from originality.similarity.cosine import batch_size_for, in_batches
+from originality.model.transformers_folder import (
+    checked_folder,
+    digest_of,
+    load_network,
+    load_processor,
+    reading,
+)
+from originality.vision.batches import batch_size_for, in_batches
 
 VERSION = 1
 """Raised with every change that moves a score."""

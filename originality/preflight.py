@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from originality.attention import choose
-from originality.checkpoint import Copies, describe, model_digest
-from originality.conditioning import tokenise
 from originality.contract import outline
-from originality.diffusion import check_schedule
 from originality.editability import load_check
 from originality.initial_words import InitialWords
-from originality.networks import DTYPES, torch_device
-from originality.prompts import edit_prompt
-from originality.settings import AuditSettings, DistanceSettings
+from originality.model.attention import choose
+from originality.model.diffusers_folder import Copies, describe, model_digest
+from originality.model.diffusion import check_schedule
+from originality.model.loading import DTYPES, torch_device
+from originality.model.prompt_embeddings import tokenise
+from originality.model.weights_check import check_weights
+from originality.settings.audit import AuditSettings, DistanceSettings
+from originality.settings.domains import edit_prompt
 from originality.similarity import load_distance
-from originality.weights_check import check_weights
 
 
 def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, str]:

@@ -38,7 +38,7 @@ SUBJECT_CLASSES: dict[str, tuple[int, ...]] = {
 }
 """ImageNet's classes of a subject, where together they stand for it. It has no such list for a house, a
 person or a horse (of which it knows the sorrel alone). A list that changes raises
-originality.similarity.imagenet.VERSION."""
+originality.vision.imagenet.VERSION."""
 
 
 class SubjectDetector(Protocol):
@@ -67,7 +67,7 @@ class SubjectByClasses:
         Raises:
             SettingsError: the subject is none of SUBJECT_CLASSES, or the wheels are not installed.
         """
-        from originality.similarity.imagenet import ImageNetFeatures
+        from originality.vision.imagenet import ImageNetFeatures
 
         name = subject.lower()
         if name not in SUBJECT_CLASSES:

@@ -18,12 +18,9 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from originality.checkpoint import Copies
-from originality.conditioning import shown
 from originality.contract import checksum
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Finished, Item
-from originality.diffusion import LatentDiffusion, Moments, NotFinite
 from originality.editability import InDistribution, load_check
 from originality.evaluation import Evaluation, Judge
 from originality.flight import Flight, Saved, layout, pack, unpack, word_name
@@ -31,8 +28,11 @@ from originality.initial_words import InitialWords, WordUnusable
 from originality.inversion import Inverter
 from originality.lane import Lane, LossScale
 from originality.memory import plan
+from originality.model.diffusers_folder import Copies
+from originality.model.diffusion import LatentDiffusion, Moments, NotFinite
+from originality.model.prompt_embeddings import shown
 from originality.occupancy import Occupancy
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
 from originality.sheets import TILE, sheet, tiles, webp
 from originality.similarity import load_distance
 from originality.verdict import Attempt, judge

@@ -12,8 +12,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from originality.presets import load_settings
-from originality.settings import AuditSettings, ModelSettings
+from originality.settings.audit import AuditSettings, ModelSettings
+from originality.settings.presets import load_settings
 from tests.support.seaweed import BUCKET, seaweed, wait_for_bucket
 from tests.support.waiting import PATIENCE
 
@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def model():
-    from originality.diffusion import LatentDiffusion
+    from originality.model.diffusion import LatentDiffusion
 
     return LatentDiffusion(ModelSettings(device="cpu"))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from originality.diffusion import LatentDiffusion, Moments
 from originality.inversion import Inverter
-from originality.inversion_settings import InversionSettings
 from originality.lane import Reading
-from originality.prompts import DOMAINS
-from originality.settings import ModelSettings, RedrawSettings
+from originality.model.diffusion import LatentDiffusion, Moments
+from originality.settings.audit import ModelSettings, RedrawSettings
+from originality.settings.domains import DOMAINS
+from originality.settings.inversion import InversionSettings
 from tests.support.fake_gpu import WaitError, Watch, fake_gpu, moved
 from tests.support.tiny_models import FAMILIES
 

@@ -7,14 +7,14 @@ import importlib.util
 import pytest
 import torch
 
-from originality import attention
-from originality.attention import choose, install, installed
 from originality.contract.config import SettingsError
-from originality.diffusion import LatentDiffusion
+from originality.model import attention
+from originality.model.attention import choose, install, installed
+from originality.model.diffusion import LatentDiffusion
+from originality.model.randomness import keyed_generator
 from originality.preflight import preflight
-from originality.presets import load_settings
-from originality.randomness import keyed_generator
-from originality.settings import ModelSettings
+from originality.settings.audit import ModelSettings
+from originality.settings.presets import load_settings
 from tests.support.tiny_models import _vae
 
 CPU = torch.device("cpu")

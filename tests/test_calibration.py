@@ -21,8 +21,8 @@ from originality.calibration import (
     true_false_rate,
     weaknesses,
 )
-from originality.presets import load_settings
-from originality.settings import Calibration
+from originality.settings.audit import Calibration
+from originality.settings.presets import load_settings
 from originality.verdict import passes
 from tests.support.published_verdicts import COMMON, ORIGINAL, attempt, verdict_of
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from originality.checkpoint import describe, model_digest, weighty
 from originality.contract.config import SettingsError
-from originality.diffusion import LatentDiffusion
-from originality.settings import ModelSettings
+from originality.model.diffusers_folder import describe, model_digest, weighty
+from originality.model.diffusion import LatentDiffusion
+from originality.settings.audit import ModelSettings
 from tests.support.tiny_models import FAMILIES
 
 

@@ -17,26 +17,26 @@ from transformers import pipeline
 from transformers.utils import logging
 
 from jobs.copies import copies_here
-from originality import zero_shot
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Item
-from originality.diffusion import LatentDiffusion
 from originality.editability import SubjectInScene, load_check, load_detector
+from originality.model.diffusion import LatentDiffusion
+from originality.model.transformers_folder import WEIGHTS
 from originality.object_detection import SubjectByBoxes
 from originality.preflight import preflight
-from originality.presets import load_settings
-from originality.pretrained import WEIGHTS
-from originality.prompts import edit_prompt
-from originality.settings import AuditSettings, InDistributionSettings, ModelSettings
+from originality.settings.audit import AuditSettings, InDistributionSettings, ModelSettings
+from originality.settings.domains import edit_prompt
+from originality.settings.presets import load_settings
 from originality.sweep import Sweep
-from originality.zero_shot import PROMPT, Clip, SubjectByText
-from tests.support.tiny_detectors import OBJECT_DETECTORS, clip
+from originality.vision import clip
+from originality.vision.clip import PROMPT, Clip, SubjectByText
+from tests.support.tiny_detectors import OBJECT_DETECTORS, tiny_clip
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One of each kind; only ever read."""
-    kinds = {**OBJECT_DETECTORS, "clip": clip}
+    kinds = {**OBJECT_DETECTORS, "clip": tiny_clip}
     return {kind: build(tmp_path_factory.mktemp(kind)) for kind, build in kinds.items()}
 
 
@@ -103,11 +103,11 @@ def test_neighbours_change_no_bit_of_a_probability(folders: dict[str, Path], pho
 
 def test_clip_s_subject_is_asked_for_among_other_things(folders: dict[str, Path], photos: np.ndarray) -> None:
     texts = ["a photo of a Cat"]
-    texts += [f"a photo of a {word}" for word in zero_shot.OTHERS if word != "cat"]
-    texts += zero_shot.SCENES
+    texts += [f"a photo of a {word}" for word in clip.OTHERS if word != "cat"]
+    texts += clip.SCENES
     expected = Clip(folders["clip"]).probabilities(photos, texts)[:, 0]
     assert np.array_equal(SubjectByText("Cat", folders["clip"]).scores(photos), expected)
-    assert "cat" in zero_shot.OTHERS and len(set(texts)) == len(texts)
+    assert "cat" in clip.OTHERS and len(set(texts)) == len(texts)
 
 
 def test_a_text_is_never_cut(folders: dict[str, Path], photos: np.ndarray) -> None:
@@ -150,7 +150,7 @@ def test_digests_tell_detectors_and_what_they_ask(
         before = digest("yolos", copy)
         file.write_text(file.read_text() + "\n")
         assert digest("yolos", copy) != before
-    monkeypatch.setattr(zero_shot, "SCENES", ("a photo",))
+    monkeypatch.setattr(clip, "SCENES", ("a photo",))
     assert digest("clip", folders["clip"]) != digests["clip"]
 
 

@@ -7,12 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from originality.diffusion import Moments
 from originality.draws import Draws
 from originality.inversion import Inverter, invert, learning_rate
-from originality.inversion_settings import InversionSettings
-from originality.prompts import DOMAINS
-from originality.settings import AuditSettings
+from originality.model.diffusion import Moments
+from originality.settings.audit import AuditSettings
+from originality.settings.domains import DOMAINS
+from originality.settings.inversion import InversionSettings
 from originality.stopping import settled
 
 MOMENTS = Moments(torch.zeros(2, 3, 3), torch.ones(2, 3, 3))

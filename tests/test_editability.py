@@ -9,8 +9,8 @@ from torchvision.models import EfficientNet_B0_Weights
 
 from originality.contract.config import SettingsError
 from originality.editability import ElementPositions, load_check
-from originality.prompts import DOMAINS
-from originality.settings import InDistributionSettings
+from originality.settings.audit import InDistributionSettings
+from originality.settings.domains import DOMAINS
 from originality.shapes.image_sets import generator, motif_scene, pixels
 from originality.shapes.motifs import all_motifs
 from originality.subjects import SUBJECT_CLASSES, SubjectByClasses

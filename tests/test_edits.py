@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from originality.editability import SubjectInScene
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
 from originality.sweep import Sweep
 from tests.support.sweeps import Grey, changed, item, run, timeless
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline
 
-from originality.checkpoint import MODELS
 from originality.contract.scorer import Item
-from originality.diffusion import SCHEDULERS, LatentDiffusion
 from originality.inversion import Inverter
-from originality.inversion_settings import InversionSettings
-from originality.prompts import DOMAINS
-from originality.randomness import keyed_generator
-from originality.settings import AuditSettings, ModelSettings, RedrawSettings
+from originality.model.diffusers_folder import MODELS
+from originality.model.diffusion import SCHEDULERS, LatentDiffusion
+from originality.model.randomness import keyed_generator
+from originality.settings.audit import AuditSettings, ModelSettings, RedrawSettings
+from originality.settings.domains import DOMAINS
+from originality.settings.inversion import InversionSettings
 from originality.shapes.image_sets import TaughtSet
 from originality.sweep import Sweep
 from tests.support.tiny_models import FAMILIES

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from originality.contract.config import SettingsError
-from originality.single_file import unpack
+from originality.model.single_file import unpack
 from tests.support.ldm_layout import minimal, one_file, same
 from tests.support.tiny_models import FAMILIES
 

@@ -11,11 +11,11 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 
-from originality.architecture import Architecture, architecture_of
 from originality.contract.config import SettingsError
-from originality.diffusion import LatentDiffusion
 from originality.flops import counted, flops, judging, spoken
-from originality.settings import SHIPPED_MODEL, DistanceSettings, ModelSettings
+from originality.model.diffusion import LatentDiffusion
+from originality.model.meta_model import Architecture, architecture_of
+from originality.settings.audit import SHIPPED_MODEL, DistanceSettings, ModelSettings
 from originality.similarity import load_distance
 from tests.support.tiny_models import sdxl
 

@@ -16,13 +16,13 @@ import torch
 
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Item
-from originality.diffusion import LatentDiffusion
 from originality.inversion import Inverter, invert
-from originality.inversion_settings import InversionSettings
-from originality.presets import load_settings
-from originality.prompts import DOMAINS
-from originality.randomness import keyed_generator
-from originality.settings import AuditSettings, ModelSettings
+from originality.model.diffusion import LatentDiffusion
+from originality.model.randomness import keyed_generator
+from originality.settings.audit import AuditSettings, ModelSettings
+from originality.settings.domains import DOMAINS
+from originality.settings.inversion import InversionSettings
+from originality.settings.presets import load_settings
 from originality.shapes.image_sets import TaughtSet
 from originality.sweep import Sweep
 from originality.training.shapes_model import denoiser

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from originality.contract.scorer import Item
-from originality.diffusion import LatentDiffusion, NotFinite
 from originality.inversion import Inverter, invert
-from originality.inversion_settings import InversionSettings
 from originality.lane import LossScale
-from originality.prompts import DOMAINS
-from originality.randomness import keyed_generator
-from originality.settings import AuditSettings, ModelSettings, RedrawSettings
+from originality.model.diffusion import LatentDiffusion, NotFinite
+from originality.model.randomness import keyed_generator
+from originality.settings.audit import AuditSettings, ModelSettings, RedrawSettings
+from originality.settings.domains import DOMAINS
+from originality.settings.inversion import InversionSettings
 from originality.shapes.image_sets import TaughtSet
 from originality.sweep import Sweep
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 import transformers as tf
 
-from originality.checkpoint import MODELS, Copies
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Item
 from originality.flight import seal, unpack
@@ -20,14 +19,15 @@ from originality.initial_words import (
     subject_switched,
     words_missing,
 )
+from originality.model.diffusers_folder import MODELS, Copies
 from originality.preflight import preflight
-from originality.presets import load_settings
-from originality.prompts import DOMAINS, WordMissing
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
+from originality.settings.domains import DOMAINS, WordMissing
+from originality.settings.presets import load_settings
 from originality.shapes.image_sets import TaughtSet
 from originality.sweep import Sweep
-from originality.towers import ModelTowers, text_tower
-from originality.zero_shot import PROMPT, Clip
+from originality.vision.clip import PROMPT, Clip
+from originality.vision.clip_towers import ModelTowers, text_tower
 from tests.support.sweeps import run
 
 ANIMALS = ("dog", "cat", "bird")

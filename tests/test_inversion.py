@@ -9,14 +9,14 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from originality.checkpoint import model_folder
-from originality.conditioning import word_tokens
 from originality.contract.config import SettingsError
 from originality.inversion import Inverter, invert
-from originality.inversion_settings import InversionSettings
-from originality.prompts import DOMAINS
-from originality.randomness import keyed_generator
-from originality.settings import ModelSettings
+from originality.model.diffusers_folder import model_folder
+from originality.model.prompt_embeddings import word_tokens
+from originality.model.randomness import keyed_generator
+from originality.settings.audit import ModelSettings
+from originality.settings.domains import DOMAINS
+from originality.settings.inversion import InversionSettings
 from originality.shapes.image_sets import TaughtSet
 
 SETTINGS = InversionSettings(steps=3, batch_size=4, learning_rate=1e-2, lanes=3)

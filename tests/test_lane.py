@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from originality.diffusion import Moments
-from originality.inversion_settings import InversionSettings
 from originality.lane import GOOD_STEPS, Lane, LossScale, Reading
-from originality.randomness import keyed_generator
+from originality.model.diffusion import Moments
+from originality.model.randomness import keyed_generator
+from originality.settings.inversion import InversionSettings
 
 RATE = 1e-2
 SHAPE = (3, 40)

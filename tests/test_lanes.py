@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from originality.inversion import Inverter
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
 from originality.sweep import Sweep
 from tests.support.sweeps import Grey, changed, item, run, timeless
 

@@ -8,12 +8,12 @@ import socket
 import pytest
 import torch
 
-from originality.attention import choose
-from originality.checkpoint import loading
 from originality.contract.config import SettingsError
 from originality.contract.faults import MachineFault, is_machine_fault, line_of, machine_fault
-from originality.pretrained import reading
-from originality.settings import ModelSettings
+from originality.model.attention import choose
+from originality.model.diffusers_folder import loading
+from originality.model.transformers_folder import reading
+from originality.settings.audit import ModelSettings
 
 MACHINES = [
     torch.OutOfMemoryError(
@@ -118,7 +118,7 @@ def test_a_damaged_folder_is_still_one_line(error: Exception, tmp_path) -> None:
 
 def test_attention_is_not_chosen_by_a_card_that_failed(monkeypatch) -> None:
     """A trial that ends in an error which the device does not survive says nothing of attention."""
-    from originality import attention
+    from originality.model import attention
 
     def fails(*_given):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from originality.diffusion import LatentDiffusion
 from originality.footprint import Footprint, Living, footprint
-from originality.inversion_settings import InversionSettings
 from originality.memory import FEW, MOST_LANES, divided, plan
-from originality.settings import AuditSettings, ModelSettings, RedrawSettings
+from originality.model.diffusion import LatentDiffusion
+from originality.settings.audit import AuditSettings, ModelSettings, RedrawSettings
+from originality.settings.inversion import InversionSettings
 from originality.sweep import Sweep
 from tests.support.tiny_models import sd1, sdxl
 

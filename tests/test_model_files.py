@@ -16,16 +16,16 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from originality.checkpoint import describe, loading, model_digest, model_folder
-from originality.clip_words import write_tokenizer
-from originality.conditioning import word_tokens
 from originality.contract.config import SettingsError
 from originality.contract.faults import MachineFault
-from originality.diffusion import SCHEDULERS, LatentDiffusion, check_schedule, sampler_of
-from originality.model_files import damage, incomplete_tokenizer
-from originality.pretrained import checked_folder, reading
-from originality.settings import ModelSettings, RedrawSettings
-from originality.supported import BETA_SCHEDULERS, schedule
+from originality.model.clip_vocabulary import write_tokenizer
+from originality.model.diffusers_folder import describe, loading, model_digest, model_folder
+from originality.model.diffusion import SCHEDULERS, LatentDiffusion, check_schedule, sampler_of
+from originality.model.file_damage import damage, incomplete_tokenizer
+from originality.model.prompt_embeddings import word_tokens
+from originality.model.supported import BETA_SCHEDULERS, schedule
+from originality.model.transformers_folder import checked_folder, reading
+from originality.settings.audit import ModelSettings, RedrawSettings
 from tests.support.tiny_models import FAMILIES
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 492265168\n"
@@ -39,7 +39,7 @@ def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = FAMILIES["sd1"](tmp_path_factory.mktemp("sd1") / "model")
     (folder / "tokenizer" / "tokenizer.json").unlink()
     for name in ("vocab.json", "merges.txt"):
-        shutil.copy(Path("originality/models/shapes/tokenizer") / name, folder / "tokenizer")
+        shutil.copy(Path("originality/weights/shapes/tokenizer") / name, folder / "tokenizer")
     return folder
 
 
@@ -115,7 +115,7 @@ def test_an_incomplete_tokenizer_is_named_and_not_the_word_that_it_cannot_read(
     (words / "vocab.json").write_text(json.dumps(vocabulary))
     (tokenizer,) = describe(ModelSettings(path=str(folder))).tokenizers
     assert len(word_tokens(tokenizer, "square")) == 1
-    shutil.copy("originality/models/shapes/tokenizer/tokenizer.json", words)  # holds both
+    shutil.copy("originality/weights/shapes/tokenizer/tokenizer.json", words)  # holds both
     for name in ("merges.txt", "vocab.json"):
         (words / name).unlink()
     assert len(describe(ModelSettings(path=str(folder))).tokenizers[0]) == len(vocabulary)
@@ -160,12 +160,12 @@ def test_words_that_were_cut_are_named(
     """Of tokenizer.json, and of the pair of files beside it, whichever a library reads."""
     shutil.copytree(sd1, tmp_path / "model")
     words, judge = tmp_path / "model" / "tokenizer", clip(tmp_path / "clip")
-    shutil.copy("originality/models/shapes/tokenizer/tokenizer.json", words)
+    shutil.copy("originality/weights/shapes/tokenizer/tokenizer.json", words)
     for file in ("tokenizer.json", "vocab.json", "merges.txt"):
         shutil.copy(words / file, judge)
     told_of(words / "tokenizer.json", as_strings)
     assert describe(ModelSettings(path=str(tmp_path / "model"))).side == 64
-    shutil.copy("originality/models/shapes/tokenizer/tokenizer.json", words)
+    shutil.copy("originality/weights/shapes/tokenizer/tokenizer.json", words)
     checked_folder(judge, {"clip"}, "a CLIPModel", words=True)
     told_of(words / name, spoil)
     told_of(judge / name, spoil)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from originality.contract.config import SettingsError
-from originality.presets import load_settings
-from originality.prompts import (
+from originality.settings.audit import AuditSettings
+from originality.settings.domains import (
     ART_TEMPLATES,
     DOMAINS,
     OBJECT_TEMPLATES,
@@ -17,7 +17,7 @@ from originality.prompts import (
     edit_prompt,
     vocabulary,
 )
-from originality.settings import AuditSettings
+from originality.settings.presets import load_settings
 
 
 def test_templates_are_as_many_as_published_and_all_different():

@@ -11,9 +11,9 @@ import torch
 import transformers
 from transformers import CLIPTokenizer
 
-from originality.clip_words import END, LENGTH, TOKENS, write_tokenizer
-from originality.families import FAMILIES, write_configuration
-from originality.prompts import DOMAINS
+from originality.model.clip_vocabulary import END, LENGTH, TOKENS, write_tokenizer
+from originality.model.families import FAMILIES, write_configuration
+from originality.settings.domains import DOMAINS
 from tests.support.places import ROOT
 
 SIZES = {

@@ -12,12 +12,12 @@ from jobs.audit import _LATER
 from originality.calibration import method_digest
 from originality.contract.scorer import Item
 from originality.costs import protocol_counts
-from originality.diffusion import Moments
 from originality.draws import Draws
 from originality.inversion import Inverter, invert
-from originality.inversion_settings import InversionSettings
-from originality.presets import PRESETS, load_settings
-from originality.prompts import DOMAINS
+from originality.model.diffusion import Moments
+from originality.settings.domains import DOMAINS
+from originality.settings.inversion import InversionSettings
+from originality.settings.presets import PRESETS, load_settings
 from originality.shapes.image_sets import TaughtSet
 from originality.sweep import Sweep
 from tests.support.sweeps import item, run, timeless

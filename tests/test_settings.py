@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from originality.contract.config import SettingsError
 from originality.contract.settings_files import read_yaml
-from originality.presets import PRESETS, load_settings
-from originality.prompts import DOMAINS, described
-from originality.settings import AuditSettings, DomainMissing
+from originality.settings.audit import AuditSettings, DomainMissing
+from originality.settings.domains import DOMAINS, described
+from originality.settings.presets import PRESETS, load_settings
 
 HOUSES = {"domain": "houses"}
 

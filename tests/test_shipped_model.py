@@ -9,11 +9,11 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from originality.checkpoint import MODELS, model_digest, model_folder
 from originality.contract.config import SettingsError
-from originality.diffusion import LatentDiffusion
-from originality.prompts import DOMAINS
-from originality.settings import ModelSettings
+from originality.model.diffusers_folder import MODELS, model_digest, model_folder
+from originality.model.diffusion import LatentDiffusion
+from originality.settings.audit import ModelSettings
+from originality.settings.domains import DOMAINS
 from originality.shapes.detector import Detector
 from originality.shapes.elements import elements_of
 from originality.shapes.image_sets import UniformSet, pixels

@@ -14,14 +14,14 @@ import transformers
 from safetensors.torch import save_file
 
 from jobs.copies import model_here
-from originality import families as published
-from originality import single_file
 from originality.contract.config import SettingsError
-from originality.diffusion import LatentDiffusion
-from originality.families import write_configuration
-from originality.randomness import keyed_generator
-from originality.settings import ModelSettings, RedrawSettings
-from originality.single_file import _TEXTS, _UNET, _VAE, _diffusers_part, _text_encoder, unpack
+from originality.model import families as published
+from originality.model import single_file
+from originality.model.diffusion import LatentDiffusion
+from originality.model.families import write_configuration
+from originality.model.randomness import keyed_generator
+from originality.model.single_file import _TEXTS, _UNET, _VAE, _diffusers_part, _text_encoder, unpack
+from originality.settings.audit import ModelSettings, RedrawSettings
 from tests.support.ldm_layout import CONV, laid_out, minimal, one_file, same, weights, with_average
 from tests.support.tiny_models import FAMILIES
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from originality.contract.scorer import Item
-from originality.presets import load_settings
-from originality.settings import THRESHOLDS
+from originality.settings.audit import THRESHOLDS
+from originality.settings.presets import load_settings
 from originality.sweep import Sweep
 from originality.verdict import min_tokens, passes
 from tests.support.published_verdicts import COMMON, ORIGINAL, attempt, verdict_of

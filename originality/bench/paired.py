@@ -20,8 +20,8 @@ import torch
 from originality.bench.runs import FIRST, GROUPS
 from originality.contract.scorer import Finished, Item
 from originality.experiments.held_out import Query, queries
-from originality.presets import load_settings
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
+from originality.settings.presets import load_settings
 from originality.sweep import Sweep
 
 ORDER = "FPFPF"

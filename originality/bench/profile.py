@@ -37,8 +37,8 @@ from originality.bench.scopes import (
     scopes,
 )
 from originality.experiments.held_out import Query, queries
-from originality.presets import load_settings
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
+from originality.settings.presets import load_settings
 from originality.sweep import Sweep
 
 NETWORKS = (UNET, UNET_BACK, VAE, METRIC)

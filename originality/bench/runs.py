@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from originality.experiments.held_out import Query, measure, queries
-from originality.presets import load_settings
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
+from originality.settings.presets import load_settings
 from originality.sweep import Sweep
 
 GROUPS = ("familiar", "rare", "unseen")

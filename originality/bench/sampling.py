@@ -20,7 +20,7 @@ from originality.bench.words import FIRST, distances, learned
 from originality.costs import denoising_steps
 from originality.experiments.held_out import Query, queries
 from originality.lane import Lane
-from originality.settings import AuditSettings, RedrawSettings
+from originality.settings.audit import AuditSettings, RedrawSettings
 from originality.sweep import Sweep
 
 SAMPLERS: tuple[tuple[Any, int], ...] = (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from originality.costs import Counts, Places, denoising_steps
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
 
 Row = dict[str, Any]
 

@@ -26,13 +26,13 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from originality.conditioning import Words
-from originality.diffusion import LatentDiffusion
 from originality.inversion import Inverter
-from originality.presets import load_settings
-from originality.prompts import DOMAINS
-from originality.randomness import keyed_generator
-from originality.settings import ModelSettings
+from originality.model.diffusion import LatentDiffusion
+from originality.model.prompt_embeddings import Words
+from originality.model.randomness import keyed_generator
+from originality.settings.audit import ModelSettings
+from originality.settings.domains import DOMAINS
+from originality.settings.presets import load_settings
 from originality.shapes.image_sets import TaughtSet
 
 SAMPLES = 20

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from originality import measured
-from originality.architecture import architecture_of
 from originality.bench.agreement import (
     Verdicts,
     among,
@@ -40,7 +39,8 @@ from originality.bench.spent import counts, places
 from originality.costs import cost
 from originality.experiments.familiarity.report import SHARE
 from originality.flops import Flops, flops
-from originality.presets import load_settings
+from originality.model.meta_model import architecture_of
+from originality.settings.presets import load_settings
 
 Row = dict[str, Any]
 

@@ -22,8 +22,8 @@ from originality.bench.runs import FAST, GROUPS, REDUCED, WITHOUT, Variant
 from originality.experiments.held_out import Query, keep, kept, queries
 from originality.inversion import invert
 from originality.lane import Lane
-from originality.randomness import keyed_generator
-from originality.settings import AuditSettings
+from originality.model.randomness import keyed_generator
+from originality.settings.audit import AuditSettings
 from originality.sweep import Sweep
 
 FIRST = 300

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from originality.checkpoint import Copies
 from originality.contract.findings import Finding, failed, ok, skipped
 from originality.editability import load_check
-from originality.settings import AuditSettings
+from originality.model.diffusers_folder import Copies
+from originality.settings.audit import AuditSettings
 from originality.similarity import dreamsim_published as published
 from originality.similarity import load_distance
 from originality.similarity.dreamsim_weights import cache_folder

@@ -8,11 +8,11 @@ from importlib.metadata import PackageNotFoundError, requires, version
 import torch
 from packaging.requirements import Requirement
 
-from originality import nvidia
-from originality.attention import WHEEL, choose
 from originality.contract.findings import Finding, failed, ok, warning
-from originality.networks import DTYPES
-from originality.settings import ModelSettings
+from originality.model import nvidia
+from originality.model.attention import WHEEL, choose
+from originality.model.loading import DTYPES
+from originality.settings.audit import ModelSettings
 
 NAMED = ("originality", "torch", "diffusers", "transformers", "ray")
 

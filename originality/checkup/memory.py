@@ -9,9 +9,9 @@ import torch
 
 from originality.checkup.speed import inversion
 from originality.contract.findings import Finding, failed, ok, warning
-from originality.diffusion import LatentDiffusion
 from originality.memory import MemoryPlan
-from originality.settings import AuditSettings
+from originality.model.diffusion import LatentDiffusion
+from originality.settings.audit import AuditSettings
 
 FEW = 2
 """Samples of the trial step on a CPU."""

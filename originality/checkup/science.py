@@ -10,19 +10,19 @@ from pathlib import Path
 
 import torch
 
-from originality.attention import PROCESSORS, installed
-from originality.checkpoint import Copies, Description, describe, weights_bytes
 from originality.checkup import judges, machine
 from originality.checkup.memory import memory
 from originality.checkup.precision import BOUNDS, errors
 from originality.checkup.speed import Speed, measure, pace
 from originality.contract.findings import Check, Finding, failed, ok, skipped
-from originality.diffusion import LatentDiffusion
 from originality.inversion import Inverter
 from originality.memory import MemoryPlan, plan
-from originality.networks import device_name, torch_device
-from originality.prompts import edit_prompt
-from originality.settings import AuditSettings
+from originality.model.attention import PROCESSORS, installed
+from originality.model.diffusers_folder import Copies, Description, describe, weights_bytes
+from originality.model.diffusion import LatentDiffusion
+from originality.model.loading import device_name, torch_device
+from originality.settings.audit import AuditSettings
+from originality.settings.domains import edit_prompt
 
 _MEMORY = "free the device of other programs, or use --set model.dtype=fp16 or a larger one"
 _REINSTALL = "give whole weights; if they are, report this with what --json says"

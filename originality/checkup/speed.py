@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
-from originality.diffusion import LatentDiffusion, Moments
 from originality.inversion import Inverter
 from originality.lane import Lane
 from originality.memory import MemoryPlan
-from originality.settings import AuditSettings
+from originality.model.diffusion import LatentDiffusion, Moments
+from originality.settings.audit import AuditSettings
 
 RUNS = 5
 """Times of which the median counts, where there is time for as many."""

@@ -25,7 +25,7 @@ from torch.nn import functional
 from originality.shapes.drawing import CANVAS
 from originality.shapes.elements import COLOURS, SHAPES, SIZES, TEXTURES, Element
 
-MODEL_FOLDER = Path(__file__).parent.parent / "models" / "detector"
+MODEL_FOLDER = Path(__file__).parents[1] / "weights" / "detector"
 
 STRIDE = 2
 """Pixels from one cell of the grid to the next."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from originality.settings import DistanceSettings
+from originality.settings.audit import DistanceSettings
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +79,7 @@ def load_distance(
 
         return ElementSetDistance()
     if settings.metric == "imagenet":
-        from originality.similarity.imagenet import ImageNetFeatures
+        from originality.vision.imagenet import ImageNetFeatures
 
         return ImageNetFeatures(device)
     from originality.similarity.dreamsim import DreamSim

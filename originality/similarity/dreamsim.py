@@ -35,8 +35,7 @@ from safetensors import SafetensorError
 from originality.contract.config import Precision, SettingsError
 from originality.contract.download import to_stderr
 from originality.contract.faults import is_machine_fault
-from originality.networks import DTYPES
-from originality.similarity.cosine import batch_size_for, cosine_distances, in_batches, unit
+from originality.model.loading import DTYPES
 from originality.similarity.dreamsim_fetch import fetch
 from originality.similarity.dreamsim_weights import (
     BRANCHES,
@@ -47,6 +46,7 @@ from originality.similarity.dreamsim_weights import (
     check,
     digest_of,
 )
+from originality.vision.batches import batch_size_for, cosine_distances, in_batches, unit
 
 VERSION = 1
 """Raised with every change that moves a distance."""

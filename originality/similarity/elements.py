@@ -18,7 +18,7 @@ from originality.contract.config import SettingsError
 from originality.shapes.detector import Detector
 from originality.shapes.drawing import CANVAS
 from originality.shapes.elements import Element
-from originality.similarity.cosine import rgb_images
+from originality.vision.batches import rgb_images
 
 VERSION = 1
 """Raised with every change that moves a distance."""

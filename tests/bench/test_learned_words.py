@@ -11,8 +11,8 @@ import torch
 from originality.bench import words
 from originality.bench.runs import FAST, REDUCED, Variant
 from originality.experiments.held_out import Query
-from originality.randomness import keyed_generator
-from originality.settings import AuditSettings
+from originality.model.randomness import keyed_generator
+from originality.settings.audit import AuditSettings
 from originality.sweep import Sweep
 
 QUICK = Variant(

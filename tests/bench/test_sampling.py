@@ -6,7 +6,7 @@ import pytest
 
 from originality.bench import sampling
 from originality.experiments.held_out import Query
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
 
 
 @pytest.mark.long

@@ -12,10 +12,10 @@ import torch
 
 from originality.bench import paired, profile, steps
 from originality.bench.scopes import DRAWS, OPTIMISER, OURS, SCOPE, TEXT, TEXT_BACK, UNET, UNET_BACK, VAE
-from originality.diffusion import LatentDiffusion
 from originality.experiments.held_out import queries
 from originality.lane import Lane
-from originality.settings import AuditSettings
+from originality.model.diffusion import LatentDiffusion
+from originality.settings.audit import AuditSettings
 from originality.shapes.image_sets import TaughtSet
 
 

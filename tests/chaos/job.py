@@ -17,7 +17,7 @@ import jobs.status
 from cluster.manifest import Selection
 from cluster.settings import ClusterSettings
 from jobs import cli, exits
-from originality.presets import load_settings
+from originality.settings.presets import load_settings
 from tests.chaos import chain, clock, limits
 
 WORKERS = 2

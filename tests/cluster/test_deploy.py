@@ -16,7 +16,7 @@ import botocore.session
 import pytest
 import ray
 
-from originality.attention import WHEEL
+from originality.model.attention import WHEEL
 from tests.support.deploy_files import CLUSTER, CLUSTER_FILE, DEPLOY, JOB, KINDS, KUBERAY, POD_GROUPS, ROOT
 from tests.support.waiting import PATIENCE
 

@@ -19,12 +19,12 @@ import pytest
 from cluster import weights
 from cluster.store import NotFound, StoreError, open_store
 from cluster.weights import DIGESTS, local_copy
-from originality.checkpoint import PARTS, model_digest, weights_bytes
 from originality.contract import node_cache
 from originality.contract.download import FetchError
 from originality.contract.node_cache import CHECKSUMS
-from originality.diffusion import LatentDiffusion
-from originality.settings import ModelSettings
+from originality.model.diffusers_folder import PARTS, model_digest, weights_bytes
+from originality.model.diffusion import LatentDiffusion
+from originality.settings.audit import ModelSettings
 from tests.support.network_line import Line
 from tests.support.waiting import PATIENCE
 from tests.support.weight_processes import SHAPES, UNET, answer, error, files, serving, start

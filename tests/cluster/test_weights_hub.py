@@ -26,12 +26,12 @@ from cluster.hub_moves import MOVED, moved
 from cluster.weights import DIGESTS, local_copy
 from jobs import exits, models
 from jobs.copies import model_here
-from originality.checkpoint import PARTS, model_digest
 from originality.contract.config import SettingsError
 from originality.contract.download import PATIENCE as FETCH_PATIENCE
-from originality.diffusion import LatentDiffusion
-from originality.presets import load_settings
-from originality.settings import ModelSettings
+from originality.model.diffusers_folder import PARTS, model_digest
+from originality.model.diffusion import LatentDiffusion
+from originality.settings.audit import ModelSettings
+from originality.settings.presets import load_settings
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 from tests.support.weight_processes import COMMIT, SHAPES, UNET, answer, error, files, serving, start
@@ -258,7 +258,7 @@ def test_a_head_knows_the_digest_before_anything_big_is_downloaded(
     hub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from jobs.copies import copies_here
-    from originality.checkpoint import weights_bytes
+    from originality.model.diffusers_folder import weights_bytes
     from originality.preflight import preflight
 
     settings = load_settings("laptop", None, {"model": {"path": "org/shapes", "revision": COMMIT}})

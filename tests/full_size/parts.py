@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from originality.families import FAMILIES, write_configuration
-from originality.inversion_settings import InversionSettings
-from originality.prompts import DOMAINS, edit_prompt
-from originality.randomness import keyed_generator
-from originality.settings import (
+from originality.model.families import FAMILIES, write_configuration
+from originality.model.randomness import keyed_generator
+from originality.settings.audit import (
     AuditSettings,
     DistanceSettings,
     InDistributionSettings,
     ModelSettings,
     RedrawSettings,
 )
+from originality.settings.domains import DOMAINS, edit_prompt
+from originality.settings.inversion import InversionSettings
 
 DRAWN = RedrawSettings(count=2, steps=3)
 """Few images of few steps, guided: each image takes two UNet samples a step."""
@@ -76,7 +76,7 @@ def single_file(folder: Path) -> dict[str, Any]:
     again: the same, to the bit."""
     from safetensors.torch import load_file, save_file
 
-    from originality.single_file import unpack
+    from originality.model.single_file import unpack
     from tests.support.ldm_layout import one_file
 
     packed = folder / "packed.safetensors"
@@ -219,7 +219,7 @@ def _settings(folder: Path) -> ModelSettings:
 
 
 def _loaded(folder: Path) -> Any:
-    from originality.diffusion import LatentDiffusion
+    from originality.model.diffusion import LatentDiffusion
 
     return LatentDiffusion(_settings(folder))
 

@@ -25,8 +25,8 @@ from jobs.cli import main
 from jobs.given import settings_of
 from originality.experiments.held_out import query
 from originality.preflight import preflight
-from originality.presets import load_settings
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
+from originality.settings.presets import load_settings
 from originality.verdict import Attempt, judge
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import MeanColour, paint

@@ -25,8 +25,8 @@ from jobs.verdicts import SCHEMA, blank
 from originality.contract.config import SettingsError
 from originality.contract.download import FetchError
 from originality.contract.faults import MachineFault
-from originality.presets import load_settings
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
+from originality.settings.presets import load_settings
 from tests.support.mean_colour import paint
 
 

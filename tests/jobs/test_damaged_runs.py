@@ -19,7 +19,7 @@ from jobs import exits
 from jobs.audit import Science, audit
 from jobs.cli import main
 from jobs.retry import retry
-from originality.presets import load_settings
+from originality.settings.presets import load_settings
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import MeanColour, paint
 

@@ -19,9 +19,6 @@ from cluster.settings import ClusterSettings
 from cluster.store import StoreError, open_store
 from jobs import doctor, exits
 from jobs.cli import main
-from originality import nvidia
-from originality.attention import WHEEL, Choice
-from originality.checkpoint import MODELS
 from originality.checkup import machine
 from originality.checkup.memory import _compared
 from originality.checkup.precision import BOUNDS
@@ -30,9 +27,12 @@ from originality.contract.config import SettingsError
 from originality.contract.findings import UNEXPECTED, Check, Finding, examine, ok, skipped, warning
 from originality.footprint import Footprint
 from originality.memory import MemoryPlan
-from originality.networks import torch_device
-from originality.presets import load_settings
-from originality.settings import ModelSettings
+from originality.model import nvidia
+from originality.model.attention import WHEEL, Choice
+from originality.model.diffusers_folder import MODELS
+from originality.model.loading import torch_device
+from originality.settings.audit import ModelSettings
+from originality.settings.presets import load_settings
 
 QUICK = (
     *("--seconds", "0.1", "--set", "inversion.batch_size=2", "--set", "inversion.lanes=1"),

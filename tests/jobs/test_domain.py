@@ -10,8 +10,8 @@ import pytest
 from jobs import audit, exits, given
 from jobs.audit import Science, planned
 from jobs.cli import main
-from originality.presets import load_settings
-from originality.settings import AuditSettings, DomainMissing
+from originality.settings.audit import AuditSettings, DomainMissing
+from originality.settings.presets import load_settings
 from tests.support.mean_colour import MeanColour, paint
 
 

@@ -10,7 +10,7 @@ import pytest
 from cluster.runfolder import open_run
 from jobs import exits
 from jobs.audit import Science, audit
-from originality.presets import load_settings
+from originality.settings.presets import load_settings
 from tests.support.hostile import write_good, write_hostile
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import MeanColour

@@ -14,10 +14,10 @@ from cluster.upload import put
 from jobs import exits
 from jobs.audit import scorer_of
 from jobs.cli import main
-from originality.checkpoint import MODELS
 from originality.contract import outline
 from originality.contract.config import SettingsError
-from originality.presets import load_settings
+from originality.model.diffusers_folder import MODELS
+from originality.settings.presets import load_settings
 from tests.support.joined_inputs import inputs
 from tests.support.places import ROOT
 

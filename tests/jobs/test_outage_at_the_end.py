@@ -17,7 +17,7 @@ from cluster.store import _HURRY_SECONDS, _PATIENCE_SECONDS, Outage, Store, Stor
 from jobs import audit as audit_job
 from jobs.audit import Science, planned
 from jobs.documents import carry_out
-from originality.presets import load_settings
+from originality.settings.presets import load_settings
 from tests.support.mean_colour import MeanColour, paint
 
 SCIENCE = Science(load_settings(), MeanColour, {"model_digest": "abc"})

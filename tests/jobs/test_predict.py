@@ -9,11 +9,11 @@ import pytest
 from cluster.settings import ClusterSettings
 from jobs import exits, predict
 from jobs.cli import main
-from originality.architecture import Architecture
 from originality.costs import cost, protocol_counts
 from originality.flops import flops, judging, spoken
 from originality.measured import Measured, whence, write
-from originality.presets import load_settings
+from originality.model.meta_model import Architecture
+from originality.settings.presets import load_settings
 
 
 def said(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 
 from jobs import exits
 from jobs.cli import main
-from originality.checkpoint import MODELS
+from originality.model.diffusers_folder import MODELS
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 

@@ -21,7 +21,7 @@ from jobs import report
 from jobs.audit import Science, at_work, planned
 from jobs.documents import carry_out
 from originality.contract.config import SettingsError
-from originality.presets import load_settings
+from originality.settings.presets import load_settings
 from tests.support.mean_colour import MeanColour, paint
 from tests.support.waiting import until
 

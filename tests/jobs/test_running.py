@@ -25,7 +25,7 @@ from jobs import estimate, exits
 from jobs.audit import Science, at_work, audit, identity, judge, planned
 from jobs.cli import main
 from originality.contract.config import SettingsError
-from originality.presets import load_settings
+from originality.settings.presets import load_settings
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import REFUSED, MeanColour, paint
 

@@ -28,7 +28,7 @@ from jobs.cli import main
 from jobs.retry import retry
 from jobs.turns import alone, overlap, selection_of, turn
 from originality.contract.config import SettingsError
-from originality.presets import load_settings
+from originality.settings.presets import load_settings
 from tests.support.mean_colour import MeanColour, paint
 from tests.support.waiting import PATIENCE, until
 

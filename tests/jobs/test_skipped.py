@@ -12,7 +12,7 @@ from cluster.settings import ClusterSettings
 from jobs import exits, retry, status
 from jobs.audit import Science, audit
 from jobs.cli import main
-from originality.presets import load_settings
+from originality.settings.presets import load_settings
 from tests.support.image_bytes import noise, saved
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import MeanColour

@@ -16,7 +16,7 @@ from jobs import exits
 from jobs.audit import Science, audit, planned, unsuited
 from jobs.cli import main
 from jobs.suitability import is_drawing
-from originality.presets import load_settings
+from originality.settings.presets import load_settings
 from originality.shapes.drawing import draw
 from originality.shapes.image_sets import UniformSet
 from tests.support.mean_colour import MeanColour, paint

@@ -22,12 +22,12 @@ from cluster.store import open_store
 from jobs import exits
 from jobs.cli import main
 from jobs.tokens import COLUMNS, INDEX, export
-from originality.checkpoint import MODELS
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Item
-from originality.diffusion import SCHEDULERS, LatentDiffusion
-from originality.randomness import keyed_generator
-from originality.settings import AuditSettings, RedrawSettings
+from originality.model.diffusers_folder import MODELS
+from originality.model.diffusion import SCHEDULERS, LatentDiffusion
+from originality.model.randomness import keyed_generator
+from originality.settings.audit import AuditSettings, RedrawSettings
 from originality.sweep import Sweep
 from originality.verdict import Verdict
 from tests.support.places import EXAMPLES

@@ -15,7 +15,7 @@ from jobs import exits
 from jobs.audit import planned, prepared
 from jobs.cli import main
 from jobs.verdicts import SCHEMA, blank, summarise
-from originality.presets import load_settings
+from originality.settings.presets import load_settings
 from originality.shapes.image_sets import TaughtSet
 from tests.support.waiting import PATIENCE
 

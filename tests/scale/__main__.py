@@ -27,7 +27,7 @@ from cluster.settings import ClusterSettings
 from jobs.audit import Science, at_work, judge, planned
 from jobs.report import write_report
 from jobs.verdicts import SCHEMA, summarise
-from originality.presets import load_settings
+from originality.settings.presets import load_settings
 from tests.scale.instant import Instant
 
 

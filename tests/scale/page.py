@@ -31,7 +31,7 @@ from cluster.runfolder import RunFolder, plan
 from cluster.store import open_store
 from jobs.report import write_report
 from jobs.verdicts import SCHEMA
-from originality.presets import load_settings
+from originality.settings.presets import load_settings
 from originality.sheets import COLUMNS, TILE
 from tests.support import chromium
 from tests.support.example_runs import attempt

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from originality.similarity.cosine import batch_size_for, cosine_distances, in_batches, unit
+from originality.vision.batches import batch_size_for, cosine_distances, in_batches, unit
 
 vectors = arrays(np.float64, (4, 6), elements=st.floats(-10, 10).map(lambda x: round(x, 3)))
 

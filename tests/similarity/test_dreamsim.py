@@ -17,7 +17,7 @@ import torch
 
 from originality.contract.config import Precision, SettingsError
 from originality.contract.download import PATIENCE, FetchError
-from originality.settings import DistanceSettings
+from originality.settings.audit import DistanceSettings
 from originality.similarity import Distance, load_distance
 from originality.similarity.dreamsim import DreamSim, hub_folder_restored, prepare
 from originality.similarity.dreamsim_weights import BRANCHES, DINO, Branch

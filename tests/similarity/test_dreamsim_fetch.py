@@ -18,7 +18,7 @@ from jobs.cli import main
 from originality.contract.config import SettingsError
 from originality.contract.download import PATIENCE, Download, FetchError
 from originality.contract.node_cache import sha256
-from originality.settings import DistanceSettings
+from originality.settings.audit import DistanceSettings
 from originality.similarity import load_distance
 from originality.similarity.dreamsim import DreamSim, digest_without_loading
 from originality.similarity.dreamsim_fetch import CODE_FILES, DINO_CODE, DINO_HEAD, PUBLISHED, Sources, fetch
@@ -304,7 +304,7 @@ def test_by_way_of_a_bucket(
 ) -> None:
     from cluster.store import StoreError, open_store
     from jobs.copies import copies_here
-    from originality.settings import AuditSettings, InDistributionSettings
+    from originality.settings.audit import AuditSettings, InDistributionSettings
 
     prefix = f"{s3}/dreamsim-{os.getpid()}"
     distance = DistanceSettings(folder=prefix, branch="clip_vitb32", threshold=0.4)

@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from originality.checkpoint import Copies
 from originality.checkup.judges import published_distances
 from originality.contract.findings import Finding
-from originality.presets import load_settings
-from originality.settings import AuditSettings
+from originality.model.diffusers_folder import Copies
+from originality.settings.audit import AuditSettings
+from originality.settings.presets import load_settings
 from originality.similarity import dreamsim_published as published
 from originality.similarity.dreamsim import DreamSim
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from originality.contract.config import SettingsError
-from originality.settings import DistanceSettings
+from originality.settings.audit import DistanceSettings
 from originality.shapes.detector import MODEL_FOLDER, Detection, Detector
 from originality.shapes.drawing import Placed, draw
 from originality.shapes.elements import ELEMENTS, Element, select

@@ -15,9 +15,9 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from originality.contract.config import SettingsError
-from originality.settings import DistanceSettings
+from originality.settings.audit import DistanceSettings
 from originality.similarity import Distance, load_distance
-from originality.similarity.imagenet import CLASSES, ImageNetFeatures, prepare
+from originality.vision.imagenet import CLASSES, ImageNetFeatures, prepare
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from types import ModuleType
 import pytest
 
 from originality.contract.config import SettingsError
-from originality.presets import load_settings
-from originality.settings import DistanceSettings
+from originality.settings.audit import DistanceSettings
+from originality.settings.presets import load_settings
 from originality.similarity import load_distance
 
 MODULES = {"elements": "ElementSetDistance", "imagenet": "ImageNetFeatures", "dreamsim": "DreamSim"}

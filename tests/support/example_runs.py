@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from PIL import Image, ImageDraw
 
-from originality.presets import load_settings
 from originality.report.data import Pictures, RunInfo, row_of
 from originality.report.page import ReportData
+from originality.settings.presets import load_settings
 from originality.verdict import Attempt, Verdict, judge
 
 TILE, TILES = 64, 8

@@ -16,7 +16,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from originality.diffusion import LatentDiffusion
+from originality.model.diffusion import LatentDiffusion
 
 aten = torch.ops.aten
 NUMBERS_DECIDE = {aten.nonzero, aten.equal, aten.masked_select, aten.bincount, aten._unique2}

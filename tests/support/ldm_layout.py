@@ -1,4 +1,5 @@
-"""A diffusers folder as one file in CompVis' layout: the way back of what originality.single_file does."""
+"""A diffusers folder as one file in CompVis' layout: the way back of what originality.model.single_file
+does."""
 
 from __future__ import annotations
 

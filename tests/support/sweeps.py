@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from originality.contract.scorer import Item
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
 from originality.shapes.image_sets import TaughtSet
 from originality.sweep import Sweep
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 import transformers as tf
 
-from originality.checkpoint import MODELS
+from originality.model.diffusers_folder import MODELS
 
 _LABELS = {0: "N/A", 1: "person", 2: "Cat", 3: "dog", 4: "motorcycle"}
 _SIDE = {"shortest_edge": 64, "longest_edge": 64}
 
 
-def clip(folder: Path) -> Path:
+def tiny_clip(folder: Path) -> Path:
     """CLIPModel with the words of the model that ships."""
     tokenizer = tf.CLIPTokenizer.from_pretrained(MODELS / "shapes" / "tokenizer")
     tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}

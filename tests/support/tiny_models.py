@@ -18,7 +18,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from originality.checkpoint import MODELS
+from originality.model.diffusers_folder import MODELS
 
 _WIDTH = 64
 """Of the text states."""

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-from originality.checkpoint import MODELS, PARTS
+from originality.model.diffusers_folder import MODELS, PARTS
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 

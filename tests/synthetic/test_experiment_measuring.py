@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from originality.checkpoint import MODELS
 from originality.contract.scorer import Item
 from originality.experiments.tasks.long_task import OneAtATime
 from originality.experiments.tasks.measure_elements import (
@@ -20,7 +19,8 @@ from originality.experiments.tasks.measure_elements import (
 )
 from originality.experiments.tasks.measure_pairs import GROUPS, PairsMeasure, PairsMeasuring
 from originality.experiments.tasks.plans import PairsPlan, document
-from originality.settings import RedrawSettings
+from originality.model.diffusers_folder import MODELS
+from originality.settings.audit import RedrawSettings
 from originality.shapes.detector import Detection
 from originality.shapes.elements import elements_of
 from tests.support.long_task import cut, finished

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import BertConfig, BertModel, BertTokenizer, CLIPTokenizer
 
-from originality.checkpoint import MODELS, Copies
 from originality.contract.scorer import Item
 from originality.experiments.diversity import CONTROL, DIVERSITIES, REPEATS, spanned
 from originality.experiments.scales import SCALES
@@ -21,7 +20,8 @@ from originality.experiments.tasks.measure_elements import ElementsMeasure, Elem
 from originality.experiments.tasks.measure_pairs import GROUPS
 from originality.experiments.tasks.plans import ElementsPlan, ModelPlan, PairsPlan
 from originality.experiments.tasks.train_model import Training
-from originality.presets import load_settings
+from originality.model.diffusers_folder import MODELS, Copies
+from originality.settings.presets import load_settings
 from originality.shapes.elements import ELEMENTS, elements_of
 from originality.shapes.image_sets import CommonRareUnseenSet, TaughtSet, UniformSet, generator
 from originality.sweep import Sweep

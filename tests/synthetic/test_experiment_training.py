@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from originality.contract.scorer import Item
-from originality.diffusion import LatentDiffusion
 from originality.experiments.tasks import train_model
 from originality.experiments.tasks.long_task import OneAtATime
 from originality.experiments.tasks.plans import ElementsPlan, ModelPlan, PairsPlan
 from originality.experiments.tasks.train_model import Training
-from originality.settings import ModelSettings
+from originality.model.diffusion import LatentDiffusion
+from originality.settings.audit import ModelSettings
 from originality.training.shapes_model.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
 from tests.support.long_task import cut, finished
 

@@ -11,8 +11,8 @@ import sys
 import pytest
 import torch
 
-from originality.diffusion import LatentDiffusion
-from originality.settings import ModelSettings
+from originality.model.diffusion import LatentDiffusion
+from originality.settings.audit import ModelSettings
 from originality.shapes.image_sets import Scene, TaughtSet, generator
 from originality.shapes.motifs import all_motifs
 from originality.training.shapes_model import autoencoder, denoiser

@@ -20,7 +20,7 @@ from originality.experiments.statistics import (
     rho,
     rho_interval,
 )
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
 from originality.shapes.elements import elements_of
 from originality.shapes.motifs import GROUP_SHARE, GROUPS
 

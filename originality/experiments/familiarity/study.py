@@ -18,8 +18,8 @@ import numpy as np
 from originality.experiments.familiarity.report import write_report
 from originality.experiments.held_out import Query, keep, kept, measure, queries, query
 from originality.preflight import preflight
-from originality.presets import load_settings
-from originality.settings import AuditSettings
+from originality.settings.audit import AuditSettings
+from originality.settings.presets import load_settings
 from originality.shapes.motifs import GROUPS
 from originality.sweep import Sweep
 from originality.verdict import passes

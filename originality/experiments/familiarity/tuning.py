@@ -17,7 +17,7 @@ import numpy as np
 
 from originality.experiments.familiarity import study
 from originality.experiments.held_out import queries
-from originality.presets import load_settings
+from originality.settings.presets import load_settings
 from originality.shapes.motifs import GROUPS
 
 FIRST = 200

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from pydantic import PositiveInt
 
-from originality.diffusion import LatentDiffusion
-from originality.networks import device_name
-from originality.randomness import keyed_generator
-from originality.settings import ModelSettings, RedrawSettings
+from originality.model.diffusion import LatentDiffusion
+from originality.model.loading import device_name
+from originality.model.randomness import keyed_generator
+from originality.settings.audit import ModelSettings, RedrawSettings
 from originality.shapes.detector import Detection, Detector
 from originality.shapes.drawing import CANVAS, RADIUS
 from originality.shapes.elements import elements_of

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 
-from originality.checkpoint import Copies
 from originality.contract.scorer import Item
 from originality.experiments.held_out import query
 from originality.experiments.tasks.plans import PairsPlan
-from originality.networks import device_name
-from originality.presets import load_settings
-from originality.settings import AuditSettings
+from originality.model.diffusers_folder import Copies
+from originality.model.loading import device_name
+from originality.settings.audit import AuditSettings
+from originality.settings.presets import load_settings
 from originality.shapes.image_sets import Scene
 from originality.sweep import Sweep
 from originality.training.shapes_model.recipe import Frozen

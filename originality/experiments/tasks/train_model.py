@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from originality.checkpoint import MODELS
 from originality.experiments.tasks.plans import ModelPlan
-from originality.networks import device_name
-from originality.settings import SHIPPED_MODEL
+from originality.model.diffusers_folder import MODELS
+from originality.model.loading import device_name
+from originality.settings.audit import SHIPPED_MODEL
 from originality.training.shapes_model import autoencoder, denoiser
 from originality.training.shapes_model.assemble import assemble
 from originality.training.shapes_model.latents import CHUNK, encode_images, moments_shape, set_name

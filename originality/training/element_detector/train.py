@@ -19,7 +19,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from originality.checkpoint import MODELS
+from originality.model.diffusers_folder import MODELS
 from originality.shapes.detector import MODEL_FOLDER, Detector, DetectorNet, to_ink
 from originality.shapes.image_sets import UniformSet, generator
 from originality.training.element_detector.images import TrainingImages, distort

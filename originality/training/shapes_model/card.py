@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from originality.checkpoint import MODELS
-from originality.diffusion import LatentDiffusion
-from originality.settings import ModelSettings
+from originality.model.diffusers_folder import MODELS
+from originality.model.diffusion import LatentDiffusion
+from originality.settings.audit import ModelSettings
 from originality.shapes.detector import Detector
 from originality.shapes.elements import Element, caption_of, elements_of
 from originality.shapes.image_sets import CommonRareUnseenSet, Scene, TaughtSet, generator, pixels

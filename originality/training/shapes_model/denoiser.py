@@ -15,7 +15,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import BertModel, BertTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from originality.prompts import DOMAINS
+from originality.settings.domains import DOMAINS
 from originality.shapes.image_sets import ImageSet, Scene, generator
 from originality.shapes.motifs import NAME_SHARE
 from originality.training.shapes_model.recipe import DenoiserRecipe, Frozen, ShapesRecipe

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from originality.diffusion import LatentDiffusion
-from originality.randomness import keyed_generator
-from originality.settings import RedrawSettings
+from originality.model.diffusion import LatentDiffusion
+from originality.model.randomness import keyed_generator
+from originality.settings.audit import RedrawSettings
 from originality.shapes.detector import Detector
 from originality.shapes.elements import Element
 from originality.similarity.elements import multiset_f1

@@ -13,7 +13,7 @@ from tokenizers import pre_tokenizers
 from transformers import BertModel, BertTokenizer, CLIPTokenizer
 
 from originality.contract.config import SettingsError
-from originality.prompts import vocabulary
+from originality.settings.domains import vocabulary
 from originality.shapes.elements import CAPTION_WORDS
 from originality.shapes.motifs import motif_names
 from originality.training.shapes_model.recipe import TextRecipe

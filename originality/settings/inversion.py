@@ -1,4 +1,4 @@
-"""Settings of the inversion. Import them from :mod:`originality.settings`, which has all parts."""
+"""Settings of the inversion. Import them from :mod:`originality.settings.audit`, which has all parts."""
 
 from __future__ import annotations
 

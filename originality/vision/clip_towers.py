@@ -15,10 +15,10 @@ from originality.contract.config import SettingsError
 from originality.contract.faults import is_machine_fault
 from originality.contract.node_cache import sha256
 from originality.contract.weight_variants import Weights, weights_among
-from originality.model_files import damaged_part
-from originality.pretrained import load_network, load_processor, reading
-from originality.similarity.cosine import unit
-from originality.zero_shot import shares
+from originality.model.file_damage import damaged_part
+from originality.model.transformers_folder import load_network, load_processor, reading
+from originality.vision.batches import unit
+from originality.vision.clip import shares
 
 IMAGES = "image_encoder"
 """Folder of the image tower; "feature_extractor" says how an image is prepared for it."""
@@ -109,7 +109,7 @@ class ModelTowers:
 
     @torch.inference_mode()
     def probabilities(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
-        """As :meth:`originality.zero_shot.Clip.probabilities`."""
+        """As :meth:`originality.vision.clip.Clip.probabilities`."""
         shown = unit(np.stack([self._see(image) for image in images]))
         said = np.stack([self._vector(text) for text in texts])
         return shares(shown, said, _LOGIT_SCALE)

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from originality.contract.config import SettingsError
-from originality.similarity.cosine import batch_size_for, cosine_distances, in_batches, unit
+from originality.vision.batches import batch_size_for, cosine_distances, in_batches, unit
 
 VERSION = 1
 """Raised with every change that moves a distance."""

@@ -17,8 +17,8 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from originality.contract.config import Frozen, Precision, SettingsError, commit_of, nearest
-from originality.inversion_settings import InversionSettings
-from originality.prompts import DOMAINS, REDRAW_PROMPT, Domain, described
+from originality.settings.domains import DOMAINS, REDRAW_PROMPT, Domain, described
+from originality.settings.inversion import InversionSettings
 
 SHIPPED_MODEL = "shapes"
 """Name of the small Stable Diffusion that comes with the package."""
@@ -261,8 +261,8 @@ class AuditSettings(Frozen):
 
     model: ModelSettings = ModelSettings()
     domain: str = "shapes"
-    """Initial word and templates: one of originality.prompts.DOMAINS or of ``domains``. It may be left out
-    only with the metric "elements", which reads nothing but the world of shapes."""
+    """Initial word and templates: one of originality.settings.domains.DOMAINS or of ``domains``. It may be
+    left out only with the metric "elements", which reads nothing but the world of shapes."""
     domains: Mapping[str, Domain] = Field(default_factory=dict)
     """Further domains, by name."""
     max_tokens: int = Field(5, ge=1, le=16)

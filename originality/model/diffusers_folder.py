@@ -12,12 +12,12 @@ from typing import Any
 
 from transformers import BertTokenizer, CLIPTokenizer
 
-from originality import supported
 from originality.contract import outline
 from originality.contract.config import SettingsError
 from originality.contract.faults import is_machine_fault, line_of
 from originality.contract.weight_variants import Weights, weights_among
-from originality.model_files import (
+from originality.model import supported
+from originality.model.file_damage import (
     SAFETENSORS,
     damage,
     damaged_part,
@@ -25,9 +25,9 @@ from originality.model_files import (
     index_among,
     missing_shard,
 )
-from originality.settings import SHIPPED_MODEL, ModelSettings
+from originality.settings.audit import SHIPPED_MODEL, ModelSettings
 
-MODELS = Path(__file__).parent / "models"
+MODELS = Path(__file__).parents[1] / "weights"
 """Models that come with the package."""
 
 COMPONENTS = ("unet", "vae", "text_encoder")

@@ -1,7 +1,7 @@
 """Single-file checkpoints (.safetensors in the layout of CompVis, as WebUIs use them) as diffusers folders.
 
-The names of a file's tensors tell the family; its configuration comes from :mod:`originality.families`, and
-nothing from a hub.
+The names of a file's tensors tell the family; its configuration comes from :mod:`originality.model.families`,
+and nothing from a hub.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from originality import file_header, vae_names
 from originality.contract.config import SettingsError
 from originality.contract.faults import is_machine_fault
 from originality.contract.impostor import impostor
-from originality.families import FAMILIES, write_configuration
-from originality.pretrained import without_bars
+from originality.model import file_header, vae_names
+from originality.model.families import FAMILIES, write_configuration
+from originality.model.transformers_folder import without_bars
 
 FORMAT = 2
 """Raised with every change of what becomes of a file."""
@@ -84,8 +84,8 @@ def unpack(file: Path, into: Path, prediction: str | None, configuration: Path |
     Args:
         into: the folder, which is made.
         prediction: what the UNet was trained to say; None: what the file says (see
-            :func:`originality.file_header.claims`), else the noise. Needed for a Stable Diffusion 2.x that
-            says nothing.
+            :func:`originality.model.file_header.claims`), else the noise. Needed for a Stable Diffusion 2.x
+            that says nothing.
         configuration: a folder as write_configuration makes it, in place of the family's own.
 
     Raises:

@@ -11,8 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from originality.pretrained import checked_folder, digest_of, load_network, load_processor, reading
-from originality.similarity.cosine import batch_size_for, in_batches, unit
+from originality.model.transformers_folder import (
+    checked_folder,
+    digest_of,
+    load_network,
+    load_processor,
+    reading,
+)
+from originality.vision.batches import batch_size_for, in_batches, unit
 
 VERSION = 1
 """Raised with every change that moves a probability."""

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from originality.contract.config import SettingsError, nearest
 from originality.contract.settings_files import one_line, read_yaml
-from originality.settings import AuditSettings, DomainMissing
+from originality.settings.audit import AuditSettings, DomainMissing
 
 _PAPER: dict[str, Any] = {  # no domain: what the images show is asked for
     "model": {

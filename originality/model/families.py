@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from originality.clip_words import END, LENGTH, TOKENS, write_tokenizer
+from originality.model.clip_vocabulary import END, LENGTH, TOKENS, write_tokenizer
 
 
 @dataclass(frozen=True)

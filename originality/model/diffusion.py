@@ -16,15 +16,15 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from originality.attention import install
-from originality.checkpoint import describe, loading, model_digest, model_folder, weights_of
-from originality.conditioning import Words
 from originality.contract.config import SettingsError
-from originality.networks import precisions, text_encoders, torch_device, whole
-from originality.passes import Passes, filled
-from originality.pretrained import without_bars
-from originality.settings import ModelSettings, RedrawSettings
-from originality.transfers import sent
+from originality.model.attention import install
+from originality.model.device_transfers import sent
+from originality.model.diffusers_folder import describe, loading, model_digest, model_folder, weights_of
+from originality.model.loading import precisions, text_encoders, torch_device, whole
+from originality.model.out_of_memory import Passes, filled
+from originality.model.prompt_embeddings import Words
+from originality.model.transformers_folder import without_bars
+from originality.settings.audit import ModelSettings, RedrawSettings
 
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "pndm": (diffusers.PNDMScheduler, {"skip_prk_steps": True}),

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 import transformers
 
-from originality import nvidia
-from originality.checkpoint import Description, weights_of, weighty
-from originality.conditioning import TextEncoders
 from originality.contract.config import SettingsError
-from originality.settings import ModelSettings
+from originality.model import nvidia
+from originality.model.diffusers_folder import Description, weights_of, weighty
+from originality.model.prompt_embeddings import TextEncoders
+from originality.settings.audit import ModelSettings
 
 _LOADED_WITH = {"BertModel": {"add_pooling_layer": False}}
 """What a class of text encoders must be told, that it wants no weights that are not used."""

@@ -19,14 +19,14 @@ import torch
 import transformers
 from torch import nn
 
-from originality.checkpoint import describe, loading, model_folder, weighty
-from originality.clip_words import LENGTH
 from originality.contract.config import SettingsError, nearest
-from originality.families import FAMILIES
-from originality.settings import SHIPPED_MODEL, ModelSettings
+from originality.model.clip_vocabulary import LENGTH
+from originality.model.diffusers_folder import describe, loading, model_folder, weighty
+from originality.model.families import FAMILIES
+from originality.settings.audit import SHIPPED_MODEL, ModelSettings
 
 if TYPE_CHECKING:
-    from originality.diffusion import LatentDiffusion
+    from originality.model.diffusion import LatentDiffusion
 
 META = torch.device("meta")
 

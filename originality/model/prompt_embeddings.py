@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from originality.contract.config import SettingsError
-from originality.embeddings import SECOND
-from originality.transfers import sent
+from originality.model.device_transfers import sent
+from originality.model.embedding_files import SECOND
 
 
 @dataclass(frozen=True)

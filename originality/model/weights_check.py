@@ -7,11 +7,11 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from originality.architecture import Architecture
-from originality.checkpoint import loading, model_folder, weights_of, weighty
 from originality.contract import outline
 from originality.contract.config import SettingsError
-from originality.settings import ModelSettings
+from originality.model.diffusers_folder import loading, model_folder, weights_of, weighty
+from originality.model.meta_model import Architecture
+from originality.settings.audit import ModelSettings
 
 _OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Layers of a VAE's attention by their former names, which diffusers still reads."""

@@ -17,7 +17,7 @@ import torch
 from originality.contract.config import SettingsError
 from originality.contract.faults import is_machine_fault, line_of
 from originality.contract.node_cache import sha256
-from originality.model_files import bad_words, damage
+from originality.model.file_damage import bad_words, damage
 
 WEIGHTS = "model.safetensors"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")

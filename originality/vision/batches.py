@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from originality.passes import Passes
+from originality.model.out_of_memory import Passes
 
 GPU_BATCH = 20
 """Images in one pass on a GPU: the paper's number of redraws."""

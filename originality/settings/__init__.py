@@ -1,0 +1,1 @@
+"""Every knob of an audit: frozen pydantic models, each field with its unit and source."""
