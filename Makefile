@@ -46,12 +46,12 @@ check: $(INSTALLED)
 # fast against paper and without each of its parts, on held-out images; times, as ratios in one run. What is
 # in docs/bench is not judged again: from nothing, some twelve hours. Resumes.
 bench: $(INSTALLED)
-	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.words --out docs/bench/words.jsonl
-	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.bench.sampling --out docs/bench/sampling.json
+	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.learning --out docs/bench/words.jsonl
+	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.bench.samplers --out docs/bench/sampling.json
 	$(BENCH) --part 1/2 & first=$$!; $(BENCH) --part 2/2; second=$$?; wait $$first && exit $$second
-	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.bench.steps --out docs/bench/steps.json
-	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.paired --out docs/bench/paired.json
-	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.profile --out docs/bench/profile.json
+	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.bench.timing.steps --out docs/bench/steps.json
+	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.timing.paired --out docs/bench/paired.json
+	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.timing.profile --out docs/bench/profile.json
 	$(BENCH) --report
 
 # A hundred seeded schedules of kills, sleeps, lies, races and damage: some half an hour. Resumes.

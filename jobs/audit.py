@@ -60,7 +60,7 @@ class Science:
     settings: AuditSettings
     factory: ScorerFactory
     digests: Mapping[str, str]
-    """Of all weights that have a say (originality.sweep.preflight)."""
+    """Of all weights that have a say (originality.sweep.sweep.preflight)."""
     memory: int = Task.memory
     """Bytes of a worker on CPU."""
     loading: str = Task.loading
@@ -70,8 +70,8 @@ class Science:
     unsuited: Unsuited | None = None
     """That the model cannot judge these images."""
     words_missing: str | None = None
-    """What to say of a collection whose images bring no words (originality.initial_words); None where they
-    need none."""
+    """What to say of a collection whose images bring no words (originality.inversion.initial_words); None
+    where they need none."""
 
     def check(self, manifest: Manifest) -> None:
         """Refuses a collection of which no image could be judged. Says on stderr which files were skipped,
@@ -321,7 +321,7 @@ def scorer_of(settings: AuditSettings, model_digest: str) -> Scorer:
         MachineFault: the node's GPU, disk or network failed.
     """
     from jobs.copies import copies_here
-    from originality.sweep import build_scorer
+    from originality.sweep.sweep import build_scorer
 
     check_gpu()
     scorer = build_scorer(settings, copies_here(settings))
@@ -381,11 +381,11 @@ def prepared(settings: AuditSettings) -> Science:
     """
     # The science is heavy to import, so only a job that is sure to start pays for it.
     from jobs.copies import copies_here
-    from originality.calibration import doubts
-    from originality.initial_words import subject_switched, words_missing
-    from originality.memory import CPU_ROOM
+    from originality.calibration.thresholds import doubts
+    from originality.cost.memory_plan import CPU_ROOM
+    from originality.inversion.initial_words import subject_switched, words_missing
     from originality.model.diffusers_folder import weights_bytes
-    from originality.preflight import preflight
+    from originality.sweep.preflight import preflight
 
     _look_for_gpu(settings)
     # a cluster's nodes fetch their own weights, so its head need not hold gigabytes before they start

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from originality.bench import report, runs
+from originality.bench import report, variants
 
 FOLDER = Path("docs/bench")
 
@@ -16,23 +16,23 @@ FOLDER = Path("docs/bench")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=FOLDER)
-    parser.add_argument("--variants", nargs="+", choices=runs.VARIANTS, default=list(runs.VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=variants.VARIANTS, default=list(variants.VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, help="only these of a variant's seeds")
     parser.add_argument("--part", default="1/1", help="K/N: every Nth run from the Kth on, and no report")
     parser.add_argument("--report", action="store_true", help="judge nothing, only write the report")
     arguments = parser.parse_args()
     k, n = map(int, arguments.part.split("/"))
     asked = [
-        (runs.VARIANTS[name], seed)
+        (variants.VARIANTS[name], seed)
         for name in arguments.variants
-        for seed in runs.VARIANTS[name].seeds
+        for seed in variants.VARIANTS[name].seeds
         if arguments.seeds is None or seed in arguments.seeds
     ]
     arguments.out.mkdir(parents=True, exist_ok=True)
     if not arguments.report:
         for variant, seed in asked[k - 1 :: n]:
             print(f"{variant.name}, seed {seed}: {variant.says}", flush=True)
-            runs.run(variant, seed, arguments.out)
+            variants.run(variant, seed, arguments.out)
     if n == 1:
         print(report.write(arguments.out))
 

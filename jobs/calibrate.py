@@ -27,8 +27,8 @@ from jobs import exits, given
 from jobs.audit import Science, at_work, check_first, judge, planned, prepared, unsuited
 from jobs.labels import Found, Labels, check_enough, check_same, measured, read_labels
 from jobs.verdicts import SCHEMA
-from originality.calibration import FALSE_COMMON, KEPT, calibrate, method_digest, weaknesses
-from originality.calibration_report import few, figure, findings, thresholds
+from originality.calibration.report import few, figure, findings, thresholds
+from originality.calibration.thresholds import FALSE_COMMON, KEPT, calibrate, method_digest, weaknesses
 from originality.contract.config import SettingsError
 from originality.contract.printable import printable
 from originality.settings.audit import AuditSettings, Calibration

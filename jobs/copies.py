@@ -11,11 +11,11 @@ from cluster.store import NotFound
 from cluster.weights import local_copy
 from originality.contract.config import SettingsError
 from originality.contract.download import to_stderr
+from originality.evaluation.distance.dreamsim_fetch import fetch
+from originality.evaluation.distance.dreamsim_weights import FORMATS, cache_folder, how_to_fetch, parts_of
 from originality.model import transformers_folder
 from originality.model.diffusers_folder import PARTS, Copies
 from originality.settings.audit import AuditSettings, DistanceSettings, InDistributionSettings, ModelSettings
-from originality.similarity.dreamsim_fetch import fetch
-from originality.similarity.dreamsim_weights import FORMATS, cache_folder, how_to_fetch, parts_of
 from originality.vision.clip_towers import TOWERS, text_tower
 
 

@@ -103,7 +103,7 @@ def look(
 ) -> list[Finding]:
     """All that is found, told on stderr as it is looked for."""
     # The science is heavy to import, and a mistake in a flag is said before.
-    from originality.checkup.science import Checkup
+    from originality.doctor.science import Checkup
 
     science = Checkup(
         settings,

@@ -13,7 +13,7 @@ from cluster.lists import LISTS, open_list
 from cluster.manifest import InputError
 from cluster.runfolder import RunFolder
 from cluster.store import absolute, open_store
-from originality.calibration import Measured
+from originality.calibration.thresholds import Measured
 from originality.contract.config import SettingsError
 
 COMMON, ORIGINAL = "common", "original"

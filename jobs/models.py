@@ -21,9 +21,15 @@ from jobs import exits
 from originality.contract.config import SettingsError, commit_of
 from originality.contract.download import to_stderr
 from originality.contract.node_cache import check_cache
+from originality.evaluation.distance.dreamsim_fetch import DINO_CODE, DINO_HEAD, PUBLISHED, Sources, fetch
+from originality.evaluation.distance.dreamsim_weights import (
+    BRANCHES,
+    Branch,
+    cache_folder,
+    digests_in,
+    parts_of,
+)
 from originality.model import transformers_folder
-from originality.similarity.dreamsim_fetch import DINO_CODE, DINO_HEAD, PUBLISHED, Sources, fetch
-from originality.similarity.dreamsim_weights import BRANCHES, Branch, cache_folder, digests_in, parts_of
 
 DREAMSIM = "dreamsim"
 

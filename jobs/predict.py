@@ -21,8 +21,8 @@ from originality.model.families import FAMILIES
 from originality.settings.audit import AuditSettings
 
 if TYPE_CHECKING:
-    from originality.costs import Cost
-    from originality.flops import Flops
+    from originality.cost.flops import Flops
+    from originality.cost.operations import Cost
 
 _INPUTS = 1000
 """Where none are named."""
@@ -99,12 +99,12 @@ def predicted(
         SettingsError: with the fix.
     """
     # The science is heavy to import, and a mistake in a flag is said before.
-    from originality import measured
-    from originality.costs import Places, cost, protocol_counts
-    from originality.flops import flops, judging, spoken
+    from originality.cost import measured_counts
+    from originality.cost.flops import flops, judging, spoken
+    from originality.cost.operations import Places, cost, protocol_counts
     from originality.model.meta_model import Architecture, architecture_of
 
-    source = measured.known(measured.read(counts or measured.SHIPPED), settings)
+    source = measured_counts.known(measured_counts.read(counts or measured_counts.SHIPPED), settings)
     if family:
         architecture, whence = Architecture.of_family(family), f"{family} as set"
     else:
@@ -113,7 +113,7 @@ def predicted(
     yield f"{settings.model.path} ({whence}): {of_model}"
     yield f"{settings.distance.metric}: {spoken(of_metric)} an image"
     if source:
-        cases = {measured.whence(source, settings, family): measured.carried(source, settings)}
+        cases = {measured_counts.whence(source, settings, family): measured_counts.carried(source, settings)}
     else:
         ends = {1: "stop at 1 token", settings.max_tokens: f"go to {settings.max_tokens}"}
         cases = {
@@ -133,7 +133,7 @@ def predicted(
         "measured on this machine: nothing (originality doctor times the model here, originality estimate "
         "without --predict a sample of your images)"
     )
-    yield f"assumed:\n{measured.Assumptions.of(settings, source)}"
+    yield f"assumed:\n{measured_counts.Assumptions.of(settings, source)}"
     if tflops is not None:
         yield (
             f"- a worker keeps up {tflops:g} TFLOP/s, as given, in all parts, and does not wait for images "

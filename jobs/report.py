@@ -31,12 +31,12 @@ from jobs import exits
 from jobs.damaged import damage_text, warn_of_damage
 from jobs.suitability import UNSUITED, Unsuited
 from originality.contract.redaction import masked
+from originality.evaluation.redraw_sheet import COLUMNS
+from originality.evaluation.verdict import Attempt, Verdict
 from originality.report.data import Pictures, Reason, RunInfo, row_of
 from originality.report.listing import URIS, Entry, Evidence, Listing, Rule, script_json
 from originality.report.order import GROUPS, Group, Marks, group_of, listed
 from originality.report.page import Card, ReportData, held, render
-from originality.sheets import COLUMNS
-from originality.verdict import Attempt, Verdict
 
 PAGE = "report/index.html"
 DATA = "report/data"

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.runfolder import RunFolder
+from originality.evaluation.verdict import Verdict
 from originality.settings.audit import AuditSettings
-from originality.verdict import Verdict
 
 ATTEMPT = pa.struct(
     [
@@ -51,7 +51,7 @@ SCHEMA = pa.schema(
         ("finished_at", pa.timestamp("us", tz="UTC")),
     ]
 )
-"""Columns of verdicts/*.parquet: originality.verdict.Verdict."""
+"""Columns of verdicts/*.parquet: originality.evaluation.verdict.Verdict."""
 
 
 def blank(settings: AuditSettings) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from originality.inversion import Inverter
-from originality.lane import Reading
+from originality.inversion.inverter import Inverter
+from originality.inversion.lane import Reading
 from originality.model.diffusion import LatentDiffusion, Moments
 from originality.settings.audit import ModelSettings, RedrawSettings
 from originality.settings.domains import DOMAINS

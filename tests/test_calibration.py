@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from originality.calibration import (
+from originality.calibration.thresholds import (
     Measured,
     alike_from,
     auc,
@@ -21,9 +21,9 @@ from originality.calibration import (
     true_false_rate,
     weaknesses,
 )
+from originality.evaluation.verdict import passes
 from originality.settings.audit import Calibration
 from originality.settings.presets import load_settings
-from originality.verdict import passes
 from tests.support.published_verdicts import COMMON, ORIGINAL, attempt, verdict_of
 
 COARSE = st.lists(st.integers(0, 6).map(lambda k: k / 6), min_size=1, max_size=30).map(np.array)

@@ -12,14 +12,14 @@ from PIL import Image
 
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Item
-from originality.costs import Cost, Counts, cost, denoising_steps, protocol_counts
-from originality.flops import Flops, counted, flops, judging
-from originality.measured import Assumptions, Measured, carried, differences, known, read, write
+from originality.cost.flops import Flops, counted, flops, judging
+from originality.cost.measured_counts import Assumptions, Measured, carried, differences, known, read, write
+from originality.cost.operations import Cost, Counts, cost, denoising_steps, protocol_counts
 from originality.model.diffusion import SCHEDULERS, LatentDiffusion
 from originality.model.meta_model import Architecture
 from originality.settings.audit import RedrawSettings
 from originality.settings.presets import load_settings
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 
 OF_A_SAMPLE = Flops(forward=1000, step=2000, encoding=300, decoding=500, text=10, text_step=20)
 

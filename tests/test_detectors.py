@@ -19,15 +19,15 @@ from transformers.utils import logging
 from jobs.copies import copies_here
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Item
-from originality.editability import SubjectInScene, load_check, load_detector
+from originality.evaluation.in_distribution import SubjectInScene, load_check, load_detector
+from originality.evaluation.in_distribution.subject_by_boxes import SubjectByBoxes
 from originality.model.diffusion import LatentDiffusion
 from originality.model.transformers_folder import WEIGHTS
-from originality.object_detection import SubjectByBoxes
-from originality.preflight import preflight
 from originality.settings.audit import AuditSettings, InDistributionSettings, ModelSettings
 from originality.settings.domains import edit_prompt
 from originality.settings.presets import load_settings
-from originality.sweep import Sweep
+from originality.sweep.preflight import preflight
+from originality.sweep.sweep import Sweep
 from originality.vision import clip
 from originality.vision.clip import PROMPT, Clip, SubjectByText
 from tests.support.tiny_detectors import OBJECT_DETECTORS, tiny_clip

@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from originality.draws import Draws
-from originality.inversion import Inverter, invert, learning_rate
+from originality.evaluation.early_stopping import settled
+from originality.inversion.inverter import Inverter, invert, learning_rate
+from originality.inversion.step_noise import Draws
 from originality.model.diffusion import Moments
 from originality.settings.audit import AuditSettings
 from originality.settings.domains import DOMAINS
 from originality.settings.inversion import InversionSettings
-from originality.stopping import settled
 
 MOMENTS = Moments(torch.zeros(2, 3, 3), torch.ones(2, 3, 3))
 SHAPES = DOMAINS["shapes"]

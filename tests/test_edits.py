@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from originality.editability import SubjectInScene
+from originality.evaluation.in_distribution import SubjectInScene
 from originality.settings.audit import AuditSettings
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 from tests.support.sweeps import Grey, changed, item, run, timeless
 
 NEAR = 0.45

@@ -9,8 +9,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from originality.flight import word_name
 from originality.model.embedding_files import SECOND, Word, file_name, words_of
+from originality.sweep.image_state import word_name
 
 RNG = np.random.default_rng(0)
 VECTORS, WIDE = RNG.normal(size=(2, 3, 8)).astype(np.float32), RNG.normal(size=(3, 12)).astype(np.float32)

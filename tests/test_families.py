@@ -12,7 +12,7 @@ import torch
 from diffusers import DDPMScheduler, DiffusionPipeline
 
 from originality.contract.scorer import Item
-from originality.inversion import Inverter
+from originality.inversion.inverter import Inverter
 from originality.model.diffusers_folder import MODELS
 from originality.model.diffusion import SCHEDULERS, LatentDiffusion
 from originality.model.randomness import keyed_generator
@@ -20,7 +20,7 @@ from originality.settings.audit import AuditSettings, ModelSettings, RedrawSetti
 from originality.settings.domains import DOMAINS
 from originality.settings.inversion import InversionSettings
 from originality.shapes.image_sets import TaughtSet
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 from tests.support.tiny_models import FAMILIES
 
 

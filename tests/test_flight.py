@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from originality.flight import FORMAT, seal, unpack
-from originality.inversion import Inverter
-from originality.sweep import Sweep
+from originality.inversion.inverter import Inverter
+from originality.sweep.image_state import FORMAT, seal, unpack
+from originality.sweep.sweep import Sweep
 from tests.support.sweeps import item, run, timeless
 
 
@@ -93,7 +93,7 @@ def test_a_sweep_goes_on_from_a_failure_that_the_host_had_not_read_of(quick, mon
 @pytest.mark.long
 def test_an_inversion_stops_at_the_same_step_whoever_looked(quick, monkeypatch):
     """A snapshot makes the host read the last step's loss; what is decided must not depend on that."""
-    monkeypatch.setattr("originality.lane.settled", lambda losses, *_: len(losses) == 4)
+    monkeypatch.setattr("originality.inversion.lane.settled", lambda losses, *_: len(losses) == 4)
     early = {"steps": 9, "cycle": 2, "stop": "settled"}
     quick = quick.model_copy(update={"max_tokens": 1, "inversion": quick.inversion.model_copy(update=early)})
     looked, snapshots = undisturbed(calm := Sweep(quick))

@@ -12,11 +12,11 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 
 from originality.contract.config import SettingsError
-from originality.flops import counted, flops, judging, spoken
+from originality.cost.flops import counted, flops, judging, spoken
+from originality.evaluation.distance import load_distance
 from originality.model.diffusion import LatentDiffusion
 from originality.model.meta_model import Architecture, architecture_of
 from originality.settings.audit import SHIPPED_MODEL, DistanceSettings, ModelSettings
-from originality.similarity import load_distance
 from tests.support.tiny_models import sdxl
 
 N = 3

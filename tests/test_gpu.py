@@ -16,7 +16,7 @@ import torch
 
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Item
-from originality.inversion import Inverter, invert
+from originality.inversion.inverter import Inverter, invert
 from originality.model.diffusion import LatentDiffusion
 from originality.model.randomness import keyed_generator
 from originality.settings.audit import AuditSettings, ModelSettings
@@ -24,7 +24,7 @@ from originality.settings.domains import DOMAINS
 from originality.settings.inversion import InversionSettings
 from originality.settings.presets import load_settings
 from originality.shapes.image_sets import TaughtSet
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 from originality.training.shapes_model import denoiser
 from originality.training.shapes_model.recipe import DenoiserRecipe, ShapesRecipe
 from originality.training.shapes_model.vocabulary import tokenizer_for

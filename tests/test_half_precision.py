@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from originality.contract.scorer import Item
-from originality.inversion import Inverter, invert
-from originality.lane import LossScale
+from originality.inversion.inverter import Inverter, invert
+from originality.inversion.lane import LossScale
 from originality.model.diffusion import LatentDiffusion, NotFinite
 from originality.model.randomness import keyed_generator
 from originality.settings.audit import AuditSettings, ModelSettings, RedrawSettings
 from originality.settings.domains import DOMAINS
 from originality.settings.inversion import InversionSettings
 from originality.shapes.image_sets import TaughtSet
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 
 SCENE = TaughtSet().scene(2, 1)
 REDRAW = RedrawSettings(count=2, steps=4, scheduler="ddim", guidance_scale=3.0)

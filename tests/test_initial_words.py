@@ -11,8 +11,7 @@ import transformers as tf
 
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Item
-from originality.flight import seal, unpack
-from originality.initial_words import (
+from originality.inversion.initial_words import (
     InitialWords,
     WordUnusable,
     load_chooser,
@@ -20,12 +19,13 @@ from originality.initial_words import (
     words_missing,
 )
 from originality.model.diffusers_folder import MODELS, Copies
-from originality.preflight import preflight
 from originality.settings.audit import AuditSettings
 from originality.settings.domains import DOMAINS, WordMissing
 from originality.settings.presets import load_settings
 from originality.shapes.image_sets import TaughtSet
-from originality.sweep import Sweep
+from originality.sweep.image_state import seal, unpack
+from originality.sweep.preflight import preflight
+from originality.sweep.sweep import Sweep
 from originality.vision.clip import PROMPT, Clip
 from originality.vision.clip_towers import ModelTowers, text_tower
 from tests.support.sweeps import run

@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from originality.contract.config import SettingsError
-from originality.inversion import Inverter, invert
+from originality.inversion.inverter import Inverter, invert
 from originality.model.diffusers_folder import model_folder
 from originality.model.prompt_embeddings import word_tokens
 from originality.model.randomness import keyed_generator

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from originality.lane import GOOD_STEPS, Lane, LossScale, Reading
+from originality.inversion.lane import GOOD_STEPS, Lane, LossScale, Reading
 from originality.model.diffusion import Moments
 from originality.model.randomness import keyed_generator
 from originality.settings.inversion import InversionSettings

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from originality.inversion import Inverter
+from originality.inversion.inverter import Inverter
 from originality.settings.audit import AuditSettings
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 from tests.support.sweeps import Grey, changed, item, run, timeless
 
 

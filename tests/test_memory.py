@@ -10,12 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from originality.footprint import Footprint, Living, footprint
-from originality.memory import FEW, MOST_LANES, divided, plan
+from originality.cost.memory_footprint import Footprint, Living, footprint
+from originality.cost.memory_plan import FEW, MOST_LANES, divided, plan
 from originality.model.diffusion import LatentDiffusion
 from originality.settings.audit import AuditSettings, ModelSettings, RedrawSettings
 from originality.settings.inversion import InversionSettings
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 from tests.support.tiny_models import sd1, sdxl
 
 TAKES = Footprint(1000, 250, 40, 100)
@@ -122,7 +122,7 @@ def test_passes_fit_the_room_are_even_and_do_all(room, batch, lanes, count, how)
 def test_a_sweep_follows_its_plan_and_tells_it(
     quick: AuditSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("originality.memory.CPU_ROOM", 20 * 2**20)
+    monkeypatch.setattr("originality.cost.memory_plan.CPU_ROOM", 20 * 2**20)
     sweep = Sweep(quick.model_copy(update={"inversion": InversionSettings(batch_size=20, lanes="auto")}))
     assert sweep.inverter.passes.most == sweep.plan.step < 20
     assert sweep.capacity == 1

@@ -9,17 +9,17 @@ from PIL import Image
 from torchvision.transforms.functional import hflip
 
 from jobs.audit import _LATER
-from originality.calibration import method_digest
+from originality.calibration.thresholds import method_digest
 from originality.contract.scorer import Item
-from originality.costs import protocol_counts
-from originality.draws import Draws
-from originality.inversion import Inverter, invert
+from originality.cost.operations import protocol_counts
+from originality.inversion.inverter import Inverter, invert
+from originality.inversion.step_noise import Draws
 from originality.model.diffusion import Moments
 from originality.settings.domains import DOMAINS
 from originality.settings.inversion import InversionSettings
 from originality.settings.presets import PRESETS, load_settings
 from originality.shapes.image_sets import TaughtSet
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 from tests.support.sweeps import item, run, timeless
 
 SHAPES = DOMAINS["shapes"]

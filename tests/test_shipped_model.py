@@ -10,6 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from originality.contract.config import SettingsError
+from originality.evaluation.distance.elements import ElementSetDistance
 from originality.model.diffusers_folder import MODELS, model_digest, model_folder
 from originality.model.diffusion import LatentDiffusion
 from originality.settings.audit import ModelSettings
@@ -18,7 +19,6 @@ from originality.shapes.detector import Detector
 from originality.shapes.elements import elements_of
 from originality.shapes.image_sets import UniformSet, pixels
 from originality.shapes.motifs import motif_names
-from originality.similarity.elements import ElementSetDistance
 from originality.training.shapes_model.card import pair_scenes
 from originality.training.shapes_model.prompting import score_prompts
 

@@ -12,12 +12,12 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from originality.evaluation.redraw_sheet import sheet, tiles
 from originality.model.diffusers_folder import model_folder
 from originality.model.diffusion import LatentDiffusion
 from originality.settings.audit import ModelSettings
 from originality.settings.presets import load_settings
-from originality.sheets import sheet, tiles
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 from tests.support.sweeps import item, run, timeless
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from originality.contract.scorer import Item
+from originality.evaluation.verdict import min_tokens, passes
 from originality.settings.audit import THRESHOLDS
 from originality.settings.presets import load_settings
-from originality.sweep import Sweep
-from originality.verdict import min_tokens, passes
+from originality.sweep.sweep import Sweep
 from tests.support.published_verdicts import COMMON, ORIGINAL, attempt, verdict_of
 
 

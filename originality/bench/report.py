@@ -9,9 +9,9 @@ from typing import Any
 
 import matplotlib
 
-from originality import measured
-from originality.bench.runs import FAST, PAPER, REDUCED, VARIANTS
 from originality.bench.summary import UNDER_ITS_SEED, measured_in, summarise
+from originality.bench.variants import FAST, PAPER, REDUCED, VARIANTS
+from originality.cost import measured_counts
 
 matplotlib.use("Agg")
 
@@ -86,11 +86,11 @@ def plot(summary: dict[str, Any], file: Path) -> None:
     plt.close(figure)
 
 
-def write(folder: Path, shipped: Path = measured.SHIPPED) -> str:
+def write(folder: Path, shipped: Path = measured_counts.SHIPPED) -> str:
     """summary.json and cost.png of the runs in a folder, counts.json of the package; the table."""
     summary = summarise(folder)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     plot(summary, folder / "cost.png")
     found = measured_in(folder)
-    measured.write({f"{preset}-shapes": of for preset, of in found.items()}, shipped)
+    measured_counts.write({f"{preset}-shapes": of for preset, of in found.items()}, shipped)
     return table(summary)

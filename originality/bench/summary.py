@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from originality import measured
 from originality.bench.agreement import (
     Verdicts,
     among,
@@ -24,7 +23,7 @@ from originality.bench.agreement import (
     shift,
     verdicts,
 )
-from originality.bench.runs import (
+from originality.bench.variants import (
     FAST,
     GROUPS,
     PAPER,
@@ -35,10 +34,11 @@ from originality.bench.runs import (
     results_of,
     untouched,
 )
-from originality.bench.spent import counts, places
-from originality.costs import cost
+from originality.bench.work_done import counts, places
+from originality.cost import measured_counts
+from originality.cost.flops import Flops, flops
+from originality.cost.operations import cost
 from originality.experiments.familiarity.report import SHARE
-from originality.flops import Flops, flops
 from originality.model.meta_model import architecture_of
 from originality.settings.presets import load_settings
 
@@ -245,7 +245,7 @@ def _image_times(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {"paper over fast, an image": {clock: ratio * more for clock, ratio in each.items()}}
 
 
-def measured_in(folder: Path) -> dict[str, measured.Measured]:
+def measured_in(folder: Path) -> dict[str, measured_counts.Measured]:
     """Of both presets, by name: what verdicts of the images of ``paper`` needed, and how full all passes
     were."""
     runs, found = _runs(folder), {}
@@ -254,7 +254,7 @@ def measured_in(folder: Path) -> dict[str, measured.Measured]:
         if variant.name in same:
             settings = variant.settings(variant.seeds[0])
             rows = [row for own in same[variant.name] for row in own]
-            found[variant.name] = measured.Measured(
+            found[variant.name] = measured_counts.Measured(
                 counts=counts(rows, settings),
                 images=len({row["image_id"] for row in rows}),
                 settings=settings,
@@ -263,13 +263,13 @@ def measured_in(folder: Path) -> dict[str, measured.Measured]:
     return found
 
 
-def _carried(own: Mapping[str, measured.Measured]) -> dict[str, Any]:
+def _carried(own: Mapping[str, measured_counts.Measured]) -> dict[str, Any]:
     """Operations an image of Stable Diffusion v1-4, where each preset spends its share of its budget here."""
     found = {}
     for preset, of in own.items():
         settings = load_settings(preset, None, {"domain": "houses"})  # of which no operation depends
         model = flops(architecture_of(settings.model)[0])
-        found[preset] = str(cost(measured.carried(of, settings), model, places=of.places))
+        found[preset] = str(cost(measured_counts.carried(of, settings), model, places=of.places))
     return found
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from originality.contract.scorer import Item
-from originality.preflight import preflight
 from originality.shapes.image_sets import (
     CommonRareUnseenSet,
     Scene,
@@ -27,7 +26,8 @@ from originality.shapes.image_sets import (
     motif_scene,
 )
 from originality.shapes.motifs import GROUPS
-from originality.sweep import Sweep
+from originality.sweep.preflight import preflight
+from originality.sweep.sweep import Sweep
 
 HELD_OUT_SEED = 1
 """Training draws its scenes by other keys, whatever its seed."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from originality.evaluation.verdict import Verdict
 from originality.report.order import Group, group_of
-from originality.verdict import Verdict
 
 
 class Reason(NamedTuple):

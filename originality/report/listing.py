@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from originality.evaluation.redraw_sheet import COLUMNS
+from originality.evaluation.verdict import Attempt
 from originality.report import words
 from originality.report.data import Row, RunInfo
-from originality.sheets import COLUMNS
-from originality.verdict import Attempt
 
 ROWS = 5_000
 """Images in one rows file: some 400 kB."""

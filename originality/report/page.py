@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from originality.evaluation.verdict import Attempt
 from originality.report import words
 from originality.report.chart import chart
 from originality.report.data import Pictures, Reason, Row, RunInfo
 from originality.report.listing import EVIDENCE, ROWS, Entry, Evidence, Listing, Rule, decimals, script_json
 from originality.report.order import FIRST, WHOLE, Group, Marks, histogram, listed
-from originality.verdict import Attempt
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("cards.js", "page.js")

@@ -90,7 +90,7 @@ class RedrawSettings(Frozen):
     """``{}`` stands for the pseudo-word."""
     round: int | None = Field(None, ge=1)
     """After each so many redraws an evaluation may end, if it is certain what all ``count`` would decide
-    (originality.stopping). None: all are drawn."""
+    (originality.evaluation.early_stopping). None: all are drawn."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
     """How certain that is: of a hundred evaluations at most so many fewer than all may end otherwise than
     they would have, at 0.95 five."""
@@ -211,7 +211,8 @@ class Calibration(Frozen):
     judge_digest: str
     """Of the weights of metric and check."""
     method_digest: str
-    """Of all other settings that a distance at one token follows from (originality.calibration)."""
+    """Of all other settings that a distance at one token follows from
+    (originality.calibration.thresholds)."""
     labels_digest: str
     """Of the images that were measured and their labels."""
     created: datetime

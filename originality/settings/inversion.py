@@ -41,7 +41,7 @@ class InversionSettings(Frozen):
     training may ``stop``, they follow on that."""
     stop: Literal["never", "settled"] = "never"
     """"settled": training may end before its last step, when a ``cycle`` brought too little, the third or a
-    later one (originality.stopping)."""
+    later one (originality.evaluation.early_stopping)."""
     tolerance: float = Field(0.05, gt=0, lt=1)
     """How little that is: a share of all that training brought so far."""
     ahead: bool = False

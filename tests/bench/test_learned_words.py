@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from originality.bench import words
-from originality.bench.runs import FAST, REDUCED, Variant
+from originality.bench import learning
+from originality.bench.variants import FAST, REDUCED, Variant
 from originality.experiments.held_out import Query
 from originality.model.randomness import keyed_generator
 from originality.settings.audit import AuditSettings
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 
 QUICK = Variant(
     "quick",
@@ -33,15 +33,15 @@ def few_redraws(monkeypatch: pytest.MonkeyPatch) -> None:
         redraw = FAST.settings(0).redraw.model_copy(update={"count": 2, "steps": 2, "together": None})
         return own.model_copy(update={"redraw": redraw})
 
-    monkeypatch.setattr(words, "settings_of", settings)
-    monkeypatch.setattr(words, "DRAWS", 6)
+    monkeypatch.setattr(learning, "settings_of", settings)
+    monkeypatch.setattr(learning, "DRAWS", 6)
 
 
 def test_words_are_learned_once(tmp_path: Path) -> None:
     results = tmp_path / "words.jsonl"
-    words.learn(QUICK, ASKED[:1], results)
-    words.learn(QUICK, ASKED, results)
-    words.learn(QUICK, ASKED, results)
+    learning.learn(QUICK, ASKED[:1], results)
+    learning.learn(QUICK, ASKED, results)
+    learning.learn(QUICK, ASKED, results)
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     assert [(row["image_id"], row["tokens"], row["samples"]) for row in rows] == [
         ("familiar 300", 1, 1),
@@ -51,11 +51,11 @@ def test_words_are_learned_once(tmp_path: Path) -> None:
 
 
 def test_a_word_that_was_never_trained_loses_what_its_initial_word_does() -> None:
-    sweep = Sweep(words.settings_of(QUICK))
+    sweep = Sweep(learning.settings_of(QUICK))
     model, query = sweep.model, ASKED[0][0]
     moments = model.encode(model.fit(query.scene.image()))
     lane = sweep.inverter.open(query.image_id, moments, 1)
-    found = words.word_losses(sweep, lane)
+    found = learning.word_losses(sweep, lane)
 
     rng = keyed_generator("how well a word is learned", query.image_id)
     posterior, noise = torch.randn((2, 6, *moments.mean.shape), generator=rng)
@@ -80,13 +80,13 @@ def test_variants_are_compared_on_the_words_that_both_learned(tmp_path: Path) ->
                 "samples": 100,
                 "loss": loss,
                 "distance": far,
-                **words.key_of(variant),
+                **learning.key_of(variant),
             }
             for (i, m), (loss, far) in found.items()
         ]
         with results.open("a") as out:
             out.writelines(json.dumps(row) + "\n" for row in rows)
-    *_, first, second, _, scale = words.table(results).splitlines()
+    *_, first, second, _, scale = learning.table(results).splitlines()
     assert "| 3 | 100 | +0.00 ± 0.00 | +0.000 ± 0.000 | 0.000 | 100% |" in first
     assert "| 2 | 100 | +1.00 ± 0.71 | +0.010 ± 0.071 | 0.100 | 50% |" in second
     assert scale.endswith("in thousandths: 2.0 by token 2")  # of "a", the only one with both

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from originality import measured
-from originality.bench import agreement, report, runs, summary, words
-from originality.bench.spent import counts, places
-from originality.costs import Places, cost
+from originality.bench import agreement, learning, report, summary, variants
+from originality.bench.work_done import counts, places
+from originality.cost import measured_counts
+from originality.cost.flops import Flops
+from originality.cost.operations import Places, cost
 from originality.experiments import held_out
-from originality.flops import Flops
 from originality.shapes.image_sets import TaughtSet
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 
 FLOPS = Flops(forward=1, step=2, encoding=0, decoding=0, text=0, text_step=0)
 
 
-def row(variant: runs.Variant, seed: int, image_id: str, tokens: int | None):
+def row(variant: variants.Variant, seed: int, image_id: str, tokens: int | None):
     """An image that a variant judged: "tokens" passed, each before it was far."""
     settings = variant.settings(seed)
     steps, batch = settings.inversion.steps, settings.inversion.batch_size
@@ -59,14 +59,14 @@ def folder(tmp_path):
         ("reduced", 2): [1, 1, 3, 3, 5, 1],
         ("fast", 3): [1, 1, 3, 2, 5, None, 4, 1],
     }
-    images = [*(f"{group} {n}" for group in runs.GROUPS for n in (10, 11)), "rare 12", "rare 20"]
+    images = [*(f"{group} {n}" for group in variants.GROUPS for n in (10, 11)), "rare 12", "rare 20"]
     for (name, seed), tokens in said.items():
-        variant = runs.VARIANTS[name]
+        variant = variants.VARIANTS[name]
         asked = [*images[:5], "rare 20"] if name == "reduced" else images
         rows = [row(variant, seed, *of) for of in zip(asked, tokens, strict=False)]
         stray = {**rows[0], "settings_digest": "another"}
         text = "".join(json.dumps(r) + "\n" for r in (*rows, stray))
-        runs.results_of(tmp_path, variant, seed).write_text(text)
+        variants.results_of(tmp_path, variant, seed).write_text(text)
     return tmp_path
 
 
@@ -117,21 +117,21 @@ def test_two_evaluations_of_the_same_words_agree_as_often_as_the_chance_of_redra
 
 
 def test_without_a_part_fast_is_compared_with_itself_under_the_same_seed(folder):
-    images = [f"{group} {n}" for group in runs.GROUPS for n in (10, 11)]
+    images = [f"{group} {n}" for group in variants.GROUPS for n in (10, 11)]
     for variant, seed, said in (
-        (runs.VARIANTS["whole"], 3, [1, 1, 3, 2, 5, 4]),
-        (runs.FAST, 4, [2, 2, 4, 3, 5, 4]),
+        (variants.VARIANTS["whole"], 3, [1, 1, 3, 2, 5, 4]),
+        (variants.FAST, 4, [2, 2, 4, 3, 5, 4]),
     ):
         rows = [row(variant, seed, *of) for of in zip(images, said, strict=True)]
-        runs.results_of(folder, variant, seed).write_text("".join(json.dumps(r) + "\n" for r in rows))
+        variants.results_of(folder, variant, seed).write_text("".join(json.dumps(r) + "\n" for r in rows))
     found = summary.summarise(folder)["variants"]["whole"]["on the images of paper"]
     assert found[summary.UNDER_ITS_SEED] == pytest.approx(5 / 6)
     assert found["agrees with fast"][1] == pytest.approx((5 / 6 + 2 / 6) / 2)
 
 
 def test_what_fills_up_passes_is_spent_as_well(folder):
-    (rows,) = summary.rows_of(folder, runs.FAST)
-    settings, rows = runs.FAST.settings(3), rows[:6]
+    (rows,) = summary.rows_of(folder, variants.FAST)
+    settings, rows = variants.FAST.settings(3), rows[:6]
     counted = counts(rows, settings)
     tried = np.mean([1, 1, 3, 2, 5, 5])
     steps = settings.inversion.steps * settings.inversion.batch_size
@@ -144,7 +144,7 @@ def test_what_fills_up_passes_is_spent_as_well(folder):
     assert (filled.training, filled.drawing) == pytest.approx((1.25, 2))
     expected = tried * (steps * 2 * 1.25 + 4 * 2 * settings.redraw.steps * 2)
     assert cost(counted, FLOPS, places=filled).unet == pytest.approx(expected)
-    of_paper = runs.PAPER.settings(0)
+    of_paper = variants.PAPER.settings(0)
     assert places([{}], of_paper) == Places()
     with pytest.raises(KeyError):
         places([{}], settings)
@@ -155,7 +155,7 @@ def test_variants_are_compared_on_the_images_that_paper_judged(folder):
     spent = {name: of["on the images of paper"] for name, of in found["variants"].items()}
     assert {name: of["images"] for name, of in spent.items()} == {"paper": 6, "reduced": 5, "fast": 6}
     assert spent["fast"]["numbers of tokens"] == pytest.approx(np.mean([1, 1, 3, 2, 5, 5]))
-    settings, tried = runs.FAST.settings(3), np.mean([1, 1, 3, 2, 5, 5])
+    settings, tried = variants.FAST.settings(3), np.mean([1, 1, 3, 2, 5, 5])
     samples = settings.inversion.steps * settings.inversion.batch_size
     assert spent["fast"]["UNet samples forward and back"] == pytest.approx(tried * samples)
     assert spent["fast"]["UNet samples forward"] == pytest.approx(tried * 4 * 2 * settings.redraw.steps)
@@ -179,9 +179,9 @@ def test_times_are_told_where_they_were_taken(folder):
 
 
 def test_verdicts_of_two_models_are_not_put_together(folder):
-    file = runs.results_of(folder, runs.FAST, 3)
+    file = variants.results_of(folder, variants.FAST, 3)
     file.write_text(
-        file.read_text() + json.dumps({**row(runs.FAST, 3, "rare 13", 1), "model_digest": "x"}) + "\n"
+        file.read_text() + json.dumps({**row(variants.FAST, 3, "rare 13", 1), "model_digest": "x"}) + "\n"
     )
     with pytest.raises(ValueError, match="of several models"):
         summary.summarise(folder)
@@ -192,7 +192,7 @@ def test_the_report_is_written(folder):
     assert [line.split(":")[0] for line in table.splitlines()[2:]] == ["| paper", "| reduced", "| fast"]
     assert json.loads((folder / "summary.json").read_text())["variants"]["fast"]
     assert (folder / "cost.png").stat().st_size > 1000
-    read = measured.read(folder / "counts.json")
+    read = measured_counts.read(folder / "counts.json")
     assert read["fast-shapes"].images == read["paper-shapes"].images == 6
     assert read["fast-shapes"].places.training == pytest.approx(1.25)
     carried = summary.summarise(folder)["derived"]["Stable Diffusion v1-4"]
@@ -200,10 +200,10 @@ def test_the_report_is_written(folder):
 
 
 def test_settings_were_chosen_on_other_motifs_than_paper_judges():
-    assert {len(TaughtSet().motifs_of(group)) for group in runs.GROUPS} == {runs.MOTIFS}
-    chosen_on = words.queries(runs.GROUPS, range(words.FIRST, words.FIRST + 4))
-    assert not any(runs.untouched(query.image_id) for query in chosen_on)
-    assert all(runs.untouched(query.image_id) for query in runs.PAPER.asked())
+    assert {len(TaughtSet().motifs_of(group)) for group in variants.GROUPS} == {variants.MOTIFS}
+    chosen_on = learning.queries(variants.GROUPS, range(learning.FIRST, learning.FIRST + 4))
+    assert not any(variants.untouched(query.image_id) for query in chosen_on)
+    assert all(variants.untouched(query.image_id) for query in variants.PAPER.asked())
 
 
 def test_an_interval_holds_its_statistic():
@@ -214,27 +214,27 @@ def test_an_interval_holds_its_statistic():
 
 
 def test_every_variant_loads_and_no_two_are_the_same():
-    digests = [v.settings(0).digest() for v in runs.VARIANTS.values()]
-    assert len(set(digests)) == len(runs.VARIANTS)
-    assert len(runs.PAPER.asked()) == 12
-    assert len(runs.REDUCED.asked()) == 36
-    assert len(runs.FAST.asked()) == 60
-    alone = {*runs.PAPER.seeds, *runs.REDUCED.seeds}
-    assert len(alone) == len(runs.PAPER.seeds) + len(runs.REDUCED.seeds)
-    ours = [v for v in runs.VARIANTS.values() if v not in (runs.PAPER, runs.REDUCED)]
+    digests = [v.settings(0).digest() for v in variants.VARIANTS.values()]
+    assert len(set(digests)) == len(variants.VARIANTS)
+    assert len(variants.PAPER.asked()) == 12
+    assert len(variants.REDUCED.asked()) == 36
+    assert len(variants.FAST.asked()) == 60
+    alone = {*variants.PAPER.seeds, *variants.REDUCED.seeds}
+    assert len(alone) == len(variants.PAPER.seeds) + len(variants.REDUCED.seeds)
+    ours = [v for v in variants.VARIANTS.values() if v not in (variants.PAPER, variants.REDUCED)]
     assert not any(alone & set(v.seeds) for v in ours)  # noise of redraws that is the same agrees too easily
-    assert set(runs.PAPER.asked()) < set(runs.REDUCED.asked()) < set(runs.FAST.asked())
+    assert set(variants.PAPER.asked()) < set(variants.REDUCED.asked()) < set(variants.FAST.asked())
 
 
 @pytest.mark.long
 def test_a_run_goes_on_with_what_is_missing(tmp_path, quick, monkeypatch):
-    variant = runs.Variant("fast", "")
-    monkeypatch.setattr(runs.Variant, "settings", lambda self, seed: quick)
+    variant = variants.Variant("fast", "")
+    monkeypatch.setattr(variants.Variant, "settings", lambda self, seed: quick)
     for count in (1, 2, 2):
-        asked = runs.queries(runs.GROUPS, [0])[:count]
-        monkeypatch.setattr(runs.Variant, "asked", lambda self, asked=asked: asked)
-        runs.run(variant, 0, tmp_path)
-    results = runs.results_of(tmp_path, variant, 0)
+        asked = variants.queries(variants.GROUPS, [0])[:count]
+        monkeypatch.setattr(variants.Variant, "asked", lambda self, asked=asked: asked)
+        variants.run(variant, 0, tmp_path)
+    results = variants.results_of(tmp_path, variant, 0)
     assert [json.loads(line)["image_id"] for line in results.read_text().splitlines()] == [
         "familiar 0",
         "rare 0",
@@ -249,7 +249,7 @@ def test_a_run_goes_on_with_what_is_missing(tmp_path, quick, monkeypatch):
 @pytest.mark.long
 def test_places_of_a_run_that_was_cut_off_are_told_once(tmp_path, quick, monkeypatch):
     monkeypatch.setattr(held_out, "SNAPSHOT_SECONDS", 0.0)
-    asked, results = runs.queries(runs.GROUPS, [0])[:1], tmp_path / "cut.jsonl"
+    asked, results = variants.queries(variants.GROUPS, [0])[:1], tmp_path / "cut.jsonl"
     sweep = Sweep(quick)
     step, taken = sweep.step, []
 

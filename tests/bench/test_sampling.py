@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from originality.bench import sampling
+from originality.bench import samplers
 from originality.experiments.held_out import Query
 from originality.settings.audit import AuditSettings
 
@@ -12,7 +12,7 @@ from originality.settings.audit import AuditSettings
 @pytest.mark.long
 def test_every_sampler_draws_the_same_words(quick: AuditSettings) -> None:
     twice = [("dpm++", 3), ("dpm++", 3), ("pndm", 3)]  # of one name: drawn once
-    found = sampling.measure(quick, [(Query("familiar", 300), 1), (Query("unseen", 300), 2)], twice)
+    found = samplers.measure(quick, [(Query("familiar", 300), 1), (Query("unseen", 300), 2)], twice)
     assert found["passes"] == {"dpm++ 3": 3, "pndm 3": 4}
     assert [(word["image_id"], word["tokens"]) for word in found["words"]] == [
         ("familiar 300", 1),
@@ -21,7 +21,7 @@ def test_every_sampler_draws_the_same_words(quick: AuditSettings) -> None:
     for word in found["words"]:
         assert list(word["distances"]) == ["dpm++ 3", "pndm 3", "other noise"]
         assert all(len(each) == 3 and all(0 <= d <= 1 for d in each) for each in word["distances"].values())
-    again = sampling.measure(quick, [(Query("familiar", 300), 1)], twice[:1])
+    again = samplers.measure(quick, [(Query("familiar", 300), 1)], twice[:1])
     assert again["words"][0]["distances"]["dpm++ 3"] == found["words"][0]["distances"]["dpm++ 3"]
 
 
@@ -38,7 +38,7 @@ def test_a_sampler_is_compared_with_the_first() -> None:
         for own in first
     ]
     found = {"threshold": 0.3, "passes": {"a 3": 3, "b 2": 2}, "words": words}
-    shifted, other = sampling.table(found).splitlines()[2:]
+    shifted, other = samplers.table(found).splitlines()[2:]
     assert [cell.strip() for cell in shifted.split("|")[1:-1]] == [
         *("b 2", "2", "1.00", "+0.120 ± 0.000", "0.120", "50%")
     ]

@@ -10,10 +10,20 @@ from typing import Any
 import pytest
 import torch
 
-from originality.bench import paired, profile, steps
-from originality.bench.scopes import DRAWS, OPTIMISER, OURS, SCOPE, TEXT, TEXT_BACK, UNET, UNET_BACK, VAE
+from originality.bench.timing import paired, profile, steps
+from originality.bench.timing.profiler_scopes import (
+    DRAWS,
+    OPTIMISER,
+    OURS,
+    SCOPE,
+    TEXT,
+    TEXT_BACK,
+    UNET,
+    UNET_BACK,
+    VAE,
+)
 from originality.experiments.held_out import queries
-from originality.lane import Lane
+from originality.inversion.lane import Lane
 from originality.model.diffusion import LatentDiffusion
 from originality.settings.audit import AuditSettings
 from originality.shapes.image_sets import TaughtSet

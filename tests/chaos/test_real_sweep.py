@@ -17,7 +17,7 @@ import pytest
 from cluster.runfolder import open_run
 from jobs import exits
 from jobs.cli import main
-from originality.flight import unpack
+from originality.sweep.image_state import unpack
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE, until
 

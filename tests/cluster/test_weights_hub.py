@@ -259,7 +259,7 @@ def test_a_head_knows_the_digest_before_anything_big_is_downloaded(
 ) -> None:
     from jobs.copies import copies_here
     from originality.model.diffusers_folder import weights_bytes
-    from originality.preflight import preflight
+    from originality.sweep.preflight import preflight
 
     settings = load_settings("laptop", None, {"model": {"path": "org/shapes", "revision": COMMIT}})
     outlined = copies_here(settings, outlined=True)

@@ -107,7 +107,7 @@ def decode(folder: Path) -> dict[str, Any]:
 
 def inversion(folder: Path, samples: int) -> dict[str, Any]:
     """The second optimiser step of a pseudo-word of two tokens: the first also sets up."""
-    from originality.inversion import Inverter
+    from originality.inversion.inverter import Inverter
 
     loaded = _loaded(folder)
     inverter = Inverter(loaded, DOMAIN, InversionSettings(batch_size=samples), seed=0)
@@ -133,7 +133,7 @@ def redraw(folder: Path) -> dict[str, Any]:
 
 def editability(folder: Path) -> dict[str, Any]:
     """Images of the edit prompt, and whether cats are in them: of random weights, none."""
-    from originality.editability import load_check
+    from originality.evaluation.in_distribution import load_check
 
     loaded = _loaded(folder)
     check = load_check(InDistributionSettings(), DOMAIN.edit_subject)
@@ -154,7 +154,7 @@ def editability(folder: Path) -> dict[str, Any]:
 
 def dreamsim(folder: Path) -> dict[str, Any]:
     """Loads the ensemble from a folder of random weights, and measures a photo against four others."""
-    from originality.similarity import load_distance
+    from originality.evaluation.distance import load_distance
 
     distance = load_distance(DistanceSettings(folder=str(_ensemble(folder))))
     query = np.asarray(_photo().resize((512, 512)))
@@ -170,7 +170,7 @@ def dreamsim(folder: Path) -> dict[str, Any]:
 def sweep(folder: Path) -> dict[str, Any]:
     """One image from its admission to its verdict: a token, a step, redraws, DreamSim and the detector."""
     from originality.contract.scorer import Item
-    from originality.sweep import Sweep
+    from originality.sweep.sweep import Sweep
 
     settings = AuditSettings(
         model=_settings(folder),

@@ -18,9 +18,9 @@ from jobs.audit import Science, audit, identity, planned, prepared
 from jobs.retry import retry
 from jobs.verdicts import ATTEMPT, SCHEMA
 from originality.contract.config import SettingsError
+from originality.evaluation.verdict import Attempt, Verdict
 from originality.model import nvidia
 from originality.settings.presets import load_settings
-from originality.verdict import Attempt, Verdict
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import REFUSED, MeanColour, paint
 

@@ -23,11 +23,11 @@ from jobs.audit import Science, add_arguments, audit, identity, prepared
 from jobs.calibrate import NO_USE
 from jobs.cli import main
 from jobs.given import settings_of
+from originality.evaluation.verdict import Attempt, judge
 from originality.experiments.held_out import query
-from originality.preflight import preflight
 from originality.settings.audit import AuditSettings
 from originality.settings.presets import load_settings
-from originality.verdict import Attempt, judge
+from originality.sweep.preflight import preflight
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import MeanColour, paint
 

@@ -19,14 +19,14 @@ from cluster.settings import ClusterSettings
 from cluster.store import StoreError, open_store
 from jobs import doctor, exits
 from jobs.cli import main
-from originality.checkup import machine
-from originality.checkup.memory import _compared
-from originality.checkup.precision import BOUNDS
-from originality.checkup.speed import Pace, rate
 from originality.contract.config import SettingsError
 from originality.contract.findings import UNEXPECTED, Check, Finding, examine, ok, skipped, warning
-from originality.footprint import Footprint
-from originality.memory import MemoryPlan
+from originality.cost.memory_footprint import Footprint
+from originality.cost.memory_plan import MemoryPlan
+from originality.doctor import machine
+from originality.doctor.memory import _compared
+from originality.doctor.precision import BOUNDS
+from originality.doctor.speed import Pace, rate
 from originality.model import nvidia
 from originality.model.attention import WHEEL, Choice
 from originality.model.diffusers_folder import MODELS

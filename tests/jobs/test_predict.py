@@ -9,9 +9,9 @@ import pytest
 from cluster.settings import ClusterSettings
 from jobs import exits, predict
 from jobs.cli import main
-from originality.costs import cost, protocol_counts
-from originality.flops import flops, judging, spoken
-from originality.measured import Measured, whence, write
+from originality.cost.flops import flops, judging, spoken
+from originality.cost.measured_counts import Measured, whence, write
+from originality.cost.operations import cost, protocol_counts
 from originality.model.meta_model import Architecture
 from originality.settings.presets import load_settings
 

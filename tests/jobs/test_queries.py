@@ -9,8 +9,8 @@ from typing import Any
 import duckdb
 
 from jobs.audit import Science, audit
+from originality.evaluation.verdict import Attempt
 from originality.settings.presets import load_settings
-from originality.verdict import Attempt
 from tests.support.mean_colour import MeanColour, paint
 from tests.support.places import ROOT
 

@@ -24,12 +24,12 @@ from jobs.cli import main
 from jobs.tokens import COLUMNS, INDEX, export
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Item
+from originality.evaluation.verdict import Verdict
 from originality.model.diffusers_folder import MODELS
 from originality.model.diffusion import SCHEDULERS, LatentDiffusion
 from originality.model.randomness import keyed_generator
 from originality.settings.audit import AuditSettings, RedrawSettings
-from originality.sweep import Sweep
-from originality.verdict import Verdict
+from originality.sweep.sweep import Sweep
 from tests.support.places import EXAMPLES
 
 

@@ -17,11 +17,11 @@ from cluster.store import open_store
 from jobs import report
 from jobs.retry import retry
 from jobs.verdicts import SCHEMA
+from originality.evaluation.verdict import Verdict
 from originality.report.data import Reason
 from originality.report.order import Marks, listed
 from originality.report.page import ReportData, render
 from originality.settings.presets import load_settings
-from originality.verdict import Verdict
 from tests.support import example_runs
 
 

@@ -33,7 +33,7 @@ SHORT = (
 ALONE = """
 import sys, numpy, PIL.Image
 from originality.contract.scorer import Item
-from originality.sweep import build_scorer
+from originality.sweep.sweep import build_scorer
 from jobs import audit, given
 import argparse
 parser = argparse.ArgumentParser()

@@ -31,8 +31,8 @@ from cluster.runfolder import RunFolder, plan
 from cluster.store import open_store
 from jobs.report import write_report
 from jobs.verdicts import SCHEMA
+from originality.evaluation.redraw_sheet import COLUMNS, TILE
 from originality.settings.presets import load_settings
-from originality.sheets import COLUMNS, TILE
 from tests.support import chromium
 from tests.support.example_runs import attempt
 

@@ -17,10 +17,10 @@ import torch
 
 from originality.contract.config import Precision, SettingsError
 from originality.contract.download import PATIENCE, FetchError
+from originality.evaluation.distance import Distance, load_distance
+from originality.evaluation.distance.dreamsim import DreamSim, hub_folder_restored, prepare
+from originality.evaluation.distance.dreamsim_weights import BRANCHES, DINO, Branch
 from originality.settings.audit import DistanceSettings
-from originality.similarity import Distance, load_distance
-from originality.similarity.dreamsim import DreamSim, hub_folder_restored, prepare
-from originality.similarity.dreamsim_weights import BRANCHES, DINO, Branch
 from tests.support.dreamsim_standin import (
     FULL,
     NORM,

@@ -18,11 +18,18 @@ from jobs.cli import main
 from originality.contract.config import SettingsError
 from originality.contract.download import PATIENCE, Download, FetchError
 from originality.contract.node_cache import sha256
+from originality.evaluation.distance import load_distance
+from originality.evaluation.distance.dreamsim import DreamSim, digest_without_loading
+from originality.evaluation.distance.dreamsim_fetch import (
+    CODE_FILES,
+    DINO_CODE,
+    DINO_HEAD,
+    PUBLISHED,
+    Sources,
+    fetch,
+)
+from originality.evaluation.distance.dreamsim_weights import BRANCHES, DIGESTS, DINO, cache_folder, files_of
 from originality.settings.audit import DistanceSettings
-from originality.similarity import load_distance
-from originality.similarity.dreamsim import DreamSim, digest_without_loading
-from originality.similarity.dreamsim_fetch import CODE_FILES, DINO_CODE, DINO_HEAD, PUBLISHED, Sources, fetch
-from originality.similarity.dreamsim_weights import BRANCHES, DIGESTS, DINO, cache_folder, files_of
 from tests.support.dreamsim_standin import Published, package_distances, serving
 
 ZIP = "dreamsim_clip_vitb32_checkpoint.zip"

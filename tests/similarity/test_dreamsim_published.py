@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from originality.checkup.judges import published_distances
 from originality.contract.findings import Finding
+from originality.doctor.judges import published_distances
+from originality.evaluation.distance import dreamsim_published as published
+from originality.evaluation.distance.dreamsim import DreamSim
 from originality.model.diffusers_folder import Copies
 from originality.settings.audit import AuditSettings
 from originality.settings.presets import load_settings
-from originality.similarity import dreamsim_published as published
-from originality.similarity.dreamsim import DreamSim
 
 
 @pytest.fixture

@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from originality.contract.config import SettingsError
-from originality.settings.audit import DistanceSettings
-from originality.shapes.detector import MODEL_FOLDER, Detection, Detector
-from originality.shapes.drawing import Placed, draw
-from originality.shapes.elements import ELEMENTS, Element, select
-from originality.shapes.image_sets import UniformSet, clear_view, pixels
-from originality.similarity import Distance, load_distance
-from originality.similarity.elements import (
+from originality.evaluation.distance import Distance, load_distance
+from originality.evaluation.distance.elements import (
     CONFIDENCE,
     ElementSetDistance,
     Reading,
     legible,
     multiset_f1,
 )
+from originality.settings.audit import DistanceSettings
+from originality.shapes.detector import MODEL_FOLDER, Detection, Detector
+from originality.shapes.drawing import Placed, draw
+from originality.shapes.elements import ELEMENTS, Element, select
+from originality.shapes.image_sets import UniformSet, clear_view, pixels
 
 bags = st.lists(st.sampled_from(ELEMENTS[:6]), max_size=7)
 

@@ -15,8 +15,8 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from originality.contract.config import SettingsError
+from originality.evaluation.distance import Distance, load_distance
 from originality.settings.audit import DistanceSettings
-from originality.similarity import Distance, load_distance
 from originality.vision.imagenet import CLASSES, ImageNetFeatures, prepare
 
 

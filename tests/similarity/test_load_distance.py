@@ -6,9 +6,9 @@ from types import ModuleType
 import pytest
 
 from originality.contract.config import SettingsError
+from originality.evaluation.distance import load_distance
 from originality.settings.audit import DistanceSettings
 from originality.settings.presets import load_settings
-from originality.similarity import load_distance
 
 MODULES = {"elements": "ElementSetDistance", "imagenet": "ImageNetFeatures", "dreamsim": "DreamSim"}
 
@@ -17,10 +17,10 @@ MODULES = {"elements": "ElementSetDistance", "imagenet": "ImageNetFeatures", "dr
 def test_imports_only_what_is_chosen(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in MODULES:
         # None: an import of it would raise.
-        monkeypatch.setitem(sys.modules, f"originality.similarity.{name}", None)
+        monkeypatch.setitem(sys.modules, f"originality.evaluation.distance.{name}", None)
     chosen, loaded = ModuleType(metric), object()
     setattr(chosen, MODULES[metric], lambda *args, **kwargs: loaded)
-    monkeypatch.setitem(sys.modules, f"originality.similarity.{metric}", chosen)
+    monkeypatch.setitem(sys.modules, f"originality.evaluation.distance.{metric}", chosen)
     assert load_distance(DistanceSettings.model_validate({"metric": metric, "threshold": 0.5})) is loaded
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from originality.similarity.dreamsim_fetch import CODE_FILES, DINO_CODE, DINO_HEAD
-from originality.similarity.dreamsim_weights import DINO, Branch, files_of
+from originality.evaluation.distance.dreamsim_fetch import CODE_FILES, DINO_CODE, DINO_HEAD
+from originality.evaluation.distance.dreamsim_weights import DINO, Branch, files_of
 
 NORM = partial(torch.nn.LayerNorm, eps=1e-6)
 """As in DINO and timm."""

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 from PIL import Image, ImageDraw
 
+from originality.evaluation.verdict import Attempt, Verdict, judge
 from originality.report.data import Pictures, RunInfo, row_of
 from originality.report.page import ReportData
 from originality.settings.presets import load_settings
-from originality.verdict import Attempt, Verdict, judge
 
 TILE, TILES = 64, 8
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from originality.verdict import Attempt, judge, passes
+from originality.evaluation.verdict import Attempt, judge, passes
 
 COMMON = (0.31, 0.39, 0.29, 0.28, 0.43)
 """Published DreamSim means of Figure 8: one token, five domains."""

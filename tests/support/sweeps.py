@@ -7,7 +7,7 @@ import numpy as np
 from originality.contract.scorer import Item
 from originality.settings.audit import AuditSettings
 from originality.shapes.image_sets import TaughtSet
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 
 TIMES = ("finished_at", "seconds")
 

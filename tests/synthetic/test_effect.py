@@ -19,11 +19,11 @@ from originality.experiments.familiarity.report import (
 )
 from originality.experiments.familiarity.study import PAIR_GROUPS, examples, measure_steps
 from originality.experiments.held_out import COUNTS, measure, queries, query
-from originality.inversion import Inverter
+from originality.inversion.inverter import Inverter
 from originality.settings.presets import load_settings
 from originality.shapes.image_sets import TRIO, TaughtSet, clear_view
 from originality.shapes.motifs import GROUPS
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 from tests.support.places import EXAMPLES
 
 

@@ -24,7 +24,7 @@ from originality.model.diffusers_folder import MODELS, Copies
 from originality.settings.presets import load_settings
 from originality.shapes.elements import ELEMENTS, elements_of
 from originality.shapes.image_sets import CommonRareUnseenSet, TaughtSet, UniformSet, generator
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 from originality.training.shapes_model import autoencoder, denoiser
 from originality.training.shapes_model.recipe import DenoiserRecipe, ShapesRecipe, TextRecipe
 from originality.training.shapes_model.vocabulary import all_words

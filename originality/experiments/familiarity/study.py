@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from originality.evaluation.verdict import passes
 from originality.experiments.familiarity.report import write_report
 from originality.experiments.held_out import Query, keep, kept, measure, queries, query
-from originality.preflight import preflight
 from originality.settings.audit import AuditSettings
 from originality.settings.presets import load_settings
 from originality.shapes.motifs import GROUPS
-from originality.sweep import Sweep
-from originality.verdict import passes
+from originality.sweep.preflight import preflight
+from originality.sweep.sweep import Sweep
 
 PAIR_GROUPS = ("common pair", "rare pair", "unseen pair")
 CHECKPOINTS = (5, 10, 20, 40, 80, 160)

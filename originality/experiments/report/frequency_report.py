@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from originality.evaluation.verdict import passes
 from originality.experiments.statistics import (
     contrast,
     correlations,
@@ -24,7 +25,6 @@ from originality.experiments.statistics import (
 )
 from originality.experiments.tasks.measure_pairs import GROUPS
 from originality.shapes.elements import elements_of
-from originality.verdict import passes
 
 
 def first_near(sweep: Sequence[Mapping[str, Any]], threshold: float) -> int | None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from PIL import Image
 
+from originality.evaluation.redraw_sheet import COLUMNS
 from originality.experiments.report import diversity_report, figures, frequency_report
 from originality.experiments.tasks.measure_elements import sheet_of, strip_of
 from originality.experiments.tasks.measure_pairs import GROUPS, SHOWN
-from originality.sheets import COLUMNS
 
 
 def _sheet(start: Path) -> tuple[Image.Image, Image.Image, int]:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from pydantic import PositiveInt
 
+from originality.evaluation.redraw_sheet import webp
 from originality.model.diffusion import LatentDiffusion
 from originality.model.loading import device_name
 from originality.model.randomness import keyed_generator
@@ -19,7 +20,6 @@ from originality.settings.audit import ModelSettings, RedrawSettings
 from originality.shapes.detector import Detection, Detector
 from originality.shapes.drawing import CANVAS, RADIUS
 from originality.shapes.elements import elements_of
-from originality.sheets import webp
 from originality.training.shapes_model.recipe import Frozen
 
 REDRAW = RedrawSettings(steps=25, scheduler="dpm++", guidance_scale=3.0)

@@ -24,7 +24,7 @@ from originality.model.loading import device_name
 from originality.settings.audit import AuditSettings
 from originality.settings.presets import load_settings
 from originality.shapes.image_sets import Scene
-from originality.sweep import Sweep
+from originality.sweep.sweep import Sweep
 from originality.training.shapes_model.recipe import Frozen
 
 GROUPS = ("common pair", "rare pair", "unseen pair")

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from originality.evaluation.redraw_sheet import sheet
 from originality.model.diffusers_folder import MODELS
 from originality.model.diffusion import LatentDiffusion
 from originality.settings.audit import ModelSettings
@@ -25,7 +26,6 @@ from originality.shapes.detector import Detector
 from originality.shapes.elements import Element, caption_of, elements_of
 from originality.shapes.image_sets import CommonRareUnseenSet, Scene, TaughtSet, generator, pixels
 from originality.shapes.motifs import GROUP_SHARE
-from originality.sheets import sheet
 from originality.training.shapes_model.prompting import BATCH, SETTINGS, Drawn, exactness, score_prompts
 from originality.training.shapes_model.recipe import ShapesRecipe
 from originality.training.stage import default_folder

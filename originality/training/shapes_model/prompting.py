@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from originality.evaluation.distance.elements import multiset_f1
 from originality.model.diffusion import LatentDiffusion
 from originality.model.randomness import keyed_generator
 from originality.settings.audit import RedrawSettings
 from originality.shapes.detector import Detector
 from originality.shapes.elements import Element
-from originality.similarity.elements import multiset_f1
 
 SETTINGS = RedrawSettings(count=2, steps=25, scheduler="dpm++", guidance_scale=3.0)
 

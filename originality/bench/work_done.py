@@ -1,0 +1,74 @@
+"""What judged images cost: counts of work from their verdicts, and operations from those."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from originality.cost.operations import Counts, Places, denoising_steps
+from originality.settings.audit import AuditSettings
+
+Row = dict[str, Any]
+
+
+def counts(rows: Sequence[Row], settings: AuditSettings) -> Counts:
+    """The mean of the images; what filled up short passes is not in it."""
+    return Counts(**{name: float(np.mean([_of(row, settings)[name] for row in rows])) for name in _FIELDS})
+
+
+_FIELDS = tuple(Counts.model_fields)
+
+
+def _of(row: Row, settings: AuditSettings) -> dict[str, float]:
+    inversion, sweep = settings.inversion, row["sweep"]
+    steps, drawn = _steps(row), _drawn(row, settings)
+    always = settings.in_distribution.ask == "always"
+    threshold = settings.distance.threshold
+    near = [a["distance_mean"] is not None and a["distance_mean"] < threshold for a in sweep]
+    edited = len(sweep) if always else sum(near)
+    prompts = inversion.batch_size
+    if inversion.templates is not None:
+        prompts = min(prompts, inversion.templates, len(settings.spoken.templates))
+    return {
+        "tokens_tried": len(sweep),
+        "tokens_checked": edited,
+        "step_samples": steps * inversion.batch_size,
+        "drawing_samples": drawn * _samples_a_redraw(settings),
+        "decoded": drawn,
+        "encoded": 2 if inversion.flips == "half" else 1,
+        "step_prompts": steps * prompts,
+        "prompts": len(sweep) + (edited if settings.in_distribution.check == "editability" else 0),
+        "judged": 1 + sum(a["redraws"] for a in sweep),
+    }
+
+
+def _steps(row: Row) -> int:
+    return sum(a["inversion_steps"] for a in row["sweep"])
+
+
+def _drawn(row: Row, settings: AuditSettings) -> float:
+    """Redraws and edit images."""
+    samples = sum(a["unet_samples"] for a in row["sweep"]) - _steps(row) * settings.inversion.batch_size
+    return float(samples / _samples_a_redraw(settings))
+
+
+def _samples_a_redraw(settings: AuditSettings) -> int:
+    return denoising_steps(settings.redraw) * (2 if settings.redraw.guidance_scale > 1 else 1)
+
+
+def places(rows: Sequence[Row], settings: AuditSettings) -> Places:
+    """How many places the passes of a run had for each that a verdict came to need. A run of one lane and
+    of whole evaluations need not tell: it has no other places.
+
+    Raises:
+        KeyError: the rows of another do not tell.
+    """
+    if settings.inversion.lanes == 1 and settings.redraw.pass_size == settings.redraw.count:
+        return Places()
+    there = {kind: sum(row["places"][kind] for row in rows) for kind in ("training", "drawing")}
+    return Places(
+        training=there["training"] / sum(_steps(row) for row in rows),
+        drawing=there["drawing"] / sum(_drawn(row, settings) for row in rows),
+    )

@@ -1,0 +1,224 @@
+"""Thresholds chosen on images of which a person knows whether they are common or original.
+
+The paper redraws a common image with a single token and an original one with more, or never (Section 4.2). So
+what tells the two apart is the distance of the redraws at one token: this module draws its ROC curve
+("positive" is common, and called so is what is strictly under the threshold, as in
+:func:`originality.evaluation.verdict.passes`), and chooses the threshold by the share of original images that
+may be taken for common ones. The threshold of the check is chosen on the common images: it must keep them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from originality.settings.audit import AuditSettings, Calibration, Interval
+
+FALSE_COMMON = 0.05
+"""Share of original images that may be taken for common ones, if no other is asked for. Our choice."""
+KEPT = 0.95
+"""Share of common images that the check must keep, if no other is asked for. Our choice."""
+FEW = 20
+"""Of fewer images 5 % are less than one."""
+RESAMPLES = 2000
+_TAILS = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one token gave for the images of one label."""
+
+    distances: np.ndarray
+    """float64 (n,): mean distance of each image's redraws, finite."""
+    scores: np.ndarray
+    """float64 (k,), k <= n: the in-distribution check's, of the images for which it gave one."""
+
+
+def roc(common: np.ndarray, original: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The ROC curve of distances, one point a distinct threshold: from nothing under it to everything.
+
+    Returns:
+        Thresholds, ascending, the last inf; the share of ``original`` under each (false), and the share of
+        ``common`` (true). Equal distances are passed together, so that a tie is a slanted step.
+    """
+    at = np.append(np.unique(np.concatenate([common, original])), np.inf)
+    return at, share_under(original, at), share_under(common, at)
+
+
+def share_under(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Of ``values``, strictly under each threshold."""
+    return np.searchsorted(np.sort(values), thresholds, "left") / len(values)
+
+
+def auc(common: np.ndarray, original: np.ndarray) -> float:
+    """Area under the ROC curve: the chance that of a common and an original image the common one has the
+    smaller distance, where a tie counts half (Mann and Whitney's U over all pairs)."""
+    ordered = np.sort(original)
+    twice = np.searchsorted(ordered, common, "left") + np.searchsorted(ordered, common, "right")
+    return float(1 - twice.mean() / (2 * len(original)))
+
+
+def distance_threshold(original: np.ndarray, false_common: float) -> float:
+    """The largest threshold with at most this share, in [0, 1), of the original images strictly under it:
+    the distance of an original image itself."""
+    return float(np.sort(original)[_allowed(len(original), false_common)])
+
+
+def _allowed(images: int, share: float) -> int:
+    """How many of them are at most this share, which is under 1."""
+    return int(np.count_nonzero(np.arange(images) / images <= share)) - 1
+
+
+def true_false_rate(images: int, false_common: float) -> tuple[float, float]:
+    """In what range the share of all original images under such a threshold is, at 95 %, whatever their
+    distances' distribution (without ties: the share under the i-th smallest of n is Beta(i, n + 1 - i))."""
+    from scipy.special import betaincinv  # slow to import
+
+    rank = _allowed(images, false_common) + 1
+    low, high = betaincinv(rank, images + 1 - rank, np.array(_TAILS) / 100)
+    return float(low), float(high)
+
+
+def check_threshold(scores: np.ndarray, kept: float) -> float:
+    """The largest threshold that at least this share, in (0, 1], of the scores reach."""
+    short = np.count_nonzero(np.arange(1, len(scores) + 1) / len(scores) < kept)
+    return float(np.sort(scores)[::-1][short])
+
+
+def alike_from(labelled: Sequence[Measured], threshold: float) -> float | None:
+    """The largest measured distance under a threshold: every threshold over it, up to this one, decides all
+    the images alike. None where no image is under it."""
+    under = np.concatenate([measured.distances for measured in labelled])
+    under = under[under < threshold]
+    return float(under.max()) if len(under) else None
+
+
+def bootstrap(
+    statistics: Callable[[np.ndarray, np.ndarray], Sequence[float]],
+    common: np.ndarray,
+    original: np.ndarray,
+    seed: int = 0,
+) -> list[Interval]:
+    """Each statistic with its 95 % percentile interval; the labels are resampled each on its own, so that
+    their numbers stay."""
+    rng = np.random.default_rng(seed)
+    drawn = [
+        statistics(*(group[rng.integers(len(group), size=len(group))] for group in (common, original)))
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.percentile(drawn, _TAILS, axis=0)
+    here = statistics(common, original)
+    return [(float(a), float(b), float(c)) for a, b, c in zip(low, here, high, strict=True)]
+
+
+def calibrate(
+    common: Measured, original: Measured, false_common: float = FALSE_COMMON, kept: float = KEPT
+) -> dict[str, Any]:
+    """What of a :class:`Calibration` follows from the measurements. Each label has an image at least."""
+
+    def of_distances(known: np.ndarray, new: np.ndarray) -> tuple[float, float, float]:
+        threshold = distance_threshold(new, false_common)
+        return auc(known, new), threshold, float((known < threshold).mean())
+
+    def of_scores(known: np.ndarray, new: np.ndarray) -> tuple[float, float]:
+        return auc(-known, -new), check_threshold(known, kept)
+
+    area, threshold, passing = bootstrap(of_distances, common.distances, original.distances)
+    scored = len(common.scores) and len(original.scores)
+    check = bootstrap(of_scores, common.scores, original.scores) if scored else None
+    return {
+        "common": len(common.distances),
+        "original": len(original.distances),
+        "auc": area,
+        "false_common": false_common,
+        "true_false_rate": true_false_rate(len(original.distances), false_common),
+        "distance_threshold": threshold[1],
+        "distance_interval": (threshold[0], threshold[2]),
+        "common_passing": passing,
+        "kept": kept,
+        "in_distribution_threshold": check[1][1] if check else None,
+        "in_distribution_interval": (check[1][0], check[1][2]) if check else None,
+        "in_distribution_auc": check[0] if check else None,
+    }
+
+
+_HOW_TRAINED = {
+    *("templates", "cycle", "cooldown", "stop", "tolerance"),
+    *("learning_rate_scale", "weight_decay", "flips"),
+}
+
+
+def method_digest(settings: AuditSettings) -> str:
+    """Short digest of the settings that a distance at one token follows from, beside the weights; not of
+    the machine's own: device, precision, lanes."""
+    parts = {
+        "model": (settings.model, {"fit", "prediction"}),
+        "domain": (settings.spoken, {"initial_words", "templates", "edit_subject"}),
+        "inversion": (
+            settings.inversion,
+            {"steps", "batch_size", "learning_rate", "timesteps", "initial_tokens"},
+        ),
+        "redraw": (settings.redraw, {"count", "steps", "scheduler", "guidance_scale", "prompt"}),
+        "distance": (settings.distance, {"metric", "branch"}),
+        "in_distribution": (settings.in_distribution, {"check", "detector", "detector_score"}),
+    }
+    said = {name: part.model_dump(mode="json", include=fields) for name, (part, fields) in parts.items()}
+    # Settings that came later count where they are not as it always was.
+    trained = settings.inversion.model_dump(mode="json", include=_HOW_TRAINED, exclude_defaults=True)
+    said["inversion"] |= trained
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def weaknesses(calibration: Calibration) -> list[str]:
+    """Why a calibration is of no use: none where it is."""
+    low, area, high = calibration.auc
+    found = []
+    if high < 0.5:
+        found.append(
+            f"common images are redrawn worse than original ones (AUC {area:.2f} [{low:.2f}, {high:.2f}]); "
+            "are the labels exchanged?"
+        )
+    elif low <= 0.5:
+        found.append(
+            f"the distance does not tell common from original images (AUC {area:.2f} [{low:.2f}, "
+            f"{high:.2f}] includes 0.5)"
+        )
+    if not calibration.common_passing[1]:
+        found.append(
+            f"no common image is under the threshold: with at most {calibration.false_common:.3g} of the "
+            "original images under it there is none that lets one pass"
+        )
+    return found
+
+
+def doubts(settings: AuditSettings, digests: Mapping[str, str]) -> list[str]:
+    """Why the calibration that comes with the settings does not speak for this audit: none where it does,
+    or where there is none.
+
+    Args:
+        digests: of originality.sweep.sweep.preflight.
+    """
+    known = settings.calibration
+    if known is None:
+        return []
+    found = []
+    for of, digest, weights in (
+        (known.model_digest, digests["model_digest"], "another model"),
+        (known.judge_digest, digests["judge_digest"], "other weights of metric or check"),
+    ):
+        if of != digest:
+            found.append(f"it was made with {weights} (digest {of}, here {digest})")
+    if known.method_digest != method_digest(settings):
+        found.append("it was made with other settings of inversion, redraws, domain, metric or check")
+    for name, calibrated, used in (
+        ("distance", known.distance_threshold, settings.distance.threshold),
+        ("in_distribution", known.in_distribution_threshold, settings.in_distribution.threshold),
+    ):
+        if calibrated is not None and calibrated != used:
+            found.append(f"{name}.threshold is {used:.4g}, calibrated was {calibrated:.4g}")
+    return found + weaknesses(known)

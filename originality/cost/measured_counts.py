@@ -1,0 +1,197 @@
+"""Counts that were measured (``make bench``), and what they say of an audit with other images or another
+model.
+
+The file is one JSON object: for each preset's name its mean counts an image, of how many images, and the
+whole settings that they were measured under::
+
+    {"laptop": {"counts": {"tokens_tried": 1.9, "step_samples": 912.0, ...}, "images": 60, "settings": {...}}}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from originality.contract.config import Frozen, SettingsError
+from originality.cost.operations import Counts, Places, protocol_counts
+from originality.settings.audit import AuditSettings
+
+SHIPPED = Path(__file__).with_name("counts.json")
+"""What was measured with the model that ships; it comes with the package."""
+
+
+class Measured(Frozen):
+    """Of one preset."""
+
+    counts: Counts
+    """Mean of the images."""
+    images: int = Field(ge=1)
+    settings: AuditSettings
+    places: Places = Places()
+    """What its passes held beside that."""
+
+
+def read(file: Path = SHIPPED) -> dict[str, Measured]:
+    """What is measured, by preset.
+
+    Raises:
+        SettingsError: the file cannot be read, or holds something else.
+    """
+    if file == SHIPPED and not file.exists():
+        return {}
+    try:
+        return TypeAdapter(dict[str, Measured]).validate_json(file.read_bytes())
+    except OSError as error:
+        raise SettingsError(f"cannot read {file}: {error.strerror}") from error
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise SettingsError(
+            f"{file} does not hold measured counts ({where or 'JSON'}: {problem['msg']}); write it with "
+            "make bench"
+        ) from error
+
+
+def write(measured: Mapping[str, Measured], file: Path = SHIPPED) -> None:
+    """As ``read`` reads it."""
+    rows = {preset: of.model_dump(mode="json") for preset, of in measured.items()}
+    file.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+_ELSEWHERE: Any = {
+    "model": ...,
+    "domain": ...,
+    "domains": ...,
+    "distance": ...,
+    "in_distribution": {"check", "threshold", "detector", "folder", "revision", "detector_score"},
+    "seed": ...,
+    "calibration": ...,
+    "inversion": {
+        *("learning_rate", "learning_rate_scale", "weight_decay", "flips"),
+        *("lanes", "ahead", "loss_scale", "initial_tokens"),
+    },
+    "redraw": {"steps", "scheduler", "guidance_scale", "prompt", "together"},
+}
+"""Settings that may differ from those measured under: they belong to a model, or the work follows from them.
+All others decide how much is done, so that what was measured under others says nothing."""
+
+_TOLD = (
+    *("model.path", "distance.metric", "distance.threshold", "in_distribution.check", "domain"),
+    *("inversion.learning_rate", "inversion.learning_rate_scale", "inversion.weight_decay"),
+    *("inversion.flips", "redraw.steps", "redraw.scheduler", "redraw.guidance_scale"),
+)
+"""Of these, those whose difference is an assumption."""
+
+
+def known(measured: Mapping[str, Measured], settings: AuditSettings) -> Measured | None:
+    """What was measured by the method of these settings: of several the one that differs least, then that of
+    most images. None: nothing."""
+    method = _method(settings)
+    same = [of for of in measured.values() if _method(of.settings) == method]
+    return min(same, key=lambda of: (len(differences(of, settings)), -of.images), default=None)
+
+
+def _method(settings: AuditSettings) -> dict[str, Any]:
+    return settings.model_dump(mode="json", exclude=_ELSEWHERE)
+
+
+def differences(measured: Measured, settings: AuditSettings) -> list[str]:
+    """What was otherwise when it was measured: "redraw.steps 35 in place of 50"."""
+
+    def of(of_whom: AuditSettings, path: str) -> Any:
+        value: Any = of_whom
+        for name in path.split("."):
+            value = getattr(value, name)
+        return value
+
+    pairs = ((path, of(settings, path), of(measured.settings, path)) for path in _TOLD)
+    return [f"{path} {here!s} in place of {there!s}" for path, here, there in pairs if here != there]
+
+
+def carried(measured: Measured, settings: AuditSettings) -> Counts:
+    """What was measured, for these settings: as many numbers of tokens are tried and checked, and of what
+    that allows, each part does the share that it did."""
+    tokens = measured.counts.tokens_tried, measured.counts.tokens_checked
+    there, here = protocol_counts(measured.settings, *tokens), protocol_counts(settings, *tokens)
+
+    def share(name: str) -> float:
+        most: float = getattr(there, name)
+        return float(getattr(measured.counts, name)) / most * float(getattr(here, name)) if most else 0.0
+
+    return Counts(**{name: share(name) for name in Counts.model_fields})
+
+
+def whence(measured: Measured, settings: AuditSettings, family: str | None = None) -> str:
+    """Where carried counts come from: "as measured" only of the same settings and the same model, which a
+    ``family`` says that it is not."""
+    model = f"{measured.images} images with the model {measured.settings.model.path!r}"
+    if family or differences(measured, settings):
+        return f"carried over from what {model} took"
+    return f"as measured on {model}"
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What must hold for a predicted cost to be true, in words."""
+
+    lines: tuple[str, ...]
+
+    @classmethod
+    def of(cls, settings: AuditSettings, measured: Measured | None) -> Assumptions:
+        """``measured``: what the counts come from; None: the settings alone."""
+        return cls(
+            (*(_of_bound(settings) if measured is None else _of_carrying(settings, measured)), *_COUNTED)
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(f"- {line}" for line in self.lines)
+
+
+_COUNTED = (
+    "a multiplication and an addition are two operations; only products of matrices and convolutions are "
+    "counted, not norms, activations, samplers and the optimiser",
+    "attention takes its plain products, and nothing of the UNet is computed twice "
+    "(model.gradient_checkpointing)",
+    "the check's detector, and CLIP where it chooses words, cost nothing",
+    "each image is judged once: none fails, and no work is lost with a machine",
+)
+
+
+def _of_bound(settings: AuditSettings) -> tuple[str, ...]:
+    return (
+        "nothing was measured under these settings: the two ends are one number of tokens for all images and "
+        f"{settings.max_tokens} for all",
+        "nothing stops early: every number of tokens takes all steps, all redraws and all edit images",
+        "each step reads as many different prompts as it may",
+        "passes hold nothing but these images' samples: none is short and filled up, and no number of tokens "
+        "is trained ahead of its need (inversion.ahead)",
+    )
+
+
+def _of_carrying(settings: AuditSettings, measured: Measured) -> tuple[str, ...]:
+    tried, checked = measured.counts.tokens_tried, measured.counts.tokens_checked
+    lines = [
+        f"these images try as many numbers of tokens ({tried:.3g} in the mean, {checked:.3g} of them "
+        f"checked) as the {measured.images} images that were measured: they are as original to the model",
+    ]
+    if measured.places != Places():
+        lines.append(
+            f"passes are as full: of places there are {measured.places.training:.3g} in training and "
+            f"{measured.places.drawing:.3g} in drawing for each that a verdict needs"
+        )
+    if otherwise := differences(measured, settings):
+        lines.append(f"that is so too with {', '.join(otherwise)}")
+        there, here = protocol_counts(measured.settings, tried, checked), measured.counts
+        shares = {
+            "inversion": (here.step_samples, there.step_samples),
+            "drawing": (here.drawing_samples, there.drawing_samples),
+            "metric": (here.judged, there.judged),
+        }
+        told = ", ".join(f"{name} {a / b:.0%}" for name, (a, b) in shares.items())
+        lines.append(f"inversions and evaluations stop at the same share of what the settings allow ({told})")
+    return tuple(lines)

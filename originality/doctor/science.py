@@ -1,0 +1,225 @@
+"""Model, metric and detector: are they there, do they compute, and how fast?"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from originality.contract.findings import Check, Finding, failed, ok, skipped
+from originality.cost.memory_plan import MemoryPlan, plan
+from originality.doctor import judges, machine
+from originality.doctor.memory import memory
+from originality.doctor.precision import BOUNDS, errors
+from originality.doctor.speed import Speed, measure, pace
+from originality.inversion.inverter import Inverter
+from originality.model.attention import PROCESSORS, installed
+from originality.model.diffusers_folder import Copies, Description, describe, weights_bytes
+from originality.model.diffusion import LatentDiffusion
+from originality.model.loading import device_name, torch_device
+from originality.settings.audit import AuditSettings
+from originality.settings.domains import edit_prompt
+
+_MEMORY = "free the device of other programs, or use --set model.dtype=fp16 or a larger one"
+_REINSTALL = "give whole weights; if they are, report this with what --json says"
+
+
+@dataclass
+class Checkup:
+    """The checks of one audit's settings; each leaves behind what later ones look at."""
+
+    settings: AuditSettings
+    copies: Callable[[str], Copies]
+    """Brings to this machine the weights of "model", "distance" or "in_distribution"."""
+    price: Callable[[str], tuple[str, float | None]]
+    """Of a GPU by torch's name of it, or of "CPU": its name in the table of prices, and US dollars an hour
+    of a worker there."""
+    seconds: float = 10.0
+    """For measuring speed."""
+    dreamsim_pictures: Path | None = None
+    """Folder of the three pictures whose distances DreamSim's authors publish."""
+    brought: Copies = field(default=Copies())
+    about: Description | None = None
+    model: LatentDiffusion | None = None
+    plan: MemoryPlan | None = None
+    speed: Speed | None = None
+    judging: dict[str, float | None] = field(default_factory=dict)
+    """Milliseconds an image, of metric and detector."""
+
+    def of_machine(self) -> list[Check]:
+        return [
+            Check("versions", machine.versions),
+            Check("GPU", lambda: machine.gpu(self.settings.model)),
+            Check("xformers", self._xformers, ("GPU",)),
+        ]
+
+    def of_weights(self) -> list[Check]:
+        """After those of the machine."""
+        on_device = ("GPU",)
+        return [
+            Check("model", self._model),
+            Check("loading", self._loading, ("GPU", "model"), _MEMORY),
+            Check("domain", self._domain, ("loading",)),
+            Check("attention", self._attention, ("loading",)),
+            Check("half precision", self._precision, ("loading",), _MEMORY),
+            Check("memory", self._memory, ("domain",), _MEMORY),
+            Check("speed", self._speed, ("memory",), _MEMORY),
+            Check("metric", self._metric, on_device, _REINSTALL),
+            Check("published distances", self._published, ("metric",), _REINSTALL),
+            Check("detector", self._detector, on_device, _REINSTALL),
+            Check("pace", self._pace, ("speed",)),
+        ]
+
+    @property
+    def device(self) -> torch.device:
+        return torch_device(self.settings.model)
+
+    @property
+    def loaded(self) -> LatentDiffusion:
+        assert self.model is not None, "checks that look at the model need its loading"
+        return self.model
+
+    def _xformers(self) -> Finding:
+        return machine.xformers(self.settings.model, self.device)
+
+    def _model(self) -> Finding:
+        asked = self.settings.model
+        self.brought = self.copies("model")
+        self.about = about = describe(asked, self.brought.model)
+        size = weights_bytes(asked, self.brought.model)
+        encoders = (
+            "one text encoder" if len(about.tokenizers) == 1 else f"{len(about.tokenizers)} text encoders"
+        )
+        return ok(
+            f"{asked.path}: {about.side} px, predicts {about.prediction}, {encoders}, "
+            f"{size / 1e9:.2g} GB of weights",
+            side=about.side,
+            prediction=about.prediction,
+            text_encoders=len(about.tokenizers),
+            bytes=size,
+        )
+
+    def _loading(self) -> Finding:
+        started = time.monotonic()
+        self.model = model = LatentDiffusion(self.settings.model, self.brought.model)
+        seconds = time.monotonic() - started
+        parameters = sum(p.numel() for p in model.unet.parameters())
+        kinds = f"{_named(model.dtype)}, VAE in {_named(model.vae_dtype)}"
+        return ok(
+            f"UNet of {parameters / 1e6:.3g} M parameters in {kinds}, on {model.device.type} in "
+            f"{seconds:.1f} s; digest {model.digest}",
+            **{"digest": model.digest, "unet_parameters": parameters, "seconds": seconds},
+        )
+
+    def _domain(self) -> Finding:
+        """Whether the model can say the prompts; told apart from loading, as another domain may do."""
+        settings, domain = self.settings, self.settings.spoken
+        Inverter(self.loaded, domain, settings.inversion, settings.seed)
+        edits = [edit_prompt(domain.subject_for(word)) for word in domain.initial_words]
+        said = [*domain.templates, settings.redraw.prompt, *edits]
+        self.loaded.text.tokenise(said, settings.max_tokens)
+        return ok(
+            f"{domain.name}: starts at {' or '.join(domain.initial_words)}; its {len(domain.templates)} "
+            f"templates have room for {settings.max_tokens} tokens",
+            **{"initial_words": list(domain.initial_words), "templates": len(domain.templates)},
+        )
+
+    def _attention(self) -> Finding:
+        choice, found = self.loaded.attention, sorted(installed(self.loaded.unet))
+        numbers = {"chosen": choice.name, "why": choice.why, "processors": found}
+        told = f"{choice}; the UNet's layers hold {', '.join(found)}"
+        if found != [type(PROCESSORS[choice.name]()).__name__]:
+            return failed(told, "use --set model.attention=sdpa", **numbers)
+        return ok(told, **numbers)
+
+    def _precision(self) -> Finding:
+        kind = self.settings.model.dtype
+        if kind == "fp32":
+            return skipped("model.dtype is fp32: there is nothing to compare")
+        prompt = self.settings.redraw.prompt.format(self.settings.spoken.initial_words[0])
+        found = errors(self.loaded, self.settings.model, self.brought, prompt)
+        finite = {t: error for t, error in found.items() if math.isfinite(error)}
+        numbers = {"dtype": kind, "bound": BOUNDS[kind], "errors": {str(t): finite.get(t) for t in found}}
+        other = "--set model.dtype=bf16 or fp32" if kind == "fp16" else "--set model.dtype=fp32"
+        if lost := [str(t) for t in found if t not in finite]:
+            told = f"the UNet's prediction in {kind} is not finite at timestep {', '.join(lost)}"
+            return failed(told, f"use {other}", **numbers)
+        worst = max(finite, key=lambda t: finite[t])
+        told = f"{kind} is off fp32 by {finite[worst]:.2g} at timestep {worst}, the worst of "
+        told += f"{', '.join(map(str, found))}; up to {BOUNDS[kind]:g} is sound"
+        return (
+            ok(told, **numbers) if finite[worst] <= BOUNDS[kind] else failed(told, f"use {other}", **numbers)
+        )
+
+    def _memory(self) -> Finding:
+        self.plan = plan(self.loaded, self.settings.inversion, self.settings.redraw)
+        return memory(self.loaded, self.settings, self.plan)
+
+    def _speed(self) -> Finding:
+        assert self.plan is not None, "speed needs memory"
+        self.speed = speed = measure(self.loaded, self.settings, self.plan, self.seconds)
+        parts = {"step": speed.step, "forward": speed.forward, "decoding": speed.decoding}
+        return ok(
+            f"UNet forward {speed.forward}, forward and back {speed.step}; VAE {speed.decoding}",
+            **{
+                name: {"samples_per_second": r.per_second, "samples_a_pass": r.at}
+                for name, r in parts.items()
+            },
+        )
+
+    def _metric(self) -> Finding:
+        side = self.about.side if self.about else None
+        finding = judges.metric(self.settings, self.device, self.copies("distance"), side, self.seconds)
+        self.judging["metric"] = finding.numbers.get("ms_an_image")
+        return finding
+
+    def _published(self) -> Finding:
+        copies = self.copies("distance")
+        return judges.published_distances(self.settings, self.device, copies, self.dreamsim_pictures)
+
+    def _detector(self) -> Finding:
+        side = self.about.side if self.about else None
+        copies = self.copies("in_distribution")
+        finding = judges.detector(self.settings, self.device, copies, side, self.seconds)
+        self.judging["detector"] = finding.numbers.get("ms_an_image")
+        return finding
+
+    def _pace(self) -> Finding:
+        """Images an hour and their price, by the speeds that were measured."""
+        assert self.speed is not None, "pace needs speed"
+        settings, model = self.settings, self.loaded
+        wanted = ["metric"] if settings.in_distribution.check == "none" else ["metric", "detector"]
+        not_counted = [name for name in wanted if not self.judging.get(name)]
+        found = pace(model, settings, self.speed, sum(ms or 0.0 for ms in self.judging.values()) / 1e3)
+        gpu = device_name(model.device)
+        kind, price = self.price(gpu)
+        one, most = found.per_hour(1), found.per_hour(settings.max_tokens)
+        told = f"{one:.3g} images/h a worker where all stop at 1 token, "
+        told += f"{most:.3g} where all go to {settings.max_tokens}"
+        if price:
+            told += (
+                f"; 1,000 cost ${1000 * price / one:.3g} to ${1000 * price / most:.3g} at ${price:g} an hour"
+            )
+        else:
+            told += f"; their price is not known (--set cluster.prices='{{{kind}: 1.5}}')"
+        told += f"; with full passes {found}" + "".join(f", without {name}" for name in not_counted)
+        return ok(
+            told,
+            images_per_hour={"at_one_token": one, "at_max_tokens": most},
+            usd_per_1000={"at_one_token": 1000 * price / one, "at_max_tokens": 1000 * price / most}
+            if price
+            else None,
+            usd_per_hour=price,
+            kind=kind,
+            seconds={"inversion": found.inversion, "drawing": found.drawing, "judging": found.judging},
+            not_counted=not_counted,
+            threads=torch.get_num_threads(),
+        )
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,66 @@
+"""What would stop every image of an audit, found before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from originality.contract import outline
+from originality.evaluation.distance import load_distance
+from originality.evaluation.in_distribution import load_check
+from originality.inversion.initial_words import InitialWords
+from originality.model.attention import choose
+from originality.model.diffusers_folder import Copies, describe, model_digest
+from originality.model.diffusion import check_schedule
+from originality.model.loading import DTYPES, torch_device
+from originality.model.prompt_embeddings import tokenise
+from originality.model.weights_check import check_weights
+from originality.settings.audit import AuditSettings, DistanceSettings
+from originality.settings.domains import edit_prompt
+
+
+def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, str]:
+    """Find what would stop every image, before anything is written, without loading the model.
+
+    Returns:
+        The digests that decide a verdict beside the settings: "model_digest" of the model's weights, and
+        "judge_digest" of the weights of metric and check, and of CLIP where it chooses words.
+
+    Raises:
+        SettingsError: with the fix.
+    """
+    if not os.environ.get("RAY_ADDRESS"):  # a cluster's GPUs are elsewhere
+        choose(settings.model.attention, [], torch_device(settings.model), DTYPES[settings.model.dtype])
+    about = describe(settings.model, copies.model)
+    check_weights(settings.model, copies.model)
+    check_schedule(settings.model, about.scheduler, settings.redraw)
+    domain = settings.spoken
+    words = InitialWords(settings, about.tokenizers, copies)
+    subjects = list(dict.fromkeys(map(domain.subject_for, domain.initial_words)))
+    prompts = [*domain.templates, settings.redraw.prompt, *map(edit_prompt, subjects)]
+    tokenise(about.tokenizers, prompts, settings.max_tokens)
+    distance = _distance_digest(settings.distance, about.side, copies.distance)
+    if settings.in_distribution.check != "editability":
+        del subjects[1:]
+    checks = [load_check(settings.in_distribution, s, folder=copies.detector) for s in subjects]
+    judges = f"{distance} {checks[0].digest() if checks[0] else ''}"
+    if words.chooser is not None:
+        judges += f" {words.chooser.digest()}"
+    return {
+        "model_digest": model_digest(settings.model, copies.model),
+        "judge_digest": hashlib.sha256(judges.encode()).hexdigest()[:16],
+    }
+
+
+def _distance_digest(settings: DistanceSettings, side: int, folder: Path | None) -> str:
+    """Of the metric, which is tried on an image where its weights are here."""
+    if folder is not None and outline.absent(folder):
+        from originality.evaluation.distance.dreamsim import digest_without_loading
+
+        return digest_without_loading(folder, settings.branch)
+    distance = load_distance(settings, folder=folder)
+    distance.embed(np.full((1, side, side, 3), 255, np.uint8))
+    return distance.digest()
