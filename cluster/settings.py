@@ -8,8 +8,8 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from cluster.accelerators import NVIDIA, PRICES, is_known
-from cluster.images import Limits
+from cluster.inputs.images import Limits
+from cluster.ray_runtime.accelerators import NVIDIA, PRICES, is_known
 from originality.contract.config import Frozen, nearest
 
 

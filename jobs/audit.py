@@ -17,18 +17,26 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from cluster import driver
-from cluster.heartbeat import Heartbeat
-from cluster.lock import Lock, LockLost
-from cluster.manifest import RUN_FILE, Manifest, Selection
-from cluster.progress import size
-from cluster.readable import check_readable
-from cluster.regularly import regularly
-from cluster.runfolder import RunFolder, RunMismatch, beside, plan
-from cluster.runtime import check_ray
+from cluster.driver import driver
+from cluster.driver.progress import size
+from cluster.inputs.manifest import RUN_FILE, Manifest, Selection
+from cluster.inputs.readable import check_readable
+from cluster.ray_runtime.runtime import check_ray
+from cluster.run.folder import RunFolder, RunMismatch, beside, plan
 from cluster.settings import ClusterSettings
-from cluster.store import Damaged, NotFound, StoreError, absolute, hurried_after_outage, open_store, unmade
-from cluster.worker import ScorerFactory, Task
+from cluster.storage.heartbeat import Heartbeat
+from cluster.storage.lock import Lock, LockLost
+from cluster.storage.periodic import regularly
+from cluster.storage.store import (
+    Damaged,
+    NotFound,
+    StoreError,
+    absolute,
+    hurried_after_outage,
+    open_store,
+    unmade,
+)
+from cluster.worker.worker import ScorerFactory, Task
 from jobs import exits, given, process
 from jobs.damaged import warn_of_damage
 from jobs.dry_run import dry_run

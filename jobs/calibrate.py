@@ -19,10 +19,10 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from cluster.manifest import Selection
-from cluster.runfolder import RunFolder, open_run
+from cluster.inputs.manifest import Selection
+from cluster.run.folder import RunFolder, open_run
 from cluster.settings import ClusterSettings
-from cluster.store import NotFound, unmade
+from cluster.storage.store import NotFound, unmade
 from jobs import exits, given
 from jobs.audit import Science, at_work, check_first, judge, planned, prepared, unsuited
 from jobs.labels import Found, Labels, check_enough, check_same, measured, read_labels

@@ -6,9 +6,9 @@ import functools
 import sys
 from pathlib import Path
 
-from cluster.single_file import is_single_file, unpacked_copy
-from cluster.store import NotFound
-from cluster.weights import local_copy
+from cluster.storage.store import NotFound
+from cluster.weights.node_copy import local_copy
+from cluster.weights.single_file import is_single_file, unpacked_copy
 from originality.contract.config import SettingsError
 from originality.contract.download import to_stderr
 from originality.evaluation.distance.dreamsim_fetch import fetch

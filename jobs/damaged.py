@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cluster.runfolder import RunFolder
+from cluster.run.folder import RunFolder
 from jobs import process
 
 _MOST_LINES = 20

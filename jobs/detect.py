@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
-from cluster.decoder import Decoder
-from cluster.images import Limits, Rejection, check_size
-from cluster.listing import scan
-from cluster.sources import Unreadable, read_image
+from cluster.inputs.decoder import Decoder
+from cluster.inputs.images import Limits, Rejection, check_size
+from cluster.inputs.listing import scan
+from cluster.inputs.sources import Unreadable, read_image
 from jobs import exits
 from originality.contract.config import SettingsError
 

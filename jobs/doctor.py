@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cluster import checkup as engine
-from cluster.runtime import EngineError
+from cluster import doctor as engine
+from cluster.ray_runtime.runtime import EngineError
 from cluster.settings import ClusterSettings
-from cluster.store import StoreError
+from cluster.storage.store import StoreError
 from jobs import exits, given, process
 from originality.contract.config import SettingsError
 from originality.contract.faults import MachineFault

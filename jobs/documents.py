@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from cluster import driver
-from cluster.identities import image_id_of
-from cluster.listing import documents
-from cluster.manifest import RUN_FILE, Selection
-from cluster.regularly import regularly
-from cluster.runfolder import RunFolder, plan
+from cluster.driver import driver
+from cluster.inputs.identities import image_id_of
+from cluster.inputs.listing import documents
+from cluster.inputs.manifest import RUN_FILE, Selection
+from cluster.run.folder import RunFolder, plan
 from cluster.settings import ClusterSettings
-from cluster.store import NotFound, Store, StoreError, hurried_after_outage, open_store
-from cluster.worker import ScorerFactory, Task
+from cluster.storage.periodic import regularly
+from cluster.storage.store import NotFound, Store, StoreError, hurried_after_outage, open_store
+from cluster.worker.worker import ScorerFactory, Task
 from jobs.damaged import warn_of_damage
 from jobs.turns import turn
 
@@ -74,7 +74,7 @@ def carry_out(
     """Does what has no record yet, when nobody else does it.
 
     Raises:
-        Interrupted, EngineError: as of :func:`cluster.driver.run`.
+        Interrupted, EngineError: as of :func:`cluster.driver.driver.run`.
         SettingsError, Superseded: as of :func:`jobs.turns.turn`.
     """
     task = Task(

@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
 
-from cluster.decoder import Decoder
-from cluster.identities import image_id_of
-from cluster.images import Limits, Rejection, check_size
-from cluster.listing import scan
-from cluster.manifest import Manifest, Selection
-from cluster.progress import Progress
-from cluster.readable import check_readable
-from cluster.runtime import available_cpus
-from cluster.sources import Unreadable, read_image
+from cluster.driver.progress import Progress
+from cluster.inputs.decoder import Decoder
+from cluster.inputs.identities import image_id_of
+from cluster.inputs.images import Limits, Rejection, check_size
+from cluster.inputs.listing import scan
+from cluster.inputs.manifest import Manifest, Selection
+from cluster.inputs.readable import check_readable
+from cluster.inputs.sources import Unreadable, read_image
+from cluster.ray_runtime.runtime import available_cpus
 from jobs import exits, process
 from jobs.suitability import warn
 from originality.settings.audit import AuditSettings

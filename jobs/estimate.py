@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.manifest import Selection
-from cluster.progress import duration
-from cluster.runfolder import RunFolder
-from cluster.store import unmade
+from cluster.driver.progress import duration
+from cluster.inputs.manifest import Selection
+from cluster.run.folder import RunFolder
+from cluster.storage.store import unmade
 from jobs import exits, given, predict
 from jobs.audit import at_work, check_first, judge, planned, prepared
 from jobs.suitability import warn

@@ -18,10 +18,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from cluster.ledger import Ledger, artefacts_of
-from cluster.runfolder import RunFolder, RunMismatch
+from cluster.run.folder import RunFolder, RunMismatch
+from cluster.run.ledger import Ledger, artefacts_of
 from cluster.settings import ClusterSettings
-from cluster.store import open_store
+from cluster.storage.store import open_store
 from jobs import exits, given
 from jobs.documents import carry_out, id_of, planned
 from jobs.gpus import check_gpu

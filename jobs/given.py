@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from cluster.manifest import Selection
-from cluster.runfolder import open_run
+from cluster.inputs.manifest import Selection
+from cluster.run.folder import open_run
 from cluster.settings import ClusterSettings
-from cluster.store import NotFound
+from cluster.storage.store import NotFound
 from originality.contract.config import SettingsError, nearest
 from originality.contract.node_cache import check_cache
 from originality.contract.settings_files import one_line, read_yaml

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster.ledger import ARTEFACTS, artefacts_of
-from cluster.runfolder import RunFolder
+from cluster.run.folder import RunFolder
+from cluster.run.ledger import ARTEFACTS, artefacts_of
 from jobs.documents import made_with
 from originality.contract.config import SettingsError
 

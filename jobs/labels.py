@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from cluster.listing import scan
-from cluster.lists import LISTS, open_list
-from cluster.manifest import InputError
-from cluster.runfolder import RunFolder
-from cluster.store import absolute, open_store
+from cluster.inputs.listing import scan
+from cluster.inputs.lists import LISTS, open_list
+from cluster.inputs.manifest import InputError
+from cluster.run.folder import RunFolder
+from cluster.storage.store import absolute, open_store
 from originality.calibration.thresholds import Measured
 from originality.contract.config import SettingsError
 

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.hub import Commit
-from cluster.store import absolute, open_store
-from cluster.upload import put
-from cluster.weights import HUB_ID, Wanted
+from cluster.storage.store import absolute, open_store
+from cluster.weights.hub import Commit
+from cluster.weights.node_copy import HUB_ID, Wanted
+from cluster.weights.upload import put
 from jobs import exits
 from originality.contract.config import SettingsError, commit_of
 from originality.contract.download import to_stderr

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.listing import scan
+from cluster.inputs.listing import scan
 from cluster.settings import ClusterSettings
 from jobs import exits, given
 from jobs.suitability import warn

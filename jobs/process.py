@@ -82,8 +82,8 @@ def begin() -> None:
 
 def end(code: int) -> int:
     """Lets a signal that comes while Python shuts down end the process, with the exit code of its job; ends
-    it here where Python could not (see cluster.ray_thread)."""
-    thread = sys.modules.get("cluster.ray_thread")
+    it here where Python could not (see cluster.ray_runtime.thread)."""
+    thread = sys.modules.get("cluster.ray_runtime.thread")
     if thread and thread.is_unfinished():
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):

@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from cluster.progress import duration
-from cluster.store import open_store
+from cluster.driver.progress import duration
+from cluster.storage.store import open_store
 from jobs import exits
 from originality.contract.config import Frozen, SettingsError
 from originality.contract.settings_files import one_line

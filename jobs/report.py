@@ -23,10 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from cluster.ledger import record_path
-from cluster.lock import Lock, LockLost
-from cluster.runfolder import RunFolder, open_run
-from cluster.store import Damaged, NotFound, Store, StoreError
+from cluster.run.folder import RunFolder, open_run
+from cluster.run.ledger import record_path
+from cluster.storage.lock import Lock, LockLost
+from cluster.storage.store import Damaged, NotFound, Store, StoreError
 from jobs import exits
 from jobs.damaged import damage_text, warn_of_damage
 from jobs.suitability import UNSUITED, Unsuited

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.runfolder import RunFolder, open_run
+from cluster.run.folder import RunFolder, open_run
 from jobs import exits
 from jobs.turns import alone
 

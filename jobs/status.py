@@ -8,9 +8,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.heartbeat import Pulse, pulses
-from cluster.progress import duration, spoken_rate
-from cluster.runfolder import RunFolder, open_run
+from cluster.driver.progress import duration, spoken_rate
+from cluster.run.folder import RunFolder, open_run
+from cluster.storage.heartbeat import Pulse, pulses
 from jobs import exits, process
 from jobs.damaged import damage_text, warn_of_damage
 from jobs.verdicts import summarise

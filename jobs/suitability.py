@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cluster.decoder import Decoder
-from cluster.images import Rejection, check_size
-from cluster.manifest import Manifest
-from cluster.sources import Unreadable, read_image
+from cluster.inputs.decoder import Decoder
+from cluster.inputs.images import Rejection, check_size
+from cluster.inputs.manifest import Manifest
+from cluster.inputs.sources import Unreadable, read_image
 from jobs import process
 from originality.settings.audit import SHIPPED_MODEL, AuditSettings
 from originality.settings.domains import DOMAINS

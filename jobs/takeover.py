@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cluster.identities import image_id_of
-from cluster.ledger import artefacts_of
-from cluster.runfolder import RunFolder, RunMismatch, open_run
-from cluster.store import Damaged, NotFound
+from cluster.inputs.identities import image_id_of
+from cluster.run.folder import RunFolder, RunMismatch, open_run
+from cluster.run.ledger import artefacts_of
+from cluster.storage.store import Damaged, NotFound
 from jobs.damaged import warn_of_damage
 from jobs.documents import made_with
 from jobs.kept import MEASURES, TRAININGS, Kept, is_kept

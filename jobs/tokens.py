@@ -14,9 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.ledger import ARTEFACTS, artefacts_of
-from cluster.runfolder import RunFolder, open_run
-from cluster.store import Damaged, NotFound, Store, open_store, whole
+from cluster.run.folder import RunFolder, open_run
+from cluster.run.ledger import ARTEFACTS, artefacts_of
+from cluster.storage.store import Damaged, NotFound, Store, open_store, whole
 from jobs import exits
 from jobs.damaged import warn_of_damage
 from originality.contract.config import SettingsError

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cluster.ledger import artefacts_of
+from cluster.run.ledger import artefacts_of
 from jobs import exits, given
 from jobs.experiment import told_of_failures, train, trainings
 from originality.contract.config import SettingsError

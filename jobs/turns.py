@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from cluster.heartbeat import Heartbeat
-from cluster.manifest import RUN_FILE, Manifest, Selection
-from cluster.runfolder import RunFolder
-from cluster.store import StoreError, hurried_after_outage
-from cluster.turns import Claim
+from cluster.inputs.manifest import RUN_FILE, Manifest, Selection
+from cluster.run.folder import RunFolder
+from cluster.storage.heartbeat import Heartbeat
+from cluster.storage.store import StoreError, hurried_after_outage
+from cluster.storage.turns import Claim
 from jobs.process import one_line
 from originality.contract.config import SettingsError
 
@@ -38,7 +38,7 @@ def turn(
         SettingsError: somebody puts rows back just now.
         StoreError: the run was withdrawn while this process waited.
         Interrupted: the deadline has come.
-        Superseded: as of :class:`cluster.heartbeat.Heartbeat`.
+        Superseded: as of :class:`cluster.storage.heartbeat.Heartbeat`.
     """
 
     manifest = run.manifest
@@ -123,7 +123,7 @@ def _at_work(claim: Claim) -> str:
 
 def _check_deadline(deadline: datetime | None) -> None:
     if deadline is not None and datetime.now(UTC) >= deadline:
-        from cluster.driver import Interrupted  # Ray with it, which is heavy to import
+        from cluster.driver.driver import Interrupted  # Ray with it, which is heavy to import
 
         raise Interrupted(f"stopped at the deadline {deadline:%Y-%m-%d %H:%M}")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.runfolder import RunFolder
+from cluster.run.folder import RunFolder
 from originality.evaluation.verdict import Verdict
 from originality.settings.audit import AuditSettings
 

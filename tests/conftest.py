@@ -97,7 +97,7 @@ def quick() -> AuditSettings:
 @pytest.fixture(scope="session")
 def local_ray(s3: str) -> Iterator[None]:
     """One real Ray for the whole session, whose workers know the way to the bucket."""
-    from cluster.runtime import ray_running
+    from cluster.ray_runtime.runtime import ray_running
 
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # workers find the tests
     with ray_running():

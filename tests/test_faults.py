@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cluster.sources import Unreadable, _root, read_image
-from cluster.store import PATIENCE, NotFound, Outage, Store, StoreError, open_store
+from cluster.inputs.sources import Unreadable, _root, read_image
+from cluster.storage.store import PATIENCE, NotFound, Outage, Store, StoreError, open_store
 from tests.support.failing_proxy import FaultyProxy
 from tests.support.seaweed import BUCKET, Gateway
 from tests.support.waiting import PATIENCE as PATIENCE_SECONDS

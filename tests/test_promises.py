@@ -65,7 +65,7 @@ def test_a_bound_is_that_of_the_code(cells: list[str]) -> None:
 
 
 def default_of(name: str) -> Any:
-    """Of a setting ("cluster.step_limit") or a constant ("cluster/leases.py::MOST_DEATHS")."""
+    """Of a setting ("cluster.step_limit") or a constant ("cluster/run/leases.py::MOST_DEATHS")."""
     module, _, constant = name.partition("::")
     if not constant:
         return ClusterSettings.model_fields[name.removeprefix("cluster.")].default

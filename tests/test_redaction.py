@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.runtime import EngineError
-from cluster.sources import Unreadable
-from cluster.store_errors import NotFound, Outage, Refused, StoreError
+from cluster.inputs.sources import Unreadable
+from cluster.ray_runtime.runtime import EngineError
+from cluster.storage.store_errors import NotFound, Outage, Refused, StoreError
 from originality.contract.faults import ItemFault, MachineFault, line_of
 from originality.contract.redaction import masked, remember
 

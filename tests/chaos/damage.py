@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 
-from cluster.store import NotFound, Store
+from cluster.storage.store import NotFound, Store
 
 KINDS = {
     "record": r"records/.*\.json",

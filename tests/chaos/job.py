@@ -14,7 +14,7 @@ import jobs.audit
 import jobs.report
 import jobs.retry
 import jobs.status
-from cluster.manifest import Selection
+from cluster.inputs.manifest import Selection
 from cluster.settings import ClusterSettings
 from jobs import cli, exits
 from originality.settings.presets import load_settings

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from cluster.ledger import artefacts_of
-from cluster.runfolder import RunFolder
-from cluster.store import NotFound, Store
+from cluster.run.folder import RunFolder
+from cluster.run.ledger import artefacts_of
+from cluster.storage.store import NotFound, Store
 from tests.chaos.stage import Expected
 
 COUNTED = ("judged", "rejected", "failed")

@@ -15,13 +15,13 @@ REQUEST = 5.0
 """Seconds after which a request is broken off that has not come to an end."""
 
 LIMITS: dict[str, dict[str, float]] = {
-    "cluster.dispatch": {"SILENCE_SECONDS": SILENCE},
-    "cluster.heartbeat": {"EVERY_SECONDS": 0.5, "STALE_SECONDS": STALE},
-    "cluster.lock": {"STALE_SECONDS": STALE, "_KEEP_SECONDS": 0.4, "_PAUSE_SECONDS": 0.2},
-    "cluster.turns": {"CONFIRM_SECONDS": 2.0},
-    "cluster.store": {"_REQUEST_SECONDS": REQUEST},
-    "cluster.ray_health": {"ANSWER_SECONDS": 20.0, "_GONE_SECONDS": 10.0, "_LOOK_SECONDS": 2.0},
-    "cluster.ledger": {"_PART_ROWS": 5},
+    "cluster.driver.dispatch": {"SILENCE_SECONDS": SILENCE},
+    "cluster.storage.heartbeat": {"EVERY_SECONDS": 0.5, "STALE_SECONDS": STALE},
+    "cluster.storage.lock": {"STALE_SECONDS": STALE, "_KEEP_SECONDS": 0.4, "_PAUSE_SECONDS": 0.2},
+    "cluster.storage.turns": {"CONFIRM_SECONDS": 2.0},
+    "cluster.storage.store": {"_REQUEST_SECONDS": REQUEST},
+    "cluster.ray_runtime.ray_health": {"ANSWER_SECONDS": 20.0, "_GONE_SECONDS": 10.0, "_LOOK_SECONDS": 2.0},
+    "cluster.run.ledger": {"_PART_ROWS": 5},
     "jobs.turns": {"_LOOK_SECONDS": 0.3},
     "jobs.audit": {"_SAVE_SECONDS": 1.0, "_COMPACT_SECONDS": 1.0},
 }

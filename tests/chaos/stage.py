@@ -17,8 +17,8 @@ import boto3
 import psutil
 from PIL import Image
 
-from cluster.identities import image_id_of
-from cluster.store import Store, open_store
+from cluster.inputs.identities import image_id_of
+from cluster.storage.store import Store, open_store
 from originality.contract.scorer import Item
 from tests.chaos.chain import NODE, STEPS, link, start
 from tests.support.failing_proxy import FaultyProxy

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster.runfolder import open_run
+from cluster.run.folder import open_run
 from jobs import exits
 from jobs.cli import main
 from originality.sweep.image_state import unpack

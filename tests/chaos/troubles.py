@@ -91,7 +91,7 @@ class Troubles:
 
     def _decoders(self) -> list[psutil.Process]:
         below = (child for worker in self._workers() for child in worker.children())
-        return [process for process in below if "cluster.decoder" in _title(process)]
+        return [process for process in below if "cluster.inputs.decoder" in _title(process)]
 
     def _kill(self, processes: list[psutil.Process]) -> Undo | None:
         if not processes:

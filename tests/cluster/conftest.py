@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import bounds
+from cluster.storage import bounds
 from originality.contract import node_cache
 from originality.contract.download import PATIENCE
 from tests.support.held_clock import Clock

@@ -8,8 +8,8 @@ from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 from ray.util.accelerators import accelerators as of_ray
 
-from cluster.accelerators import NVIDIA, PRICES, is_known
-from cluster.runtime import slices_of_gpus
+from cluster.ray_runtime.accelerators import NVIDIA, PRICES, is_known
+from cluster.ray_runtime.runtime import slices_of_gpus
 from cluster.settings import ClusterSettings
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.accelerators import PRICES
+from cluster.ray_runtime.accelerators import PRICES
 from tests.support.deploy_files import KINDS
 from tests.support.mean_colour import paint
 from tests.support.places import ROOT, python_path

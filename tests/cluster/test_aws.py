@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.store import Outage, StoreError, open_store
-from cluster.store_errors import of_driver
+from cluster.storage.store import Outage, StoreError, open_store
+from cluster.storage.store_errors import of_driver
 from jobs.cli import main
 from tests.support.scripted_server import NO_SUCH_KEY, Server, answering
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import ray
 
-from cluster import dispatch
-from cluster.deaths import MOST_IN_VAIN
-from cluster.dispatch import SILENCE_SECONDS
-from cluster.runtime import EngineError
-from cluster.source_check import SourceGone
-from cluster.store import StoreError
+from cluster.driver import dispatch
+from cluster.driver.deaths import MOST_IN_VAIN
+from cluster.driver.dispatch import SILENCE_SECONDS
+from cluster.inputs.source_check import SourceGone
+from cluster.ray_runtime.runtime import EngineError
+from cluster.storage.store import StoreError
 from tests.support.driver_parts import NODE, Driver, has, machine, machines
 
 __all__ = ["machines"]  # a fixture, for every test here

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from cluster import bounds
-from cluster.bounds import Late, Stopwatch, arrived, expect, within
+from cluster.storage import bounds
+from cluster.storage.bounds import Late, Stopwatch, arrived, expect, within
 from tests.support.held_clock import Clock
 from tests.support.waiting import PATIENCE, until
 

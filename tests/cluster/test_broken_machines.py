@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster import deaths, driver
-from cluster.runfolder import RunFolder, plan
+from cluster.driver import deaths, driver
+from cluster.run.folder import RunFolder, plan
 from cluster.settings import ClusterSettings
-from cluster.store import open_store
-from cluster.worker import Task
+from cluster.storage.store import open_store
+from cluster.worker.worker import Task
 from originality.contract.scorer import Unusable
 from tests.support.broken_machines import AllFail, AnotherModelHere, OneIsBroken
 from tests.support.mean_colour import KILLS, MeanColour, paint

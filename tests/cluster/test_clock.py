@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cluster.clock import MOST_SECONDS, ObserverClock
+from cluster.ray_runtime.observer_clock import MOST_SECONDS, ObserverClock
 
 
 def clock_at(*times: float) -> ObserverClock:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster import crew as crews
-from cluster.crew import Crew, NoPrice, check_prices
-from cluster.deaths import Deaths
-from cluster.runtime import EngineError
+from cluster.driver import workers as crews
+from cluster.driver.deaths import Deaths
+from cluster.driver.workers import Crew, NoPrice, check_prices
+from cluster.ray_runtime.runtime import EngineError
 from cluster.settings import ClusterSettings
-from cluster.worker import Task
+from cluster.worker.worker import Task
 from tests.support.driver_parts import ACCELERATOR, NODE, has, machine
 from tests.support.mean_colour import MeanColour
 

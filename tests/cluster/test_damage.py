@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.checksums import FIELD, checked_parquet, json_bytes, json_values, parquet_bytes
-from cluster.identities import Identities, image_id_of
-from cluster.runfolder import RunFolder, open_run, plan
-from cluster.store import Damaged, Store, StoreError, open_store
+from cluster.inputs.identities import Identities, image_id_of
+from cluster.run.folder import RunFolder, open_run, plan
+from cluster.storage.checksums import FIELD, checked_parquet, json_bytes, json_values, parquet_bytes
+from cluster.storage.store import Damaged, Store, StoreError, open_store
 from originality.contract.checksum import Mismatch
 from tests.support.bit_flips import FLIPS, flipped
 

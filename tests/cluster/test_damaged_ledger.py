@@ -11,10 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cluster.damage import Damage
-from cluster.ledger import Ledger, record_path
-from cluster.parts import read_parts
-from cluster.store import Damaged, NotFound, Store, StoredObject, open_store
+from cluster.run.ledger import Ledger, record_path
+from cluster.run.parts import read_parts
+from cluster.storage.damage import Damage
+from cluster.storage.store import Damaged, NotFound, Store, StoredObject, open_store
 from tests.support.bit_flips import FLIPS, flipped
 from tests.support.waiting import PATIENCE
 

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cluster import images
-from cluster.decoder import _ANSWER, Decoder, DecoderError, _Child
-from cluster.images import FORMATS, Limits, Rejection
+from cluster.inputs import images
+from cluster.inputs.decoder import _ANSWER, Decoder, DecoderError, _Child
+from cluster.inputs.images import FORMATS, Limits, Rejection
 from tests.support.hostile import write_good, write_hostile
 from tests.support.image_bytes import noise, png, profile, rows, saved, tiff
 from tests.support.places import ROOT
@@ -264,7 +264,7 @@ def test_nonsense_for_an_answer_is_a_crash(
 
 PARENT = """
 import sys, time
-from cluster.decoder import Decoder
+from cluster.inputs.decoder import Decoder
 decoder = Decoder()
 assert decoder.decode(open(sys.argv[1], "rb").read()).size == (60, 40)
 print(decoder.pid, flush=True)
@@ -308,7 +308,15 @@ def test_in_a_ray_actor(local_ray: None) -> None:
 
 
 def raw_child(seconds: float) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "cluster.decoder", str(2**28), "80000000", str(2**32), str(seconds)]
+    command = [
+        sys.executable,
+        "-m",
+        "cluster.inputs.decoder",
+        str(2**28),
+        "80000000",
+        str(2**32),
+        str(seconds),
+    ]
     child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     assert child.stdout is not None and child.stdout.read(5) == b"ready"
     return child

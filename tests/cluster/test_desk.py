@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from cluster.desk import Desk, snapshot_path
-from cluster.ledger import Ledger
-from cluster.metrics import Metrics
-from cluster.store import open_store
+from cluster.run.ledger import Ledger
+from cluster.storage.store import open_store
+from cluster.worker.metrics import Metrics
+from cluster.worker.writing import Desk, snapshot_path
 from tests.support.waiting import PATIENCE
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from cluster.leases import Lease
-from cluster.ledger import Ledger
-from cluster.listing import documents
-from cluster.manifest import InputError
-from cluster.runfolder import RunFolder
-from cluster.store import open_store
-from cluster.worker import Orders, Task, Worker
+from cluster.inputs.listing import documents
+from cluster.inputs.manifest import InputError
+from cluster.run.folder import RunFolder
+from cluster.run.leases import Lease
+from cluster.run.ledger import Ledger
+from cluster.storage.store import open_store
+from cluster.worker.worker import Orders, Task, Worker
 from originality.contract.scorer import Finished
 from tests.support.counting_scorer import Counter
 from tests.support.waiting import PATIENCE
@@ -94,7 +94,7 @@ class Clocked(Counter):
 def test_snapshots_take_no_more_than_a_twentieth_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.snapshots.time", SimpleNamespace(monotonic=lambda: Clocked.now))
+    monkeypatch.setattr("cluster.worker.snapshots.time", SimpleNamespace(monotonic=lambda: Clocked.now))
     given = leases(tmp_path, a={"to": 200, "breaks": "/nowhere"})
     ends(tmp_path, given, Clocked, snapshot_every=0.01)
     # The first after 50 ms; each takes 0.2 s, so the next ones come after 4 s more, in 10 s of steps.

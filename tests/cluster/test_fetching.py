@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster import fetching
-from cluster.fetching import Room
-from cluster.sources import read_image
-from cluster.worker import Report, Worker
+from cluster.inputs.sources import read_image
+from cluster.worker import fetching
+from cluster.worker.fetching import Room
+from cluster.worker.worker import Report, Worker
 from tests.support.mean_colour import paint
 from tests.support.plain_worker import lease_all, task, work
 from tests.support.waiting import PATIENCE, until

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.runfolder import open_run
+from cluster.run.folder import open_run
 from tests.support.blind_run import SAID
 from tests.support.mean_colour import paint
 from tests.support.places import SUPPORT, python_path

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cluster.decoder import Decoder
-from cluster.images import EXTENSIONS, FORMATS, NOTE, Limits, Rejection, decode
+from cluster.inputs.decoder import Decoder
+from cluster.inputs.images import EXTENSIONS, FORMATS, NOTE, Limits, Rejection, decode
 from tests.support.image_bytes import noise, profile, saved, tiff
 
 NOISE = noise()

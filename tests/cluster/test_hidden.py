@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.listing import scan
-from cluster.manifest import InputError, Manifest
-from cluster.store import open_store
+from cluster.inputs.listing import scan
+from cluster.inputs.manifest import InputError, Manifest
+from cluster.storage.store import open_store
 from tests.support.mean_colour import paint
 
 HIDDEN = [
@@ -79,8 +79,8 @@ def test_a_folder_that_may_not_be_read_matters_unless_it_is_hidden(
 ) -> None:
     """As root reads everything, a name that ends the listing stands in for the rights."""
     paint(tmp_path, "a.png", (1, 2, 3))
-    from cluster.sources import walk
-    from cluster.store import StoreError
+    from cluster.inputs.sources import walk
+    from cluster.storage.store import StoreError
 
     def scandir(path: str) -> object:
         if str(path).endswith(("lost+found", "private")):

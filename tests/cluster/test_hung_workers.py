@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster import driver
-from cluster.runfolder import plan
+from cluster.driver import driver
+from cluster.run.folder import plan
 from cluster.settings import ClusterSettings
-from cluster.store import open_store
-from cluster.worker import Task
+from cluster.storage.store import open_store
+from cluster.worker.worker import Task
 from tests.support.mean_colour import MeanColour, paint
 from tests.support.waiting import PATIENCE
 

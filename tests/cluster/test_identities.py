@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from obstore.store import ObjectStore
 
-import cluster.identities
-from cluster.identities import Identities, image_id_of, unread_id
-from cluster.manifest import SCHEMA, Manifest
-from cluster.store import Store, StoreError, open_store
+import cluster.inputs.identities
+from cluster.inputs.identities import Identities, image_id_of, unread_id
+from cluster.inputs.manifest import SCHEMA, Manifest
+from cluster.storage.store import Store, StoreError, open_store
 from tests.support.waiting import PATIENCE
 
 INPUTS = 12
@@ -26,7 +26,7 @@ def test_what_was_learnt_last_is_known_by_whoever_comes_later(
     facts: list[tuple[int, int, bool]], rows: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster.identities, "_PART_ROWS", rows)
+        patch.setattr(cluster.inputs.identities, "_PART_ROWS", rows)
         store = open_store("memory://")
         now = Identities(store, MANIFEST)
         known: dict[int, str] = {}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, features
 from PIL.TiffImagePlugin import OPEN_INFO
 
-from cluster.images import EXTENSIONS, FORMATS, NOTE, Limits, Rejection, decode
+from cluster.inputs.images import EXTENSIONS, FORMATS, NOTE, Limits, Rejection, decode
 from tests.support.hostile import write_good, write_hostile
 from tests.support.image_bytes import noise, png, profile, rows, saved, tiff
 

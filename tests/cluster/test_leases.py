@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.leases import MOST_DEATHS, Lease, Leases
+from cluster.run.leases import MOST_DEATHS, Lease, Leases
 
 
 def leases_of(count: int) -> Leases:

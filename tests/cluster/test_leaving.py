@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from cluster.runfolder import open_run
+from cluster.run.folder import open_run
 from tests.support.mean_colour import paint
 from tests.support.metadata_service import NOWHERE, Cloud
 from tests.support.places import SUPPORT, python_path

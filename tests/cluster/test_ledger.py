@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-import cluster.ledger
-from cluster.damage import Damage
-from cluster.ledger import Ledger, sign
-from cluster.lock import Lock, LockLost
-from cluster.parts import read_parts
-from cluster.store import Outage, Store, StoreError, open_store
+import cluster.run.ledger
+from cluster.run.ledger import Ledger, sign
+from cluster.run.parts import read_parts
+from cluster.storage.damage import Damage
+from cluster.storage.lock import Lock, LockLost
+from cluster.storage.store import Outage, Store, StoreError, open_store
 
 SCHEMA = pa.schema(
     [
@@ -318,7 +318,7 @@ def test_a_retry_counts_though_what_follows_it_fails(
         raise error("while the tables were tidied")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cluster.ledger.replace_part", fails)
+        patch.setattr("cluster.run.ledger.replace_part", fails)
         assert Ledger(store).take_back(lambda row: "x", ["value"], {}) == {"aa": "x"}
     assert list(Ledger(store).rows()) == []
     Ledger(store).compact(SCHEMA)
@@ -326,7 +326,7 @@ def test_a_retry_counts_though_what_follows_it_fails(
 
 
 def test_a_compaction_that_has_lost_its_turn_reads_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster.ledger, "_READERS", 1)
+    monkeypatch.setattr(cluster.run.ledger, "_READERS", 1)
     store = open_store("memory://")
     every = [f"{i:02}" for i in range(40)]
     for image_id in every:
@@ -351,7 +351,7 @@ def test_a_compaction_that_has_lost_its_turn_reads_no_further(monkeypatch: pytes
 
 
 def test_what_is_too_little_for_a_part_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.ledger._PART_ROWS", 4)
+    monkeypatch.setattr("cluster.run.ledger._PART_ROWS", 4)
     ledger = Ledger(open_store("memory://"))
     for i in range(11):
         ledger.commit(f"{i:02x}" * 32, record(i), {})

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cluster.listing import scan
-from cluster.lists import open_list
-from cluster.manifest import InputError, Manifest
-from cluster.sources import Unreadable, read_image
-from cluster.store import open_store
+from cluster.inputs.listing import scan
+from cluster.inputs.lists import open_list
+from cluster.inputs.manifest import InputError, Manifest
+from cluster.inputs.sources import Unreadable, read_image
+from cluster.storage.store import open_store
 from tests.support.image_bytes import noise, saved
 from tests.support.mean_colour import paint
 

@@ -18,14 +18,14 @@ import psutil
 import pytest
 import ray
 
-from cluster import runtime
+from cluster.ray_runtime import runtime
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE, until
 
 LISTENERS = """
 import json, os, sys
 import psutil, ray
-from cluster.runtime import ray_running
+from cluster.ray_runtime.runtime import ray_running
 
 @ray.remote
 class Worker:
@@ -130,7 +130,7 @@ def test_a_ray_that_listens_elsewhere_is_ended(address: str, monkeypatch: pytest
 STARTING = """
 from jobs import process
 process.begin()
-from cluster.runtime import ray_running
+from cluster.ray_runtime.runtime import ray_running
 from jobs import exits
 
 def job():

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cluster.listing import glob_regex, scan
-from cluster.manifest import SCHEMA, InputError, Manifest, Selection
-from cluster.sources import Unreadable, read_image
-from cluster.store import open_store
+from cluster.inputs.listing import glob_regex, scan
+from cluster.inputs.manifest import SCHEMA, InputError, Manifest, Selection
+from cluster.inputs.sources import Unreadable, read_image
+from cluster.storage.store import open_store
 from originality.contract.faults import MachineFault
 from tests.support.mean_colour import paint
 

@@ -14,7 +14,7 @@ import pytest
 import ray
 import torch
 
-from cluster.metrics import STAGES, Metrics
+from cluster.worker.metrics import STAGES, Metrics
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE, until
 
@@ -32,7 +32,7 @@ class Judging:
         """Ray's id of this process."""
         metrics, clock = Metrics(), SimpleNamespace(now=0.0)
         patch = pytest.MonkeyPatch()
-        patch.setattr("cluster.metrics.time", SimpleNamespace(perf_counter=lambda: clock.now))
+        patch.setattr("cluster.worker.metrics.time", SimpleNamespace(perf_counter=lambda: clock.now))
         for status in ("judged", "judged", "rejected"):
             metrics.settled(status)
         for name in STAGES:
@@ -137,7 +137,7 @@ def test_the_dashboard_selects_by_labels_that_are_told(told: Told) -> None:
 def test_harmless_without_ray_and_torch() -> None:
     script = """
 import sys
-from cluster.metrics import Metrics
+from cluster.worker.metrics import Metrics
 metrics = Metrics()
 metrics.settled("judged")
 with metrics.stage("step"):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.single_file import is_single_file, unpacked_copy
-from cluster.store import NotFound, open_store
+from cluster.storage.store import NotFound, open_store
+from cluster.weights.single_file import is_single_file, unpacked_copy
 from originality.contract import node_cache
 from originality.contract.config import SettingsError
 from originality.contract.download import FetchError

@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster import processes
-from cluster.processes import ended_here, this_process
+from cluster.storage import processes
+from cluster.storage.processes import ended_here, this_process
 from tests.support.waiting import until
 
 

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from cluster.progress import Progress, spoken_rate
-from cluster.remaining import Remaining
+from cluster.driver.progress import Progress, spoken_rate
+from cluster.driver.remaining import Remaining
 
 
 class Terminal(io.StringIO):

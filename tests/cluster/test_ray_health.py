@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import ray
 
-from cluster import crew, ray_health, ray_shutdown
-from cluster.clock import ObserverClock
-from cluster.ray_health import ANSWER_SECONDS, RayHealth, bounded
-from cluster.runtime import EngineError
+from cluster.driver import workers
+from cluster.ray_runtime import ray_health, shutdown
+from cluster.ray_runtime.observer_clock import ObserverClock
+from cluster.ray_runtime.ray_health import ANSWER_SECONDS, RayHealth, bounded
+from cluster.ray_runtime.runtime import EngineError
 from cluster.settings import ClusterSettings
 from tests.support.set_time import SetTime
 from tests.support.waiting import PATIENCE, until
@@ -23,7 +24,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray_health, "ended_here", lambda: [])
     yield
-    ray_shutdown._silent.clear()
+    shutdown._silent.clear()
 
 
 def look(health: RayHealth) -> None:
@@ -77,7 +78,7 @@ def test_a_head_that_does_not_answer_ends_the_run_wherever_it_is(monkeypatch: py
         for _ in range(int(ANSWER_SECONDS) + 1):
             time.seconds += 1
             health.check()
-    assert ray_shutdown._silent.is_set(), "nor is it waited for at the end"
+    assert shutdown._silent.is_set(), "nor is it waited for at the end"
     answers.set()
 
 
@@ -88,10 +89,10 @@ def test_what_is_asked_before_anybody_is_hired_has_a_bound(monkeypatch: pytest.M
         monkeypatch.setattr(ray, name, lambda: answers.wait(PATIENCE))
     monkeypatch.setattr(ray_health.bounded, "__defaults__", (1.0,))
     calls = {
-        "room": lambda: crew.room(how, 0, 1),
-        "gpus_of": lambda: crew.gpus_of(None, 1.0),
-        "check_machine": lambda: crew.check_machine(how, 0),
-        "check_prices": lambda: crew.check_prices(how, 1.0),
+        "room": lambda: workers.room(how, 0, 1),
+        "gpus_of": lambda: workers.gpus_of(None, 1.0),
+        "check_machine": lambda: workers.check_machine(how, 0),
+        "check_prices": lambda: workers.check_prices(how, 1.0),
     }
     try:
         with pytest.raises(EngineError, match=r"Ray's head does not answer .* to resume"):
@@ -119,11 +120,11 @@ def test_a_call_has_a_bound() -> None:
 def test_a_ray_that_cannot_be_shut_down_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     answers, left = threading.Event(), []
     monkeypatch.setattr(ray, "shutdown", lambda: answers.wait(PATIENCE))
-    monkeypatch.setattr(ray_shutdown.atexit, "unregister", left.append)
-    monkeypatch.setattr(ray_shutdown, "_SILENT_SECONDS", 0.05)
-    monkeypatch.setattr(ray_shutdown, "_kill_own_head", lambda: left.append("killed"))
-    ray_shutdown.do_not_wait_for_ray()
-    ray_shutdown.shut_down()
+    monkeypatch.setattr(shutdown.atexit, "unregister", left.append)
+    monkeypatch.setattr(shutdown, "_SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(shutdown, "_kill_own_head", lambda: left.append("killed"))
+    shutdown.do_not_wait_for_ray()
+    shutdown.shut_down()
     assert left[-1] is ray.shutdown and "killed" in left
     answers.set()
     until(lambda: not any(thread.name == "ends Ray" for thread in threading.enumerate()))

@@ -12,8 +12,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from cluster.spot import SpotWatch
-from cluster.worker import Worker
+from cluster.worker.preemption import SpotWatch
+from cluster.worker.worker import Worker
 from tests.support.deploy_files import KUBERAY, MANIFESTS, POD_GROUPS, ray_start_parses, set_at
 from tests.support.kuberay_fields import OBJECTS
 from tests.support.waiting import PATIENCE, until

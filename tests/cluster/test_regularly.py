@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from cluster.regularly import regularly
-from cluster.store import StoreError
+from cluster.storage.periodic import regularly
+from cluster.storage.store import StoreError
 from tests.support.waiting import until
 
 

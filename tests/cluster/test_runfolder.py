@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.desk import snapshot_path
-from cluster.identities import image_id_of, unread_id
-from cluster.manifest import InputError, Manifest
-from cluster.runfolder import RunFolder, RunMismatch, open_run, plan
-from cluster.store import NotFound, StoreError, open_store
+from cluster.inputs.identities import image_id_of, unread_id
+from cluster.inputs.manifest import InputError, Manifest
+from cluster.run.folder import RunFolder, RunMismatch, open_run, plan
+from cluster.storage.store import NotFound, StoreError, open_store
+from cluster.worker.writing import snapshot_path
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import paint
 
@@ -131,7 +131,7 @@ def test_an_input_that_a_fast_clock_could_not_read_is_settled_by_the_next_start(
     """Its image_id is that of its uri until the bytes are read, and a retry takes that row back."""
     run = plan(str(pictures), open_store(str(tmp_path / "out")), IDENTITY)
     with monkeypatch.context() as patch:
-        patch.setattr("cluster.runfolder.datetime", HourAhead)
+        patch.setattr("cluster.run.folder.datetime", HourAhead)
         run.identities.learn(0, unread_id(run.manifest.uri(0)))
         run.identities.save()
     again = RunFolder(run.store)

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from cluster import ray_address, ray_thread, runtime
+from cluster.ray_runtime import ray_address, runtime, thread
 from tests.support.places import ROOT
 from tests.support.ray_clusters import ray_head
 from tests.support.waiting import PATIENCE, until
@@ -127,7 +127,7 @@ def test_a_proxy_of_the_environment_does_not_stand_between(monkeypatch: pytest.M
 
 JOIN = """
 import ray
-from cluster.runtime import ray_running
+from cluster.ray_runtime.runtime import ray_running
 from jobs.exits import run
 {before}
 def job():
@@ -184,12 +184,12 @@ def test_a_cluster_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(runtime, "check_ray", lambda: None)
     monkeypatch.setattr(runtime.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(runtime.ray, "init", lambda **options: answers.wait(PATIENCE))
-    monkeypatch.setattr(ray_thread, "shut_down", lambda: None)
+    monkeypatch.setattr(thread, "shut_down", lambda: None)
     with (
         pytest.raises(runtime.Refused, match=r"RAY_ADDRESS=head:6379 \(no answer in 0\.05 s; RAY_AUTH_TOKEN"),
         runtime.ray_running(),
     ):
         pass
-    assert ray_thread.is_unfinished()  # so that the process ends on the spot, and not by Ray's way out
+    assert thread.is_unfinished()  # so that the process ends on the spot, and not by Ray's way out
     answers.set()
-    until(lambda: not ray_thread.is_unfinished())
+    until(lambda: not thread.is_unfinished())

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.leases import MISSING, MISSING_FOLDER, Lease, Leases
-from cluster.member import Member
-from cluster.second_looks import COMING_SECONDS, LOOKS, MANY, SecondLooks
+from cluster.driver.member import Member
+from cluster.driver.second_looks import COMING_SECONDS, LOOKS, MANY, SecondLooks
+from cluster.run.leases import MISSING, MISSING_FOLDER, Lease, Leases
 from tests.support.fake_members import Fleet
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster import bounds
-from cluster.bounds import Late
-from cluster.sources import Unreadable, _readable, _root, read_image
-from cluster.store import PATIENCE as STORE_PATIENCE
-from cluster.store import Outage, open_store
-from cluster.worker import Task, Worker
+from cluster.inputs.sources import Unreadable, _readable, _root, read_image
+from cluster.storage import bounds
+from cluster.storage.bounds import Late
+from cluster.storage.store import PATIENCE as STORE_PATIENCE
+from cluster.storage.store import Outage, open_store
+from cluster.worker.worker import Task, Worker
 from tests.support.failing_proxy import FaultyProxy
 from tests.support.held_clock import Clock
 from tests.support.mean_colour import MeanColour, paint

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import source_check
-from cluster.source_check import SourceCheck, SourceGone, folder_of
-from cluster.store import Refused, open_store
+from cluster.inputs import source_check
+from cluster.inputs.source_check import SourceCheck, SourceGone, folder_of
+from cluster.storage.store import Refused, open_store
 from originality.contract.faults import MachineFault
 from tests.support.mean_colour import paint
 from tests.support.waiting import PATIENCE

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from cluster.spot import SpotWatch
+from cluster.worker.preemption import SpotWatch
 from tests.support.metadata_service import NOWHERE, SILENT, Cloud
 from tests.support.waiting import until
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import ray
 
-from cluster import dispatch, ray_health
-from cluster.member import Member
-from cluster.runtime import EngineError
-from cluster.starts import START_SECONDS
+from cluster.driver import dispatch
+from cluster.driver.member import Member
+from cluster.driver.starts import START_SECONDS
+from cluster.ray_runtime import ray_health
+from cluster.ray_runtime.runtime import EngineError
 from tests.support.driver_parts import NODE, Driver, machines
 from tests.support.waiting import until
 

@@ -8,7 +8,15 @@ from threading import Thread
 
 import pytest
 
-from cluster.store import PATIENCE, NotFound, Store, StoreError, absolute, open_store, patience_seconds
+from cluster.storage.store import (
+    PATIENCE,
+    NotFound,
+    Store,
+    StoreError,
+    absolute,
+    open_store,
+    patience_seconds,
+)
 from tests.support.failing_proxy import FaultyProxy
 
 

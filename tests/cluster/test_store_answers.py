@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.listing import scan
-from cluster.readable import check_readable
-from cluster.sources import Unreadable, _readable, _root, read_image, remember_readable
-from cluster.store import PATIENCE, NotFound, Outage, StoreError, open_store
-from cluster.store_errors import Misdirected, Refused
+from cluster.inputs.listing import scan
+from cluster.inputs.readable import check_readable
+from cluster.inputs.sources import Unreadable, _readable, _root, read_image, remember_readable
+from cluster.storage.store import PATIENCE, NotFound, Outage, StoreError, open_store
+from cluster.storage.store_errors import Misdirected, Refused
 from jobs.cli import main
 from tests.support.scripted_server import (
     LOGIN,

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster import ray_address
-from cluster.aws import checked_endpoint
-from cluster.ledger import sign
-from cluster.sources import Unreadable, _readable, _root, read_image
-from cluster.store import PATIENCE, StoreError, open_store
-from cluster.store_errors import Answer as Said
-from cluster.store_errors import of_keys
+from cluster.inputs.sources import Unreadable, _readable, _root, read_image
+from cluster.ray_runtime import ray_address
+from cluster.run.ledger import sign
+from cluster.storage.aws import checked_endpoint
+from cluster.storage.store import PATIENCE, StoreError, open_store
+from cluster.storage.store_errors import Answer as Said
+from cluster.storage.store_errors import of_keys
 from tests.support.scripted_server import Answer, Server, answering, refusal
 
 KEY_ID = "ASIAIOSFODNN7EXAMPLE"

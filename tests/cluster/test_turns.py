@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import turns
-from cluster.lock import STALE_SECONDS, Lock, LockLost
-from cluster.store import open_store
-from cluster.turns import CONFIRM_SECONDS, Place, Superseded
+from cluster.storage import turns
+from cluster.storage.lock import STALE_SECONDS, Lock, LockLost
+from cluster.storage.store import open_store
+from cluster.storage.turns import CONFIRM_SECONDS, Place, Superseded
 from tests.support.settable_clocks import ClockedStore, Time
 from tests.support.waiting import PATIENCE, until
 
@@ -260,7 +260,7 @@ def a_store(request: pytest.FixtureRequest, tmp_path: Any) -> Any:
 def test_of_many_in_the_same_instant_one_holds_the_lock(
     a_store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.lock._PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("cluster.storage.lock._PAUSE_SECONDS", 0.01)
     together, mutex = Barrier(6), Mutex()
     inside: list[int] = []
     most: list[int] = []
@@ -301,7 +301,7 @@ def test_a_lock_is_waited_for() -> None:
 def test_a_lock_that_was_lost_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     time = Time()
     store = ClockedStore(time)
-    monkeypatch.setattr("cluster.lock.time", SimpleNamespace(sleep=time.pass_by))
+    monkeypatch.setattr("cluster.storage.lock.time", SimpleNamespace(sleep=time.pass_by))
     with Lock(store, "lock", time) as lock:
         lock.keep()
         time.pass_by(STALE_SECONDS + 1)

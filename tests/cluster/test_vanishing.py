@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from cluster import sources
-from cluster.listing import scan
-from cluster.manifest import Manifest
-from cluster.sources import walk
-from cluster.store import Outage, StoreError
+from cluster.inputs import sources
+from cluster.inputs.listing import scan
+from cluster.inputs.manifest import Manifest
+from cluster.inputs.sources import walk
+from cluster.storage.store import Outage, StoreError
 from tests.support.held_clock import Clock
 from tests.support.waiting import PATIENCE
 

@@ -22,8 +22,8 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from cluster.hub_moves import MOVED, moved
-from cluster.weights import DIGESTS, local_copy
+from cluster.weights.hub_moves import MOVED, moved
+from cluster.weights.node_copy import DIGESTS, local_copy
 from jobs import exits, models
 from jobs.copies import model_here
 from originality.contract.config import SettingsError

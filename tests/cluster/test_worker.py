@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.identities import image_id_of, unread_id
-from cluster.leases import Lease
-from cluster.ledger import Ledger
-from cluster.source_check import SourceGone
-from cluster.store import open_store
-from cluster.worker import Orders, Report, Worker
+from cluster.inputs.identities import image_id_of, unread_id
+from cluster.inputs.source_check import SourceGone
+from cluster.run.leases import Lease
+from cluster.run.ledger import Ledger
+from cluster.storage.store import open_store
+from cluster.worker.worker import Orders, Report, Worker
 from originality.contract.scorer import Finished
 from tests.support.mean_colour import BREAKS, NOT_JSON, REFUSED, MeanColour, paint
 from tests.support.plain_worker import lease_all, task, work

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster import bounds, sources
-from cluster import worker as worker_module
-from cluster.sources import Unreadable, read_image
-from cluster.store import Outage
-from cluster.watch import Hung, Watch
-from cluster.worker import Orders, Report, Task, Worker
+from cluster.inputs import sources
+from cluster.inputs.sources import Unreadable, read_image
+from cluster.storage import bounds
+from cluster.storage.store import Outage
+from cluster.worker import worker as worker_module
+from cluster.worker.watch import Hung, Watch
+from cluster.worker.worker import Orders, Report, Task, Worker
 from originality.contract.faults import MachineFault
 from originality.contract.scorer import Finished
 from tests.support.held_clock import Clock

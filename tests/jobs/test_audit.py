@@ -10,9 +10,9 @@ import pyarrow.dataset as ds
 import pytest
 import torch
 
-from cluster.manifest import Selection
-from cluster.runfolder import RunMismatch, open_run, plan
-from cluster.store import NotFound, open_store
+from cluster.inputs.manifest import Selection
+from cluster.run.folder import RunMismatch, open_run, plan
+from cluster.storage.store import NotFound, open_store
 from jobs import exits
 from jobs.audit import Science, audit, identity, planned, prepared
 from jobs.retry import retry

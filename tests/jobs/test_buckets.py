@@ -11,7 +11,7 @@ from pathlib import Path
 import obstore
 import pytest
 
-from cluster.store import open_store
+from cluster.storage.store import open_store
 from jobs import exits
 from jobs.cli import main
 from tests.support.places import ROOT

@@ -15,9 +15,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from cluster.identities import image_id_of
-from cluster.runfolder import RunMismatch, open_run, plan
-from cluster.store import open_store
+from cluster.inputs.identities import image_id_of
+from cluster.run.folder import RunMismatch, open_run, plan
+from cluster.storage.store import open_store
 from jobs import exits
 from jobs.audit import Science, add_arguments, audit, identity, prepared
 from jobs.calibrate import NO_USE

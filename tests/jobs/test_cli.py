@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster.decoder import DecoderError
-from cluster.driver import EngineError, Interrupted, NoGpu
-from cluster.heartbeat import Heartbeat
-from cluster.identities import image_id_of
-from cluster.images import FORMATS
-from cluster.manifest import InputError
-from cluster.runfolder import RunMismatch, open_run, plan
-from cluster.store import NotFound, Outage, open_store
+from cluster.driver.driver import EngineError, Interrupted, NoGpu
+from cluster.inputs.decoder import DecoderError
+from cluster.inputs.identities import image_id_of
+from cluster.inputs.images import FORMATS
+from cluster.inputs.manifest import InputError
+from cluster.run.folder import RunMismatch, open_run, plan
+from cluster.storage.heartbeat import Heartbeat
+from cluster.storage.store import NotFound, Outage, open_store
 from jobs import exits
 from jobs.audit import add_arguments
 from jobs.cli import main

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from cluster.identities import image_id_of
-from cluster.ledger import record_path
-from cluster.manifest import Selection
-from cluster.runfolder import open_run
-from cluster.store import Damaged
+from cluster.inputs.identities import image_id_of
+from cluster.inputs.manifest import Selection
+from cluster.run.folder import open_run
+from cluster.run.ledger import record_path
+from cluster.storage.store import Damaged
 from jobs import exits
 from jobs.audit import Science, audit
 from jobs.cli import main

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from cluster import checkup as engine
+from cluster import doctor as engine
 from cluster.settings import ClusterSettings
-from cluster.store import StoreError, open_store
+from cluster.storage.store import StoreError, open_store
 from jobs import doctor, exits
 from jobs.cli import main
 from originality.contract.config import SettingsError

@@ -7,7 +7,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from cluster.runfolder import open_run
+from cluster.run.folder import open_run
 from jobs import exits
 from jobs.audit import Science, audit
 from originality.settings.presets import load_settings

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.runfolder import open_run
-from cluster.store import open_store
-from cluster.upload import put
+from cluster.run.folder import open_run
+from cluster.storage.store import open_store
+from cluster.weights.upload import put
 from jobs import exits
 from jobs.audit import scorer_of
 from jobs.cli import main

@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 
-from cluster import driver
-from cluster.heartbeat import DRIVERS
-from cluster.identities import image_id_of
-from cluster.runfolder import RunFolder, open_run
+from cluster.driver import driver
+from cluster.inputs.identities import image_id_of
+from cluster.run.folder import RunFolder, open_run
 from cluster.settings import ClusterSettings
-from cluster.store import _HURRY_SECONDS, _PATIENCE_SECONDS, Outage, Store, StoreError, hurried_after_outage
+from cluster.storage.heartbeat import DRIVERS
+from cluster.storage.store import (
+    _HURRY_SECONDS,
+    _PATIENCE_SECONDS,
+    Outage,
+    Store,
+    StoreError,
+    hurried_after_outage,
+)
 from jobs import audit as audit_job
 from jobs.audit import Science, planned
 from jobs.documents import carry_out
@@ -39,7 +46,7 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses in which the store was waited for, on a clock that they alone move."""
     pauses: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: sum(pauses), sleep=pauses.append)
-    monkeypatch.setattr("cluster.store.time", clock)
+    monkeypatch.setattr("cluster.storage.store.time", clock)
     return pauses
 
 

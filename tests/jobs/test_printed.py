@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.identities import image_id_of
-from cluster.progress import Progress
-from cluster.runfolder import RunFolder, plan
-from cluster.store import open_store
+from cluster.driver.progress import Progress
+from cluster.inputs.identities import image_id_of
+from cluster.run.folder import RunFolder, plan
+from cluster.storage.store import open_store
 from jobs import exits
 from jobs.cli import main
 from originality.contract.config import SettingsError

@@ -17,10 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster.heartbeat import Heartbeat
-from cluster.identities import image_id_of
-from cluster.runfolder import RunFolder, plan
-from cluster.store import open_store
+from cluster.inputs.identities import image_id_of
+from cluster.run.folder import RunFolder, plan
+from cluster.storage.heartbeat import Heartbeat
+from cluster.storage.store import open_store
 from jobs import exits, process
 from jobs.cli import main
 from tests.support.mean_colour import paint

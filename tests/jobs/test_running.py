@@ -15,12 +15,12 @@ from typing import Any
 import pyarrow.dataset as ds
 import pytest
 
-from cluster import driver
-from cluster.heartbeat import Heartbeat
-from cluster.manifest import Selection
-from cluster.runfolder import RunMismatch, open_run, plan
+from cluster.driver import driver
+from cluster.inputs.manifest import Selection
+from cluster.run.folder import RunMismatch, open_run, plan
 from cluster.settings import ClusterSettings
-from cluster.store import open_store
+from cluster.storage.heartbeat import Heartbeat
+from cluster.storage.store import open_store
 from jobs import estimate, exits
 from jobs.audit import Science, at_work, audit, identity, judge, planned
 from jobs.cli import main
@@ -155,8 +155,8 @@ def test_a_bound_stops_in_good_order(
 
     hours = SimpleNamespace(monotonic=lambda: time.monotonic() + passed().total_seconds())
     dates = SimpleNamespace(now=lambda zone: datetime.now(zone) + passed())
-    monkeypatch.setattr("cluster.crew.time", hours)
-    monkeypatch.setattr("cluster.dispatch.datetime", dates)
+    monkeypatch.setattr("cluster.driver.workers.time", hours)
+    monkeypatch.setattr("cluster.driver.dispatch.datetime", dates)
     slow = functools.partial(MeanColour, capacity=1, steps=600, seconds=0.1)
     science = Science(load_settings(), slow, {})
     how = ClusterSettings(prices={"CPU": 1.0}, max_workers=1, **bound)

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import driver
-from cluster.heartbeat import DRIVERS, Heartbeat, pulses
-from cluster.manifest import Manifest, Selection
-from cluster.runfolder import RunFolder, open_run, plan
-from cluster.store import Refused, StoreError, open_store
-from cluster.turns import Superseded
+from cluster.driver import driver
+from cluster.inputs.manifest import Manifest, Selection
+from cluster.run.folder import RunFolder, open_run, plan
+from cluster.storage.heartbeat import DRIVERS, Heartbeat, pulses
+from cluster.storage.store import Refused, StoreError, open_store
+from cluster.storage.turns import Superseded
 from jobs import INTERRUPTED, exits, turns
 from jobs.audit import Science, at_work, audit
 from jobs.cli import main

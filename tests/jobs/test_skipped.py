@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.runfolder import open_run
+from cluster.run.folder import open_run
 from cluster.settings import ClusterSettings
 from jobs import exits, retry, status
 from jobs.audit import Science, audit

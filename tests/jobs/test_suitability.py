@@ -11,7 +11,7 @@ import pytest
 import skimage.data
 from PIL import Image, ImageDraw
 
-from cluster.manifest import Selection
+from cluster.inputs.manifest import Selection
 from jobs import exits
 from jobs.audit import Science, audit, planned, unsuited
 from jobs.cli import main

@@ -18,8 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cluster.runfolder import RunFolder, RunMismatch, open_run
-from cluster.store import StoreError
+from cluster.run.folder import RunFolder, RunMismatch, open_run
+from cluster.storage.store import StoreError
 from jobs import exits, experiment
 from jobs.cli import main
 from jobs.documents import id_of, planned

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cluster.runfolder import RunFolder, RunMismatch
+from cluster.run.folder import RunFolder, RunMismatch
 from jobs.documents import id_of, planned
 from jobs.experiment import measures, trainings, wanted_of
 from jobs.kept import check_room, judged, keep

@@ -15,10 +15,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from cluster.identities import image_id_of
-from cluster.ledger import artefacts_of
-from cluster.runfolder import RunFolder, open_run, plan
-from cluster.store import open_store
+from cluster.inputs.identities import image_id_of
+from cluster.run.folder import RunFolder, open_run, plan
+from cluster.run.ledger import artefacts_of
+from cluster.storage.store import open_store
 from jobs import exits
 from jobs.cli import main
 from jobs.tokens import COLUMNS, INDEX, export

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.dataset as ds
 import pytest
 
-from cluster.worker import Orders, Task, Worker
+from cluster.worker.worker import Orders, Task, Worker
 from jobs import exits
 from jobs.audit import planned, prepared
 from jobs.cli import main

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cluster.identities import image_id_of
-from cluster.ledger import Ledger
-from cluster.runfolder import RunFolder, plan
-from cluster.store import open_store
+from cluster.inputs.identities import image_id_of
+from cluster.run.folder import RunFolder, plan
+from cluster.run.ledger import Ledger
+from cluster.storage.store import open_store
 from jobs import report
 from jobs.retry import retry
 from jobs.verdicts import SCHEMA

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster.manifest import Selection
-from cluster.runfolder import RunFolder, open_run
+from cluster.inputs.manifest import Selection
+from cluster.run.folder import RunFolder, open_run
 from cluster.settings import ClusterSettings
 from jobs.audit import Science, at_work, judge, planned
 from jobs.report import write_report

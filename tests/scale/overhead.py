@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cluster import driver
-from cluster.metrics import Metrics
-from cluster.runfolder import plan
-from cluster.runtime import ray_running
+from cluster.driver import driver
+from cluster.ray_runtime.runtime import ray_running
+from cluster.run.folder import plan
 from cluster.settings import ClusterSettings
-from cluster.store import open_store
-from cluster.worker import Task
+from cluster.storage.store import open_store
+from cluster.worker.metrics import Metrics
+from cluster.worker.worker import Task
 from tests.scale.sleeper import Sleeper
 from tests.support.places import ROOT
 

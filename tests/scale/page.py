@@ -25,10 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from cluster.manifest import SCHEMA as INPUTS
-from cluster.manifest import Manifest
-from cluster.runfolder import RunFolder, plan
-from cluster.store import open_store
+from cluster.inputs.manifest import SCHEMA as INPUTS
+from cluster.inputs.manifest import Manifest
+from cluster.run.folder import RunFolder, plan
+from cluster.storage.store import open_store
 from jobs.report import write_report
 from jobs.verdicts import SCHEMA
 from originality.evaluation.redraw_sheet import COLUMNS, TILE

@@ -309,7 +309,7 @@ def test_by_way_of_a_bucket(
     tiny_folder: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from cluster.store import StoreError, open_store
+    from cluster.storage.store import StoreError, open_store
     from jobs.copies import copies_here
     from originality.settings.audit import AuditSettings, InDistributionSettings
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import ray
 
-from cluster.clock import ObserverClock
-from cluster.crew import Crew
-from cluster.dispatch import Dispatcher
-from cluster.leases import Lease, Leases
-from cluster.member import Member
-from cluster.progress import Progress
+from cluster.driver.dispatch import Dispatcher
+from cluster.driver.member import Member
+from cluster.driver.progress import Progress
+from cluster.driver.workers import Crew
+from cluster.ray_runtime.observer_clock import ObserverClock
+from cluster.run.leases import Lease, Leases
 from cluster.settings import ClusterSettings
-from cluster.worker import Task
+from cluster.worker.worker import Task
 from tests.support.mean_colour import MeanColour
 from tests.support.set_time import SetTime
 

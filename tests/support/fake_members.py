@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cluster.clock import ObserverClock
-from cluster.member import Member
+from cluster.driver.member import Member
+from cluster.ray_runtime.observer_clock import ObserverClock
 from tests.support.set_time import SetTime
 
 

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import ray
 
-from cluster import crew, driver
-from cluster.runfolder import plan
+from cluster.driver import driver, workers
+from cluster.run.folder import plan
 from cluster.settings import ClusterSettings
-from cluster.store import open_store
-from cluster.worker import Task
+from cluster.storage.store import open_store
+from cluster.worker.worker import Task
 from tests.support.mean_colour import MeanColour
 from tests.support.waiting import until
 
@@ -66,7 +66,7 @@ if __name__ == "__main__":
         judge(f"{output}-refused", max_cost=1000.0)
     except driver.EngineError as error:
         print("refused:", error)
-    crew._PATIENCE_SECONDS = 2.0
+    workers._PATIENCE_SECONDS = 2.0
     stream = Interrupting()
     try:
         judge(f"{output}-waiting", accelerators=("H100",), deadline="1h", stream=stream)

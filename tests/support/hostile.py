@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cluster.images import FORMATS, Limits
+from cluster.inputs.images import FORMATS, Limits
 from tests.support.image_bytes import TIFF_TAGS, bmp, noise, png, profile, rows, saved, tiff
 
 

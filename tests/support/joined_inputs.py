@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cluster.runfolder import RunFolder
+from cluster.run.folder import RunFolder
 
 
 def inputs(run: RunFolder) -> Iterator[dict[str, Any]]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster import driver
-from cluster.runfolder import plan
+from cluster.driver import driver
+from cluster.run.folder import plan
 from cluster.settings import ClusterSettings
-from cluster.store import open_store
-from cluster.worker import Task
+from cluster.storage.store import open_store
+from cluster.worker.worker import Task
 from originality.contract.scorer import Finished
 from tests.support.driver_messages import Told
 from tests.support.mean_colour import MeanColour

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import ray
 
-from cluster import driver
-from cluster.runfolder import plan
+from cluster.driver import driver
+from cluster.run.folder import plan
 from cluster.settings import ClusterSettings
-from cluster.store import open_store
-from cluster.worker import Task
+from cluster.storage.store import open_store
+from cluster.worker.worker import Task
 from jobs.gpus import check_gpu
 from originality.contract.faults import MachineFault
 from originality.contract.scorer import Finished, Unusable

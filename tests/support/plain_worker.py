@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster.leases import Lease
-from cluster.listing import scan
-from cluster.worker import Orders, Report, Task, Worker
+from cluster.inputs.listing import scan
+from cluster.run.leases import Lease
+from cluster.worker.worker import Orders, Report, Task, Worker
 from tests.support.mean_colour import MeanColour
 from tests.support.waiting import PATIENCE
 

@@ -17,7 +17,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from cluster.store import StoreError, open_store
+from cluster.storage.store import StoreError, open_store
 from tests.support.waiting import PATIENCE
 
 BUCKET = "test"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from obstore.store import MemoryStore
 
-from cluster.store import Store, StoredObject
+from cluster.storage.store import Store, StoredObject
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cluster.runfolder import open_run
+from cluster.run.folder import open_run
 from tests.support.joined_inputs import inputs
 
 SHORT = (

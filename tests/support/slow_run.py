@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 
-from cluster import driver
-from cluster.runfolder import plan
-from cluster.store import open_store
-from cluster.worker import Task
+from cluster.driver import driver
+from cluster.run.folder import plan
+from cluster.storage.store import open_store
+from cluster.worker.worker import Task
 from tests.support.mean_colour import MeanColour
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ COMMIT = "133a221b8aa7292a167afc5127cb63fb5005638b"
 
 _COPY = """
 import json, sys
-from cluster.weights import local_copy
+from cluster.weights.node_copy import local_copy
 print(local_copy(**json.loads(sys.argv[1])))
 """
 

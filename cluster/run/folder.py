@@ -1,0 +1,274 @@
+"""A run folder: the one place where everything of a run is kept, local or in a bucket.
+
+``run.json`` says what was asked and ``manifest.parquet`` of what; both are written once, so that
+all who ever work on the run, or resume it, do the same work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from itertools import count
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.inputs.identities import UNREAD, Identities
+from cluster.inputs.listing import scan
+from cluster.inputs.manifest import MANIFEST_FILE, RUN_FILE, Manifest
+from cluster.run.leases import Lease, Leases
+from cluster.run.ledger import Ledger
+from cluster.storage.checksums import json_bytes, read_json
+from cluster.storage.damage import A_FOLDER, Damage
+from cluster.storage.store import Damaged, NotFound, Store, StoreError, damaged_object, open_store, whole
+from cluster.worker.writing import snapshot_path
+from originality.contract.redaction import Masked
+
+_SUMMARY = "summary.json"
+_SNAPSHOT = ".snapshot"
+
+LAYOUT = 2
+"""Of the run folder; a folder of another is refused."""
+
+
+class RunMismatch(Masked, ValueError):  # noqa: N818 - it is no fault, it is a refusal
+    """A resume with other settings than the run's; the message is one line, naming each."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A planned run."""
+
+    store: Store
+    new: bool = False
+    """Whether this process planned it."""
+    damage: Damage = field(default_factory=Damage, compare=False)
+    """What readers of the folder came upon and passed over."""
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.store, self.damage)
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """run.json: what the job gave to ``plan``, and ``created_at``.
+
+        Raises:
+            Damaged: it cannot be made anew.
+        """
+        return read_json(self.store, RUN_FILE)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Raises:
+        Damaged: it cannot be made anew.
+        """
+        with whole(self.store, MANIFEST_FILE):
+            return Manifest.from_parquet(self.store.read(MANIFEST_FILE))
+
+    @cached_property
+    def identities(self) -> Identities:
+        """Which image each input is, as far as it is known; saved under names of this process."""
+        return Identities(self.store, self.manifest, self.damage)
+
+    def check(self) -> None:
+        """Looks at what cannot be made anew: run.json and the manifest, where they are.
+
+        Raises:
+            Damaged: one is damaged.
+            StoreError: one is lost, and something came of the run.
+        """
+        try:
+            if self.description.get("layout") == LAYOUT:
+                _ = self.manifest
+        except NotFound as lost:
+            if self._begun():
+                where = f"{self.store.url} holds records but no"
+                name = RUN_FILE if not self.store.exists(RUN_FILE) else MANIFEST_FILE
+                raise StoreError(f"{where} {name}; bring it back, or use another --out") from lost
+
+    def _begun(self) -> bool:
+        """Whether there is anything by the numbers of a manifest, or by a description's settings."""
+        return any(next(self.store.list(folder), None) for folder in ("records", "inputs"))
+
+    def mend(self) -> None:
+        """Lets go of what is damaged, for those who work on the run to make anew: images whose record it was
+        are judged again, and inputs that were in such a part are read again."""
+        self.identities.remove_damaged()
+        self.ledger.mend()
+
+    def leases(self, numbers: np.ndarray) -> Leases:
+        """Those of the inputs whose image has no record yet."""
+        all_ids = self.identities.image_ids()
+        read_before = pc.any(pc.invert(pc.starts_with(all_ids, UNREAD))).as_py() or False
+        ids = all_ids.take(pa.array(numbers))
+        done = pc.fill_null(pc.is_in(ids, self.ledger.recorded()), False)
+        todo = numbers[~done.to_numpy(zero_copy_only=False)]
+        return Leases((self._lease(int(number)) for number in todo), len(todo), read_before)
+
+    def _lease(self, number: int) -> Lease:
+        image_id = self.identities[number]
+        if image_id and image_id.startswith(UNREAD):
+            image_id = None
+        manifest = self.manifest
+        uri, size, word = manifest.uri(number), manifest.size(number), manifest.word(number)
+        return Lease(number, uri, size, image_id, word=word)
+
+    def clear_snapshots(self, of_failed: bool = True) -> None:
+        """Removes those of images that have their record: a worker that was cut off may leave one.
+        ``of_failed``: also of images that failed, with which a retry would go on."""
+        for found in list(self.store.list("progress")):
+            image_id = found.path.rpartition("/")[2].removesuffix(_SNAPSHOT)
+            if found.path != snapshot_path(image_id) or not self.ledger.has_record(image_id):
+                continue
+            if of_failed or self.ledger.outcome(image_id)["status"] != "failed":
+                self.store.delete(found.path)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing came of it yet."""
+        if any(next(self.store.list(folder), None) for folder in ("records", "verdicts", "images")):
+            return False
+        return not any(found.path.endswith(_SNAPSHOT) for found in self.store.list("progress"))
+
+    def withdraw(self) -> None:
+        """Takes the plan back, so that it binds nobody: for a run that was refused before it began."""
+        for found in list(self.store.list("inputs")):
+            self.store.delete(found.path)
+        self.store.delete(MANIFEST_FILE)  # first: one that was left over would be taken for the next run's
+        self.store.delete(RUN_FILE)
+
+    def about(self, number: int) -> dict[str, Any]:
+        """What is known of an input without its row."""
+        return {
+            "number": number,
+            "uri": self.manifest.uri(number),
+            "path": self.manifest.path(number),
+            "bytes": self.manifest.size(number),
+            "image_id": self.identities[number],
+            "status": "pending",
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """What was written last; nothing before the first time, or where it is damaged."""
+        try:
+            return read_json(self.store, _SUMMARY)
+        except NotFound:
+            return {}
+        except Damaged as damaged:
+            self.damage.note(damaged, "the next start of the run writes it anew")
+            return {}
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes it, unless a folder is in its place, which is noted: the rows do not need it."""
+        if self.store.is_folder(_SUMMARY):
+            barred = damaged_object(self.store, _SUMMARY, A_FOLDER)
+            self.damage.note(barred, "remove it; the next start of the run writes the summary")
+            return
+        self.store.write(_SUMMARY, json_bytes(summary, indent=2))
+
+
+def open_run(uri: str, job: str | None = None) -> RunFolder:
+    """The run at a URI. ``job``: whose it must be.
+
+    Raises:
+        NotFound: there is no run.
+        StoreError: it is another job's.
+        Damaged: what cannot be made anew is damaged.
+    """
+    run = RunFolder(open_store(uri, create=False))
+    run.check()
+    if not run.store.exists(RUN_FILE) or not run.store.exists(MANIFEST_FILE):
+        raise NotFound(f"{uri} holds no run; give the --out of an audit or of an experiment's part")
+    if run.description.get("layout") != LAYOUT:
+        raise StoreError(f"{uri} was written by another version of Originality; read it with that one")
+    if job is not None and (own := run.description.get("job", "audit")) != job:
+        raise StoreError(f"{uri} is a run of the job {own!r}; give the --out of one of {job!r}")
+    return run
+
+
+def plan(
+    input_uri: str,
+    store: Store,
+    identity: Mapping[str, Any],
+    check: Callable[[Manifest], None] = lambda _: None,
+    later: Mapping[str, Any] = MappingProxyType({}),
+    listing: Callable[[str], Manifest] = scan,
+    ignored: Collection[str] = (),
+) -> RunFolder:
+    """Plans a run in a folder, or resumes the one that is there.
+
+    ``identity`` is all that decides the results (settings, digests, code version): plain JSON
+    values. ``check`` raises what it has against a collection that is planned for the first time, before
+    anything is written. ``later`` is what held of runs from before identities had those keys. The collection
+    of a run that is resumed is the one that was frozen; files that came later belong to another run. The
+    inputs are listed, not read; ``listing`` lists them where they are no images. ``ignored``: as for
+    :func:`resume`.
+
+    Raises:
+        InputError: nothing to judge. Then nothing is written.
+        StoreError: the store cannot write an object only once.
+        RunMismatch: the folder holds a run with another identity.
+        Damaged: it holds a run, of which cannot be read what cannot be made anew.
+    """
+    run = RunFolder(store)
+    run.check()
+    identity = {**identity, "layout": LAYOUT}
+    if store.exists(RUN_FILE):
+        resume(run, identity, later, ignored)
+        if store.exists(MANIFEST_FILE):
+            return run
+    manifest = listing(input_uri)
+    check(manifest)
+    store.check_create()
+    created = {**identity, "created_at": datetime.now(UTC).isoformat()}
+    new = store.create(RUN_FILE, json_bytes(created, indent=2))
+    if not new:
+        resume(run, identity, later, ignored)
+    store.create(MANIFEST_FILE, manifest.to_parquet())
+    return RunFolder(store, new)
+
+
+def resume(
+    run: RunFolder,
+    identity: Mapping[str, Any],
+    later: Mapping[str, Any] = MappingProxyType({}),
+    ignored: Collection[str] = (),
+) -> None:
+    """Lets a run go on only as it began; ``later`` as for :func:`plan`. ``ignored``: dotted paths of values
+    that alone make no other run.
+
+    Raises:
+        RunMismatch: naming each key that differs, old -> new.
+    """
+    old = {key: value for key, value in run.description.items() if key != "created_at"}
+    before = {**dict(_leaves(later)), **dict(_leaves(old))}
+    now = dict(_leaves(json.loads(json.dumps(identity))))
+    differ = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
+    if not set(differ) <= set(ignored):
+        changes = "; ".join(f"{k}: {before.get(k)!r} -> {now.get(k)!r}" for k in differ)
+        raise RunMismatch(
+            f"{run.store.url} holds a run with other settings ({changes}); "
+            "start as before, or into another --out (of an audit also: --force-new, into a folder beside it)"
+        )
+
+
+def beside(uri: str) -> Iterator[str]:
+    """Names of folders beside one: "runs/mine-2", "runs/mine-3", ..."""
+    base = uri.rstrip("/")
+    return (f"{base}-{number}" for number in count(2))
+
+
+def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value that is no mapping, with its dotted path."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value

@@ -1,0 +1,158 @@
+"""Compacted records: Parquet parts that are created once, and replaced by others rather than changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.storage.checksums import checked_parquet, parquet_bytes
+from cluster.storage.store import Damaged, NotFound, Store, damaged_object, whole
+
+_FOLDER = "verdicts"
+_NAME = re.compile(rf"{_FOLDER}/part-(\d{{6}})-[0-9a-f]+\.parquet")
+_PAUSE_SECONDS = 0.1
+"""Before parts are listed anew: a listing may lag behind what was replaced."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part, and whose rows it holds."""
+
+    path: str
+    ids: pa.Array
+    """image_id of each row."""
+
+    @property
+    def retries(self) -> int:
+        """How many retries its writer knew of."""
+        name = _NAME.fullmatch(self.path)
+        return int(name[1]) if name else 0
+
+
+def read_parts(
+    store: Store,
+    passed_over: Callable[[Damaged], None] = lambda damaged: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Part]:
+    """All there are, in the order of their names. If one is replaced meanwhile, all are listed anew.
+
+    One that is listed again and cannot be found again counts as damaged: some listings lag behind, or name
+    objects that are lost, and waiting for those would never end.
+
+    ``passed_over``: told of each that is damaged, whose records stand for it.
+    """
+    sought: set[str] = set()
+    while True:
+        try:
+            return list(_parts(store, sought, passed_over))
+        except NotFound:  # what took its place was there before it went
+            sleep(_PAUSE_SECONDS)
+
+
+def _parts(store: Store, sought: set[str], passed_over: Callable[[Damaged], None]) -> Iterator[Part]:
+    """``sought``: paths that could not be found before; those that cannot be found now are added."""
+    for path in sorted(f.path for f in store.list(_FOLDER) if f.path.endswith(".parquet")):
+        try:
+            ids = _table(store, path, ["image_id"])["image_id"].combine_chunks()
+        except NotFound:
+            if path not in sought:
+                sought.add(path)
+                raise
+            passed_over(damaged_object(store, path, "it is listed and cannot be found"))
+        except Damaged as damaged:
+            passed_over(damaged)
+        else:
+            yield Part(path, ids)
+
+
+def _table(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A part's columns, those of these that it has; image_id is one of each row.
+
+    Raises:
+        NotFound: it was replaced meanwhile.
+        Damaged: it is none.
+    """
+    with whole(store, path):
+        file = pq.ParquetFile(checked_parquet(store.read(path)))
+        ids = file.schema_arrow.field("image_id")
+        table = file.read([c for c in columns if c in file.schema_arrow.names] if columns else None)
+        if ids.type != pa.string() or ("image_id" in table.column_names and table["image_id"].null_count):
+            raise ValueError("rows of no image")
+        return table
+
+
+def rows_of(
+    store: Store, part: Part, wanted: np.ndarray, columns: Sequence[str] | None
+) -> Iterator[dict[str, Any]]:
+    """Those rows of a part that are ``wanted`` (bool, one a row), as plain JSON values.
+
+    Raises:
+        NotFound: it was replaced meanwhile. Then no row was yielded.
+        Damaged: nor was any then.
+    """
+    table = _table(store, part.path, columns)
+    with whole(store, part.path):
+        kept = table.filter(pa.array(wanted))
+    for batch in kept.to_batches(max_chunksize=1000):
+        for row in batch.to_pylist():
+            yield {name: _plain(value) for name, value in row.items()}
+
+
+def write_part(store: Store, rows: list[dict[str, Any]], schema: pa.Schema, retries: int) -> str:
+    """A part of these records; its path. It is named by its contents: the same step done twice makes the same
+    object."""
+    digest = hashlib.sha256(b"\n".join(canonical(row) for row in rows)).hexdigest()
+    times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
+    for row in rows:
+        row.update({t: datetime.fromisoformat(row[t]) for t in times if row.get(t)})
+    path = _path(retries, digest)
+    store.create(path, parquet_bytes(pa.Table.from_pylist(rows, schema=schema)))
+    return path
+
+
+def replace_part(
+    store: Store, part: Part, stays: np.ndarray, retries: int, before: Callable[[], None]
+) -> None:
+    """Another part, of those rows alone that stay, in the place of one. ``before`` is called before the old
+    one goes."""
+    left = _table(store, part.path).filter(pa.array(stays))
+    if left.num_rows:
+        data = parquet_bytes(left)
+        store.create(_path(retries, hashlib.sha256(data).hexdigest()), data)
+    before()
+    store.delete(part.path)
+
+
+def _path(retries: int, digest: str) -> str:
+    return f"{_FOLDER}/part-{retries:06}-{digest[:16]}.parquet"
+
+
+def firsts(parts: Sequence[Part], counts: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """For every part, which of the rows that count are the first of their image: two compactions at once may
+    have copied a record twice."""
+    if not parts:
+        return []
+    every = pa.concat_arrays([part.ids for part in parts]).dictionary_encode()
+    counted = np.flatnonzero(np.concatenate(counts))
+    _, at = np.unique(every.indices.to_numpy()[counted], return_index=True)
+    first = np.zeros(len(every), bool)
+    first[counted[at]] = True
+    return np.split(first, np.cumsum([len(part.ids) for part in parts])[:-1])
+
+
+def canonical(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, sort_keys=True, allow_nan=False).encode()
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value

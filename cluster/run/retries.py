@@ -1,0 +1,116 @@
+"""What was taken back of a run: images whose row does not count any more, so that they are judged anew.
+
+A retry is one object, ``retries/000001.json`` and so on, created once: that is its commit. It removes
+nothing. The number of the last retry that took an image back is part of the name of the image's next record,
+and every compacted part is named by the number of retries that its writer knew of. So what somebody writes
+late, who was asleep or cut off while a retry went by, is told apart from what counts by its name alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.storage.checksums import json_bytes, read_json
+from cluster.storage.store import Damaged, NotFound, Store, damaged_object, whole
+
+_FOLDER = "retries"
+_NAME = re.compile(rf"{_FOLDER}/(\d{{6}})\.json")
+"""Older versions, which removed rows, noted them here under names that begin with a date."""
+_MOST_LOST = 100
+"""Retries in a row that may be lost: a number further on, in a name of a record, is none of the engine's."""
+
+
+@dataclass(frozen=True)
+class Retries:
+    """The retries of a run up to one of them."""
+
+    count: int = 0
+    """How many there were."""
+    last: Mapping[str, int] = field(default_factory=dict)
+    """By image_id, the number of the last one that took it back, counted from 1."""
+
+    def of(self, image_id: str) -> int:
+        """The last retry that took an image back; 0 where none did."""
+        return self.last.get(image_id, 0)
+
+    def before(self, image_ids: pa.Array, number: int) -> np.ndarray:
+        """bool: which of these images were taken back by no retry after the one of that number: of them, what
+        was known then still counts."""
+        later = [image_id for image_id, last in self.last.items() if last > number]
+        if not later:
+            return np.ones(len(image_ids), bool)
+        taken = pc.is_in(image_ids, pa.array(later, pa.string()))
+        return ~taken.to_numpy(zero_copy_only=False)
+
+    def read_on(
+        self,
+        store: Store,
+        instead: Callable[[Damaged, int], Iterable[str]],
+        seen: Iterable[int] = (),
+    ) -> Retries:
+        """With those that came since. ``instead``: which images one took back that is damaged, or lost, by
+        its number. ``seen``: numbers that stand in names of records and parts, whose retries were there."""
+        paths = [*(found.path for found in store.list(_FOLDER)), *store.folders(_FOLDER)]
+        there = [int(name[1]) for path in paths if (name := _NAME.fullmatch(path))]
+        until = max(there, default=0)
+        until = max([until, *(number for number in seen if number <= until + _MOST_LOST)])
+        if until <= self.count:
+            return self
+        last = dict(self.last)
+        for number in range(self.count + 1, until + 1):
+            last.update(dict.fromkeys(_images(store, number, instead), number))
+        return Retries(until, last)
+
+    def lacks(self, store: Store, seen: Iterable[int]) -> bool:
+        """Whether one of these numbers, which stand in names of records, is that of a later retry which is
+        lost. One that is there came since these were read."""
+        later = (number for number in seen if self.count < number <= self.count + _MOST_LOST)
+        return any(not store.exists(path_of(number)) for number in later)
+
+    def add(self, store: Store, images: Mapping[str, str], why: Mapping[str, Any]) -> bool:
+        """Takes images back, with the reason for each, where nobody else did since these were read; whether
+        it did."""
+        return store.create(path_of(self.count + 1), _written(images, why))
+
+
+def write_over(store: Store, number: int, images: Mapping[str, str], why: Mapping[str, Any]) -> None:
+    """Puts a retry in the place of one that is damaged, or lost; not where a folder with files is in its
+    place."""
+    if not store.is_folder(path_of(number)):
+        store.write(path_of(number), _written(images, why))
+
+
+def _written(images: Mapping[str, str], why: Mapping[str, Any]) -> bytes:
+    return json_bytes({**why, "images": dict(images)}, indent=1)
+
+
+def _images(store: Store, number: int, instead: Callable[[Damaged, int], Iterable[str]]) -> Iterable[str]:
+    """Which ones a retry took back. One that is damaged is read again: it may have been on its way. One that
+    cannot be found is damaged too: others came after it."""
+
+    def read() -> list[str]:
+        path = path_of(number)
+        try:
+            with whole(store, path):
+                return [str(image_id) for image_id in read_json(store, path)["images"]]
+        except NotFound as lost:
+            raise damaged_object(store, path, "it cannot be found") from lost
+
+    with suppress(Damaged):
+        return read()
+    try:
+        return read()
+    except Damaged as damaged:
+        return instead(damaged, number)
+
+
+def path_of(number: int) -> str:
+    return f"{_FOLDER}/{number:06}.json"

@@ -1,0 +1,118 @@
+"""Models that come as one file, local or in a bucket: unpacked into a folder once a node.
+
+Who knows the model unpacks it; here it is fetched, and kept as :mod:`cluster.weights.node_copy` keeps its
+copies: by the first process while others wait, whole or not at all, with a digest of every file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import obstore
+
+from cluster.storage.store import StoreError, open_store
+from cluster.weights.node_copy import DIGESTS, Listed, clear_leftovers, copy_objects, keeping
+from originality.contract.config import SettingsError
+from originality.contract.download import FetchError, check_room, no_room
+from originality.contract.node_cache import cache_path, sha256, turn
+
+_PICKLED = (".ckpt", ".pt", ".pth", ".bin")
+
+
+def is_single_file(uri: str) -> bool:
+    """Whether a model is named by one file of weights, and not by its folder."""
+    return uri.lower().endswith((".safetensors", *_PICKLED)) and not Path(uri).is_dir()
+
+
+def unpacked_copy(uri: str, unpack: Callable[[Path, Path], object], variant: str = "") -> Path:
+    """The folder on this machine that a single file became.
+
+    Args:
+        unpack: ``unpack(file, into)`` makes the folder ``into`` of the file, or raises SettingsError.
+        variant: whatever else the folder depends on.
+
+    Raises:
+        SettingsError: the file is none that can be unpacked.
+        StoreError: the bucket cannot be used.
+        FetchError: this machine cannot fetch or keep it.
+    """
+    if uri.lower().endswith(_PICKLED):
+        raise SettingsError(
+            f"model {uri!r} is a pickle, which may run code and is not loaded; convert it to .safetensors"
+        )
+    with keeping(cache_path()):
+        return _of_bucket(uri, unpack, variant) if "://" in uri else _of_file(Path(uri), unpack, variant)
+
+
+def _of_file(file: Path, unpack: Callable[[Path, Path], object], variant: str) -> Path:
+    if not file.is_file():
+        raise SettingsError(f"model file {str(file)!r} does not exist; give another path")
+    return _kept([sha256(file), variant], file.stat().st_size, lambda part: unpack(file, part / "model"))
+
+
+def _of_bucket(uri: str, unpack: Callable[[Path, Path], object], variant: str) -> Path:
+    prefix, _, name = uri.rpartition("/")
+    store = open_store(prefix)
+    meta = store.ask(name, lambda: obstore.head(store.objects, name))
+    found = Listed(name, meta["size"], meta["e_tag"] or str(meta["last_modified"]))
+
+    def make(part: Path) -> None:
+        copy_objects(store, [found], part / "file")
+        try:
+            unpack(part / "file" / name, part / "model")
+        except SettingsError as error:  # it names the copy, which nobody gave
+            raise SettingsError(str(error).replace(str(part / "file" / name), uri)) from error
+
+    return _kept([store.url, *found, variant], 2 * found.size, make)
+
+
+def _kept(identity: list[object], size: int, make: Callable[[Path], object]) -> Path:
+    """The folder of this identity: one that is whole, or what ``make(part)`` leaves in part/model.
+
+    ``size``: bytes on the disk that making takes.
+    """
+    folder = cache_path() / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    if _is_whole(folder):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(folder.parent, but=folder)
+    part = folder.with_suffix(".part")
+    with turn(folder.with_suffix(".lock"), "a model of one file"):
+        if _is_whole(folder):
+            return folder
+        model = part / "model"
+        shutil.rmtree(model, ignore_errors=True)
+        part.mkdir(exist_ok=True)
+        try:
+            check_room(part, size, "the model")
+            make(part)
+            files = [file for file in model.rglob("*") if file.is_file()]
+            digests = {file.relative_to(model).as_posix(): sha256(file) for file in files}
+            (model / DIGESTS).write_text(json.dumps(digests, indent=2))
+            with suppress(FileNotFoundError):
+                shutil.rmtree(folder)
+            model.rename(folder)
+        except (StoreError, FetchError) as error:
+            if no_room(error):
+                shutil.rmtree(part, ignore_errors=True)
+            raise  # what was fetched stays, to resume from
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        digests = json.loads((folder / DIGESTS).read_text())
+        return all(
+            (folder / name).is_file() and sha256(folder / name) == digest for name, digest in digests.items()
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False

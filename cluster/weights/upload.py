@@ -1,0 +1,73 @@
+"""Weights put where other machines find them: below a prefix of a bucket, or in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import obstore
+
+from cluster.storage.store import NotFound, Store, whole
+from cluster.weights.node_copy import DIGESTS
+from originality.contract.download import Progress
+from originality.contract.node_cache import sha256
+
+_CHUNK = 8 << 20
+"""Bytes."""
+
+
+def put(files: Mapping[str, Path], store: Store) -> None:
+    """Copies files to their paths in a store, and enters them in its digests.json.
+
+    What is there already, to the bit, is not sent again, so that an interrupted call may be repeated. The
+    digests come last: of a prefix that is being filled, nobody takes an old file for one of the new.
+
+    Raises:
+        StoreError: the store cannot be used.
+    """
+    digests = {path: sha256(file) for path, file in sorted(files.items())}
+    missing = [path for path, digest in digests.items() if _digest(store, path, files[path]) != digest]
+    if missing:
+        size = sum(files[path].stat().st_size for path in missing)
+        with Progress(f"weights to {store.url}", size, doing="sending") as progress:
+            for path in missing:
+                chunks = partial(_chunks, files[path], progress)
+                store.ask(
+                    path,
+                    lambda path=path, chunks=chunks: obstore.put(store.objects, path, chunks()),  # type: ignore[misc]
+                    size=files[path].stat().st_size,
+                )
+    try:
+        with whole(store, DIGESTS):
+            digests = dict(json.loads(store.read(DIGESTS))) | digests
+    except NotFound:
+        pass
+    store.write(DIGESTS, json.dumps(digests, indent=2, sort_keys=True).encode())
+
+
+def _chunks(file: Path, progress: Progress) -> Iterator[bytes]:
+    with file.open("rb") as handle:
+        while chunk := handle.read(_CHUNK):
+            yield chunk
+            progress.add(len(chunk))
+
+
+def _digest(store: Store, path: str, file: Path) -> str | None:
+    """sha256 of an object that may be a file's copy; None where there is none, or its size is different."""
+
+    def ask() -> str:
+        total = hashlib.sha256()
+        for chunk in obstore.get(store.objects, path):
+            total.update(chunk)
+        return total.hexdigest()
+
+    try:
+        if "://" not in store.url:
+            return sha256(Path(store.url) / path)
+        size = file.stat().st_size
+        return store.ask(path, ask, size) if store.size(path) == size else None
+    except (NotFound, FileNotFoundError):
+        return None

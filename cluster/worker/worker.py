@@ -1,0 +1,387 @@
+"""A worker: holds one scorer, fetches its own images, commits its own records.
+
+Threads for each, so that the scorer never waits for a store: some fetch ahead and decode, one drives the
+scorer, one writes. A call from the driver is answered as soon as there is news, whatever they are busy with.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import ray
+
+from cluster.inputs.images import Limits
+from cluster.inputs.source_check import SourceCheck
+from cluster.inputs.sources import remember_readable
+from cluster.run.leases import Lease
+from cluster.run.ledger import Ledger
+from cluster.storage.store import StoreError, open_store
+from cluster.worker.fetching import Fetched, Fetcher
+from cluster.worker.metrics import Metrics
+from cluster.worker.preemption import SpotWatch
+from cluster.worker.snapshots import Snapshots
+from cluster.worker.watch import Watch
+from cluster.worker.writing import Desk, Settled
+from originality.contract.faults import ItemFault, is_machine_fault, line_of
+from originality.contract.scorer import Item, Scorer, Unusable
+
+ScorerFactory = Callable[[], Scorer[Any]]
+"""Builds a scorer where it is called; picklable."""
+
+T = TypeVar("T")
+
+NEWS_SECONDS = 0.5
+"""How long a call waits for news, so that nothing is asked without end and nothing is told late."""
+_DESK_SECONDS = 3.0
+"""What is finished is written, also where the step under way took all the grace."""
+_IDLE_SECONDS = 0.2
+"""How long an idle worker waits for images before it looks whether it should stop."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all workers of a run are told."""
+
+    run: str
+    """URI of the run folder."""
+    factory: ScorerFactory
+    blank: Mapping[str, Any]
+    """Fields that every record has unless the scorer says otherwise, so that the row of a
+    rejection, which no scorer ever saw, has the columns of the others."""
+    memory: int = 2 * 2**30
+    """Bytes that a worker on CPU takes: as many are started as there is room for."""
+    snapshot_every: float = 60.0
+    """Seconds of work on an image that a death may cost."""
+    step_limit: float = 3600.0
+    """Seconds after which a call of the scorer that has not ended counts as hung."""
+    documents: bool = False
+    """Whether the inputs are JSON documents, and not images."""
+    source: str = ""
+    """The folder or prefix in which all inputs lie; empty where a list says where they are, or where it is
+    not to be looked whether it is there."""
+    one_input: bool = False
+    """Whether the collection is one input."""
+    readable: Mapping[str, str] = field(default_factory=dict)
+    """By bucket of the inputs, the key of an object that can be read."""
+    limits: Limits = Limits()
+    """Of the images that are read."""
+    most_parts: int = 1
+    """Parts of work that an item takes at most; see originality.contract.scorer."""
+    loading: str = "loading the model"
+    """What a worker does until its scorer is ready, for people."""
+    load_limit: float = 7200.0
+    """Seconds after which the building of a scorer that has not ended counts as hung."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the driver tells a worker."""
+
+    leases: list[Lease] = field(default_factory=list)
+    go: list[int] = field(default_factory=list)
+    """Inputs that were identified and are this worker's to judge."""
+    drop: list[int] = field(default_factory=list)
+    """Inputs whose image another one stands for."""
+
+
+@dataclass(frozen=True)
+class Returned:
+    """Inputs that were in a scorer together when something failed: any may be guilty, or the machine. Or one
+    that could not be read."""
+
+    numbers: list[int]
+    cause: str
+    """One line."""
+    of_machine: bool = False
+    """Whether it was an error of the machine."""
+    unread_as: str = ""
+    """Of what could not be read, why; as of a lease."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened since the last report."""
+
+    capacity: int
+    """Items that the scorer takes at once; 0 while it is being built."""
+    read: list[int]
+    """Numbers of inputs whose bytes it has got."""
+    identified: list[tuple[int, str]]
+    """number and image_id of inputs that were read, and wait for the order to go on."""
+    settled: list[Settled]
+    """Those whose record is written."""
+    returned: list[Returned]
+    """What could not be scored, and is to be tried again."""
+    duplicates: int
+    """Records that came too late: the image had one."""
+    progress: str
+    """What the scorer says of itself, for people."""
+    parts: list[float]
+    """Parts of work done on each item in flight."""
+    worked: float
+    """Parts of work that this worker has done since it started."""
+    node: str | None
+    """Ray's id of the machine; None without Ray."""
+    leaving: str | None
+    """Why this worker can take no more, e.g. that its machine is about to be taken away, or failed."""
+    failed: bool
+    """Whether it leaves because its machine failed."""
+    empty_handed: bool
+    """Whether all in hand is committed or snapshot."""
+    notes: list[str] = field(default_factory=list)
+    """Lines for people."""
+
+
+class Worker:
+    """A Ray actor; also usable without Ray."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._metrics = Metrics()
+        self._news = threading.Event()
+        remember_readable(task.readable)
+        name = f"{socket.gethostname()}/{os.getpid()}"
+        self._desk = Desk(task.blank, name, self._metrics, self._news)
+        self._fetcher = Fetcher(
+            self._desk,
+            self._metrics,
+            self._news,
+            documents=task.documents,
+            limits=task.limits,
+            doubt=lambda lease, cause: self._give_back([lease], cause),
+            unread=lambda lease, reason, message: self._give_back([lease], message, unread_as=reason),
+            source=SourceCheck(task.source, task.one_input),
+        )
+        self._returned: queue.SimpleQueue[Returned] = queue.SimpleQueue()
+        self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._snapshots = Snapshots(self._desk, task.snapshot_every, self._notes.put)
+        self._watch = Watch()
+        self._flying: dict[str, Fetched] = {}
+        self._parts: dict[str, float] = {}
+        self._worked = 0.0
+        self._scorer: Scorer[Any] | None = None
+        self._broken: Exception | None = None
+        self._fault: str | None = None
+        """How this machine failed. The process is not used again: some errors of a card stick to it."""
+        self._answered = False
+        self._stopping = threading.Event()
+        self._node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
+        self._spot = SpotWatch()
+        self._spot.start()
+        self._thread = threading.Thread(target=self._work, name="scorer", daemon=True)
+        self._thread.start()
+
+    def poll(self, orders: Orders, patience: float = 0.0) -> Report:
+        """Takes orders, tells the news; where there is none, waits for some for ``patience`` seconds.
+
+        Raises:
+            Exception: whatever ended the work of this worker: the scorer could not be built, or
+                the store is out of reach.
+            Hung: a call of the scorer does not end.
+        """
+        self._fetcher.order(orders.leases, orders.go, orders.drop)
+        self._news.wait(patience)
+        self._news.clear()
+        for broken in (self._broken, self._fetcher.broken, self._desk.broken):
+            if broken is not None and self._answered:  # the first answer says on which machine it happened
+                raise broken
+        if self._answered:
+            self._watch.check()
+        self._answered = True
+        leaving = self._fault or self._spot.notice
+        if leaving:
+            self._stopping.set()
+        ended = not self._thread.is_alive()
+        return Report(
+            capacity=self._scorer.capacity if self._scorer else 0,
+            identified=drain(self._fetcher.identified),
+            settled=drain(self._desk.settled),
+            read=drain(self._fetcher.read),  # after those two, so that it has all that they have
+            returned=drain(self._returned),
+            duplicates=self._desk.duplicates,
+            progress=str(getattr(self._scorer, "progress", None) or ""),
+            parts=list(self._parts.values()),
+            worked=self._worked,
+            node=self._node,
+            leaving=leaving,
+            failed=self._fault is not None,
+            empty_handed=ended and self._desk.idle,
+            notes=drain(self._notes),
+        )
+
+    def stop(self, grace: float) -> Report:
+        """Ends after the step that is under way; waits for that at most ``grace`` seconds. What is
+        finished is committed, what is in flight is kept as snapshots."""
+        until = time.monotonic() + grace
+        self._stopping.set()
+        self._thread.join(grace)
+        self._desk.close(max(_DESK_SECONDS, until - time.monotonic()))
+        self._fetcher.close()
+        return self.poll(Orders())
+
+    def _work(self) -> None:
+        try:
+            # Here, and not when the actor is made: a store may be slow to open, and the driver is to learn on
+            # which machine.
+            ledger = Ledger(open_store(self._task.run))
+            self._desk.start(ledger)
+            self._fetcher.start(ledger)
+            while not self._stopping.is_set():
+                if self._scorer is None:
+                    with self._watch.over("building the scorer", self._task.load_limit, "load_limit"):
+                        self._scorer = self._task.factory()
+                    self._news.set()
+                self._fill(self._scorer)
+                if self._flying and not self._advance(self._scorer):
+                    self._scorer = None  # let go of before another one is built: memory may hold one only
+            if self._scorer is not None:
+                self._keep(self._scorer, list(self._flying))
+        except Exception as error:
+            if is_machine_fault(error) and not isinstance(error, StoreError):
+                self._leave(error)
+            else:
+                self._broken = error
+        self._news.set()
+
+    def _leave(self, error: Exception) -> None:
+        """The machine failed. What is in flight is kept as far as it can still be read, and leased anew."""
+        self._fault = line_of(error)
+        if self._scorer is not None:
+            with suppress(Exception):  # of a card that answers nothing any more
+                self._keep(self._scorer, list(self._flying))
+
+    def _fill(self, scorer: Scorer[Any]) -> None:
+        """Admits what waits; blocks, for a moment, only when there is nothing else to do."""
+        while len(self._flying) < scorer.capacity and not self._stopping.is_set():
+            fetched = self._fetcher.next(0.0 if self._flying else _IDLE_SECONDS)
+            if fetched is None:
+                return
+            self._admit(scorer, fetched)
+
+    def _admit(self, scorer: Scorer[Any], fetched: Fetched) -> None:
+        item = Item(fetched.image_id, fetched.content, fetched.lease.word)
+        try:
+            with self._metrics.stage("admit"), self._watched("taking an image in", [fetched]):
+                if not (fetched.snapshot and _restored(scorer, item, fetched.snapshot)):
+                    scorer.admit(item)
+        except Unusable:
+            raise  # settings that suit no image say nothing of this one
+        except Exception as error:
+            if is_machine_fault(error):
+                self._return([fetched], line_of(error), of_machine=True)
+                raise
+            self._fail(fetched, error)
+        else:
+            self._flying[fetched.image_id] = fetched
+            self._snapshots.begin(scorer, fetched.image_id)
+            self._parts = {**self._parts, fetched.image_id: _parts_of(scorer, fetched.image_id)}
+
+    def _advance(self, scorer: Scorer[Any]) -> bool:
+        """One step; whether the scorer can go on."""
+        try:
+            with self._metrics.stage("step"), self._watched("a step", self._flying.values()):
+                finished = scorer.step()
+            self._metrics.gpu_memory()
+            for done in finished:
+                fetched = self._flying.pop(done.item_id)
+                self._snapshots.end(done.item_id)
+                self._worked += max(0.0, done.parts - self._parts.get(done.item_id, 0.0))
+                self._parts = {key: parts for key, parts in self._parts.items() if key != done.item_id}
+                self._metrics.counted(done.counters)
+                record = {**done.record, **fetched.remarks}
+                if record.get("status") == "failed" and self._first_try(fetched):
+                    said = f"{record.get('error_class')}: {record.get('error_message')}"
+                    self._return([fetched], said)
+                else:
+                    self._desk.settle(fetched.lease, done.item_id, record, done.files, parts=done.parts)
+            self._count_work(scorer)
+            self._keep(scorer, self._snapshots.due(scorer, self._flying))
+        except Unusable:
+            raise
+        except Exception as error:
+            if is_machine_fault(error):
+                # Not kept: the step may have changed a part of their state.
+                flying, self._flying, self._parts = list(self._flying.values()), {}, {}
+                self._return(flying, line_of(error), of_machine=True)
+                raise
+            self._blame(error)
+            return False
+        return True
+
+    def _count_work(self, scorer: Scorer[Any]) -> None:
+        parts = {image_id: _parts_of(scorer, image_id) for image_id in self._flying}
+        self._worked += sum(
+            max(0.0, parts[key] - before) for key, before in self._parts.items() if key in parts
+        )
+        self._parts = parts  # a new one: another thread reads it
+
+    def _keep(self, scorer: Scorer[Any], image_ids: Iterable[str]) -> None:
+        for image_id in image_ids:
+            watched = self._watched("taking a snapshot", [self._flying[image_id]])
+            self._snapshots.take(scorer, image_id, watched)
+
+    def _watched(self, what: str, fetched: Iterable[Fetched]) -> AbstractContextManager[None]:
+        """Over a call of the scorer, with the images in hand. Once the machine has failed none is suspect."""
+        suspects = [] if self._fault else [each.lease.number for each in fetched]
+        return self._watch.over(what, self._task.step_limit, "step_limit", suspects)
+
+    def _blame(self, error: Exception) -> None:
+        """A scorer that broke is not used again. Which of several images was the cause, the driver finds by
+        leasing each alone."""
+        flying, self._flying, self._parts = list(self._flying.values()), {}, {}
+        for each in flying:
+            self._snapshots.end(each.image_id)
+        if len(flying) == 1:
+            self._fail(flying[0], error)
+        else:
+            self._return(flying, f"the scorer broke: {line_of(error)}")
+
+    def _fail(self, fetched: Fetched, error: Exception) -> None:
+        """Records that an image cannot be scored, if that is certain. What failed for the first time may be
+        this machine's fault in a way that nobody foresaw: then another worker tries."""
+        if self._first_try(fetched) and not isinstance(error, ItemFault):
+            self._return([fetched], line_of(error))
+            return
+        keeps = self._task.documents  # hours of work, from which a retry resumes
+        self._desk.fail(fetched.lease, fetched.image_id, type(error).__name__, str(error), keeps=keeps)
+
+    def _first_try(self, fetched: Fetched) -> bool:
+        """Whether a failure is only recorded after a second one. Documents are hours of work: at once."""
+        return fetched.lease.attempt == 1 and not self._task.documents
+
+    def _return(self, fetched: list[Fetched], cause: str, of_machine: bool = False) -> None:
+        self._give_back([each.lease for each in fetched], cause, of_machine)
+
+    def _give_back(
+        self, leases: list[Lease], cause: str, of_machine: bool = False, unread_as: str = ""
+    ) -> None:
+        self._returned.put(Returned([lease.number for lease in leases], cause, of_machine, unread_as))
+        self._news.set()
+
+
+def _restored(scorer: Scorer[Any], item: Item[Any], snapshot: bytes) -> bool:
+    try:
+        scorer.restore(item, snapshot)
+    except ValueError:
+        return False  # of another version, or damaged: the image begins anew
+    return True
+
+
+def _parts_of(scorer: Scorer[Any], item_id: str) -> float:
+    parts = getattr(scorer, "parts", None)
+    return float(parts(item_id)) if parts else 0.0
+
+
+def drain(source: queue.SimpleQueue[T]) -> list[T]:
+    items: list[T] = []
+    while not source.empty():
+        items.append(source.get())
+    return items
