@@ -17,6 +17,6 @@ def _stop(*_: object) -> None:
 if sys.argv and (sys.argv[0] == "-m" or os.path.basename(sys.argv[0]) == "originality"):  # noqa: PTH119
     for _number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(_number, _stop)
-    from jobs import process
+    from jobs.commandline import process
 
     process.begin()

@@ -37,13 +37,13 @@ from cluster.storage.store import (
     unmade,
 )
 from cluster.worker.worker import ScorerFactory, Task
-from jobs import exits, given, process
-from jobs.damaged import warn_of_damage
-from jobs.dry_run import dry_run
-from jobs.gpus import check_gpu
-from jobs.suitability import UNSUITED, Unsuited, warn
-from jobs.turns import turn
-from jobs.verdicts import SCHEMA, blank, min_tokens_text, summarise
+from jobs.auditing.damaged import warn_of_damage
+from jobs.auditing.dry_run import dry_run
+from jobs.auditing.suitability import UNSUITED, Unsuited, warn
+from jobs.auditing.turns import turn
+from jobs.auditing.verdict_table import SCHEMA, blank, min_tokens_text, summarise
+from jobs.auditing.worker_gpu import check_gpu
+from jobs.commandline import exits, options, process
 from originality.contract.config import SettingsError
 from originality.contract.faults import MachineFault
 from originality.contract.scorer import Scorer
@@ -196,7 +196,7 @@ def at_work(
     leaves no plan behind.
 
     Raises:
-        SettingsError, Interrupted, Superseded: as of :func:`jobs.turns.turn`.
+        SettingsError, Interrupted, Superseded: as of :func:`jobs.auditing.turns.turn`.
     """
     with turn(run, "audit", selection, deadline) as heartbeat:
         try:
@@ -239,7 +239,7 @@ def judge(
         loading=science.loading,
         load_limit=how.load_limit,
     )
-    gpu = given.GPU[science.settings.model.device]
+    gpu = options.GPU[science.settings.model.device]
     try:
         with hurried_after_outage(run.store):
             return driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, beat=heartbeat.tell)
@@ -316,9 +316,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="exit code 0 also where images were rejected or failed, for schedulers that would try again",
     )
-    given.add_settings_arguments(parser)
-    given.add_selection_arguments(parser)
-    given.add_cluster_arguments(parser)
+    options.add_settings_arguments(parser)
+    options.add_selection_arguments(parser)
+    options.add_cluster_arguments(parser)
 
 
 def scorer_of(settings: AuditSettings, model_digest: str) -> Scorer:
@@ -328,7 +328,7 @@ def scorer_of(settings: AuditSettings, model_digest: str) -> Scorer:
         SettingsError: the node has another model under that name than the run was planned with.
         MachineFault: the node's GPU, disk or network failed.
     """
-    from jobs.copies import copies_here
+    from jobs.auditing.weights_here import copies_here
     from originality.sweep.sweep import build_scorer
 
     check_gpu()
@@ -348,9 +348,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     # Which images are fit to be judged does not depend on the domain.
-    settings = given.settings_of(arguments, run=arguments.out, any_domain=arguments.dry_run)
-    how = given.cluster_settings_of(arguments)
-    selection = given.selection_of(arguments, settings.seed)
+    settings = options.settings_of(arguments, run=arguments.out, any_domain=arguments.dry_run)
+    how = options.cluster_settings_of(arguments)
+    selection = options.selection_of(arguments, settings.seed)
     if arguments.dry_run:
         return dry_run(settings, arguments.input, selection, how.limits)
     if not arguments.out:
@@ -370,7 +370,7 @@ def check_first(settings: AuditSettings, how: ClusterSettings, output: str | Non
     Raises:
         SettingsError, StoreError, Refused: with the fix.
     """
-    given.check_price(settings, how)
+    options.check_price(settings, how)
     check_ray()
     if output:
         with unmade(output):
@@ -388,7 +388,7 @@ def prepared(settings: AuditSettings) -> Science:
         SettingsError: with the fix.
     """
     # The science is heavy to import, so only a job that is sure to start pays for it.
-    from jobs.copies import copies_here
+    from jobs.auditing.weights_here import copies_here
     from originality.calibration.thresholds import doubts
     from originality.cost.memory_plan import CPU_ROOM
     from originality.inversion.initial_words import subject_switched, words_missing

@@ -23,10 +23,10 @@ from cluster.inputs.manifest import Selection
 from cluster.run.folder import RunFolder, open_run
 from cluster.settings import ClusterSettings
 from cluster.storage.store import NotFound, unmade
-from jobs import exits, given
 from jobs.audit import Science, at_work, check_first, judge, planned, prepared, unsuited
-from jobs.labels import Found, Labels, check_enough, check_same, measured, read_labels
-from jobs.verdicts import SCHEMA
+from jobs.auditing.labels import Found, Labels, check_enough, check_same, measured, read_labels
+from jobs.auditing.verdict_table import SCHEMA
+from jobs.commandline import exits, options
 from originality.calibration.report import few, figure, findings, thresholds
 from originality.calibration.thresholds import FALSE_COMMON, KEPT, calibrate, method_digest, weaknesses
 from originality.contract.config import SettingsError
@@ -72,16 +72,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="run folder, default FILE.run; one of the same list goes on, an audit's too",
     )
-    given.add_settings_arguments(parser)
-    given.add_cluster_arguments(parser)
+    options.add_settings_arguments(parser)
+    options.add_cluster_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     out = _checked(arguments)
     labels = read_labels(arguments.labelled, arguments.label_column)
-    how = given.cluster_settings_of(arguments)
+    how = options.cluster_settings_of(arguments)
     folder = arguments.folder or str(out.with_suffix(".run"))
-    settings = _as_begun(folder, given.settings_of(arguments, _UNDECIDED, run=folder))
+    settings = _as_begun(folder, options.settings_of(arguments, _UNDECIDED, run=folder))
     check_first(settings, how, folder)
     science = prepared(settings)
     with unmade(folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from jobs import exits
+from jobs.commandline import exits
 
 JOBS: tuple[tuple[str, str, str], ...] = (
     ("audit", "jobs.audit", "judge the images of a collection"),

@@ -15,7 +15,7 @@ from cluster.inputs.decoder import Decoder
 from cluster.inputs.images import Limits, Rejection, check_size
 from cluster.inputs.listing import scan
 from cluster.inputs.sources import Unreadable, read_image
-from jobs import exits
+from jobs.commandline import exits
 from originality.contract.config import SettingsError
 
 _BATCH = 64

@@ -22,7 +22,7 @@ from cluster import doctor as engine
 from cluster.ray_runtime.runtime import EngineError
 from cluster.settings import ClusterSettings
 from cluster.storage.store import StoreError
-from jobs import exits, given, process
+from jobs.commandline import exits, options, process
 from originality.contract.config import SettingsError
 from originality.contract.faults import MachineFault
 from originality.contract.findings import Finding, examine
@@ -57,7 +57,7 @@ _TRIVIAL = {
 def copies_of(settings: AuditSettings, part: str) -> Copies:
     """The weights that one part of the settings names, brought to this machine: one that cannot be had keeps
     nobody from the others."""
-    from jobs.copies import copies_here
+    from jobs.auditing.weights_here import copies_here
 
     others = {name: trivial for name, trivial in _TRIVIAL.items() if name != part}
     return copies_here(settings.model_copy(update=others))
@@ -76,13 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of ref_1.png, img_a_1.png and img_b_1.png of DreamSim's repository, whose distances are "
         "published",
     )
-    given.add_settings_arguments(parser)
-    given.add_cluster_arguments(parser)
+    options.add_settings_arguments(parser)
+    options.add_cluster_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = given.settings_of(arguments, any_domain=True)
-    how = given.cluster_settings_of(arguments)
+    settings = options.settings_of(arguments, any_domain=True)
+    how = options.cluster_settings_of(arguments)
     if not 0 < arguments.seconds < float("inf"):
         raise SettingsError(f"--seconds {arguments.seconds:g}: give a number above 0")
     with redirect_stdout(sys.stderr):  # some libraries talk there

@@ -19,9 +19,10 @@ from cluster.driver.progress import duration
 from cluster.inputs.manifest import Selection
 from cluster.run.folder import RunFolder
 from cluster.storage.store import unmade
-from jobs import exits, given, predict
 from jobs.audit import at_work, check_first, judge, planned, prepared
-from jobs.suitability import warn
+from jobs.auditing import predict
+from jobs.auditing.suitability import warn
+from jobs.commandline import exits, options
 from originality.contract.config import SettingsError
 
 _SAMPLE = 8
@@ -81,8 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sample", type=int, metavar="N", help=f"inputs that are timed (default {_SAMPLE})")
     parser.add_argument("--out", help="keep the sample's verdicts as the beginning of this run")
     predict.add_arguments(parser)
-    given.add_settings_arguments(parser)
-    given.add_cluster_arguments(parser)
+    options.add_settings_arguments(parser)
+    options.add_cluster_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -91,8 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
     predict.refuse_alone(arguments)
     if arguments.input is None:
         raise SettingsError("name the images: a folder, prefix, glob, list or file (--predict needs none)")
-    settings = given.settings_of(arguments, run=arguments.out)
-    how = given.cluster_settings_of(arguments)
+    settings = options.settings_of(arguments, run=arguments.out)
+    how = options.cluster_settings_of(arguments)
     sample = _SAMPLE if arguments.sample is None else arguments.sample
     if sample < 1:
         raise SettingsError(f"--sample {sample}: give 1 or more")

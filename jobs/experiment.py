@@ -22,11 +22,11 @@ from cluster.run.folder import RunFolder, RunMismatch
 from cluster.run.ledger import Ledger, artefacts_of
 from cluster.settings import ClusterSettings
 from cluster.storage.store import open_store
-from jobs import exits, given
-from jobs.documents import carry_out, id_of, planned
-from jobs.gpus import check_gpu
-from jobs.kept import check_room, keep
-from jobs.takeover import Earlier, take_over
+from jobs.auditing.worker_gpu import check_gpu
+from jobs.commandline import exits, options
+from jobs.experimenting.kept import check_room, keep
+from jobs.experimenting.plan_runs import carry_out, id_of, planned
+from jobs.experimenting.takeover import Earlier, take_over
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Scorer
 from originality.contract.settings_files import one_line
@@ -67,14 +67,14 @@ def train(run: RunFolder, plans: Sequence[Any], device: str, how: ClusterSetting
     for plan in plans:
         if plan.recipe.text.pretrained is not None and not run.ledger.has_record(id_of(plan.document())):
             place_of(plan.recipe.text)
-    carry_out(run, functools.partial(trainer, device), how, gpu=given.GPU[device], memory=_TRAINING_MEMORY)
+    carry_out(run, functools.partial(trainer, device), how, gpu=options.GPU[device], memory=_TRAINING_MEMORY)
 
 
 def measurer(models: str, device: str) -> Scorer[Any]:
     """What a worker that measures calls once. ``models``: URI of the run that trained them."""
     from pydantic import TypeAdapter
 
-    from jobs.copies import model_here
+    from jobs.auditing.weights_here import model_here
     from originality.experiments.tasks.long_task import Document, OneAtATime, Work
     from originality.experiments.tasks.measure_elements import ElementsMeasure, ElementsMeasuring
     from originality.experiments.tasks.measure_pairs import PairsMeasure, PairsMeasuring
@@ -135,7 +135,7 @@ def measures(out: str, experiment: Any) -> RunFolder:
 def measure(run: RunFolder, models: RunFolder, device: str, how: ClusterSettings) -> None:
     """Has the models of a run measured, as far as they are not."""
     factory = functools.partial(measurer, models.store.url, device)
-    carry_out(run, factory, how, gpu=given.GPU[device], memory=_MEASURING_MEMORY)
+    carry_out(run, factory, how, gpu=options.GPU[device], memory=_MEASURING_MEMORY)
 
 
 def _digest(weights: str) -> str:
@@ -192,7 +192,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "it is stopped",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="any setting")
-    given.add_cluster_arguments(parser)
+    options.add_cluster_arguments(parser)
     parser.set_defaults(config=[])
 
 
@@ -206,9 +206,9 @@ def experiment_of(arguments: argparse.Namespace) -> Any:
     from originality.experiments.tasks.measure_pairs import PairsMeasure
 
     usual = SCALES[arguments.scale][arguments.experiment]
-    over = {k: v for k, v in given.assignments(arguments).items() if k != "cluster"}
+    over = {k: v for k, v in options.assignments(arguments).items() if k != "cluster"}
     try:
-        experiment = type(usual).model_validate(given.merged(usual.model_dump(), over))
+        experiment = type(usual).model_validate(options.merged(usual.model_dump(), over))
         plans = experiment.plans()
         # what would only come to light after a night of training
         for measure in experiment.measures({plan.name: plan.name for plan in plans}):
@@ -234,7 +234,7 @@ def kept_at(said: str | None) -> Path | None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    how = given.cluster_settings_of(arguments)
+    how = options.cluster_settings_of(arguments)
     experiment, device = experiment_of(arguments), arguments.device or "auto"
     before = [Earlier.at(where) for where in arguments.before]
     plans, wanted = experiment.plans(), wanted_of(experiment)

@@ -17,7 +17,7 @@ from cluster.storage.store import absolute, open_store
 from cluster.weights.hub import Commit
 from cluster.weights.node_copy import HUB_ID, Wanted
 from cluster.weights.upload import put
-from jobs import exits
+from jobs.commandline import exits
 from originality.contract.config import SettingsError, commit_of
 from originality.contract.download import to_stderr
 from originality.contract.node_cache import check_cache

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cluster.driver.progress import duration
 from cluster.storage.store import open_store
-from jobs import exits
+from jobs.commandline import exits
 from originality.contract.config import Frozen, SettingsError
 from originality.contract.settings_files import one_line
 

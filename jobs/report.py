@@ -27,9 +27,9 @@ from cluster.run.folder import RunFolder, open_run
 from cluster.run.ledger import record_path
 from cluster.storage.lock import Lock, LockLost
 from cluster.storage.store import Damaged, NotFound, Store, StoreError
-from jobs import exits
-from jobs.damaged import damage_text, warn_of_damage
-from jobs.suitability import UNSUITED, Unsuited
+from jobs.auditing.damaged import damage_text, warn_of_damage
+from jobs.auditing.suitability import UNSUITED, Unsuited
+from jobs.commandline import exits
 from originality.contract.redaction import masked
 from originality.evaluation.redraw_sheet import COLUMNS
 from originality.evaluation.verdict import Attempt, Verdict

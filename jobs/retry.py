@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cluster.run.folder import RunFolder, open_run
-from jobs import exits
-from jobs.turns import alone
+from jobs.auditing.turns import alone
+from jobs.commandline import exits
 
 
 def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:

@@ -11,9 +11,9 @@ from typing import Any
 from cluster.driver.progress import duration, spoken_rate
 from cluster.run.folder import RunFolder, open_run
 from cluster.storage.heartbeat import Pulse, pulses
-from jobs import exits, process
-from jobs.damaged import damage_text, warn_of_damage
-from jobs.verdicts import summarise
+from jobs.auditing.damaged import damage_text, warn_of_damage
+from jobs.auditing.verdict_table import summarise
+from jobs.commandline import exits, process
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

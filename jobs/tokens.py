@@ -17,8 +17,8 @@ import pyarrow as pa
 from cluster.run.folder import RunFolder, open_run
 from cluster.run.ledger import ARTEFACTS, artefacts_of
 from cluster.storage.store import Damaged, NotFound, Store, open_store, whole
-from jobs import exits
-from jobs.damaged import warn_of_damage
+from jobs.auditing.damaged import warn_of_damage
+from jobs.commandline import exits
 from originality.contract.config import SettingsError
 from originality.model.embedding_files import Word, file_name, words_of
 

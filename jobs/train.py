@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cluster.run.ledger import artefacts_of
-from jobs import exits, given
+from jobs.commandline import exits, options
 from jobs.experiment import told_of_failures, train, trainings
 from originality.contract.config import SettingsError
 from originality.contract.settings_files import one_line, read_yaml
@@ -26,7 +26,7 @@ from originality.contract.settings_files import one_line, read_yaml
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plans", nargs="+", type=Path, metavar="PLAN.yaml")
     parser.add_argument("--out", required=True, help="run folder; the same one resumes")
-    given.add_cluster_arguments(parser)
+    options.add_cluster_arguments(parser)
     parser.set_defaults(config=[], set=[])
 
 
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from originality.experiments.tasks.plans import ModelPlan
     from originality.experiments.tasks.train_model import MODEL
 
-    how = given.cluster_settings_of(arguments)
+    how = options.cluster_settings_of(arguments)
     plans = []
     for file in arguments.plans:
         try:

@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import pipeline
 from transformers.utils import logging
 
-from jobs.copies import copies_here
+from jobs.auditing.weights_here import copies_here
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Item
 from originality.evaluation.in_distribution import SubjectInScene, load_check, load_detector

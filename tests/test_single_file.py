@@ -13,7 +13,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from jobs.copies import model_here
+from jobs.auditing.weights_here import model_here
 from originality.contract.config import SettingsError
 from originality.model import families as published
 from originality.model import single_file

@@ -16,7 +16,8 @@ import jobs.retry
 import jobs.status
 from cluster.inputs.manifest import Selection
 from cluster.settings import ClusterSettings
-from jobs import cli, exits
+from jobs import cli
+from jobs.commandline import exits
 from originality.settings.presets import load_settings
 from tests.chaos import chain, clock, limits
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from jobs import exits
+from jobs.commandline import exits
 from tests.chaos.damage import damage
 from tests.chaos.judging import wrong_with
 from tests.chaos.schedule import LOCAL_RAY, Event, Schedule

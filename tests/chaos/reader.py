@@ -10,7 +10,8 @@ import sys
 from contextlib import redirect_stdout
 from typing import Any
 
-from jobs import cli, exits
+from jobs import cli
+from jobs.commandline import exits
 from tests.chaos import limits
 
 

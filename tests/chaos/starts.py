@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs import INTERRUPTED, exits
+from jobs import INTERRUPTED
+from jobs.commandline import exits
 from tests.chaos.job import command_line
 from tests.chaos.schedule import HOUR
 from tests.chaos.stage import Stage

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from cluster.run.folder import open_run
-from jobs import exits
 from jobs.cli import main
+from jobs.commandline import exits
 from originality.sweep.image_state import unpack
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE, until

@@ -236,16 +236,17 @@ def test_both_clusters_are_given_the_same_job() -> None:
 
 
 def test_the_audit_understands_its_command() -> None:
-    from jobs import audit, given
+    from jobs import audit
+    from jobs.commandline import options
 
     parser = argparse.ArgumentParser(exit_on_error=False)
     audit.add_arguments(parser)
     _, _, module, *arguments = submitted()
     assert module == "jobs.audit"
     with pytest.raises(SettingsError, match=r"domain 'DOMAIN' is unknown; known are .*houses"):
-        given.settings_of(parser.parse_args(arguments))
+        options.settings_of(parser.parse_args(arguments))
     arguments[arguments.index("DOMAIN")] = "people"
-    settings = given.settings_of(parser.parse_args(arguments))
+    settings = options.settings_of(parser.parse_args(arguments))
     assert (settings.model.device, settings.domain) == ("cuda", "people")
     weights = {settings.model.path, settings.distance.folder}
     guide = (DEPLOY / "README.md").read_text()

@@ -128,7 +128,7 @@ def test_a_proxy_of_the_environment_does_not_stand_between(monkeypatch: pytest.M
 JOIN = """
 import ray
 from cluster.ray_runtime.runtime import ray_running
-from jobs.exits import run
+from jobs.commandline.exits import run
 {before}
 def job():
     with ray_running():

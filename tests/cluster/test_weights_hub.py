@@ -24,8 +24,9 @@ from safetensors.torch import load_file, save_file
 
 from cluster.weights.hub_moves import MOVED, moved
 from cluster.weights.node_copy import DIGESTS, local_copy
-from jobs import exits, models
-from jobs.copies import model_here
+from jobs import models
+from jobs.auditing.weights_here import model_here
+from jobs.commandline import exits
 from originality.contract.config import SettingsError
 from originality.contract.download import PATIENCE as FETCH_PATIENCE
 from originality.model.diffusers_folder import PARTS, model_digest
@@ -257,7 +258,7 @@ def test_a_model_is_fetched_into_a_folder(hub: list[str], tmp_path: Path) -> Non
 def test_a_head_knows_the_digest_before_anything_big_is_downloaded(
     hub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from jobs.copies import copies_here
+    from jobs.auditing.weights_here import copies_here
     from originality.model.diffusers_folder import weights_bytes
     from originality.sweep.preflight import preflight
 

@@ -13,10 +13,10 @@ import torch
 from cluster.inputs.manifest import Selection
 from cluster.run.folder import RunMismatch, open_run, plan
 from cluster.storage.store import NotFound, open_store
-from jobs import exits
 from jobs.audit import Science, audit, identity, planned, prepared
+from jobs.auditing.verdict_table import ATTEMPT, SCHEMA
+from jobs.commandline import exits
 from jobs.retry import retry
-from jobs.verdicts import ATTEMPT, SCHEMA
 from originality.contract.config import SettingsError
 from originality.evaluation.verdict import Attempt, Verdict
 from originality.model import nvidia

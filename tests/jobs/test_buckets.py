@@ -12,8 +12,8 @@ import obstore
 import pytest
 
 from cluster.storage.store import open_store
-from jobs import exits
 from jobs.cli import main
+from jobs.commandline import exits
 from tests.support.places import ROOT
 from tests.support.short_audits import SHORT, verdicts
 from tests.support.waiting import PATIENCE

@@ -18,11 +18,11 @@ from PIL import Image
 from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunMismatch, open_run, plan
 from cluster.storage.store import open_store
-from jobs import exits
 from jobs.audit import Science, add_arguments, audit, identity, prepared
 from jobs.calibrate import NO_USE
 from jobs.cli import main
-from jobs.given import settings_of
+from jobs.commandline import exits
+from jobs.commandline.options import settings_of
 from originality.evaluation.verdict import Attempt, judge
 from originality.experiments.held_out import query
 from originality.settings.audit import AuditSettings

@@ -17,11 +17,11 @@ from cluster.inputs.manifest import InputError
 from cluster.run.folder import RunMismatch, open_run, plan
 from cluster.storage.heartbeat import Heartbeat
 from cluster.storage.store import NotFound, Outage, open_store
-from jobs import exits
 from jobs.audit import add_arguments
+from jobs.auditing.verdict_table import SCHEMA, blank
 from jobs.cli import main
-from jobs.given import cluster_settings_of, settings_of
-from jobs.verdicts import SCHEMA, blank
+from jobs.commandline import exits
+from jobs.commandline.options import cluster_settings_of, settings_of
 from originality.contract.config import SettingsError
 from originality.contract.download import FetchError
 from originality.contract.faults import MachineFault

@@ -15,9 +15,9 @@ from cluster.inputs.manifest import Selection
 from cluster.run.folder import open_run
 from cluster.run.ledger import record_path
 from cluster.storage.store import Damaged
-from jobs import exits
 from jobs.audit import Science, audit
 from jobs.cli import main
+from jobs.commandline import exits
 from jobs.retry import retry
 from originality.settings.presets import load_settings
 from tests.support.joined_inputs import inputs

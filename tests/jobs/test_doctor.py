@@ -17,8 +17,9 @@ import torch
 from cluster import doctor as engine
 from cluster.settings import ClusterSettings
 from cluster.storage.store import StoreError, open_store
-from jobs import doctor, exits
+from jobs import doctor
 from jobs.cli import main
+from jobs.commandline import exits
 from originality.contract.config import SettingsError
 from originality.contract.findings import UNEXPECTED, Check, Finding, examine, ok, skipped, warning
 from originality.cost.memory_footprint import Footprint

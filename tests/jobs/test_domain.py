@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs import audit, exits, given
+from jobs import audit
 from jobs.audit import Science, planned
 from jobs.cli import main
+from jobs.commandline import exits, options
 from originality.settings.audit import AuditSettings, DomainMissing
 from originality.settings.presets import load_settings
 from tests.support.mean_colour import MeanColour, paint
@@ -54,7 +55,7 @@ def test_a_run_goes_on_in_the_domain_that_it_was_begun_with(
     def settings(*argv: str, run: str | None = out) -> AuditSettings:
         parser = argparse.ArgumentParser()
         audit.add_arguments(parser)
-        return given.settings_of(parser.parse_args(["in", *argv]), run=run)
+        return options.settings_of(parser.parse_args(["in", *argv]), run=run)
 
     assert settings("--preset", "paper") == begun
     assert capsys.readouterr().err == f"domain people, as the run in {out} was begun with\n"

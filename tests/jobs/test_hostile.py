@@ -8,8 +8,8 @@ import boto3
 import pytest
 
 from cluster.run.folder import open_run
-from jobs import exits
 from jobs.audit import Science, audit
+from jobs.commandline import exits
 from originality.settings.presets import load_settings
 from tests.support.hostile import write_good, write_hostile
 from tests.support.joined_inputs import inputs

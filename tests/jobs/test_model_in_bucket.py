@@ -11,9 +11,9 @@ import pytest
 from cluster.run.folder import open_run
 from cluster.storage.store import open_store
 from cluster.weights.upload import put
-from jobs import exits
 from jobs.audit import scorer_of
 from jobs.cli import main
+from jobs.commandline import exits
 from originality.contract import outline
 from originality.contract.config import SettingsError
 from originality.model.diffusers_folder import MODELS

@@ -23,7 +23,7 @@ from cluster.storage.store import (
 )
 from jobs import audit as audit_job
 from jobs.audit import Science, planned
-from jobs.documents import carry_out
+from jobs.experimenting.plan_runs import carry_out
 from originality.settings.presets import load_settings
 from tests.support.mean_colour import MeanColour, paint
 

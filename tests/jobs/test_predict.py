@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from cluster.settings import ClusterSettings
-from jobs import exits, predict
+from jobs.auditing import predict
 from jobs.cli import main
+from jobs.commandline import exits
 from originality.cost.flops import flops, judging, spoken
 from originality.cost.measured_counts import Measured, whence, write
 from originality.cost.operations import cost, protocol_counts

@@ -16,8 +16,8 @@ from cluster.driver.progress import Progress
 from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunFolder, plan
 from cluster.storage.store import open_store
-from jobs import exits
 from jobs.cli import main
+from jobs.commandline import exits
 from originality.contract.config import SettingsError
 from originality.contract.printable import printable_streams
 from tests.support.mean_colour import paint

@@ -21,8 +21,8 @@ from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunFolder, plan
 from cluster.storage.heartbeat import Heartbeat
 from cluster.storage.store import open_store
-from jobs import exits, process
 from jobs.cli import main
+from jobs.commandline import exits, process
 from tests.support.mean_colour import paint
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE, until

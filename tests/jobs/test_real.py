@@ -13,8 +13,8 @@ import matplotlib.cbook
 import pyarrow.dataset as ds
 import pytest
 
-from jobs import exits
 from jobs.cli import main
+from jobs.commandline import exits
 from originality.model.diffusers_folder import MODELS
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE

@@ -19,7 +19,7 @@ from cluster.worker.writing import snapshot_path
 from jobs import audit as audit_job
 from jobs import report
 from jobs.audit import Science, at_work, planned
-from jobs.documents import carry_out
+from jobs.experimenting.plan_runs import carry_out
 from originality.contract.config import SettingsError
 from originality.settings.presets import load_settings
 from tests.support.mean_colour import MeanColour, paint

@@ -21,9 +21,10 @@ from cluster.run.folder import RunMismatch, open_run, plan
 from cluster.settings import ClusterSettings
 from cluster.storage.heartbeat import Heartbeat
 from cluster.storage.store import open_store
-from jobs import estimate, exits
+from jobs import estimate
 from jobs.audit import Science, at_work, audit, identity, judge, planned
 from jobs.cli import main
+from jobs.commandline import exits
 from originality.contract.config import SettingsError
 from originality.settings.presets import load_settings
 from tests.support.joined_inputs import inputs

@@ -22,11 +22,13 @@ from cluster.run.folder import RunFolder, open_run, plan
 from cluster.storage.heartbeat import DRIVERS, Heartbeat, pulses
 from cluster.storage.store import Refused, StoreError, open_store
 from cluster.storage.turns import Superseded
-from jobs import INTERRUPTED, exits, turns
+from jobs import INTERRUPTED
 from jobs.audit import Science, at_work, audit
+from jobs.auditing import turns
+from jobs.auditing.turns import alone, overlap, selection_of, turn
 from jobs.cli import main
+from jobs.commandline import exits
 from jobs.retry import retry
-from jobs.turns import alone, overlap, selection_of, turn
 from originality.contract.config import SettingsError
 from originality.settings.presets import load_settings
 from tests.support.mean_colour import MeanColour, paint

@@ -9,9 +9,10 @@ import pytest
 
 from cluster.run.folder import open_run
 from cluster.settings import ClusterSettings
-from jobs import exits, retry, status
+from jobs import retry, status
 from jobs.audit import Science, audit
 from jobs.cli import main
+from jobs.commandline import exits
 from originality.settings.presets import load_settings
 from tests.support.image_bytes import noise, saved
 from tests.support.joined_inputs import inputs

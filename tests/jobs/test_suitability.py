@@ -12,10 +12,10 @@ import skimage.data
 from PIL import Image, ImageDraw
 
 from cluster.inputs.manifest import Selection
-from jobs import exits
 from jobs.audit import Science, audit, planned, unsuited
+from jobs.auditing.suitability import is_drawing
 from jobs.cli import main
-from jobs.suitability import is_drawing
+from jobs.commandline import exits
 from originality.settings.presets import load_settings
 from originality.shapes.drawing import draw
 from originality.shapes.image_sets import UniformSet

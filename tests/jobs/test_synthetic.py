@@ -20,11 +20,12 @@ from PIL import Image
 
 from cluster.run.folder import RunFolder, RunMismatch, open_run
 from cluster.storage.store import StoreError
-from jobs import exits, experiment
+from jobs import experiment
 from jobs.cli import main
-from jobs.documents import id_of, planned
-from jobs.given import merged
-from jobs.takeover import Earlier
+from jobs.commandline import exits
+from jobs.commandline.options import merged
+from jobs.experimenting.plan_runs import id_of, planned
+from jobs.experimenting.takeover import Earlier
 from originality.contract.scorer import Item
 from originality.experiments.scales import SCALES
 from originality.experiments.tasks.long_task import FORMAT, OneAtATime

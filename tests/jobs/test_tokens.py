@@ -19,8 +19,8 @@ from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunFolder, open_run, plan
 from cluster.run.ledger import artefacts_of
 from cluster.storage.store import open_store
-from jobs import exits
 from jobs.cli import main
+from jobs.commandline import exits
 from jobs.tokens import COLUMNS, INDEX, export
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Item

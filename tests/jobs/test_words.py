@@ -11,10 +11,10 @@ import pyarrow.dataset as ds
 import pytest
 
 from cluster.worker.worker import Orders, Task, Worker
-from jobs import exits
 from jobs.audit import planned, prepared
+from jobs.auditing.verdict_table import SCHEMA, blank, summarise
 from jobs.cli import main
-from jobs.verdicts import SCHEMA, blank, summarise
+from jobs.commandline import exits
 from originality.settings.presets import load_settings
 from originality.shapes.image_sets import TaughtSet
 from tests.support.waiting import PATIENCE

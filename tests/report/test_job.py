@@ -15,8 +15,8 @@ from cluster.run.folder import RunFolder, plan
 from cluster.run.ledger import Ledger
 from cluster.storage.store import open_store
 from jobs import report
+from jobs.auditing.verdict_table import SCHEMA
 from jobs.retry import retry
-from jobs.verdicts import SCHEMA
 from originality.evaluation.verdict import Verdict
 from originality.report.data import Reason
 from originality.report.order import Marks, listed

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs import exits
 from jobs.cli import main
+from jobs.commandline import exits
 from originality.contract.config import SettingsError
 from originality.contract.download import PATIENCE, Download, FetchError
 from originality.contract.node_cache import sha256
@@ -310,7 +310,7 @@ def test_by_way_of_a_bucket(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from cluster.storage.store import StoreError, open_store
-    from jobs.copies import copies_here
+    from jobs.auditing.weights_here import copies_here
     from originality.settings.audit import AuditSettings, InDistributionSettings
 
     prefix = f"{s3}/dreamsim-{os.getpid()}"

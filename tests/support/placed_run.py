@@ -21,7 +21,7 @@ from cluster.run.folder import plan
 from cluster.settings import ClusterSettings
 from cluster.storage.store import open_store
 from cluster.worker.worker import Task
-from jobs.gpus import check_gpu
+from jobs.auditing.worker_gpu import check_gpu
 from originality.contract.faults import MachineFault
 from originality.contract.scorer import Finished, Unusable
 from tests.support.driver_messages import Told

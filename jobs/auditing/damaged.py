@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from cluster.run.folder import RunFolder
-from jobs import process
+from jobs.commandline import process
 
 _MOST_LINES = 20
 """Where a disk lost thousands of files, more would hide everything else."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from cluster.inputs.listing import scan
 from cluster.settings import ClusterSettings
-from jobs import exits, given
-from jobs.suitability import warn
+from jobs.auditing.suitability import warn
+from jobs.commandline import exits, options
 from originality.contract.config import SettingsError
 from originality.model.families import FAMILIES
 from originality.settings.audit import AuditSettings
@@ -60,8 +60,8 @@ def refuse_alone(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = given.settings_of(arguments, any_domain=True)
-    how = given.cluster_settings_of(arguments)
+    settings = options.settings_of(arguments, any_domain=True)
+    how = options.cluster_settings_of(arguments)
     if arguments.tflops is not None and not 0 < arguments.tflops < 1e6:
         raise SettingsError(f"--tflops {arguments.tflops:g}: give more than 0 and less than a million")
     for name in ("out", "sample"):

@@ -13,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
-from jobs import INTERRUPTED, INTERRUPTED_MESSAGE, process
+from jobs import INTERRUPTED, INTERRUPTED_MESSAGE
+from jobs.commandline import process
 
 ALL_JUDGED = 0
 ENGINE_FAILED = 1

@@ -19,8 +19,8 @@ from cluster.inputs.manifest import Manifest, Selection
 from cluster.inputs.readable import check_readable
 from cluster.inputs.sources import Unreadable, read_image
 from cluster.ray_runtime.runtime import available_cpus
-from jobs import exits, process
-from jobs.suitability import warn
+from jobs.auditing.suitability import warn
+from jobs.commandline import exits, process
 from originality.settings.audit import AuditSettings
 
 _AT_ONCE = 8

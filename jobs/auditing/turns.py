@@ -18,7 +18,7 @@ from cluster.run.folder import RunFolder
 from cluster.storage.heartbeat import Heartbeat
 from cluster.storage.store import StoreError, hurried_after_outage
 from cluster.storage.turns import Claim
-from jobs.process import one_line
+from jobs.commandline.process import one_line
 from originality.contract.config import SettingsError
 
 RETRY = "retry"

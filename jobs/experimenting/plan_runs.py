@@ -20,8 +20,8 @@ from cluster.settings import ClusterSettings
 from cluster.storage.periodic import regularly
 from cluster.storage.store import NotFound, Store, StoreError, hurried_after_outage, open_store
 from cluster.worker.worker import ScorerFactory, Task
-from jobs.damaged import warn_of_damage
-from jobs.turns import turn
+from jobs.auditing.damaged import warn_of_damage
+from jobs.auditing.turns import turn
 
 _SAVE_SECONDS = 60.0
 
@@ -75,7 +75,7 @@ def carry_out(
 
     Raises:
         Interrupted, EngineError: as of :func:`cluster.driver.driver.run`.
-        SettingsError, Superseded: as of :func:`jobs.turns.turn`.
+        SettingsError, Superseded: as of :func:`jobs.auditing.turns.turn`.
     """
     task = Task(
         run.store.url,

@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster.run.folder import RunFolder
 from cluster.run.ledger import ARTEFACTS, artefacts_of
-from jobs.documents import made_with
+from jobs.experimenting.plan_runs import made_with
 from originality.contract.config import SettingsError
 
 TRAININGS, MEASURES = "trainings", "measures"
@@ -103,7 +103,7 @@ def check_room(folder: Path, trained: Iterable[str], measured: Iterable[str]) ->
 
 
 class Kept:
-    """What a folder keeps of one of the two runs. Implements jobs.documents.Source."""
+    """What a folder keeps of one of the two runs. Implements jobs.experimenting.plan_runs.Source."""
 
     def __init__(self, folder: str, part: str) -> None:
         """Raises:

@@ -15,7 +15,7 @@ from cluster.inputs.decoder import Decoder
 from cluster.inputs.images import Rejection, check_size
 from cluster.inputs.manifest import Manifest
 from cluster.inputs.sources import Unreadable, read_image
-from jobs import process
+from jobs.commandline import process
 from originality.settings.audit import SHIPPED_MODEL, AuditSettings
 from originality.settings.domains import DOMAINS
 from originality.shapes.drawing import RGB

@@ -12,9 +12,9 @@ from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunFolder, RunMismatch, open_run
 from cluster.run.ledger import artefacts_of
 from cluster.storage.store import Damaged, NotFound
-from jobs.damaged import warn_of_damage
-from jobs.documents import made_with
-from jobs.kept import MEASURES, TRAININGS, Kept, is_kept
+from jobs.auditing.damaged import warn_of_damage
+from jobs.experimenting.kept import MEASURES, TRAININGS, Kept, is_kept
+from jobs.experimenting.plan_runs import made_with
 from originality.contract.config import SettingsError
 from originality.settings.audit import SHIPPED_MODEL
 
@@ -27,7 +27,7 @@ class Source(Protocol):
 
     @property
     def description(self) -> Mapping[str, Any]:
-        """At least what :func:`jobs.documents.made_with` leaves of a run's."""
+        """At least what :func:`jobs.experimenting.plan_runs.made_with` leaves of a run's."""
         ...
 
     def record(self, image_id: str) -> dict[str, Any] | None:

@@ -1,0 +1,1 @@
+"""What every command shares: its process, its options, and how it ends."""
