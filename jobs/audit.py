@@ -421,7 +421,7 @@ def _look_for_gpu(settings: AuditSettings) -> None:
         SettingsError: a GPU is asked for.
     """
     from originality.model import nvidia
-    from originality.model.loading import torch_device
+    from originality.model.device import torch_device
 
     if os.environ.get("RAY_ADDRESS"):  # the GPUs are on other machines
         return

@@ -31,7 +31,8 @@ from originality.calibration.report import few, figure, findings, thresholds
 from originality.calibration.thresholds import FALSE_COMMON, KEPT, calibrate, method_digest, weaknesses
 from originality.contract.config import SettingsError
 from originality.contract.printable import printable
-from originality.settings.audit import AuditSettings, Calibration
+from originality.settings.audit import AuditSettings
+from originality.settings.calibrated import Calibration
 
 NO_USE = 4
 """Exit code: the file is written, and warns that its thresholds tell nothing apart."""

@@ -28,16 +28,11 @@ from originality.contract.faults import MachineFault
 from originality.contract.findings import Finding, examine
 from originality.contract.printable import unescaped
 from originality.contract.scorer import Unusable
-from originality.settings.audit import (
-    SHIPPED_MODEL,
-    AuditSettings,
-    DistanceSettings,
-    InDistributionSettings,
-    ModelSettings,
-)
+from originality.settings.audit import AuditSettings
+from originality.settings.parts import SHIPPED_MODEL, DistanceSettings, InDistributionSettings, ModelSettings
 
 if TYPE_CHECKING:
-    from originality.model.diffusers_folder import Copies
+    from originality.settings.local_weights import Copies
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 _PIPE_WIDTH = 100_000

@@ -30,7 +30,7 @@ from jobs.experimenting.takeover import Earlier, take_over
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Scorer
 from originality.contract.settings_files import one_line
-from originality.settings.audit import SHIPPED_MODEL
+from originality.settings.parts import SHIPPED_MODEL
 
 EXPERIMENTS = ("frequency", "conditions", "diversity")
 _TRAINING_MEMORY = 4 * 2**30
@@ -43,8 +43,8 @@ def trainer(device: str) -> Scorer[Any]:
     from originality.experiments.tasks.long_task import OneAtATime
     from originality.experiments.tasks.plans import ModelPlan
     from originality.experiments.tasks.train_model import Training
-    from originality.model.loading import torch_device
-    from originality.settings.audit import ModelSettings
+    from originality.model.device import torch_device
+    from originality.settings.parts import ModelSettings
     from originality.training.stage import default_folder
 
     check_gpu()
@@ -80,7 +80,7 @@ def measurer(models: str, device: str) -> Scorer[Any]:
     from originality.experiments.tasks.measure_pairs import PairsMeasure, PairsMeasuring
     from originality.experiments.tasks.train_model import MODEL
     from originality.model.diffusers_folder import MODELS
-    from originality.settings.audit import ModelSettings
+    from originality.settings.parts import ModelSettings
 
     check_gpu()
     either: TypeAdapter[PairsMeasure | ElementsMeasure] = TypeAdapter(

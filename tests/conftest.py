@@ -12,7 +12,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from originality.settings.audit import AuditSettings, ModelSettings
+from originality.settings.audit import AuditSettings
+from originality.settings.parts import ModelSettings
 from originality.settings.presets import load_settings
 from tests.support.seaweed import BUCKET, seaweed, wait_for_bucket
 from tests.support.waiting import PATIENCE

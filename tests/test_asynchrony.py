@@ -8,9 +8,9 @@ import torch
 from originality.inversion.inverter import Inverter
 from originality.inversion.lane import Reading
 from originality.model.diffusion import LatentDiffusion, Moments
-from originality.settings.audit import ModelSettings, RedrawSettings
 from originality.settings.domains import DOMAINS
 from originality.settings.inversion import InversionSettings
+from originality.settings.parts import ModelSettings, RedrawSettings
 from tests.support.fake_gpu import WaitError, Watch, fake_gpu, moved
 from tests.support.tiny_models import FAMILIES
 

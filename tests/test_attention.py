@@ -12,7 +12,7 @@ from originality.model import attention
 from originality.model.attention import choose, install, installed
 from originality.model.diffusion import LatentDiffusion
 from originality.model.randomness import keyed_generator
-from originality.settings.audit import ModelSettings
+from originality.settings.parts import ModelSettings
 from originality.settings.presets import load_settings
 from originality.sweep.preflight import preflight
 from tests.support.tiny_models import _vae

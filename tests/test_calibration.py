@@ -22,7 +22,7 @@ from originality.calibration.thresholds import (
     weaknesses,
 )
 from originality.evaluation.verdict import passes
-from originality.settings.audit import Calibration
+from originality.settings.calibrated import Calibration
 from originality.settings.presets import load_settings
 from tests.support.published_verdicts import COMMON, ORIGINAL, attempt, verdict_of
 

@@ -14,7 +14,7 @@ import torch
 from originality.contract.config import SettingsError
 from originality.model.diffusers_folder import describe, model_digest, weighty
 from originality.model.diffusion import LatentDiffusion
-from originality.settings.audit import ModelSettings
+from originality.settings.parts import ModelSettings
 from tests.support.tiny_models import FAMILIES
 
 

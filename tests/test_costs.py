@@ -17,7 +17,7 @@ from originality.cost.measured_counts import Assumptions, Measured, carried, dif
 from originality.cost.operations import Cost, Counts, cost, denoising_steps, protocol_counts
 from originality.model.diffusion import SCHEDULERS, LatentDiffusion
 from originality.model.meta_model import Architecture
-from originality.settings.audit import RedrawSettings
+from originality.settings.parts import RedrawSettings
 from originality.settings.presets import load_settings
 from originality.sweep.sweep import Sweep
 

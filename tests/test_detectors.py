@@ -23,8 +23,9 @@ from originality.evaluation.in_distribution import SubjectInScene, load_check, l
 from originality.evaluation.in_distribution.subject_by_boxes import SubjectByBoxes
 from originality.model.diffusion import LatentDiffusion
 from originality.model.transformers_folder import WEIGHTS
-from originality.settings.audit import AuditSettings, InDistributionSettings, ModelSettings
+from originality.settings.audit import AuditSettings
 from originality.settings.domains import edit_prompt
+from originality.settings.parts import InDistributionSettings, ModelSettings
 from originality.settings.presets import load_settings
 from originality.sweep.preflight import preflight
 from originality.sweep.sweep import Sweep

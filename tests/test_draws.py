@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from originality.evaluation.early_stopping import settled
 from originality.inversion.inverter import Inverter, invert, learning_rate
+from originality.inversion.settled import settled
 from originality.inversion.step_noise import Draws
 from originality.model.diffusion import Moments
 from originality.settings.audit import AuditSettings

@@ -10,8 +10,8 @@ from torchvision.models import EfficientNet_B0_Weights
 from originality.contract.config import SettingsError
 from originality.evaluation.in_distribution import ElementPositions, load_check
 from originality.evaluation.in_distribution.subject_by_classes import SUBJECT_CLASSES, SubjectByClasses
-from originality.settings.audit import InDistributionSettings
 from originality.settings.domains import DOMAINS
+from originality.settings.parts import InDistributionSettings
 from originality.shapes.image_sets import generator, motif_scene, pixels
 from originality.shapes.motifs import all_motifs
 

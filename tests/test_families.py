@@ -16,9 +16,10 @@ from originality.inversion.inverter import Inverter
 from originality.model.diffusers_folder import MODELS
 from originality.model.diffusion import SCHEDULERS, LatentDiffusion
 from originality.model.randomness import keyed_generator
-from originality.settings.audit import AuditSettings, ModelSettings, RedrawSettings
+from originality.settings.audit import AuditSettings
 from originality.settings.domains import DOMAINS
 from originality.settings.inversion import InversionSettings
+from originality.settings.parts import ModelSettings, RedrawSettings
 from originality.shapes.image_sets import TaughtSet
 from originality.sweep.sweep import Sweep
 from tests.support.tiny_models import FAMILIES

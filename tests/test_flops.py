@@ -16,7 +16,7 @@ from originality.cost.flops import counted, flops, judging, spoken
 from originality.evaluation.distance import load_distance
 from originality.model.diffusion import LatentDiffusion
 from originality.model.meta_model import Architecture, architecture_of
-from originality.settings.audit import SHIPPED_MODEL, DistanceSettings, ModelSettings
+from originality.settings.parts import SHIPPED_MODEL, DistanceSettings, ModelSettings
 from tests.support.tiny_models import sdxl
 
 N = 3

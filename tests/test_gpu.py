@@ -19,9 +19,10 @@ from originality.contract.scorer import Item
 from originality.inversion.inverter import Inverter, invert
 from originality.model.diffusion import LatentDiffusion
 from originality.model.randomness import keyed_generator
-from originality.settings.audit import AuditSettings, ModelSettings
+from originality.settings.audit import AuditSettings
 from originality.settings.domains import DOMAINS
 from originality.settings.inversion import InversionSettings
+from originality.settings.parts import ModelSettings
 from originality.settings.presets import load_settings
 from originality.shapes.image_sets import TaughtSet
 from originality.sweep.sweep import Sweep

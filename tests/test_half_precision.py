@@ -14,9 +14,10 @@ from originality.inversion.inverter import Inverter, invert
 from originality.inversion.lane import LossScale
 from originality.model.diffusion import LatentDiffusion, NotFinite
 from originality.model.randomness import keyed_generator
-from originality.settings.audit import AuditSettings, ModelSettings, RedrawSettings
+from originality.settings.audit import AuditSettings
 from originality.settings.domains import DOMAINS
 from originality.settings.inversion import InversionSettings
+from originality.settings.parts import ModelSettings, RedrawSettings
 from originality.shapes.image_sets import TaughtSet
 from originality.sweep.sweep import Sweep
 

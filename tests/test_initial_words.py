@@ -18,9 +18,10 @@ from originality.inversion.initial_words import (
     subject_switched,
     words_missing,
 )
-from originality.model.diffusers_folder import MODELS, Copies
+from originality.model.diffusers_folder import MODELS
 from originality.settings.audit import AuditSettings
 from originality.settings.domains import DOMAINS, WordMissing
+from originality.settings.local_weights import Copies
 from originality.settings.presets import load_settings
 from originality.shapes.image_sets import TaughtSet
 from originality.sweep.image_state import seal, unpack

@@ -14,9 +14,9 @@ from originality.inversion.inverter import Inverter, invert
 from originality.model.diffusers_folder import model_folder
 from originality.model.prompt_embeddings import word_tokens
 from originality.model.randomness import keyed_generator
-from originality.settings.audit import ModelSettings
 from originality.settings.domains import DOMAINS
 from originality.settings.inversion import InversionSettings
+from originality.settings.parts import ModelSettings
 from originality.shapes.image_sets import TaughtSet
 
 SETTINGS = InversionSettings(steps=3, batch_size=4, learning_rate=1e-2, lanes=3)

@@ -11,9 +11,8 @@ import torch
 from originality.contract.config import SettingsError
 from originality.contract.faults import MachineFault, is_machine_fault, line_of, machine_fault
 from originality.model.attention import choose
-from originality.model.diffusers_folder import loading
-from originality.model.transformers_folder import reading
-from originality.settings.audit import ModelSettings
+from originality.model.library_errors import loading, reading
+from originality.settings.parts import ModelSettings
 
 MACHINES = [
     torch.OutOfMemoryError(

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from originality.cost.memory_footprint import Footprint, Living, footprint
 from originality.cost.memory_plan import FEW, MOST_LANES, divided, plan
 from originality.model.diffusion import LatentDiffusion
-from originality.settings.audit import AuditSettings, ModelSettings, RedrawSettings
+from originality.settings.audit import AuditSettings
 from originality.settings.inversion import InversionSettings
+from originality.settings.parts import ModelSettings, RedrawSettings
 from originality.sweep.sweep import Sweep
 from tests.support.tiny_models import sd1, sdxl
 

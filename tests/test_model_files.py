@@ -19,13 +19,14 @@ from safetensors.torch import load_file, save_file
 from originality.contract.config import SettingsError
 from originality.contract.faults import MachineFault
 from originality.model.clip_vocabulary import write_tokenizer
-from originality.model.diffusers_folder import describe, loading, model_digest, model_folder
+from originality.model.diffusers_folder import describe, model_digest, model_folder
 from originality.model.diffusion import SCHEDULERS, LatentDiffusion, check_schedule, sampler_of
 from originality.model.file_damage import damage, incomplete_tokenizer
+from originality.model.library_errors import loading, reading
 from originality.model.prompt_embeddings import word_tokens
 from originality.model.supported import BETA_SCHEDULERS, schedule
-from originality.model.transformers_folder import checked_folder, reading
-from originality.settings.audit import ModelSettings, RedrawSettings
+from originality.model.transformers_folder import checked_folder
+from originality.settings.parts import ModelSettings, RedrawSettings
 from tests.support.tiny_models import FAMILIES
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 492265168\n"

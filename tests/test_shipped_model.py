@@ -13,8 +13,8 @@ from originality.contract.config import SettingsError
 from originality.evaluation.distance.elements import ElementSetDistance
 from originality.model.diffusers_folder import MODELS, model_digest, model_folder
 from originality.model.diffusion import LatentDiffusion
-from originality.settings.audit import ModelSettings
 from originality.settings.domains import DOMAINS
+from originality.settings.parts import ModelSettings
 from originality.shapes.detector import Detector
 from originality.shapes.elements import elements_of
 from originality.shapes.image_sets import UniformSet, pixels

@@ -21,7 +21,7 @@ from originality.model.diffusion import LatentDiffusion
 from originality.model.families import write_configuration
 from originality.model.randomness import keyed_generator
 from originality.model.single_file import _TEXTS, _UNET, _VAE, _diffusers_part, _text_encoder, unpack
-from originality.settings.audit import ModelSettings, RedrawSettings
+from originality.settings.parts import ModelSettings, RedrawSettings
 from tests.support.ldm_layout import CONV, laid_out, minimal, one_file, same, weights, with_average
 from tests.support.tiny_models import FAMILIES
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from originality.evaluation.early_stopping import certain, settled, share_certain
+from originality.evaluation.early_stopping import certain, share_certain
+from originality.inversion.settled import settled
 
 UNIT = st.floats(0, 1) | st.sampled_from([0, 0.1, 0.2, 0.25, 0.3, 1 / 3, 0.5, 0.6, 2 / 3, 1])
 """Distances, and those that sum up to a threshold but for their rounding."""

@@ -15,7 +15,7 @@ from PIL import Image
 from originality.evaluation.redraw_sheet import sheet, tiles
 from originality.model.diffusers_folder import model_folder
 from originality.model.diffusion import LatentDiffusion
-from originality.settings.audit import ModelSettings
+from originality.settings.parts import ModelSettings
 from originality.settings.presets import load_settings
 from originality.sweep.sweep import Sweep
 from tests.support.sweeps import item, run, timeless

@@ -11,7 +11,7 @@ from PIL import Image
 
 from originality.contract.scorer import Item
 from originality.evaluation.verdict import min_tokens, passes
-from originality.settings.audit import THRESHOLDS
+from originality.settings.parts import THRESHOLDS
 from originality.settings.presets import load_settings
 from originality.sweep.sweep import Sweep
 from tests.support.published_verdicts import COMMON, ORIGINAL, attempt, verdict_of

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from originality.contract.config import SettingsError
 from originality.model.weights_check import check_weights
-from originality.settings.audit import SHIPPED_MODEL, ModelSettings
+from originality.settings.parts import SHIPPED_MODEL, ModelSettings
 from tests.support.tiny_models import FAMILIES
 
 

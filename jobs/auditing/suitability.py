@@ -16,8 +16,9 @@ from cluster.inputs.images import Rejection, check_size
 from cluster.inputs.manifest import Manifest
 from cluster.inputs.sources import Unreadable, read_image
 from jobs.commandline import process
-from originality.settings.audit import SHIPPED_MODEL, AuditSettings
+from originality.settings.audit import AuditSettings
 from originality.settings.domains import DOMAINS
+from originality.settings.parts import SHIPPED_MODEL
 from originality.shapes.drawing import RGB
 
 UNSUITED = "unsuited"

@@ -14,8 +14,10 @@ from originality.contract.download import to_stderr
 from originality.evaluation.distance.dreamsim_fetch import fetch
 from originality.evaluation.distance.dreamsim_weights import FORMATS, cache_folder, how_to_fetch, parts_of
 from originality.model import transformers_folder
-from originality.model.diffusers_folder import PARTS, Copies
-from originality.settings.audit import AuditSettings, DistanceSettings, InDistributionSettings, ModelSettings
+from originality.model.diffusers_folder import PARTS
+from originality.settings.audit import AuditSettings
+from originality.settings.local_weights import Copies
+from originality.settings.parts import DistanceSettings, InDistributionSettings, ModelSettings
 from originality.vision.clip_towers import TOWERS, text_tower
 
 

@@ -16,7 +16,7 @@ from jobs.auditing.damaged import warn_of_damage
 from jobs.experimenting.kept import MEASURES, TRAININGS, Kept, is_kept
 from jobs.experimenting.plan_runs import made_with
 from originality.contract.config import SettingsError
-from originality.settings.audit import SHIPPED_MODEL
+from originality.settings.parts import SHIPPED_MODEL
 
 
 class Source(Protocol):

@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from originality.calibration.thresholds import FEW, Measured, alike_from, roc, share_under
-from originality.settings.audit import AuditSettings, Calibration
+from originality.settings.audit import AuditSettings
+from originality.settings.calibrated import Calibration
 
 _COMMON, _ORIGINAL, _CUT = "#0072b2", "#d55e00", "#000000"
 """Of Okabe and Ito's colour-blind safe palette. Hatching and dashes say the same without colour."""

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from originality.settings.audit import AuditSettings, Calibration, Interval
+from originality.settings.audit import AuditSettings
+from originality.settings.calibrated import Calibration, Interval
 
 FALSE_COMMON = 0.05
 """Share of original images that may be taken for common ones, if no other is asked for. Our choice."""

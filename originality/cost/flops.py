@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from originality.model.meta_model import META, Architecture
 from originality.model.prompt_embeddings import Prompts, TextEncoders, Words
-from originality.settings.audit import DistanceSettings
+from originality.settings.parts import DistanceSettings
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 
 from originality.cost.memory_footprint import Footprint, footprint
 from originality.model.diffusion import LatentDiffusion
-from originality.settings.audit import RedrawSettings
 from originality.settings.inversion import InversionSettings
+from originality.settings.parts import RedrawSettings
 
 SHARE = 0.9
 """Of a GPU's memory that a plan may fill: the rest is for what libraries keep for themselves."""

@@ -9,7 +9,8 @@ from pydantic import Field
 from originality.contract.config import Frozen
 from originality.cost.flops import Flops, spoken
 from originality.model.diffusion import SCHEDULERS
-from originality.settings.audit import AuditSettings, RedrawSettings
+from originality.settings.audit import AuditSettings
+from originality.settings.parts import RedrawSettings
 
 
 class Counts(Frozen):

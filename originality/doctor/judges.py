@@ -14,8 +14,8 @@ from originality.evaluation.distance import dreamsim_published as published
 from originality.evaluation.distance import load_distance
 from originality.evaluation.distance.dreamsim_weights import cache_folder
 from originality.evaluation.in_distribution import load_check
-from originality.model.diffusers_folder import Copies
 from originality.settings.audit import AuditSettings
+from originality.settings.local_weights import Copies
 
 _UNTRIED = "not tried, as the size of the model's images is not known"
 

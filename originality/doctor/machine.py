@@ -11,8 +11,8 @@ from packaging.requirements import Requirement
 from originality.contract.findings import Finding, failed, ok, warning
 from originality.model import nvidia
 from originality.model.attention import WHEEL, choose
-from originality.model.loading import DTYPES
-from originality.settings.audit import ModelSettings
+from originality.model.device import DTYPES
+from originality.settings.parts import ModelSettings
 
 NAMED = ("originality", "torch", "diffusers", "transformers", "ray")
 

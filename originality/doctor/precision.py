@@ -7,10 +7,10 @@ import gc
 import torch
 from torch import Tensor
 
-from originality.model.diffusers_folder import Copies
 from originality.model.diffusion import LatentDiffusion
 from originality.model.randomness import keyed_generator
-from originality.settings.audit import ModelSettings
+from originality.settings.local_weights import Copies
+from originality.settings.parts import ModelSettings
 
 BOUNDS = {"fp16": 1e-2, "bf16": 5e-2}
 """Relative error from which on the prediction counts as wrong: ours. On CPU the model that ships has up to

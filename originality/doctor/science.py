@@ -18,11 +18,12 @@ from originality.doctor.precision import BOUNDS, errors
 from originality.doctor.speed import Speed, measure, pace
 from originality.inversion.inverter import Inverter
 from originality.model.attention import PROCESSORS, installed
-from originality.model.diffusers_folder import Copies, Description, describe, weights_bytes
+from originality.model.device import device_name, torch_device
+from originality.model.diffusers_folder import Description, describe, weights_bytes
 from originality.model.diffusion import LatentDiffusion
-from originality.model.loading import device_name, torch_device
 from originality.settings.audit import AuditSettings
 from originality.settings.domains import edit_prompt
+from originality.settings.local_weights import Copies
 
 _MEMORY = "free the device of other programs, or use --set model.dtype=fp16 or a larger one"
 _REINSTALL = "give whole weights; if they are, report this with what --json says"

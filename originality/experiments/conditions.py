@@ -15,7 +15,7 @@ from originality.experiments.frequency import measures_of
 from originality.experiments.held_out import COUNTS
 from originality.experiments.tasks.measure_pairs import PairsMeasure
 from originality.experiments.tasks.plans import Autoencoder, ModelPlan, PairsPlan, unseeded
-from originality.settings.audit import SHIPPED_MODEL
+from originality.settings.parts import SHIPPED_MODEL
 from originality.training.shapes_model.recipe import Frozen, ShapesRecipe, TextRecipe
 
 BASE = "pairs-0"

@@ -15,9 +15,10 @@ import torch
 
 from originality.contract.config import SettingsError
 from originality.contract.faults import ItemFault
-from originality.model.diffusers_folder import Copies, model_folder
+from originality.model.diffusers_folder import model_folder
 from originality.model.prompt_embeddings import word_tokens
 from originality.settings.audit import AuditSettings
+from originality.settings.local_weights import Copies
 from originality.vision.clip import PROMPT, Clip
 from originality.vision.clip_towers import ModelTowers, text_tower
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from originality.evaluation.early_stopping import settled
+from originality.inversion.settled import settled
 from originality.inversion.step_noise import Draw
 from originality.model.device_transfers import Reading, sent
 from originality.model.diffusion import Moments

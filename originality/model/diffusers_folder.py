@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from transformers import BertTokenizer, CLIPTokenizer
 
 from originality.contract import outline
 from originality.contract.config import SettingsError
-from originality.contract.faults import is_machine_fault, line_of
 from originality.contract.weight_variants import Weights, weights_among
 from originality.model import supported
 from originality.model.file_damage import (
@@ -25,7 +22,8 @@ from originality.model.file_damage import (
     index_among,
     missing_shard,
 )
-from originality.settings.audit import SHIPPED_MODEL, ModelSettings
+from originality.model.library_errors import loading
+from originality.settings.parts import SHIPPED_MODEL, ModelSettings
 
 MODELS = Path(__file__).parents[1] / "weights"
 """Models that come with the package."""
@@ -188,18 +186,6 @@ def weights_bytes(settings: ModelSettings, folder: Path | None = None) -> int:
 
 
 @dataclass(frozen=True)
-class Copies:
-    """Where this machine has the weights that the settings name in a bucket or on the hub; None: where the
-    settings say."""
-
-    model: Path | None = None
-    distance: Path | None = None
-    """Of the metric."""
-    detector: Path | None = None
-    """Of the check of editability."""
-
-
-@dataclass(frozen=True)
 class Description:
     """What a model's folder says of it, short of its weights."""
 
@@ -277,21 +263,3 @@ def _tokenizer(settings: ModelSettings, folder: Path, text: dict[str, Any]) -> A
         longest: int = text.get("max_position_embeddings", tokenizer.model_max_length)
         tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
     return tokenizer
-
-
-@contextmanager
-def loading(settings: ModelSettings, part: str = "") -> Iterator[None]:
-    """Whatever the libraries raise over a damaged folder, as one line that names the folder, and the part of
-    it where that is known. They raise bare ``Exception`` too."""
-    try:
-        yield
-    except SettingsError:
-        raise
-    except Exception as error:
-        if is_machine_fault(error):
-            raise
-        of = f": its {part}" if part else ""
-        raise SettingsError(
-            f"model folder {settings.path!r}{of} cannot be loaded ({line_of(error)}); "
-            "give a whole diffusers folder, as StableDiffusionPipeline.save_pretrained writes it"
-        ) from error

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from originality.contract.config import SettingsError
 from originality.model.attention import install
+from originality.model.device import torch_device
 from originality.model.device_transfers import sent
-from originality.model.diffusers_folder import describe, loading, model_digest, model_folder, weights_of
-from originality.model.loading import precisions, text_encoders, torch_device, whole
+from originality.model.diffusers_folder import describe, model_digest, model_folder, weights_of
+from originality.model.library_errors import loading, without_bars
+from originality.model.loading import precisions, text_encoders, whole
 from originality.model.out_of_memory import Passes, filled
 from originality.model.prompt_embeddings import Words
-from originality.model.transformers_folder import without_bars
-from originality.settings.audit import ModelSettings, RedrawSettings
+from originality.settings.parts import ModelSettings, RedrawSettings
 
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "pndm": (diffusers.PNDMScheduler, {"skip_prk_steps": True}),

@@ -8,38 +8,13 @@ from typing import Any
 import torch
 import transformers
 
-from originality.contract.config import SettingsError
-from originality.model import nvidia
+from originality.model.device import DTYPES
 from originality.model.diffusers_folder import Description, weights_of, weighty
 from originality.model.prompt_embeddings import TextEncoders
-from originality.settings.audit import ModelSettings
+from originality.settings.parts import ModelSettings
 
 _LOADED_WITH = {"BertModel": {"add_pooling_layer": False}}
 """What a class of text encoders must be told, that it wants no weights that are not used."""
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-def torch_device(settings: ModelSettings) -> torch.device:
-    """The device that the settings mean, here.
-
-    Raises:
-        SettingsError: a GPU is asked for and torch sees none.
-    """
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        why = nvidia.missing()
-        raise SettingsError(
-            "device is cuda, but torch sees no GPU" + (f": {why}, or" if why else ";") + " use --device cpu"
-        )
-    return torch.device(device)
-
-
-def device_name(device: torch.device) -> str:
-    """ "CPU", or the kind of GPU."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
 def precisions(settings: ModelSettings, about: Description) -> tuple[torch.dtype, torch.dtype]:

@@ -21,9 +21,10 @@ from torch import nn
 
 from originality.contract.config import SettingsError, nearest
 from originality.model.clip_vocabulary import LENGTH
-from originality.model.diffusers_folder import describe, loading, model_folder, weighty
+from originality.model.diffusers_folder import describe, model_folder, weighty
 from originality.model.families import FAMILIES
-from originality.settings.audit import SHIPPED_MODEL, ModelSettings
+from originality.model.library_errors import loading
+from originality.settings.parts import SHIPPED_MODEL, ModelSettings
 
 if TYPE_CHECKING:
     from originality.model.diffusion import LatentDiffusion

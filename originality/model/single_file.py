@@ -22,7 +22,7 @@ from originality.contract.faults import is_machine_fault
 from originality.contract.impostor import impostor
 from originality.model import file_header, vae_names
 from originality.model.families import FAMILIES, write_configuration
-from originality.model.transformers_folder import without_bars
+from originality.model.library_errors import without_bars
 
 FORMAT = 2
 """Raised with every change of what becomes of a file."""

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from originality.contract.config import SettingsError
-from originality.contract.faults import is_machine_fault, line_of
 from originality.contract.node_cache import sha256
 from originality.model.file_damage import bad_words, damage
+from originality.model.library_errors import reading, without_bars
 
 WEIGHTS = "model.safetensors"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -131,34 +130,3 @@ def digest_of(folder: Path) -> str:
         if (folder / name).exists():
             digest.update(f"{name}\0".encode() + bytes.fromhex(sha256(folder / name)))
     return digest.hexdigest()
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Keeps transformers from drawing on stderr how it reads weights; afterwards it is as it was."""
-    from transformers.utils import logging
-
-    drawn = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if drawn:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def reading(folder: Path) -> Iterator[None]:
-    """Whatever the libraries raise over a folder, as one line that names it. They raise bare ``Exception``
-    too."""
-    try:
-        yield
-    except SettingsError:
-        raise
-    except Exception as error:
-        if is_machine_fault(error):
-            raise
-        raise SettingsError(
-            f"folder {folder} cannot be used ({line_of(error)}); give a whole one, as transformers' "
-            "save_pretrained writes it"
-        ) from error

@@ -9,9 +9,10 @@ from safetensors import safe_open
 
 from originality.contract import outline
 from originality.contract.config import SettingsError
-from originality.model.diffusers_folder import loading, model_folder, weights_of, weighty
+from originality.model.diffusers_folder import model_folder, weights_of, weighty
+from originality.model.library_errors import loading
 from originality.model.meta_model import Architecture
-from originality.settings.audit import ModelSettings
+from originality.settings.parts import ModelSettings
 
 _OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Layers of a VAE's attention by their former names, which diffusers still reads."""

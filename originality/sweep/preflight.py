@@ -13,13 +13,15 @@ from originality.evaluation.distance import load_distance
 from originality.evaluation.in_distribution import load_check
 from originality.inversion.initial_words import InitialWords
 from originality.model.attention import choose
-from originality.model.diffusers_folder import Copies, describe, model_digest
+from originality.model.device import DTYPES, torch_device
+from originality.model.diffusers_folder import describe, model_digest
 from originality.model.diffusion import check_schedule
-from originality.model.loading import DTYPES, torch_device
 from originality.model.prompt_embeddings import tokenise
 from originality.model.weights_check import check_weights
-from originality.settings.audit import AuditSettings, DistanceSettings
+from originality.settings.audit import AuditSettings
 from originality.settings.domains import edit_prompt
+from originality.settings.local_weights import Copies
+from originality.settings.parts import DistanceSettings
 
 
 def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, str]:

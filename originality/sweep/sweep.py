@@ -31,10 +31,10 @@ from originality.evaluation.verdict import Attempt, judge
 from originality.inversion.initial_words import InitialWords, WordUnusable
 from originality.inversion.inverter import Inverter
 from originality.inversion.lane import Lane, LossScale
-from originality.model.diffusers_folder import Copies
 from originality.model.diffusion import LatentDiffusion, Moments, NotFinite
 from originality.model.prompt_embeddings import shown
 from originality.settings.audit import AuditSettings
+from originality.settings.local_weights import Copies
 from originality.sweep.image_state import Flight, Saved, layout, pack, unpack, word_name
 
 _BACKWARD = 2.1

@@ -11,13 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from originality.model.transformers_folder import (
-    checked_folder,
-    digest_of,
-    load_network,
-    load_processor,
-    reading,
-)
+from originality.model.library_errors import reading
+from originality.model.transformers_folder import checked_folder, digest_of, load_network, load_processor
 from originality.vision.batches import batch_size_for, in_batches, unit
 
 VERSION = 1

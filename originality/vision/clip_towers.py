@@ -16,7 +16,8 @@ from originality.contract.faults import is_machine_fault
 from originality.contract.node_cache import sha256
 from originality.contract.weight_variants import Weights, weights_among
 from originality.model.file_damage import damaged_part
-from originality.model.transformers_folder import load_network, load_processor, reading
+from originality.model.library_errors import reading
+from originality.model.transformers_folder import load_network, load_processor
 from originality.vision.batches import unit
 from originality.vision.clip import shares
 

@@ -24,7 +24,7 @@ from originality.contract.download import FetchError
 from originality.contract.node_cache import CHECKSUMS
 from originality.model.diffusers_folder import PARTS, model_digest, weights_bytes
 from originality.model.diffusion import LatentDiffusion
-from originality.settings.audit import ModelSettings
+from originality.settings.parts import ModelSettings
 from tests.support.network_line import Line
 from tests.support.waiting import PATIENCE
 from tests.support.weight_processes import SHAPES, UNET, answer, error, files, serving, start

@@ -31,7 +31,7 @@ from originality.contract.config import SettingsError
 from originality.contract.download import PATIENCE as FETCH_PATIENCE
 from originality.model.diffusers_folder import PARTS, model_digest
 from originality.model.diffusion import LatentDiffusion
-from originality.settings.audit import ModelSettings
+from originality.settings.parts import ModelSettings
 from originality.settings.presets import load_settings
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE

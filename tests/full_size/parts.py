@@ -19,15 +19,10 @@ from PIL import Image
 
 from originality.model.families import FAMILIES, write_configuration
 from originality.model.randomness import keyed_generator
-from originality.settings.audit import (
-    AuditSettings,
-    DistanceSettings,
-    InDistributionSettings,
-    ModelSettings,
-    RedrawSettings,
-)
+from originality.settings.audit import AuditSettings
 from originality.settings.domains import DOMAINS, edit_prompt
 from originality.settings.inversion import InversionSettings
+from originality.settings.parts import DistanceSettings, InDistributionSettings, ModelSettings, RedrawSettings
 
 DRAWN = RedrawSettings(count=2, steps=3)
 """Few images of few steps, guided: each image takes two UNet samples a step."""

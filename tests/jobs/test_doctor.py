@@ -30,9 +30,9 @@ from originality.doctor.precision import BOUNDS
 from originality.doctor.speed import Pace, rate
 from originality.model import nvidia
 from originality.model.attention import WHEEL, Choice
+from originality.model.device import torch_device
 from originality.model.diffusers_folder import MODELS
-from originality.model.loading import torch_device
-from originality.settings.audit import ModelSettings
+from originality.settings.parts import ModelSettings
 from originality.settings.presets import load_settings
 
 QUICK = (

@@ -28,7 +28,8 @@ from originality.evaluation.verdict import Verdict
 from originality.model.diffusers_folder import MODELS
 from originality.model.diffusion import SCHEDULERS, LatentDiffusion
 from originality.model.randomness import keyed_generator
-from originality.settings.audit import AuditSettings, RedrawSettings
+from originality.settings.audit import AuditSettings
+from originality.settings.parts import RedrawSettings
 from originality.sweep.sweep import Sweep
 from tests.support.places import EXAMPLES
 

@@ -20,7 +20,7 @@ from originality.contract.download import PATIENCE, FetchError
 from originality.evaluation.distance import Distance, load_distance
 from originality.evaluation.distance.dreamsim import DreamSim, hub_folder_restored, prepare
 from originality.evaluation.distance.dreamsim_weights import BRANCHES, DINO, Branch
-from originality.settings.audit import DistanceSettings
+from originality.settings.parts import DistanceSettings
 from tests.support.dreamsim_standin import (
     FULL,
     NORM,

@@ -29,7 +29,7 @@ from originality.evaluation.distance.dreamsim_fetch import (
     fetch,
 )
 from originality.evaluation.distance.dreamsim_weights import BRANCHES, DIGESTS, DINO, cache_folder, files_of
-from originality.settings.audit import DistanceSettings
+from originality.settings.parts import DistanceSettings
 from tests.support.dreamsim_standin import Published, package_distances, serving
 
 ZIP = "dreamsim_clip_vitb32_checkpoint.zip"
@@ -311,7 +311,8 @@ def test_by_way_of_a_bucket(
 ) -> None:
     from cluster.storage.store import StoreError, open_store
     from jobs.auditing.weights_here import copies_here
-    from originality.settings.audit import AuditSettings, InDistributionSettings
+    from originality.settings.audit import AuditSettings
+    from originality.settings.parts import InDistributionSettings
 
     prefix = f"{s3}/dreamsim-{os.getpid()}"
     distance = DistanceSettings(folder=prefix, branch="clip_vitb32", threshold=0.4)

@@ -16,8 +16,8 @@ from originality.contract.findings import Finding
 from originality.doctor.judges import published_distances
 from originality.evaluation.distance import dreamsim_published as published
 from originality.evaluation.distance.dreamsim import DreamSim
-from originality.model.diffusers_folder import Copies
 from originality.settings.audit import AuditSettings
+from originality.settings.local_weights import Copies
 from originality.settings.presets import load_settings
 
 

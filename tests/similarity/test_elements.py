@@ -18,7 +18,7 @@ from originality.evaluation.distance.elements import (
     legible,
     multiset_f1,
 )
-from originality.settings.audit import DistanceSettings
+from originality.settings.parts import DistanceSettings
 from originality.shapes.detector import MODEL_FOLDER, Detection, Detector
 from originality.shapes.drawing import Placed, draw
 from originality.shapes.elements import ELEMENTS, Element, select

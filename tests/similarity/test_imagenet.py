@@ -16,7 +16,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from originality.contract.config import SettingsError
 from originality.evaluation.distance import Distance, load_distance
-from originality.settings.audit import DistanceSettings
+from originality.settings.parts import DistanceSettings
 from originality.vision.imagenet import CLASSES, ImageNetFeatures, prepare
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from originality.contract.config import SettingsError
 from originality.evaluation.distance import load_distance
-from originality.settings.audit import DistanceSettings
+from originality.settings.parts import DistanceSettings
 from originality.settings.presets import load_settings
 
 MODULES = {"elements": "ElementSetDistance", "imagenet": "ImageNetFeatures", "dreamsim": "DreamSim"}

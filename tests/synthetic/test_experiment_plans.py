@@ -20,7 +20,8 @@ from originality.experiments.tasks.measure_elements import ElementsMeasure, Elem
 from originality.experiments.tasks.measure_pairs import GROUPS
 from originality.experiments.tasks.plans import ElementsPlan, ModelPlan, PairsPlan
 from originality.experiments.tasks.train_model import Training
-from originality.model.diffusers_folder import MODELS, Copies
+from originality.model.diffusers_folder import MODELS
+from originality.settings.local_weights import Copies
 from originality.settings.presets import load_settings
 from originality.shapes.elements import ELEMENTS, elements_of
 from originality.shapes.image_sets import CommonRareUnseenSet, TaughtSet, UniformSet, generator

@@ -11,7 +11,7 @@ from originality.experiments.tasks.long_task import OneAtATime
 from originality.experiments.tasks.plans import ElementsPlan, ModelPlan, PairsPlan
 from originality.experiments.tasks.train_model import Training
 from originality.model.diffusion import LatentDiffusion
-from originality.settings.audit import ModelSettings
+from originality.settings.parts import ModelSettings
 from originality.training.shapes_model.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
 from tests.support.long_task import cut, finished
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from originality.model.diffusion import LatentDiffusion
-from originality.settings.audit import ModelSettings
+from originality.settings.parts import ModelSettings
 from originality.shapes.image_sets import Scene, TaughtSet, generator
 from originality.shapes.motifs import all_motifs
 from originality.training.shapes_model import autoencoder, denoiser

@@ -30,8 +30,8 @@ from originality.inversion.inverter import Inverter
 from originality.model.diffusion import LatentDiffusion
 from originality.model.prompt_embeddings import Words
 from originality.model.randomness import keyed_generator
-from originality.settings.audit import ModelSettings
 from originality.settings.domains import DOMAINS
+from originality.settings.parts import ModelSettings
 from originality.settings.presets import load_settings
 from originality.shapes.image_sets import TaughtSet
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from originality.settings.audit import DistanceSettings
+from originality.settings.parts import DistanceSettings
 
 if TYPE_CHECKING:
     import torch

@@ -45,7 +45,7 @@ from originality.evaluation.distance.dreamsim_weights import (
     check,
     digest_of,
 )
-from originality.model.loading import DTYPES
+from originality.model.device import DTYPES
 from originality.vision.batches import batch_size_for, cosine_distances, in_batches, unit
 
 VERSION = 1

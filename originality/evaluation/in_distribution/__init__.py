@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from originality.evaluation.in_distribution.subject_by_classes import SubjectByClasses, SubjectDetector
-from originality.settings.audit import InDistributionSettings
+from originality.settings.parts import InDistributionSettings
 from originality.shapes.detector import Detector
 from originality.shapes.drawing import CANVAS, reach
 

@@ -25,7 +25,7 @@ from originality.experiments.report.conditions_report import STRICTER, trained_o
 from originality.experiments.scales import SCALES
 from originality.experiments.tasks.measure_pairs import GROUPS
 from originality.experiments.tasks.plans import ElementsPlan, ModelPlan
-from originality.settings.audit import THRESHOLDS
+from originality.settings.parts import THRESHOLDS
 
 EXPERIMENTS = tuple(SCALES["laptop"])
 

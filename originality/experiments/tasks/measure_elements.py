@@ -13,10 +13,10 @@ from PIL import Image
 from pydantic import PositiveInt
 
 from originality.evaluation.redraw_sheet import webp
+from originality.model.device import device_name
 from originality.model.diffusion import LatentDiffusion
-from originality.model.loading import device_name
 from originality.model.randomness import keyed_generator
-from originality.settings.audit import ModelSettings, RedrawSettings
+from originality.settings.parts import ModelSettings, RedrawSettings
 from originality.shapes.detector import Detection, Detector
 from originality.shapes.drawing import CANVAS, RADIUS
 from originality.shapes.elements import elements_of

@@ -19,9 +19,9 @@ from pydantic import Field, PositiveInt
 from originality.contract.scorer import Item
 from originality.experiments.held_out import query
 from originality.experiments.tasks.plans import PairsPlan
-from originality.model.diffusers_folder import Copies
-from originality.model.loading import device_name
+from originality.model.device import device_name
 from originality.settings.audit import AuditSettings
+from originality.settings.local_weights import Copies
 from originality.settings.presets import load_settings
 from originality.shapes.image_sets import Scene
 from originality.sweep.sweep import Sweep

@@ -15,9 +15,9 @@ import torch
 from diffusers import AutoencoderKL
 
 from originality.experiments.tasks.plans import ModelPlan
+from originality.model.device import device_name
 from originality.model.diffusers_folder import MODELS
-from originality.model.loading import device_name
-from originality.settings.audit import SHIPPED_MODEL
+from originality.settings.parts import SHIPPED_MODEL
 from originality.training.shapes_model import autoencoder, denoiser
 from originality.training.shapes_model.assemble import assemble
 from originality.training.shapes_model.latents import CHUNK, encode_images, moments_shape, set_name

@@ -21,7 +21,7 @@ from PIL import Image
 from originality.evaluation.redraw_sheet import sheet
 from originality.model.diffusers_folder import MODELS
 from originality.model.diffusion import LatentDiffusion
-from originality.settings.audit import ModelSettings
+from originality.settings.parts import ModelSettings
 from originality.shapes.detector import Detector
 from originality.shapes.elements import Element, caption_of, elements_of
 from originality.shapes.image_sets import CommonRareUnseenSet, Scene, TaughtSet, generator, pixels
