@@ -15,8 +15,9 @@ from pathlib import Path
 
 from cluster.storage.store import absolute, open_store
 from cluster.weights.hub import Commit
-from cluster.weights.node_copy import HUB_ID, Wanted
+from cluster.weights.node_copy import HUB_ID
 from cluster.weights.upload import put
+from cluster.weights.wanted import Wanted
 from jobs.commandline import exits
 from originality.contract.config import SettingsError, commit_of
 from originality.contract.download import to_stderr

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from cluster.run.folder import RunFolder, open_run
-from cluster.run.ledger import record_path
+from cluster.run.layout import record_path
 from cluster.storage.lock import Lock, LockLost
 from cluster.storage.store import Damaged, NotFound, Store, StoreError
 from jobs.auditing.damaged import damage_text, warn_of_damage

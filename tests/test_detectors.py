@@ -19,8 +19,10 @@ from transformers.utils import logging
 from jobs.auditing.weights_here import copies_here
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Item
-from originality.evaluation.in_distribution import SubjectInScene, load_check, load_detector
+from originality.evaluation.in_distribution import load_check, subject_by_text
+from originality.evaluation.in_distribution.scene import SubjectInScene, load_detector
 from originality.evaluation.in_distribution.subject_by_boxes import SubjectByBoxes
+from originality.evaluation.in_distribution.subject_by_text import SubjectByText
 from originality.model.diffusion import LatentDiffusion
 from originality.model.transformers_folder import WEIGHTS
 from originality.settings.audit import AuditSettings
@@ -29,8 +31,7 @@ from originality.settings.parts import InDistributionSettings, ModelSettings
 from originality.settings.presets import load_settings
 from originality.sweep.preflight import preflight
 from originality.sweep.sweep import Sweep
-from originality.vision import clip
-from originality.vision.clip import PROMPT, Clip, SubjectByText
+from originality.vision.clip import PROMPT, Clip
 from tests.support.tiny_detectors import OBJECT_DETECTORS, tiny_clip
 
 
@@ -104,11 +105,11 @@ def test_neighbours_change_no_bit_of_a_probability(folders: dict[str, Path], pho
 
 def test_clip_s_subject_is_asked_for_among_other_things(folders: dict[str, Path], photos: np.ndarray) -> None:
     texts = ["a photo of a Cat"]
-    texts += [f"a photo of a {word}" for word in clip.OTHERS if word != "cat"]
-    texts += clip.SCENES
+    texts += [f"a photo of a {word}" for word in subject_by_text.OTHERS if word != "cat"]
+    texts += subject_by_text.SCENES
     expected = Clip(folders["clip"]).probabilities(photos, texts)[:, 0]
     assert np.array_equal(SubjectByText("Cat", folders["clip"]).scores(photos), expected)
-    assert "cat" in clip.OTHERS and len(set(texts)) == len(texts)
+    assert "cat" in subject_by_text.OTHERS and len(set(texts)) == len(texts)
 
 
 def test_a_text_is_never_cut(folders: dict[str, Path], photos: np.ndarray) -> None:
@@ -151,7 +152,7 @@ def test_digests_tell_detectors_and_what_they_ask(
         before = digest("yolos", copy)
         file.write_text(file.read_text() + "\n")
         assert digest("yolos", copy) != before
-    monkeypatch.setattr(clip, "SCENES", ("a photo",))
+    monkeypatch.setattr(subject_by_text, "SCENES", ("a photo",))
     assert digest("clip", folders["clip"]) != digests["clip"]
 
 

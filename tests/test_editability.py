@@ -8,7 +8,8 @@ import skimage.data
 from torchvision.models import EfficientNet_B0_Weights
 
 from originality.contract.config import SettingsError
-from originality.evaluation.in_distribution import ElementPositions, load_check
+from originality.evaluation.in_distribution import load_check
+from originality.evaluation.in_distribution.positions import ElementPositions
 from originality.evaluation.in_distribution.subject_by_classes import SUBJECT_CLASSES, SubjectByClasses
 from originality.settings.domains import DOMAINS
 from originality.settings.parts import InDistributionSettings

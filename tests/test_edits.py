@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from originality.evaluation.in_distribution import SubjectInScene
+from originality.evaluation.in_distribution.scene import SubjectInScene
 from originality.settings.audit import AuditSettings
 from originality.sweep.sweep import Sweep
 from tests.support.sweeps import Grey, changed, item, run, timeless

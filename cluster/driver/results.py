@@ -9,10 +9,11 @@ from cluster.driver.member import Member
 from cluster.driver.progress import Progress
 from cluster.driver.workers import Crew
 from cluster.inputs.identities import unread_id
+from cluster.run.layout import snapshot_path
 from cluster.run.leases import MISSING, MOST_DEATHS, Lease, Leases
 from cluster.run.ledger import Ledger, sign
 from cluster.worker.metrics import Metrics
-from cluster.worker.writing import Settled, snapshot_path
+from cluster.worker.writing import Settled
 
 
 class Results:

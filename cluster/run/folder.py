@@ -22,12 +22,12 @@ import pyarrow.compute as pc
 from cluster.inputs.identities import UNREAD, Identities
 from cluster.inputs.listing import scan
 from cluster.inputs.manifest import MANIFEST_FILE, RUN_FILE, Manifest
+from cluster.run.layout import snapshot_path
 from cluster.run.leases import Lease, Leases
 from cluster.run.ledger import Ledger
 from cluster.storage.checksums import json_bytes, read_json
 from cluster.storage.damage import A_FOLDER, Damage
 from cluster.storage.store import Damaged, NotFound, Store, StoreError, damaged_object, open_store, whole
-from cluster.worker.writing import snapshot_path
 from originality.contract.redaction import Masked
 
 _SUMMARY = "summary.json"

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.run.layout import record_path
 from cluster.run.parts import Part, firsts, read_parts, replace_part, rows_of, write_part
 from cluster.run.retries import Retries, write_over
 from cluster.storage.checksums import json_bytes, read_json
@@ -357,12 +358,6 @@ def sign(said: Mapping[str, Any], *, blank: Mapping[str, Any], attempts: int, wo
     if isinstance(message := record.get("error_message"), str):
         record["error_message"] = masked(message)
     return record
-
-
-def record_path(image_id: str, retry: int = 0) -> str:
-    """Spread over 256 prefixes, as stores limit the writes to each. ``retry``: the last that took the image
-    back."""
-    return f"records/{image_id[-2:]}/{image_id}{f'.{retry}' if retry else ''}.json"
 
 
 def _narrowed(records: Iterable[dict[str, Any]], columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:

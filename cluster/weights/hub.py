@@ -19,6 +19,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from cluster.weights.hub_moves import moved
+from cluster.weights.wanted import SMALL, Wanted
 from originality.contract import outline
 from originality.contract.config import SettingsError
 from originality.contract.download import Download, FetchError, Progress, check_room, kept_in, scratch_in
@@ -233,3 +234,19 @@ def _of_links(folder: Path) -> dict[str, Entry]:
         if re.fullmatch("[0-9a-f]{40}([0-9a-f]{24})?", name):
             found[link.relative_to(folder).as_posix()] = Entry(link.stat().st_size, name)
     return found
+
+
+def from_hub(commit: Commit, wanted: Wanted, outlined: bool) -> Path:
+    known = commit.entries()
+    entries = {path: known[path] for path in wanted.among(known)}
+    if not entries:
+        raise SettingsError(
+            f"{commit.repository} at {commit.revision} holds none of {', '.join(wanted.parts)}; name another "
+            "model of the hub"
+        )
+    big = {path: entry for path, entry in entries.items() if Path(path).suffix not in SMALL}
+    if not outlined or not all(entry.is_big for entry in big.values()):
+        return commit.copy(entries)
+    if (complete := commit.kept(entries)) is not None:
+        return complete
+    return commit.outline({path: entries[path] for path in entries.keys() - big.keys()}, big)

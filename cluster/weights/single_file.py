@@ -16,7 +16,8 @@ from pathlib import Path
 import obstore
 
 from cluster.storage.store import StoreError, open_store
-from cluster.weights.node_copy import DIGESTS, Listed, clear_leftovers, copy_objects, keeping
+from cluster.weights.bucket import Listed, copy_objects
+from cluster.weights.cache import DIGESTS, clear_leftovers, keeping
 from originality.contract.config import SettingsError
 from originality.contract.download import FetchError, check_room, no_room
 from originality.contract.node_cache import cache_path, sha256, turn

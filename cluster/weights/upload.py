@@ -11,7 +11,7 @@ from pathlib import Path
 import obstore
 
 from cluster.storage.store import NotFound, Store, whole
-from cluster.weights.node_copy import DIGESTS
+from cluster.weights.cache import DIGESTS
 from originality.contract.download import Progress
 from originality.contract.node_cache import sha256
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from cluster.run.layout import snapshot_path
 from cluster.run.leases import Lease
 from cluster.run.ledger import Ledger, sign
 from cluster.storage.store import NotFound
@@ -173,10 +174,6 @@ class Desk:
 
     def _signed(self, lease: Lease, said: Mapping[str, Any]) -> dict[str, Any]:
         return sign(said, blank=self._blank, attempts=lease.attempt, worker=self._name)
-
-
-def snapshot_path(image_id: str) -> str:
-    return f"progress/{image_id}.snapshot"
 
 
 def _error(status: str, error_class: str, message: str) -> dict[str, Any]:

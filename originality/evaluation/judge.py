@@ -17,7 +17,8 @@ from torch import Tensor
 
 from originality.evaluation.distance import Distance
 from originality.evaluation.early_stopping import certain, share_certain
-from originality.evaluation.in_distribution import InDistribution, SubjectInScene
+from originality.evaluation.in_distribution import InDistribution
+from originality.evaluation.in_distribution.scene import SubjectInScene
 from originality.evaluation.occupancy import Occupancy
 from originality.model.diffusion import Drawn, LatentDiffusion
 from originality.model.out_of_memory import Passes, filled

@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cluster.run.ledger import Ledger, record_path
+from cluster.run.layout import record_path
+from cluster.run.ledger import Ledger
 from cluster.run.parts import read_parts
 from cluster.storage.damage import Damage
 from cluster.storage.store import Damaged, NotFound, Store, StoredObject, open_store

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 
+from cluster.run.layout import snapshot_path
 from cluster.run.ledger import Ledger
 from cluster.storage.store import open_store
 from cluster.worker.metrics import Metrics
-from cluster.worker.writing import Desk, snapshot_path
+from cluster.worker.writing import Desk
 from tests.support.waiting import PATIENCE
 
 

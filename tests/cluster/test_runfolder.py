@@ -9,8 +9,8 @@ import pytest
 from cluster.inputs.identities import image_id_of, unread_id
 from cluster.inputs.manifest import InputError, Manifest
 from cluster.run.folder import RunFolder, RunMismatch, open_run, plan
+from cluster.run.layout import snapshot_path
 from cluster.storage.store import NotFound, StoreError, open_store
-from cluster.worker.writing import snapshot_path
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import paint
 

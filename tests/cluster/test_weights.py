@@ -17,8 +17,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from cluster.storage.store import NotFound, StoreError, open_store
-from cluster.weights import node_copy
-from cluster.weights.node_copy import DIGESTS, local_copy
+from cluster.weights import bucket
+from cluster.weights.cache import DIGESTS, clear_leftovers
+from cluster.weights.node_copy import local_copy
+from cluster.weights.wanted import Wanted
 from originality.contract import node_cache
 from originality.contract.download import FetchError
 from originality.contract.node_cache import CHECKSUMS
@@ -82,7 +84,7 @@ def test_of_racing_processes_one_downloads(prefix: str, cache: Path, line: Line)
 def test_a_big_file_comes_in_pieces(
     prefix: str, cache: Path, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node_copy, "_RANGE_BYTES", 1_000_003)
+    monkeypatch.setattr(bucket, "_RANGE_BYTES", 1_000_003)
     folder = local_copy(prefix, PARTS)
     assert folder is not None and files(folder) == files(SHAPES)
     assert line.gets()[UNET] == -(-len(files(SHAPES)[UNET]) // 1_000_003) > 1
@@ -109,12 +111,12 @@ def test_the_next_goes_on_when_the_one_that_copies_is_killed(prefix: str, cache:
 def test_a_copy_that_broke_off_is_resumed(
     prefix: str, cache: Path, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node_copy, "_RANGE_BYTES", 500_009)
-    monkeypatch.setattr(node_copy, "_CONNECTIONS", 1)
+    monkeypatch.setattr(bucket, "_RANGE_BYTES", 500_009)
+    monkeypatch.setattr(bucket, "_CONNECTIONS", 1)
     pieces = -(-len(files(SHAPES)[UNET]) // 500_009)
-    listed = node_copy._list(open_store(prefix), node_copy.Wanted(PARTS))
-    part = node_copy._folder_of(open_store(prefix), listed).with_suffix(".part")
-    journal = node_copy._Journal(part / "pieces")
+    listed = bucket._list(open_store(prefix), Wanted(PARTS))
+    part = bucket._folder_of(open_store(prefix), listed).with_suffix(".part")
+    journal = bucket._Journal(part / "pieces")
     (part / "unet").mkdir()
     (part / UNET).write_bytes(files(SHAPES)[UNET][: 4 * 500_009])
     for number in range(3):
@@ -157,7 +159,7 @@ def test_what_a_killed_process_left_of_another_model_is_removed(prefix: str, cac
     busy = start(prefix)
     assert line.quiet.wait(PATIENCE)
     (part,) = cache.glob("*.part")
-    node_copy.clear_leftovers(cache)
+    clear_leftovers(cache)
     assert part.exists() and part.stem != "0123456789abcdef"  # what is being worked on stays
     line.through.set()
     answer(busy)

@@ -22,8 +22,9 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
+from cluster.weights.cache import DIGESTS
 from cluster.weights.hub_moves import MOVED, moved
-from cluster.weights.node_copy import DIGESTS, local_copy
+from cluster.weights.node_copy import local_copy
 from jobs import models
 from jobs.auditing.weights_here import model_here
 from jobs.commandline import exits

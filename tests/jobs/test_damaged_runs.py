@@ -13,7 +13,7 @@ import pytest
 from cluster.inputs.identities import image_id_of
 from cluster.inputs.manifest import Selection
 from cluster.run.folder import open_run
-from cluster.run.ledger import record_path
+from cluster.run.layout import record_path
 from cluster.storage.store import Damaged
 from jobs.audit import Science, audit
 from jobs.cli import main

@@ -11,11 +11,11 @@ import pytest
 
 from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunFolder, open_run
+from cluster.run.layout import snapshot_path
 from cluster.settings import ClusterSettings
 from cluster.storage.heartbeat import DRIVERS, Heartbeat
 from cluster.storage.store import Store
 from cluster.storage.turns import Superseded
-from cluster.worker.writing import snapshot_path
 from jobs import audit as audit_job
 from jobs import report
 from jobs.audit import Science, at_work, planned

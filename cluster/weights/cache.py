@@ -1,0 +1,37 @@
+"""What all copies of weights on a node share: digests, leftovers, a full disk."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cluster.storage.store import StoreError
+from originality.contract.download import kept_in
+
+DIGESTS = "digests.json"
+"""In every copy from a bucket, and in a prefix that was prepared: the sha256 of each file, by its path."""
+
+
+@contextmanager
+def keeping(folder: Path) -> Iterator[None]:
+    """As kept_in, around what asks a store too, whose errors are told as they are."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        with kept_in(folder):
+            raise error
+
+
+def clear_leftovers(cache: Path, but: Path | None = None) -> None:
+    """Removes what killed processes left half done, of any other model."""
+    for leftover in [*cache.glob("*.part"), *cache.glob("*.old")]:
+        if but is not None and leftover == but.with_suffix(".part"):
+            continue  # it is resumed
+        with leftover.with_suffix(".lock").open("a") as handle, suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while somebody works on it
+            shutil.rmtree(leftover, ignore_errors=True)

@@ -1,0 +1,48 @@
+"""In the real-world setting, "cat in S*" shows a cat (paper Sections 3.1 and 4.2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from originality.evaluation.in_distribution.subject_by_classes import SubjectByClasses, SubjectDetector
+from originality.settings.parts import InDistributionSettings
+
+
+class SubjectInScene:
+    """Share of the images for "cat in S*" that show a cat."""
+
+    wants_edits = True
+
+    def __init__(self, detector: SubjectDetector, least: float) -> None:
+        """``least``: score from which on the detector is believed."""
+        self._detector = detector
+        self._least = least
+
+    def digest(self) -> str:
+        return self._detector.digest()
+
+    def score(self, redraws: np.ndarray, edits: np.ndarray | None) -> float | None:
+        return None if edits is None or len(edits) == 0 else float(self.hits(edits).mean())
+
+    def hits(self, edits: np.ndarray) -> np.ndarray:
+        """Which of the images uint8 (n, side, side, 3) show the subject: bool (n,)."""
+        return np.asarray(self._detector.scores(edits) >= self._least)
+
+
+def load_detector(
+    settings: InDistributionSettings, subject: str, device: str | torch.device, folder: Path | None
+) -> SubjectDetector:
+    """Who looks for the subject; arguments and errors as of load_check."""
+    if settings.detector == "imagenet":
+        return SubjectByClasses(subject, device)
+    place = folder or Path(str(settings.folder))  # the settings are not valid without one
+    if settings.detector == "detr":
+        from originality.evaluation.in_distribution.subject_by_boxes import SubjectByBoxes
+
+        return SubjectByBoxes(subject, place, device)
+    from originality.evaluation.in_distribution.subject_by_text import SubjectByText
+
+    return SubjectByText(subject, place, device)
