@@ -36,19 +36,23 @@ settings.load_profile("suite")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
-WAITING = ("chaos", "cluster", "jobs", "report", "scale")
+WAITING = ("chaos", "cluster", "jobs", "scale", "originality/report")
 """Folders of tests that mostly wait, for processes or for a store; the others compute."""
 LONG = (
     "test_chaos",
     "test_real_sweep",
     "test_submit",
-    "test_faults",
+    "test_store_faults",
     "test_broken_machines",
     "test_running",
     "test_driver",
-    "test_weights_hub",
+    "test_hub",
 )
 """The longest files of those that wait."""
+
+
+def _waits(file: Path) -> bool:
+    return file.relative_to(Path(__file__).parent).as_posix().startswith(WAITING)
 
 
 def _in_turn(items: list[pytest.Item]) -> list[pytest.Item]:
@@ -57,8 +61,8 @@ def _in_turn(items: list[pytest.Item]) -> list[pytest.Item]:
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
-    waiting = sorted((f for f in files if f.parent.name in WAITING), key=lambda file: file.stem not in LONG)
-    computing = [file for file in files if file.parent.name not in WAITING]
+    waiting = sorted((f for f in files if _waits(f)), key=lambda file: file.stem not in LONG)
+    computing = [file for file in files if not _waits(file)]
     places = {file: (k + 1) / len(group) for group in (waiting, computing) for k, file in enumerate(group)}
     return [item for file in sorted(files, key=lambda file: places[file]) for item in files[file]]
 

@@ -233,7 +233,7 @@ def test_what_the_hub_does_not_give_is_one_line(
     hub: list[str], name: str, revision: str | None, environment: dict[str, str], said: str
 ) -> None:
     last = error(start(name, revision, **environment))
-    assert re.match(r"originality\.(settings\.SettingsError|download\.FetchError): ", last)
+    assert re.match(r"originality\.contract\.(config\.SettingsError|download\.FetchError): ", last)
     assert said in last
 
 
