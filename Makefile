@@ -41,6 +41,7 @@ gpu-check: $(INSTALLED)
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy originality cluster jobs
 
 # fast against paper and without each of its parts, on held-out images; times, as ratios in one run. What is
