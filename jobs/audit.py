@@ -163,7 +163,7 @@ def _sum_up(science: Science, run: RunFolder, heartbeat: Heartbeat) -> tuple[dic
     Raises:
         Superseded: another has taken this process's place; its summary and report stay as they are.
     """
-    from jobs.report import write_report
+    from jobs.auditing.report_data import write_report
 
     run.damage.clear()
     run.ledger.compact(SCHEMA)

@@ -7,145 +7,23 @@ how far each is.
 from __future__ import annotations
 
 import argparse
-import functools
-import hashlib
 import sys
-from collections.abc import Sequence
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from cluster.run.folder import RunFolder, RunMismatch
-from cluster.run.ledger import Ledger, artefacts_of
-from cluster.settings import ClusterSettings
-from cluster.storage.store import open_store
-from jobs.auditing.worker_gpu import check_gpu
+from cluster.run.folder import RunFolder
 from jobs.commandline import exits, options
 from jobs.experimenting.kept import check_room, keep
-from jobs.experimenting.plan_runs import carry_out, id_of, planned
+from jobs.experimenting.plan_runs import id_of
 from jobs.experimenting.takeover import Earlier, take_over
+from jobs.experimenting.two_runs import measure, measures, report_failures, train, trainings, wanted_of
 from originality.contract.config import SettingsError
-from originality.contract.scorer import Scorer
 from originality.contract.settings_files import one_line
-from originality.settings.parts import SHIPPED_MODEL
 
 EXPERIMENTS = ("frequency", "conditions", "diversity")
-_TRAINING_MEMORY = 4 * 2**30
-"""Bytes of a worker that trains on CPU."""
-_MEASURING_MEMORY = 3 * 2**30
-
-
-def trainer(device: str) -> Scorer[Any]:
-    """What a worker that trains calls once."""
-    from originality.experiments.tasks.long_task import OneAtATime
-    from originality.experiments.tasks.plans import ModelPlan
-    from originality.experiments.tasks.train_model import Training
-    from originality.model.device import torch_device
-    from originality.settings.parts import ModelSettings
-    from originality.training.stage import default_folder
-
-    check_gpu()
-    where = torch_device(ModelSettings.model_validate({"device": device}))
-    cache = default_folder("experiments")
-    return OneAtATime(lambda said: Training(ModelPlan.model_validate(said), where, cache))
-
-
-def trainings(out: str, plans: Sequence[Any]) -> RunFolder:
-    """The run that trains the models of these plans."""
-    items = {f"{k:03}-{plan.name}": plan.document() for k, plan in enumerate(plans)}
-    identity = {"models": [plan.digest() for plan in plans], "autoencoder": _digest("shapes/vae")}
-    return planned(out, items, {"job": "train", **identity, "code_version": version("originality")})
-
-
-def train(run: RunFolder, plans: Sequence[Any], device: str, how: ClusterSettings) -> None:
-    """Has the models of a run trained, as far as they are not."""
-    from originality.training.shapes_model.vocabulary import place_of
-
-    for plan in plans:
-        if plan.recipe.text.pretrained is not None and not run.ledger.has_record(id_of(plan.document())):
-            place_of(plan.recipe.text)
-    carry_out(run, functools.partial(trainer, device), how, gpu=options.GPU[device], memory=_TRAINING_MEMORY)
-
-
-def measurer(models: str, device: str) -> Scorer[Any]:
-    """What a worker that measures calls once. ``models``: URI of the run that trained them."""
-    from pydantic import TypeAdapter
-
-    from jobs.auditing.weights_here import model_here
-    from originality.experiments.tasks.long_task import Document, OneAtATime, Work
-    from originality.experiments.tasks.measure_elements import ElementsMeasure, ElementsMeasuring
-    from originality.experiments.tasks.measure_pairs import PairsMeasure, PairsMeasuring
-    from originality.experiments.tasks.train_model import MODEL
-    from originality.model.diffusers_folder import MODELS
-    from originality.settings.parts import ModelSettings
-
-    check_gpu()
-    either: TypeAdapter[PairsMeasure | ElementsMeasure] = TypeAdapter(
-        Annotated[PairsMeasure | ElementsMeasure, Field(discriminator="kind")]
-    )
-
-    def begin(said: Document) -> Work:
-        plan = either.validate_python(said)
-        if plan.model == SHIPPED_MODEL:
-            folder = MODELS / SHIPPED_MODEL
-        else:
-            trained = Ledger(open_store(models, create=False)).record(plan.model)
-            where = f"{models}/{artefacts_of(trained)}/{MODEL}"
-            folder = model_here(ModelSettings(path=where)) or Path(where)
-        if isinstance(plan, PairsMeasure):
-            return PairsMeasuring(plan, folder, device)
-        return ElementsMeasuring(plan, folder, device)
-
-    return OneAtATime(begin)
-
-
-def _plans_of_measures(experiment: Any) -> list[Any]:
-    return list(experiment.measures({plan.name: id_of(plan.document()) for plan in experiment.plans()}))
-
-
-def wanted_of(experiment: Any) -> dict[str, list[str]]:
-    """Ids of an experiment's measurements, by that of the model's training or "shapes"."""
-    from originality.experiments.tasks.plans import document
-
-    wanted: dict[str, list[str]] = {}
-    for plan in _plans_of_measures(experiment):
-        wanted.setdefault(plan.model, []).append(id_of(document(plan)))
-    return wanted
-
-
-def measures(out: str, experiment: Any) -> RunFolder:
-    """The run that measures an experiment's models."""
-    from originality.experiments.tasks.plans import document
-
-    items = {f"{k:03}-{plan.name}": document(plan) for k, plan in enumerate(_plans_of_measures(experiment))}
-    identity = {"items": items, "detector": _digest("detector"), "code_version": version("originality")}
-    if SHIPPED_MODEL in wanted_of(experiment):
-        identity["shipped"] = _digest(SHIPPED_MODEL)
-    try:
-        return planned(out, items, {"job": "measure", **identity})
-    except RunMismatch as error:
-        raise RunMismatch(
-            f"{error}; for another measurement of the same models: another --out, with --before and this one"
-        ) from error
-
-
-def measure(run: RunFolder, models: RunFolder, device: str, how: ClusterSettings) -> None:
-    """Has the models of a run measured, as far as they are not."""
-    factory = functools.partial(measurer, models.store.url, device)
-    carry_out(run, factory, how, gpu=options.GPU[device], memory=_MEASURING_MEMORY)
-
-
-def _digest(weights: str) -> str:
-    """Short digest of weights that ship."""
-    from originality.model.diffusers_folder import MODELS
-
-    told = hashlib.sha256()
-    for file in sorted((MODELS / weights).rglob("*.safetensors")):
-        told.update(file.read_bytes())
-    return told.hexdigest()[:16]
 
 
 def _keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
@@ -156,21 +34,6 @@ def _keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
             f"{folder} is left as it is: it keeps {', '.join(lacking)}, which this run has not measured; "
             "go on with the same command\n"
         )
-
-
-def told_of_failures(run: RunFolder) -> int:
-    """Says what failed, and how it is put back; the exit code."""
-    failed = [record for record in run.ledger.rows() if record["status"] != "judged"]
-    names = {run.identities[number]: run.manifest.path(number) for number in range(len(run.manifest))}
-    for record in failed:
-        sys.stderr.write(f"{names.get(record['image_id'])}: {record['error_message']}\n")
-    if not failed:
-        return exits.ALL_JUDGED
-    sys.stderr.write(
-        f"{len(failed)} failed; put them back with originality retry {run.store.url} --status failed, and "
-        "start the same command again\n"
-    )
-    return exits.SOME_UNJUDGED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -252,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "measured of it\n"
             )
     train(models, plans, device, how)
-    failed = told_of_failures(models)
+    failed = report_failures(models)
     if failed:
         return failed
     try:
@@ -261,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
         if kept:
             _keep(kept, models, run)
     print(kept or run.store.url)
-    return told_of_failures(run)
+    return report_failures(run)
 
 
 def main(argv: Any = None) -> int:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from cluster.run.ledger import artefacts_of
 from jobs.commandline import exits, options
-from jobs.experiment import told_of_failures, train, trainings
+from jobs.experimenting.two_runs import report_failures, train, trainings
 from originality.contract.config import SettingsError
 from originality.contract.settings_files import one_line, read_yaml
 
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     for record in run.ledger.rows():
         if record["status"] == "judged":
             print(f"{record['name']}: {run.store.url}/{artefacts_of(record)}/{MODEL}")
-    return told_of_failures(run)
+    return report_failures(run)
 
 
 def main(argv: Any = None) -> int:

@@ -15,6 +15,8 @@ from cluster.run.folder import RunFolder, plan
 from cluster.run.ledger import Ledger
 from cluster.storage.store import open_store
 from jobs import report
+from jobs.auditing import report_data
+from jobs.auditing.report_pictures import strips
 from jobs.auditing.verdict_table import SCHEMA
 from jobs.retry import retry
 from originality.evaluation.verdict import Verdict
@@ -75,7 +77,7 @@ def run(tmp_path: Path) -> RunFolder:
 def test_a_run_folder_becomes_a_page(run: RunFolder, compacted: bool) -> None:
     if compacted:
         run.ledger.compact(SCHEMA)
-    path = report.write_report(run)
+    path = report_data.write_report(run)
     assert path == f"{run.store.url}/report/index.html"
     page = Path(path).read_text(encoding="utf-8")
     assert "3 images: 1 needs one token (the model knows it well), 1 needs two tokens and 1" in page
@@ -89,7 +91,7 @@ def test_a_run_folder_becomes_a_page(run: RunFolder, compacted: bool) -> None:
 
 
 def test_pictures_are_cut_by_attempt_and_shrunk(run: RunFolder) -> None:
-    data = report.gather(run)
+    data = report_data.gather(run)
     by_name = {card.entry.name: card.pictures for card in data.cards}
     small, big = by_name["<b>.png"], by_name["big.png"]
     assert list(small.redraws) == [1, 2]
@@ -105,7 +107,7 @@ def test_pictures_are_cut_by_attempt_and_shrunk(run: RunFolder) -> None:
 def test_a_row_with_fewer_redraws_is_cut_to_them(run: RunFolder) -> None:
     attempt = example_runs.attempt(1, 0.2, True).model_copy(update={"redraws": 3})
     page = Image.new("RGB", (8 * 64, 64))
-    ((tokens, strip),) = report._strips(page, [attempt])
+    ((tokens, strip),) = strips(page, [attempt])
     assert (tokens, Image.open(io.BytesIO(strip)).size) == (1, (3 * 64, 64))
 
 
@@ -124,7 +126,7 @@ def test_reasons_are_counted_as_recorded(run: RunFolder, compacted: bool) -> Non
     Ledger(run.store).commit(stray.image_id, stray.row(), {})
     if compacted:
         run.ledger.compact(SCHEMA)
-    assert report.gather(run).reasons == {Reason("rejected", "corrupt"): 1}
+    assert report_data.gather(run).reasons == {Reason("rejected", "corrupt"): 1}
 
 
 def test_images_that_a_retry_puts_back_meanwhile_are_left_out(
@@ -134,24 +136,24 @@ def test_images_that_a_retry_puts_back_meanwhile_are_left_out(
         assert retry(run, "rejected", None) == {"corrupt": 1}
         return listed(marks)
 
-    monkeypatch.setattr(report, "listed", put_back_between_the_passes)
-    data = report.gather(run)
+    monkeypatch.setattr(report_data, "listed", put_back_between_the_passes)
+    data = report_data.gather(run)
     assert sorted(card.entry.name for card in data.cards) == ["<b>.png", "big.png", "lost.png"]
     assert len(data.listing) == 3
     assert "3 images" in render(data)
 
 
 def beside(run: RunFolder) -> set[str]:
-    return {found.path for found in run.store.list("report")} - {report.PAGE}
+    return {found.path for found in run.store.list("report")} - {report_data.PAGE}
 
 
 def test_a_page_and_its_files_are_of_one_writing(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    report.write_report(run)
+    report_data.write_report(run)
     assert beside(run) == set()  # few images: the page needs no other file
     monkeypatch.setattr("originality.report.page.WHOLE", 1)
     monkeypatch.setattr("originality.report.page.FIRST", 1)
     for _ in range(2):  # the same run, the same files
-        report.write_report(run)
+        report_data.write_report(run)
         first = beside(run)
         assert {path.split("/")[-1].partition("-")[0] for path in first} == {"rows", "evidence"}
     assert retry(run, "rejected", None) == {"corrupt": 1}
@@ -160,12 +162,12 @@ def test_a_page_and_its_files_are_of_one_writing(run: RunFolder, monkeypatch: py
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(report, "render", cut_off)
-        report.write_report(run)
+        patch.setattr(report_data, "render", cut_off)
+        report_data.write_report(run)
     assert beside(run) > first  # the page that is there still has its files
-    report.write_report(run)
+    report_data.write_report(run)
     assert len(beside(run)) == 2 and not beside(run) & first
-    page = run.store.read(report.PAGE).decode()
+    page = run.store.read(report_data.PAGE).decode()
     assert all(path.split("-")[1] in page for path in beside(run))
     assert not list(run.store.list("progress"))
 
@@ -185,17 +187,17 @@ def test_a_writer_whose_turn_was_taken_leaves_page_and_files_of_the_other(
             for found in list(run.store.list("progress/reporting")):
                 run.store.delete(found.path)
             assert retry(run, "rejected", None) == {"corrupt": 1}
-            report.write_report(run)
-            later[0] = run.store.read(report.PAGE)
+            report_data.write_report(run)
+            later[0] = run.store.read(report_data.PAGE)
         return page
 
-    monkeypatch.setattr(report, "render", overtaken)
-    report.write_report(run)
-    page = run.store.read(report.PAGE)
+    monkeypatch.setattr(report_data, "render", overtaken)
+    report_data.write_report(run)
+    page = run.store.read(report_data.PAGE)
     assert page == later[0]
     named = {path for path in beside(run) if path.split("-")[1] in page.decode()}
     assert len(named) == 2
-    report.write_report(run)
+    report_data.write_report(run)
     assert beside(run) == named
     assert not list(run.store.list("progress"))
 
@@ -210,13 +212,13 @@ def test_inputs_of_one_image_are_counted_and_the_first_of_them_named(tmp_path: P
     for number in range(9):
         run.identities.learn(number, image_id)
     Ledger(run.store).commit(image_id, example_runs.judged(image_id, 1).row(), {})
-    (card,) = report.gather(run).cards
+    (card,) = report_data.gather(run).cards
     assert card.evidence.files == 9
     assert [uri.rpartition("/")[2] for uri in card.evidence.uris] == ["0.png", "1.png", "2.png"]
-    assert "and 6 more files with the same bytes" in render(report.gather(run))
+    assert "and 6 more files with the same bytes" in render(report_data.gather(run))
 
 
 def test_columns_of_a_later_version_are_no_obstacle() -> None:
     raw = json.loads(json.dumps(example_runs.judged("a", 1).row()))
     raw["sweep"][0]["later"] = 1
-    assert report.verdict_of({**raw, "later": 2}).min_tokens == 1
+    assert report_data.verdict_of({**raw, "later": 2}).min_tokens == 1

@@ -17,8 +17,8 @@ from cluster.storage.heartbeat import DRIVERS, Heartbeat
 from cluster.storage.store import Store
 from cluster.storage.turns import Superseded
 from jobs import audit as audit_job
-from jobs import report
 from jobs.audit import Science, at_work, planned
+from jobs.auditing import report_data
 from jobs.experimenting.plan_runs import carry_out
 from originality.contract.config import SettingsError
 from originality.settings.presets import load_settings
@@ -73,7 +73,7 @@ def first_time(function: Callable[..., Any], then: Callable[[], object]) -> Call
 
 
 def page_of(run: RunFolder) -> str:
-    return run.store.read(report.PAGE).decode()
+    return run.store.read(report_data.PAGE).decode()
 
 
 def test_one_that_returns_leaves_the_later_summary_and_report(
@@ -102,9 +102,9 @@ def test_one_that_returns_before_the_page_is_written_writes_none(
 
     def another_takes_over() -> None:
         lose(run.store, DRIVERS, "progress/reporting")
-        run.store.write(report.PAGE, b"a later page")
+        run.store.write(report_data.PAGE, b"a later page")
 
-    monkeypatch.setattr(report, "render", first_time(report.render, another_takes_over))
+    monkeypatch.setattr(report_data, "render", first_time(report_data.render, another_takes_over))
     with Heartbeat(run.store, "audit") as heartbeat, pytest.raises(Superseded):
         sum_up(run, heartbeat)
     assert page_of(run) == "a later page"

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from cluster.run.folder import RunFolder, RunMismatch
-from jobs.experiment import measures, trainings, wanted_of
 from jobs.experimenting.kept import check_room, judged, keep
 from jobs.experimenting.plan_runs import id_of, planned
 from jobs.experimenting.takeover import Earlier, check_made_alike, take_over
+from jobs.experimenting.two_runs import measures, trainings, wanted_of
 from originality.contract.config import SettingsError
 from originality.experiments.conditions import BASE
 from originality.experiments.scales import SCALES

@@ -101,7 +101,7 @@ def test_another_subject_is_said_once(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_records_from_before_words_are_read_as_well(tmp_path: Path, listed: Path) -> None:
-    from jobs.report import write_report
+    from jobs.auditing.report_data import write_report
 
     settings = load_settings("laptop", None, {**SHORT, "domain": "houses"})
     run = planned(prepared(settings), str(listed), str(tmp_path / "run"))

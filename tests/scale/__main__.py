@@ -25,8 +25,8 @@ from cluster.inputs.manifest import Selection
 from cluster.run.folder import RunFolder, open_run
 from cluster.settings import ClusterSettings
 from jobs.audit import Science, at_work, judge, planned
+from jobs.auditing.report_data import write_report
 from jobs.auditing.verdict_table import SCHEMA, summarise
-from jobs.report import write_report
 from originality.settings.presets import load_settings
 from tests.scale.instant import Instant
 

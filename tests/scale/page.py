@@ -29,8 +29,8 @@ from cluster.inputs.manifest import SCHEMA as INPUTS
 from cluster.inputs.manifest import Manifest
 from cluster.run.folder import RunFolder, plan
 from cluster.storage.store import open_store
+from jobs.auditing.report_data import write_report
 from jobs.auditing.verdict_table import SCHEMA
-from jobs.report import write_report
 from originality.evaluation.redraw_sheet import COLUMNS, TILE
 from originality.settings.presets import load_settings
 from tests.support import chromium

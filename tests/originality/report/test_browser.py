@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.report import write_report
+from jobs.auditing.report_data import write_report
 from originality.report.page import render
 from tests.scale.page import run_folder
 from tests.support import chromium, example_runs
