@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     summary = summarise(folder)
     warn_of_damage(folder)
     if arguments.json:
-        print(json.dumps(_as_json(folder, summary), indent=2))
+        print(json.dumps(as_json(folder, summary), indent=2))
         return exits.ALL_JUDGED
     print(f"{folder.store.url}, planned {folder.description.get('created_at', 'at an unknown time')}")
     print(f"{summary['inputs']} inputs, {summary['images']} distinct images read")
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     return exits.ALL_JUDGED
 
 
-def _as_json(folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
     """What summary.json holds, counted now; where the run is, since when, and what its drivers last said."""
     drivers = [
         {"alive": pulse.alive, "seconds_ago": round(pulse.age, 1), **pulse.state}

@@ -137,6 +137,10 @@ class Sweep:
                 raise
             raise WordUnusable(f"{error} (word {shown(word)} in the list's column 'word')") from error
 
+    def drop(self, item_id: str) -> None:
+        """Forget an image in flight, without a verdict; its neighbours' numbers do not change."""
+        self._flights.pop(item_id, None)
+
     def step(self) -> list[Finished]:
         """A short while's work: an optimiser step of every lane, or a pass of redraws."""
         flights = list(self._flights.values())
