@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -21,6 +22,27 @@ from originality.settings.inversion import InversionSettings
 
 GOOD_STEPS = 2000
 """After so many in a row the loss scale is doubled, as PyTorch's GradScaler does."""
+
+ADAMW_MEANS = ("exp_avg", "exp_avg_sq")
+"""AdamW's running means, each shaped as the vectors; it counts its steps beside them in "step"."""
+
+
+class LaneState(TypedDict):
+    """Everything that the later steps of a lane depend on, besides its image, tokens and settings."""
+
+    vectors: Tensor
+    """float32 (tokens, width)."""
+    optimiser: dict[str, Tensor]
+    """AdamW's state: ADAMW_MEANS, float32 (tokens, width) each, and "step", float32 (). Empty before the
+    first step."""
+    step: int
+    """Steps taken."""
+    losses: list[float]
+    """One per step; NaN for a skipped one."""
+    loss_scale: float
+    good_steps: int
+    """Steps since the loss scale last changed."""
+    skipped_steps: int
 
 
 class LossScale:
@@ -143,6 +165,41 @@ class Lane:
                 self.failure = f"{what} of step {step} is not finite"
             else:
                 self.losses.append(loss if held else math.nan)
+
+    def state_dict(self) -> LaneState:
+        """State after all the steps taken, for which the host waits. Its tensors are the lane's, not copies.
+
+        Not part of it, because the same follows from the rest: the noise drawn for the next step (keyed by
+        the step's number), whether training may stop early (computed from the losses), and a failure (the
+        loss scale is then used up, so the next step fails at the same number for the same reason).
+        """
+        self.settle()
+        return {
+            "vectors": self.vectors.detach(),
+            "optimiser": {
+                name: torch.as_tensor(value)
+                for name, value in self.optimiser.state.get(self.vectors, {}).items()
+            },
+            "step": self.step,
+            "losses": self.losses,
+            "loss_scale": self.scale.value,
+            "good_steps": self.scale.good,
+            "skipped_steps": self.scale.skipped,
+        }
+
+    def load_state_dict(self, state: LaneState) -> None:
+        """Continue from a state, of a lane of the same image, number of tokens and settings; it is copied."""
+        device = self.vectors.device
+        with torch.no_grad():
+            self.vectors.copy_(state["vectors"])
+        self.optimiser.state.pop(self.vectors, None)
+        if state["optimiser"]:
+            own = {name: value.clone().to(device) for name, value in state["optimiser"].items()}
+            self.optimiser.state[self.vectors] = own
+        self.step, self.losses, self.failure = state["step"], list(state["losses"]), None
+        self.scale = LossScale(state["loss_scale"], state["good_steps"], state["skipped_steps"], device)
+        self._unread.clear()
+        self._looked, self._stops = 0, False
 
     def end(self, settings: InversionSettings) -> int:
         """Steps that are taken in all: the settings', or fewer once the losses say that it may stop.

@@ -17,14 +17,14 @@ from torch import Tensor
 from originality.evaluation.judge import Evaluation
 from originality.evaluation.redraw_sheet import COLUMNS
 from originality.evaluation.verdict import Attempt
-from originality.inversion.lane import Lane
+from originality.inversion.lane import ADAMW_MEANS, Lane, LaneState
 from originality.model.diffusion import Moments
 
 FORMAT = b"originality sweep 3\n"
 """First bytes of a snapshot; the number is the format's version."""
 
-OPTIMISER = ("exp_avg", "exp_avg_sq")
-"""AdamW's running means, each shaped as the vectors; beside them it counts its steps in "step"."""
+_OPTIMISER = "optimiser "
+"""Prefix of the tensors of a lane's optimiser."""
 
 
 @dataclass
@@ -107,12 +107,10 @@ def pack(flight: Flight, settings: str, model: str) -> bytes:
     What follows from the image itself is left out: its moments and the metric's view of it. So are lanes
     that are ahead and what is drawn of a word under judgement: they come out the same again.
     """
-    lane = flight.lane
-    lane.settle()
+    lane = flight.lane.state_dict()
     tensors = {f"word {name}": vectors for name, vectors in flight.words.items()}
-    tensors["vectors"] = lane.vectors.detach()
-    for name, value in lane.optimiser.state.get(lane.vectors, {}).items():
-        tensors[f"optimiser {name}"] = torch.as_tensor(value)
+    tensors["vectors"] = lane["vectors"]
+    tensors |= {f"{_OPTIMISER}{name}": value for name, value in lane["optimiser"].items()}
     for k, redraws in enumerate(flight.redraws):
         tensors[f"redraws {k}"] = torch.from_numpy(redraws)
     saved = Saved(
@@ -120,11 +118,11 @@ def pack(flight: Flight, settings: str, model: str) -> bytes:
         word=flight.word,
         settings=settings,
         model=model,
-        step=lane.step,
-        losses=lane.losses,
-        loss_scale=lane.scale.value,
-        good_steps=lane.scale.good,
-        skipped_steps=lane.scale.skipped,
+        step=lane["step"],
+        losses=lane["losses"],
+        loss_scale=lane["loss_scale"],
+        good_steps=lane["good_steps"],
+        skipped_steps=lane["skipped_steps"],
         seconds=flight.seconds[flight.tokens],
         attempts=tuple(flight.attempts),
     )
@@ -160,12 +158,30 @@ def unpack(snapshot: bytes) -> tuple[Saved, dict[str, Tensor]]:
         raise ValueError(f"the snapshot cannot be read ({reason})") from error
 
 
+def lane_state(saved: Saved, tensors: Mapping[str, Tensor]) -> LaneState:
+    """The state of the snapshot's lane, for :meth:`Lane.load_state_dict`."""
+    return {
+        "vectors": tensors["vectors"],
+        "optimiser": {
+            name.removeprefix(_OPTIMISER): value
+            for name, value in tensors.items()
+            if name.startswith(_OPTIMISER)
+        },
+        "step": saved.step,
+        "losses": saved.losses,
+        "loss_scale": saved.loss_scale,
+        "good_steps": saved.good_steps,
+        "skipped_steps": saved.skipped_steps,
+    }
+
+
 def layout(saved: Saved, width: int, tile: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     """Type and shape of every tensor beside what a snapshot says, for vectors of ``width`` numbers."""
     tokens = len(saved.attempts) + 1
     shapes: dict[str, tuple[int, ...]] = {"vectors": (tokens, width)}
     if saved.losses or saved.skipped_steps:
-        shapes |= {f"optimiser {name}": (tokens, width) for name in OPTIMISER} | {"optimiser step": ()}
+        shapes |= {f"{_OPTIMISER}{name}": (tokens, width) for name in ADAMW_MEANS}
+        shapes[f"{_OPTIMISER}step"] = ()
     shapes |= {f"word {word_name(a.tokens)}": (a.tokens, width) for a in saved.attempts}
     pictures = {
         f"redraws {k}": (torch.uint8, (min(COLUMNS, a.redraws or 1), tile, tile, 3))

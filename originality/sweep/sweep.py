@@ -30,12 +30,12 @@ from originality.evaluation.redraw_sheet import TILE, sheet, tiles, webp
 from originality.evaluation.verdict import Attempt, judge
 from originality.inversion.initial_words import InitialWords, WordUnusable
 from originality.inversion.inverter import Inverter
-from originality.inversion.lane import Lane, LossScale
+from originality.inversion.lane import Lane
 from originality.model.diffusion import LatentDiffusion, Moments, NotFinite
 from originality.model.prompt_embeddings import shown
 from originality.settings.audit import AuditSettings
 from originality.settings.local_weights import Copies
-from originality.sweep.image_state import Flight, Saved, layout, pack, unpack, word_name
+from originality.sweep.image_state import Flight, Saved, lane_state, layout, pack, unpack, word_name
 
 _BACKWARD = 2.1
 """What a sample forward and back through the UNet costs, in forward passes."""
@@ -289,15 +289,7 @@ class Sweep:
             raise ValueError("the snapshot began from another initial word")
         tokens = len(saved.attempts) + 1
         lane = self.inverter.open(item.item_id, flight.moments, tokens, flight.word)
-        prefix = "optimiser "
-        state = {k.removeprefix(prefix): v.clone() for k, v in tensors.items() if k.startswith(prefix)}
-        with torch.no_grad():
-            lane.vectors.copy_(tensors["vectors"])
-        device = lane.vectors.device
-        if state:
-            lane.optimiser.state[lane.vectors] = {name: value.to(device) for name, value in state.items()}
-        lane.step, lane.losses = saved.step, saved.losses
-        lane.scale = LossScale(saved.loss_scale, saved.good_steps, saved.skipped_steps, device)
+        lane.load_state_dict(lane_state(saved, tensors))
         flight.lanes[tokens], flight.seconds[tokens] = lane, saved.seconds
         flight.attempts = list(saved.attempts)
         names = [word_name(a.tokens) for a in saved.attempts]

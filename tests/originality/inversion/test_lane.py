@@ -156,3 +156,35 @@ def test_a_failed_lane_is_the_same_however_late_the_host_learns_it(more, behind)
     late.settle()
     assert torch.equal(late.vectors, at_once.vectors)
     assert state(late) == state(at_once)
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_a_lane_with_a_loaded_state_takes_the_same_steps(before):
+    """Also one that took other steps before, and after a step that was skipped."""
+
+    def step(own: Lane, k: int) -> None:
+        take(own, math.nan if k == 1 else float(k), gradient(k))
+
+    original, other = lane(4.0), lane(2.0)
+    for k in range(before):
+        step(original, k)
+    take(other, 7.0, gradient(9))
+    other.load_state_dict(original.state_dict())
+    for own in (original, other):
+        for k in range(before, 5):
+            step(own, k)
+    ours, theirs = other.state_dict(), original.state_dict()
+    assert torch.equal(ours.pop("vectors"), theirs.pop("vectors"))
+    assert str(ours) == str(theirs)
+    assert (ours["step"], ours["skipped_steps"]) == (5, 1)
+
+
+def test_a_loaded_state_is_not_shared():
+    original, other = lane(), lane()
+    take(original, 1.0, gradient(0))
+    state = original.state_dict()
+    kept = str(state)
+    other.load_state_dict(state)
+    take(other, 2.0, gradient(1))
+    other.settle()
+    assert str(state) == kept == str(original.state_dict())

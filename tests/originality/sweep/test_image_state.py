@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -188,6 +189,25 @@ def test_a_whole_snapshot_of_anything_else_is_refused(empty, course):
         refused(empty, seal({**said, **wrong}, tensors), "does not hold")
     for nothing in (None, [], {}, "said"):
         refused(empty, seal(nothing, tensors), "cannot be read")
+
+
+def test_a_snapshot_written_by_an_older_version_is_restored(quick, empty):
+    """Committed as it was written after three steps. Digests of settings and model may have changed since."""
+    older = (Path(__file__).parent / "older.snapshot").read_bytes()
+    saved, tensors = unpack(older)
+    assert seal(saved.model_dump(mode="json"), tensors) == older
+    today = {"settings": quick.digest(), "model": empty.model.digest}
+    snapshot = seal({**saved.model_dump(mode="json"), **today}, tensors)
+    sweep = Sweep(quick)
+    sweep.restore(item(0), snapshot)
+    assert sweep.snapshot("image-0") == snapshot
+    assert run(sweep)["image-0"].record["sweep"][0]["inversion_steps"] == 4
+
+
+def test_the_names_of_tensors_in_a_snapshot_are_as_they_always_were(course):
+    _, tensors = unpack(course[1][8][1])
+    adamw = {"optimiser exp_avg", "optimiser exp_avg_sq", "optimiser step"}
+    assert set(tensors) == {"vectors", "word <s1>", "redraws 0", *adamw}
 
 
 def test_a_snapshot_holds_no_more_than_it_needs(quick, course):
