@@ -33,20 +33,19 @@ from originality.contract.config import SettingsError
 from originality.contract.printable import printable
 from originality.settings.audit import AuditSettings
 from originality.settings.calibrated import Calibration
+from originality.settings.roles import exhaustive
 
 NO_USE = 4
 """Exit code: the file is written, and warns that its thresholds tell nothing apart."""
 
 _UNDECIDED = {
+    **exhaustive(AuditSettings),
     "max_tokens": 1,
-    "distance.threshold": 0.0,
     "in_distribution.threshold": 0.0,
-    "in_distribution.ask": "always",
-    "redraw.round": None,
-    "redraw.together": None,
     "calibration": None,
 }
-"""Settings that no distance at one token follows from, as a run has them that only measures, and all."""
+"""Settings of a run that measures everything at one token. Both thresholds are 0 whatever the user's are, as
+they are what is to be chosen: the same measurements then serve any of them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

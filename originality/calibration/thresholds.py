@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from originality.settings.audit import AuditSettings
 from originality.settings.calibrated import Calibration, Interval
+from originality.settings.roles import Added, Decides, knobs
 
 FALSE_COMMON = 0.05
 """Share of original images that may be taken for common ones, if no other is asked for. Our choice."""
@@ -148,31 +150,33 @@ def calibrate(
     }
 
 
-_HOW_TRAINED = {
-    *("templates", "cycle", "cooldown", "stop", "tolerance"),
-    *("learning_rate_scale", "weight_decay", "flips"),
-}
-
-
 def method_digest(settings: AuditSettings) -> str:
-    """Short digest of the settings that a distance at one token follows from, beside the weights; not of
-    the machine's own: device, precision, lanes."""
-    parts = {
-        "model": (settings.model, {"fit", "prediction"}),
-        "domain": (settings.spoken, {"initial_words", "templates", "edit_subject"}),
-        "inversion": (
-            settings.inversion,
-            {"steps", "batch_size", "learning_rate", "timesteps", "initial_tokens"},
-        ),
-        "redraw": (settings.redraw, {"count", "steps", "scheduler", "guidance_scale", "prompt"}),
-        "distance": (settings.distance, {"metric", "branch"}),
-        "in_distribution": (settings.in_distribution, {"check", "detector", "detector_score"}),
+    """Short digest of the settings that decide the distance and the score measured at one token, beside the
+    weights: those with :attr:`Decides.METHOD`. Device, precision and lanes are not among them.
+
+    A setting that was added after the first calibrations counts only where it is not at its default, so that
+    earlier calibrations remain valid.
+    """
+    parts: dict[str, BaseModel] = {
+        "model": settings.model,
+        "domain": settings.spoken,  # what the chosen domain contains, whatever it is called
+        "inversion": settings.inversion,
+        "redraw": settings.redraw,
+        "distance": settings.distance,
+        "in_distribution": settings.in_distribution,
     }
-    said = {name: part.model_dump(mode="json", include=fields) for name, (part, fields) in parts.items()}
-    # Settings that came later count where they are not as it always was.
-    trained = settings.inversion.model_dump(mode="json", include=_HOW_TRAINED, exclude_defaults=True)
-    said["inversion"] |= trained
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    text = json.dumps({name: _method(part) for name, part in parts.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _method(part: BaseModel) -> dict[str, Any]:
+    values = part.model_dump(mode="json")
+    return {
+        knob.path: values[knob.path]
+        for knob in knobs(type(part))
+        if knob.has(Decides.METHOD)
+        and not (knob.added is Added.AFTER_CALIBRATIONS and values[knob.path] == knob.default)
+    }
 
 
 def weaknesses(calibration: Calibration) -> list[str]:

@@ -20,6 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from originality.contract.config import Frozen, SettingsError
 from originality.cost.operations import Counts, Places, protocol_counts
 from originality.settings.audit import AuditSettings
+from originality.settings.roles import Decides, nested, paths
 
 SHIPPED = Path(__file__).with_name("counts.json")
 """What was measured with the model that ships; it comes with the package."""
@@ -63,31 +64,6 @@ def write(measured: Mapping[str, Measured], file: Path = SHIPPED) -> None:
     file.write_text(json.dumps(rows, indent=2) + "\n")
 
 
-_ELSEWHERE: Any = {
-    "model": ...,
-    "domain": ...,
-    "domains": ...,
-    "distance": ...,
-    "in_distribution": {"check", "threshold", "detector", "folder", "revision", "detector_score"},
-    "seed": ...,
-    "calibration": ...,
-    "inversion": {
-        *("learning_rate", "learning_rate_scale", "weight_decay", "flips"),
-        *("lanes", "ahead", "loss_scale", "initial_tokens"),
-    },
-    "redraw": {"steps", "scheduler", "guidance_scale", "prompt", "together"},
-}
-"""Settings that may differ from those measured under: they belong to a model, or the work follows from them.
-All others decide how much is done, so that what was measured under others says nothing."""
-
-_TOLD = (
-    *("model.path", "distance.metric", "distance.threshold", "in_distribution.check", "domain"),
-    *("inversion.learning_rate", "inversion.learning_rate_scale", "inversion.weight_decay"),
-    *("inversion.flips", "redraw.steps", "redraw.scheduler", "redraw.guidance_scale"),
-)
-"""Of these, those whose difference is an assumption."""
-
-
 def known(measured: Mapping[str, Measured], settings: AuditSettings) -> Measured | None:
     """What was measured by the method of these settings: of several the one that differs least, then that of
     most images. None: nothing."""
@@ -97,7 +73,10 @@ def known(measured: Mapping[str, Measured], settings: AuditSettings) -> Measured
 
 
 def _method(settings: AuditSettings) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude=_ELSEWHERE)
+    """The settings that decide how much is done. Others may differ from those measured under: they belong to
+    a model, or the amount of work does not depend on them."""
+    decisive = nested((path, True) for path in paths(AuditSettings, Decides.COST))
+    return settings.model_dump(mode="json", include=decisive)
 
 
 def differences(measured: Measured, settings: AuditSettings) -> list[str]:
@@ -109,7 +88,8 @@ def differences(measured: Measured, settings: AuditSettings) -> list[str]:
             value = getattr(value, name)
         return value
 
-    pairs = ((path, of(settings, path), of(measured.settings, path)) for path in _TOLD)
+    named = paths(AuditSettings, Decides.TOKENS_NEEDED)
+    pairs = ((path, of(settings, path), of(measured.settings, path)) for path in named)
     return [f"{path} {here!s} in place of {there!s}" for path, here, there in pairs if here != there]
 
 

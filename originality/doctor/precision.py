@@ -11,6 +11,7 @@ from originality.model.diffusion import LatentDiffusion
 from originality.model.randomness import keyed_generator
 from originality.settings.local_weights import Copies
 from originality.settings.parts import ModelSettings
+from originality.settings.roles import Decides, knobs
 
 BOUNDS = {"fp16": 1e-2, "bf16": 5e-2}
 """Relative error from which on the prediction counts as wrong: ours. On CPU the model that ships has up to
@@ -43,8 +44,8 @@ def errors(model: LatentDiffusion, settings: ModelSettings, copies: Copies, prom
 
 def _in_fp32(settings: ModelSettings, copies: Copies, device: torch.device) -> LatentDiffusion:
     """The model a second time, on the CPU where the GPU has no room for it."""
-    plain = {"dtype": "fp32", "vae_dtype": None, "attention": "sdpa", "tf32": False, "compile": "off"}
-    exact = settings.model_copy(update={**plain, "device": device.type})
+    usual = {knob.path: knob.default for knob in knobs(ModelSettings) if knob.has(Decides.SPEED)}
+    exact = settings.model_copy(update={**usual, "attention": "sdpa", "device": device.type})
     try:
         return LatentDiffusion(exact, copies.model)
     except torch.OutOfMemoryError:

@@ -11,55 +11,40 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from originality.contract.config import Frozen, SettingsError, nearest
 from originality.settings.calibrated import Calibration
 from originality.settings.domains import DOMAINS, Domain, described
 from originality.settings.inversion import InversionSettings
 from originality.settings.parts import DistanceSettings, InDistributionSettings, ModelSettings, RedrawSettings
+from originality.settings.roles import Added, Decides, knobs, nested
 
 
 class DomainMissing(SettingsError):  # noqa: N818 - it says what is missing
     """No domain is set, and none follows from the other settings."""
 
 
-LATER = {
-    "model": (
-        *("fit", "revision", "prediction", "vae_dtype", "attention", "gradient_checkpointing", "tf32"),
-        *("channels_last", "compile", "variant"),
-    ),
-    "inversion": (
-        *("loss_scale", "initial_tokens", "templates", "cycle", "cooldown", "stop", "tolerance", "ahead"),
-        *("learning_rate_scale", "weight_decay", "flips"),
-    ),
-    "redraw": ("round", "confidence", "together"),
-    "distance": ("branch", "dtype"),
-    "in_distribution": ("detector", "folder", "revision", "detector_score", "ask"),
-}
-"""Settings that came after the first runs."""
-
-
 class AuditSettings(Frozen):
     """One audit: the whole of what decides a verdict."""
 
     model: ModelSettings = ModelSettings()
-    domain: str = "shapes"
+    domain: Annotated[str, Decides.METHOD | Decides.TOKENS_NEEDED] = "shapes"
     """Initial word and templates: one of originality.settings.domains.DOMAINS or of ``domains``. It may be
     left out only with the metric "elements", which reads nothing but the world of shapes."""
-    domains: Mapping[str, Domain] = Field(default_factory=dict)
+    domains: Annotated[Mapping[str, Domain], Decides.METHOD, Added.AFTER_RUNS] = Field(default_factory=dict)
     """Further domains, by name."""
-    max_tokens: int = Field(5, ge=1, le=16)
+    max_tokens: Annotated[int, Decides.VERDICT | Decides.COST] = Field(5, ge=1, le=16)
     """The sweep ends here; an image that never passed is censored ("+" in Figure 6)."""
     inversion: InversionSettings = InversionSettings()
     redraw: RedrawSettings = RedrawSettings()
     distance: DistanceSettings = DistanceSettings()
     in_distribution: InDistributionSettings = InDistributionSettings()
-    seed: int = Field(0, ge=0)
+    seed: Annotated[int, Decides.VERDICT] = Field(0, ge=0)
     """Every random number is drawn from a generator keyed by (seed, image_id, m, step)."""
-    calibration: Calibration | None = None
+    calibration: Annotated[Calibration | None, Decides.NOTHING] = None
     """Where the thresholds come from, if they were calibrated."""
 
     @property
@@ -108,25 +93,22 @@ class AuditSettings(Frozen):
     def digest(self) -> str:
         """Short digest of everything that decides a verdict; not of the device, which is the machine's own.
 
-        A setting of ``LATER`` counts only where it is not at its default, so that runs from before it go on.
+        A setting that was added after the first runs counts only where it is not at its default. Otherwise
+        every new setting would change the digest of all runs made before it, and none could be resumed.
         """
-        said = self.model_dump(mode="json", exclude={"calibration"})
-        said["model"]["device"] = "auto"
-        for part, defaults in later_defaults().items():
-            for name, default in defaults.items():
-                if said[part][name] == default:
-                    del said[part][name]
-        if not self.domains:
-            del said["domains"]
-        text = json.dumps(said, sort_keys=True)
+        values = self.model_dump(mode="json")
+        for knob in knobs(AuditSettings):
+            *part, name = knob.path.split(".")
+            place = values[part[0]] if part else values
+            if knob.decides == Decides.NOTHING or (knob.added and place[name] == knob.default):
+                del place[name]
+            elif knob.has(Decides.MACHINE):
+                place[name] = knob.default  # not omitted: digests of earlier runs contain the default
+        text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def later_defaults() -> dict[str, dict[str, Any]]:
-    """The settings of ``LATER`` at their defaults: what holds of a run from before them."""
-    kinds = {part: AuditSettings.model_fields[part].annotation for part in LATER}
-    return {
-        part: {name: kind.model_fields[name].default for name in LATER[part]}
-        for part, kind in kinds.items()
-        if isinstance(kind, type) and issubclass(kind, BaseModel)
-    }
+def later_defaults() -> dict[str, Any]:
+    """Settings that were added after the first runs, at their defaults: what holds for a run from before
+    them."""
+    return nested((knob.path, knob.default) for knob in knobs(AuditSettings) if knob.added)

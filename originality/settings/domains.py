@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 from originality.contract.faults import ItemFault
+from originality.settings.roles import Decides
 
 OBJECT_TEMPLATES = (
     *(
@@ -124,15 +125,15 @@ class Domain(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    initial_words: tuple[Word, ...]
+    name: Annotated[str, Decides.NOTHING]
+    initial_words: Annotated[tuple[Word, ...], Decides.METHOD]
     """All pseudo-tokens of an image start at the embedding of one of these (Table 1): its own word in the
     list of images, if it has one there, else the one that CLIP finds most likely."""
-    templates: tuple[str, ...] = OBJECT_TEMPLATES
+    templates: Annotated[tuple[str, ...], Decides.METHOD] = OBJECT_TEMPLATES
     """Training prompts; ``{}`` stands for the pseudo-word."""
-    edit_subject: Word = "cat"
+    edit_subject: Annotated[Word, Decides.METHOD] = "cat"
     """Asked for in a scene of the concept: "cat in S*" (Section 4.2)."""
-    other_subject: Word = "car"
+    other_subject: Annotated[Word, Decides.VERDICT] = "car"
     """Asked for in its place where the initial word is the edit subject, as "cat in S*" tests nothing of a
     cat. Our choice."""
 

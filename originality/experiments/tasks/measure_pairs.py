@@ -23,6 +23,7 @@ from originality.model.device import device_name
 from originality.settings.audit import AuditSettings
 from originality.settings.local_weights import Copies
 from originality.settings.presets import load_settings
+from originality.settings.roles import exhaustive, nested
 from originality.shapes.image_sets import Scene
 from originality.sweep.sweep import Sweep
 from originality.training.shapes_model.recipe import Frozen
@@ -56,13 +57,8 @@ class PairsMeasure(Frozen):
     def settings(self) -> AuditSettings:
         """Those of the audit: no distance passes, so that the sweep ends at ``max_tokens``; and of every
         number of tokens all redraws are drawn and the check is made, whatever the preset."""
-        whole: dict[str, dict[str, Any]] = {
-            "distance": {"threshold": 0.0},
-            "model": {"path": self.model},
-            "redraw": {"round": None, "together": None},
-            "in_distribution": {"ask": "always"},
-        }
-        parts = {name: {**self.over.get(name, {}), **part} for name, part in whole.items()}
+        fixed = nested({**exhaustive(AuditSettings), "model.path": self.model}.items())
+        parts = {name: {**self.over.get(name, {}), **part} for name, part in fixed.items()}
         return load_settings(self.preset, None, {**self.over, **parts})
 
     def numbers(self, group: str) -> list[int]:

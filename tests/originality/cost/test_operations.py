@@ -154,12 +154,12 @@ def test_what_is_carried_over_does_the_same_share_of_more() -> None:
     assert (found.encoded, found.decoded, found.tokens_tried) == (1, (2 + 1.5) * 20 / 2, 2)
     assert differences(MEASURED, settings) == [
         "model.path CompVis/stable-diffusion-v1-4 in place of shapes",
-        "distance.metric dreamsim in place of elements",
-        "distance.threshold 0.45 in place of 0.3",
-        "in_distribution.check editability in place of positions",
         "domain houses in place of shapes",
         "redraw.steps 30 in place of 15",
         "redraw.guidance_scale 7.5 in place of 3.0",
+        "distance.metric dreamsim in place of elements",
+        "distance.threshold 0.45 in place of 0.3",
+        "in_distribution.check editability in place of positions",
     ]
     told = str(Assumptions.of(settings, MEASURED))
     assert "that is so too with model.path CompVis/" in told
