@@ -18,7 +18,7 @@ BENCH = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m jobs.bench
 SHAPES := originality/weights/shapes
 
 .PHONY: audit test test-long gpu-check check bench chaos scale full-size train-shapes train-detector effect install clean
-.PHONY: paper paper-page docs docs-from-nothing
+.PHONY: paper paper-page docs docs-from-nothing docs-site
 
 audit: $(INSTALLED)
 	@echo "judging the images of examples/ with the model that ships: some minutes on a CPU"
@@ -38,11 +38,15 @@ gpu-check: $(INSTALLED)
 	$(BIN)/python -m pytest -m gpu -rs tests
 	$(BIN)/originality doctor --device cuda
 
-check: $(INSTALLED)
+check: $(INSTALLED) docs-site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy originality cluster jobs
+
+# The documentation site, into build/site: a broken link or reference fails it. Ten seconds.
+docs-site: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # fast against paper and without each of its parts, on held-out images; times, as ratios in one run. What is
 # in docs/bench is not judged again: from nothing, some twelve hours. Resumes.
@@ -118,7 +122,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || echo "creating the environment $(VENV)"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	@echo "installing the packages of constraints.txt into $(VENV): about 7 GB on disk, some minutes"
-	@$(PIP) --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) --constraint constraints.txt --editable '.[dev,docs]'
 	@touch $(INSTALLED)
 
 clean:
