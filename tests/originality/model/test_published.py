@@ -76,7 +76,8 @@ def test_ids_are_those_of_open_clip(words: CLIPTokenizer) -> None:
 
     theirs = SimpleTokenizer()
     texts = [t.format("cat") for domain in DOMAINS.values() for t in domain.templates]
-    texts += (ROOT / "README.md").read_text().splitlines()
+    for page in ("README.md", "docs/promises.md", "docs/guide/audit.md"):
+        texts += (ROOT / page).read_text().splitlines()
     texts += ["naïve Çedilla", "東京 の 猫", "🐈‍⬛ on a 🛹", "don't we'll I'M", "3.14159e-10", "x" * 90]
     texts += [
         chr(k) + " " + chr(k) * 3 for k in [*range(33, 0x300), *range(0x400, 0x500)] if chr(k).isprintable()
