@@ -15,7 +15,10 @@ from jobs.auditing.verdict_table import blank
 from jobs.auditing.weights_here import copies_here
 from originality.contract.faults import ItemFault
 from originality.contract.scorer import Finished, Item
+from originality.evaluation.distance import Distance
+from originality.settings import extensions
 from originality.settings.audit import AuditSettings
+from originality.settings.parts import DistanceSettings
 from originality.settings.presets import load_settings
 from originality.sweep.preflight import preflight
 from originality.sweep.sweep import Sweep
@@ -35,7 +38,7 @@ class Auditor:
         settings: AuditSettings | Mapping[str, Any] | str | Path | None = None,
         model: str | None = None,
         device: str | None = None,
-        metric: str | None = None,
+        metric: str | Distance | None = None,
         domain: str | None = None,
         max_tokens: int | None = None,
         seed: int | None = None,
@@ -47,7 +50,9 @@ class Auditor:
             settings: over the preset: nested values as in a YAML file, the path of one, or whole settings.
             model: a diffusers folder, a single file, a name on the hub or a bucket's prefix, as ``--model``.
             device: "auto", "cpu" or "cuda".
-            metric: the distance: "dreamsim", "elements" or "imagenet".
+            metric: the distance: "dreamsim", "elements", "imagenet" or that of an installed package; or an
+                object with the methods of :class:`originality.evaluation.distance.Distance`, whose attribute
+                ``threshold`` is the default of ``distance.threshold``.
             domain: what the images show, as ``--domain``.
             max_tokens: most tokens that are tried, as ``--max-tokens``.
             seed: of every random number.
@@ -55,6 +60,8 @@ class Auditor:
         Raises:
             SettingsError: with the fix; so do StoreError and FetchError, where weights cannot be brought.
         """
+        if metric is not None and not isinstance(metric, str):
+            metric = _registered(metric)
         over: dict[str, Any] = {"model": {"path": model, "device": device}, "distance": {"metric": metric}}
         over |= {"domain": domain, "max_tokens": max_tokens, "seed": seed}
         self.settings = _settings(preset, settings, _without_none(over))
@@ -152,6 +159,17 @@ class Auditor:
 
     def __repr__(self) -> str:
         return f"<Auditor of {self.settings.model.path} on {self._sweep.model.device}>"
+
+
+def _registered(metric: Distance) -> str:
+    """The name by which the settings know a metric that is an object of the caller's."""
+
+    def factory(settings: DistanceSettings, device: Any) -> Distance:
+        return metric
+
+    factory.threshold = getattr(metric, "threshold", None)  # type: ignore[attr-defined]
+    extensions.register(extensions.METRICS, metric.name, factory)
+    return metric.name
 
 
 def _settings(

@@ -86,7 +86,7 @@ def detector_here(settings: InDistributionSettings, *, chooses: bool = False) ->
     """The detector's weights, where it has a folder or a name on the hub and is asked for: by the check, or
     as it chooses words."""
     wanted = settings.check == "editability" or chooses
-    if not wanted or settings.detector == "imagenet" or not settings.folder:
+    if not wanted or settings.detector not in ("detr", "clip") or not settings.folder:
         return None
     return local_copy(
         settings.folder, transformers_folder.PARTS, revision=settings.revision, setting="in_distribution"

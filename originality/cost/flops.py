@@ -126,7 +126,7 @@ _PATCHES = {"dino_vitb16": (16,), "clip_vitb32": (32,), "open_clip_vitb32": (32,
 
 def judging(distance: DistanceSettings) -> int:
     """Operations of the metric for one image; of DreamSim those of its backbones, without the adapters and
-    projections, which are some hundredth of them."""
+    projections, which are some hundredth of them; 0 for a metric of another package."""
     if distance.metric == "elements":
         from originality.shapes.detector import CHUNK, Detector
         from originality.shapes.drawing import CANVAS
@@ -141,6 +141,8 @@ def judging(distance: DistanceSettings) -> int:
         with META:
             network, image = EfficientNet.from_name("efficientnet-lite0"), torch.empty((1, 3, CROP, CROP))
         return _forward(lambda: network.eval().extract_features(image))
+    if distance.metric != "dreamsim":  # another package's, of which nothing is known
+        return 0
     return sum(map(_vision_transformer, _PATCHES[distance.branch]))
 
 

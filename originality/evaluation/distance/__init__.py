@@ -1,4 +1,5 @@
-"""How far is a redraw from the image? One interface, three metrics (paper Section 3.1, Appendix F).
+"""How far is a redraw from the image? One interface, three metrics and those of other packages (paper Section
+3.1, Appendix F).
 
 - ``dreamsim``: the paper's own measure for photographs and art (:mod:`.dreamsim`);
 - ``elements``: 1 - F1 of the detected elements, for the world of shapes (:mod:`.elements`);
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from originality.settings.extensions import METRICS, factory_of
 from originality.settings.parts import DistanceSettings
 
 if TYPE_CHECKING:
@@ -82,6 +84,9 @@ def load_distance(
         from originality.vision.imagenet import ImageNetFeatures
 
         return ImageNetFeatures(device)
+    if settings.metric != "dreamsim":
+        distance: Distance = factory_of(METRICS, settings.metric)(settings, device)
+        return distance
     from originality.evaluation.distance.dreamsim import DreamSim
 
     if folder is None and settings.folder:

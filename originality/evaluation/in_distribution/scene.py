@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from originality.evaluation.in_distribution.subject_by_classes import SubjectByClasses, SubjectDetector
+from originality.settings.extensions import DETECTORS, factory_of
 from originality.settings.parts import InDistributionSettings
 
 
@@ -38,6 +39,9 @@ def load_detector(
     """Who looks for the subject; arguments and errors as of load_check."""
     if settings.detector == "imagenet":
         return SubjectByClasses(subject, device)
+    if settings.detector not in ("detr", "clip"):
+        detector: SubjectDetector = factory_of(DETECTORS, settings.detector)(subject, settings, device)
+        return detector
     place = folder or Path(str(settings.folder))  # the settings are not valid without one
     if settings.detector == "detr":
         from originality.evaluation.in_distribution.subject_by_boxes import SubjectByBoxes
