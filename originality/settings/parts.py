@@ -175,7 +175,7 @@ class DistanceSettings(Frozen):
     @classmethod
     def _metric_is_known(cls, metric: str) -> str:
         if metric not in _known_metrics():
-            raise ValueError(f"distance.metric {metric!r} is unknown{nearest(metric, _known_metrics())}")
+            raise ValueError(f"'distance.metric' {metric!r} is unknown{nearest(metric, _known_metrics())}")
         return metric
 
 
@@ -214,7 +214,7 @@ class InDistributionSettings(Frozen):
     def _detector_is_known(cls, detector: str) -> str:
         known = [*_DETECTORS, *extensions.names(extensions.DETECTORS)]
         if detector not in known:
-            raise ValueError(f"in_distribution.detector {detector!r} is unknown{nearest(detector, known)}")
+            raise ValueError(f"'in_distribution.detector' {detector!r} is unknown{nearest(detector, known)}")
         return detector
 
     @model_validator(mode="after")
