@@ -81,7 +81,7 @@ def test_of_starts_in_the_same_instant_one_works_at_a_time(
         mine = open_run(run.store.url)
         together.wait(PATIENCE)
         with turn(mine, "audit"), at_once:
-            until(lambda: len(said) == 3)
+            until(lambda: len(said) >= 3)  # whoever is first may have seen one that then moved behind it
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(start, range(4)))
