@@ -392,24 +392,25 @@ def prepared(settings: AuditSettings) -> Science:
     from originality.calibration.thresholds import doubts
     from originality.cost.memory_plan import CPU_ROOM
     from originality.inversion.initial_words import subject_switched, words_missing
-    from originality.model.diffusers_folder import weights_bytes
+    from originality.model.model_folder import open_model
     from originality.sweep.preflight import preflight
 
     _look_for_gpu(settings)
     # a cluster's nodes fetch their own weights, so its head need not hold gigabytes before they start
     copies = copies_here(settings, outlined=bool(os.environ.get("RAY_ADDRESS")))
-    digests = preflight(settings, copies)
+    model = open_model(settings.model, copies.model)
+    digests = preflight(settings, copies, model)
     doubted = doubts(settings, digests)
     if doubted:
         sys.stderr.write(f"warning: the calibration does not speak for this audit: {'; '.join(doubted)}\n")
     factory = functools.partial(scorer_of, settings, digests["model_digest"])
     # weights are read as stored, then turned into fp32, and small models have small passes; torch and the
     # judges take the rest
-    weights = weights_bytes(settings.model, copies.model)
+    weights = model.weights_bytes
     memory = Task.memory + 3 * weights + min(CPU_ROOM, 2 * weights)
     if (switched := subject_switched(settings)) is not None:
         sys.stderr.write(f"{switched}\n")
-    missing = words_missing(settings, copies)
+    missing = words_missing(settings, model, copies)
     loading = f"loading the model {settings.model.path} ({size(weights)}) and what judges its redraws"
     return Science(settings, factory, digests, memory, loading, doubted, words_missing=missing)
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from originality.model.diffusion import LatentDiffusion
+from originality.model.model_folder import ModelFolder
 from originality.model.randomness import keyed_generator
-from originality.settings.local_weights import Copies
 from originality.settings.parts import ModelSettings
 from originality.settings.roles import Decides, knobs
 
@@ -21,7 +21,9 @@ LEVELS = 5
 """Timesteps that are tried, from the first to the last."""
 
 
-def errors(model: LatentDiffusion, settings: ModelSettings, copies: Copies, prompt: str) -> dict[int, float]:
+def errors(
+    model: LatentDiffusion, settings: ModelSettings, folder: ModelFolder, prompt: str
+) -> dict[int, float]:
     """How far the model's prediction is from that in fp32, for the same noisy latents and the same words.
 
     The weights, too, are those in fp32: what they lost when they were rounded is part of the error.
@@ -30,7 +32,7 @@ def errors(model: LatentDiffusion, settings: ModelSettings, copies: Copies, prom
         ``|half - full| / |full|`` by timestep; not finite where the prediction is not.
     """
     half = _said(model, prompt)
-    exact = _in_fp32(settings, copies, model.device)
+    exact = _in_fp32(settings, folder, model.device)
     try:
         full = _said(exact, prompt)
     finally:
@@ -42,16 +44,16 @@ def errors(model: LatentDiffusion, settings: ModelSettings, copies: Copies, prom
     return dict(zip(_times(model).tolist(), apart.tolist(), strict=True))
 
 
-def _in_fp32(settings: ModelSettings, copies: Copies, device: torch.device) -> LatentDiffusion:
+def _in_fp32(settings: ModelSettings, folder: ModelFolder, device: torch.device) -> LatentDiffusion:
     """The model a second time, on the CPU where the GPU has no room for it."""
     usual = {knob.path: knob.default for knob in knobs(ModelSettings) if knob.has(Decides.SPEED)}
     exact = settings.model_copy(update={**usual, "attention": "sdpa", "device": device.type})
     try:
-        return LatentDiffusion(exact, copies.model)
+        return LatentDiffusion(exact, folder)
     except torch.OutOfMemoryError:
         pass  # only outside of the handler is the traceback gone that holds what was loaded
     torch.cuda.empty_cache()
-    return LatentDiffusion(exact.model_copy(update={"device": "cpu"}), copies.model)
+    return LatentDiffusion(exact.model_copy(update={"device": "cpu"}), folder)
 
 
 @torch.no_grad()

@@ -19,8 +19,8 @@ from originality.doctor.speed import Speed, measure, pace
 from originality.inversion.inverter import Inverter
 from originality.model.attention import PROCESSORS, installed
 from originality.model.device import device_name, torch_device
-from originality.model.diffusers_folder import Description, describe, weights_bytes
 from originality.model.diffusion import LatentDiffusion
+from originality.model.model_folder import ModelFolder, open_model
 from originality.settings.audit import AuditSettings
 from originality.settings.domains import edit_prompt
 from originality.settings.local_weights import Copies
@@ -43,8 +43,7 @@ class Checkup:
     """For measuring speed."""
     dreamsim_pictures: Path | None = None
     """Folder of the three pictures whose distances DreamSim's authors publish."""
-    brought: Copies = field(default=Copies())
-    about: Description | None = None
+    folder: ModelFolder | None = None
     model: LatentDiffusion | None = None
     plan: MemoryPlan | None = None
     speed: Speed | None = None
@@ -89,9 +88,8 @@ class Checkup:
 
     def _model(self) -> Finding:
         asked = self.settings.model
-        self.brought = self.copies("model")
-        self.about = about = describe(asked, self.brought.model)
-        size = weights_bytes(asked, self.brought.model)
+        self.folder = folder = open_model(asked, self.copies("model").model)
+        about, size = folder.description, folder.weights_bytes
         encoders = (
             "one text encoder" if len(about.tokenizers) == 1 else f"{len(about.tokenizers)} text encoders"
         )
@@ -106,7 +104,7 @@ class Checkup:
 
     def _loading(self) -> Finding:
         started = time.monotonic()
-        self.model = model = LatentDiffusion(self.settings.model, self.brought.model)
+        self.model = model = LatentDiffusion(self.settings.model, self.folder)
         seconds = time.monotonic() - started
         parameters = sum(p.numel() for p in model.unet.parameters())
         kinds = f"{_named(model.dtype)}, VAE in {_named(model.vae_dtype)}"
@@ -142,7 +140,8 @@ class Checkup:
         if kind == "fp32":
             return skipped("model.dtype is fp32: there is nothing to compare")
         prompt = self.settings.redraw.prompt.format(self.settings.spoken.initial_words[0])
-        found = errors(self.loaded, self.settings.model, self.brought, prompt)
+        assert self.folder is not None, "a loaded model was opened before"
+        found = errors(self.loaded, self.settings.model, self.folder, prompt)
         finite = {t: error for t, error in found.items() if math.isfinite(error)}
         numbers = {"dtype": kind, "bound": BOUNDS[kind], "errors": {str(t): finite.get(t) for t in found}}
         other = "--set model.dtype=bf16 or fp32" if kind == "fp16" else "--set model.dtype=fp32"
@@ -173,7 +172,7 @@ class Checkup:
         )
 
     def _metric(self) -> Finding:
-        side = self.about.side if self.about else None
+        side = self.folder.description.side if self.folder else None
         finding = judges.metric(self.settings, self.device, self.copies("distance"), side, self.seconds)
         self.judging["metric"] = finding.numbers.get("ms_an_image")
         return finding
@@ -183,7 +182,7 @@ class Checkup:
         return judges.published_distances(self.settings, self.device, copies, self.dreamsim_pictures)
 
     def _detector(self) -> Finding:
-        side = self.about.side if self.about else None
+        side = self.folder.description.side if self.folder else None
         copies = self.copies("in_distribution")
         finding = judges.detector(self.settings, self.device, copies, side, self.seconds)
         self.judging["detector"] = finding.numbers.get("ms_an_image")

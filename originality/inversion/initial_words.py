@@ -6,7 +6,6 @@ the one that CLIP finds most likely is taken.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +14,7 @@ import torch
 
 from originality.contract.config import SettingsError
 from originality.contract.faults import ItemFault
-from originality.model.diffusers_folder import model_folder
+from originality.model.model_folder import ModelFolder
 from originality.model.prompt_embeddings import word_tokens
 from originality.settings.audit import AuditSettings
 from originality.settings.local_weights import Copies
@@ -43,25 +42,22 @@ class InitialWords:
     def __init__(
         self,
         settings: AuditSettings,
-        tokenizers: Sequence[Any],
+        model: ModelFolder,
         copies: Copies = Copies(),
         device: Any = "cpu",
     ) -> None:
         """Loads CLIP, if the domain has several words and there is one.
-
-        Args:
-            tokenizers: of the model.
 
         Raises:
             SettingsError: a word of the domain is none that the model can start from, or CLIP cannot be used.
         """
         self._domain = settings.spoken
         self._several = settings.inversion.initial_tokens
-        self._tokenizers = tokenizers
+        self._tokenizers = model.description.tokenizers
         for word in self._domain.initial_words:
             self._look_up(word)
         self._texts = [PROMPT.format(word) for word in self._domain.initial_words]
-        self.chooser = load_chooser(settings, copies, device)
+        self.chooser = load_chooser(settings, model, copies, device)
         if self.chooser is not None:
             try:
                 self.chooser.probabilities(np.full((1, 64, 64, 3), 255, np.uint8), self._texts)
@@ -96,7 +92,10 @@ class InitialWords:
 
 
 def load_chooser(
-    settings: AuditSettings, copies: Copies = Copies(), device: str | torch.device = "cpu"
+    settings: AuditSettings,
+    model: ModelFolder,
+    copies: Copies = Copies(),
+    device: str | torch.device = "cpu",
 ) -> ZeroShot | None:
     """CLIP: of the model's own towers, where its folder has both, else the detector's of the check; None
     where the domain has one word, or there is neither.
@@ -106,20 +105,19 @@ def load_chooser(
     """
     if len(settings.spoken.initial_words) == 1:
         return None
-    model = model_folder(settings.model, copies.model)
-    if text_tower(model) is not None:
-        return ModelTowers(model, device)
+    if text_tower(model.path) is not None:
+        return ModelTowers(model.path, device)
     folder = _detector_folder(settings, copies)
     return None if folder is None else Clip(folder, device)
 
 
-def words_missing(settings: AuditSettings, copies: Copies = Copies()) -> str | None:
+def words_missing(settings: AuditSettings, model: ModelFolder, copies: Copies = Copies()) -> str | None:
     """What to say of a collection without words of its own, in one line with the fix; None where each image
     finds its word."""
     domain = settings.spoken
     if len(domain.initial_words) == 1 or _detector_folder(settings, copies) is not None:
         return None
-    if text_tower(model_folder(settings.model, copies.model)) is not None:
+    if text_tower(model.path) is not None:
         return None
     word = domain.initial_words[0]
     return (

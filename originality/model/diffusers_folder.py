@@ -1,14 +1,9 @@
-"""A model's folder, as diffusers writes it: what it says of itself, and which it is."""
+"""Checks that a folder holds a model as diffusers writes it, before any library reads it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from transformers import BertTokenizer, CLIPTokenizer
 
 from originality.contract import outline
 from originality.contract.config import SettingsError
@@ -35,17 +30,20 @@ SECOND = ("text_encoder_2", "tokenizer_2")
 PARTS = (*NEEDED, *SECOND)
 """What is taken of a diffusers folder, as far as it is there."""
 
-ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "BertModel")
-"""Classes of text encoders in transformers: a model's first, SDXL's second, and instead of the first BERT."""
+
+def place_of(settings: ModelSettings) -> Path:
+    """The folder that the settings name, or that of the model that ships."""
+    return MODELS / SHIPPED_MODEL if settings.path == SHIPPED_MODEL else Path(settings.path)
 
 
-def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
-    """Where the model lies; ``folder`` is its copy on this machine, where the settings name none.
+def check_folder(settings: ModelSettings, folder: Path) -> None:
+    """Check that a folder holds a complete model of a supported kind, in the variant that the settings name.
+
+    Only names, configurations and headers are read, no weights.
 
     Raises:
-        SettingsError: there is no such folder, it is no diffusers model, or it holds no safetensors.
+        SettingsError: the folder does not exist, is not a diffusers model, or holds no safetensors.
     """
-    folder = folder or (MODELS / SHIPPED_MODEL if settings.path == SHIPPED_MODEL else Path(settings.path))
     if not folder.is_dir():
         raise SettingsError(
             f"model folder {settings.path!r} does not exist; give a diffusers folder, a .safetensors file, "
@@ -58,14 +56,14 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
             raise SettingsError(
                 f"model folder {settings.path!r} holds a {part} and no UNet; {supported.ONLY}"
             )
-    for part in _needed(folder):
+    for part in needed_parts(folder):
         if not (folder / part).exists():
             hint = " (SDXL's refiner has none, and cannot be asked alone)" if part == "text_encoder" else ""
             raise SettingsError(
                 f"model folder {settings.path!r} has no {part}{hint}; it must be a diffusers folder as "
                 "StableDiffusionPipeline.save_pretrained writes it"
             )
-    with loading(settings):
+    with loading(settings.path):
         reason = _damaged(folder, settings.variant)
     if reason:
         raise SettingsError(f"model folder {settings.path!r} cannot be loaded: {reason}")
@@ -77,7 +75,7 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
                 f"{settings.variant!r}; pickled weights are not loaded: save the model with "
                 "safe_serialization=True, or name a variant that is there"
             )
-        with loading(settings, part):
+        with loading(settings.path, part):
             reason = _not_looked_for(folder, part, weights)
         if reason:
             raise SettingsError(f"model folder {settings.path!r} cannot be loaded: {reason}")
@@ -87,7 +85,6 @@ def model_folder(settings: ModelSettings, folder: Path | None = None) -> Path:
             f"model folder {settings.path!r} has no variant {settings.variant!r}; use --set "
             "model.variant=auto"
         )
-    return folder
 
 
 def _of_index(folder: Path) -> str | None:
@@ -102,7 +99,7 @@ def _of_index(folder: Path) -> str | None:
 
 def _damaged(folder: Path, variant: str) -> str | None:
     """What keeps a folder whose parts are all there from being read, with the file's name."""
-    for part in _needed(folder)[1:]:
+    for part in needed_parts(folder)[1:]:
         place = folder / part
         config = "scheduler_config.json" if part == "scheduler" else "config.json"
         if not part.startswith("tokenizer") and not (place / config).exists():
@@ -112,7 +109,7 @@ def _damaged(folder: Path, variant: str) -> str | None:
     for part in weighty(folder):
         if found := missing_shard(folder / part):
             return found
-    for part in (part for part in _needed(folder) if part.startswith("tokenizer")):
+    for part in (part for part in needed_parts(folder) if part.startswith("tokenizer")):
         text = json.loads((folder / part.replace("tokenizer", "text_encoder") / "config.json").read_text())
         if found := incomplete_tokenizer(folder / part, bert=supported.is_bert(text)):
             return found
@@ -144,7 +141,7 @@ def weights_of(folder: Path, part: str, variant: str) -> Weights:
     return weights_among(outline.names(folder, part), variant)
 
 
-def _needed(folder: Path) -> tuple[str, ...]:
+def needed_parts(folder: Path) -> tuple[str, ...]:
     """Parts that a model's folder must have."""
     try:
         added = json.loads((folder / "unet" / "config.json").read_text()).get("addition_embed_type")
@@ -155,111 +152,9 @@ def _needed(folder: Path) -> tuple[str, ...]:
 
 def weighty(folder: Path) -> tuple[str, ...]:
     """The parts of a model's folder that hold weights."""
-    return tuple(p for p in _needed(folder) if p in COMPONENTS or p == "text_encoder_2")
+    return tuple(part for part in needed_parts(folder) if holds_weights(part))
 
 
-def model_digest(settings: ModelSettings, folder: Path | None = None) -> str:
-    """Short sha256 of the model's weights, those of the variant that is used, and of its configuration."""
-    folder = model_folder(settings, folder)
-    digest = hashlib.sha256()
-    for part in _needed(folder)[1:]:
-        weights = weights_of(folder, part, settings.variant).names
-        for name in outline.names(folder, part):
-            if name in weights or name.endswith((".json", ".txt")):
-                digest.update(f"{part}/{name}\0".encode())
-                digest.update(bytes.fromhex(outline.digest_of(folder, f"{part}/{name}")))
-    if SECOND[0] in weighty(folder):  # SDXL's index says what an empty prompt is
-        with loading(settings):
-            index = json.loads((folder / "model_index.json").read_text())
-        digest.update(f"empty {index.get('force_zeros_for_empty_prompt', True)}".encode())
-    return digest.hexdigest()[:16]
-
-
-def weights_bytes(settings: ModelSettings, folder: Path | None = None) -> int:
-    """Size of the model's weights on disk, in bytes."""
-    folder = model_folder(settings, folder)
-    return sum(
-        outline.size_of(folder, f"{part}/{name}")
-        for part in weighty(folder)
-        for name in weights_of(folder, part, settings.variant).names
-    )
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a model's folder says of it, short of its weights."""
-
-    tokenizers: tuple[Any, ...]
-    """One for each text encoder: two of SDXL."""
-    encoders: tuple[str, ...]
-    """Each text encoder's class in transformers, one of ENCODERS."""
-    side: int
-    """Pixels of an image's side."""
-    scheduler: dict[str, Any]
-    """Configuration of its noise schedule."""
-    prediction: str
-    """What its UNet was trained to say, one of PREDICTIONS."""
-    unet: dict[str, Any]
-    vae: dict[str, Any]
-    """Configurations."""
-    empty_is_zero: bool
-    """Whether an empty prompt is told as zeros (SDXL's base)."""
-
-    @property
-    def wants_size(self) -> bool:
-        """Whether the UNet wants a text's sum and the image's size as well, as SDXL's."""
-        return self.unet.get("addition_embed_type") == supported.SDXL
-
-
-def describe(settings: ModelSettings, folder: Path | None = None) -> Description:
-    """Read a model's folder without loading its weights.
-
-    Raises:
-        SettingsError: the folder is none, or the model is of a kind that is not supported.
-    """
-    folder = model_folder(settings, folder)
-
-    def config(*path: str) -> dict[str, Any]:
-        read: dict[str, Any] = json.loads(folder.joinpath(*path).read_text())
-        return read
-
-    with loading(settings):
-        unet, vae = config("unet", "config.json"), config("vae", "config.json")
-        encoders = [p for p in weighty(folder) if p.startswith("text_encoder")]
-        texts = [config(part, "config.json") for part in encoders]
-        schedule = config("scheduler", "scheduler_config.json")
-        sdxl = unet.get("addition_embed_type") == supported.SDXL
-        if reason := supported.schedule(schedule):
-            raise SettingsError(f"model {settings.path!r} {reason}")
-        scheduler = {k: v for k, v in schedule.items() if not k.startswith("_")} | _as_pipelines(sdxl)
-        if settings.prediction:
-            scheduler["prediction_type"] = settings.prediction
-        tokenizers = tuple(
-            _tokenizer(settings, folder / part.replace("text_encoder", "tokenizer"), text)
-            for part, text in zip(encoders, texts, strict=True)
-        )
-        prediction = scheduler.get("prediction_type", "epsilon")
-        reason = supported.networks(unet, vae, texts)
-        if reason:
-            raise SettingsError(f"model {settings.path!r} {reason}")
-        side = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
-        zero = bool(config("model_index.json").get("force_zeros_for_empty_prompt", sdxl))
-    kinds = tuple(
-        "BertModel" if supported.is_bert(text) else kind for kind, text in zip(ENCODERS, texts, strict=False)
-    )
-    return Description(tokenizers, kinds, side, scheduler, prediction, unet, vae, zero)
-
-
-def _as_pipelines(sdxl: bool) -> dict[str, Any]:
-    """What diffusers' pipelines set of every noise schedule, as old folders do not say it and the schedulers'
-    own defaults are of models of pixels."""
-    return {"clip_sample": False} if sdxl else {"clip_sample": False, "steps_offset": 1}
-
-
-def _tokenizer(settings: ModelSettings, folder: Path, text: dict[str, Any]) -> Any:
-    """A text encoder's tokenizer, with the encoder's length where its own files say none."""
-    with loading(settings, folder.name):
-        tokenizer = (BertTokenizer if supported.is_bert(text) else CLIPTokenizer).from_pretrained(folder)
-        longest: int = text.get("max_position_embeddings", tokenizer.model_max_length)
-        tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
-    return tokenizer
+def holds_weights(part: str) -> bool:
+    """Whether a part of a model's folder holds weights."""
+    return part in COMPONENTS or part == SECOND[0]

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -20,9 +19,9 @@ from originality.contract.config import SettingsError
 from originality.model.attention import install
 from originality.model.device import torch_device
 from originality.model.device_transfers import sent
-from originality.model.diffusers_folder import describe, model_digest, model_folder, weights_of
 from originality.model.library_errors import loading, without_bars
 from originality.model.loading import precisions, text_encoders, whole
+from originality.model.model_folder import ModelFolder, open_model
 from originality.model.out_of_memory import Passes, filled
 from originality.model.prompt_embeddings import Words
 from originality.settings.parts import ModelSettings, RedrawSettings
@@ -60,7 +59,7 @@ def check_schedule(model: ModelSettings, schedule: dict[str, Any], settings: Red
         SettingsError: the schedule cannot be followed, or makes no sense.
     """
     file = "scheduler/scheduler_config.json"
-    with loading(model, file):
+    with loading(model.path, file):
         if wrong := _nonsense(diffusers.DDPMScheduler.from_config(schedule), settings.steps):
             raise SettingsError(
                 f"model folder {model.path!r}: its {file} {wrong}; fetch the model's published file"
@@ -121,28 +120,27 @@ class Drawn:
 class LatentDiffusion:
     """A frozen Stable Diffusion: UNet and VAE in the settings' precision, text encoders in fp32."""
 
-    def __init__(self, settings: ModelSettings, folder: Path | None = None) -> None:
-        """``folder`` is the model's copy on this machine, where the settings name none.
+    def __init__(self, settings: ModelSettings, folder: ModelFolder | None = None) -> None:
+        """Load the model's networks.
+
+        Args:
+            settings: how the model is run: device, precisions, attention.
+            folder: the opened model; None opens the one that the settings name.
 
         Raises:
             SettingsError: the model cannot be loaded, or not with the settings' attention.
         """
-        folder, about = model_folder(settings, folder), describe(settings, folder)
+        folder = folder or open_model(settings)
+        about = folder.description
         self.device, self.side = torch_device(settings), about.side
         self.dtype, self.vae_dtype = precisions(settings, about)
-        self.name = settings.path
-        self.digest = model_digest(settings, folder)
-        of = {part: weights_of(folder, part, settings.variant).variant for part in ("unet", "vae")}
-        with loading(settings, "text encoder"), without_bars():
-            self.text = text_encoders(folder, about, self.device, settings.variant)
-        with loading(settings, "unet"), without_bars():
-            self.unet = whole(
-                diffusers.UNet2DConditionModel, folder / "unet", self.dtype, variant=of["unet"]
-            ).to(self.device)
-        with loading(settings, "vae"), without_bars():
-            self.vae = whole(diffusers.AutoencoderKL, folder / "vae", self.vae_dtype, variant=of["vae"]).to(
-                self.device
-            )
+        self.name, self.digest = folder.name, folder.digest
+        with loading(settings.path, "text encoder"), without_bars():
+            self.text = text_encoders(folder, self.device)
+        with loading(settings.path, "unet"), without_bars():
+            self.unet = self._part(diffusers.UNet2DConditionModel, folder, "unet", self.dtype)
+        with loading(settings.path, "vae"), without_bars():
+            self.vae = self._part(diffusers.AutoencoderKL, folder, "vae", self.vae_dtype)
         for part in (*self.text.encoders, self.unet, self.vae):
             part.eval().requires_grad_(False)
         self.attention = install(settings.attention, self.unet, self.vae, self.device, self.dtype)
@@ -155,6 +153,10 @@ class LatentDiffusion:
         """How far the images are that are being drawn, for people; None while none are."""
         self._graphs = settings.compile == "cuda-graphs"
         self._tune(settings)
+
+    def _part(self, kind: Any, folder: ModelFolder, part: str, dtype: torch.dtype) -> Any:
+        network = whole(kind, folder.path / part, dtype, variant=folder.parts[part].variant)
+        return network.to(self.device)
 
     def _tune(self, settings: ModelSettings) -> None:
         """Settings of speed alone, up to the last bits."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from originality.contract.config import SettingsError
 from originality.contract.faults import is_machine_fault, line_of
-from originality.settings.parts import ModelSettings
 
 
 @contextmanager
@@ -43,7 +42,7 @@ def reading(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def loading(settings: ModelSettings, part: str = "") -> Iterator[None]:
+def loading(model: str, part: str = "") -> Iterator[None]:
     """Whatever the libraries raise over a damaged folder, as one line that names the folder, and the part of
     it where that is known. They raise bare ``Exception`` too."""
     try:
@@ -55,6 +54,6 @@ def loading(settings: ModelSettings, part: str = "") -> Iterator[None]:
             raise
         of = f": its {part}" if part else ""
         raise SettingsError(
-            f"model folder {settings.path!r}{of} cannot be loaded ({line_of(error)}); "
+            f"model folder {model!r}{of} cannot be loaded ({line_of(error)}); "
             "give a whole diffusers folder, as StableDiffusionPipeline.save_pretrained writes it"
         ) from error

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from originality.model.device import DTYPES
-from originality.model.diffusers_folder import Description, weights_of, weighty
+from originality.model.model_folder import Description, ModelFolder
 from originality.model.prompt_embeddings import TextEncoders
 from originality.settings.parts import ModelSettings
 
@@ -41,24 +41,22 @@ def whole(kind: Any, folder: Path, dtype: torch.dtype, **more: Any) -> Any:
     return network
 
 
-def text_encoders(
-    folder: Path, about: Description, device: torch.device, variant: str = "auto"
-) -> TextEncoders:
+def text_encoders(folder: ModelFolder, device: torch.device) -> TextEncoders:
     """One, or SDXL's two, with their tokenizers.
 
     Raises:
         ValueError: weights are missing, or a tokenizer knows more tokens than its encoder.
     """
-    parts = [part for part in weighty(folder) if part.startswith("text_encoder")]
+    about = folder.description
     encoders = [
         whole(
             getattr(transformers, kind),
-            folder / part,
+            folder.path / part,
             torch.float32,
-            variant=weights_of(folder, part, variant).variant,
+            variant=folder.parts[part].variant,
             **_LOADED_WITH.get(kind, {}),
         ).to(device)
-        for kind, part in zip(about.encoders, parts, strict=True)
+        for kind, part in zip(about.encoders, folder.encoder_parts, strict=True)
     ]
     text = TextEncoders(about.tokenizers, encoders)
     for tokenizer, table in zip(text.tokenizers, text.tables, strict=True):

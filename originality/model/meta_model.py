@@ -21,9 +21,8 @@ from torch import nn
 
 from originality.contract.config import SettingsError, nearest
 from originality.model.clip_vocabulary import LENGTH
-from originality.model.diffusers_folder import describe, model_folder, weighty
 from originality.model.families import FAMILIES
-from originality.model.library_errors import loading
+from originality.model.model_folder import ModelFolder, open_model
 from originality.settings.parts import SHIPPED_MODEL, ModelSettings
 
 if TYPE_CHECKING:
@@ -78,17 +77,10 @@ class Architecture:
         return cls(family.unet, family.vae, tuple((text.kind, text.config) for text in family.texts))
 
     @classmethod
-    def of_folder(cls, settings: ModelSettings) -> Architecture:
-        """Of a diffusers folder on this machine, or of the model that ships; weights are not read.
-
-        Raises:
-            SettingsError: the folder is none, or the model is of a kind that is not supported.
-        """
-        about, folder = describe(settings), model_folder(settings)
-        encoders = [part for part in weighty(folder) if part.startswith("text_encoder")]
-        with loading(settings):
-            configs = [json.loads((folder / part / "config.json").read_text()) for part in encoders]
-        return cls(about.unet, about.vae, tuple(zip(about.encoders, configs, strict=True)))
+    def of_folder(cls, folder: ModelFolder) -> Architecture:
+        """Of a model's folder; weights are not read."""
+        about = folder.description
+        return cls(about.unet, about.vae, tuple(zip(about.encoders, about.texts, strict=True)))
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -135,7 +127,7 @@ def architecture_of(settings: ModelSettings) -> tuple[Architecture, str]:
         SettingsError: the name says nothing.
     """
     if settings.path == SHIPPED_MODEL or Path(settings.path).is_dir():
-        return Architecture.of_folder(settings), "as its folder says"
+        return Architecture.of_folder(open_model(settings)), "as its folder says"
     name = settings.path.rstrip("/").rpartition("/")[2]
     for pattern, family in NAMES:
         if re.fullmatch(pattern, name):

@@ -9,16 +9,15 @@ from safetensors import safe_open
 
 from originality.contract import outline
 from originality.contract.config import SettingsError
-from originality.model.diffusers_folder import model_folder, weights_of, weighty
 from originality.model.library_errors import loading
 from originality.model.meta_model import Architecture
-from originality.settings.parts import ModelSettings
+from originality.model.model_folder import ModelFolder
 
 _OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Layers of a VAE's attention by their former names, which diffusers still reads."""
 
 
-def check_weights(settings: ModelSettings, folder: Path | None = None) -> None:
+def check_weights(folder: ModelFolder) -> None:
     """Compare the headers of a model's weights with the networks that its configurations describe.
 
     BERT's weights, which have several names, are left to who loads them, as are those that are not here.
@@ -26,25 +25,23 @@ def check_weights(settings: ModelSettings, folder: Path | None = None) -> None:
     Raises:
         SettingsError: tensors are missing or of another shape.
     """
-    folder = model_folder(settings, folder)
-    if outline.absent(folder):
+    if outline.absent(folder.path):
         return
-    with loading(settings):
-        architecture = Architecture.of_folder(settings.model_copy(update={"path": str(folder)}))
+    architecture = Architecture.of_folder(folder)
+    with loading(folder.name):
         parts = architecture.built()
     kinds = ("UNet2DConditionModel", "AutoencoderKL", *(kind for kind, _ in architecture.texts))
     networks = (parts.unet, parts.vae, *parts.encoders)
-    for part, kind, network in zip(weighty(folder), kinds, networks, strict=True):
+    for (part, files), kind, network in zip(folder.weight_files.items(), kinds, networks, strict=True):
         if kind == "BertModel":
             continue
-        files = [folder / part / name for name in weights_of(folder, part, settings.variant).names]
-        with loading(settings, part):
+        with loading(folder.name, part):
             # Not its buffers: versions of the libraries differ in which of these they save.
             wanted = {name: tuple(value.shape) for name, value in network.named_parameters()}
             wrong = _difference(_shapes(files), wanted)
         if wrong:
             raise SettingsError(
-                f"model folder {settings.path!r}: {files[0]} {wrong}, by {part}/config.json; fetch both, "
+                f"model folder {folder.name!r}: {files[0]} {wrong}, by {part}/config.json; fetch both, "
                 "of the same model"
             )
 

@@ -14,8 +14,8 @@ from originality.evaluation.in_distribution import load_check
 from originality.inversion.initial_words import InitialWords
 from originality.model.attention import choose
 from originality.model.device import DTYPES, torch_device
-from originality.model.diffusers_folder import describe, model_digest
 from originality.model.diffusion import check_schedule
+from originality.model.model_folder import ModelFolder, open_model
 from originality.model.prompt_embeddings import tokenise
 from originality.model.weights_check import check_weights
 from originality.settings.audit import AuditSettings
@@ -24,8 +24,13 @@ from originality.settings.local_weights import Copies
 from originality.settings.parts import DistanceSettings
 
 
-def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, str]:
+def preflight(
+    settings: AuditSettings, copies: Copies = Copies(), model: ModelFolder | None = None
+) -> dict[str, str]:
     """Find what would stop every image, before anything is written, without loading the model.
+
+    Args:
+        model: the opened model; None opens the one that settings and copies name.
 
     Returns:
         The digests that decide a verdict beside the settings: "model_digest" of the model's weights, and
@@ -36,11 +41,12 @@ def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, s
     """
     if not os.environ.get("RAY_ADDRESS"):  # a cluster's GPUs are elsewhere
         choose(settings.model.attention, [], torch_device(settings.model), DTYPES[settings.model.dtype])
-    about = describe(settings.model, copies.model)
-    check_weights(settings.model, copies.model)
+    model = model or open_model(settings.model, copies.model)
+    about = model.description
+    check_weights(model)
     check_schedule(settings.model, about.scheduler, settings.redraw)
     domain = settings.spoken
-    words = InitialWords(settings, about.tokenizers, copies)
+    words = InitialWords(settings, model, copies)
     subjects = list(dict.fromkeys(map(domain.subject_for, domain.initial_words)))
     prompts = [*domain.templates, settings.redraw.prompt, *map(edit_prompt, subjects)]
     tokenise(about.tokenizers, prompts, settings.max_tokens)
@@ -52,7 +58,7 @@ def preflight(settings: AuditSettings, copies: Copies = Copies()) -> dict[str, s
     if words.chooser is not None:
         judges += f" {words.chooser.digest()}"
     return {
-        "model_digest": model_digest(settings.model, copies.model),
+        "model_digest": model.digest,
         "judge_digest": hashlib.sha256(judges.encode()).hexdigest()[:16],
     }
 

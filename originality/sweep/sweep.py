@@ -32,6 +32,7 @@ from originality.inversion.initial_words import InitialWords, WordUnusable
 from originality.inversion.inverter import Inverter
 from originality.inversion.lane import Lane
 from originality.model.diffusion import LatentDiffusion, Moments, NotFinite
+from originality.model.model_folder import open_model
 from originality.model.prompt_embeddings import shown
 from originality.settings.audit import AuditSettings
 from originality.settings.local_weights import Copies
@@ -46,10 +47,11 @@ class Sweep:
 
     def __init__(self, settings: AuditSettings, copies: Copies = Copies()) -> None:
         self.settings = settings
-        self.model = LatentDiffusion(settings.model, copies.model)
+        folder = open_model(settings.model, copies.model)
+        self.model = LatentDiffusion(settings.model, folder)
         self.domain = settings.spoken
         self.distance = load_distance(settings.distance, self.model.device, copies.distance)
-        self.words = InitialWords(settings, self.model.text.tokenizers, copies, self.model.device)
+        self.words = InitialWords(settings, folder, copies, self.model.device)
         self._copies = copies
         self._checks: dict[str, InDistribution | None] = {}
         self.check(self.domain.subject_for(self.domain.initial_words[0]))

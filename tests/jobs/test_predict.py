@@ -14,6 +14,7 @@ from originality.cost.flops import flops, judging, spoken
 from originality.cost.measured_counts import Measured, whence, write
 from originality.cost.operations import cost, protocol_counts
 from originality.model.meta_model import Architecture
+from originality.model.model_folder import open_model
 from originality.settings.presets import load_settings
 
 
@@ -31,7 +32,8 @@ def test_the_ends_of_settings_that_were_not_measured(
     flags = ("--counts", str(tmp_path / "counts.json"), "--tflops", "0.01", "--max-tokens", "3")
     lines = said(capsys, "examples", *flags, "--set", "cluster.prices={CPU: 0.5}")
     settings = load_settings("laptop", None, {"max_tokens": 3})
-    of_model, of_metric = flops(Architecture.of_folder(settings.model)), judging(settings.distance)
+    of_model = flops(Architecture.of_folder(open_model(settings.model)))
+    of_metric = judging(settings.distance)
     one, most = (cost(protocol_counts(settings, m), of_model, of_metric) for m in (1, 3))
     assert lines[0] == f"shapes (as its folder says): {of_model}"
     assert lines[1] == f"elements: {spoken(of_metric)} an image"
@@ -82,7 +84,7 @@ def test_a_worker_has_a_price_where_it_is_known_which() -> None:
     assert predict.price_of(cpu, ClusterSettings(prices={"CPU": 0.1, "L4": 0.8})) == 0.1
     assert predict.price_of(gpu, ClusterSettings(accelerators=("L4",))) == 0.8
     assert predict.price_of(gpu, ClusterSettings(prices={"H100": 3.0}, gpus_per_worker=0.5)) == 1.5
-    spent = cost(protocol_counts(gpu, 1), flops(Architecture.of_folder(gpu.model)))
+    spent = cost(protocol_counts(gpu, 1), flops(Architecture.of_folder(open_model(gpu.model))))
     assert "for money name the worker: --accelerators L4" in str(predict.Pace(spent, 1.0, 10, None))
 
 

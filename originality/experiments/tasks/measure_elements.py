@@ -15,6 +15,7 @@ from pydantic import PositiveInt
 from originality.evaluation.redraw_sheet import webp
 from originality.model.device import device_name
 from originality.model.diffusion import LatentDiffusion
+from originality.model.model_folder import open_model
 from originality.model.randomness import keyed_generator
 from originality.settings.parts import ModelSettings, RedrawSettings
 from originality.shapes.detector import Detection, Detector
@@ -63,7 +64,8 @@ class ElementsMeasuring:
     def __init__(self, plan: ElementsMeasure, folder: Path, device: str) -> None:
         """``folder``: where this machine has the model."""
         self.plan = plan
-        self._model = LatentDiffusion(ModelSettings(path=plan.model, device=device), folder)  # type: ignore[arg-type]
+        settings = ModelSettings(path=plan.model, device=device)  # type: ignore[arg-type]
+        self._model = LatentDiffusion(settings, open_model(settings, folder))
         self._detector = Detector.load()
         self._found: list[list[list[Detection]]] = [[] for _ in self.prompts]
         """Of each prompt and image, what is at least made out."""

@@ -30,8 +30,9 @@ from jobs.auditing.weights_here import model_here
 from jobs.commandline import exits
 from originality.contract.config import SettingsError
 from originality.contract.download import PATIENCE as FETCH_PATIENCE
-from originality.model.diffusers_folder import PARTS, model_digest
+from originality.model.diffusers_folder import PARTS
 from originality.model.diffusion import LatentDiffusion
+from originality.model.model_folder import open_model
 from originality.settings.parts import ModelSettings
 from originality.settings.presets import load_settings
 from tests.support.places import ROOT
@@ -173,8 +174,9 @@ def test_a_commit_of_the_hub_is_downloaded_once(hub: list[str], tmp_path: Path) 
     assert files(folder) == files(SHAPES)
     # what others want of that model comes to lie beside
     (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"not loaded")
-    loaded = LatentDiffusion(ModelSettings(path="org/shapes", revision=COMMIT, device="cpu"), folder)
-    assert loaded.digest == model_digest(ModelSettings())
+    settings = ModelSettings(path="org/shapes", revision=COMMIT, device="cpu")
+    loaded = LatentDiffusion(settings, open_model(settings, folder))
+    assert loaded.digest == open_model(ModelSettings()).digest
     downloads = Counter(asked for asked in hub if asked.startswith("GET"))
     assert downloads == Counter({f"GET {name}": 1 for name in files(SHAPES)})
     assert answer(start("org/shapes", COMMIT, HF_ENDPOINT="http://127.0.0.1:9")) == folder  # no network
@@ -260,7 +262,6 @@ def test_a_head_knows_the_digest_before_anything_big_is_downloaded(
     hub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from jobs.auditing.weights_here import copies_here
-    from originality.model.diffusers_folder import weights_bytes
     from originality.sweep.preflight import preflight
 
     settings = load_settings("laptop", None, {"model": {"path": "org/shapes", "revision": COMMIT}})
@@ -268,12 +269,13 @@ def test_a_head_knows_the_digest_before_anything_big_is_downloaded(
     digests = preflight(settings, outlined)
     assert not [asked for asked in hub if asked.endswith(".safetensors")]
     assert digests == preflight(load_settings("laptop")), "as of the same files on a disk"
-    size = weights_bytes(settings.model, outlined.model)
-    assert size == weights_bytes(ModelSettings())
+    size = open_model(settings.model, outlined.model).weights_bytes
+    assert size == open_model(ModelSettings()).weights_bytes
+    on_cpu = settings.model.model_copy(update={"device": "cpu"})
     with pytest.raises(SettingsError, match="cannot be loaded"):
-        LatentDiffusion(settings.model.model_copy(update={"device": "cpu"}), outlined.model)
+        LatentDiffusion(on_cpu, open_model(on_cpu, outlined.model))
     brought = copies_here(settings)  # as on a node
-    assert model_digest(settings.model, brought.model) == digests["model_digest"]
+    assert open_model(settings.model, brought.model).digest == digests["model_digest"]
     assert preflight(settings, copies_here(settings, outlined=True)) == digests
     assert f"fetching org/shapes from {os.environ['HF_ENDPOINT'].removeprefix('http://')} (" in (
         capsys.readouterr().err
@@ -336,10 +338,10 @@ def test_variants_follow_from_the_setting(hub: list[str], tmp_path: Path) -> Non
         """Names of weights that were fetched, and the digests of a head and of a node."""
         hub.clear()
         model = ModelSettings(path="org/shapes", revision=COMMIT, variant=variant, device="cpu")
-        head = model_digest(model, model_here(model, outlined=True))
+        head = open_model(model, model_here(model, outlined=True)).digest
         folder = model_here(model)
         names = {asked for asked in hub if asked.startswith("GET") and asked.endswith(".safetensors")}
-        loaded = LatentDiffusion(model, folder)
+        loaded = LatentDiffusion(model, open_model(model, folder))
         assert loaded.unet.dtype == torch.float32
         return names, head, loaded.digest
 
@@ -348,7 +350,7 @@ def test_variants_follow_from_the_setting(hub: list[str], tmp_path: Path) -> Non
     assert names == {f"GET {part}.fp16.safetensors" for part in parts} and head == node
     plain_names, plain_head, plain_node = brought("auto")
     assert plain_names == {f"GET {part}.safetensors" for part in parts}
-    assert plain_head == plain_node == model_digest(ModelSettings()) != head
+    assert plain_head == plain_node == open_model(ModelSettings()).digest != head
     assert brought("none") == (set(), plain_head, plain_node)
     with pytest.raises(SettingsError, match=r"has no variant 'ema'; use --set model\.variant=auto"):
         brought("ema")

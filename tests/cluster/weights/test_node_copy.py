@@ -24,8 +24,9 @@ from cluster.weights.wanted import Wanted
 from originality.contract import node_cache
 from originality.contract.download import FetchError
 from originality.contract.node_cache import CHECKSUMS
-from originality.model.diffusers_folder import PARTS, model_digest, weights_bytes
+from originality.model.diffusers_folder import PARTS
 from originality.model.diffusion import LatentDiffusion
+from originality.model.model_folder import open_model
 from originality.settings.parts import ModelSettings
 from tests.support.network_line import Line
 from tests.support.waiting import PATIENCE
@@ -65,8 +66,8 @@ def test_a_prefix_becomes_a_folder_that_loads(prefix: str, cache: Path, line: Li
     kept = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
     assert kept == {DIGESTS, *files(SHAPES)}
     settings = ModelSettings(path=prefix, device="cpu")
-    model = LatentDiffusion(settings, folder)
-    assert model.name == prefix and model.digest == model_digest(ModelSettings())
+    model = LatentDiffusion(settings, open_model(settings, folder))
+    assert model.name == prefix and model.digest == open_model(ModelSettings()).digest
     before = line.gets()
     assert set(before) == {*files(SHAPES), DIGESTS}  # there might be digests beside the files
     assert local_copy(prefix + "/", PARTS) == folder == answer(start(prefix))
@@ -136,13 +137,13 @@ def test_a_head_takes_the_digest_from_the_prefix(
     said = {name: hashlib.sha256(data).hexdigest() for name, data in files(SHAPES).items()}
     store.write(DIGESTS, json.dumps(said).encode())
     head = local_copy(prefix, PARTS, outlined=True)
-    assert model_digest(settings, head) == model_digest(ModelSettings())
-    assert weights_bytes(settings, head) == weights_bytes(ModelSettings())
+    assert open_model(settings, head).digest == open_model(ModelSettings()).digest
+    assert open_model(settings, head).weights_bytes == open_model(ModelSettings()).weights_bytes
     assert not [name for name in line.gets() if name.endswith(".safetensors")]
     before = line.gets()
     assert local_copy(prefix, PARTS, outlined=True) == head and line.gets() == before + Counter([DIGESTS])
     node = local_copy(prefix, PARTS)
-    assert node != head and model_digest(settings, node) == model_digest(settings, head)
+    assert node != head and open_model(settings, node).digest == open_model(settings, head).digest
     assert local_copy(prefix, PARTS, outlined=True) == node, "what is here is taken"
     capsys.readouterr()
     store.write(DIGESTS, b"{}")

@@ -12,7 +12,6 @@ from originality.contract.config import SettingsError
 from originality.contract.faults import MachineFault, is_machine_fault, line_of, machine_fault
 from originality.model.attention import choose
 from originality.model.library_errors import loading, reading
-from originality.settings.parts import ModelSettings
 
 MACHINES = [
     torch.OutOfMemoryError(
@@ -102,7 +101,7 @@ def test_what_was_handled_before_is_no_cause() -> None:
 
 @pytest.mark.parametrize("error", MACHINES, ids=_named)
 def test_no_reader_of_a_folder_turns_them_into_a_settings_error(error: Exception, tmp_path) -> None:
-    for wrapper in (reading(tmp_path), loading(ModelSettings(device="cpu"))):
+    for wrapper in (reading(tmp_path), loading("there")):
         with pytest.raises(type(error)) as caught, wrapper:
             raise error
         assert caught.value is error
@@ -110,7 +109,7 @@ def test_no_reader_of_a_folder_turns_them_into_a_settings_error(error: Exception
 
 @pytest.mark.parametrize("error", OTHERS[1:3], ids=_named)
 def test_a_damaged_folder_is_still_one_line(error: Exception, tmp_path) -> None:
-    for wrapper in (reading(tmp_path), loading(ModelSettings(device="cpu"))):
+    for wrapper in (reading(tmp_path), loading("there")):
         with pytest.raises(SettingsError, match="give a whole"), wrapper:
             raise error
 

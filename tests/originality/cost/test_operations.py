@@ -17,6 +17,7 @@ from originality.cost.measured_counts import Assumptions, Measured, carried, dif
 from originality.cost.operations import Cost, Counts, cost, denoising_steps, protocol_counts
 from originality.model.diffusion import SCHEDULERS, LatentDiffusion
 from originality.model.meta_model import Architecture
+from originality.model.model_folder import open_model
 from originality.settings.parts import RedrawSettings
 from originality.settings.presets import load_settings
 from originality.sweep.sweep import Sweep
@@ -105,7 +106,7 @@ def test_a_real_sweep_takes_what_its_settings_say() -> None:
     assert finished[0].counters["unet_samples"] == counts.step_samples + counts.drawing_samples
     # the detector of elements fills each of its passes up to 16 images
     filled = counts.model_copy(update={"judged": 16 * (tried + 1)})
-    of_model = flops(Architecture.of_folder(settings.model))
+    of_model = flops(Architecture.of_folder(open_model(settings.model)))
     assert cost(filled, of_model, judging(settings.distance)).total == taken
 
 

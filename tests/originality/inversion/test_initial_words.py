@@ -19,9 +19,10 @@ from originality.inversion.initial_words import (
     words_missing,
 )
 from originality.model.diffusers_folder import MODELS
+from originality.model.model_folder import open_model
 from originality.settings.audit import AuditSettings
 from originality.settings.domains import DOMAINS, WordMissing
-from originality.settings.local_weights import Copies
+from originality.settings.parts import ModelSettings
 from originality.settings.presets import load_settings
 from originality.shapes.image_sets import TaughtSet
 from originality.sweep.image_state import seal, unpack
@@ -207,14 +208,15 @@ def test_a_models_own_towers_say_what_clip_says(clip):
         ModelTowers(model).probabilities(PICTURES, ["a photo " * 20])
 
 
-def test_clip_chooses_among_the_words_of_the_domain(animals, clip, model):
+def test_clip_chooses_among_the_words_of_the_domain(animals, clip):
     whole, folder = clip
     own = {"model": animals.model.model_copy(update={"path": str(folder)})}
-    towers = InitialWords(animals.model_copy(update=own), model.text.tokenizers)
+    opened = open_model(animals.model, folder)
+    towers = InitialWords(animals.model_copy(update=own), opened)
     assert isinstance(towers.chooser, ModelTowers)
     judge = {"check": "editability", "detector": "clip", "folder": str(whole)}
     judged = load_settings("laptop", None, {"domain": "animals", "in_distribution": judge})
-    detector = InitialWords(judged, model.text.tokenizers)
+    detector = InitialWords(judged, open_model(judged.model))
     assert isinstance(detector.chooser, Clip)
     likely = reference(whole, PICTURES, [PROMPT.format(word) for word in ANIMALS]).argmax(1)
     expected = [ANIMALS[k] for k in likely]
@@ -222,8 +224,8 @@ def test_clip_chooses_among_the_words_of_the_domain(animals, clip, model):
     assert [towers.of(None, picture) for picture in PICTURES] == expected
     assert [detector.of(None, picture) for picture in PICTURES] == expected
     assert towers.of("house", PICTURES[0]) == "house"  # a word of its own comes first
-    assert isinstance(load_chooser(judged, Copies(model=folder)), ModelTowers)  # before the detector
-    assert load_chooser(judged.model_copy(update={"domain": "houses"})) is None
+    assert isinstance(load_chooser(judged, opened), ModelTowers)  # before the detector
+    assert load_chooser(judged.model_copy(update={"domain": "houses"}), opened) is None
 
 
 def test_clip_that_chooses_is_part_of_what_judges(animals, clip):
@@ -252,19 +254,19 @@ def test_towers_of_different_spaces_are_none(clip, tmp_path):
 
 def test_what_a_collection_without_words_is_told(animals, quick, clip):
     whole, model = clip
-    said = words_missing(animals)
+    own = open_model(animals.model)
+    said = words_missing(animals, own)
     assert said is not None and "\n" not in said
     assert said.startswith(
         "domain 'animals' has several words (dog, cat, bird): give a list with a column 'word'"
     )
-    assert words_missing(quick) is None
-    assert words_missing(animals, Copies(model=model)) is None
+    assert words_missing(quick, own) is None
+    assert words_missing(animals, open_model(animals.model, model)) is None
     one = {"domain": "mine", "domains": {"mine": {"initial_word": "dog"}}}
-    assert words_missing(load_settings("laptop", None, one)) is None
+    assert words_missing(load_settings("laptop", None, one), own) is None
     judge = {"check": "editability", "detector": "clip", "folder": str(whole)}
-    assert (
-        words_missing(load_settings("laptop", None, {"domain": "animals", "in_distribution": judge})) is None
-    )
+    judged = load_settings("laptop", None, {"domain": "animals", "in_distribution": judge})
+    assert words_missing(judged, own) is None
 
 
 def test_another_subject_is_said(quick):
@@ -293,9 +295,10 @@ def test_a_domain_that_does_not_suit_the_model_is_found_before_anything_begins(d
         preflight(load_settings("laptop", None, given))
 
 
-def test_every_domain_of_the_package_suits_the_model_that_ships(model):
+def test_every_domain_of_the_package_suits_the_model_that_ships():
+    opened = open_model(ModelSettings())
     for name in DOMAINS:
-        words = InitialWords(load_settings("laptop", None, {"domain": name}), model.text.tokenizers)
+        words = InitialWords(load_settings("laptop", None, {"domain": name}), opened)
         assert words.chooser is None
 
 

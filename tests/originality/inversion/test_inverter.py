@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline
 
 from originality.contract.config import SettingsError
 from originality.inversion.inverter import Inverter, invert
-from originality.model.diffusers_folder import model_folder
+from originality.model.model_folder import open_model
 from originality.model.prompt_embeddings import word_tokens
 from originality.model.randomness import keyed_generator
 from originality.settings.domains import DOMAINS
@@ -35,7 +35,7 @@ def watched(model, tell):
 @pytest.fixture(scope="module")
 def pipeline():
     pipe = StableDiffusionPipeline.from_pretrained(
-        model_folder(ModelSettings()), use_safetensors=True, dtype=torch.float32
+        open_model(ModelSettings()).path, use_safetensors=True, dtype=torch.float32
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

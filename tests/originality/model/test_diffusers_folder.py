@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from originality.contract.config import SettingsError
-from originality.model.diffusers_folder import describe, model_digest, weighty
+from originality.model.diffusers_folder import weighty
 from originality.model.diffusion import LatentDiffusion
+from originality.model.model_folder import open_model
 from originality.settings.parts import ModelSettings
 from tests.support.tiny_models import FAMILIES
 
@@ -42,20 +43,20 @@ def changed(folder: Path, into: Path, file: str, **values: Any) -> ModelSettings
 
 
 def test_a_family_is_described_without_its_weights(whole: Path) -> None:
-    about = describe(ModelSettings(path=str(whole)))
+    about = open_model(ModelSettings(path=str(whole))).description
     assert len(about.tokenizers) == (2 if about.wants_size else 1)
     assert weighty(whole)[:3] == ("unet", "vae", "text_encoder")
     assert about.side == 64
 
 
 def test_every_part_that_is_loaded_is_in_the_digest(whole: Path, tmp_path: Path) -> None:
-    before = model_digest(ModelSettings(path=str(whole)))
+    before = open_model(ModelSettings(path=str(whole))).digest
     for part in weighty(whole):
         copy = tmp_path / part
         shutil.copytree(whole, copy)
         (weights,) = (copy / part).glob("*.safetensors")
         weights.write_bytes(weights.read_bytes()[:-1] + b"\7")
-        assert model_digest(ModelSettings(path=str(copy))) != before
+        assert open_model(ModelSettings(path=str(copy))).digest != before
 
 
 UNSUPPORTED: list[tuple[str, dict[str, Any], str]] = [
@@ -78,7 +79,7 @@ def test_what_is_not_supported_is_refused_by_its_reason(
     sd1: Path, tmp_path: Path, file: str, values: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(SettingsError, match=reason) as error:
-        describe(changed(sd1, tmp_path / "model", file, **values))
+        open_model(changed(sd1, tmp_path / "model", file, **values))
     assert "\n" not in str(error.value)
 
 
@@ -106,11 +107,11 @@ def test_a_part_that_is_missing_is_named(
     shutil.copytree(sdxl, tmp_path / "model")
     spoil(tmp_path / "model")
     with pytest.raises(SettingsError, match=reason):
-        describe(ModelSettings(path=str(tmp_path / "model")))
+        open_model(ModelSettings(path=str(tmp_path / "model")))
 
 
 def test_a_tokenizer_that_knows_more_than_its_encoder_is_refused(sd1: Path, tmp_path: Path) -> None:
-    words = len(describe(ModelSettings(path=str(sd1))).tokenizers[0])
+    words = len(open_model(ModelSettings(path=str(sd1))).description.tokenizers[0])
     settings = changed(sd1, tmp_path / "model", "text_encoder/config.json", vocab_size=words - 1)
     file = tmp_path / "model" / "text_encoder" / "model.safetensors"
     from safetensors.torch import load_file, save_file
@@ -139,8 +140,9 @@ def test_weights_that_are_not_there_are_named(sdxl: Path, tmp_path: Path, part: 
 
 def test_a_tokenizer_without_a_length_has_its_encoders(sd1: Path, tmp_path: Path) -> None:
     settings = changed(sd1, tmp_path / "model", "tokenizer/tokenizer_config.json", model_max_length=10**30)
-    (tokenizer,) = describe(settings).tokenizers
-    assert tokenizer.model_max_length == describe(ModelSettings(path=str(sd1))).tokenizers[0].model_max_length
+    (tokenizer,) = open_model(settings).description.tokenizers
+    (original,) = open_model(ModelSettings(path=str(sd1))).description.tokenizers
+    assert tokenizer.model_max_length == original.model_max_length
 
 
 def test_a_set_prediction_beats_what_the_scheduler_says(sd1: Path) -> None:

@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from originality.contract.config import SettingsError
 from originality.contract.faults import MachineFault
 from originality.model.clip_vocabulary import write_tokenizer
-from originality.model.diffusers_folder import describe, model_digest, model_folder
 from originality.model.diffusion import SCHEDULERS, LatentDiffusion, check_schedule, sampler_of
 from originality.model.file_damage import damage, incomplete_tokenizer
 from originality.model.library_errors import loading, reading
+from originality.model.model_folder import open_model
 from originality.model.prompt_embeddings import word_tokens
 from originality.model.supported import BETA_SCHEDULERS, schedule
 from originality.model.transformers_folder import checked_folder
@@ -46,7 +46,7 @@ def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def refused(folder: Path, **settings: Any) -> str:
     with pytest.raises(SettingsError) as caught:
-        describe(ModelSettings(path=str(folder), device="cpu", **settings))
+        open_model(ModelSettings(path=str(folder), device="cpu", **settings))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -61,7 +61,7 @@ WEIGHTS = (UNET, "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.
 def test_a_file_that_is_not_what_its_name_says_is_named_with_the_fix(sd1: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(sd1, folder)
-    assert describe(ModelSettings(path=str(folder))).side == 64
+    assert open_model(ModelSettings(path=str(folder))).description.side == 64
     cut, cases = b'{"a": 1, ', [(name, POINTER, "git lfs pull") for name in (*CONFIGS, *WEIGHTS)]
     cases += [(name, PAGE, "is a web page") for name in (*CONFIGS, *WEIGHTS)]
     cases += [(name, b"", "is empty") for name in (*CONFIGS, *WEIGHTS)]
@@ -114,12 +114,12 @@ def test_an_incomplete_tokenizer_is_named_and_not_the_word_that_it_cannot_read(
     (words / "vocab.json").write_text(json.dumps({t: k for t, k in vocabulary.items() if t != lost}))
     assert "do not fit" in refused(folder)
     (words / "vocab.json").write_text(json.dumps(vocabulary))
-    (tokenizer,) = describe(ModelSettings(path=str(folder))).tokenizers
+    (tokenizer,) = open_model(ModelSettings(path=str(folder))).description.tokenizers
     assert len(word_tokens(tokenizer, "square")) == 1
     shutil.copy("originality/weights/shapes/tokenizer/tokenizer.json", words)  # holds both
     for name in ("merges.txt", "vocab.json"):
         (words / name).unlink()
-    assert len(describe(ModelSettings(path=str(folder))).tokenizers[0]) == len(vocabulary)
+    assert len(open_model(ModelSettings(path=str(folder))).description.tokenizers[0]) == len(vocabulary)
     assert "is of the kind 'BPE'" in str(incomplete_tokenizer(words, bert=True))
     (words / "tokenizer.json").unlink()
     assert "lacks vocab.txt; it must hold vocab.txt, or tokenizer.json" in str(
@@ -165,7 +165,7 @@ def test_words_that_were_cut_are_named(
     for file in ("tokenizer.json", "vocab.json", "merges.txt"):
         shutil.copy(words / file, judge)
     told_of(words / "tokenizer.json", as_strings)
-    assert describe(ModelSettings(path=str(tmp_path / "model"))).side == 64
+    assert open_model(ModelSettings(path=str(tmp_path / "model"))).description.side == 64
     shutil.copy("originality/weights/shapes/tokenizer/tokenizer.json", words)
     checked_folder(judge, {"clip"}, "a CLIPModel", words=True)
     told_of(words / name, spoil)
@@ -283,7 +283,7 @@ def test_a_schedule_of_another_kind_is_refused(
     file = tmp_path / "model" / "scheduler" / "scheduler_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
     with pytest.raises(SettingsError, match=why):
-        describe(ModelSettings(path=str(tmp_path / "model"), prediction=prediction))
+        open_model(ModelSettings(path=str(tmp_path / "model"), prediction=prediction))
 
 
 @pytest.mark.parametrize("kind", sorted(BETA_SCHEDULERS))
@@ -356,7 +356,7 @@ def test_a_value_that_a_library_refuses_is_a_line_that_names_the_part(
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("guard", [lambda: loading(ModelSettings()), lambda: reading(Path("there"))])
+@pytest.mark.parametrize("guard", [lambda: loading("there"), lambda: reading(Path("there"))])
 @pytest.mark.parametrize("error", [MemoryError(), MachineFault("a card")])
 def test_a_machines_fault_is_not_laid_on_a_folder(guard: Any, error: Exception) -> None:
     with pytest.raises(type(error)), guard():
@@ -373,7 +373,7 @@ def test_what_is_beside_the_files_that_are_used_changes_nothing(sd1: Path, tmp_p
     (folder / "v1-5-pruned-emaonly.safetensors").write_bytes(POINTER)
     (folder / "README.md").write_text("---\nlicense: mit\n---")
     settings = (ModelSettings(path=str(f), device="cpu") for f in (sd1, folder))
-    assert len({model_digest(s) for s in settings}) == 1
+    assert len({open_model(s).digest for s in settings}) == 1
 
 
 def test_old_names_of_a_vaes_attention_are_read(sd1: Path, tmp_path: Path) -> None:
@@ -434,6 +434,6 @@ def test_a_judges_damaged_file_is_named(
 
 def test_a_second_text_encoder_that_lacks_words_or_weights_is_named(tmp_path: Path) -> None:
     folder = FAMILIES["sdxl"](tmp_path / "model")
-    assert model_folder(ModelSettings(path=str(folder))) == folder
+    assert open_model(ModelSettings(path=str(folder))).path == folder
     (folder / "tokenizer_2" / "tokenizer.json").unlink()
     assert f"tokenizer {folder / 'tokenizer_2'} lacks vocab.json, merges.txt" in refused(folder)

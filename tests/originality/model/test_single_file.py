@@ -19,6 +19,7 @@ from originality.model import families as published
 from originality.model import single_file
 from originality.model.diffusion import LatentDiffusion
 from originality.model.families import write_configuration
+from originality.model.model_folder import open_model
 from originality.model.randomness import keyed_generator
 from originality.model.single_file import _TEXTS, _UNET, _VAE, _diffusers_part, _text_encoder, unpack
 from originality.settings.parts import ModelSettings, RedrawSettings
@@ -231,4 +232,4 @@ def test_the_audits_model_may_be_one_file(sd1: Path, tmp_path: Path, monkeypatch
     settings = ModelSettings(path=str(tmp_path / "model.safetensors"), device="cpu")
     folder = model_here(settings)
     assert folder is not None and same(folder, sd1)
-    assert LatentDiffusion(settings, folder).name == settings.path
+    assert LatentDiffusion(settings, open_model(settings, folder)).name == settings.path

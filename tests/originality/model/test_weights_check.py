@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from originality.contract.config import SettingsError
+from originality.model.model_folder import open_model
 from originality.model.weights_check import check_weights
 from originality.settings.parts import SHIPPED_MODEL, ModelSettings
 from tests.support.tiny_models import FAMILIES
@@ -23,7 +24,7 @@ def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", [SHIPPED_MODEL, *FAMILIES])
 def test_whole_weights_pass(tmp_path: Path, name: str) -> None:
     path = name if name == SHIPPED_MODEL else str(FAMILIES[name](tmp_path / "model"))
-    check_weights(ModelSettings(path=path))
+    check_weights(open_model(ModelSettings(path=path)))
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "text_encoder_2"])
@@ -39,7 +40,7 @@ def test_tensors_that_are_lost_or_of_another_shape_are_named(
     more = {name: value[:-1].clone()} if change == "shorter" else {}
     save_file({**weights, **more, "besides": value}, file, {"format": "pt"})
     with pytest.raises(SettingsError, match=why) as caught:
-        check_weights(ModelSettings(path=str(tmp_path / "model")))
+        check_weights(open_model(ModelSettings(path=str(tmp_path / "model"))))
     told = str(caught.value)
     assert str(file) in told and name.removeprefix("text_model.") in told and "\n" not in told
 
@@ -48,4 +49,4 @@ def test_an_empty_configuration_of_a_text_encoder_is_named(sdxl: Path, tmp_path:
     shutil.copytree(sdxl, tmp_path / "model")
     (tmp_path / "model" / "text_encoder" / "config.json").write_text(json.dumps({}))
     with pytest.raises(SettingsError, match=r"by text_encoder/config\.json"):
-        check_weights(ModelSettings(path=str(tmp_path / "model")))
+        check_weights(open_model(ModelSettings(path=str(tmp_path / "model"))))

@@ -13,8 +13,8 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from originality.evaluation.redraw_sheet import sheet, tiles
-from originality.model.diffusers_folder import model_folder
 from originality.model.diffusion import LatentDiffusion
+from originality.model.model_folder import open_model
 from originality.settings.parts import ModelSettings
 from originality.settings.presets import load_settings
 from originality.sweep.sweep import Sweep
@@ -66,7 +66,7 @@ def test_records_hold_what_the_contract_says(together, quick):
 
 
 def test_tokens_file_loads_into_a_pipeline(model, together):
-    pipe = StableDiffusionPipeline.from_pretrained(model_folder(ModelSettings()), use_safetensors=True)
+    pipe = StableDiffusionPipeline.from_pretrained(open_model(ModelSettings()).path, use_safetensors=True)
     words = safetensors.torch.load(together["image-0"].files["tokens.safetensors"])
     assert pipe.maybe_convert_prompt("a photo of <s2>", pipe.tokenizer) == "a photo of <s2>"
     for name, vectors in words.items():

@@ -11,8 +11,9 @@ from diffusers import StableDiffusionPipeline
 
 from originality.contract.config import SettingsError
 from originality.evaluation.distance.elements import ElementSetDistance
-from originality.model.diffusers_folder import MODELS, model_digest, model_folder
+from originality.model.diffusers_folder import MODELS
 from originality.model.diffusion import LatentDiffusion
+from originality.model.model_folder import open_model
 from originality.settings.domains import DOMAINS
 from originality.settings.parts import ModelSettings
 from originality.shapes.detector import Detector
@@ -69,11 +70,11 @@ def test_encoding_and_decoding_keeps_the_elements(model):
 
 
 def test_the_digest_sees_weights_and_names_a_missing_folder(tmp_path):
-    assert model_digest(ModelSettings()) == LatentDiffusion(ModelSettings(device="cpu")).digest
+    assert open_model(ModelSettings()).digest == LatentDiffusion(ModelSettings(device="cpu")).digest
     with pytest.raises(SettingsError, match="does not exist; give a diffusers folder"):
-        model_folder(ModelSettings(path=str(tmp_path / "none")))
+        open_model(ModelSettings(path=str(tmp_path / "none")))
     with pytest.raises(SettingsError, match="has no model_index"):
-        model_folder(ModelSettings(path=str(tmp_path)))
+        open_model(ModelSettings(path=str(tmp_path)))
 
 
 def test_a_model_without_safetensors_is_refused(tmp_path):
@@ -81,7 +82,7 @@ def test_a_model_without_safetensors_is_refused(tmp_path):
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(SettingsError, match="has no safetensors in unet"):
-        model_folder(ModelSettings(path=str(folder)))
+        open_model(ModelSettings(path=str(folder)))
 
 
 def test_a_gpu_that_is_not_there_is_an_error_that_says_the_fix():
