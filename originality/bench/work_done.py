@@ -55,7 +55,7 @@ def _drawn(row: Row, settings: AuditSettings) -> float:
 
 
 def _samples_a_redraw(settings: AuditSettings) -> int:
-    return denoising_steps(settings.redraw) * (2 if settings.redraw.guidance_scale > 1 else 1)
+    return denoising_steps(settings.redraw) * settings.redraw.unet_samples
 
 
 def places(rows: Sequence[Row], settings: AuditSettings) -> Places:

@@ -69,7 +69,7 @@ def divided(
     wanted = inversion.lanes
     roomy = min(max(1, fitting // inversion.batch_size), MOST_LANES)
     lanes = roomy if wanted == "auto" else wanted
-    guided = redraw.pass_size * (2 if redraw.guidance_scale > 1 else 1)
+    guided = redraw.pass_size * redraw.unet_samples
     return MemoryPlan(
         room,
         takes,

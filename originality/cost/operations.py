@@ -66,7 +66,7 @@ def protocol_counts(
     inversion, redraw = settings.inversion, settings.redraw
     checked = tokens_tried if tokens_checked is None else tokens_checked
     sets = tokens_tried + (checked if settings.in_distribution.check == "editability" else 0)
-    of_an_image = denoising_steps(redraw) * (2 if redraw.guidance_scale > 1 else 1)
+    of_an_image = denoising_steps(redraw) * redraw.unet_samples
     prompts = inversion.batch_size
     if inversion.templates is not None:
         prompts = min(prompts, inversion.templates, len(settings.spoken.templates))

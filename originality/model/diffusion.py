@@ -292,7 +292,7 @@ class LatentDiffusion:
     def _denoised(self, words: Words, noise: Tensor, settings: RedrawSettings) -> tuple[Tensor, Tensor]:
         """Latents (n, c, h, w), and whether they were finite after each step, bool (n, steps); for neither of
         which the host waits."""
-        guided = settings.guidance_scale > 1
+        guided = settings.guided
         if guided:
             words = Words.joined([self._nothing.repeated(len(words)), words])
         words = words.to(self.dtype)
@@ -367,7 +367,7 @@ class LatentDiffusion:
 
     def passes_of_redraw(self, settings: RedrawSettings) -> int:
         """Samples through the UNet that one redraw costs."""
-        return len(self._sampler(settings).timesteps) * (2 if settings.guidance_scale > 1 else 1)
+        return len(self._sampler(settings).timesteps) * settings.unet_samples
 
 
 def _failure(steps: list[bool], decoded: bool) -> str | None:

@@ -93,6 +93,18 @@ class RedrawSettings(Frozen):
     many: a short one is filled up with repeats."""
 
     @property
+    def guided(self) -> bool:
+        """Whether classifier-free guidance is on: at a scale of 1 or less the unconditional prediction is
+        not computed."""
+        return self.guidance_scale > 1
+
+    @property
+    def unet_samples(self) -> int:
+        """Samples through the UNet for one latent at one denoising step: with guidance, the unconditional
+        one too."""
+        return 2 if self.guided else 1
+
+    @property
     def round_size(self) -> int:
         """Redraws of an image between two looks."""
         return min(self.round or self.count, self.count)
