@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 
-KEY = "originality.contract.checksum"
+KEY = "originality.checksum"
+"""Part of the file format, whatever this module is called: files written before must keep their checksums."""
 _PREFIX = b"originality-sha256:"
 _ZEROS = b"0" * 64
 PLACEHOLDER = (_PREFIX + _ZEROS).decode()

@@ -127,7 +127,7 @@ def test_a_parquet_file_with_a_checksum_is_any_readers(tmp_path: Path) -> None:
     """Also one whose own text looks like a checksum."""
     text = parquet_bytes(pa.table({"x": [1]}))[-300:].hex()
     table = pa.table(
-        {"x": [text, "originality.contract.checksum", "originality-sha256:" + "0" * 64], "y": [1, 2, None]}
+        {"x": [text, "originality.checksum", "originality-sha256:" + "0" * 64], "y": [1, 2, None]}
     )
     table = table.replace_schema_metadata({"source": "here"})
     (tmp_path / "x.parquet").write_bytes(parquet_bytes(table))
