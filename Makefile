@@ -18,7 +18,7 @@ BENCH = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m jobs.bench
 SHAPES := originality/weights/shapes
 
 .PHONY: audit test test-long gpu-check check bench chaos scale full-size train-shapes train-detector effect install clean
-.PHONY: paper paper-page docs docs-from-nothing docs-site
+.PHONY: notebooks paper paper-page docs docs-from-nothing docs-site
 
 audit: $(INSTALLED)
 	@echo "judging the images of examples/ with the model that ships: some minutes on a CPU"
@@ -101,6 +101,11 @@ paper: $(INSTALLED)
 # docs/paper.md and its figures, from the results that are kept.
 paper-page: $(INSTALLED)
 	$(BIN)/python -m jobs.paper
+
+# The example notebooks with what their cells give: after make audit, some minutes.
+notebooks: audit
+	cd notebooks && for name in *.ipynb; do \
+		../$(BIN)/jupyter-execute --inplace $$name || exit 1; done
 
 # All figures and summaries under docs/ from the results that are kept there: some minutes.
 docs: paper-page

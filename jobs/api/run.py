@@ -42,6 +42,11 @@ class Run:
         """Where it is."""
         return self._run.store.url
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that the run was planned with, as nested plain values."""
+        return dict(self._run.description.get("settings") or {})
+
     def verdicts(self) -> pa.Table:
         """One row for each image that has a verdict, with the columns of ``verdicts/*.parquet``; of a run
         under way, those so far. ``to_pandas()`` makes a data frame of it."""
