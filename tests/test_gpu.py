@@ -47,7 +47,7 @@ def says(model: LatentDiffusion) -> torch.Tensor:
     """A noise prediction, on the CPU."""
     noisy = torch.randn((2, *model.latent_shape), generator=keyed_generator("noisy")).to(model.device)
     with torch.no_grad():
-        words = model.words(["a photo of a circle", ""])
+        words = model.encode_prompts(["a photo of a circle", ""])
         return model.predict(noisy, torch.tensor([10, 700], device=model.device), words).cpu()
 
 
@@ -104,7 +104,7 @@ def test_a_step_only_gives_the_gpu_its_work(path: str, dtype: str, most: int) ->
     model = LatentDiffusion(ModelSettings.model_validate({"path": path, "device": "cuda", "dtype": dtype}))
     settings = InversionSettings(steps=9, batch_size=4, lanes=2)
     inverter = Inverter(model, DOMAINS["shapes"], settings, seed=5)
-    inverter.passes.most = most
+    inverter.passes.max_samples = most
     moments = model.encode(model.fit(TaughtSet().scene(2, 0).image()))
     lanes = [inverter.open(str(m), moments, m) for m in (1, 3)]
     inverter.advance(lanes)  # kernels are chosen and loaded
@@ -235,4 +235,4 @@ def test_a_pass_that_runs_out_of_memory_is_halved() -> None:
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert sweep.inverter.passes.halved
-    assert sweep.inverter.passes.most < 512
+    assert sweep.inverter.passes.max_samples < 512

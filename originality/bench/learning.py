@@ -129,11 +129,11 @@ def word_losses(sweep: Sweep, lane: Lane) -> Tensor:
     times = (torch.arange(DRAWS) + 0.5) / DRAWS * len(model.alphas_cumprod)
     posterior, noise = torch.randn((2, DRAWS, *moments.mean.shape), generator=rng)
     templates = sweep.domain.templates
-    words = model.words(list(templates), lane.vectors.detach().expand(len(templates), -1, -1))
+    words = model.encode_prompts(list(templates), lane.vectors.detach().expand(len(templates), -1, -1))
     losses = []
     for part in torch.arange(DRAWS).split(48):
         clean, eps, t = moments.mean + moments.std * posterior[part], noise[part], times[part].long()
-        said = model.predict(model.add_noise(clean, eps, t), t, words.chosen(part % len(templates)))
+        said = model.predict(model.add_noise(clean, eps, t), t, words.select(part % len(templates)))
         losses.append((said - model.target(clean, eps, t)).square().flatten(1).mean(1))
     return torch.cat(losses)
 

@@ -19,7 +19,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 
 from originality.model.meta_model import META, Architecture
-from originality.model.prompt_embeddings import Prompts, TextEncoders, Words
+from originality.model.prompt_embeddings import PromptEmbeddings, Prompts, TextEncoders
 from originality.settings.parts import DistanceSettings
 
 
@@ -95,7 +95,7 @@ class _Sample:
             decoding = counted(lambda: self.vae.decode(self.latents))
         return Flops(forward, step, encoding, decoding, text, text_step)
 
-    def _text(self) -> tuple[int, int, Words]:
+    def _text(self) -> tuple[int, int, PromptEmbeddings]:
         """Forward, forward and back, and what the UNet is told."""
         vectors = torch.empty((1, 1, sum(self.text.widths)), device=META, requires_grad=True)
         with FlopCounterMode(display=False) as counter:
@@ -105,7 +105,7 @@ class _Sample:
             (words.states.sum() + pooled).backward()
         return forward, int(counter.get_total_flops()), words
 
-    def _unet(self, words: Words) -> tuple[int, int]:
+    def _unet(self, words: PromptEmbeddings) -> tuple[int, int]:
         """Forward, and forward and back."""
         states = words.states.detach().requires_grad_()
         pooled = None if words.pooled is None else words.pooled.detach().requires_grad_()

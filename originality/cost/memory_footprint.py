@@ -75,7 +75,7 @@ class _Shape:
     def step(self, checkpointing: bool = False) -> int:
         """Bytes of an inversion step, forward and back, with one token."""
         model = self.model
-        prompts = model.text.tokenise(["{}"], 1).sent(META)
+        prompts = model.text.tokenise(["{}"], 1).to_device(META)
         t = torch.zeros(1, dtype=torch.long, device=META)
         if checkpointing:
             model.unet.enable_gradient_checkpointing()
@@ -91,7 +91,7 @@ class _Shape:
     def denoising(self) -> int:
         """Bytes of a denoising step."""
         model = self.model
-        words = model.text.encode(model.text.tokenise([""], 0).sent(META), None).to(model.dtype)
+        words = model.text.encode(model.text.tokenise([""], 0).to_device(META), None).to(model.dtype)
         with Living() as living:
             noisy = torch.empty((1, *model.latent_shape), device=META, dtype=model.dtype)
             model._unet(noisy, torch.zeros((), dtype=torch.long, device=META), words)

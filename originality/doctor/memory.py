@@ -27,7 +27,7 @@ def memory(model: LatentDiffusion, settings: AuditSettings, planned: MemoryPlan)
     CPU, which tells no peaks, with a step of a few samples."""
     if planned.checkpointing:
         model.unet.enable_gradient_checkpointing()
-    model.denoising.most, model.decoding.most = planned.denoising, planned.decoding
+    model.denoising.max_samples, model.decoding.max_samples = planned.denoising, planned.decoding
     on_gpu = model.device.type == "cuda"
     tried = planned.step if on_gpu else min(planned.step, FEW)
     inverter, lane = inversion(model, settings, tried)

@@ -63,7 +63,7 @@ def _said(model: LatentDiffusion, prompt: str) -> Tensor:
     # normal numbers stand for an image's latents, which are scaled to unit variance
     clean, noise = torch.randn((2, LEVELS, *model.latent_shape), generator=generator).to(model.device)
     t = _times(model).to(model.device)
-    words = model.words([prompt]).repeated(LEVELS)
+    words = model.encode_prompts([prompt]).repeat_prompt(LEVELS)
     return model.predict(model.add_noise(clean, noise, t), t, words).cpu()
 
 

@@ -64,7 +64,7 @@ def measure(model: LatentDiffusion, settings: AuditSettings, planned: MemoryPlan
     def forward(samples: int) -> Callable[[], object]:
         noisy = torch.zeros((samples, *model.latent_shape), device=model.device)
         t = torch.full((samples,), len(model.alphas_cumprod) // 2, device=model.device)
-        words = model.words([""]).repeated(samples)
+        words = model.encode_prompts([""]).repeat_prompt(samples)
         return torch.no_grad()(lambda: model.predict(noisy, t, words))
 
     def decoding(samples: int) -> Callable[[], object]:
@@ -143,7 +143,7 @@ def pace(model: LatentDiffusion, settings: AuditSettings, speed: Speed, judging:
     """From speeds and settings; ``judging``: seconds of metric and check together, an image."""
     redraw, inversion = settings.redraw, settings.inversion
     sets = 2 if settings.in_distribution.check == "editability" else 1  # redraws, and edit images
-    drawn = redraw.count * model.passes_of_redraw(redraw) / speed.forward.per_second
+    drawn = redraw.count * model.unet_samples_per_redraw(redraw) / speed.forward.per_second
     decoded = redraw.count / speed.decoding.per_second
     return Pace(
         inversion=inversion.steps * inversion.batch_size / speed.step.per_second,

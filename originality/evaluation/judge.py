@@ -20,9 +20,9 @@ from originality.evaluation.early_stopping import certain, share_certain
 from originality.evaluation.in_distribution import InDistribution
 from originality.evaluation.in_distribution.scene import SubjectInScene
 from originality.evaluation.occupancy import Occupancy
-from originality.model.diffusion import Drawn, LatentDiffusion
-from originality.model.out_of_memory import Passes, filled
-from originality.model.prompt_embeddings import Words
+from originality.model.diffusion import GeneratedImages, LatentDiffusion
+from originality.model.out_of_memory import Passes, padded_indices
+from originality.model.prompt_embeddings import PromptEmbeddings
 from originality.model.randomness import keyed_generator
 from originality.settings.audit import AuditSettings
 from originality.settings.domains import edit_prompt
@@ -54,7 +54,7 @@ class Evaluation:
     checked: bool = False
     """Whether all is found that the check is asked for."""
     unet_samples: int = 0
-    words: dict[str, Words] = field(default_factory=dict)
+    words: dict[str, PromptEmbeddings] = field(default_factory=dict)
     """What the UNet is told, by prompt: each text is encoded once."""
 
     @property
@@ -95,7 +95,7 @@ class Judge:
         """``check``: of an edit subject."""
         self.settings, self.model, self.distance, self._check = settings, model, distance, check
         self._domain, self._occupancy = settings.spoken, occupancy
-        self._passes = model.passes_of_redraw(settings.redraw)
+        self._passes = model.unet_samples_per_redraw(settings.redraw)
         self.measuring = Passes()
         self.waiting = settings.redraw.pass_size // settings.redraw.round_size - 1
         """Most evaluations that wait for a pass to be full."""
@@ -148,23 +148,23 @@ class Judge:
                     longer = True
         return chosen
 
-    def _drawn(self, chosen: Sequence[tuple[Evaluation, Round]]) -> Drawn:
+    def _drawn(self, chosen: Sequence[tuple[Evaluation, Round]]) -> GeneratedImages:
         """One pass, whatever its length filled up with repeats: neighbours then change no number."""
         redraw, words, noise = self.settings.redraw, [], []
         for evaluation, asked in chosen:
-            words.append(self._told(evaluation, asked.prompt).repeated(len(asked.numbers)))
+            words.append(self._told(evaluation, asked.prompt).repeat_prompt(len(asked.numbers)))
             tokens = len(evaluation.vectors)
             noise.append(self.noise(evaluation.image_id, tokens, asked.prompt, asked.numbers))
-        told, initial = Words.joined(words), torch.cat(noise)
+        told, initial = PromptEmbeddings.concatenate(words), torch.cat(noise)
         shape = len(initial), redraw.pass_size
-        return self.model.draw(
-            told.chosen(filled(*shape, told.states.device)), initial[filled(*shape)], redraw
+        return self.model.generate(
+            told.select(padded_indices(*shape, told.states.device)), initial[padded_indices(*shape)], redraw
         )
 
-    def _told(self, evaluation: Evaluation, prompt: str) -> Words:
+    def _told(self, evaluation: Evaluation, prompt: str) -> PromptEmbeddings:
         if prompt not in evaluation.words:
             with torch.no_grad():
-                evaluation.words[prompt] = self.model.words([prompt], evaluation.vectors[None])
+                evaluation.words[prompt] = self.model.encode_prompts([prompt], evaluation.vectors[None])
         return evaluation.words[prompt]
 
     def next(self, evaluation: Evaluation) -> Round | None:

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from originality.inversion.lane import Lane, LossScale
 from originality.inversion.step_noise import Draw, Draws
-from originality.model.device_transfers import Reading
+from originality.model.device_transfers import HostCopy
 from originality.model.diffusion import LatentDiffusion, Moments
 from originality.model.out_of_memory import Passes
-from originality.model.prompt_embeddings import Prompts, Words
+from originality.model.prompt_embeddings import PromptEmbeddings, Prompts
 from originality.settings.domains import Domain
 from originality.settings.inversion import InversionSettings
 
@@ -103,7 +103,7 @@ class Inverter:
             lane.optimiser.param_groups[0]["lr"] = learning_rate(
                 self.settings, lane.step, lane.end(self.settings)
             )
-        reading = Reading(torch.stack([lane.update(*own) for lane, own in zip(lanes, found, strict=True)]))
+        reading = HostCopy(torch.stack([lane.update(*own) for lane, own in zip(lanes, found, strict=True)]))
         for row, lane in enumerate(lanes):
             lane.told(reading, row)
         for lane in lanes:
@@ -126,7 +126,7 @@ class Inverter:
             filled = [*group, *[group[0]] * (together - len(group))]
             scales = torch.stack([lane.scale.factor for lane in group])
             words, spoken = self._told(filled)
-            read = words.cut()
+            read = words.detached()
             losses, of_words = [], []
             for start in range(0, samples, size):
                 part = slice(start, start + size)
@@ -142,7 +142,7 @@ class Inverter:
         self,
         lanes: Sequence[Lane],
         part: slice = slice(None),
-        told: tuple[Words, Sequence[Tensor]] | None = None,
+        told: tuple[PromptEmbeddings, Sequence[Tensor]] | None = None,
     ) -> Tensor:
         """Mean squared error of the UNet's prediction, float32 (lanes,).
 
@@ -157,20 +157,20 @@ class Inverter:
         return error.square().flatten(1).mean(1).view(len(lanes), size).mean(1) * (size / samples)
 
     def _said_and_wanted(
-        self, lanes: Sequence[Lane], part: slice, told: tuple[Words, Sequence[Tensor]]
+        self, lanes: Sequence[Lane], part: slice, told: tuple[PromptEmbeddings, Sequence[Tensor]]
     ) -> tuple[Tensor, Tensor]:
         """The UNet's prediction and its target, each float32 (lanes x samples of the part, c, h, w)."""
         model, drawn = self.model, [self._drawn(lane) for lane in lanes]
         parts = [(of.latents[part], of.noise[part], of.times[part]) for of in drawn]
         clean, eps, t = (torch.cat(kind) for kind in zip(*parts, strict=True))
         words, spoken = told
-        own = words.chosen(torch.cat([of[part] for of in spoken]))
+        own = words.select(torch.cat([of[part] for of in spoken]))
         return model.predict(model.add_noise(clean, eps, t), t, own), model.target(clean, eps, t)
 
     def _cause(self, lane: Lane) -> str:
         """What first is not finite on the way to a lane's loss; computed again, as it is seldom asked."""
         samples = self.settings.batch_size
-        size = min(samples, self.passes.most or samples)
+        size = min(samples, self.passes.max_samples or samples)
         with torch.no_grad():
             told = self._told([lane])
             if not told[0].states.isfinite().all():
@@ -179,7 +179,7 @@ class Inverter:
             said = torch.cat([self._said_and_wanted([lane], part, told)[0] for part in parts])
         return "the loss" if said.isfinite().all() else "the UNet's prediction"
 
-    def _told(self, lanes: Sequence[Lane]) -> tuple[Words, list[Tensor]]:
+    def _told(self, lanes: Sequence[Lane]) -> tuple[PromptEmbeddings, list[Tensor]]:
         """What the lanes' prompts say, and of each lane which of them its samples are told, int64 (n,)."""
         drawn, spoken, known = [self._drawn(lane) for lane in lanes], [], 0
         for of in drawn:
@@ -189,22 +189,22 @@ class Inverter:
         # the last bits, would depend on the neighbours.
         together = len(lanes) if self.settings.templates else 1
         calls = (slice(k, k + together) for k in range(0, len(lanes), together))
-        return Words.joined([self._words(lanes[call], drawn[call]) for call in calls]), spoken
+        return PromptEmbeddings.concatenate([self._words(lanes[call], drawn[call]) for call in calls]), spoken
 
-    def _words(self, lanes: Sequence[Lane], drawn: Sequence[Draw]) -> Words:
+    def _words(self, lanes: Sequence[Lane], drawn: Sequence[Draw]) -> PromptEmbeddings:
         """What the lanes' prompts say, each encoded once."""
         widest = max(lane.tokens for lane in lanes)
         prompts, vectors = [], []
         for lane, of in zip(lanes, drawn, strict=True):
-            prompts.append(self._prompts_of(lane.tokens).chosen(of.templates))
+            prompts.append(self._prompts_of(lane.tokens).select(of.templates))
             padded = torch.nn.functional.pad(lane.vectors, (0, 0, 0, widest - lane.tokens))
             vectors.append(padded.expand(len(of.templates), -1, -1))
-        return self.model.text.encode(Prompts.joined(prompts), torch.cat(vectors))
+        return self.model.text.encode(Prompts.concatenate(prompts), torch.cat(vectors))
 
     def _drawn(self, lane: Lane) -> Draw:
         """The draw of a lane's next step, on the device."""
         if lane.ahead is None or lane.ahead[0] != lane.step:
-            lane.ahead = lane.step, self.draw(lane).sent(self.model.device)
+            lane.ahead = lane.step, self.draw(lane).to_device(self.model.device)
         return lane.ahead[1]
 
     def draw(self, lane: Lane) -> Draw:
@@ -215,7 +215,7 @@ class Inverter:
         """Of the domain's templates, on the device."""
         if tokens not in self._prompts:
             told = self.model.text.tokenise(self.domain.templates, tokens)
-            self._prompts[tokens] = told.sent(self.model.device)
+            self._prompts[tokens] = told.to_device(self.model.device)
         return self._prompts[tokens]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from originality.inversion.settled import settled
 from originality.inversion.step_noise import Draw
-from originality.model.device_transfers import Reading, sent
+from originality.model.device_transfers import HostCopy, to_device
 from originality.model.diffusion import Moments
 from originality.settings.inversion import InversionSettings
 
@@ -54,7 +54,9 @@ class LossScale:
     def __init__(
         self, value: float = 1.0, good: int = 0, skipped: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        self._numbers = sent(torch.tensor([value, good, skipped], dtype=torch.float32), torch.device(device))
+        self._numbers = to_device(
+            torch.tensor([value, good, skipped], dtype=torch.float32), torch.device(device)
+        )
 
     @property
     def factor(self) -> Tensor:
@@ -121,7 +123,7 @@ class Lane:
     _looked: int = 0
     """Cycles of losses that were looked at for whether it may stop, the last of which said so if it did."""
     _stops: bool = False
-    _unread: list[tuple[int, Reading, int]] = field(default_factory=list)
+    _unread: list[tuple[int, HostCopy, int]] = field(default_factory=list)
     """Of each step: its number, and where it is told of."""
 
     def update(self, loss: Tensor, gradient: Tensor) -> Tensor:
@@ -143,7 +145,7 @@ class Lane:
         self.scale.follow(held)
         return torch.stack([loss, held.float(), self.scale.left.float()])
 
-    def told(self, reading: Reading, row: int) -> None:
+    def told(self, reading: HostCopy, row: int) -> None:
         """The step just taken is told of in this row of a reading; a failed lane took none."""
         if self.failure is None:
             self._unread.append((self.step, reading, row))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from originality.model.device_transfers import sent
+from originality.model.device_transfers import to_device
 from originality.model.diffusion import Moments
 from originality.model.randomness import keyed_generator
 from originality.settings.inversion import InversionSettings
@@ -28,9 +28,9 @@ class Draw:
     spoken: Tensor
     """int64 (n,): which of those each sample is told."""
 
-    def sent(self, device: torch.device) -> Draw:
+    def to_device(self, device: torch.device) -> Draw:
         """On the device, for which the host does not wait."""
-        return Draw(**{name: sent(drawn, device) for name, drawn in vars(self).items()})
+        return Draw(**{name: to_device(drawn, device) for name, drawn in vars(self).items()})
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """A host's tensor on the device, for which the host does not wait."""
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
-class Reading:
+class HostCopy:
     """Numbers of the device on their way to the host, which meanwhile goes on."""
 
     def __init__(self, numbers: Tensor) -> None:

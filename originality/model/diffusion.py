@@ -18,12 +18,12 @@ from torch import Tensor
 from originality.contract.config import SettingsError
 from originality.model.attention import install
 from originality.model.device import torch_device
-from originality.model.device_transfers import sent
+from originality.model.device_transfers import to_device
 from originality.model.library_errors import loading, without_bars
 from originality.model.loading import precisions, text_encoders, whole
 from originality.model.model_folder import ModelFolder, open_model
-from originality.model.out_of_memory import Passes, filled
-from originality.model.prompt_embeddings import Words
+from originality.model.out_of_memory import Passes, padded_indices
+from originality.model.prompt_embeddings import PromptEmbeddings
 from originality.settings.parts import ModelSettings, RedrawSettings
 
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -97,7 +97,7 @@ class NotFinite(ArithmeticError):  # noqa: N818 - what the numbers are
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GeneratedImages:
     """Images, and which of them could not be drawn."""
 
     images: np.ndarray
@@ -105,7 +105,7 @@ class Drawn:
     failures: tuple[str | None, ...]
     """Of each image: the stage at which its numbers first were none."""
 
-    def sound(self) -> np.ndarray:
+    def checked(self) -> np.ndarray:
         """The images.
 
         Raises:
@@ -149,7 +149,7 @@ class LatentDiffusion:
         self.alphas_cumprod = schedule.alphas_cumprod.to(self.device)
         self.fitting, self.checkpointing = settings.fit, settings.gradient_checkpointing
         self.encoding, self.denoising, self.decoding = Passes(), Passes(), Passes()
-        self.drawing: str | None = None
+        self.progress: str | None = None
         """How far the images are that are being drawn, for people; None while none are."""
         self._graphs = settings.compile == "cuda-graphs"
         self._tune(settings)
@@ -235,11 +235,11 @@ class LatentDiffusion:
         alpha = self.alphas_cumprod[t].view(-1, 1, 1, 1)
         return alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
 
-    def predict(self, noisy: Tensor, t: Tensor, words: Words) -> Tensor:
+    def predict(self, noisy: Tensor, t: Tensor, words: PromptEmbeddings) -> Tensor:
         """What the UNet says, float32 (n, c, h, w), for n words."""
         return self._unet(noisy.to(self.dtype), t, words.to(self.dtype)).float()
 
-    def _unet(self, noisy: Tensor, t: Tensor, words: Words) -> Tensor:
+    def _unet(self, noisy: Tensor, t: Tensor, words: PromptEmbeddings) -> Tensor:
         """One pass, all in the UNet's precision."""
         added = None
         if self._about.wants_size:
@@ -252,28 +252,30 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def redraw(self, prompt: str, vectors: Tensor, noise: Tensor, settings: RedrawSettings) -> np.ndarray:
-        """Draw ``prompt`` with a pseudo-word (m, width), once for each initial noise; see :meth:`draw`."""
-        words = self.words([prompt], vectors[None])
-        return self.draw(words.repeated(len(noise)), noise, settings).sound()
+        """Redraw ``prompt`` with a pseudo-word (m, width), once for each initial noise."""
+        words = self.encode_prompts([prompt], vectors[None])
+        return self.generate(words.repeat_prompt(len(noise)), noise, settings).checked()
 
-    def words(self, prompts: Sequence[str], vectors: Tensor | None = None) -> Words:
+    def encode_prompts(self, prompts: Sequence[str], vectors: Tensor | None = None) -> PromptEmbeddings:
         """What n prompts tell the UNet, in fp32.
 
         Args:
             vectors: (n, m, width), each prompt's pseudo-word; None where no prompt holds one.
         """
         told = self.text.tokenise(prompts, 0 if vectors is None else vectors.shape[1])
-        return self.text.encode(told.sent(self.device), None if vectors is None else vectors.to(self.device))
+        return self.text.encode(
+            told.to_device(self.device), None if vectors is None else vectors.to(self.device)
+        )
 
     @cached_property
     @torch.no_grad()
-    def _nothing(self) -> Words:
+    def _unconditional(self) -> PromptEmbeddings:
         """What guidance leads away from: the empty prompt."""
-        empty = self.words([""])
-        return empty.blank() if self._about.empty_is_zero else empty
+        empty = self.encode_prompts([""])
+        return empty.zeros() if self._about.empty_is_zero else empty
 
     @torch.no_grad()
-    def draw(self, words: Words, noise: Tensor, settings: RedrawSettings) -> Drawn:
+    def generate(self, words: PromptEmbeddings, noise: Tensor, settings: RedrawSettings) -> GeneratedImages:
         """Denoise with classifier-free guidance, as diffusers' pipeline does.
 
         Args:
@@ -283,24 +285,26 @@ class LatentDiffusion:
         try:
             latents, finite = self._denoised(words, noise, settings)
             sound = finite.tolist()
-            self.drawing = f"decoding {len(latents)}"
+            self.progress = f"decoding {len(latents)}"
             images, decoded = self._decoded(latents)
         finally:
-            self.drawing = None
-        return Drawn(images, tuple(_failure(*each) for each in zip(sound, decoded, strict=True)))
+            self.progress = None
+        return GeneratedImages(images, tuple(_failure(*each) for each in zip(sound, decoded, strict=True)))
 
-    def _denoised(self, words: Words, noise: Tensor, settings: RedrawSettings) -> tuple[Tensor, Tensor]:
+    def _denoised(
+        self, words: PromptEmbeddings, noise: Tensor, settings: RedrawSettings
+    ) -> tuple[Tensor, Tensor]:
         """Latents (n, c, h, w), and whether they were finite after each step, bool (n, steps); for neither of
         which the host waits."""
         guided = settings.guided
         if guided:
-            words = Words.joined([self._nothing.repeated(len(words)), words])
+            words = PromptEmbeddings.concatenate([self._unconditional.repeat_prompt(len(words)), words])
         words = words.to(self.dtype)
         sampler = self._sampler(settings)
-        latents = sent(noise, self.device).to(self.dtype) * sampler.init_noise_sigma
+        latents = to_device(noise, self.device).to(self.dtype) * sampler.init_noise_sigma
         finite: list[Tensor] = []
-        for t, told in zip(sampler.timesteps, sent(sampler.timesteps, self.device), strict=True):
-            self.drawing = f"denoising {len(latents)}, step {len(finite) + 1}/{len(sampler.timesteps)}"
+        for t, told in zip(sampler.timesteps, to_device(sampler.timesteps, self.device), strict=True):
+            self.progress = f"denoising {len(latents)}, step {len(finite) + 1}/{len(sampler.timesteps)}"
             inputs = sampler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
             predicted = self._predicted(inputs, told, words)
             if guided:
@@ -318,14 +322,14 @@ class LatentDiffusion:
             sampler.set_begin_index(0)  # else it is looked up
         return sampler
 
-    def _predicted(self, noisy: Tensor, t: Tensor, words: Words) -> Tensor:
+    def _predicted(self, noisy: Tensor, t: Tensor, words: PromptEmbeddings) -> Tensor:
         """The UNet's prediction for any number of samples, in as few passes as memory has room for."""
 
         def predict(most: int) -> Tensor:
             if most == len(noisy):
                 return self._unet(noisy, t, words)
-            of = filled(len(noisy), most, noisy.device)
-            parts = zip(noisy[of].split(most), words.chosen(of).split(most), strict=True)
+            of = padded_indices(len(noisy), most, noisy.device)
+            parts = zip(noisy[of].split(most), words.select(of).split(most), strict=True)
             return torch.cat([self._unet(x, t, told) for x, told in parts])[: len(noisy)]
 
         return self.denoising.run(len(noisy), predict)
@@ -337,13 +341,13 @@ class LatentDiffusion:
             NotFinite: an image's numbers are none, in fp32 either.
         """
         images, sound = self._decoded(latents)
-        return Drawn(images, tuple(_failure([], each) for each in sound)).sound()
+        return GeneratedImages(images, tuple(_failure([], each) for each in sound)).checked()
 
     def _decoded(self, latents: Tensor) -> tuple[np.ndarray, list[bool]]:
         """Images, and whether each one's numbers are some."""
 
         def decode(most: int) -> tuple[np.ndarray, list[bool]]:
-            of = filled(len(latents), most, latents.device)
+            of = padded_indices(len(latents), most, latents.device)
             parts = [self._decode(part) for part in latents[of].split(most)]
             images = np.concatenate([images for images, _ in parts])
             return images[: len(latents)], [s for _, sound in parts for s in sound][: len(latents)]
@@ -365,7 +369,7 @@ class LatentDiffusion:
         levels = (images.nan_to_num() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
         return (levels * 255).round().astype(np.uint8), sound
 
-    def passes_of_redraw(self, settings: RedrawSettings) -> int:
+    def unet_samples_per_redraw(self, settings: RedrawSettings) -> int:
         """Samples through the UNet that one redraw costs."""
         return len(self._sampler(settings).timesteps) * settings.unet_samples
 

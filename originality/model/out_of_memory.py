@@ -15,7 +15,7 @@ class Passes:
     """How many samples one pass of some work may hold: all of them, until memory runs out."""
 
     def __init__(self) -> None:
-        self.most: int | None = None
+        self.max_samples: int | None = None
         """Samples a pass as planned, or after memory ran out; None: all."""
         self.halved = False
         """Whether memory ran out."""
@@ -32,7 +32,7 @@ class Passes:
         """
         last_try = False
         while True:
-            most = min(samples, self.most or samples)
+            most = min(samples, self.max_samples or samples)
             try:
                 return work(most)
             except torch.OutOfMemoryError:
@@ -40,10 +40,10 @@ class Passes:
                     raise
             # Only here, outside of the handler, is the traceback gone that held the failed try's tensors.
             last_try = most <= 1
-            self.most, self.halved = max(1, most // 2), True
+            self.max_samples, self.halved = max(1, most // 2), True
             torch.cuda.empty_cache()
 
 
-def filled(samples: int, most: int, device: torch.device | None = None) -> Tensor:
+def padded_indices(samples: int, most: int, device: torch.device | None = None) -> Tensor:
     """Numbers of samples for passes of exactly ``most`` each, int64: the first ones come again at the end."""
     return torch.arange(-(-samples // most) * most, device=device) % samples

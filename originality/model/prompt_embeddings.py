@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from originality.contract.config import SettingsError
-from originality.model.device_transfers import sent
+from originality.model.device_transfers import to_device
 from originality.model.embedding_files import SECOND
 
 
@@ -34,21 +34,21 @@ class Prompts:
     ids: Tensor
     slots: Tensor
 
-    def chosen(self, numbers: Tensor) -> Prompts:
+    def select(self, numbers: Tensor) -> Prompts:
         """The prompts of these numbers, int64 (k,)."""
         return Prompts(self.ids[numbers], self.slots[numbers])
 
     @staticmethod
-    def joined(parts: Sequence[Prompts]) -> Prompts:
+    def concatenate(parts: Sequence[Prompts]) -> Prompts:
         return Prompts(torch.cat([p.ids for p in parts]), torch.cat([p.slots for p in parts]))
 
-    def sent(self, device: torch.device) -> Prompts:
+    def to_device(self, device: torch.device) -> Prompts:
         """On the device, for which the host does not wait."""
-        return Prompts(sent(self.ids, device), sent(self.slots, device))
+        return Prompts(to_device(self.ids, device), to_device(self.slots, device))
 
 
 @dataclass(frozen=True)
-class Words:
+class PromptEmbeddings:
     """What a UNet is told.
 
     states: (n, length, width), what it attends to.
@@ -65,35 +65,35 @@ class Words:
     def tensors(self) -> tuple[Tensor, ...]:
         return (self.states,) if self.pooled is None else (self.states, self.pooled)
 
-    def cut(self) -> Words:
+    def detached(self) -> PromptEmbeddings:
         """The same numbers, at which a way back through what reads them ends."""
-        return Words(*(tensor.detach().requires_grad_() for tensor in self.tensors))
+        return PromptEmbeddings(*(tensor.detach().requires_grad_() for tensor in self.tensors))
 
-    def to(self, dtype: torch.dtype) -> Words:
-        return Words(self.states.to(dtype), None if self.pooled is None else self.pooled.to(dtype))
+    def to(self, dtype: torch.dtype) -> PromptEmbeddings:
+        return PromptEmbeddings(self.states.to(dtype), None if self.pooled is None else self.pooled.to(dtype))
 
-    def chosen(self, numbers: Tensor) -> Words:
+    def select(self, numbers: Tensor) -> PromptEmbeddings:
         """Those of these prompts, int64 (k,)."""
-        return Words(self.states[numbers], None if self.pooled is None else self.pooled[numbers])
+        return PromptEmbeddings(self.states[numbers], None if self.pooled is None else self.pooled[numbers])
 
-    def repeated(self, n: int) -> Words:
+    def repeat_prompt(self, n: int) -> PromptEmbeddings:
         """One prompt's words n times."""
         pooled = None if self.pooled is None else self.pooled.expand(n, -1)
-        return Words(self.states.expand(n, -1, -1), pooled)
+        return PromptEmbeddings(self.states.expand(n, -1, -1), pooled)
 
-    def blank(self) -> Words:
+    def zeros(self) -> PromptEmbeddings:
         """Zeros of the same shape."""
         pooled = None if self.pooled is None else torch.zeros_like(self.pooled)
-        return Words(torch.zeros_like(self.states), pooled)
+        return PromptEmbeddings(torch.zeros_like(self.states), pooled)
 
-    def split(self, size: int) -> list[Words]:
+    def split(self, size: int) -> list[PromptEmbeddings]:
         pooled = [None] * len(self) if self.pooled is None else self.pooled.split(size)
-        return [Words(s, p) for s, p in zip(self.states.split(size), pooled, strict=False)]
+        return [PromptEmbeddings(s, p) for s, p in zip(self.states.split(size), pooled, strict=False)]
 
     @staticmethod
-    def joined(parts: Sequence[Words]) -> Words:
+    def concatenate(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
         pooled = [p.pooled for p in parts if p.pooled is not None]
-        return Words(torch.cat([p.states for p in parts]), torch.cat(pooled) if pooled else None)
+        return PromptEmbeddings(torch.cat([p.states for p in parts]), torch.cat(pooled) if pooled else None)
 
 
 def tokenise(tokenizers: Sequence[Any], templates: Sequence[str], tokens: int) -> Prompts:
@@ -156,7 +156,7 @@ class TextEncoders:
         """See :func:`tokenise`."""
         return tokenise(self.tokenizers, templates, tokens)
 
-    def encode(self, prompts: Prompts, vectors: Tensor | None) -> Words:
+    def encode(self, prompts: Prompts, vectors: Tensor | None) -> PromptEmbeddings:
         """Run the encoders on n prompts with their own pseudo-words.
 
         Args:
@@ -167,15 +167,15 @@ class TextEncoders:
                 for table, own in zip(self.tables, vectors.split(self.widths, dim=-1), strict=True):
                     stack.enter_context(_injected(table, prompts.slots, own))
             if len(self.encoders) == 1:
-                return Words(self.encoders[0](prompts.ids[:, 0])[0])
+                return PromptEmbeddings(self.encoders[0](prompts.ids[:, 0])[0])
             said = [
                 encoder(prompts.ids[:, k], output_hidden_states=True)
                 for k, encoder in enumerate(self.encoders)
             ]
         # SDXL reads the last state but one of both, and what the second makes of the whole text.
-        return Words(torch.cat([s.hidden_states[-2] for s in said], dim=-1), said[-1][0])
+        return PromptEmbeddings(torch.cat([s.hidden_states[-2] for s in said], dim=-1), said[-1][0])
 
-    def by_encoder(self, name: str, vectors: Tensor) -> dict[str, Tensor]:
+    def split_by_encoder(self, name: str, vectors: Tensor) -> dict[str, Tensor]:
         """A pseudo-word (m, sum of widths) as it is kept: the first encoder's part under its name, the
         second's under "<name>.text_encoder_2", each as diffusers' ``load_textual_inversion`` takes it."""
         names = (name, name + SECOND)
@@ -217,7 +217,7 @@ def word_tokens(tokenizer: Any, word: str, several: Literal["one", "mean"] = "on
         SettingsError: the model has no token for the word, or several and ``several`` is "one".
     """
     ids: list[int] = tokenizer(word, add_special_tokens=False)["input_ids"]
-    what = f"initial word {shown(word)}"
+    what = f"initial word {quote_word(word)}"
     unsaid = {*ends(tokenizer), tokenizer.unk_token_id}
     if not ids or unsaid & set(ids):
         raise SettingsError(f"{what} is nothing that this model has a token for; choose another word")
@@ -229,6 +229,6 @@ def word_tokens(tokenizer: Any, word: str, several: Literal["one", "mean"] = "on
     return ids
 
 
-def shown(word: str) -> str:
+def quote_word(word: str) -> str:
     """A word as messages quote it: whatever it holds, it stays short and on one line."""
     return ascii(word if len(word) <= 40 else f"{word[:40]}…")

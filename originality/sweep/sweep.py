@@ -33,7 +33,7 @@ from originality.inversion.inverter import Inverter
 from originality.inversion.lane import Lane
 from originality.model.diffusion import LatentDiffusion, Moments, NotFinite
 from originality.model.model_folder import open_model
-from originality.model.prompt_embeddings import shown
+from originality.model.prompt_embeddings import quote_word
 from originality.settings.audit import AuditSettings
 from originality.settings.local_weights import Copies
 from originality.sweep.image_state import Flight, Saved, lane_state, layout, pack, unpack, word_name
@@ -71,8 +71,8 @@ class Sweep:
         model, inverter, planned = self.model, self.inverter, self.plan
         if planned.checkpointing:
             model.unet.enable_gradient_checkpointing()
-        inverter.passes.most = planned.step
-        model.denoising.most, model.decoding.most = planned.denoising, planned.decoding
+        inverter.passes.max_samples = planned.step
+        model.denoising.max_samples, model.decoding.max_samples = planned.denoising, planned.decoding
         if model.device.type == "cuda":
             zeros = torch.zeros(model.latent_shape)
             blank = Moments(zeros, zeros, mirrored=Moments(zeros, zeros))
@@ -91,7 +91,7 @@ class Sweep:
         steps, redraws = self.settings.inversion.steps, self.settings.redraw.count
         flights = list(self._flights.values())
         told = ", ".join(f"{f.image_id[:6]} m={f.tokens} {f.doing(steps, redraws)}" for f in flights)
-        if (drawing := self.model.drawing) is not None:
+        if (drawing := self.model.progress) is not None:
             told += f" ({drawing})"
         told = told or f"{self.plan}; attention by {self.model.attention}"
         parts = {
@@ -101,7 +101,7 @@ class Sweep:
             "decoding": self.model.decoding,
             "measuring": self.judge.measuring,
         }
-        halved = ", ".join(f"{name} {part.most}" for name, part in parts.items() if part.halved)
+        halved = ", ".join(f"{name} {part.max_samples}" for name, part in parts.items() if part.halved)
         return f"{told}; after running out of memory, samples a pass: {halved}" if halved else told
 
     def check(self, subject: str) -> InDistribution | None:
@@ -137,7 +137,7 @@ class Sweep:
         except SettingsError as error:
             if not own:
                 raise
-            raise WordUnusable(f"{error} (word {shown(word)} in the list's column 'word')") from error
+            raise WordUnusable(f"{error} (word {quote_word(word)} in the list's column 'word')") from error
 
     def drop(self, item_id: str) -> None:
         """Forget an image in flight, without a verdict; its neighbours' numbers do not change."""
@@ -241,7 +241,7 @@ class Sweep:
         )
         words: dict[str, torch.Tensor] = {}
         for name, vectors in flight.words.items():
-            words |= self.model.text.by_encoder(name, vectors)
+            words |= self.model.text.split_by_encoder(name, vectors)
         files = {
             "tokens.safetensors": checksum.stamp(
                 safetensors.torch.save(words, {checksum.KEY: checksum.PLACEHOLDER})
@@ -261,7 +261,7 @@ class Sweep:
         flight = self._flights[item_id]
         inversion, redraw = self.settings.inversion, self.settings.redraw
         training = inversion.steps * inversion.batch_size * _BACKWARD
-        drawing = redraw.count * self.model.passes_of_redraw(redraw)
+        drawing = redraw.count * self.model.unet_samples_per_redraw(redraw)
         lane = flight.lanes.get(flight.tokens)
         learnt, drawn = (lane.step / inversion.steps if lane else 0.0), 0.0
         if flight.evaluation is not None:

@@ -121,7 +121,7 @@ def redraw(folder: Path) -> dict[str, Any]:
     images, seconds = _timed(lambda: _drawn(loaded, "a photo of {}"))
     return {
         "seconds": seconds,
-        "unet_samples": DRAWN.count * loaded.passes_of_redraw(DRAWN),
+        "unet_samples": DRAWN.count * loaded.unet_samples_per_redraw(DRAWN),
         "images": len(images),
     }
 
@@ -141,7 +141,7 @@ def editability(folder: Path) -> dict[str, Any]:
         "seconds": seconds,
         "images": len(images),
         "drawing_seconds": drawing,
-        "unet_samples": DRAWN.count * loaded.passes_of_redraw(DRAWN),
+        "unet_samples": DRAWN.count * loaded.unet_samples_per_redraw(DRAWN),
         "score": score,
         "score_of_the_photo_of_a_cat": cats,
     }

@@ -28,7 +28,7 @@ from transformers import CLIPTextModel
 
 from originality.inversion.inverter import Inverter
 from originality.model.diffusion import LatentDiffusion
-from originality.model.prompt_embeddings import Words
+from originality.model.prompt_embeddings import PromptEmbeddings
 from originality.model.randomness import keyed_generator
 from originality.settings.domains import DOMAINS
 from originality.settings.parts import ModelSettings
@@ -73,7 +73,7 @@ class PlainLoop:
             latents = posterior.sample(self.rng) * model.vae.config.scaling_factor
         noise = torch.randn(latents.shape, generator=self.rng)
         t = torch.randint(len(model.alphas_cumprod), (self.samples,), generator=self.rng)
-        words = Words(self.encoder(torch.cat([ids for _, ids in drawn]))[0])
+        words = PromptEmbeddings(self.encoder(torch.cat([ids for _, ids in drawn]))[0])
         said = model.predict(model.add_noise(latents, noise, t), t, words)
         (said - model.target(latents, noise, t)).square().mean().backward()
         self.optimiser.step()

@@ -104,8 +104,8 @@ class ElementsMeasuring:
             for n in numbers
         ]
         how = self.plan.redraw if prompt else self.plan.redraw.model_copy(update={"guidance_scale": 1.0})
-        words = self._model.words([prompt]).repeated(len(numbers))
-        images = self._model.draw(words, torch.stack(noise), how).sound()
+        words = self._model.encode_prompts([prompt]).repeat_prompt(len(numbers))
+        images = self._model.generate(words, torch.stack(noise), how).checked()
         found = self._detector.detect(images, SEEN)
         self._found[k] += found
         self._shown[k] += list(images[: max(0, SHEET[0] * SHEET[1] - first)])

@@ -116,8 +116,8 @@ class PairsMeasuring:
         """Mean distance of redraws of the image's own caption: what the model draws when it is told all."""
         model, settings = self._sweep.model, self._sweep.settings.redraw
         noise = self._sweep.judge.noise(scene.caption, 0, scene.caption, range(settings.count))
-        words = model.words([scene.caption]).repeated(len(noise))
-        drawn = self._sweep.distance.embed(model.draw(words, noise, settings).sound())
+        words = model.encode_prompts([scene.caption]).repeat_prompt(len(noise))
+        drawn = self._sweep.distance.embed(model.generate(words, noise, settings).checked())
         picture = self._sweep.distance.embed(model.fit(scene.image())[None])[0]
         return round(float(np.mean(self._sweep.distance.between(picture, drawn))), 4)
 

@@ -50,7 +50,7 @@ def draw_prompts(
                 for k, prompt in enumerate(batch)
             ]
         )
-        images.append(model.draw(model.words(batch), noise, settings).sound())
+        images.append(model.generate(model.encode_prompts(batch), noise, settings).checked())
     return np.concatenate(images)
 
 

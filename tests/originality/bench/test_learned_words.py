@@ -64,7 +64,7 @@ def test_a_word_that_was_never_trained_loses_what_its_initial_word_does() -> Non
         clean, time = (moments.mean + moments.std * posterior[k])[None], torch.tensor([t])
         with torch.no_grad():
             noisy = model.add_noise(clean, noise[k : k + 1], time)
-            said = model.predict(noisy, time, model.words([texts[k % len(texts)]]))
+            said = model.predict(noisy, time, model.encode_prompts([texts[k % len(texts)]]))
         assert found[k].item() == pytest.approx((said - noise[k]).square().mean().item(), rel=1e-4)
 
 

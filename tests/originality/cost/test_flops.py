@@ -65,7 +65,7 @@ def test_real_passes_of_several_samples_take_as_many_times_as_much(plain: Latent
     described, _ = architecture_of(ModelSettings(path=plain.name))
     found = flops(described if plain.name == SHIPPED_MODEL else Architecture.of_model(plain))
     noisy, t = torch.zeros((N, *plain.latent_shape)), torch.full((N,), 500)
-    words = plain.words([""] * N)
+    words = plain.encode_prompts([""] * N)
     prompts = plain.text.tokenise(["a {}"] * N, 2)
 
     def said() -> torch.Tensor:
@@ -75,7 +75,7 @@ def test_real_passes_of_several_samples_take_as_many_times_as_much(plain: Latent
     with torch.no_grad():
         assert counted(lambda: plain.predict(noisy, t, words)) == N * found.forward
         assert counted(lambda: plain.decode(noisy)) == N * found.decoding
-        assert counted(lambda: plain.words([""] * N)) == N * found.text
+        assert counted(lambda: plain.encode_prompts([""] * N)) == N * found.text
     assert described.latent_shape == plain.latent_shape and described.side == plain.side
     picture = np.zeros((plain.side, plain.side, 3), np.uint8)
     assert counted(lambda: plain.encode(picture)) == found.encoding

@@ -32,7 +32,7 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def real(model: LatentDiffusion, samples: int) -> tuple[int, int, int]:
     """Most bytes alive in a step, a denoising and a decoding of the model itself."""
     prompts = model.text.tokenise(["{}"] * samples, 1)
-    words = model.words([""] * samples)
+    words = model.encode_prompts([""] * samples)
     t = torch.zeros(samples, dtype=torch.long)
     gc.collect()
     with Living() as step:
@@ -125,9 +125,9 @@ def test_a_sweep_follows_its_plan_and_tells_it(
 ) -> None:
     monkeypatch.setattr("originality.cost.memory_plan.CPU_ROOM", 20 * 2**20)
     sweep = Sweep(quick.model_copy(update={"inversion": InversionSettings(batch_size=20, lanes="auto")}))
-    assert sweep.inverter.passes.most == sweep.plan.step < 20
+    assert sweep.inverter.passes.max_samples == sweep.plan.step < 20
     assert sweep.capacity == 1
-    assert sweep.model.denoising.most == sweep.plan.denoising
+    assert sweep.model.denoising.max_samples == sweep.plan.denoising
     told = capsys.readouterr().err
     assert f"inversion {sweep.plan.step} (" in told
     assert "attention by sdpa" in told

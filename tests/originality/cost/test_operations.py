@@ -74,7 +74,7 @@ def test_costs_are_counts_times_operations() -> None:
 @pytest.mark.parametrize("steps", [7, 35])
 def test_samples_of_redraws_are_the_models_own(model: LatentDiffusion, scheduler: Any, steps: int) -> None:
     redraw = RedrawSettings(scheduler=scheduler, steps=steps, count=3)
-    assert 2 * denoising_steps(redraw) == model.passes_of_redraw(redraw)
+    assert 2 * denoising_steps(redraw) == model.unet_samples_per_redraw(redraw)
 
 
 def test_a_real_sweep_takes_what_its_settings_say() -> None:
@@ -92,7 +92,7 @@ def test_a_real_sweep_takes_what_its_settings_say() -> None:
     sweep.model.vae.set_attn_processor(AttnProcessor())
     for encoder in sweep.model.text.encoders:
         encoder.set_attn_implementation("eager")  # type: ignore[operator]
-    assert len(sweep.model._nothing) == 1  # the empty prompt is read once, not an image
+    assert len(sweep.model._unconditional) == 1  # the empty prompt is read once, not an image
     finished: list[Any] = []
 
     def whole() -> None:

@@ -56,7 +56,7 @@ def test_noise_prediction_equals_the_pipelines_with_the_word_loaded(model, pipel
     """Injected vectors against load_textual_inversion: same text states, same noise prediction."""
     vectors = torch.randn((3, 128), generator=keyed_generator("vectors")) * 0.1
     pipeline.load_textual_inversion({"<w>": vectors})
-    ours = model.words(["a picture of {}", "{}"], vectors.expand(2, -1, -1))
+    ours = model.encode_prompts(["a picture of {}", "{}"], vectors.expand(2, -1, -1))
     theirs = torch.cat([pipeline.encode_prompt(p, "cpu", 1, False)[0] for p in ("a picture of <w>", "<w>")])
     assert torch.equal(ours.states, theirs)
     noisy = torch.randn((2, *model.latent_shape), generator=keyed_generator("noisy"))
@@ -157,8 +157,8 @@ def test_a_step_that_runs_out_of_memory_starts_anew_with_half(model, images):
     with watched(model, full):
         short = invert(poor, [("a", images[0], 2), ("b", images[1], 1)])
     assert sizes == [12, 4, 4] + [3, 1] * 2 * SETTINGS.steps
-    assert poor.passes.most == 3
-    small.passes.most = 3
+    assert poor.passes.max_samples == 3
+    small.passes.max_samples = 3
     for lane, other in zip(short, invert(small, [("a", images[0], 2), ("b", images[1], 1)]), strict=True):
         assert torch.equal(lane.vectors, other.vectors)
         assert lane.losses == other.losses
@@ -248,6 +248,6 @@ def test_each_prompt_is_read_once_a_step_however_small_the_passes(model, images,
     monkeypatch.setattr(
         model.text, "encode", lambda prompts, own: read.append(len(prompts.ids)) or encode(prompts, own)
     )
-    inverter.passes.most = most
+    inverter.passes.max_samples = most
     inverter.advance(lanes)
     assert sum(read) == sum(asked)

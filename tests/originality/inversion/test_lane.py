@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from originality.inversion.lane import GOOD_STEPS, Lane, LossScale, Reading
+from originality.inversion.lane import GOOD_STEPS, HostCopy, Lane, LossScale
 from originality.model.diffusion import Moments
 from originality.model.randomness import keyed_generator
 from originality.settings.inversion import InversionSettings
@@ -30,7 +30,7 @@ def gradient(step: int) -> torch.Tensor:
 
 
 def take(lane: Lane, loss: float, gradient: torch.Tensor, behind: int = 1) -> None:
-    lane.told(Reading(lane.update(torch.tensor(loss), gradient * lane.scale.factor)[None]), 0)
+    lane.told(HostCopy(lane.update(torch.tensor(loss), gradient * lane.scale.factor)[None]), 0)
     lane.settle(behind)
 
 

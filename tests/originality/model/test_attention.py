@@ -23,7 +23,9 @@ CPU = torch.device("cpu")
 def says(model: LatentDiffusion) -> torch.Tensor:
     noisy = torch.randn((2, *model.latent_shape), generator=keyed_generator("noisy"))
     with torch.no_grad():
-        return model.predict(noisy, torch.tensor([10, 700]), model.words(["a photo of a circle", ""]))
+        return model.predict(
+            noisy, torch.tensor([10, 700]), model.encode_prompts(["a photo of a circle", ""])
+        )
 
 
 def test_auto_on_a_cpu_is_pytorchs_own_and_says_why(model):

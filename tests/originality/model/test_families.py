@@ -46,7 +46,7 @@ def pipeline(folder: Path) -> DiffusionPipeline:
 
 def teach(pipeline: DiffusionPipeline, model: LatentDiffusion, word: str, vectors: torch.Tensor) -> None:
     """Load a pseudo-word into the pipeline, for each of its text encoders, as a user would."""
-    kept = model.text.by_encoder(word, vectors)
+    kept = model.text.split_by_encoder(word, vectors)
     pipeline.load_textual_inversion({word: kept[word]})
     if len(kept) > 1:
         second = {"text_encoder": pipeline.text_encoder_2, "tokenizer": pipeline.tokenizer_2}
@@ -90,7 +90,9 @@ def test_a_prompt_without_a_pseudo_word_is_drawn_as_by_the_pipeline(
         latents=noise.clone(),
         output_type="np",
     ).images
-    ours = model.draw(model.words(["a photo of big red full circle", "a cat"]), noise, settings).sound()
+    ours = model.generate(
+        model.encode_prompts(["a photo of big red full circle", "a cat"]), noise, settings
+    ).checked()
     assert np.abs(ours.astype(int) - (theirs * 255).round().astype(int)).max() <= 1
 
 
@@ -114,7 +116,7 @@ def off(folder: Path, prompt: str, scheduler: str = "ddim", word: bool = False) 
     if word:
         ours = model.redraw(prompt, vectors, noise, settings)
     else:
-        ours = model.draw(model.words([prompt]).repeated(2), noise, settings).sound()
+        ours = model.generate(model.encode_prompts([prompt]).repeat_prompt(2), noise, settings).checked()
     return int(np.abs(ours.astype(int) - (theirs * 255).round().astype(int)).max())
 
 
@@ -137,7 +139,9 @@ def test_a_schedule_that_names_a_noisy_sampler_is_sampled_without_noise(tmp_path
     model = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
     noise = torch.randn((1, *model.latent_shape), generator=keyed_generator("noise"))
     settings = RedrawSettings(count=2, steps=4, scheduler="dpm++", guidance_scale=3.0)
-    first, again = (model.draw(model.words(["a photo"]), noise, settings).sound() for _ in range(2))
+    first, again = (
+        model.generate(model.encode_prompts(["a photo"]), noise, settings).checked() for _ in range(2)
+    )
     assert np.array_equal(first, again)
 
 
@@ -160,10 +164,13 @@ def test_passes_that_share_the_memory_of_a_recorded_graph_keep_what_they_said(
     monkeypatch.setattr(torch, "compile", recorded)
     plain = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
     graphs = LatentDiffusion(ModelSettings(path=str(folder), device="cpu", compile="cuda-graphs"))
-    graphs.denoising.most = plain.denoising.most = 1
+    graphs.denoising.max_samples = plain.denoising.max_samples = 1
     noise = torch.randn((2, *plain.latent_shape), generator=keyed_generator("noise"))
     settings = RedrawSettings(count=2, steps=3, scheduler="ddim", guidance_scale=3.0)
-    drawn = [m.draw(m.words(["a photo"]).repeated(2), noise, settings).sound() for m in (plain, graphs)]
+    drawn = [
+        m.generate(m.encode_prompts(["a photo"]).repeat_prompt(2), noise, settings).checked()
+        for m in (plain, graphs)
+    ]
     assert np.array_equal(*drawn)
 
 
@@ -176,7 +183,7 @@ def test_a_text_is_summed_up_at_its_end_whatever_its_published_configuration_say
         changed(folder, f"{part}/config.json", bos_token_id=0, eos_token_id=2, pad_token_id=1)
     own = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
     vectors = torch.randn((1, 2, sum(own.text.widths)), generator=keyed_generator("vectors"))
-    said, meant = (model.words(["a photo of {}"], vectors) for model in (own, exact))
+    said, meant = (model.encode_prompts(["a photo of {}"], vectors) for model in (own, exact))
     assert said.pooled is not None and meant.pooled is not None
     assert torch.equal(said.pooled, meant.pooled) and torch.equal(said.states, meant.states)
     assert off(folder, "a photo of big circle") <= 1

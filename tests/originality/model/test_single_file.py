@@ -53,7 +53,9 @@ def test_what_is_unpacked_is_what_was_packed(packed: tuple[Path, Path], tmp_path
     for path in (folder, made):
         model = LatentDiffusion(ModelSettings(path=str(path), device="cpu"))
         noise = torch.randn((2, *model.latent_shape), generator=keyed_generator("noise"))
-        drawn.append(model.draw(model.words(["a red circle", "a square"]), noise, settings).sound())
+        drawn.append(
+            model.generate(model.encode_prompts(["a red circle", "a square"]), noise, settings).checked()
+        )
     assert np.array_equal(*drawn) and drawn[0].std() > 0
 
 

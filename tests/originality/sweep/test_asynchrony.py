@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from originality.inversion.inverter import Inverter
-from originality.inversion.lane import Reading
+from originality.inversion.lane import HostCopy
 from originality.model.diffusion import LatentDiffusion, Moments
 from originality.settings.domains import DOMAINS
 from originality.settings.inversion import InversionSettings
@@ -29,7 +29,7 @@ def test_a_step_only_gives_the_device_its_work(tmp_path, monkeypatch, family):
         inverter.open("", moments, 1)  # reads the initial word
         with watch:
             lanes = [inverter.open(str(m), moments, m) for m in (1, 3)]
-            for inverter.passes.most in PASSES:
+            for inverter.passes.max_samples in PASSES:
                 inverter.advance(lanes)
             assert [lane.losses for lane in lanes] == [[1.0] * 2] * 2
             with pytest.raises(WaitError, match="just given"):
@@ -45,7 +45,7 @@ def test_neither_does_its_way_back_through_the_network(tmp_path):
     moments = Moments(*torch.zeros((2, *model.latent_shape)))
     lanes = [inverter.open(str(m), moments, m) for m in (1, 3)]
     with Watch("cpu", []):
-        for inverter.passes.most in PASSES:
+        for inverter.passes.max_samples in PASSES:
             inverter.advance(lanes)
         with pytest.raises(WaitError):
             lanes[0].scale.value  # noqa: B018
@@ -60,8 +60,8 @@ def test_neither_does_denoising(tmp_path, monkeypatch, scheduler):
     sampler = model._sampler(redraw)  # its tables come from NumPy, which fakes nothing
     monkeypatch.setattr(model, "_sampler", lambda _: sampler)
     with fake_gpu(monkeypatch) as watch:
-        words = moved(model).words(["a", "b"])
-        model._nothing  # noqa: B018
+        words = moved(model).encode_prompts(["a", "b"])
+        model._unconditional  # noqa: B018
         with watch:
             model._denoised(words, torch.empty((2, *model.latent_shape)), redraw)
 
@@ -76,7 +76,7 @@ def test_neither_does_denoising(tmp_path, monkeypatch, scheduler):
         lambda x: torch.zeros(3).to("cuda"),
         lambda x: torch.zeros(3).to("cuda", non_blocking=True),
         lambda x: torch.tensor([1.0], device="cuda"),
-        lambda x: Reading(x[None])[0],
+        lambda x: HostCopy(x[None])[0],
     ],
 )
 def test_what_would_wait_is_seen(monkeypatch, wait):

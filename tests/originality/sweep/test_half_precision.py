@@ -212,10 +212,12 @@ def test_an_image_whose_numbers_overflow_does_not_take_its_neighbours_along(mode
     """Of three images drawn together."""
     noise = torch.randn((3, *model.latent_shape), generator=torch.Generator().manual_seed(0))
     noise[1, 0, 0, 0] = torch.inf
-    drawn = model.draw(model.words(["a photo of a shape"]).repeated(3), noise, REDRAW)
+    drawn = model.generate(model.encode_prompts(["a photo of a shape"]).repeat_prompt(3), noise, REDRAW)
     assert drawn.failures == (None, f"latents are not finite after denoising step 1 of {REDRAW.steps}", None)
     noise[1] = 0
-    whole = model.draw(model.words(["a photo of a shape"]).repeated(3), noise, REDRAW).sound()
+    whole = model.generate(
+        model.encode_prompts(["a photo of a shape"]).repeat_prompt(3), noise, REDRAW
+    ).checked()
     assert (drawn.images[[0, 2]] == whole[[0, 2]]).all()
 
 

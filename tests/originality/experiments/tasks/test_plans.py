@@ -220,7 +220,7 @@ def test_a_model_on_a_pretrained_bert_is_trained_and_learns_words_of_it(bert, tm
     with torch.no_grad():
         expected = ours(ids).last_hidden_state
     vector = sweep.model.text.word_vector("circle")[None, None]
-    torch.testing.assert_close(sweep.model.words(["a photo of {}"], vector).states, expected)
+    torch.testing.assert_close(sweep.model.encode_prompts(["a photo of {}"], vector).states, expected)
     sweep.admit(Item("a", TaughtSet().scene(2, 0).image()))
     finished = []
     while not finished:
