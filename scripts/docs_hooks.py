@@ -57,7 +57,7 @@ def _helps() -> str:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "command_help.py")],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "92", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=True,
