@@ -19,6 +19,7 @@ from typing import Any
 
 from cluster.driver import driver
 from cluster.driver.progress import size
+from cluster.driver.session import Session, run_session
 from cluster.inputs.manifest import RUN_FILE, Manifest, Selection
 from cluster.inputs.readable import check_readable
 from cluster.ray_runtime.runtime import check_ray
@@ -26,13 +27,11 @@ from cluster.run.folder import RunFolder, RunMismatch, beside, plan
 from cluster.settings import ClusterSettings
 from cluster.storage.heartbeat import Heartbeat
 from cluster.storage.lock import Lock, LockLost
-from cluster.storage.periodic import regularly
 from cluster.storage.store import (
     Damaged,
     NotFound,
     StoreError,
     absolute,
-    hurried_after_outage,
     open_store,
     unmade,
 )
@@ -40,7 +39,6 @@ from cluster.worker.worker import ScorerFactory, Task
 from jobs.auditing.damaged import warn_of_damage
 from jobs.auditing.dry_run import dry_run
 from jobs.auditing.suitability import UNSUITED, Unsuited, warn
-from jobs.auditing.turns import turn
 from jobs.auditing.verdict_table import SCHEMA, blank, min_tokens_text, summarise
 from jobs.auditing.worker_gpu import check_gpu
 from jobs.commandline import exits, options, process
@@ -50,9 +48,6 @@ from originality.contract.scorer import Scorer
 from originality.settings.audit import AuditSettings, later_defaults
 
 _TABLE_ROWS = 40
-_SAVE_SECONDS = 60.0
-_COMPACT_SECONDS = 600.0
-"""Each time all records are listed."""
 _SUMMING = "progress/summing.json"
 _NAME_WIDTH = 60
 _LATER = {"settings": later_defaults()}
@@ -129,10 +124,11 @@ def unsuited(science: Science, run: RunFolder, selection: Selection) -> Unsuited
 
 
 def _carried_out(science: Science, run: RunFolder, how: ClusterSettings, selection: Selection) -> int:
-    with at_work(run, selection, how.deadline) as heartbeat:
+    with audit_session(run, selection, how.deadline) as session:
+        heartbeat = session.heartbeat
         science = replace(science, unsuited=unsuited(science, run, selection))
         try:
-            outcome = judge(science, run, how, selection, heartbeat)
+            outcome = judge(science, session, how)
         except (driver.Interrupted, driver.EngineError):
             with suppress(StoreError):  # which may be what ended it
                 if not run.empty:
@@ -188,39 +184,32 @@ def _sum_up(science: Science, run: RunFolder, heartbeat: Heartbeat) -> tuple[dic
 
 
 @contextmanager
-def at_work(
+def audit_session(
     run: RunFolder, selection: Selection = Selection(), deadline: datetime | None = None
-) -> Iterator[Heartbeat]:
-    """Waits for the turn of those who judge these inputs, tells others that they are being judged, and keeps
-    the run's tables up to date, while the context is open. A new run that ends before anything came of it
-    leaves no plan behind.
+) -> Iterator[Session]:
+    """A session of work on an audit's run. A new run that ends before anything came of it leaves no plan
+    behind.
 
     Raises:
-        SettingsError, Interrupted, Superseded: as of :func:`jobs.auditing.turns.turn`.
+        SettingsError, StoreError, Interrupted, Superseded: as of :func:`cluster.driver.session.run_session`.
     """
-    with turn(run, "audit", selection, deadline) as heartbeat:
-        try:
-            with (
-                regularly(_SAVE_SECONDS, lambda: run.identities.save()),
-                regularly(_COMPACT_SECONDS, lambda: run.ledger.compact(SCHEMA, full_parts_only=True)),
-                hurried_after_outage(run.store),
-            ):
-                run.mend()
-                warn_of_damage(run)
-                yield heartbeat
-        except BaseException:
-            with suppress(StoreError):  # which may be what ended it
-                if run.new and run.empty and heartbeat.alone:  # whoever comes now sees that it is withdrawn
-                    heartbeat.check()
-                    run.withdraw()
-            raise
+    with run_session(
+        run,
+        "audit",
+        selection=selection,
+        deadline=deadline,
+        schema=SCHEMA,
+        withdraw_if_unused=True,
+        say=process.notify,
+    ) as session:
+        warn_of_damage(run)
+        yield session
 
 
-def judge(
-    science: Science, run: RunFolder, how: ClusterSettings, selection: Selection, heartbeat: Heartbeat
-) -> driver.Outcome | None:
+def judge(science: Science, session: Session, how: ClusterSettings) -> driver.Outcome | None:
     """Has the inputs judged whose image has no record yet; None where there is none."""
-    leases = run.leases(selection.numbers(run.manifest))
+    run = session.run
+    leases = session.leases()
     if not leases.open:
         return None
     open_store(run.manifest.source or "/", create=False)  # if it is gone, that is said before Ray starts
@@ -239,13 +228,7 @@ def judge(
         loading=science.loading,
         load_limit=how.load_limit,
     )
-    gpu = options.GPU[science.settings.model.device]
-    try:
-        with hurried_after_outage(run.store):
-            return driver.run(task, leases, how, gpu=gpu, learn=run.identities.learn, beat=heartbeat.tell)
-    finally:
-        with suppress(StoreError):  # the next run reads those images again
-            run.identities.save()
+    return session.work(task, leases, how, gpu=options.GPU[science.settings.model.device])
 
 
 def planned(science: Science, source: str, output: str, force_new: bool = False) -> RunFolder:

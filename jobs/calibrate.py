@@ -23,7 +23,7 @@ from cluster.inputs.manifest import Selection
 from cluster.run.folder import RunFolder, open_run
 from cluster.settings import ClusterSettings
 from cluster.storage.store import NotFound, unmade
-from jobs.audit import Science, at_work, check_first, judge, planned, prepared, unsuited
+from jobs.audit import Science, audit_session, check_first, judge, planned, prepared, unsuited
 from jobs.auditing.labels import Found, Labels, check_enough, check_same, measured, read_labels
 from jobs.auditing.verdict_table import SCHEMA
 from jobs.commandline import exits, options
@@ -152,11 +152,11 @@ def _judged(science: Science, labelled: str, labels: Labels, folder: str, how: C
     run = planned(science, labelled, folder)
     check_same(run, labels)
     selection = Selection()
-    with at_work(run, selection, how.deadline) as heartbeat:
+    with audit_session(run, selection, how.deadline) as session:
         unsuited(science, run, selection)
-        judge(science, run, how, selection, heartbeat)
+        judge(science, session, how)
         run = RunFolder(run.store)
-        heartbeat.check()
+        session.heartbeat.check()
         run.clear_snapshots()
         run.ledger.compact(SCHEMA)
     return run

@@ -19,7 +19,7 @@ from cluster.driver.progress import duration
 from cluster.inputs.manifest import Selection
 from cluster.run.folder import RunFolder
 from cluster.storage.store import unmade
-from jobs.audit import at_work, check_first, judge, planned, prepared
+from jobs.audit import audit_session, check_first, judge, planned, prepared
 from jobs.auditing import predict
 from jobs.auditing.suitability import warn
 from jobs.commandline import exits, options
@@ -107,8 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
         science = prepared(settings)
         folder = planned(science, arguments.input, arguments.out or scratch)
         warn(settings, folder.manifest, selection.numbers(folder.manifest))
-        with at_work(folder, selection, how.deadline) as heartbeat:
-            outcome = judge(science, folder, how, selection, heartbeat)
+        with audit_session(folder, selection, how.deadline) as session:
+            outcome = judge(science, session, how)
         numbers = [int(number) for number in selection.numbers(folder.manifest)]
         seconds = [seconds_of(folder, number) for number in numbers]
     price = outcome.cost / outcome.worker_hours if outcome and outcome.worker_hours else 0.0

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cluster.run.folder import RunFolder, open_run
-from jobs.auditing.turns import alone
-from jobs.commandline import exits
+from cluster.run.turn import exclusive_turn
+from jobs.commandline import exits, process
 
 
 def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:
@@ -27,7 +27,7 @@ def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:
         code = str(row["error_class"])
         return code if row["status"] == status and reason in (None, code) else None
 
-    with alone(run) as heartbeat:
+    with exclusive_turn(run, process.notify) as heartbeat:
         why = {"status": status, "reason": reason, "at": datetime.now(UTC).isoformat()}
         taken = run.ledger.take_back(unwanted, ["status", "error_class"], why, before=heartbeat.check)
     return Counter(taken.values())

@@ -24,6 +24,7 @@ from cluster.driver.starts import START_SECONDS, Starts
 from cluster.driver.workers import Crew
 from cluster.ray_runtime.ray_health import RayHealth
 from cluster.ray_runtime.runtime import EngineError
+from cluster.run.interrupted import Interrupted
 from cluster.run.leases import Lease, Leases
 from cluster.run.ledger import Ledger
 from cluster.storage.store import open_store
@@ -40,11 +41,6 @@ _WAIT_SECONDS = 0.1
 """How long the driver waits for answers before it looks for other things to do."""
 SILENCE_SECONDS = 120.0
 """Every call is answered at once; a worker that has not answered for so long is dead."""
-
-
-class Interrupted(Exception):  # noqa: N818 - somebody asked for it
-    """Stopped by a signal, a deadline or a bound on cost; all that was finished is committed, and a resume
-    goes on."""
 
 
 class Dispatcher:

@@ -9,10 +9,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from cluster.driver.dispatch import Dispatcher, Interrupted
+from cluster.driver.dispatch import Dispatcher
 from cluster.driver.progress import Progress
 from cluster.driver.workers import Crew, NoGpu, check_machine, check_prices, gpus_of
 from cluster.ray_runtime.runtime import EngineError, ray_running, stop_signals
+from cluster.run.interrupted import Interrupted
 from cluster.run.leases import Leases
 from cluster.settings import ClusterSettings
 from cluster.storage.store import StoreError

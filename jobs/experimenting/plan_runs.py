@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
-from cluster.driver import driver
+from cluster.driver.session import run_session
 from cluster.inputs.identities import image_id_of
 from cluster.inputs.listing import documents
-from cluster.inputs.manifest import RUN_FILE, Selection
+from cluster.inputs.manifest import RUN_FILE
 from cluster.run.folder import RunFolder, plan
 from cluster.settings import ClusterSettings
-from cluster.storage.periodic import regularly
-from cluster.storage.store import NotFound, Store, StoreError, hurried_after_outage, open_store
+from cluster.storage.store import NotFound, Store, StoreError, open_store
 from cluster.worker.worker import ScorerFactory, Task
 from jobs.auditing.damaged import warn_of_damage
-from jobs.auditing.turns import turn
-
-_SAVE_SECONDS = 60.0
+from jobs.commandline import process
 
 _ITEMS = ("models", "items", "created_at")
 """What a run's description says of which items it has, and since when."""
@@ -74,8 +70,8 @@ def carry_out(
     """Does what has no record yet, when nobody else does it.
 
     Raises:
-        Interrupted, EngineError: as of :func:`cluster.driver.driver.run`.
-        SettingsError, Superseded: as of :func:`jobs.auditing.turns.turn`.
+        EngineError, Unusable: as of :func:`cluster.driver.driver.run`.
+        SettingsError, Interrupted, Superseded: as of :func:`cluster.driver.session.run_session`.
     """
     task = Task(
         run.store.url,
@@ -87,20 +83,12 @@ def carry_out(
         step_limit=how.step_limit,
         load_limit=how.load_limit,
     )
-    with turn(run, "experiment", deadline=how.deadline) as heartbeat:
-        run.mend()
+    with run_session(run, "experiment", deadline=how.deadline, say=process.notify) as session:
         warn_of_damage(run)
-        leases = run.leases(Selection().numbers(run.manifest))
+        leases = session.leases()
         if leases.open:
-            with regularly(_SAVE_SECONDS, lambda: run.identities.save()):
-                learn = run.identities.learn
-                try:
-                    with hurried_after_outage(run.store):
-                        driver.run(task, leases, how, gpu=gpu, learn=learn, beat=heartbeat.tell)
-                finally:
-                    with suppress(StoreError):
-                        run.identities.save()
-        heartbeat.check()
+            session.work(task, leases, how, gpu=gpu)
+        session.heartbeat.check()
         RunFolder(run.store).clear_snapshots(of_failed=False)
 
 

@@ -22,8 +22,8 @@ LIMITS: dict[str, dict[str, float]] = {
     "cluster.storage.store": {"_REQUEST_SECONDS": REQUEST},
     "cluster.ray_runtime.ray_health": {"ANSWER_SECONDS": 20.0, "_GONE_SECONDS": 10.0, "_LOOK_SECONDS": 2.0},
     "cluster.run.ledger": {"_PART_ROWS": 5},
-    "jobs.auditing.turns": {"_LOOK_SECONDS": 0.3},
-    "jobs.audit": {"_SAVE_SECONDS": 1.0, "_COMPACT_SECONDS": 1.0},
+    "cluster.run.turn": {"_LOOK_SECONDS": 0.3},
+    "cluster.driver.session": {"_SAVE_SECONDS": 1.0, "_COMPACT_SECONDS": 1.0},
 }
 """Module, name, value. Parts of a few rows make a run of some images as full of them as one of millions."""
 

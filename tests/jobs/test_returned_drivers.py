@@ -17,7 +17,7 @@ from cluster.storage.heartbeat import DRIVERS, Heartbeat
 from cluster.storage.store import Store
 from cluster.storage.turns import Superseded
 from jobs import audit as audit_job
-from jobs.audit import Science, at_work, planned
+from jobs.audit import Science, audit_session, planned
 from jobs.auditing import report_data
 from jobs.experimenting.plan_runs import carry_out
 from originality.contract.config import SettingsError
@@ -157,7 +157,7 @@ def test_shards_that_end_together_sum_up_one_after_the_other(
 
 def test_one_that_returns_withdraws_no_run(run: RunFolder) -> None:
     assert run.new
-    with pytest.raises(Superseded), at_work(run):
+    with pytest.raises(Superseded), audit_session(run):
         lose(run.store, DRIVERS)
         raise SettingsError("no GPU")
     assert open_run(run.store.url).description

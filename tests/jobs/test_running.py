@@ -22,7 +22,7 @@ from cluster.settings import ClusterSettings
 from cluster.storage.heartbeat import Heartbeat
 from cluster.storage.store import open_store
 from jobs import estimate
-from jobs.audit import Science, at_work, audit, identity, judge, planned
+from jobs.audit import Science, audit, audit_session, identity, judge, planned
 from jobs.cli import main
 from jobs.commandline import exits
 from originality.contract.config import SettingsError
@@ -223,8 +223,8 @@ def test_an_estimate_from_a_sample(images: Path, tmp_path: Path, local_ray: None
     run = planned(science, str(images), str(tmp_path / "run"))
     how = ClusterSettings(prices={"CPU": 0.5})
     selection = Selection(sample=4, seed=0)
-    with at_work(run) as heartbeat:
-        outcome = judge(science, run, how, selection, heartbeat)
+    with audit_session(run, selection) as session:
+        outcome = judge(science, session, how)
     assert outcome is not None and outcome.worker_hours > 0
     assert outcome.cost == pytest.approx(outcome.worker_hours * 0.5, rel=0.05)
     seconds = [estimate.seconds_of(run, int(n)) for n in selection.numbers(run.manifest)]

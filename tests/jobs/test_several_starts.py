@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from cluster.driver import driver
 from cluster.inputs.manifest import Manifest, Selection
+from cluster.run import turn as turn_module
 from cluster.run.folder import RunFolder, open_run, plan
+from cluster.run.turn import exclusive_turn, overlap, selection_of, turn
 from cluster.storage.heartbeat import DRIVERS, Heartbeat, pulses
 from cluster.storage.store import Refused, StoreError, open_store
 from cluster.storage.turns import Superseded
 from jobs import INTERRUPTED
-from jobs.audit import Science, at_work, audit
-from jobs.auditing import turns
-from jobs.auditing.turns import alone, overlap, selection_of, turn
+from jobs.audit import Science, audit, audit_session
 from jobs.cli import main
 from jobs.commandline import exits
 from jobs.retry import retry
@@ -44,7 +44,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(turn_module, "_LOOK_SECONDS", 0.02)
 
 
 class Counting:
@@ -70,23 +70,20 @@ def waits(run: RunFolder) -> bool:
     return len({found.path.partition(".")[0] for found in run.store.list(DRIVERS)}) == 2
 
 
-def test_of_starts_in_the_same_instant_one_works_at_a_time(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_starts_in_the_same_instant_one_works_at_a_time(run: RunFolder) -> None:
     together, at_once = Barrier(4), Counting()
     said: list[str] = []
-    monkeypatch.setattr(turns, "_say", said.append)
 
     def start(_: int) -> None:
         mine = open_run(run.store.url)
         together.wait(PATIENCE)
-        with turn(mine, "audit"), at_once:
+        with turn(mine, "audit", say=said.append), at_once:
             until(lambda: len(said) >= 3)  # whoever is first may have seen one that then moved behind it
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(start, range(4)))
     assert (at_once.most, at_once.turns) == (1, 4)
-    assert all("works on this run" in line and "Ctrl-C leaves" in line for line in said)
+    assert all("works on this run" in line and "Ctrl-C" in line for line in said)
     assert list(run.store.list("progress")) == []
 
 
@@ -127,9 +124,9 @@ def test_a_selection_that_is_damaged_is_none(said: Any) -> None:
 
 
 def test_while_rows_are_put_back_nobody_else_works(run: RunFolder) -> None:
-    with alone(run):
+    with exclusive_turn(run):
         with (
-            pytest.raises(SettingsError, match=r"images are being put back by .*; start again"),
+            pytest.raises(SettingsError, match=r"being put back by .*process \d+"),
             turn(run, "audit"),
         ):
             pass
@@ -155,7 +152,7 @@ def test_an_audit_and_a_retry_in_the_same_instant_are_never_both_at_work(run: Ru
                 pass
 
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(start, (alone, lambda mine: turn(mine, "audit"))))
+            list(pool.map(start, (exclusive_turn, lambda mine: turn(mine, "audit"))))
     assert at_once.most <= 1
 
 
@@ -174,7 +171,7 @@ def test_one_whose_place_was_taken_stops_as_interrupted(run: RunFolder) -> None:
 
 def test_a_retry_whose_place_was_taken_puts_nothing_back(run: RunFolder) -> None:
     run.ledger.commit("ab", {"status": "failed", "error_class": "x", "error_message": ""}, {})
-    with pytest.raises(Superseded), alone(run) as heartbeat:
+    with pytest.raises(Superseded), exclusive_turn(run) as heartbeat:
         for found in list(run.store.list(DRIVERS)):
             run.store.delete(found.path)
         heartbeat.check()
@@ -200,12 +197,12 @@ def test_a_run_that_was_withdrawn_while_one_waited(run: RunFolder) -> None:
 
     def second() -> None:
         try:
-            with at_work(open_run(run.store.url)):
+            with audit_session(open_run(run.store.url)):
                 pass
         except BaseException as error:
             found.append(error)
 
-    with pytest.raises(SettingsError, match="no GPU"), at_work(run):
+    with pytest.raises(SettingsError, match="no GPU"), audit_session(run):
         waiting = Thread(target=second)
         waiting.start()
         until(lambda: waits(run))
@@ -242,7 +239,7 @@ def test_a_damaged_heartbeat_ends_no_command(
         assert "the run is being worked on" in capsys.readouterr().err
 
 
-def test_who_may_only_read_sees_who_is_at_work(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_may_only_read_sees_who_is_audit_session(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     with Heartbeat(run.store, "audit"):
 
         def refused(path: str, data: bytes) -> None:

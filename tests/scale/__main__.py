@@ -24,7 +24,7 @@ from typing import Any
 from cluster.inputs.manifest import Selection
 from cluster.run.folder import RunFolder, open_run
 from cluster.settings import ClusterSettings
-from jobs.audit import Science, at_work, judge, planned
+from jobs.audit import Science, audit_session, judge, planned
 from jobs.auditing.report_data import write_report
 from jobs.auditing.verdict_table import SCHEMA, summarise
 from originality.settings.presets import load_settings
@@ -61,8 +61,8 @@ def work(run: Path, images: Path) -> dict[str, Any]:
     half = Selection(limit=len(numbers) // 2 if waiting == len(numbers) else None)
     del leases
     started = time.monotonic()
-    with at_work(folder) as heartbeat:
-        outcome = judge(_SCIENCE, folder, ClusterSettings(snapshot_every=1e9), half, heartbeat)
+    with audit_session(folder, half) as session:
+        outcome = judge(_SCIENCE, session, ClusterSettings(snapshot_every=1e9))
     assert outcome is not None
     seconds = time.monotonic() - started
     done = outcome.counts["judged"]
