@@ -20,7 +20,7 @@ from typing import Any
 from cluster.driver import driver
 from cluster.driver.progress import size
 from cluster.driver.session import Session, run_session
-from cluster.inputs.manifest import RUN_FILE, Manifest, Selection
+from cluster.inputs.manifest import RUN_FILE, WORD, Manifest, Selection
 from cluster.inputs.readable import check_readable
 from cluster.ray_runtime.runtime import check_ray
 from cluster.run.folder import RunFolder, RunMismatch, beside, plan
@@ -85,11 +85,11 @@ class Science:
         """
         if manifest.skipped:
             sys.stderr.write(f"{manifest.skipped_text}\n")
-        if self.words_missing is None or not manifest.without_word:
+        if self.words_missing is None or not (missing := manifest.missing(WORD.name)):
             return
-        if manifest.without_word == len(manifest):
+        if missing == len(manifest):
             raise SettingsError(self.words_missing)
-        sys.stderr.write(f"{manifest.without_word} inputs have no word and will fail: {self.words_missing}\n")
+        sys.stderr.write(f"{missing} inputs have no word and will fail: {self.words_missing}\n")
 
 
 def audit(

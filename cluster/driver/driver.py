@@ -60,8 +60,7 @@ def run(
             fails.
         Unusable: no scorer can be built with the settings.
     """
-    of = "items" if task.documents else "images"
-    progress = Progress(leases.open, stream or sys.stderr, of=of, most_parts=task.most_parts)
+    progress = Progress(leases.open, stream or sys.stderr, of=task.item_noun, most_parts=task.most_parts)
     progress.show("starting Ray")
     with closing(progress), ray_running(), stop_signals() as stopping:
         gpus = gpus_of(gpu, settings.gpus_per_worker)

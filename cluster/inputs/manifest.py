@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +42,7 @@ class Manifest:
     source: str
     """What the uris of a folder or prefix begin with; empty for a list."""
     table: pa.Table
-    """SCHEMA, and WORD where there are words; bytes are null where a list does not say."""
+    """SCHEMA, and further columns where a list has them (WORD); bytes are null where a list does not say."""
     skipped: int = 0
     """Files that were left out: their extension is no image's, or they are hidden or in a run folder; and
     folders that vanished while they were listed."""
@@ -59,19 +60,18 @@ class Manifest:
         """Bytes, where the listing told."""
         return self.table["bytes"][number].as_py()
 
-    def word(self, number: int) -> str | None:
-        """What a list says of the input in its column of words."""
-        word: str | None = self.table[WORD.name][number].as_py() if self.has_words else None
-        return word
+    def columns(self, number: int) -> dict[str, Any]:
+        """What a list says of the input beside its uri, by column; a column that is null is left out."""
+        return {name: value for name in self.extra if (value := self.table[name][number].as_py()) is not None}
 
     @property
-    def has_words(self) -> bool:
-        return WORD.name in self.table.column_names
+    def extra(self) -> list[str]:
+        """Names of the columns beside those that every manifest has."""
+        return [name for name in self.table.column_names if name not in SCHEMA.names]
 
-    @property
-    def without_word(self) -> int:
-        """How many inputs have none."""
-        return self.table[WORD.name].null_count if self.has_words else len(self)
+    def missing(self, column: str) -> int:
+        """How many inputs have no value in a column."""
+        return self.table[column].null_count if column in self.extra else len(self)
 
     def path(self, number: int) -> str:
         """The input's uri, without what all have in common."""
@@ -104,9 +104,8 @@ class Manifest:
         """
         table = pq.read_table(checked_parquet(data))
         meta: dict[bytes, bytes] = table.schema.metadata
-        columns = [name for name in (*SCHEMA.names, WORD.name) if name in table.column_names]
         kinds = json.loads(meta.get(b"skipped_kinds", b"{}"))
-        return cls(meta[b"source"].decode(), table.select(columns), int(meta[b"skipped"]), kinds)
+        return cls(meta[b"source"].decode(), table, int(meta[b"skipped"]), kinds)
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,8 @@ class RunFolder:
         if image_id and image_id.startswith(UNREAD):
             image_id = None
         manifest = self.manifest
-        uri, size, word = manifest.uri(number), manifest.size(number), manifest.word(number)
-        return Lease(number, uri, size, image_id, word=word)
+        uri, size = manifest.uri(number), manifest.size(number)
+        return Lease(number, uri, size, image_id, manifest.columns(number))
 
     def clear_snapshots(self, of_failed: bool = True) -> None:
         """Removes those of images that have their record: a worker that was cut off may leave one.

@@ -14,8 +14,9 @@ gets the input then records what it finds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 MOST_DEATHS = 3
 """The death that ends an image's retries."""
@@ -36,6 +37,9 @@ class Lease:
     """None where it is not known before reading."""
     image_id: str | None = None
     """What it was when it was last read; None while nobody has read it."""
+    columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What the list of inputs says of it beside its uri, by column; handed to the scorer as it is. Of inputs
+    that are the same image, the one read first is judged, with its columns: give all of them the same."""
     causes: tuple[str, ...] = ()
     """Why it was given back by workers that had it: their deaths and failures."""
     nodes: frozenset[str] = frozenset()
@@ -48,9 +52,6 @@ class Lease:
     """Why not: MISSING, MISSING_FOLDER or "unreadable"."""
     last_look: bool = False
     """Whether the worker records it as failed if it cannot read it either."""
-    word: str | None = None
-    """What the list of inputs says of it. Of inputs that are the same image the one read first is judged, by
-    its word: give them all the same."""
 
     @property
     def attempt(self) -> int:

@@ -6,25 +6,21 @@ one child process, and the next only when there is room for the one before.
 
 from __future__ import annotations
 
-import json
 import queue
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from PIL import Image
-
-from cluster.inputs.decoder import Decoder
 from cluster.inputs.identities import image_id_of, unread_id
-from cluster.inputs.images import NOTE, Limits, Rejection, check_size
+from cluster.inputs.images import Limits, Rejection, check_size
 from cluster.inputs.source_check import SourceCheck
 from cluster.inputs.sources import WITHOUT_URI, Unreadable, read_image
 from cluster.run.leases import MISSING, MISSING_FOLDER, Lease
 from cluster.run.ledger import Ledger
 from cluster.worker.metrics import Metrics
+from cluster.worker.readers import Content, ImageReader, Reader
 from cluster.worker.writing import Desk
 
 _MOST_PIXELS = 100_000_000
@@ -41,20 +37,9 @@ class Fetched:
 
     lease: Lease
     image_id: str
-    content: Image.Image | dict[str, Any]
-    """An image, or a document."""
+    content: Content
     snapshot: bytes | None
     """Where an earlier worker left off."""
-
-    @property
-    def pixels(self) -> int:
-        return _pixels_of(self.content)
-
-    @property
-    def remarks(self) -> dict[str, str]:
-        """Columns of the image's row that its file is the reason for."""
-        image = self.content
-        return {NOTE: image.info[NOTE]} if isinstance(image, Image.Image) and NOTE in image.info else {}
 
 
 class Fetcher:
@@ -66,16 +51,21 @@ class Fetcher:
         desk: Desk,
         metrics: Metrics,
         news: threading.Event,
-        documents: bool = False,
+        reader: Reader | None = None,
         limits: Limits = Limits(),
         doubt: Callable[[Lease, str], None] | None = None,
         unread: Callable[[Lease, str, str], None] | None = None,
         source: SourceCheck | None = None,
     ) -> None:
-        """``doubt``: takes back an input whose decoder failed for the first time, with the cause: a machine
-        that is out of memory or overloaded kills and delays decoders, too. ``unread``: takes back one that
-        cannot be read here, as it may be elsewhere, with the reason (as of a lease) and a message; but for
-        the last look. ``source``: of the collection's folder or prefix."""
+        """
+        Args:
+            reader: of the inputs' bytes; None reads images.
+            doubt: takes back an input whose decoder failed for the first time, with the cause: a machine
+                that is out of memory or overloaded kills and delays decoders, too.
+            unread: takes back an input that cannot be read here, as another machine may see it, with the
+                reason (as of a lease) and a message. Not called for a lease's last look.
+            source: checks the collection's folder or prefix.
+        """
         self.read: queue.SimpleQueue[int] = queue.SimpleQueue()
         """Numbers of what could be read, whatever came of it."""
         self.identified: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
@@ -84,7 +74,6 @@ class Fetcher:
         self._desk = desk
         self._metrics = metrics
         self._news = news
-        self._documents = documents
         self._limits = limits
         self._doubt = doubt
         self._unread = unread
@@ -93,7 +82,7 @@ class Fetcher:
         self._waiting: dict[int, Fetched] = {}
         self._ready: list[Fetched] = []
         self._changed = threading.Condition()
-        self._decoder = Decoder(limits)
+        self._reader = reader or ImageReader(limits)
         self._turn = threading.Lock()
         """Of whoever decodes."""
         self._room = Room(_MOST_BYTES)
@@ -140,7 +129,7 @@ class Fetcher:
         with self._turn:
             self._at_work -= 1
             if not self._at_work:
-                self._decoder.close()
+                self._reader.close()
 
     def _fetch(self, lease: Lease) -> None:
         image_id = unread_id(lease.uri)
@@ -154,8 +143,8 @@ class Fetcher:
                 snapshot = self._desk.snapshot(image_id)
                 with self._turn:
                     with self._metrics.stage("decode"):
-                        content = _document(data) if self._documents else self._decoder.decode(data)
-                    self._wait_for_room(content)
+                        content = self._reader.read(data)
+                    self._wait_for_room(content.pixels)
                     self._offer(Fetched(lease, image_id, content, snapshot))
         except Unreadable as error:
             self._not_read(lease, image_id, error)
@@ -218,9 +207,8 @@ class Fetcher:
         if size > taken:
             raise _Larger(size)
 
-    def _wait_for_room(self, content: Image.Image | dict[str, Any]) -> None:
+    def _wait_for_room(self, pixels: int) -> None:
         """Until a decoded image may wait beside those that do."""
-        pixels = _pixels_of(content)
         with self._changed:
             while self._pixels() and self._pixels() + pixels > _MOST_PIXELS:
                 self._changed.wait(1.0)
@@ -237,7 +225,7 @@ class Fetcher:
         self._news.set()
 
     def _pixels(self) -> int:
-        return sum(f.pixels for f in (*self._waiting.values(), *self._ready))
+        return sum(f.content.pixels for f in (*self._waiting.values(), *self._ready))
 
 
 class _Larger(Exception):  # noqa: N818 - that is what it turned out to be
@@ -269,17 +257,3 @@ class Room:
             with self._changed:
                 self._used -= size
                 self._changed.notify_all()
-
-
-def _pixels_of(content: Image.Image | dict[str, Any]) -> int:
-    return content.width * content.height if isinstance(content, Image.Image) else 0
-
-
-def _document(data: bytes) -> dict[str, Any]:
-    """Raises:
-    Rejection: it is no JSON object.
-    """
-    try:
-        return dict(json.loads(data).items())
-    except (ValueError, AttributeError) as error:
-        raise Rejection("corrupt", f"no JSON object: {error}") from error

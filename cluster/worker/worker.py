@@ -27,6 +27,7 @@ from cluster.storage.store import StoreError, open_store
 from cluster.worker.fetching import Fetched, Fetcher
 from cluster.worker.metrics import Metrics
 from cluster.worker.preemption import SpotWatch
+from cluster.worker.readers import ImageReader, ReaderFactory
 from cluster.worker.snapshots import Snapshots
 from cluster.worker.watch import Watch
 from cluster.worker.writing import Desk, Settled
@@ -62,8 +63,15 @@ class Task:
     """Seconds of work on an image that a death may cost."""
     step_limit: float = 3600.0
     """Seconds after which a call of the scorer that has not ended counts as hung."""
-    documents: bool = False
-    """Whether the inputs are JSON documents, and not images."""
+    reader: ReaderFactory = ImageReader
+    """Builds what turns the bytes of an input into the content of an item."""
+    item_noun: str = "images"
+    """What the items are called in progress lines, in the plural."""
+    retry_failed: bool = True
+    """Whether an item that fails for the first time is tried once more, by another worker where there is one,
+    before the failure is recorded. False where an item is hours of work."""
+    keep_snapshot_of_failed: bool = False
+    """Whether the snapshot of an item that failed is kept, so that a later retry resumes from it."""
     source: str = ""
     """The folder or prefix in which all inputs lie; empty where a list says where they are, or where it is
     not to be looked whether it is there."""
@@ -154,7 +162,7 @@ class Worker:
             self._desk,
             self._metrics,
             self._news,
-            documents=task.documents,
+            reader=task.reader(task.limits),
             limits=task.limits,
             doubt=lambda lease, cause: self._give_back([lease], cause),
             unread=lambda lease, reason, message: self._give_back([lease], message, unread_as=reason),
@@ -267,7 +275,7 @@ class Worker:
             self._admit(scorer, fetched)
 
     def _admit(self, scorer: Scorer[Any], fetched: Fetched) -> None:
-        item = Item(fetched.image_id, fetched.content, fetched.lease.word)
+        item = Item(fetched.image_id, fetched.content.value, fetched.lease.columns)
         try:
             with self._metrics.stage("admit"), self._watched("taking an image in", [fetched]):
                 if not (fetched.snapshot and _restored(scorer, item, fetched.snapshot)):
@@ -296,7 +304,7 @@ class Worker:
                 self._worked += max(0.0, done.parts - self._parts.get(done.item_id, 0.0))
                 self._parts = {key: parts for key, parts in self._parts.items() if key != done.item_id}
                 self._metrics.counted(done.counters)
-                record = {**done.record, **fetched.remarks}
+                record = {**done.record, **fetched.content.columns}
                 if record.get("status") == "failed" and self._first_try(fetched):
                     said = f"{record.get('error_class')}: {record.get('error_message')}"
                     self._return([fetched], said)
@@ -350,12 +358,12 @@ class Worker:
         if self._first_try(fetched) and not isinstance(error, ItemFault):
             self._return([fetched], line_of(error))
             return
-        keeps = self._task.documents  # hours of work, from which a retry resumes
+        keeps = self._task.keep_snapshot_of_failed
         self._desk.fail(fetched.lease, fetched.image_id, type(error).__name__, str(error), keeps=keeps)
 
     def _first_try(self, fetched: Fetched) -> bool:
-        """Whether a failure is only recorded after a second one. Documents are hours of work: at once."""
-        return fetched.lease.attempt == 1 and not self._task.documents
+        """Whether a failure of this item is not recorded yet, but tried once more."""
+        return fetched.lease.attempt == 1 and self._task.retry_failed
 
     def _return(self, fetched: list[Fetched], cause: str, of_machine: bool = False) -> None:
         self._give_back([each.lease for each in fetched], cause, of_machine)

@@ -135,7 +135,7 @@ class Auditor:
             pending[image_id].append(place)
             return
         try:
-            self._sweep.admit(Item[Image.Image](image_id, pixels, word))
+            self._sweep.admit(Item[Image.Image](image_id, pixels, {"word": word} if word is not None else {}))
         except ItemFault as error:
             found[place] = self._not_judged(image_id, "failed", type(error).__name__, str(error))
             return

@@ -17,6 +17,7 @@ from cluster.inputs.manifest import RUN_FILE
 from cluster.run.folder import RunFolder, plan
 from cluster.settings import ClusterSettings
 from cluster.storage.store import NotFound, Store, StoreError, open_store
+from cluster.worker.readers import DocumentReader
 from cluster.worker.worker import ScorerFactory, Task
 from jobs.auditing.damaged import warn_of_damage
 from jobs.commandline import process
@@ -77,7 +78,10 @@ def carry_out(
         run.store.url,
         factory,
         BLANK,
-        documents=True,
+        reader=DocumentReader,
+        item_noun="items",
+        retry_failed=False,
+        keep_snapshot_of_failed=True,
         memory=memory,
         snapshot_every=how.snapshot_every,
         step_limit=how.step_limit,

@@ -31,8 +31,9 @@ class Item(Generic[Content]):
     content: Content
     """Of an audit an image: RGB, upright, at its own size; the scorer brings it to the model's size. Of an
     experiment a document: a mapping of plain JSON values."""
-    word: str | None = None
-    """What the list of inputs says of it in its column "word"; None where it says nothing."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """What the list of inputs says of it, by column; the engine does not interpret it. A column in which the
+    list says nothing of this item is missing. An audit uses "word"."""
 
 
 @dataclass(frozen=True)

@@ -124,8 +124,9 @@ class Sweep:
 
     def _flight(self, item: Item[Image.Image]) -> Flight:
         picture = self.model.fit(item.content)
-        word = self.words.of(item.word, picture)
-        self._can_ask(word, own=item.word is not None)
+        own = item.columns.get("word")
+        word = self.words.of(own, picture)
+        self._can_ask(word, own=own is not None)
         moments = self.inverter.encode(picture)
         query = self.judge.embed(picture[None])[0]
         return Flight(item.item_id, word, picture, moments, query)

@@ -16,6 +16,7 @@ from cluster.run.folder import RunFolder
 from cluster.run.leases import Lease
 from cluster.run.ledger import Ledger
 from cluster.storage.store import open_store
+from cluster.worker.readers import DocumentReader
 from cluster.worker.worker import Orders, Task, Worker
 from originality.contract.scorer import Finished
 from tests.support.counting_scorer import Counter
@@ -34,7 +35,16 @@ def leases(tmp_path: Path, **contents: Any) -> list[Lease]:
 
 def ends(tmp_path: Path, given: list[Lease], factory: Any, **more: Any) -> list[dict[str, Any]]:
     """The records of all of them, by a worker of its own."""
-    worker = Worker(Task(str(tmp_path / "run"), factory, {}, documents=True, **more))
+    task = Task(
+        str(tmp_path / "run"),
+        factory,
+        {},
+        reader=DocumentReader,
+        retry_failed=False,
+        keep_snapshot_of_failed=True,
+        **more,
+    )
+    worker = Worker(task)
     settled: dict[int, str] = {}
     report = worker.poll(Orders(given))
     give_up = time.monotonic() + PATIENCE

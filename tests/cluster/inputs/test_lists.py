@@ -30,7 +30,7 @@ def uris(manifest: Manifest) -> list[str]:
 
 
 def words(manifest: Manifest) -> list[str | None]:
-    return [manifest.word(number) for number in range(len(manifest))]
+    return [manifest.columns(number).get("word") for number in range(len(manifest))]
 
 
 def refused(uri: str | Path) -> str:

@@ -160,11 +160,11 @@ def test_a_list_may_have_a_column_of_words(tmp_path: Path, form: str) -> None:
     else:
         pq.write_table(table, file)
     manifest = scan(str(file))
-    assert [manifest.word(n) for n in range(5)] == ["dog", "cat", None, None, "fire truck"]
-    assert manifest.has_words and manifest.without_word == 2
+    assert [manifest.columns(n).get("word") for n in range(5)] == ["dog", "cat", None, None, "fire truck"]
+    assert manifest.extra == ["word"] and manifest.missing("word") == 2
     assert paths(manifest) == [f"{tmp_path}/{n}.png" for n in range(5)]
     again = Manifest.from_parquet(manifest.to_parquet())
-    assert again.table == manifest.table and again.word(4) == "fire truck"
+    assert again.table == manifest.table and again.columns(4) == {"word": "fire truck"}
 
 
 def test_without_words_a_manifest_is_as_it_always_was(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_without_words_a_manifest_is_as_it_always_was(tmp_path: Path) -> None:
     manifest = scan(str(tmp_path / "list.csv"))
     assert pq.read_schema(pa.BufferReader(manifest.to_parquet())).names == SCHEMA.names
     again = Manifest.from_parquet(manifest.to_parquet())
-    assert (again.word(0), again.has_words, again.without_word) == (None, False, 1)
+    assert (again.columns(0), again.extra, again.missing("word")) == ({}, [], 1)
 
 
 def test_words_that_cannot_be_read_are_refused(tmp_path: Path) -> None:

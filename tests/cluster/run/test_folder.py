@@ -104,7 +104,7 @@ def test_an_input_is_leased_with_its_word(tmp_path: Path, pictures: Path) -> Non
     (pictures / "list.csv").write_text("uri,word\na.PNG,dog\nb.png,\n")
     run = plan(str(pictures / "list.csv"), open_store(str(tmp_path / "run")), IDENTITY)
     leases = RunFolder(run.store).leases(np.arange(2)).grant("w", 2)
-    assert [(lease.number, lease.word) for lease in leases] == [(0, "dog"), (1, None)]
+    assert [(lease.number, lease.columns) for lease in leases] == [(0, {"word": "dog"}), (1, {})]
 
 
 def test_a_collection_that_is_refused_leaves_nothing(tmp_path: Path, pictures: Path) -> None:

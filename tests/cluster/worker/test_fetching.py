@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.inputs.sources import read_image
-from cluster.worker import fetching
+from cluster.worker import fetching, readers
 from cluster.worker.fetching import Room
 from cluster.worker.worker import Report, Worker
 from tests.support.mean_colour import paint
@@ -53,13 +53,13 @@ def test_files_in_hand_have_a_bound_also_where_no_list_says_their_size(
     most = max(sizes) + min(sizes) // 2  # for one, and not for two
     monkeypatch.setattr(fetching, "_MOST_BYTES", most)
     in_hand: list[int] = []
-    decode = fetching.Decoder.decode
+    decode = readers.Decoder.decode
 
-    def counted(decoder: fetching.Decoder, data: bytes) -> object:
+    def counted(decoder: readers.Decoder, data: bytes) -> object:
         in_hand.append(worker._fetcher._room._used)
         return decode(decoder, data)
 
-    monkeypatch.setattr(fetching.Decoder, "decode", counted)
+    monkeypatch.setattr(readers.Decoder, "decode", counted)
     worker = Worker(task(tmp_path))
     settled: list[str] = []
 

@@ -39,7 +39,7 @@ PICTURES = np.stack([np.full((64, 64, 3), colour, np.uint8) for colour in COLOUR
 
 
 def of(k: int, word: str | None = None) -> Item:
-    return Item(f"image-{k}", TaughtSet().scene(2, k).image(), word)
+    return Item(f"image-{k}", TaughtSet().scene(2, k).image(), {"word": word})
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +309,7 @@ def test_an_own_word_that_leads_to_a_subject_that_nobody_knows_fails_its_image_a
     settings = quick.model_validate({**quick.model_dump(), **given, "in_distribution": check})
     sweep = Sweep(settings)
     picture = TaughtSet().scene(2, 0).image()
-    sweep.admit(Item("b", picture, "dog"))
+    sweep.admit(Item("b", picture, {"word": "dog"}))
     with pytest.raises(WordUnusable, match=r"knows no 'unicorn'.*word 'cat' in the list"):
-        sweep.admit(Item("a", picture, "cat"))
+        sweep.admit(Item("a", picture, {"word": "cat"}))
     assert [*sweep._flights] == ["b"]
