@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 
+from cluster.ray_runtime.ray_address import cluster_address
 from cluster.ray_runtime.runtime import available_cpus, ray_running
 from cluster.settings import ClusterSettings
 from cluster.storage.store import PATIENCE, open_store, unmade
@@ -102,7 +103,7 @@ def shared_memory() -> Finding:
 
 def cluster(how: ClusterSettings) -> Finding:
     """What the Ray that RAY_ADDRESS names has; without one, what would be started."""
-    address = os.environ.get("RAY_ADDRESS")
+    address = cluster_address()
     if not address:
         cpus = available_cpus()
         return ok(f"none is named; an audit starts one here, with {cpus} CPUs", address=None, cpus=cpus)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from cluster.driver.progress import size
 from cluster.driver.session import Session, run_session
 from cluster.inputs.manifest import RUN_FILE, WORD, Manifest, Selection
 from cluster.inputs.readable import check_readable
+from cluster.ray_runtime.ray_address import on_cluster
 from cluster.ray_runtime.runtime import check_ray
 from cluster.run.folder import RunFolder, RunMismatch, beside, plan
 from cluster.settings import ClusterSettings
@@ -380,9 +380,9 @@ def prepared(settings: AuditSettings) -> Science:
 
     _look_for_gpu(settings)
     # a cluster's nodes fetch their own weights, so its head need not hold gigabytes before they start
-    copies = copies_here(settings, outlined=bool(os.environ.get("RAY_ADDRESS")))
+    copies = copies_here(settings, outlined=on_cluster())
     model = open_model(settings.model, copies.model)
-    digests = preflight(settings, copies, model)
+    digests = preflight(settings, copies, model, gpus_elsewhere=on_cluster())
     doubted = doubts(settings, digests)
     if doubted:
         sys.stderr.write(f"warning: the calibration does not speak for this audit: {'; '.join(doubted)}\n")
@@ -407,7 +407,7 @@ def _look_for_gpu(settings: AuditSettings) -> None:
     from originality.model import nvidia
     from originality.model.device import torch_device
 
-    if os.environ.get("RAY_ADDRESS"):  # the GPUs are on other machines
+    if on_cluster():  # the GPUs are on other machines
         return
     device = torch_device(settings.model)
     problem = nvidia.missing() if settings.model.device == "auto" and device.type == "cpu" else None

@@ -20,6 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from cluster.inputs.manifest import Selection
+from cluster.ray_runtime.ray_address import on_cluster
 from cluster.run.folder import RunFolder, open_run
 from cluster.settings import ClusterSettings
 from cluster.storage.store import NotFound, unmade
@@ -117,7 +118,7 @@ def _checked(arguments: argparse.Namespace) -> Path:
         raise SettingsError(f"--kept {arguments.kept:g}: give a share over 0 up to 1")
     if arguments.max_tokens not in (None, 1):
         raise SettingsError("--max-tokens has no say here: thresholds are chosen on what one token gives")
-    if not arguments.folder and os.environ.get("RAY_ADDRESS"):
+    if not arguments.folder and on_cluster():
         raise SettingsError("--run is missing: on a cluster the measurements need a place that all reach")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

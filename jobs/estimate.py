@@ -7,7 +7,6 @@ The sample's verdicts are kept: with ``--out`` they are part of that run, which 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import numpy as np
 
 from cluster.driver.progress import duration
 from cluster.inputs.manifest import Selection
+from cluster.ray_runtime.ray_address import on_cluster
 from cluster.run.folder import RunFolder
 from cluster.storage.store import unmade
 from jobs.audit import audit_session, check_first, judge, planned, prepared
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     sample = _SAMPLE if arguments.sample is None else arguments.sample
     if sample < 1:
         raise SettingsError(f"--sample {sample}: give 1 or more")
-    if not arguments.out and os.environ.get("RAY_ADDRESS"):
+    if not arguments.out and on_cluster():
         raise SettingsError(
             "--out is missing: on a cluster the sample's verdicts need a place that all reach"
         )

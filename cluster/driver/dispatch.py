@@ -62,7 +62,7 @@ class Dispatcher:
         self._stopping = stopping
         self._beat = beat
         self._metrics = Metrics()
-        self._ray = RayHealth(crew.clock)
+        self._ray = RayHealth(crew.clock, crew.on_cluster)
         self.deaths = Deaths()
         ledger = Ledger(open_store(crew.task.run))
         self._results = Results(leases, crew, ledger, progress, self._metrics, self.deaths, learn)

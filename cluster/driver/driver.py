@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from cluster.driver.dispatch import Dispatcher
 from cluster.driver.progress import Progress
 from cluster.driver.workers import Crew, NoGpu, check_machine, check_prices, gpus_of
+from cluster.ray_runtime import ray_address
 from cluster.ray_runtime.runtime import EngineError, ray_running, stop_signals
 from cluster.run.interrupted import Interrupted
 from cluster.run.leases import Leases
@@ -63,10 +64,12 @@ def run(
     progress = Progress(leases.open, stream or sys.stderr, of=task.item_noun, most_parts=task.most_parts)
     progress.show("starting Ray")
     with closing(progress), ray_running(), stop_signals() as stopping:
-        gpus = gpus_of(gpu, settings.gpus_per_worker)
-        check_machine(settings, gpus)
-        check_prices(settings, gpus)
-        with closing(Crew(task, settings, gpus)) as crew:
+        on_cluster = ray_address.on_cluster()
+        gpus = gpus_of(gpu, settings.gpus_per_worker, on_cluster)
+        if not on_cluster:
+            check_machine(settings, gpus)
+        check_prices(settings, gpus, on_cluster)
+        with closing(Crew(task, settings, gpus, on_cluster)) as crew:
             dispatcher = Dispatcher(leases, crew, progress, stopping, learn, beat)
             try:
                 dispatcher.work()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import Counter
@@ -42,16 +41,23 @@ class Crew:
     """Hires and lets go. What a worker costs is counted from its first answer on."""
 
     def __init__(
-        self, task: Task, settings: ClusterSettings, gpus: float, clock: ObserverClock | None = None
+        self,
+        task: Task,
+        settings: ClusterSettings,
+        gpus: float,
+        on_cluster: bool,
+        clock: ObserverClock | None = None,
     ) -> None:
         self.task = task
+        self.on_cluster = on_cluster
+        """As of :func:`cluster.ray_runtime.ray_address.on_cluster`."""
         self.clock = clock or ObserverClock()
         self.settings = settings
         self.members: dict[str, Member] = {}
         self.gpus = gpus
         places = room(settings, gpus, task.memory)
         self.most = settings.max_workers or max(places, settings.min_workers)
-        self._may_grow = self.most > places and bool(os.environ.get("RAY_ADDRESS"))
+        self._may_grow = self.most > places and on_cluster
         self.first = min(max(places, settings.min_workers), self.most)
         """Workers that are hired at once."""
         # Threads change a sum's last bits, so they follow from the machine, not from how many work.
@@ -120,7 +126,7 @@ class Crew:
         waiting = f"waiting for a machine for {len(pending)} workers ({wanted} each{labels})"
         if self.clock.now() >= self._looks_at:
             self._looks_at = self.clock.now() + _LOOK_SECONDS
-            self._objection = autoscaler.objection(len(pending))
+            self._objection = autoscaler.objection(len(pending), self.on_cluster)
         return waiting + self._objection
 
     def place(self, member: Member, node: str) -> None:
@@ -234,7 +240,7 @@ def _hours(member: Member) -> float:
     return (time.monotonic() - member.paid_from) / 3600 if member.node else 0.0
 
 
-def gpus_of(wanted: bool | None, each: float) -> float:
+def gpus_of(wanted: bool | None, each: float, on_cluster: bool) -> float:
     """GPUs of a worker. On a cluster that grows there may be none yet, so only a machine of one's
     own is known to have none.
 
@@ -242,27 +248,26 @@ def gpus_of(wanted: bool | None, each: float) -> float:
         NoGpu: one is wanted and there is none, or it was left open and cannot be known.
     """
     there = ray_health.resources().get("GPU", 0) >= min(1.0, each)
-    cluster = bool(os.environ.get("RAY_ADDRESS"))
-    if wanted and not there and not cluster:
+    if wanted and not there and not on_cluster:
         raise NoGpu("no GPU on this machine; choose the device cpu")
-    if wanted is None and not there and cluster:
+    if wanted is None and not there and on_cluster:
         raise NoGpu("the cluster has no GPU now; --device cuda waits for one, --device cpu works without")
     return each if (there if wanted is None else wanted) else 0.0
 
 
 def check_machine(settings: ClusterSettings, gpus: float) -> None:
-    """On a machine of one's own nothing more will come.
+    """Checks that a worker fits into the Ray that was started on this machine, which will get no more.
 
     Raises:
         Refused: a worker wants more than there is, and would be waited for without end.
     """
     there = ray_health.resources()
     for kind, wanted in (("CPU", settings.cpus_per_worker), ("GPU", gpus)):
-        if wanted > there.get(kind, 0) and not os.environ.get("RAY_ADDRESS"):
+        if wanted > there.get(kind, 0):
             raise Refused(f"a worker wants {wanted:g} {kind}s and this machine has {there.get(kind, 0):g}")
 
 
-def check_prices(settings: ClusterSettings, gpus: float) -> None:
+def check_prices(settings: ClusterSettings, gpus: float, on_cluster: bool) -> None:
     """Checks before anybody is hired that a bound on the cost can be kept.
 
     Raises:
@@ -279,7 +284,7 @@ def check_prices(settings: ClusterSettings, gpus: float) -> None:
     else:
         nodes = [node for node in ray_health.nodes() if node["Alive"] and node["Resources"].get("GPU")]
         there = sum(node["Resources"]["GPU"] for node in nodes)
-        if os.environ.get("RAY_ADDRESS") and there < gpus * (settings.max_workers or 1):
+        if on_cluster and there < gpus * (settings.max_workers or 1):
             raise NoPrice(
                 "--max-cost needs the price of every GPU that may be hired, and a cluster may bring others "
                 "than it has now: name them, e.g. --accelerators L4,A10G"

@@ -6,7 +6,6 @@ Ray has no public call for it: this is the state that its own ``ray status`` rea
 
 from __future__ import annotations
 
-import os
 from typing import Any, cast
 
 import ray
@@ -14,14 +13,19 @@ import ray
 _ANSWER_SECONDS = 5
 
 
-def objection(waiting: int) -> str:
+def objection(waiting: int, on_cluster: bool) -> str:
     """Why none of so many workers that wait for a machine will get one, as the end of a sentence; empty where
-    nothing speaks against it."""
+    nothing speaks against it.
+
+    Args:
+        waiting: number of workers.
+        on_cluster: as of :func:`cluster.ray_runtime.ray_address.on_cluster`.
+    """
     try:
         state = _state()
     except Exception:  # not of Ray's public interface: whatever another version raises
         return ""
-    if not state.autoscaler_state_version and os.environ.get("RAY_ADDRESS"):
+    if not state.autoscaler_state_version and on_cluster:
         return "; this Ray has no autoscaler, so one of its machines must become free, or another join"
     if not 0 < waiting <= len(state.infeasible_resource_requests):
         return ""

@@ -23,6 +23,21 @@ _PROBE_BYTES = 2**20
 HERE = "unset RAY_ADDRESS to run on this machine"
 
 
+def cluster_address() -> str | None:
+    """The address of the Ray cluster that the environment names, as ``ray job submit`` does; None where Ray
+    is to be started on this machine.
+
+    The only place that reads RAY_ADDRESS; others are handed what it says. ``cluster/__init__.py`` has
+    normalised it before.
+    """
+    return os.environ.get("RAY_ADDRESS") or None
+
+
+def on_cluster() -> bool:
+    """Whether a run uses a cluster's Ray, and not one that is started on this machine for it alone."""
+    return cluster_address() is not None
+
+
 class Unusable(Masked, ValueError):  # noqa: N818
     """The message is one line and says the fix."""
 

@@ -7,7 +7,6 @@ started here for one run has one machine: when that has ended, none will come.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
@@ -34,9 +33,10 @@ _VITAL = ("gcs_server", "raylet")
 class RayHealth:
     """Looks after Ray while a run is under way."""
 
-    def __init__(self, clock: ObserverClock) -> None:
+    def __init__(self, clock: ObserverClock, on_cluster: bool) -> None:
+        """``on_cluster``: as of :func:`cluster.ray_runtime.ray_address.on_cluster`."""
         self._clock = clock
-        self._cluster = bool(os.environ.get("RAY_ADDRESS"))
+        self._on_cluster = on_cluster
         self._asked: _Call[list[dict[str, Any]]] | None = None
         self._asked_at = 0.0
         self._alive_at = clock.now()
@@ -59,7 +59,7 @@ class RayHealth:
                 raise _silent("which machines it has")
             return
         nodes, self._asked = self._asked.value or [], None
-        if self._cluster or any(node["Alive"] for node in nodes):
+        if self._on_cluster or any(node["Alive"] for node in nodes):
             self._alive_at = now
         elif now - self._alive_at > _GONE_SECONDS:
             raise _gone("Ray on this machine has ended (it has no machine any more)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 import os
@@ -48,7 +49,7 @@ def check_ray() -> None:
     """
     if not ray.is_initialized():
         try:
-            ray_address.check(os.environ.get("RAY_ADDRESS") or None)
+            ray_address.check(ray_address.cluster_address())
         except ray_address.Unusable as error:
             raise Refused(str(error)) from error
 
@@ -73,10 +74,11 @@ def ray_running() -> Iterator[None]:
     check_ray()
     # Ray says on stderr that it leaves the handler of SIGTERM alone, before it knows of logging_level.
     logging.getLogger("ray").setLevel(logging.ERROR)
-    address = os.environ.get("RAY_ADDRESS")
+    address = ray_address.cluster_address()
+    start = functools.partial(_join, address) if address else _start
     with ExitStack() as stack:
         try:
-            stack.enter_context(kept_by_a_thread(_join if address else _start, _START_SECONDS))
+            stack.enter_context(kept_by_a_thread(start, _START_SECONDS))
         except NoAnswer as silence:
             if not address:
                 raise EngineError(_not_started(silence)) from silence
@@ -90,14 +92,13 @@ def ray_running() -> Iterator[None]:
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
-def _join(stopped: threading.Event) -> None:
+def _join(address: str, stopped: threading.Event) -> None:
     try:
-        ray.init(**_QUIET)
+        ray.init(**_QUIET)  # which reads RAY_ADDRESS itself
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Refused(
-            f"cannot use Ray at RAY_ADDRESS={os.environ['RAY_ADDRESS']} ({reason}); start it, or "
-            f"{ray_address.HERE}"
+            f"cannot use Ray at RAY_ADDRESS={address} ({reason}); start it, or {ray_address.HERE}"
         ) from as_cause(error)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from cluster.inputs.manifest import Selection
+from cluster.ray_runtime.ray_address import on_cluster
 from cluster.run.folder import open_run
 from cluster.settings import ClusterSettings
 from cluster.storage.store import NotFound
@@ -200,7 +200,7 @@ def check_price(settings: AuditSettings, how: ClusterSettings) -> None:
 
 def _gpu_possible() -> bool:
     """Whether workers may have one: a cluster's are elsewhere."""
-    if os.environ.get("RAY_ADDRESS"):
+    if on_cluster():
         return True
     import torch
 

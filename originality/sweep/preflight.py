@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +24,17 @@ from originality.settings.parts import DistanceSettings
 
 
 def preflight(
-    settings: AuditSettings, copies: Copies = Copies(), model: ModelFolder | None = None
+    settings: AuditSettings,
+    copies: Copies = Copies(),
+    model: ModelFolder | None = None,
+    gpus_elsewhere: bool = False,
 ) -> dict[str, str]:
     """Find what would stop every image, before anything is written, without loading the model.
 
     Args:
         model: the opened model; None opens the one that settings and copies name.
+        gpus_elsewhere: Whether the images are judged on other machines, so that what this one's device can do
+            says nothing.
 
     Returns:
         The digests that decide a verdict beside the settings: "model_digest" of the model's weights, and
@@ -39,7 +43,7 @@ def preflight(
     Raises:
         SettingsError: with the fix.
     """
-    if not os.environ.get("RAY_ADDRESS"):  # a cluster's GPUs are elsewhere
+    if not gpus_elsewhere:
         choose(settings.model.attention, [], torch_device(settings.model), DTYPES[settings.model.dtype])
     model = model or open_model(settings.model, copies.model)
     about = model.description

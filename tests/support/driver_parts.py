@@ -39,7 +39,9 @@ class Driver(Dispatcher):
     def __init__(self, folder: Path, workers: int) -> None:
         self.time = SetTime()
         task = Task(str(folder / "run"), MeanColour, {})
-        self.crew = Crew(task, ClusterSettings(max_workers=workers), 0, ObserverClock(self.time))
+        self.crew = Crew(
+            task, ClusterSettings(max_workers=workers), 0, on_cluster=False, clock=ObserverClock(self.time)
+        )
         self.leases = Leases((Lease(i, f"u/{i}", 1) for i in range(10)), 10)
         progress = Progress(10, io.StringIO(), of="images", most_parts=1)
         nothing: Any = lambda *_: None  # noqa: E731
@@ -73,6 +75,5 @@ class Driver(Dispatcher):
 @pytest.fixture(autouse=True)
 def machines(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two machines of a cluster that does not grow; workers have no process to end."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "kill", lambda actor: None)
     has(monkeypatch, machine("a"), machine("b"))

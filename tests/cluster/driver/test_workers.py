@@ -21,15 +21,14 @@ MANY = 1000
 
 
 @pytest.fixture
-def task(tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch) -> Task:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+def task(tmp_path: Path, local_ray: None) -> Task:
     return Task(str(tmp_path / "run"), MeanColour, {})
 
 
 def test_a_machine_that_failed_is_avoided_where_there_is_another(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew = Crew(task, ClusterSettings(cpus_per_worker=2), 0)
+    crew = Crew(task, ClusterSettings(cpus_per_worker=2), 0, on_cluster=False)
     for other in (machine("b", cpus=1), machine("b", alive=False)):  # too small, and gone
         has(monkeypatch, machine("a"), other)
         crew.avoid_failed("a")
@@ -42,16 +41,14 @@ def test_a_machine_that_failed_is_avoided_where_there_is_another(
 
 
 @pytest.mark.parametrize(
-    ("address", "most", "avoided"),
-    [("auto", MANY, True), ("auto", 1, False), (None, MANY, False)],
+    ("on_cluster", "most", "avoided"),
+    [(True, MANY, True), (True, 1, False), (False, MANY, False)],
     ids=["a cluster that may grow", "it has all that are wanted", "one machine"],
 )
 def test_the_only_machine_is_avoided_where_others_may_come(
-    task: Task, monkeypatch: pytest.MonkeyPatch, address: str | None, most: int, avoided: bool
+    task: Task, monkeypatch: pytest.MonkeyPatch, on_cluster: bool, most: int, avoided: bool
 ) -> None:
-    if address:
-        monkeypatch.setenv("RAY_ADDRESS", address)
-    crew = Crew(task, ClusterSettings(max_workers=most), 0)
+    crew = Crew(task, ClusterSettings(max_workers=most), 0, on_cluster)
     has(monkeypatch, machine("a"))
     crew.avoid_failed("a")
     assert crew.wanted() == ({NODE: "!in(a)"} if avoided else {})
@@ -60,7 +57,7 @@ def test_the_only_machine_is_avoided_where_others_may_come(
 def test_a_machine_that_works_and_fails_again_and_again_is_avoided(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew = Crew(task, ClusterSettings(), 0)
+    crew = Crew(task, ClusterSettings(), 0, on_cluster=False)
     has(monkeypatch, machine("a"), machine("b"))
     for node in ("a", "b", None, "a", None, None):
         crew.failed_again(node)
@@ -81,7 +78,7 @@ def test_machines_that_failed_are_tried_again_where_no_other_one_comes(
 ) -> None:
     """Two workers that no machine may take, until the failures of the only one are forgotten."""
     (here,) = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    crew = Crew(task, ClusterSettings(), 0)
+    crew = Crew(task, ClusterSettings(), 0, on_cluster=False)
     has(monkeypatch, machine(here), machine("b"))
     crew.avoid_failed(here)
     assert crew.wanted() == {NODE: f"!in({here})"} and not crew.waits_in_vain(), "nobody waits"
@@ -121,9 +118,9 @@ def test_with_a_bound_on_the_cost_all_kinds_of_a_label_need_a_price(
     how = ClusterSettings(labels={ACCELERATOR: selector}, prices=dict.fromkeys(prices, 1.0), max_cost=5.0)
     if said:
         with pytest.raises(NoPrice, match=said):
-            check_prices(how, 1.0)
+            check_prices(how, 1.0, on_cluster=False)
         how = how.model_copy(update={"max_cost": None})
-    check_prices(how, 1.0)
+    check_prices(how, 1.0, on_cluster=False)
 
 
 def test_deaths_end_no_run_while_others_may_become_ready() -> None:
@@ -139,6 +136,5 @@ def test_a_cluster_that_may_grow_may_bring_another_machine(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     has(monkeypatch, machine("a"))
-    assert not Crew(task, ClusterSettings(max_workers=1), 0).may_come("a")
-    monkeypatch.setenv("RAY_ADDRESS", "auto")
-    assert Crew(task, ClusterSettings(max_workers=MANY), 0).may_come("a")
+    assert not Crew(task, ClusterSettings(max_workers=1), 0, on_cluster=False).may_come("a")
+    assert Crew(task, ClusterSettings(max_workers=MANY), 0, on_cluster=True).may_come("a")

@@ -21,7 +21,6 @@ from tests.support.waiting import PATIENCE, until
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> Any:
     """No cluster; and the end of another test's Ray is not hurried."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray_health, "ended_here", lambda: [])
     yield
     shutdown._silent.clear()
@@ -42,17 +41,15 @@ def watch(health: RayHealth, time: SetTime, seconds: int) -> None:
         look(health)
 
 
-@pytest.mark.parametrize(("cluster", "ends"), [(False, True), (True, False)])
+@pytest.mark.parametrize(("on_cluster", "ends"), [(False, True), (True, False)])
 def test_without_any_machine_a_ray_of_this_machine_has_ended(
-    monkeypatch: pytest.MonkeyPatch, cluster: bool, ends: bool
+    monkeypatch: pytest.MonkeyPatch, on_cluster: bool, ends: bool
 ) -> None:
     """A cluster may bring others."""
-    if cluster:
-        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
     time = SetTime()
     alive = {"NodeID": "a", "Alive": True}
     monkeypatch.setattr(ray, "nodes", lambda: [alive])
-    health = RayHealth(ObserverClock(time))
+    health = RayHealth(ObserverClock(time), on_cluster)
     watch(health, time, 200)
     alive["Alive"] = False
     watch(health, time, 30)
@@ -67,10 +64,9 @@ def test_without_any_machine_a_ray_of_this_machine_has_ended(
 
 
 def test_a_head_that_does_not_answer_ends_the_run_wherever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
     time, answers = SetTime(), threading.Event()
     monkeypatch.setattr(ray, "nodes", lambda: answers.wait(PATIENCE) and [])
-    health = RayHealth(ObserverClock(time))
+    health = RayHealth(ObserverClock(time), on_cluster=True)
     health.check()
     time.seconds += 10_000  # asleep: nothing that the head did
     health.check()
@@ -90,9 +86,9 @@ def test_what_is_asked_before_anybody_is_hired_has_a_bound(monkeypatch: pytest.M
     monkeypatch.setattr(ray_health.bounded, "__defaults__", (1.0,))
     calls = {
         "room": lambda: workers.room(how, 0, 1),
-        "gpus_of": lambda: workers.gpus_of(None, 1.0),
+        "gpus_of": lambda: workers.gpus_of(None, 1.0, False),
         "check_machine": lambda: workers.check_machine(how, 0),
-        "check_prices": lambda: workers.check_prices(how, 1.0),
+        "check_prices": lambda: workers.check_prices(how, 1.0, False),
     }
     try:
         with pytest.raises(EngineError, match=r"Ray's head does not answer .* to resume"):
@@ -104,7 +100,7 @@ def test_what_is_asked_before_anybody_is_hired_has_a_bound(monkeypatch: pytest.M
 def test_a_process_of_ray_that_died_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_health, "ended_here", lambda: ["raylet"])
     with pytest.raises(EngineError, match=r"has ended \(its raylet died\)"):
-        RayHealth(ObserverClock()).check()
+        RayHealth(ObserverClock(), on_cluster=False).check()
 
 
 def test_a_call_has_a_bound() -> None:
