@@ -18,8 +18,8 @@ from originality.model.model_folder import ModelFolder
 from originality.model.prompt_embeddings import word_tokens
 from originality.settings.audit import AuditSettings
 from originality.settings.local_weights import Copies
-from originality.vision.clip import PROMPT, Clip
-from originality.vision.clip_towers import ModelTowers, text_tower
+from originality.vision.clip import PROMPT, load_clip
+from originality.vision.clip_towers import load_model_clip, text_tower
 
 
 class WordUnusable(ItemFault, ValueError):  # noqa: N818 - it says what the word is
@@ -106,9 +106,9 @@ def load_chooser(
     if len(settings.spoken.initial_words) == 1:
         return None
     if text_tower(model.path) is not None:
-        return ModelTowers(model.path, device)
+        return load_model_clip(model.path, device)
     folder = _detector_folder(settings, copies)
-    return None if folder is None else Clip(folder, device)
+    return None if folder is None else load_clip(folder, device)
 
 
 def words_missing(settings: AuditSettings, model: ModelFolder, copies: Copies = Copies()) -> str | None:

@@ -17,7 +17,7 @@ from originality.model.file_damage import (
     index_among,
     missing_shard,
 )
-from originality.model.library_errors import loading
+from originality.model.library_errors import library_errors
 from originality.settings.parts import SHIPPED_MODEL, ModelSettings
 
 MODELS = Path(__file__).parents[1] / "weights"
@@ -63,7 +63,7 @@ def check_folder(settings: ModelSettings, folder: Path) -> None:
                 f"model folder {settings.path!r} has no {part}{hint}; it must be a diffusers folder as "
                 "StableDiffusionPipeline.save_pretrained writes it"
             )
-    with loading(settings.path):
+    with library_errors(f"model folder {settings.path!r}"):
         reason = _damaged(folder, settings.variant)
     if reason:
         raise SettingsError(f"model folder {settings.path!r} cannot be loaded: {reason}")
@@ -75,7 +75,7 @@ def check_folder(settings: ModelSettings, folder: Path) -> None:
                 f"{settings.variant!r}; pickled weights are not loaded: save the model with "
                 "safe_serialization=True, or name a variant that is there"
             )
-        with loading(settings.path, part):
+        with library_errors(f"model folder {settings.path!r}: its {part}"):
             reason = _not_looked_for(folder, part, weights)
         if reason:
             raise SettingsError(f"model folder {settings.path!r} cannot be loaded: {reason}")

@@ -19,8 +19,8 @@ from originality.contract.config import SettingsError
 from originality.model.attention import install
 from originality.model.device import torch_device
 from originality.model.device_transfers import to_device
-from originality.model.library_errors import loading, without_bars
-from originality.model.loading import precisions, text_encoders, whole
+from originality.model.library_errors import library_errors
+from originality.model.loading import load_part, load_text_encoders, precisions
 from originality.model.model_folder import ModelFolder, open_model
 from originality.model.out_of_memory import Passes, padded_indices
 from originality.model.prompt_embeddings import PromptEmbeddings
@@ -59,7 +59,7 @@ def check_schedule(model: ModelSettings, schedule: dict[str, Any], settings: Red
         SettingsError: the schedule cannot be followed, or makes no sense.
     """
     file = "scheduler/scheduler_config.json"
-    with loading(model.path, file):
+    with library_errors(f"model folder {model.path!r}: its {file}"):
         if wrong := _nonsense(diffusers.DDPMScheduler.from_config(schedule), settings.steps):
             raise SettingsError(
                 f"model folder {model.path!r}: its {file} {wrong}; fetch the model's published file"
@@ -135,14 +135,9 @@ class LatentDiffusion:
         self.device, self.side = torch_device(settings), about.side
         self.dtype, self.vae_dtype = precisions(settings, about)
         self.name, self.digest = folder.name, folder.digest
-        with loading(settings.path, "text encoder"), without_bars():
-            self.text = text_encoders(folder, self.device)
-        with loading(settings.path, "unet"), without_bars():
-            self.unet = self._part(diffusers.UNet2DConditionModel, folder, "unet", self.dtype)
-        with loading(settings.path, "vae"), without_bars():
-            self.vae = self._part(diffusers.AutoencoderKL, folder, "vae", self.vae_dtype)
-        for part in (*self.text.encoders, self.unet, self.vae):
-            part.eval().requires_grad_(False)
+        self.text = load_text_encoders(folder, self.device)
+        self.unet = load_part(folder, "unet", diffusers.UNet2DConditionModel, self.device, self.dtype)
+        self.vae = load_part(folder, "vae", diffusers.AutoencoderKL, self.device, self.vae_dtype)
         self.attention = install(settings.attention, self.unet, self.vae, self.device, self.dtype)
         self._about = about
         schedule = diffusers.DDPMScheduler.from_config(about.scheduler)
@@ -153,10 +148,6 @@ class LatentDiffusion:
         """How far the images are that are being drawn, for people; None while none are."""
         self._graphs = settings.compile == "cuda-graphs"
         self._tune(settings)
-
-    def _part(self, kind: Any, folder: ModelFolder, part: str, dtype: torch.dtype) -> Any:
-        network = whole(kind, folder.path / part, dtype, variant=folder.parts[part].variant)
-        return network.to(self.device)
 
     def _tune(self, settings: ModelSettings) -> None:
         """Settings of speed alone, up to the last bits."""

@@ -1,4 +1,4 @@
-"""A model's networks from its folder: whole, each in its precision, on a device."""
+"""Loads networks from folders: with all their weights, each in its precision, on a device."""
 
 from __future__ import annotations
 
@@ -8,60 +8,102 @@ from typing import Any
 import torch
 import transformers
 
+from originality.contract.config import SettingsError
 from originality.model.device import DTYPES
+from originality.model.library_errors import library_errors, without_progress_bars
 from originality.model.model_folder import Description, ModelFolder
 from originality.model.prompt_embeddings import TextEncoders
 from originality.settings.parts import ModelSettings
 
-_LOADED_WITH = {"BertModel": {"add_pooling_layer": False}}
-"""What a class of text encoders must be told, that it wants no weights that are not used."""
+_OPTIONS: dict[str, dict[str, Any]] = {"BertModel": {"add_pooling_layer": False}}
+"""By class of text encoder, options of ``from_pretrained``. BERT's pooling layer is not used, and folders
+need not hold its weights."""
 
 
 def precisions(settings: ModelSettings, about: Description) -> tuple[torch.dtype, torch.dtype]:
-    """Of the UNet and of the VAE: SDXL's overflows in fp16 on most images, unless it says that it was mended.
-    (Stable Diffusion 1.x's may say the same, as it is diffusers' default, and does not.)"""
+    """The dtypes of the UNet and of the VAE.
+
+    SDXL's VAE overflows in fp16 on most images, so it runs in fp32 unless its configuration states
+    ``force_upcast: false``, as VAEs mended for fp16 do. Only SDXL's is asked: the key is diffusers' default,
+    so a Stable Diffusion 1.x may state it too, whose VAE does not overflow.
+    """
     named = settings.vae_dtype
     if named is None:
-        narrow = about.wants_size and about.vae.get("force_upcast", True)
-        named = "fp32" if narrow and settings.dtype == "fp16" else settings.dtype
+        overflows = about.wants_size and about.vae.get("force_upcast", True)
+        named = "fp32" if overflows and settings.dtype == "fp16" else settings.dtype
     return DTYPES[settings.dtype], DTYPES[named]
 
 
-def whole(kind: Any, folder: Path, dtype: torch.dtype, **more: Any) -> Any:
-    """A network with all its weights: where some are not there, the libraries only warn, and draw others.
+def load_network(
+    loader: Any,
+    folder: Path,
+    device: str | torch.device,
+    dtype: torch.dtype = torch.float32,
+    variant: str | None = None,
+    **options: Any,
+) -> Any:
+    """Load a network with all its weights for inference: frozen and in evaluation mode.
+
+    Args:
+        loader: a class of diffusers or transformers with ``from_pretrained``.
+        variant: of the weight files (originality.contract.weight_variants).
+        options: more of ``from_pretrained``.
 
     Raises:
-        ValueError: some are missing.
+        ValueError: weights are missing. The libraries would only warn, and draw those at random.
     """
-    network, found = kind.from_pretrained(
-        folder, use_safetensors=True, dtype=dtype, output_loading_info=True, local_files_only=True, **more
-    )
-    if absent := sorted(found["missing_keys"]):
-        raise ValueError(f"{folder.name} lacks {len(absent)} of its weights, {absent[0]} first")
-    return network
+    # A module draws its first weights from the global generator: leave that in the state it was in.
+    with without_progress_bars(), torch.random.fork_rng(devices=[]):
+        network, found = loader.from_pretrained(
+            folder,
+            use_safetensors=True,
+            dtype=dtype,
+            output_loading_info=True,
+            variant=variant,
+            local_files_only=True,
+            **options,
+        )
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(
+            f"{folder.name} lacks {len(missing)} weights of a {type(network).__name__}, {missing[0]} first"
+        )
+    return network.eval().requires_grad_(False).to(device)
 
 
-def text_encoders(folder: ModelFolder, device: torch.device) -> TextEncoders:
-    """One, or SDXL's two, with their tokenizers.
+def load_part(
+    folder: ModelFolder,
+    part: str,
+    loader: Any,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    **options: Any,
+) -> Any:
+    """Load one network of a model: "unet", "vae" or a text encoder; see :func:`load_network`.
 
     Raises:
-        ValueError: weights are missing, or a tokenizer knows more tokens than its encoder.
+        SettingsError: it cannot be loaded, or weights are missing.
+    """
+    variant = folder.parts[part].variant
+    with library_errors(f"model folder {folder.name!r}: its {part}"):
+        return load_network(loader, folder.path / part, device, dtype, variant, **options)
+
+
+def load_text_encoders(folder: ModelFolder, device: torch.device) -> TextEncoders:
+    """Load the text encoder, or SDXL's two, with their tokenizers, in fp32.
+
+    Raises:
+        SettingsError: one cannot be loaded, or a tokenizer has more tokens than its encoder.
     """
     about = folder.description
     encoders = [
-        whole(
-            getattr(transformers, kind),
-            folder.path / part,
-            torch.float32,
-            variant=folder.parts[part].variant,
-            **_LOADED_WITH.get(kind, {}),
-        ).to(device)
+        load_part(folder, part, getattr(transformers, kind), device, **_OPTIONS.get(kind, {}))
         for kind, part in zip(about.encoders, folder.encoder_parts, strict=True)
     ]
     text = TextEncoders(about.tokenizers, encoders)
-    for tokenizer, table in zip(text.tokenizers, text.tables, strict=True):
+    for part, tokenizer, table in zip(folder.encoder_parts, text.tokenizers, text.tables, strict=True):
         if len(tokenizer) > table.num_embeddings:
-            raise ValueError(
-                f"the tokenizer knows {len(tokenizer)} tokens, its encoder {table.num_embeddings}"
+            raise SettingsError(
+                f"model folder {folder.name!r}: the tokenizer of {part} has {len(tokenizer)} tokens, the "
+                f"encoder {table.num_embeddings}; provide both from the same model"
             )
     return text

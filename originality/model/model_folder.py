@@ -27,7 +27,7 @@ from originality.model.diffusers_folder import (
     place_of,
     weights_of,
 )
-from originality.model.library_errors import loading
+from originality.model.library_errors import library_errors
 from originality.settings.parts import ModelSettings
 
 ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "BertModel")
@@ -145,7 +145,7 @@ def _describe(settings: ModelSettings, folder: Path) -> Description:
         read: dict[str, Any] = json.loads(folder.joinpath(*path).read_text())
         return read
 
-    with loading(settings.path):
+    with library_errors(f"model folder {settings.path!r}"):
         unet, vae = config("unet", "config.json"), config("vae", "config.json")
         encoders = [part for part in needed_parts(folder) if part.startswith("text_encoder")]
         texts = tuple(config(part, "config.json") for part in encoders)
@@ -181,7 +181,7 @@ def _as_pipelines(sdxl: bool) -> dict[str, Any]:
 
 def _tokenizer(settings: ModelSettings, folder: Path, text: dict[str, Any]) -> Any:
     """A text encoder's tokenizer, with the encoder's length where the tokenizer's files state none."""
-    with loading(settings.path, folder.name):
+    with library_errors(f"model folder {settings.path!r}: its {folder.name}"):
         tokenizer = (BertTokenizer if supported.is_bert(text) else CLIPTokenizer).from_pretrained(folder)
         longest: int = text.get("max_position_embeddings", tokenizer.model_max_length)
         tokenizer.model_max_length = min(tokenizer.model_max_length, longest)

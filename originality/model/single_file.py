@@ -22,7 +22,7 @@ from originality.contract.faults import is_machine_fault
 from originality.contract.impostor import impostor
 from originality.model import file_header, vae_names
 from originality.model.families import FAMILIES, write_configuration
-from originality.model.library_errors import without_bars
+from originality.model.library_errors import without_progress_bars
 
 FORMAT = 2
 """Raised with every change of what becomes of a file."""
@@ -102,7 +102,7 @@ def unpack(file: Path, into: Path, prediction: str | None, configuration: Path |
         for part in ("model_index.json", "scheduler", *(p.name for p in source.glob("tokenizer*"))):
             copy = shutil.copytree if (source / part).is_dir() else shutil.copy
             copy(source / part, into / part)
-        with without_bars():
+        with without_progress_bars():
             _write_weights(file, family, source, into)
     if prediction:
         _say(into / "scheduler" / "scheduler_config.json", prediction_type=prediction)

@@ -15,8 +15,9 @@ import torch
 
 from originality.contract.config import SettingsError
 from originality.contract.node_cache import sha256
+from originality.model import loading
 from originality.model.file_damage import bad_words, damage
-from originality.model.library_errors import reading, without_bars
+from originality.model.library_errors import library_errors
 
 WEIGHTS = "model.safetensors"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -31,7 +32,6 @@ PARTS = (
 """All that is read of such a folder, at its top."""
 CLIP_WITH_WEIGHTS = "openai/clip-vit-large-patch14 @32bd64288804d66eefd0ccbe215aa642df71cc41"
 """Of the hub, at a commit that has safetensors; old commits of openai/clip-vit-base-patch32 have none."""
-_OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 
 
 def checked_folder(folder: Path, kinds: Container[str], wanted: str, *, words: bool = False) -> Path:
@@ -54,11 +54,11 @@ def checked_folder(folder: Path, kinds: Container[str], wanted: str, *, words: b
         raise SettingsError(
             f"folder {folder} has no config.json; give one as transformers' save_pretrained writes it"
         )
-    with reading(folder):
+    with library_errors(f"folder {folder}"):
         for file in (folder / name for name in PARTS):
             if (file.exists() or file.is_symlink()) and (found := damage(file)):
                 raise SettingsError(f"folder {folder} cannot be used: {file} {found}")
-    with reading(folder):
+    with library_errors(f"folder {folder}"):
         kind = str(json.loads((folder / "config.json").read_text())["model_type"])
     if kind not in kinds:
         raise SettingsError(
@@ -79,38 +79,20 @@ def checked_folder(folder: Path, kinds: Container[str], wanted: str, *, words: b
             f"folder {folder} has no tokenizer; add tokenizer.json, or vocab.json and merges.txt, of the "
             "network's page on the hub"
         )
-    with reading(folder):
+    with library_errors(f"folder {folder}"):
         if words and (found := bad_words(folder)):
             raise SettingsError(f"folder {folder}: {found}")
     return folder
 
 
 def load_network(loader: Any, folder: Path, device: str | torch.device, variant: str | None = None) -> Any:
-    """The network in fp32, for inference.
-
-    Args:
-        loader: a class of transformers with ``from_pretrained``.
-        variant: of the files of weights (originality.contract.weight_variants).
+    """Load a network in fp32; see :func:`originality.model.loading.load_network`.
 
     Raises:
-        SettingsError: the weights are damaged or are not all there.
+        SettingsError: the weights are damaged or incomplete.
     """
-    # A module draws its first weights from the global generator: leave that as it was.
-    with reading(folder), without_bars(), torch.random.fork_rng(devices=[]):
-        network, found = loader.from_pretrained(
-            folder,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            variant=variant,
-            **_OFFLINE,
-        )
-    if absent := sorted(found["missing_keys"]):
-        raise SettingsError(
-            f"{folder / WEIGHTS} lacks {len(absent)} weights of a {type(network).__name__} ({absent[0]}, "
-            "...); give the folder of a whole network of that class"
-        )
-    return network.eval().requires_grad_(False).to(device)
+    with library_errors(f"folder {folder}"):
+        return loading.load_network(loader, folder, device, variant=variant, trust_remote_code=False)
 
 
 def load_processor(loader: Any, folder: Path) -> Any:
@@ -119,8 +101,8 @@ def load_processor(loader: Any, folder: Path) -> Any:
     Raises:
         SettingsError: it cannot be read.
     """
-    with reading(folder):
-        return loader.from_pretrained(folder, **_OFFLINE)
+    with library_errors(f"folder {folder}"):
+        return loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def digest_of(folder: Path) -> str:

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from originality.contract import outline
 from originality.contract.config import SettingsError
-from originality.model.library_errors import loading
+from originality.model.library_errors import library_errors
 from originality.model.meta_model import Architecture
 from originality.model.model_folder import ModelFolder
 
@@ -28,14 +28,14 @@ def check_weights(folder: ModelFolder) -> None:
     if outline.absent(folder.path):
         return
     architecture = Architecture.of_folder(folder)
-    with loading(folder.name):
+    with library_errors(f"model folder {folder.name!r}"):
         parts = architecture.built()
     kinds = ("UNet2DConditionModel", "AutoencoderKL", *(kind for kind, _ in architecture.texts))
     networks = (parts.unet, parts.vae, *parts.encoders)
     for (part, files), kind, network in zip(folder.weight_files.items(), kinds, networks, strict=True):
         if kind == "BertModel":
             continue
-        with loading(folder.name, part):
+        with library_errors(f"model folder {folder.name!r}: its {part}"):
             # Not its buffers: versions of the libraries differ in which of these they save.
             wanted = {name: tuple(value.shape) for name, value in network.named_parameters()}
             wrong = _difference(_shapes(files), wanted)

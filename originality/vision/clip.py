@@ -1,79 +1,86 @@
-"""Which of several texts says what an image shows? CLIP, asked without training (arXiv 2103.00020)."""
+"""CLIP: which of several texts belongs to an image, without training (arXiv 2103.00020)."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from originality.model.library_errors import reading
+from originality.model.library_errors import library_errors
 from originality.model.transformers_folder import checked_folder, digest_of, load_network, load_processor
 from originality.vision.batches import batch_size_for, in_batches, unit
 
 VERSION = 1
-"""Raised with every change that moves a probability."""
+"""Raise with every change that moves a probability: it is part of the digest."""
 
 PROMPT = "a photo of a {}"
 
 
-def shares(shown: np.ndarray, said: np.ndarray, scale: float) -> np.ndarray:
-    """How likely each of k texts belongs to each of n images, of unit vectors (n, d) and (k, d): the softmax
-    of their cosines times ``scale``, float64 (n, k)."""
-    # No matrix product: its bits would depend on how many images there are.
-    logits = (shown[:, None, :] * said[None, :, :]).sum(axis=-1) * scale
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+@dataclass(frozen=True)
+class Towers:
+    """CLIP's image tower and text tower, in fp32, and how images and texts are prepared for them."""
+
+    processor: Any
+    """Image processor of transformers."""
+    tokenizer: Any
+    embed_images: Callable[[torch.Tensor], torch.Tensor]
+    """Pixels (n, 3, h, w) to projected features (n, width)."""
+    embed_texts: Callable[..., torch.Tensor]
+    """The tokenizer's output, as keyword arguments, for n texts to projected features (n, width)."""
+    width: int
+    text_length: int
+    """Tokens that the text tower reads."""
+    vocabulary: int
+    """Rows of the text tower's token table."""
+    logit_scale: float
+    """Factor of a cosine before the softmax."""
+    digest: Callable[[], str]
+    """Short digest of the files that were loaded; it reads every byte."""
 
 
 class Clip:
-    """CLIP's two towers, from a folder of transformers' CLIPModel with its tokenizer and image processor."""
+    """Tells how likely each of several texts belongs to an image."""
 
     def __init__(
-        self, folder: Path, device: str | torch.device = "cpu", batch_size: int | None = None
+        self, towers: Towers, device: str | torch.device = "cpu", batch_size: int | None = None
     ) -> None:
-        """Load the weights; they run in fp32.
+        """Check that the towers read an image and a text.
 
         Args:
+            device: where the towers are.
             batch_size: images in a pass; None for what suits the device.
 
         Raises:
-            SettingsError: the folder holds no CLIPModel, something is missing or damaged, or it cannot read
-                an image.
+            ValueError: the tokenizer has more tokens than the text tower, or a result is not finite.
         """
-        from transformers import AutoImageProcessor, CLIPModel, CLIPTokenizer
-
-        self._folder = checked_folder(folder, {"clip"}, "a CLIPModel (kind 'clip')", words=True)
+        self._towers = towers
         self._device = torch.device(device)
         self._batch_size = batch_size or batch_size_for(self._device)
-        self._processor = load_processor(AutoImageProcessor, self._folder)
-        self._tokenizer = load_processor(CLIPTokenizer, self._folder)
-        self._network = load_network(CLIPModel, self._folder, self._device)
-        self._vectors: dict[str, np.ndarray] = {}
-        with reading(self._folder):
-            self._try()
-
-    def _try(self) -> None:
-        """What would stop every image is found before the first one."""
-        words, rows = len(self._tokenizer), self._network.config.text_config.vocab_size
-        if words > rows:
-            raise ValueError(f"the tokenizer has {words} words and the network {rows}")
+        self._text_features: dict[str, np.ndarray] = {}
+        # What would stop every image is found here, before the first one.
+        if len(towers.tokenizer) > towers.vocabulary:
+            raise ValueError(
+                f"the tokenizer has {len(towers.tokenizer)} tokens, the network {towers.vocabulary}"
+            )
         if not np.isfinite(self.probabilities(np.full((1, 64, 64, 3), 255, np.uint8), ["a photo"])).all():
             raise ValueError("its numbers are not finite")
 
     def digest(self) -> str:
-        """Short digest of weights, configuration, tokenizer and the code's version."""
+        """Short digest of weights, configuration and tokenizer."""
         return self._digest
 
     @cached_property
     def _digest(self) -> str:
-        return hashlib.sha256(f"clip {VERSION} {digest_of(self._folder)}".encode()).hexdigest()[:16]
+        return self._towers.digest()
 
     def probabilities(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
-        """How likely each text belongs to an image, if just one of them does.
+        """How likely each text belongs to an image, given that exactly one of them does.
 
         Args:
             images: uint8 (n, h, w, 3), RGB.
@@ -85,29 +92,69 @@ class Clip:
         Raises:
             ValueError: a text is longer than the model reads.
         """
-        width = self._network.config.projection_dim
-        shown = unit(in_batches(images, self._batch_size, width, self._prepare, self._see))
-        said = np.stack([self._vector(text) for text in texts])
-        return shares(shown, said, float(self._network.logit_scale.double().exp()))
+        seen = in_batches(images, self._batch_size, self._towers.width, self._prepare, self._embed_images)
+        read = np.stack([self._embed_text(text) for text in texts])
+        return softmax_of_cosines(unit(seen), read, self._towers.logit_scale)
 
     def _prepare(self, image: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(
-            self._processor(images=image, input_data_format="channels_last", return_tensors="pt")[
-                "pixel_values"
-            ][0]
+        prepared = self._towers.processor(
+            images=image, input_data_format="channels_last", return_tensors="pt"
         )
+        return torch.as_tensor(prepared["pixel_values"][0])
 
-    def _see(self, batch: torch.Tensor) -> torch.Tensor:
-        return torch.as_tensor(self._network.get_image_features(batch.to(self._device)).pooler_output)
+    def _embed_images(self, batch: torch.Tensor) -> torch.Tensor:
+        return self._towers.embed_images(batch.to(self._device))
 
     @torch.inference_mode()
-    def _vector(self, text: str) -> np.ndarray:
-        """float64 (d,) of length 1. A text is read alone and at full length, as a pass's shape moves bits."""
-        if text not in self._vectors:
-            length = self._network.config.text_config.max_position_embeddings
-            read = self._tokenizer(text, padding="max_length", max_length=length, return_tensors="pt")
+    def _embed_text(self, text: str) -> np.ndarray:
+        """Features of a text, float64 (width,) of length 1."""
+        if text not in self._text_features:
+            # Each text is read by itself and padded to full length: a pass's shape moves the last bits, and
+            # a text's features must not depend on the texts beside it.
+            length = self._towers.text_length
+            read = self._towers.tokenizer(text, padding="max_length", max_length=length, return_tensors="pt")
             if read["input_ids"].shape[1] > length:
                 raise ValueError(f"{text!r} is longer than the {length} tokens that this CLIP reads")
-            said = self._network.get_text_features(**read.to(self._device)).pooler_output
-            self._vectors[text] = unit(said[0].double().cpu().numpy())
-        return self._vectors[text]
+            features = self._towers.embed_texts(**read.to(self._device))
+            self._text_features[text] = unit(features[0].double().cpu().numpy())
+        return self._text_features[text]
+
+
+def softmax_of_cosines(images: np.ndarray, texts: np.ndarray, scale: float) -> np.ndarray:
+    """How likely each of k texts belongs to each of n images, of unit vectors (n, d) and (k, d): the softmax
+    of their cosines times ``scale``, float64 (n, k)."""
+    # No matrix product: its last bits would depend on how many images there are.
+    logits = (images[:, None, :] * texts[None, :, :]).sum(axis=-1) * scale
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def load_clip(folder: Path, device: str | torch.device = "cpu", batch_size: int | None = None) -> Clip:
+    """Load a CLIPModel of transformers from a folder with its tokenizer and image processor.
+
+    Args:
+        batch_size: images in a pass; None for what suits the device.
+
+    Raises:
+        SettingsError: the folder holds no CLIPModel, something is missing or damaged, or it cannot read an
+            image.
+    """
+    from transformers import AutoImageProcessor, CLIPModel, CLIPTokenizer
+
+    folder = checked_folder(folder, {"clip"}, "a CLIPModel (kind 'clip')", words=True)
+    processor = load_processor(AutoImageProcessor, folder)
+    tokenizer = load_processor(CLIPTokenizer, folder)
+    network = load_network(CLIPModel, folder, device)
+    with library_errors(f"folder {folder}"):
+        towers = Towers(
+            processor,
+            tokenizer,
+            embed_images=lambda pixels: network.get_image_features(pixels).pooler_output,
+            embed_texts=lambda **read: network.get_text_features(**read).pooler_output,
+            width=network.config.projection_dim,
+            text_length=network.config.text_config.max_position_embeddings,
+            vocabulary=network.config.text_config.vocab_size,
+            logit_scale=float(network.logit_scale.double().exp()),
+            digest=lambda: hashlib.sha256(f"clip {VERSION} {digest_of(folder)}".encode()).hexdigest()[:16],
+        )
+        return Clip(towers, device, batch_size)

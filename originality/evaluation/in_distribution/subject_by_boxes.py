@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from originality.contract.config import SettingsError, nearest
-from originality.model.library_errors import reading
+from originality.model.library_errors import library_errors
 from originality.model.transformers_folder import checked_folder, digest_of, load_network, load_processor
 from originality.vision.batches import batch_size_for, in_batches
 
@@ -50,7 +50,7 @@ class SubjectByBoxes:
         self._processor = load_processor(AutoImageProcessor, self._folder)
         self._network = load_network(AutoModelForObjectDetection, self._folder, self._device)
         self._label = self._number_of(subject)
-        with reading(self._folder):
+        with library_errors(f"folder {self._folder}"):
             self._try()
 
     def _number_of(self, subject: str) -> int:

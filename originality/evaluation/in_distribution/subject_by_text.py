@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from originality.vision.clip import PROMPT, Clip
+from originality.vision.clip import PROMPT, load_clip
 
 OTHERS = (
     *("person", "dog", "cat", "bird", "horse", "sheep", "fish", "car", "bus", "boat", "bicycle", "airplane"),
@@ -53,9 +53,9 @@ class SubjectByText:
         """Load the weights.
 
         Raises:
-            SettingsError: as Clip.
+            SettingsError: as load_clip.
         """
-        self._clip = Clip(folder, device)
+        self._clip = load_clip(folder, device)
         others = [PROMPT.format(word) for word in OTHERS if word != subject.lower()]
         self._texts = [PROMPT.format(subject), *others, *SCENES]
 

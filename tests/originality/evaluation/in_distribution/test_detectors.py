@@ -31,7 +31,7 @@ from originality.settings.parts import InDistributionSettings, ModelSettings
 from originality.settings.presets import load_settings
 from originality.sweep.preflight import preflight
 from originality.sweep.sweep import Sweep
-from originality.vision.clip import PROMPT, Clip
+from originality.vision.clip import PROMPT, load_clip
 from tests.support.tiny_detectors import OBJECT_DETECTORS, tiny_clip
 
 
@@ -75,7 +75,7 @@ def test_probabilities_are_those_of_transformers_own_pipeline(
 ) -> None:
     words = ["cat", "dog", "house", "red circle"]
     ask = pipeline("zero-shot-image-classification", model=str(folders["clip"]), device="cpu")
-    ours = Clip(folders["clip"]).probabilities(photos, [PROMPT.format(word) for word in words])
+    ours = load_clip(folders["clip"]).probabilities(photos, [PROMPT.format(word) for word in words])
     assert ours.shape == (5, 4) and ours.dtype == np.float64
     np.testing.assert_allclose(ours.sum(axis=1), 1, atol=1e-12)
     for photo, row in zip(photos, ours, strict=True):
@@ -95,11 +95,11 @@ def test_neighbours_change_no_bit_of_a_score(kind: str, folders: dict[str, Path]
 
 def test_neighbours_change_no_bit_of_a_probability(folders: dict[str, Path], photos: np.ndarray) -> None:
     texts = ["a photo of a cat", "a photo of a dog", "a drawing"]
-    model = Clip(folders["clip"], batch_size=3)
+    model = load_clip(folders["clip"], batch_size=3)
     together = model.probabilities(photos, texts)
     for photo, row in zip(photos, together, strict=True):
         assert np.array_equal(model.probabilities(photo[None], texts)[0], row)
-    turned = Clip(folders["clip"], batch_size=3).probabilities(photos, texts[::-1])
+    turned = load_clip(folders["clip"], batch_size=3).probabilities(photos, texts[::-1])
     np.testing.assert_allclose(turned[:, ::-1], together, rtol=1e-12)
 
 
@@ -107,14 +107,14 @@ def test_clip_s_subject_is_asked_for_among_other_things(folders: dict[str, Path]
     texts = ["a photo of a Cat"]
     texts += [f"a photo of a {word}" for word in subject_by_text.OTHERS if word != "cat"]
     texts += subject_by_text.SCENES
-    expected = Clip(folders["clip"]).probabilities(photos, texts)[:, 0]
+    expected = load_clip(folders["clip"]).probabilities(photos, texts)[:, 0]
     assert np.array_equal(SubjectByText("Cat", folders["clip"]).scores(photos), expected)
     assert "cat" in subject_by_text.OTHERS and len(set(texts)) == len(texts)
 
 
 def test_a_text_is_never_cut(folders: dict[str, Path], photos: np.ndarray) -> None:
     with pytest.raises(ValueError, match="longer than the 20 tokens"):
-        Clip(folders["clip"]).probabilities(photos, ["a photo of a " + "red " * 20 + "cat"])
+        load_clip(folders["clip"]).probabilities(photos, ["a photo of a " + "red " * 20 + "cat"])
 
 
 @pytest.mark.parametrize("kind", ["conditional_detr", "clip"])
@@ -167,7 +167,7 @@ def test_loading_says_nothing(folders: dict[str, Path], capfd: pytest.CaptureFix
 def test_loading_draws_no_random_number(folders: dict[str, Path]) -> None:
     before = torch.random.get_rng_state()
     SubjectByBoxes("cat", folders["rt_detr"])
-    Clip(folders["clip"])
+    load_clip(folders["clip"])
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -209,17 +209,17 @@ def _of_another_width(folder: Path) -> None:
         ("yolos", shutil.rmtree, "there is no folder .*; give one"),
         ("yolos", lambda f: (f / "config.json").unlink(), "has no config.json; give one"),
         ("yolos", lambda f: (f / "config.json").write_text("{"), "config.json is damaged .*; fetch it again"),
-        ("yolos", lambda f: (f / "config.json").write_text("{}"), "cannot be used .*model_type"),
+        ("yolos", lambda f: (f / "config.json").write_text("{}"), "model_type"),
         ("yolos", _pickled_only, "pickled weights and shards are not loaded: save the network anew"),
         ("yolos", lambda f: (f / "preprocessor_config.json").unlink(), "no preprocessor_config.json; add"),
         ("yolos", _cut_off, "cannot be used: .*model.safetensors is cut off or damaged .*; fetch it again"),
-        ("yolos", _without_head, "lacks 6 weights of a YolosForObjectDetection .*; give the folder"),
+        ("yolos", _without_head, "lacks 6 weights of a YolosForObjectDetection"),
         ("yolos", _not_finite, "its numbers are not finite"),
-        ("yolos", _of_another_width, "cannot be used .*; give a whole one"),
+        ("yolos", _of_another_width, "cannot be loaded"),
         ("clip", lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer; add tokenizer.json"),
         ("clip", lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json is damaged"),
         ("clip", _pickled_only, "pickled weights and shards are not loaded"),
-        ("clip", _without_projection, "lacks 1 weights of a CLIPModel .visual_projection"),
+        ("clip", _without_projection, "lacks 1 weights of a CLIPModel, visual_projection"),
         ("clip", _not_finite, "its numbers are not finite"),
     ],
 )
