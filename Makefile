@@ -38,11 +38,12 @@ gpu-check: $(INSTALLED)
 	$(BIN)/python -m pytest -m gpu -rs tests
 	$(BIN)/originality doctor --device cuda
 
-check: $(INSTALLED) docs-site
+check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy originality cluster jobs
+	$(MAKE) --no-print-directory docs-site
 
 # The documentation site, into build/site: a broken link or reference fails it. Ten seconds.
 docs-site: $(INSTALLED)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jobs import cli
 from tests.support.places import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -105,6 +106,23 @@ def test_the_workflow_runs_what_ci_runs_on_each_python() -> None:
 )
 def test_a_configuration_parses(file: str) -> None:
     assert isinstance(yaml.safe_load(text(file)), dict)
+
+
+@pytest.mark.parametrize("preset", ["paper", "fast"])
+def test_the_cost_of_an_image_is_what_the_command_prints(
+    preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["estimate", "--predict", "--preset", preset]) == 0
+    found = re.search(r"([\d.]+) PFLOP", capsys.readouterr().out)
+    assert found
+    amount = float(found[1])
+    shown = f"{amount:.0f}" if amount > 100 else f"{amount:.1f}"
+    for page in ("README.md", "docs/guide/cost.md"):
+        assert f"{shown} PFLOP" in text(page)
+
+
+def test_make_check_builds_the_site() -> None:
+    assert re.search(r"^check:.*\n(\t.*\n)*\t.*docs-site", text("Makefile"), re.MULTILINE)
 
 
 def test_every_requirement_is_pinned() -> None:
