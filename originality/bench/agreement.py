@@ -91,6 +91,16 @@ def rho(run: Verdicts, images: Sequence[str], rarity: Mapping[str, float]) -> fl
 
 def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
     """Low, the mean, high: 95 % of bootstrap resamples of the images lie between."""
-    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.nanpercentile(values[drawn].mean(axis=1), (2.5, 97.5))
-    return float(low), float(values.mean()), float(high)
+    mean = float(values.mean())
+    if len(values) == 1:  # scipy.stats.bootstrap refuses a single value
+        return mean, mean, mean
+    drawn = stats.bootstrap(
+        [values],
+        np.mean,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    ).bootstrap_distribution
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return float(low), mean, float(high)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-DRAWS = 4000
+RESAMPLES = 4000
 """Bootstrap resamples."""
 
 ByGroup = Mapping[str, np.ndarray]
@@ -23,12 +24,36 @@ ByGroup = Mapping[str, np.ndarray]
 Interval = tuple[float, float]
 
 
-def resampled(found: ByGroup) -> dict[str, np.ndarray]:
-    """Bootstrap resamples of the images of each group, the same for all models: (draws, models, images)."""
-    rng = np.random.Generator(np.random.PCG64(0))
+def bootstrap(statistic: Callable[..., np.ndarray], images: Sequence[int]) -> np.ndarray:
+    """Bootstrap distribution of a statistic of groups of images, each group resampled by itself.
+
+    Args:
+        statistic: takes, for each group, which of its images were drawn, int64 (RESAMPLES, images of the
+            group), and returns (..., RESAMPLES).
+        images: number of images in each group; two or more, as scipy requires.
+
+    Returns:
+        What ``statistic`` returns. The random numbers are the same in every call, so that two statistics of
+        the same groups are taken over the same resamples.
+    """
+    # Image numbers are resampled rather than values: all models' values of an image, and its values of
+    # other kinds, then stay together. scipy would resample each sample's values independently.
+    found = stats.bootstrap(
+        [np.arange(count) for count in images],
+        lambda *drawn, axis: statistic(*drawn),
+        n_resamples=RESAMPLES,
+        vectorized=True,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return np.asarray(found.bootstrap_distribution)
+
+
+def _drawn(found: ByGroup, drawn: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """The values of the images that were drawn, of all models: (resamples, models x images) of each group."""
     return {
-        group: values[:, rng.integers(values.shape[1], size=(DRAWS, values.shape[1]))].swapaxes(0, 1)
-        for group, values in found.items()
+        group: values[:, which].swapaxes(0, 1).reshape(len(which), -1)
+        for (group, values), which in zip(found.items(), drawn, strict=True)
     }
 
 
@@ -55,6 +80,8 @@ def contrast(*of: tuple[np.ndarray, int]) -> dict[str, Any]:
     Returns:
         "mean" and its 95 % "interval", by Welch's t.
     """
+    # Welch and Satterthwaite's formula written out: stats.ttest_ind compares two groups, and here a contrast
+    # may have four (the difference of two differences).
     found = [values.mean(0) for values, _ in of]
     spread = np.array([values.var(ddof=1) / len(values) for values in found])
     own = sum(part**2 / (len(values) - 1) for part, values in zip(spread, found, strict=True))
@@ -65,14 +92,15 @@ def contrast(*of: tuple[np.ndarray, int]) -> dict[str, Any]:
 
 def _student(mean: float, variance: float, freedom: float) -> Interval:
     """95 % interval of a mean of that variance."""
+    # Not stats.t.interval: it gives nan for a variance of 0, as of images that all need the same number.
     half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
     return round(mean - half, 3), round(mean + half, 3)
 
 
 def rho_interval(found: ByGroup) -> Interval:
     """95 % bootstrap interval of :func:`rho` over images."""
-    drawn = {group: of.reshape(DRAWS, -1) for group, of in resampled(found).items()}
-    return bounds(rank_correlation(*_order_and_values(drawn)))
+    sizes = [values.shape[1] for values in found.values()]
+    return bounds(bootstrap(lambda *drawn: rank_correlation(*_order_and_values(_drawn(found, drawn))), sizes))
 
 
 def rho(found: ByGroup) -> float:
@@ -91,9 +119,12 @@ def _order_and_values(found: ByGroup) -> tuple[np.ndarray, np.ndarray]:
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Spearman's, of each row of (rows, n) with the same row of the other, or with its only one; 0 where
     one's values are all the same."""
-    ranks = [stats.rankdata(of, axis=1) - (of.shape[1] + 1) / 2 for of in (first, second)]
-    size = np.sqrt((ranks[0] ** 2).sum(1) * (ranks[1] ** 2).sum(1))
-    return np.divide((ranks[0] * ranks[1]).sum(1), size, out=np.zeros(len(size)), where=size > 0)
+    ranks = [stats.rankdata(of, axis=1) for of in (first, second)]
+    # Spearman's is Pearson's of the ranks. stats.spearmanr has no row-wise form: thousands of calls, one a
+    # resample, would take minutes. Where all values of a row are equal, the correlation is undefined (nan).
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        return np.nan_to_num(stats.pearsonr(*np.broadcast_arrays(*ranks), axis=1).statistic)
 
 
 def differences(found: ByGroup) -> dict[str, dict[str, Any]]:
@@ -156,10 +187,13 @@ def correlations(values: ByGroup, other: ByGroup) -> dict[str, Any]:
     """
     both = values, other
     found = _correlations(*({g: of.reshape(1, -1) for g, of in one.items()} for one in both))
-    # the same images of both, as resamples are drawn from one seed
-    drawn = _correlations(*({g: of.reshape(DRAWS, -1) for g, of in resampled(one).items()} for one in both))
+    sizes = [of.shape[1] for of in values.values()]
+    resampled = bootstrap(
+        lambda *drawn: np.stack(list(_correlations(*(_drawn(one, drawn) for one in both)).values())), sizes
+    )
     return {
-        name: {"mean": round(float(found[name][0]), 3), "interval": bounds(drawn[name])} for name in found
+        name: {"mean": round(float(of[0]), 3), "interval": bounds(row)}
+        for (name, of), row in zip(found.items(), resampled, strict=True)
     }
 
 
