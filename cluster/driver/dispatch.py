@@ -1,7 +1,7 @@
 """The driver's loop: leases out to workers, reports in, the dead buried.
 
 The only scheduler of a run. It holds no image and writes no verdict, except for an image that
-killed every worker that had it. What a death or a failure says, :mod:`cluster.driver.blame` knows.
+killed every worker that had it. What a death or a failure says, :mod:`cluster.driver.failures` knows.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 import ray
 
-from cluster.driver.blame import Blame, Death
-from cluster.driver.deaths import Deaths, cause_of, report_of
-from cluster.driver.member import Member
+from cluster.driver.deaths import DeathCounter, cause_of, report_of
+from cluster.driver.failures import FailureHandler, WorkerDeath
 from cluster.driver.progress import Progress
+from cluster.driver.read_retries import MANY, MAX_EXTRA_READS, ReadRetries
 from cluster.driver.results import Results
-from cluster.driver.second_looks import LOOKS, MANY, SecondLooks
-from cluster.driver.starts import START_SECONDS, Starts
-from cluster.driver.workers import Crew
+from cluster.driver.startup import START_SECONDS, StartupMonitor
+from cluster.driver.worker_handle import WorkerHandle
+from cluster.driver.worker_pool import WorkerPool
 from cluster.ray_runtime.ray_health import RayHealth
 from cluster.ray_runtime.runtime import EngineError
 from cluster.run.interrupted import Interrupted
@@ -29,7 +29,7 @@ from cluster.run.leases import Lease, Leases
 from cluster.run.ledger import Ledger
 from cluster.storage.store import open_store
 from cluster.worker.metrics import Metrics
-from cluster.worker.worker import NEWS_SECONDS, Orders, Report
+from cluster.worker.worker import POLL_SECONDS, Orders, Report
 
 PREFETCH = 2
 """Leases beyond a scorer's capacity, so that a lane is refilled without asking the driver."""
@@ -49,53 +49,53 @@ class Dispatcher:
     def __init__(
         self,
         leases: Leases,
-        crew: Crew,
+        pool: WorkerPool,
         progress: Progress,
         stopping: threading.Event,
         learn: Callable[[int, str], None],
         beat: Callable[[dict[str, Any]], None],
     ) -> None:
         self._leases = leases
-        self._crew = crew
-        self._settings = crew.settings
+        self._pool = pool
+        self._settings = pool.settings
         self._progress = progress
         self._stopping = stopping
         self._beat = beat
         self._metrics = Metrics()
-        self._ray = RayHealth(crew.clock, crew.on_cluster)
-        self.deaths = Deaths()
-        ledger = Ledger(open_store(crew.task.run))
-        self._results = Results(leases, crew, ledger, progress, self._metrics, self.deaths, learn)
-        self._blame = Blame(leases, crew, self._results, self.deaths, progress, self._metrics)
-        self._looks = SecondLooks(leases, crew, self._settings.stop_after_failures)
-        self._starts = Starts(crew)
+        self._ray = RayHealth(pool.clock, pool.on_cluster)
+        self.deaths = DeathCounter()
+        ledger = Ledger(open_store(pool.task.run))
+        self._results = Results(leases, pool, ledger, progress, self._metrics, self.deaths, learn)
+        self._failures = FailureHandler(leases, pool, self._results, self.deaths, progress, self._metrics)
+        self._read_retries = ReadRetries(leases, pool, self._settings.stop_after_failures)
+        self._startup = StartupMonitor(pool)
         self.duplicates = 0
 
     def work(self) -> None:
         while self._leases.open:
-            if not (self._leases.queued or any(self._leases.holds(m.name) for m in self._crew)):
+            if not (self._leases.queued or any(self._leases.holds(m.name) for m in self._pool)):
                 raise EngineError(
                     "internal error: queued inputs are held by no worker; run the same command again to "
                     "resume"
                 )
             self._ray.check()
-            self._look_elsewhere()
+            self._check_unread()
             self._hire()
-            self._ask()
-            self._tell()
-            stop = self._why_stop()
+            self._poll_workers()
+            self._show_progress()
+            stop = self._stop_reason()
             if stop:
-                self._wind_up(stop)
+                self._stop_workers(stop)
                 raise Interrupted(stop)
             self._stop_if_all_fail()
-            self._hear(self._answered())
-            self._release()
+            self._handle_answers(self._wait_for_answers())
+            self._release_idle()
 
-    def _why_stop(self) -> str | None:
+    def _stop_reason(self) -> str | None:
         settings = self._settings
         if self._stopping.is_set():
             return "interrupted"
-        if settings.max_cost is not None and self._crew.cost >= settings.max_cost:
+        if settings.max_cost is not None and self._pool.cost >= settings.max_cost:
             return f"stopped at the bound of ${settings.max_cost:g}"
         if settings.deadline is not None and datetime.now(UTC) >= settings.deadline:
             return f"stopped at the deadline {settings.deadline:%Y-%m-%d %H:%M}"
@@ -111,63 +111,63 @@ class Dispatcher:
         if most is None or failed < most:
             return
         last = self._results.last_failure
-        self._wind_up("every image fails")  # in which some may yet be judged
+        self._stop_workers("every image fails")  # in which some may yet be judged
         raise EngineError(
             f"{failed} images in a row failed, the last with {last}; mend that, put them back (originality "
             "retry OUTPUT --status failed) and start again; if they are to fail, start again with "
             "--set cluster.stop_after_failures=null"
         )
 
-    def _look_elsewhere(self) -> None:
+    def _check_unread(self) -> None:
         """Sees to what some machine could not read.
 
         Raises:
             EngineError: inputs are missing wherever they are looked for.
         """
-        for node in self._looks.to_replace():
-            self._blame.quit_machine(node, "nothing could be read on its machine; another one is to look")
-        why = self._looks.review()
+        for node in self._read_retries.machines_to_replace():
+            self._failures.quit_machine(node, "nothing could be read on its machine; another one is to look")
+        why = self._read_retries.review()
         if why:
-            self._wind_up("nothing is found any more")
+            self._stop_workers("nothing is found any more")
             raise EngineError(why)
 
-    def _tell(self) -> None:
-        crew = self._crew
-        shown = crew.ready or list(crew)
-        said = list(dict.fromkeys(member.doing for member in shown if member.doing))
-        idle = "" if crew.ready else crew.waiting_for()
-        self._progress.in_flight([parts for member in crew for parts in member.parts])
-        self._progress.show(" | ".join(said[:4]) or idle, workers=len(crew.ready), cost=crew.cost)
-        self._metrics.queue(self._leases.queued, len(crew))
-        self._beat({**self._progress.state(), "workers": len(crew.ready), "cost": round(crew.cost, 4)})
+    def _show_progress(self) -> None:
+        pool = self._pool
+        shown = pool.ready or list(pool)
+        said = list(dict.fromkeys(handle.doing for handle in shown if handle.doing))
+        idle = "" if pool.ready else pool.waiting_for()
+        self._progress.in_flight([parts for handle in pool for parts in handle.parts])
+        self._progress.show(" | ".join(said[:4]) or idle, workers=len(pool.ready), cost=pool.cost)
+        self._metrics.queue(self._leases.queued, len(pool))
+        self._beat({**self._progress.state(), "workers": len(pool.ready), "cost": round(pool.cost, 4)})
 
     def _hire(self) -> None:
         """Fills up to as many workers as there is work for: the first ones, and when one of them has shown
         that it can work, more."""
-        crew = self._crew
-        if crew.waits_in_vain():
-            crew.forget_failures()
-            self._looks.forget_failures()
-        busy = sum(self._leases.holds(member.name) for member in crew)
-        most = self.deaths.capped(crew.most if crew.ready else crew.first)
-        while len(crew) < min(most, busy + self._leases.queued):
-            crew.hire()
+        pool = self._pool
+        if pool.is_stuck():
+            pool.forget_failures()
+            self._read_retries.forget_failures()
+        busy = sum(self._leases.holds(handle.name) for handle in pool)
+        most = self.deaths.capped(pool.most if pool.ready else pool.first)
+        while len(pool) < min(most, busy + self._leases.queued):
+            pool.hire()
 
-    def _ask(self) -> None:
+    def _poll_workers(self) -> None:
         """Calls every worker that is not being called, with more leases where it can take them."""
-        now = self._crew.clock.now()
-        for member in self._crew:
-            if member.answer is None and now >= member.rests_until:
-                leases = [] if member.leaving else self._granted(member)
-                orders = Orders(leases, member.orders.go, member.orders.drop)
-                member.orders = Orders()
-                member.answer, member.asked_at = member.actor.poll.remote(orders, NEWS_SECONDS), now
+        now = self._pool.clock.now()
+        for handle in self._pool:
+            if handle.answer is None and now >= handle.rests_until:
+                leases = [] if handle.leaving else self._new_leases(handle)
+                orders = Orders(leases, handle.orders.go, handle.orders.drop)
+                handle.orders = Orders()
+                handle.answer, handle.asked_at = handle.actor.poll.remote(orders, POLL_SECONDS), now
 
-    def _granted(self, member: Member) -> list[Lease]:
+    def _new_leases(self, handle: WorkerHandle) -> list[Lease]:
         """More leases for a worker."""
-        ready = [m for m in self._crew if m.capacity and not m.leaving]
+        ready = [m for m in self._pool if m.capacity and not m.leaving]
         sound = [m for m in ready if not m.failures]
-        if member.may_be_broken and sound:
+        if handle.may_be_broken and sound:
             return []  # until others have judged their images, and so shown that it is this worker
         # One that just took a dead worker's place may have its broken machine, too.
         proven = [m for m in sound if m.judged] or sound[:1] or ready[:1]
@@ -176,135 +176,139 @@ class Dispatcher:
             """A suspect is tried by a worker that has judged others, and on another machine, while there is
             one: so that a broken machine does not meet the same image three times."""
             elsewhere = [m for m in proven if m.node not in suspect.nodes]
-            return any(m is member for m in elsewhere or proven)
+            return any(m is handle for m in elsewhere or proven)
 
-        def may_look(unread: Lease) -> bool:
-            return self._looks.may_look(member, unread)
+        def may_retry_read(unread: Lease) -> bool:
+            return self._read_retries.may_retry_read(handle, unread)
 
-        share = self._share(member)
-        if not share or self._looks.may_take_fresh(member):
-            return self._leases.grant(member.name, share, suits, may_look, LOOKS if share else 0)
-        return self._leases.grant(member.name, 0, suits, may_look, share + LOOKS)
+        share = self._max_leases(handle)
+        if not share or self._read_retries.may_take_new_inputs(handle):
+            return self._leases.grant(
+                handle.name, share, suits, may_retry_read, MAX_EXTRA_READS if share else 0
+            )
+        return self._leases.grant(handle.name, 0, suits, may_retry_read, share + MAX_EXTRA_READS)
 
-    def _share(self, member: Member) -> int:
+    def _max_leases(self, handle: WorkerHandle) -> int:
         """Most inputs that a worker may hold. What it cannot start soon stays with those who could, unless
         there is enough for all."""
-        if not member.capacity:
+        if not handle.capacity:
             return 0
-        ahead = max(PREFETCH, round(member.rate * PREFETCH_SECONDS))
-        enough = (member.capacity + ahead) * len(self._crew)
-        return member.capacity + (ahead if self._leases.queued > enough else 0)
+        ahead = max(PREFETCH, round(handle.rate * PREFETCH_SECONDS))
+        enough = (handle.capacity + ahead) * len(self._pool)
+        return handle.capacity + (ahead if self._leases.queued > enough else 0)
 
-    def _answered(self) -> list[Member]:
+    def _wait_for_answers(self) -> list[WorkerHandle]:
         """The workers that have answered, after a short wait."""
-        asked = {m.answer: m for m in self._crew if m.answer is not None}
+        asked = {m.answer: m for m in self._pool if m.answer is not None}
         if not asked:
             self._stopping.wait(REST_SECONDS)
             return []
-        resting = len(asked) < len(self._crew)
+        resting = len(asked) < len(self._pool)
         ray.wait(list(asked), timeout=REST_SECONDS if resting else _WAIT_SECONDS)
         ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0)
-        self._remove_silent([member for member in asked.values() if member.answer not in ready])
+        self._remove_silent([handle for handle in asked.values() if handle.answer not in ready])
         return [asked[reference] for reference in ready]
 
-    def _remove_silent(self, members: list[Member]) -> None:
+    def _remove_silent(self, handles: list[WorkerHandle]) -> None:
         """Gives up workers that have not answered for too long. That says nothing of their images for sure:
         a machine that stands still is silent, too."""
-        since = self._crew.clock.now() - SILENCE_SECONDS
-        for member in members:
-            if member.answered and member.asked_at < since:
+        since = self._pool.clock.now() - SILENCE_SECONDS
+        for handle in handles:
+            if handle.answered and handle.asked_at < since:
                 cause = f"no answer for {SILENCE_SECONDS:g} s"
-                self._blame.remove(member, Death(cause, blame=True, of_machine=True))
-        for member, node in self._starts.overdue():
-            if member in members and self._blame.may_stay(member, node):  # which notes where it is
-                self._blame.remove(member, Death(f"no answer in {START_SECONDS:g} s of start", blame=False))
+                self._failures.remove(handle, WorkerDeath(cause, blame=True, of_machine=True))
+        for handle, node in self._startup.overdue():
+            if handle in handles and self._failures.may_stay(handle, node):  # which notes where it is
+                self._failures.remove(
+                    handle, WorkerDeath(f"no answer in {START_SECONDS:g} s of start", blame=False)
+                )
 
-    def _hear(self, members: list[Member]) -> None:
-        for member in members:
-            answer, member.answer = member.answer, None
-            member.rests_until = self._crew.clock.now() + REST_SECONDS
+    def _handle_answers(self, handles: list[WorkerHandle]) -> None:
+        for handle in handles:
+            answer, handle.answer = handle.answer, None
+            handle.rests_until = self._pool.clock.now() + REST_SECONDS
             try:
                 report = report_of(answer)
             except Exception as error:
-                if member.name in self._crew.members:  # not let go since, with its whole machine
-                    self._blame.ended(member, error)
+                if handle.name in self._pool.handles:  # not let go since, with its whole machine
+                    self._failures.ended(handle, error)
             else:
-                if member.name in self._crew.members:
-                    self._take(member, report)
+                if handle.name in self._pool.handles:
+                    self._handle_report(handle, report)
 
-    def _take(self, member: Member, report: Report) -> None:
-        if not member.answered and report.node and not self._blame.may_stay(member, report.node):
+    def _handle_report(self, handle: WorkerHandle, report: Report) -> None:
+        if not handle.answered and report.node and not self._failures.may_stay(handle, report.node):
             return
-        member.answered = True
-        blind = self._take_reading(member, report)
+        handle.answered = True
+        blind = self._note_reads(handle, report)
         for number, image_id in report.identified:
             self._results.learn(number, image_id)
-            goes = self._leases.identify(member.name, number, image_id)
-            (member.orders.go if goes else member.orders.drop).append(number)
+            goes = self._leases.identify(handle.name, number, image_id)
+            (handle.orders.go if goes else handle.orders.drop).append(number)
         for settled in report.settled:
             self._results.learn(settled.number, settled.image_id)
-            self._results.settle(member, settled)
+            self._results.settle(handle, settled)
         now = time.monotonic()
-        if member.heard_at:
-            member.rate += 0.3 * (len(report.settled) / (now - member.heard_at) - member.rate)
-        member.heard_at = now
+        if handle.heard_at:
+            handle.rate += 0.3 * (len(report.settled) / (now - handle.heard_at) - handle.rate)
+        handle.heard_at = now
         for note in report.notes:
             self._progress.show(note, now=True)
         for returned in report.returned:
             if not returned.unread_as:
-                self._blame.gave_back(member, returned)
-        if report.capacity and not member.capacity:
-            self.deaths.one_is_ready()
+                self._failures.gave_back(handle, returned)
+        if report.capacity and not handle.capacity:
+            self.deaths.worker_ready()
             self._progress.began()
-        member.capacity = report.capacity
-        member.doing = report.progress if report.capacity else self._crew.task.loading
-        if report.worked > member.worked:
-            self.deaths.work_was_done()
-        self._progress.worked(report.worked - member.worked)
-        member.parts, member.worked = report.parts, report.worked
-        self.duplicates += report.duplicates - member.duplicates
-        member.duplicates = report.duplicates
+        handle.capacity = report.capacity
+        handle.doing = report.progress if report.capacity else self._pool.task.loading
+        if report.worked > handle.worked:
+            self.deaths.work_done()
+        self._progress.worked(report.worked - handle.worked)
+        handle.parts, handle.worked = report.parts, report.worked
+        self.duplicates += report.duplicates - handle.duplicates
+        handle.duplicates = report.duplicates
         if report.leaving:
-            self._blame.leaves(member, report)
-        elif self._blame.is_broken(member):
-            self._blame.remove_broken(member)
+            self._failures.leaves(handle, report)
+        elif self._failures.is_broken(handle):
+            self._failures.remove_broken(handle)
         for node in blind:
             cause = f"{MANY} inputs in a row could not be read on its machine, and could on another one"
-            self._blame.quit_machine(node, cause)
+            self._failures.quit_machine(node, cause)
 
-    def _take_reading(self, member: Member, report: Report) -> list[str]:
+    def _note_reads(self, handle: WorkerHandle, report: Report) -> list[str]:
         """What a worker could read, and what it could not. Machines that are now known not to see the
         inputs."""
         for returned in report.returned:
             if returned.unread_as:
-                self._looks.could_not_read(member, returned.numbers, returned.unread_as)
-        return [node for number in report.read for node in self._looks.could_read(member, number)]
+                self._read_retries.note_unreadable(handle, returned.numbers, returned.unread_as)
+        return [node for number in report.read for node in self._read_retries.note_read(handle, number)]
 
-    def _release(self) -> None:
+    def _release_idle(self) -> None:
         """Lets go of workers for which nothing is left, so that few are idle at the end: one that has judged
         images stays while the last ones are with workers that have not, and may turn out to be broken."""
         if self._leases.queued:
             return
-        idle = [m for m in self._crew if not self._leases.holds(m.name)]
-        unproven = any(m.failures or not m.judged for m in self._crew if self._leases.holds(m.name))
+        idle = [m for m in self._pool if not self._leases.holds(m.name)]
+        unproven = any(m.failures or not m.judged for m in self._pool if self._leases.holds(m.name))
         able = (m for m in idle if m.judged and not m.leaving)
         stays = max(able, key=lambda m: m.judged, default=None) if unproven else None
-        for member in idle:
-            if member is not stays:
-                self._crew.let_go(member)
+        for handle in idle:
+            if handle is not stays:
+                self._pool.release(handle)
 
-    def _wind_up(self, why: str) -> None:
+    def _stop_workers(self, why: str) -> None:
         """Lets the workers keep what their steps under way bring."""
-        working = self._crew.ready
+        working = self._pool.ready
         if not working:
             return
         grace = self._settings.stop_grace
         self._progress.show(f"{why}; stopping after this step; Ctrl-C again leaves at once", now=True)
-        for member in working:
-            member.answer = member.actor.stop.remote(grace)
+        for handle in working:
+            handle.answer = handle.actor.stop.remote(grace)
         ray.wait([m.answer for m in working], num_returns=len(working), timeout=grace + 5)
-        for member in working:
+        for handle in working:
             try:
-                self._take(member, report_of(member.answer, timeout=0))
+                self._handle_report(handle, report_of(handle.answer, timeout=0))
             except Exception as error:  # what it committed is committed
                 self._progress.show(f"a worker did not end well: {cause_of(error)}")

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from cluster.driver.dispatch import Dispatcher
 from cluster.driver.progress import Progress
-from cluster.driver.workers import Crew, NoGpu, check_machine, check_prices, gpus_of
+from cluster.driver.worker_pool import NoGpu, WorkerPool, check_machine, check_prices, gpus_of
 from cluster.ray_runtime import ray_address
 from cluster.ray_runtime.runtime import EngineError, ray_running, stop_signals
 from cluster.run.interrupted import Interrupted
@@ -69,8 +69,8 @@ def run(
         if not on_cluster:
             check_machine(settings, gpus)
         check_prices(settings, gpus, on_cluster)
-        with closing(Crew(task, settings, gpus, on_cluster)) as crew:
-            dispatcher = Dispatcher(leases, crew, progress, stopping, learn, beat)
+        with closing(WorkerPool(task, settings, gpus, on_cluster)) as pool:
+            dispatcher = Dispatcher(leases, pool, progress, stopping, learn, beat)
             try:
                 dispatcher.work()
             except StoreError as error:
@@ -79,7 +79,7 @@ def run(
         counts=progress.counts,
         duplicates=dispatcher.duplicates,
         deaths=dispatcher.deaths.total,
-        cost=crew.cost,
-        worker_hours=crew.hours,
-        workers=crew.most_at_once,
+        cost=pool.cost,
+        worker_hours=pool.hours,
+        workers=pool.max_at_once,
     )

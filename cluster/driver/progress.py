@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cluster.driver.remaining import Remaining
+from cluster.driver.remaining import RemainingWork
 from originality.contract.printable import PrintableStream, printable, unescaped
 from originality.contract.redaction import masked
 
@@ -55,7 +55,7 @@ class Progress:
         self._shown: float | None = None
         self._working = False
         self._counts: Counter[str] = Counter()
-        self._remaining = Remaining(most_parts)
+        self._remaining = RemainingWork(most_parts)
         self._worked = 0.0
         self._in_flight: Sequence[float] = ()
         self._marks: list[_Mark] = []

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 
-class Remaining:
+class RemainingWork:
     """Expected parts of work of items in flight and of items that wait."""
 
     def __init__(self, most: int = 1) -> None:

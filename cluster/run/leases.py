@@ -7,7 +7,7 @@ suspect is leased only to a worker that holds nothing else: so the image that ki
 again, and its former neighbours are cleared.
 
 An input that a worker cannot read waits apart, with the machines on which that was so: another one may see
-it. The driver says when no further look is worth waiting for (:mod:`cluster.driver.second_looks`); whoever
+it. The driver says when no further look is worth waiting for (:mod:`cluster.driver.read_retries`); whoever
 gets the input then records what it finds.
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-MOST_DEATHS = 3
+MAX_DEATHS = 3
 """The death that ends an image's retries."""
 
 MISSING = "missing"
@@ -50,7 +50,7 @@ class Lease:
     """Ray's ids of the machines on which it could not be read since it last could be."""
     unread_as: str = ""
     """Why not: MISSING, MISSING_FOLDER or "unreadable"."""
-    last_look: bool = False
+    last_read: bool = False
     """Whether the worker records it as failed if it cannot read it either."""
 
     @property
@@ -110,21 +110,21 @@ class Leases:
         worker: str,
         most: int,
         suits: Callable[[Lease], bool] = lambda suspect: True,
-        may_look: Callable[[Lease], bool] = lambda unread: True,
+        may_retry_read: Callable[[Lease], bool] = lambda unread: True,
         looks: int = 0,
     ) -> list[Lease]:
         """More leases for a worker, that it may hold up to ``most``. A suspect is leased alone, and only
         where it ``suits``.
 
         Args:
-            may_look: whether the worker may have an input that another one could not read, before the last
-                look at it.
+            may_retry_read: whether the worker may have an input that another one could not read, before the
+                last attempt to read it.
             looks: such inputs that it may hold beyond ``most``.
         """
         mine = self._held.setdefault(worker, {})
         granted: list[Lease] = []
         while len(mine) < most + looks and not any(lease.causes for lease in mine.values()):
-            lease = self._next_unread(may_look, alone=not mine)
+            lease = self._next_unread(may_retry_read, alone=not mine)
             if lease is None and len(mine) < most:
                 lease = self._next(suits if not mine else None)
             if lease is None:
@@ -136,11 +136,11 @@ class Leases:
             granted.append(lease)
         return granted
 
-    def _next_unread(self, may_look: Callable[[Lease], bool], *, alone: bool) -> Lease | None:
+    def _next_unread(self, may_retry_read: Callable[[Lease], bool], *, alone: bool) -> Lease | None:
         """What another worker could not read, before all else: until it is known whose fault that is, the
         other's machine may fail with more."""
         for lease in self._unread:
-            if (alone or not lease.causes) and (lease.last_look or may_look(lease)):
+            if (alone or not lease.causes) and (lease.last_read or may_retry_read(lease)):
                 self._unread.remove(lease)
                 return lease
         return None
@@ -158,16 +158,16 @@ class Leases:
             self._again.remove(suspect)
         return suspect
 
-    def could_read(self, worker: str, number: int) -> Lease | None:
+    def note_read(self, worker: str, number: int) -> Lease | None:
         """A worker has the bytes of an input. The lease as it was granted; None if it is not the worker's."""
         self._reading.discard(number)
         lease = self._held.get(worker, {}).get(number)
         if lease is not None:
-            read = replace(lease, unread_on=frozenset(), unread_as="", last_look=False)
+            read = replace(lease, unread_on=frozenset(), unread_as="", last_read=False)
             self._held[worker][number] = read
         return lease
 
-    def could_not_read(self, worker: str, number: int, node: str, reason: str) -> None:
+    def note_unreadable(self, worker: str, number: int, node: str, reason: str) -> None:
         """A worker on a node could not: the input waits for another look."""
         self._reading.discard(number)
         lease = self._held[worker].pop(number)
@@ -175,10 +175,10 @@ class Leases:
             reason = MISSING  # another machine sees its folder
         self._unread.append(replace(lease, unread_on=lease.unread_on | {node}, unread_as=reason))
 
-    def look_for_the_last_time(self, numbers: Collection[int]) -> None:
+    def allow_last_read(self, numbers: Collection[int]) -> None:
         """Of what could not be read: whoever gets these records it, if it cannot read them either."""
         self._unread = deque(
-            replace(lease, last_look=True) if lease.number in numbers else lease for lease in self._unread
+            replace(lease, last_read=True) if lease.number in numbers else lease for lease in self._unread
         )
 
     def identify(self, worker: str, number: int, image_id: str) -> bool:
@@ -252,7 +252,7 @@ class Leases:
             nodes = lease.nodes | {node} if node else lease.nodes
             before = lease.judged_before if lease.causes else judged
             lease = replace(lease, causes=(*lease.causes, cause), nodes=nodes, judged_before=before)
-            if len(lease.causes) >= MOST_DEATHS and guilty(lease):
+            if len(lease.causes) >= MAX_DEATHS and guilty(lease):
                 condemned.append((lease, [number, *(twin.number for twin in self._freed(lease))]))
             else:
                 (self._unread if lease.unread_on else self._again).append(lease)

@@ -21,11 +21,11 @@ from cluster.run.leases import MISSING, MISSING_FOLDER, Lease
 from cluster.run.ledger import Ledger
 from cluster.worker.metrics import Metrics
 from cluster.worker.readers import Content, ImageReader, Reader
-from cluster.worker.writing import Desk
+from cluster.worker.record_writer import RecordWriter
 
-_MOST_PIXELS = 100_000_000
+_MAX_PIXELS = 100_000_000
 """Decoded pixels that wait for the scorer at once (three bytes each); one image may always wait."""
-_MOST_BYTES = 3 * _MOST_PIXELS
+_MAX_BYTES = 3 * _MAX_PIXELS
 """Of files that are read or wait to be decoded; one may always be read."""
 _READERS = 4
 """Inputs that are read at once."""
@@ -48,7 +48,7 @@ class Fetcher:
 
     def __init__(
         self,
-        desk: Desk,
+        writer: RecordWriter,
         metrics: Metrics,
         news: threading.Event,
         reader: Reader | None = None,
@@ -71,7 +71,7 @@ class Fetcher:
         self.identified: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         """number and image_id of what waits for the driver's word."""
         self.broken: Exception | None = None
-        self._desk = desk
+        self._writer = writer
         self._metrics = metrics
         self._news = news
         self._limits = limits
@@ -85,7 +85,7 @@ class Fetcher:
         self._reader = reader or ImageReader(limits)
         self._turn = threading.Lock()
         """Of whoever decodes."""
-        self._room = Room(_MOST_BYTES)
+        self._room = Room(_MAX_BYTES)
         self._at_work = _READERS
 
     def start(self, ledger: Ledger) -> None:
@@ -138,9 +138,9 @@ class Fetcher:
                 self.read.put(lease.number)
                 image_id = image_id_of(data)
                 if self._ledger.has_record(image_id):
-                    self._desk.known(lease, image_id)
+                    self._writer.known(lease, image_id)
                     return
-                snapshot = self._desk.snapshot(image_id)
+                snapshot = self._writer.snapshot(image_id)
                 with self._turn:
                     with self._metrics.stage("decode"):
                         content = self._reader.read(data)
@@ -152,7 +152,7 @@ class Fetcher:
             of_decoder = rejection.reason_code.startswith("decoder-")
             if of_decoder and self._doubts(lease, rejection.reason_code, rejection.message):
                 return
-            self._desk.fail(lease, image_id, rejection.reason_code, rejection.message, status="rejected")
+            self._writer.fail(lease, image_id, rejection.reason_code, rejection.message, status="rejected")
 
     def _not_read(self, lease: Lease, image_id: str, error: Unreadable) -> None:
         """Raises:
@@ -163,10 +163,10 @@ class Fetcher:
             if reason == MISSING:
                 self._source.check()
                 reason = MISSING if self._source.has_folder_of(lease.uri) else MISSING_FOLDER
-            if self._unread is not None and not lease.last_look:
+            if self._unread is not None and not lease.last_read:
                 self._unread(lease, reason, error.message)
                 return
-        self._desk.fail(lease, image_id, error.reason_code, error.message)
+        self._writer.fail(lease, image_id, error.reason_code, error.message)
 
     def _doubts(self, lease: Lease, reason_code: str, message: str) -> bool:
         """Whether an input is given back, as it failed for the first time."""
@@ -183,7 +183,7 @@ class Fetcher:
         Raises:
             Unreadable, Rejection, MachineFault, StoreError: as of ``read_image``, or too large.
         """
-        size = lease.bytes or _MOST_BYTES // _READERS
+        size = lease.bytes or _MAX_BYTES // _READERS
         while True:
             with self._room.taken(size) as taken:
                 try:
@@ -210,7 +210,7 @@ class Fetcher:
     def _wait_for_room(self, pixels: int) -> None:
         """Until a decoded image may wait beside those that do."""
         with self._changed:
-            while self._pixels() and self._pixels() + pixels > _MOST_PIXELS:
+            while self._pixels() and self._pixels() + pixels > _MAX_PIXELS:
                 self._changed.wait(1.0)
 
     def _offer(self, fetched: Fetched) -> None:

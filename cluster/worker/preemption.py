@@ -83,7 +83,7 @@ class _Gce:
         return "GCE takes this machine away within 30 seconds" if said.strip() == "TRUE" else None
 
 
-class SpotWatch:
+class PreemptionWatch:
     """Knows whether this machine is about to be taken away: asks the cloud's metadata service every few
     seconds, and looks for the file whenever it is asked itself."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from cluster.worker.writing import Desk
+from cluster.worker.record_writer import RecordWriter
 from originality.contract.faults import is_machine_fault, line_of
 from originality.contract.scorer import Scorer, Unusable
 
@@ -15,12 +15,12 @@ _REST = 20.0
 """Times what a snapshot takes, so that they take no more than a twentieth of the time."""
 
 
-class Snapshots:
+class SnapshotSchedule:
     """Takes them: whenever something is finished that should not be done twice, and by the clock."""
 
-    def __init__(self, desk: Desk, every: float, note: Callable[[str], None]) -> None:
+    def __init__(self, writer: RecordWriter, every: float, note: Callable[[str], None]) -> None:
         """``every``: seconds between two of an image; ``note``: tells people one line."""
-        self._desk = desk
+        self._writer = writer
         self._every = every
         self._note = note
         self._rest = 0.0
@@ -70,7 +70,7 @@ class Snapshots:
                 f"no snapshot of {image_id} could be taken, it goes on without: {line_of(error)}", error
             )
         else:
-            self._desk.keep(image_id, snapshot)
+            self._writer.keep(image_id, snapshot)
         self._taken_at[image_id] = time.monotonic()
         self._rest = _REST * (time.monotonic() - started)
 

@@ -26,11 +26,11 @@ from cluster.run.ledger import Ledger
 from cluster.storage.store import StoreError, open_store
 from cluster.worker.fetching import Fetched, Fetcher
 from cluster.worker.metrics import Metrics
-from cluster.worker.preemption import SpotWatch
+from cluster.worker.preemption import PreemptionWatch
 from cluster.worker.readers import ImageReader, ReaderFactory
-from cluster.worker.snapshots import Snapshots
-from cluster.worker.watch import Watch
-from cluster.worker.writing import Desk, Settled
+from cluster.worker.record_writer import RecordWriter, Settled
+from cluster.worker.snapshots import SnapshotSchedule
+from cluster.worker.watchdog import Watchdog
 from originality.contract.faults import ItemFault, is_machine_fault, line_of
 from originality.contract.scorer import Item, Scorer, Unusable
 
@@ -39,9 +39,9 @@ ScorerFactory = Callable[[], Scorer[Any]]
 
 T = TypeVar("T")
 
-NEWS_SECONDS = 0.5
+POLL_SECONDS = 0.5
 """How long a call waits for news, so that nothing is asked without end and nothing is told late."""
-_DESK_SECONDS = 3.0
+_MIN_WRITE_SECONDS = 3.0
 """What is finished is written, also where the step under way took all the grace."""
 _IDLE_SECONDS = 0.2
 """How long an idle worker waits for images before it looks whether it should stop."""
@@ -142,7 +142,7 @@ class Report:
     """Why this worker can take no more, e.g. that its machine is about to be taken away, or failed."""
     failed: bool
     """Whether it leaves because its machine failed."""
-    empty_handed: bool
+    drained: bool
     """Whether all in hand is committed or snapshot."""
     notes: list[str] = field(default_factory=list)
     """Lines for people."""
@@ -157,9 +157,9 @@ class Worker:
         self._news = threading.Event()
         remember_readable(task.readable)
         name = f"{socket.gethostname()}/{os.getpid()}"
-        self._desk = Desk(task.blank, name, self._metrics, self._news)
+        self._writer = RecordWriter(task.blank, name, self._metrics, self._news)
         self._fetcher = Fetcher(
-            self._desk,
+            self._writer,
             self._metrics,
             self._news,
             reader=task.reader(task.limits),
@@ -170,9 +170,9 @@ class Worker:
         )
         self._returned: queue.SimpleQueue[Returned] = queue.SimpleQueue()
         self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._snapshots = Snapshots(self._desk, task.snapshot_every, self._notes.put)
-        self._watch = Watch()
-        self._flying: dict[str, Fetched] = {}
+        self._snapshots = SnapshotSchedule(self._writer, task.snapshot_every, self._notes.put)
+        self._watch = Watchdog()
+        self._in_flight: dict[str, Fetched] = {}
         self._parts: dict[str, float] = {}
         self._worked = 0.0
         self._scorer: Scorer[Any] | None = None
@@ -182,7 +182,7 @@ class Worker:
         self._answered = False
         self._stopping = threading.Event()
         self._node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
-        self._spot = SpotWatch()
+        self._spot = PreemptionWatch()
         self._spot.start()
         self._thread = threading.Thread(target=self._work, name="scorer", daemon=True)
         self._thread.start()
@@ -198,7 +198,7 @@ class Worker:
         self._fetcher.order(orders.leases, orders.go, orders.drop)
         self._news.wait(patience)
         self._news.clear()
-        for broken in (self._broken, self._fetcher.broken, self._desk.broken):
+        for broken in (self._broken, self._fetcher.broken, self._writer.broken):
             if broken is not None and self._answered:  # the first answer says on which machine it happened
                 raise broken
         if self._answered:
@@ -211,17 +211,17 @@ class Worker:
         return Report(
             capacity=self._scorer.capacity if self._scorer else 0,
             identified=drain(self._fetcher.identified),
-            settled=drain(self._desk.settled),
+            settled=drain(self._writer.settled),
             read=drain(self._fetcher.read),  # after those two, so that it has all that they have
             returned=drain(self._returned),
-            duplicates=self._desk.duplicates,
+            duplicates=self._writer.duplicates,
             progress=str(getattr(self._scorer, "progress", None) or ""),
             parts=list(self._parts.values()),
             worked=self._worked,
             node=self._node,
             leaving=leaving,
             failed=self._fault is not None,
-            empty_handed=ended and self._desk.idle,
+            drained=ended and self._writer.idle,
             notes=drain(self._notes),
         )
 
@@ -231,7 +231,7 @@ class Worker:
         until = time.monotonic() + grace
         self._stopping.set()
         self._thread.join(grace)
-        self._desk.close(max(_DESK_SECONDS, until - time.monotonic()))
+        self._writer.close(max(_MIN_WRITE_SECONDS, until - time.monotonic()))
         self._fetcher.close()
         return self.poll(Orders())
 
@@ -240,18 +240,18 @@ class Worker:
             # Here, and not when the actor is made: a store may be slow to open, and the driver is to learn on
             # which machine.
             ledger = Ledger(open_store(self._task.run))
-            self._desk.start(ledger)
+            self._writer.start(ledger)
             self._fetcher.start(ledger)
             while not self._stopping.is_set():
                 if self._scorer is None:
                     with self._watch.over("building the scorer", self._task.load_limit, "load_limit"):
                         self._scorer = self._task.factory()
                     self._news.set()
-                self._fill(self._scorer)
-                if self._flying and not self._advance(self._scorer):
+                self._admit_waiting(self._scorer)
+                if self._in_flight and not self._step(self._scorer):
                     self._scorer = None  # let go of before another one is built: memory may hold one only
             if self._scorer is not None:
-                self._keep(self._scorer, list(self._flying))
+                self._save_snapshots(self._scorer, list(self._in_flight))
         except Exception as error:
             if is_machine_fault(error) and not isinstance(error, StoreError):
                 self._leave(error)
@@ -264,12 +264,12 @@ class Worker:
         self._fault = line_of(error)
         if self._scorer is not None:
             with suppress(Exception):  # of a card that answers nothing any more
-                self._keep(self._scorer, list(self._flying))
+                self._save_snapshots(self._scorer, list(self._in_flight))
 
-    def _fill(self, scorer: Scorer[Any]) -> None:
+    def _admit_waiting(self, scorer: Scorer[Any]) -> None:
         """Admits what waits; blocks, for a moment, only when there is nothing else to do."""
-        while len(self._flying) < scorer.capacity and not self._stopping.is_set():
-            fetched = self._fetcher.next(0.0 if self._flying else _IDLE_SECONDS)
+        while len(self._in_flight) < scorer.capacity and not self._stopping.is_set():
+            fetched = self._fetcher.next(0.0 if self._in_flight else _IDLE_SECONDS)
             if fetched is None:
                 return
             self._admit(scorer, fetched)
@@ -278,7 +278,7 @@ class Worker:
         item = Item(fetched.image_id, fetched.content.value, fetched.lease.columns)
         try:
             with self._metrics.stage("admit"), self._watched("taking an image in", [fetched]):
-                if not (fetched.snapshot and _restored(scorer, item, fetched.snapshot)):
+                if not (fetched.snapshot and _restore(scorer, item, fetched.snapshot)):
                     scorer.admit(item)
         except Unusable:
             raise  # settings that suit no image say nothing of this one
@@ -288,36 +288,36 @@ class Worker:
                 raise
             self._fail(fetched, error)
         else:
-            self._flying[fetched.image_id] = fetched
+            self._in_flight[fetched.image_id] = fetched
             self._snapshots.begin(scorer, fetched.image_id)
             self._parts = {**self._parts, fetched.image_id: _parts_of(scorer, fetched.image_id)}
 
-    def _advance(self, scorer: Scorer[Any]) -> bool:
+    def _step(self, scorer: Scorer[Any]) -> bool:
         """One step; whether the scorer can go on."""
         try:
-            with self._metrics.stage("step"), self._watched("a step", self._flying.values()):
+            with self._metrics.stage("step"), self._watched("a step", self._in_flight.values()):
                 finished = scorer.step()
             self._metrics.gpu_memory()
             for done in finished:
-                fetched = self._flying.pop(done.item_id)
+                fetched = self._in_flight.pop(done.item_id)
                 self._snapshots.end(done.item_id)
                 self._worked += max(0.0, done.parts - self._parts.get(done.item_id, 0.0))
                 self._parts = {key: parts for key, parts in self._parts.items() if key != done.item_id}
                 self._metrics.counted(done.counters)
                 record = {**done.record, **fetched.content.columns}
-                if record.get("status") == "failed" and self._first_try(fetched):
+                if record.get("status") == "failed" and self._is_retried(fetched):
                     said = f"{record.get('error_class')}: {record.get('error_message')}"
                     self._return([fetched], said)
                 else:
-                    self._desk.settle(fetched.lease, done.item_id, record, done.files, parts=done.parts)
+                    self._writer.settle(fetched.lease, done.item_id, record, done.files, parts=done.parts)
             self._count_work(scorer)
-            self._keep(scorer, self._snapshots.due(scorer, self._flying))
+            self._save_snapshots(scorer, self._snapshots.due(scorer, self._in_flight))
         except Unusable:
             raise
         except Exception as error:
             if is_machine_fault(error):
                 # Not kept: the step may have changed a part of their state.
-                flying, self._flying, self._parts = list(self._flying.values()), {}, {}
+                flying, self._in_flight, self._parts = list(self._in_flight.values()), {}, {}
                 self._return(flying, line_of(error), of_machine=True)
                 raise
             self._blame(error)
@@ -325,15 +325,15 @@ class Worker:
         return True
 
     def _count_work(self, scorer: Scorer[Any]) -> None:
-        parts = {image_id: _parts_of(scorer, image_id) for image_id in self._flying}
+        parts = {image_id: _parts_of(scorer, image_id) for image_id in self._in_flight}
         self._worked += sum(
             max(0.0, parts[key] - before) for key, before in self._parts.items() if key in parts
         )
         self._parts = parts  # a new one: another thread reads it
 
-    def _keep(self, scorer: Scorer[Any], image_ids: Iterable[str]) -> None:
+    def _save_snapshots(self, scorer: Scorer[Any], image_ids: Iterable[str]) -> None:
         for image_id in image_ids:
-            watched = self._watched("taking a snapshot", [self._flying[image_id]])
+            watched = self._watched("taking a snapshot", [self._in_flight[image_id]])
             self._snapshots.take(scorer, image_id, watched)
 
     def _watched(self, what: str, fetched: Iterable[Fetched]) -> AbstractContextManager[None]:
@@ -344,7 +344,7 @@ class Worker:
     def _blame(self, error: Exception) -> None:
         """A scorer that broke is not used again. Which of several images was the cause, the driver finds by
         leasing each alone."""
-        flying, self._flying, self._parts = list(self._flying.values()), {}, {}
+        flying, self._in_flight, self._parts = list(self._in_flight.values()), {}, {}
         for each in flying:
             self._snapshots.end(each.image_id)
         if len(flying) == 1:
@@ -355,13 +355,13 @@ class Worker:
     def _fail(self, fetched: Fetched, error: Exception) -> None:
         """Records that an image cannot be scored, if that is certain. What failed for the first time may be
         this machine's fault in a way that nobody foresaw: then another worker tries."""
-        if self._first_try(fetched) and not isinstance(error, ItemFault):
+        if self._is_retried(fetched) and not isinstance(error, ItemFault):
             self._return([fetched], line_of(error))
             return
         keeps = self._task.keep_snapshot_of_failed
-        self._desk.fail(fetched.lease, fetched.image_id, type(error).__name__, str(error), keeps=keeps)
+        self._writer.fail(fetched.lease, fetched.image_id, type(error).__name__, str(error), keeps=keeps)
 
-    def _first_try(self, fetched: Fetched) -> bool:
+    def _is_retried(self, fetched: Fetched) -> bool:
         """Whether a failure of this item is not recorded yet, but tried once more."""
         return fetched.lease.attempt == 1 and self._task.retry_failed
 
@@ -375,7 +375,7 @@ class Worker:
         self._news.set()
 
 
-def _restored(scorer: Scorer[Any], item: Item[Any], snapshot: bytes) -> bool:
+def _restore(scorer: Scorer[Any], item: Item[Any], snapshot: bytes) -> bool:
     try:
         scorer.restore(item, snapshot)
     except ValueError:

@@ -26,21 +26,21 @@ class Chain:
 
     def __init__(self, seconds: float = 0.15) -> None:
         self._seconds = seconds
-        self._flying: dict[str, tuple[str, int]] = {}
+        self._in_flight: dict[str, tuple[str, int]] = {}
 
     @property
     def progress(self) -> str:
-        return f"{len(self._flying)} in flight"
+        return f"{len(self._in_flight)} in flight"
 
     def admit(self, item: Item) -> None:
-        self._flying[item.item_id] = (start(item), 0)
+        self._in_flight[item.item_id] = (start(item), 0)
 
     def step(self) -> list[Finished]:
         time.sleep(self._seconds)
-        self._flying = {i: (link(chain, step), step + 1) for i, (chain, step) in self._flying.items()}
-        done = [(i, chain) for i, (chain, step) in self._flying.items() if step == STEPS]
+        self._in_flight = {i: (link(chain, step), step + 1) for i, (chain, step) in self._in_flight.items()}
+        done = [(i, chain) for i, (chain, step) in self._in_flight.items() if step == STEPS]
         for item_id, _ in done:
-            del self._flying[item_id]
+            del self._in_flight[item_id]
         return [self._finished(item_id, chain) for item_id, chain in done]
 
     def _finished(self, item_id: str, chain: str) -> Finished:
@@ -50,13 +50,13 @@ class Chain:
         return Finished(item_id, record, {"chain.txt": f"{chain} {mark}".encode()})
 
     def stage(self, item_id: str) -> int:
-        return self._flying[item_id][1] // 2
+        return self._in_flight[item_id][1] // 2
 
     def snapshot(self, item_id: str) -> bytes:
-        return packed(*self._flying[item_id])
+        return packed(*self._in_flight[item_id])
 
     def restore(self, item: Item, snapshot: bytes) -> None:
-        self._flying[item.item_id] = unpacked(snapshot)
+        self._in_flight[item.item_id] = unpacked(snapshot)
 
 
 def build(clocks: Mapping[str, float]) -> Chain:

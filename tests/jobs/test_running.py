@@ -156,7 +156,7 @@ def test_a_bound_stops_in_good_order(
 
     hours = SimpleNamespace(monotonic=lambda: time.monotonic() + passed().total_seconds())
     dates = SimpleNamespace(now=lambda zone: datetime.now(zone) + passed())
-    monkeypatch.setattr("cluster.driver.workers.time", hours)
+    monkeypatch.setattr("cluster.driver.worker_pool.time", hours)
     monkeypatch.setattr("cluster.driver.dispatch.datetime", dates)
     slow = functools.partial(MeanColour, capacity=1, steps=600, seconds=0.1)
     science = Science(load_settings(), slow, {})
@@ -205,7 +205,7 @@ class Kinder(MeanColour):
     """Takes every colour."""
 
     def admit(self, item: Any) -> None:
-        self._flying[item.item_id] = (item, self._steps)
+        self._in_flight[item.item_id] = (item, self._steps)
 
 
 class Timed(MeanColour):

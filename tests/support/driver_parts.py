@@ -11,9 +11,9 @@ import pytest
 import ray
 
 from cluster.driver.dispatch import Dispatcher
-from cluster.driver.member import Member
 from cluster.driver.progress import Progress
-from cluster.driver.workers import Crew
+from cluster.driver.worker_handle import WorkerHandle
+from cluster.driver.worker_pool import WorkerPool
 from cluster.ray_runtime.observer_clock import ObserverClock
 from cluster.run.leases import Lease, Leases
 from cluster.settings import ClusterSettings
@@ -39,36 +39,36 @@ class Driver(Dispatcher):
     def __init__(self, folder: Path, workers: int) -> None:
         self.time = SetTime()
         task = Task(str(folder / "run"), MeanColour, {})
-        self.crew = Crew(
+        self.pool = WorkerPool(
             task, ClusterSettings(max_workers=workers), 0, on_cluster=False, clock=ObserverClock(self.time)
         )
         self.leases = Leases((Lease(i, f"u/{i}", 1) for i in range(10)), 10)
         progress = Progress(10, io.StringIO(), of="images", most_parts=1)
         nothing: Any = lambda *_: None  # noqa: E731
-        super().__init__(self.leases, self.crew, progress, threading.Event(), nothing, nothing)
+        super().__init__(self.leases, self.pool, progress, threading.Event(), nothing, nothing)
 
-    def add(self, node: str, capacity: int = 2) -> Member:
+    def add(self, node: str, capacity: int = 2) -> WorkerHandle:
         actor: Any = None
-        name = f"worker-{len(self.crew.members)}-{self.deaths.total}"
-        member = Member(name, actor, capacity, answered=True, node=node, address=f"10.0.0.{node}")
-        self.crew.members[name] = member
-        return member
+        name = f"worker-{len(self.pool.handles)}-{self.deaths.total}"
+        handle = WorkerHandle(name, actor, capacity, answered=True, node=node, address=f"10.0.0.{node}")
+        self.pool.handles[name] = handle
+        return handle
 
     def dies(self, node: str, error: Exception, capacity: int = 2) -> None:
         """Another worker on a machine, after what it was granted."""
-        member = self.add(node, capacity)
-        self.leases.grant(member.name, 2)
-        self._blame.ended(member, error)
-        assert self.leases.open == 10 and not self.leases.holds(member.name)
+        handle = self.add(node, capacity)
+        self.leases.grant(handle.name, 2)
+        self._failures.ended(handle, error)
+        assert self.leases.open == 10 and not self.leases.holds(handle.name)
 
     def causes(self) -> set[str]:
         """Of which images are suspected."""
-        member = self.add("x")
+        handle = self.add("x")
         found: set[str] = set()
-        while granted := self.leases.grant(member.name, 1):
+        while granted := self.leases.grant(handle.name, 1):
             found |= {cause for lease in granted for cause in lease.causes}
-            self.leases.settle(member.name, granted[0].number, "")
-        self.crew.let_go(member)
+            self.leases.settle(handle.name, granted[0].number, "")
+        self.pool.release(handle)
         return found
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from cluster.driver import driver, workers
+from cluster.driver import driver, worker_pool
 from cluster.run.folder import plan
 from cluster.settings import ClusterSettings
 from cluster.storage.store import open_store
@@ -66,7 +66,7 @@ if __name__ == "__main__":
         judge(f"{output}-refused", max_cost=1000.0)
     except driver.EngineError as error:
         print("refused:", error)
-    workers._PATIENCE_SECONDS = 2.0
+    worker_pool._PATIENCE_SECONDS = 2.0
     stream = Interrupting()
     try:
         judge(f"{output}-waiting", accelerators=("H100",), deadline="1h", stream=stream)

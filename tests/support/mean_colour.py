@@ -26,40 +26,40 @@ class MeanColour:
         self.progress = ""
         self._steps = steps
         self._seconds = seconds
-        self._flying: dict[str, tuple[Item, int]] = {}
+        self._in_flight: dict[str, tuple[Item, int]] = {}
 
     def admit(self, item: Item) -> None:
-        assert len(self._flying) < self.capacity
+        assert len(self._in_flight) < self.capacity
         if _mean(item) == REFUSED:
             raise ValueError("blue is not to my taste")
-        self._flying[item.item_id] = (item, self._steps)
+        self._in_flight[item.item_id] = (item, self._steps)
 
     def step(self) -> list[Finished]:
         time.sleep(self._seconds)
-        self.progress = f"{len(self._flying)} in flight"
-        colours = [_mean(item) for item, _ in self._flying.values()]
+        self.progress = f"{len(self._in_flight)} in flight"
+        colours = [_mean(item) for item, _ in self._in_flight.values()]
         if KILLS in colours:
             os._exit(1)
         if BREAKS in colours:
             raise RuntimeError("green broke me")
-        self._flying = {key: (item, left - 1) for key, (item, left) in self._flying.items()}
-        ready = [item for item, left in self._flying.values() if left == 0]
+        self._in_flight = {key: (item, left - 1) for key, (item, left) in self._in_flight.items()}
+        ready = [item for item, left in self._in_flight.values() if left == 0]
         for item in ready:
-            del self._flying[item.item_id]
+            del self._in_flight[item.item_id]
         return [_finished(item, self._steps) for item in ready]
 
     def stage(self, item_id: str) -> int:
         """Steps done: none of them should be done twice."""
-        return self._steps - self._flying[item_id][1]
+        return self._steps - self._in_flight[item_id][1]
 
     def snapshot(self, item_id: str) -> bytes:
-        return str(self._flying[item_id][1]).encode()
+        return str(self._in_flight[item_id][1]).encode()
 
     def restore(self, item: Item, snapshot: bytes) -> None:
         left = int(snapshot)
         if not 0 < left <= self._steps:
             raise ValueError(f"{left} steps left of {self._steps}")
-        self._flying[item.item_id] = (item, left)
+        self._in_flight[item.item_id] = (item, left)
 
 
 def _mean(item: Item) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from cluster.worker.preemption import SpotWatch
+from cluster.worker.preemption import PreemptionWatch
 from cluster.worker.worker import Worker
 from tests.support.deploy_files import KUBERAY, MANIFESTS, POD_GROUPS, ray_start_parses, set_at
 from tests.support.kuberay_fields import OBJECTS
@@ -117,7 +117,7 @@ def test_a_pod_is_ended_when_its_workers_are_gone(
     hook: Callable[[str], subprocess.Popen[bytes]], worker: subprocess.Popen[bytes]
 ) -> None:
     with hook(str(PATIENCE)) as running:
-        until(lambda: SpotWatch().notice)
+        until(lambda: PreemptionWatch().notice)
         time.sleep(1.5)
         assert running.poll() is None
         worker.kill()

@@ -62,7 +62,7 @@ def test_where_all_machines_fail_the_run_stops_and_nothing_is_lost(
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     with pytest.raises(driver.EngineError, match=r"^3 workers died before .*CUDA out of memory.*resume"):
         judge(tmp_path, functools.partial(AllFail, "memory"), workers=1)
-    monkeypatch.setattr(deaths, "MOST_FRUITLESS", 4)  # more than three
+    monkeypatch.setattr(deaths, "MAX_UNPRODUCTIVE_DEATHS", 4)  # more than three
     with pytest.raises(driver.EngineError, match=r"^4 workers in a row died .*CUDA out of memory.*resume"):
         judge(tmp_path, functools.partial(AllFail, "memory", from_the_step=True), workers=1)
     assert not list((tmp_path / "run").glob("records/*/*.json"))

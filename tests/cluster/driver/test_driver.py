@@ -22,7 +22,7 @@ import ray
 from PIL import Image
 
 from cluster.driver import driver
-from cluster.driver.workers import room
+from cluster.driver.worker_pool import room
 from cluster.inputs.identities import image_id_of
 from cluster.ray_runtime.runtime import available_cpus, worker_environment
 from cluster.run.folder import RunFolder, plan

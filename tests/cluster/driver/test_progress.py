@@ -6,7 +6,7 @@ import re
 import pytest
 
 from cluster.driver.progress import Progress, spoken_rate
-from cluster.driver.remaining import Remaining
+from cluster.driver.remaining import RemainingWork
 
 
 class Terminal(io.StringIO):
@@ -147,7 +147,7 @@ def test_the_time_left_follows_what_images_take() -> None:
 
 
 def test_copies_and_rejected_inputs_are_no_work() -> None:
-    remaining = Remaining(5)
+    remaining = RemainingWork(5)
     for _ in range(50):
         remaining.finished(2, copies=1)
         remaining.finished(0)

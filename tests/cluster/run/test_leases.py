@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.run.leases import MOST_DEATHS, Lease, Leases
+from cluster.run.leases import MAX_DEATHS, Lease, Leases
 
 
 def leases_of(count: int) -> Leases:
@@ -27,15 +27,15 @@ def test_every_input_is_settled_once_and_killers_alone_are_condemned(
     leases = leases_of(len(images))
     settled: list[int] = []
     condemned: list[int] = []
-    crew = [f"w{i}" for i in range(workers)]
+    pool = [f"w{i}" for i in range(workers)]
     hired = workers
     while leases.open:
         assert leases.open == len(images) - len(settled) - len(condemned)
-        name = luck.choice(crew)
+        name = luck.choice(pool)
         leases.grant(name, most)
         held = leases.held(name)
         assert len(held) <= most
-        busy = [lease for w in crew for lease in leases.held(w)]
+        busy = [lease for w in pool for lease in leases.held(w)]
         assert busy
         known = [lease.image_id for lease in busy if lease.image_id]
         assert len(known) == len(set(known))  # no image is in two hands
@@ -54,9 +54,9 @@ def test_every_input_is_settled_once_and_killers_alone_are_condemned(
             leases.give_back(name)
         elif images[lease.number] in killers:
             gone = leases.suspect(name, [one.number for one in held], "boom")
-            assert all(len(one.causes) == MOST_DEATHS for one, _ in gone)
+            assert all(len(one.causes) == MAX_DEATHS for one, _ in gone)
             condemned += [number for _, numbers in gone for number in numbers]
-            crew[crew.index(name)] = f"w{hired}"
+            pool[pool.index(name)] = f"w{hired}"
             hired += 1
         else:
             settled += leases.settle(name, lease.number, lease.image_id)

@@ -51,7 +51,7 @@ def test_files_in_hand_have_a_bound_also_where_no_list_says_their_size(
 ) -> None:
     sizes = [paint(tmp_path / "in", f"{i}.png", (i, 0, 0)).stat().st_size for i in range(6)]
     most = max(sizes) + min(sizes) // 2  # for one, and not for two
-    monkeypatch.setattr(fetching, "_MOST_BYTES", most)
+    monkeypatch.setattr(fetching, "_MAX_BYTES", most)
     in_hand: list[int] = []
     decode = readers.Decoder.decode
 

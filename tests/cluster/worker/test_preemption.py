@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from cluster.worker.preemption import SpotWatch
+from cluster.worker.preemption import PreemptionWatch
 from tests.support.metadata_service import NOWHERE, SILENT, Cloud
 from tests.support.waiting import until
 
@@ -30,11 +30,11 @@ def cloud() -> Iterator[Cloud]:
 
 
 @pytest.fixture
-def started() -> Iterator[Callable[..., SpotWatch]]:
-    watches: list[SpotWatch] = []
+def started() -> Iterator[Callable[..., PreemptionWatch]]:
+    watches: list[PreemptionWatch] = []
 
-    def start(ec2: str = NOWHERE, gce: str = NOWHERE, every: float = 0.05) -> SpotWatch:
-        watches.append(SpotWatch(ec2, gce, every))
+    def start(ec2: str = NOWHERE, gce: str = NOWHERE, every: float = 0.05) -> PreemptionWatch:
+        watches.append(PreemptionWatch(ec2, gce, every))
         watches[-1].start()
         return watches[-1]
 
@@ -49,7 +49,7 @@ def _asked_again(cloud: Cloud, times: int = 3) -> None:
     until(lambda: len(cloud.asked) >= before + times)
 
 
-def test_ec2_tells_the_time(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+def test_ec2_tells_the_time(cloud: Cloud, started: Callable[..., PreemptionWatch]) -> None:
     watch = started(ec2=cloud.url)
     _asked_again(cloud)
     assert watch.notice is None and watch.alive
@@ -60,20 +60,22 @@ def test_ec2_tells_the_time(cloud: Cloud, started: Callable[..., SpotWatch]) -> 
     assert cloud.tokens_given == 1
 
 
-def test_a_notice_from_before_the_start_counts(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+def test_a_notice_from_before_the_start_counts(cloud: Cloud, started: Callable[..., PreemptionWatch]) -> None:
     cloud.terminates()
     watch = started(ec2=cloud.url, every=1000)
     until(lambda: watch.notice)
 
 
-def test_a_notice_in_other_words_is_one_all_the_same(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+def test_a_notice_in_other_words_is_one_all_the_same(
+    cloud: Cloud, started: Callable[..., PreemptionWatch]
+) -> None:
     cloud.action = "soon"
     watch = started(ec2=cloud.url)
     until(lambda: watch.notice)
     assert watch.notice == "EC2 takes this machine away"
 
 
-def test_an_expired_token_is_renewed(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+def test_an_expired_token_is_renewed(cloud: Cloud, started: Callable[..., PreemptionWatch]) -> None:
     watch = started(ec2=cloud.url)
     _asked_again(cloud)
     cloud.tokens.clear()
@@ -83,14 +85,16 @@ def test_an_expired_token_is_renewed(cloud: Cloud, started: Callable[..., SpotWa
     until(lambda: watch.notice)
 
 
-def test_a_recommendation_to_rebalance_is_no_notice(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+def test_a_recommendation_to_rebalance_is_no_notice(
+    cloud: Cloud, started: Callable[..., PreemptionWatch]
+) -> None:
     cloud.rebalance = True
     watch = started(ec2=cloud.url)
     _asked_again(cloud, 6)
     assert watch.notice is None
 
 
-def test_gce_tells_that_it_preempts(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+def test_gce_tells_that_it_preempts(cloud: Cloud, started: Callable[..., PreemptionWatch]) -> None:
     watch = started(gce=cloud.url)
     _asked_again(cloud)
     assert watch.notice is None and watch.alive
@@ -100,7 +104,7 @@ def test_gce_tells_that_it_preempts(cloud: Cloud, started: Callable[..., SpotWat
 
 
 def test_another_server_under_googles_name_is_not_believed(
-    cloud: Cloud, started: Callable[..., SpotWatch]
+    cloud: Cloud, started: Callable[..., PreemptionWatch]
 ) -> None:
     cloud.flavor, cloud.preempted = "portal", "TRUE"
     watch = started(gce=cloud.url)
@@ -111,7 +115,7 @@ def test_another_server_under_googles_name_is_not_believed(
 @pytest.mark.parametrize("status", [500, 503])
 @pytest.mark.parametrize("service", ["ec2", "gce"])
 def test_errors_of_the_service_are_waited_out(
-    cloud: Cloud, started: Callable[..., SpotWatch], service: str, status: int
+    cloud: Cloud, started: Callable[..., PreemptionWatch], service: str, status: int
 ) -> None:
     """From the start, for longer than a service may be silent, and later."""
     cloud.ailing = status
@@ -129,7 +133,7 @@ def test_errors_of_the_service_are_waited_out(
     until(lambda: watch.notice)
 
 
-def test_a_service_that_goes_away_for_a_while(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+def test_a_service_that_goes_away_for_a_while(cloud: Cloud, started: Callable[..., PreemptionWatch]) -> None:
     watch = started(ec2=cloud.url)
     _asked_again(cloud)
     cloud.ailing = SILENT
@@ -140,7 +144,7 @@ def test_a_service_that_goes_away_for_a_while(cloud: Cloud, started: Callable[..
     until(lambda: watch.notice)
 
 
-def test_without_a_service_the_watch_ends(started: Callable[..., SpotWatch]) -> None:
+def test_without_a_service_the_watch_ends(started: Callable[..., PreemptionWatch]) -> None:
     """Whether connections are refused or nobody answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         deaf = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -149,7 +153,9 @@ def test_without_a_service_the_watch_ends(started: Callable[..., SpotWatch]) -> 
             assert watch.notice is None
 
 
-def test_a_service_that_refuses_tokens_is_not_ec2(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+def test_a_service_that_refuses_tokens_is_not_ec2(
+    cloud: Cloud, started: Callable[..., PreemptionWatch]
+) -> None:
     """As where the metadata service is turned off, or is another cloud's at the same address."""
     cloud.ailing = 403
     watch = started(ec2=cloud.url)
@@ -157,7 +163,7 @@ def test_a_service_that_refuses_tokens_is_not_ec2(cloud: Cloud, started: Callabl
 
 
 def test_variables_name_the_addresses(
-    cloud: Cloud, started: Callable[..., SpotWatch], monkeypatch: pytest.MonkeyPatch
+    cloud: Cloud, started: Callable[..., PreemptionWatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cloud.terminates()
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"{cloud.url}/")
@@ -172,7 +178,7 @@ def test_variables_name_the_addresses(
 
 
 def test_a_file_is_a_notice_with_a_service_and_without(
-    cloud: Cloud, started: Callable[..., SpotWatch], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cloud: Cloud, started: Callable[..., PreemptionWatch], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Also after the watch has found that there is no service: in most pods there is none."""
     file = tmp_path / "leaves"
@@ -188,7 +194,7 @@ def test_a_file_is_a_notice_with_a_service_and_without(
 
 
 def test_no_proxy_is_asked(
-    cloud: Cloud, started: Callable[..., SpotWatch], monkeypatch: pytest.MonkeyPatch
+    cloud: Cloud, started: Callable[..., PreemptionWatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, NOWHERE)
@@ -199,7 +205,7 @@ def test_no_proxy_is_asked(
     until(lambda: watch.notice)
 
 
-def test_stop_ends_the_watch(cloud: Cloud, started: Callable[..., SpotWatch]) -> None:
+def test_stop_ends_the_watch(cloud: Cloud, started: Callable[..., PreemptionWatch]) -> None:
     watch = started(ec2=cloud.url, every=1000)
     until(lambda: len(cloud.asked) == 2)
     watch.stop()

@@ -40,7 +40,7 @@ def settle(tmp_path: Path, leases: list[Lease]) -> dict[str, dict[str, Any]]:
         for returned in report.returned:
             last = bool(returned.unread_as)
             again.extend(
-                replace(leases[n], causes=() if last else (returned.cause,), last_look=last)
+                replace(leases[n], causes=() if last else (returned.cause,), last_read=last)
                 for n in returned.numbers
             )
         return len(image_ids) + len(again) == len(leases)
@@ -124,7 +124,7 @@ def test_what_cannot_be_read_here_is_given_back_until_the_last_look(tmp_path: Pa
     (returned,) = [returned for report in reports for returned in report.returned]
     assert (returned.numbers, returned.unread_as) == ([leases["gone.png"].number], "missing")
     assert [n for report in reports for n in report.read] == [leases["there.png"].number]
-    (*_, report) = work(worker, [replace(leases["gone.png"], last_look=True)], lambda r: bool(r.settled))
+    (*_, report) = work(worker, [replace(leases["gone.png"], last_read=True)], lambda r: bool(r.settled))
     assert [settled.error_class for settled in report.settled] == ["missing"]
     worker.stop(PATIENCE)
     worker = Worker(replace(task(tmp_path), source=str(folder)))
@@ -139,7 +139,7 @@ class Together(MeanColour):
     both = False
 
     def step(self) -> list[Finished]:
-        Together.both |= len(self._flying) == 2
+        Together.both |= len(self._in_flight) == 2
         return super().step() if Together.both else []
 
 
@@ -278,7 +278,7 @@ class Card(MeanColour):
         super().admit(item)
 
     def step(self) -> list[Any]:
-        if any(np.asarray(item.content)[0, 0].tolist() == [0, 9, 0] for item, _ in self._flying.values()):
+        if any(np.asarray(item.content)[0, 0].tolist() == [0, 9, 0] for item, _ in self._in_flight.values()):
             raise RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
         return super().step()
 
@@ -301,7 +301,7 @@ def test_an_error_of_the_card_ends_the_worker_and_costs_no_image(tmp_path: Path)
         worker = Worker(task(tmp_path, factory))
         if first is not None:
             work(worker, [first], lambda r: "in flight" in r.progress)
-        reports = work(worker, [guilty], lambda r: r.empty_handed)
+        reports = work(worker, [guilty], lambda r: r.drained)
         (returned,) = [returned for r in reports for returned in r.returned]
         assert returned.numbers == [guilty.number] and "\n" not in returned.cause
         assert reports[-1].failed and reports[-1].leaving == returned.cause
@@ -323,7 +323,7 @@ def test_a_factory_that_this_machine_fails_is_no_mistake_in_the_settings(
 
     worker = Worker(task(tmp_path, factory))
     if ends:
-        report = work(worker, [], lambda r: r.empty_handed)[-1]
+        report = work(worker, [], lambda r: r.drained)[-1]
         assert report.failed and report.capacity == 0 and str(report.leaving).startswith(type(error).__name__)
     else:
         with pytest.raises(KeyError):

@@ -20,7 +20,7 @@ from cluster.inputs.sources import Unreadable, read_image
 from cluster.storage import bounds
 from cluster.storage.store import Outage
 from cluster.worker import worker as worker_module
-from cluster.worker.watch import Hung, Watch
+from cluster.worker.watchdog import Hung, Watchdog
 from cluster.worker.worker import Orders, Report, Task, Worker
 from originality.contract.faults import MachineFault
 from originality.contract.scorer import Finished
@@ -53,11 +53,11 @@ class Hanging(MeanColour):
         super().restore(item, snapshot)
 
     def step(self) -> list[Finished]:
-        self._hang("step", *(item for item, _ in self._flying.values()))
+        self._hang("step", *(item for item, _ in self._in_flight.values()))
         return super().step()
 
     def snapshot(self, item_id: str) -> bytes:
-        self._hang("snapshot", self._flying[item_id][0])
+        self._hang("snapshot", self._in_flight[item_id][0])
         return super().snapshot(item_id)
 
 
@@ -87,7 +87,7 @@ def hire(go: threading.Event) -> Iterator[Callable[[Task], Worker]]:
 def held(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """By which a worker judges its scorer."""
     clock = Clock()
-    monkeypatch.setattr(worker_module, "Watch", functools.partial(Watch, clock))
+    monkeypatch.setattr(worker_module, "Watchdog", functools.partial(Watchdog, clock))
     return clock
 
 
@@ -188,7 +188,7 @@ def test_a_card_that_fails_in_a_snapshot_is_still_the_machines(
     Forgetful.able.clear()
     monkeypatch.setattr(Forgetful, "error", lambda: RuntimeError("CUDA error: unspecified launch failure"))
     worker = hire(task(tmp_path, functools.partial(Forgetful, steps=400)))
-    reports = work(worker, list(lease_all(tmp_path / "in").values()), lambda r: r.empty_handed)
+    reports = work(worker, list(lease_all(tmp_path / "in").values()), lambda r: r.drained)
     assert reports[-1].failed and [back.of_machine for r in reports for back in r.returned] == [True]
 
 
@@ -202,7 +202,7 @@ def test_a_store_that_cannot_be_opened_does_not_keep_the_worker_from_saying_wher
     monkeypatch.setattr(worker_module, "open_store", opens)
     worker = hire(task(tmp_path))
     report = worker.poll(Orders())
-    assert report.capacity == 0 and not report.empty_handed
+    assert report.capacity == 0 and not report.drained
     go.set()
     with pytest.raises(Outage, match="no keys"):
         work(worker, [], lambda r: False)

@@ -29,7 +29,7 @@ class _UnderWay(NamedTuple):
     watch: Stopwatch
 
 
-class Watch:
+class Watchdog:
     """Over one call at a time; another thread asks about it again and again. Time in which nobody asks hardly
     counts, so that a process that was suspended is not taken for one that hangs."""
 

@@ -1,4 +1,4 @@
-"""A worker's desk: writes what there is to write, in order, in a thread of its own."""
+"""A worker's writer: writes what there is to write, in order, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cluster.run.ledger import Ledger, sign
 from cluster.storage.store import NotFound
 from cluster.worker.metrics import Metrics
 
-_MOST_WAITING = 64
+_MAX_QUEUED_WRITES = 64
 """Writes that may wait; then the scorer does."""
 
 
@@ -30,7 +30,7 @@ class Settled(NamedTuple):
     """Parts of work that it took here; see originality.contract.scorer."""
 
 
-class Desk:
+class RecordWriter:
     """Commits records and keeps snapshots."""
 
     def __init__(self, blank: Mapping[str, Any], name: str, metrics: Metrics, news: threading.Event) -> None:
@@ -43,10 +43,10 @@ class Desk:
         self._name = name
         self._metrics = metrics
         self._news = news
-        self._work: queue.Queue[Callable[[], None]] = queue.Queue(_MOST_WAITING)
+        self._work: queue.Queue[Callable[[], None]] = queue.Queue(_MAX_QUEUED_WRITES)
         self._snapshots: dict[str, bytes] = {}
         self._kept: set[str] = set()
-        self._thread = threading.Thread(target=self._write, name="desk", daemon=True)
+        self._thread = threading.Thread(target=self._write, name="writer", daemon=True)
         self._closing = threading.Event()
 
     def start(self, ledger: Ledger) -> None:

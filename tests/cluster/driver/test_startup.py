@@ -10,8 +10,8 @@ import pytest
 import ray
 
 from cluster.driver import dispatch
-from cluster.driver.member import Member
-from cluster.driver.starts import START_SECONDS
+from cluster.driver.startup import START_SECONDS
+from cluster.driver.worker_handle import WorkerHandle
 from cluster.ray_runtime import ray_health
 from cluster.ray_runtime.runtime import EngineError
 from tests.support.driver_parts import NODE, Driver, machines
@@ -25,19 +25,19 @@ def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch.ray, "wait", lambda asked, **how: ([], asked))
 
 
-def starting(driver: Driver, name: str) -> Member:
+def starting(driver: Driver, name: str) -> WorkerHandle:
     """A worker that was called, and has not answered."""
-    member = driver.add("", capacity=0)
-    member.actor = SimpleNamespace(_actor_id=SimpleNamespace(hex=lambda: name))
+    handle = driver.add("", capacity=0)
+    handle.actor = SimpleNamespace(_actor_id=SimpleNamespace(hex=lambda: name))
     answer: Any = object()
-    member.answered, member.node, member.answer = False, None, answer
-    return member
+    handle.answered, handle.node, handle.answer = False, None, answer
+    return handle
 
 
 def listen(driver: Driver, seconds: float) -> None:
     for _ in range(int(seconds)):
         driver.time.seconds += 1
-        driver._answered()
+        driver._wait_for_answers()
 
 
 def test_one_that_has_a_machine_is_given_up_and_one_that_waits_for_one_is_not(
@@ -48,12 +48,12 @@ def test_one_that_has_a_machine_is_given_up_and_one_that_waits_for_one_is_not(
     waits, stuck = starting(driver, "waits"), starting(driver, "stuck")
     driver.time.seconds += 100 * START_SECONDS  # asleep: it must hear them first
     listen(driver, START_SECONDS)
-    assert set(driver.crew.members) == {waits.name, stuck.name}
+    assert set(driver.pool.handles) == {waits.name, stuck.name}
     listen(driver, 60)
-    assert set(driver.crew.members) == {waits.name} and driver.deaths.total == 1
-    assert driver.crew.wanted() == {NODE: "!in(a)"}, "its machine is at fault"
+    assert set(driver.pool.handles) == {waits.name} and driver.deaths.total == 1
+    assert driver.pool.wanted() == {NODE: "!in(a)"}, "its machine is at fault"
     listen(driver, 10 * START_SECONDS)
-    assert set(driver.crew.members) == {waits.name}
+    assert set(driver.pool.handles) == {waits.name}
 
 
 def test_one_that_has_a_machine_waits_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,14 +61,14 @@ def test_one_that_has_a_machine_waits_for_none(tmp_path: Path, monkeypatch: pyte
     there: dict[str, str] = {}
     monkeypatch.setattr(ray_health, "machines_of_actors", lambda: there)
     driver = Driver(tmp_path, workers=1)
-    driver.crew.avoid_failed("b")
-    member = starting(driver, "slow")
-    member.asked_at = 1.0
+    driver.pool.avoid_failed_machine("b")
+    handle = starting(driver, "slow")
+    handle.asked_at = 1.0
     listen(driver, START_SECONDS / 2 + 20)
-    assert driver.crew.waits_in_vain() and "waiting for a machine" in driver.crew.waiting_for()
+    assert driver.pool.is_stuck() and "waiting for a machine" in driver.pool.waiting_for()
     there["slow"] = "a"
     listen(driver, START_SECONDS / 2)
-    assert not driver.crew.waits_in_vain() and driver.crew.waiting_for() == "starting a worker"
+    assert not driver.pool.is_stuck() and driver.pool.waiting_for() == "starting a worker"
 
 
 def test_where_none_comes_up_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,8 @@ A worker that has no machine yet is another matter: on a cluster that grows it m
 
 from __future__ import annotations
 
-from cluster.driver.member import Member
-from cluster.driver.workers import Crew
+from cluster.driver.worker_handle import WorkerHandle
+from cluster.driver.worker_pool import WorkerPool
 from cluster.ray_runtime import ray_health
 
 START_SECONDS = 600.0
@@ -15,32 +15,32 @@ _LOOK_SECONDS = 10.0
 """Between two questions to Ray, which workers have a machine."""
 
 
-class Starts:
+class StartupMonitor:
     """Of one run, on the driver."""
 
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
-        self._looked_at = crew.clock.now()
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self._looked_at = pool.clock.now()
 
-    def overdue(self) -> list[tuple[Member, str]]:
+    def overdue(self) -> list[tuple[WorkerHandle, str]]:
         """Workers that have had a machine for too long without a word, each with the machine's id.
 
         Raises:
             EngineError: Ray's head does not answer.
         """
-        now = self._crew.clock.now()
-        starting = [member for member in self._crew if member.answer is not None and not member.answered]
+        now = self._pool.clock.now()
+        starting = [handle for handle in self._pool if handle.answer is not None and not handle.answered]
         if not starting or now - self._looked_at < _LOOK_SECONDS:
             return []
         self._looked_at = now
         machines = ray_health.machines_of_actors()
         found = []
-        for member in starting:
-            node = machines.get(member.actor._actor_id.hex())
+        for handle in starting:
+            node = machines.get(handle.actor._actor_id.hex())
             if node is None:
-                member.placed_at = None
-            elif member.placed_at is None:
-                member.placed_at = now
-            elif now - member.placed_at >= START_SECONDS:
-                found.append((member, node))
+                handle.placed_at = None
+            elif handle.placed_at is None:
+                handle.placed_at = now
+            elif now - handle.placed_at >= START_SECONDS:
+                found.append((handle, node))
         return found

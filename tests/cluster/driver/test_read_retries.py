@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.driver.member import Member
-from cluster.driver.second_looks import COMING_SECONDS, LOOKS, MANY, SecondLooks
+from cluster.driver.read_retries import HIRING_SECONDS, MANY, MAX_EXTRA_READS, ReadRetries
+from cluster.driver.worker_handle import WorkerHandle
 from cluster.run.leases import MISSING, MISSING_FOLDER, Lease, Leases
-from tests.support.fake_members import Fleet
+from tests.support.fake_workers import FakePool
 
 
 class Scene:
@@ -31,57 +31,57 @@ class Scene:
         """``folder``: inputs in each folder; ``gone``: those whose folder no machine sees."""
         self.sees = sees
         self.gone = gone
-        self.fleet = Fleet(*sees)
+        self.fleet = FakePool(*sees)
         queue = (Lease(i, f"u/{i}" if i < folder else f"u{i // folder}/{i}", 1) for i in range(inputs))
         self.leases = Leases(queue, inputs, read_before)
-        crew: Any = self.fleet
-        self.looks = SecondLooks(self.leases, crew, stop_after)
+        pool: Any = self.fleet
+        self.looks = ReadRetries(self.leases, pool, stop_after)
         self.found: list[int] = []
         self.missing: list[int] = []
         self.quit: list[str] = []
 
-    def grant(self, member: Member, share: int = 2) -> list[Lease]:
-        def may_look(unread: Lease) -> bool:
-            return self.looks.may_look(member, unread)
+    def grant(self, handle: WorkerHandle, share: int = 2) -> list[Lease]:
+        def may_retry_read(unread: Lease) -> bool:
+            return self.looks.may_retry_read(handle, unread)
 
-        if self.looks.may_take_fresh(member):
-            return self.leases.grant(member.name, share, may_look=may_look, looks=LOOKS)
-        return self.leases.grant(member.name, 0, may_look=may_look, looks=share + LOOKS)
+        if self.looks.may_take_new_inputs(handle):
+            return self.leases.grant(handle.name, share, may_retry_read=may_retry_read, looks=MAX_EXTRA_READS)
+        return self.leases.grant(handle.name, 0, may_retry_read=may_retry_read, looks=share + MAX_EXTRA_READS)
 
-    def read(self, member: Member) -> None:
+    def read(self, handle: WorkerHandle) -> None:
         """A worker looks for all that it holds, and judges what it finds at once."""
-        assert member.node
-        for lease in self.leases.held(member.name):
-            if lease.number in self.sees[member.node]:
-                blind = self.looks.could_read(member, lease.number)
-                self.leases.identify(member.name, lease.number, str(lease.number))
-                self.found += self.leases.settle(member.name, lease.number, str(lease.number))
+        assert handle.node
+        for lease in self.leases.held(handle.name):
+            if lease.number in self.sees[handle.node]:
+                blind = self.looks.note_read(handle, lease.number)
+                self.leases.identify(handle.name, lease.number, str(lease.number))
+                self.found += self.leases.settle(handle.name, lease.number, str(lease.number))
                 for node in blind:
                     self.leave(node)
-            elif lease.last_look:
-                self.missing += self.leases.settle(member.name, lease.number, "unread")
+            elif lease.last_read:
+                self.missing += self.leases.settle(handle.name, lease.number, "unread")
             else:
                 reason = MISSING_FOLDER if lease.number in self.gone else MISSING
-                self.looks.could_not_read(member, [lease.number], reason)
+                self.looks.note_unreadable(handle, [lease.number], reason)
 
     def leave(self, node: str) -> None:
         self.quit.append(node)
         self.fleet.machines.discard(node)
-        for member in self.fleet:
-            if member.node == node:
-                self.leases.give_back(member.name)
-                self.fleet.let_go(member)
+        for handle in self.fleet:
+            if handle.node == node:
+                self.leases.give_back(handle.name)
+                self.fleet.release(handle)
 
-    def turn(self, member: Member) -> str | None:
+    def turn(self, handle: WorkerHandle) -> str | None:
         """One round of the driver, in which one worker is heard."""
-        for node in self.looks.to_replace():
+        for node in self.looks.machines_to_replace():
             self.leave(node)
             if self.fleet.machines and not len(self.fleet):
                 self.fleet.add(min(self.fleet.machines))
         why = self.looks.review()
-        if why is None and member.name in self.fleet.members:
-            self.grant(member)
-            self.read(member)
+        if why is None and handle.name in self.fleet.handles:
+            self.grant(handle)
+            self.read(handle)
         return why
 
     def play(self, luck: random.Random | None = None) -> str | None:
@@ -112,7 +112,7 @@ def test_every_input_is_settled_once_and_missing_where_it_was_looked_for(
     assert sorted(scene.found + scene.missing) == list(range(inputs))
     for number in scene.missing:
         sees = {node for node in nodes if number in nodes[node]}
-        there = {member.node for member in scene.fleet}
+        there = {handle.node for handle in scene.fleet}
         assert len(nodes) - len(sees) >= 2 or not sees & there, "nobody looked who sees it"
 
 
@@ -129,17 +129,17 @@ def test_a_machine_that_fails_to_read_waits_for_anothers_look() -> None:
     for _ in range(20):
         scene.turn(blind)
     assert MANY <= len(scene.leases.unread) <= MANY + 2, "far from all"
-    assert not scene.looks.may_take_fresh(blind)
+    assert not scene.looks.may_take_new_inputs(blind)
     scene.fleet["sound"].leaving = True
-    assert scene.looks.may_take_fresh(blind), "nobody else is there to look"
+    assert scene.looks.may_take_new_inputs(blind), "nobody else is there to look"
 
 
 def test_a_machine_that_is_hired_again_is_judged_anew() -> None:
     scene = Scene(80, {"blind": set(), "sound": set(range(80))}, stop_after=100)
     for _ in range(2):
         for _ in range(20):
-            for member in scene.fleet:
-                scene.turn(member)
+            for handle in scene.fleet:
+                scene.turn(handle)
             if scene.fleet.machines == {"sound"}:
                 break
         scene.looks.forget_failures()
@@ -150,12 +150,12 @@ def test_a_machine_that_is_hired_again_is_judged_anew() -> None:
 
 def test_after_failures_are_forgotten_it_is_looked_elsewhere_again() -> None:
     scene = Scene(1, {"blind": set(), "other": set()}, stop_after=100)
-    scene.fleet.let_go(scene.fleet["other"])
+    scene.fleet.release(scene.fleet["other"])
     scene.grant(scene.fleet["blind"])
     scene.read(scene.fleet["blind"])
-    assert [scene.looks.to_replace() for _ in range(2)] == [["blind"], []]
+    assert [scene.looks.machines_to_replace() for _ in range(2)] == [["blind"], []]
     scene.looks.forget_failures()
-    assert scene.looks.to_replace() == ["blind"]
+    assert scene.looks.machines_to_replace() == ["blind"]
 
 
 def test_what_two_machines_do_not_find_is_missing_and_neither_is_blamed() -> None:
@@ -168,9 +168,9 @@ def test_what_two_machines_do_not_find_is_missing_and_neither_is_blamed() -> Non
 def test_a_machine_that_sees_a_part_is_not_let_go_for_the_rest() -> None:
     """None of five in a row: it reads something in between."""
     scene = Scene(60, {"part": set(range(0, 60, 2)), "sound": set(range(60))})
-    member = scene.fleet["part"]
+    handle = scene.fleet["part"]
     for _ in range(200):
-        scene.turn(member)
+        scene.turn(handle)
         scene.turn(scene.fleet["sound"])
     assert sorted(scene.found) == list(range(60)) and scene.quit == []
 
@@ -244,8 +244,8 @@ def test_what_is_being_judged_is_not_broken_off_for_what_is_missing() -> None:
     scene = Scene(3, {"only": {0}}, stop_after=100, gone=[1, 2])
     only = scene.fleet["only"]
     scene.grant(only, 3)
-    scene.looks.could_read(only, 0)
-    scene.looks.could_not_read(only, [1, 2], MISSING_FOLDER)
+    scene.looks.note_read(only, 0)
+    scene.looks.note_unreadable(only, [1, 2], MISSING_FOLDER)
     assert scene.looks.review() is None
     scene.leases.identify(only.name, 0, "0")
     scene.leases.settle(only.name, 0, "0")
@@ -275,16 +275,16 @@ def test_a_worker_that_is_being_started_elsewhere_is_waited_for_and_not_for_ever
     for _ in range(5):
         scene.turn(a)
     assert scene.missing == [] and len(scene.leases.unread) == 1
-    scene.fleet.wait(COMING_SECONDS + 1)
+    scene.fleet.wait(HIRING_SECONDS + 1)
     scene.turn(a)
     assert scene.missing == [0]
-    assert coming.name in scene.fleet.members
+    assert coming.name in scene.fleet.handles
 
 
 def test_a_machine_that_never_read_anything_is_not_believed_while_there_is_another() -> None:
     """Though no worker is on that one yet."""
     scene = Scene(1, {"blind": set(), "other": {0}})
-    scene.fleet.let_go(scene.fleet["other"])
+    scene.fleet.release(scene.fleet["other"])
     assert scene.play() is None
     assert scene.found == [0] and scene.quit == ["blind"]
 
@@ -296,7 +296,7 @@ def test_nothing_is_decided_while_no_worker_is_ready() -> None:
     scene.grant(a)
     scene.read(a)
     a.capacity = 0
-    scene.fleet.wait(COMING_SECONDS + 1)
+    scene.fleet.wait(HIRING_SECONDS + 1)
     assert scene.looks.review() is None
     a.capacity = 2
     assert scene.looks.review() is not None
@@ -307,9 +307,9 @@ def test_what_cannot_be_read_is_looked_for_elsewhere_and_not_held_back() -> None
     scene = Scene(300, {"only": set()}, stop_after=1)
     only = scene.fleet["only"]
     scene.grant(only)
-    scene.looks.could_not_read(only, [0], "unreadable")
+    scene.looks.note_unreadable(only, [0], "unreadable")
     assert scene.looks.review() is None
-    assert [lease.last_look for lease in scene.leases.unread] == [True]
+    assert [lease.last_read for lease in scene.leases.unread] == [True]
 
 
 def test_a_suspect_that_cannot_be_read_stays_alone() -> None:
@@ -320,7 +320,7 @@ def test_a_suspect_that_cannot_be_read_stays_alone() -> None:
     for number in (1, 2):
         leases.settle("a", number, str(number))
     (suspect,) = leases.grant("a", 1)
-    leases.could_not_read("a", 0, "n1", MISSING)
+    leases.note_unreadable("a", 0, "n1", MISSING)
     (again,) = leases.grant("b", 1)
     assert again.causes == suspect.causes == ("boom",) and again.unread_on == {"n1"}
     leases.give_back("b")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster.driver import workers as crews
-from cluster.driver.deaths import Deaths
-from cluster.driver.workers import Crew, NoPrice, check_prices
+from cluster.driver import worker_pool
+from cluster.driver.deaths import DeathCounter
+from cluster.driver.worker_pool import NoPrice, WorkerPool, check_prices
 from cluster.ray_runtime.runtime import EngineError
 from cluster.settings import ClusterSettings
 from cluster.worker.worker import Task
@@ -28,16 +28,16 @@ def task(tmp_path: Path, local_ray: None) -> Task:
 def test_a_machine_that_failed_is_avoided_where_there_is_another(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew = Crew(task, ClusterSettings(cpus_per_worker=2), 0, on_cluster=False)
+    pool = WorkerPool(task, ClusterSettings(cpus_per_worker=2), 0, on_cluster=False)
     for other in (machine("b", cpus=1), machine("b", alive=False)):  # too small, and gone
         has(monkeypatch, machine("a"), other)
-        crew.avoid_failed("a")
-        assert crew.wanted() == {}
+        pool.avoid_failed_machine("a")
+        assert pool.wanted() == {}
     has(monkeypatch, machine("a"), machine("b"), machine("c"))
-    crew.avoid_failed("a")
-    crew.avoid("b")
-    crew.avoid_failed("c")
-    assert crew.wanted() == {NODE: "!in(a,b)"}, "the last one is kept"
+    pool.avoid_failed_machine("a")
+    pool.avoid("b")
+    pool.avoid_failed_machine("c")
+    assert pool.wanted() == {NODE: "!in(a,b)"}, "the last one is kept"
 
 
 @pytest.mark.parametrize(
@@ -48,29 +48,29 @@ def test_a_machine_that_failed_is_avoided_where_there_is_another(
 def test_the_only_machine_is_avoided_where_others_may_come(
     task: Task, monkeypatch: pytest.MonkeyPatch, on_cluster: bool, most: int, avoided: bool
 ) -> None:
-    crew = Crew(task, ClusterSettings(max_workers=most), 0, on_cluster)
+    pool = WorkerPool(task, ClusterSettings(max_workers=most), 0, on_cluster)
     has(monkeypatch, machine("a"))
-    crew.avoid_failed("a")
-    assert crew.wanted() == ({NODE: "!in(a)"} if avoided else {})
+    pool.avoid_failed_machine("a")
+    assert pool.wanted() == ({NODE: "!in(a)"} if avoided else {})
 
 
 def test_a_machine_that_works_and_fails_again_and_again_is_avoided(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew = Crew(task, ClusterSettings(), 0, on_cluster=False)
+    pool = WorkerPool(task, ClusterSettings(), 0, on_cluster=False)
     has(monkeypatch, machine("a"), machine("b"))
     for node in ("a", "b", None, "a", None, None):
-        crew.failed_again(node)
-    assert crew.wanted() == {}
-    crew.failed_again("a")
-    assert crew.wanted() == {NODE: "!in(a)"}
+        pool.note_machine_failure(node)
+    assert pool.wanted() == {}
+    pool.note_machine_failure("a")
+    assert pool.wanted() == {NODE: "!in(a)"}
     for _ in range(3):
-        crew.failed_again("b")
-    assert crew.wanted() == {NODE: "!in(a)"}, "there is no other one any more"
-    crew.forget_failures()
+        pool.note_machine_failure("b")
+    assert pool.wanted() == {NODE: "!in(a)"}, "there is no other one any more"
+    pool.forget_failures()
     for _ in range(2):
-        crew.failed_again("a")
-    assert crew.wanted() == {}, "it is counted anew"
+        pool.note_machine_failure("a")
+    assert pool.wanted() == {}, "it is counted anew"
 
 
 def test_machines_that_failed_are_tried_again_where_no_other_one_comes(
@@ -78,26 +78,26 @@ def test_machines_that_failed_are_tried_again_where_no_other_one_comes(
 ) -> None:
     """Two workers that no machine may take, until the failures of the only one are forgotten."""
     (here,) = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    crew = Crew(task, ClusterSettings(), 0, on_cluster=False)
+    pool = WorkerPool(task, ClusterSettings(), 0, on_cluster=False)
     has(monkeypatch, machine(here), machine("b"))
-    crew.avoid_failed(here)
-    assert crew.wanted() == {NODE: f"!in({here})"} and not crew.waits_in_vain(), "nobody waits"
-    members = [crew.hire(), crew.hire()]
-    assert not crew.waits_in_vain(), "they were not asked"
-    long_ago = crew.clock.now() - crews._NO_MACHINE_SECONDS - 1
-    members[0].asked_at = crew.clock.now()
-    assert not crew.waits_in_vain()
-    members[1].asked_at = long_ago
-    assert crew.waits_in_vain()
-    members[0].answered = True
-    assert not crew.waits_in_vain(), "one has a machine"
-    members[0].answered = False
-    crew.forget_failures()
-    assert len(crew) == 0 and crew.wanted() == {}
-    crew.avoid(here)
-    crew.hire().asked_at = long_ago
-    assert not crew.waits_in_vain(), "a machine that is taken away is not tried again"
-    crew.close()
+    pool.avoid_failed_machine(here)
+    assert pool.wanted() == {NODE: f"!in({here})"} and not pool.is_stuck(), "nobody waits"
+    handles = [pool.hire(), pool.hire()]
+    assert not pool.is_stuck(), "they were not asked"
+    long_ago = pool.clock.now() - worker_pool._NO_MACHINE_SECONDS - 1
+    handles[0].asked_at = pool.clock.now()
+    assert not pool.is_stuck()
+    handles[1].asked_at = long_ago
+    assert pool.is_stuck()
+    handles[0].answered = True
+    assert not pool.is_stuck(), "one has a machine"
+    handles[0].answered = False
+    pool.forget_failures()
+    assert len(pool) == 0 and pool.wanted() == {}
+    pool.avoid(here)
+    pool.hire().asked_at = long_ago
+    assert not pool.is_stuck(), "a machine that is taken away is not tried again"
+    pool.close()
 
 
 @pytest.mark.parametrize(
@@ -124,17 +124,19 @@ def test_with_a_bound_on_the_cost_all_kinds_of_a_label_need_a_price(
 
 
 def test_deaths_end_no_run_while_others_may_become_ready() -> None:
-    deaths = Deaths()
+    deaths = DeathCounter()
     for _ in range(5):
-        deaths.stillborn(2, "torch sees no GPU")
+        deaths.died_before_ready(2, "torch sees no GPU")
     assert deaths.capped(MANY) == 2, "and no more are hired meanwhile"
     with pytest.raises(EngineError, match="torch sees no GPU"):
-        deaths.stillborn(0, "torch sees no GPU")
+        deaths.died_before_ready(0, "torch sees no GPU")
 
 
 def test_a_cluster_that_may_grow_may_bring_another_machine(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     has(monkeypatch, machine("a"))
-    assert not Crew(task, ClusterSettings(max_workers=1), 0, on_cluster=False).may_come("a")
-    assert Crew(task, ClusterSettings(max_workers=MANY), 0, on_cluster=True).may_come("a")
+    assert not WorkerPool(task, ClusterSettings(max_workers=1), 0, on_cluster=False).may_get_other_machine(
+        "a"
+    )
+    assert WorkerPool(task, ClusterSettings(max_workers=MANY), 0, on_cluster=True).may_get_other_machine("a")

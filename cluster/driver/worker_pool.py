@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from cluster.driver.member import Member
+from cluster.driver.worker_handle import WorkerHandle
 from cluster.ray_runtime import autoscaler, ray_health
 from cluster.ray_runtime.observer_clock import ObserverClock
 from cluster.ray_runtime.runtime import EngineError, Refused, available_cpus, worker_environment
@@ -21,7 +21,7 @@ _ACCELERATOR = "ray.io/accelerator-type"
 _NODE = "ray.io/node-id"
 _NO_MACHINE_SECONDS = 300.0
 """How long no worker may get a machine before those are tried again that failed."""
-_MOST_FAILURES = 3
+_MAX_FAILURES = 3
 """Failures of a machine after which it is avoided, though workers on it have judged images."""
 _PATIENCE_SECONDS = 60.0
 """After which it is said what is waited for."""
@@ -37,7 +37,7 @@ class NoPrice(Refused):
     """The cost is bounded, and a worker that may be hired has no price."""
 
 
-class Crew:
+class WorkerPool:
     """Hires and lets go. What a worker costs is counted from its first answer on."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Crew:
         """As of :func:`cluster.ray_runtime.ray_address.on_cluster`."""
         self.clock = clock or ObserverClock()
         self.settings = settings
-        self.members: dict[str, Member] = {}
+        self.handles: dict[str, WorkerHandle] = {}
         self.gpus = gpus
         places = room(settings, gpus, task.memory)
         self.most = settings.max_workers or max(places, settings.min_workers)
@@ -65,12 +65,12 @@ class Crew:
         self._hired = 0
         self._spent = 0.0
         self._worked = 0.0
-        self.most_at_once = 0
-        self._doomed: set[str] = set()
+        self.max_at_once = 0
+        self._leaving_machines: set[str] = set()
         """Machines that are about to be taken away."""
         self._failed: set[str] = set()
         """Machines that failed before they did anything, or several times."""
-        self._times_failed: Counter[str] = Counter()
+        self._failure_counts: Counter[str] = Counter()
         self._lost: dict[str, set[str]] = {}
         """By address: ids under which Ray lost a machine."""
         self._unpriced: set[str] = set()
@@ -79,17 +79,17 @@ class Crew:
         self._objection = ""
         self._ray_answers = True
 
-    def __iter__(self) -> Iterator[Member]:
-        return iter(list(self.members.values()))
+    def __iter__(self) -> Iterator[WorkerHandle]:
+        return iter(list(self.handles.values()))
 
     def __len__(self) -> int:
-        return len(self.members)
+        return len(self.handles)
 
     @property
-    def ready(self) -> list[Member]:
+    def ready(self) -> list[WorkerHandle]:
         return [m for m in self if m.capacity]
 
-    def hire(self) -> Member:
+    def hire(self) -> WorkerHandle:
         self._hired += 1
         actor = ray.remote(Worker).options(
             num_cpus=self.settings.cpus_per_worker,
@@ -99,10 +99,10 @@ class Crew:
         )
         name = f"worker-{self._hired}"
         made = ray_health.bounded(lambda: actor.remote(self.task), "to start a worker")
-        member = Member(name, made, hired_at=self.clock.now())
-        self.members[name] = member
-        self.most_at_once = max(self.most_at_once, len(self))
-        return member
+        handle = WorkerHandle(name, made, hired_at=self.clock.now())
+        self.handles[name] = handle
+        self.max_at_once = max(self.max_at_once, len(self))
+        return handle
 
     def wanted(self) -> dict[str, str]:
         """Labels of the machines that will do."""
@@ -111,7 +111,7 @@ class Crew:
             wanted[_ACCELERATOR] = f"in({','.join(self.settings.accelerators)})"
         elif self._unpriced and _ACCELERATOR not in wanted:
             wanted[_ACCELERATOR] = f"!in({','.join(sorted(self._unpriced))})"
-        if avoided := self._doomed | self._failed:
+        if avoided := self._leaving_machines | self._failed:
             wanted[_NODE] = f"!in({','.join(sorted(avoided))})"
         return wanted
 
@@ -129,7 +129,7 @@ class Crew:
             self._objection = autoscaler.objection(len(pending), self.on_cluster)
         return waiting + self._objection
 
-    def place(self, member: Member, node: str) -> None:
+    def place(self, handle: WorkerHandle, node: str) -> None:
         """Notes on which machine a worker is, and so what it costs.
 
         Raises:
@@ -139,55 +139,55 @@ class Crew:
         labels = machine.get("Labels") or {}
         kind = labels.get(_ACCELERATOR, "GPU") if self.gpus else "CPU"
         if (problem := self.settings.unpriced([kind])) is not None:
-            self._doomed.add(node)
+            self._leaving_machines.add(node)
             self._unpriced.add(kind)
             raise NoPrice(problem)  # of a machine that came since the run began
         price = self.settings.price(kind, self.gpus)
-        member.node, member.address = node, machine.get("NodeManagerAddress", "")
-        member.paid_from = time.monotonic()
-        member.price = price or 0.0
+        handle.node, handle.address = node, machine.get("NodeManagerAddress", "")
+        handle.paid_from = time.monotonic()
+        handle.price = price or 0.0
 
     def avoid(self, node: str | None) -> None:
         """Hires no more on a machine that is about to be taken away."""
         if node:
-            self._doomed.add(node)
+            self._leaving_machines.add(node)
 
-    def avoid_failed(self, node: str | None) -> None:
+    def avoid_failed_machine(self, node: str | None) -> None:
         """Hires no more on a machine that failed, if there is or may come another one."""
-        if node and self.may_come(node):
+        if node and self.may_get_other_machine(node):
             self._failed.add(node)
 
-    def may_come(self, node: str | None) -> bool:
+    def may_get_other_machine(self, node: str | None) -> bool:
         """Whether a worker may be hired on another machine than this one, now or when the cluster grows."""
-        return self._may_grow or self.has_others(node)
+        return self._may_grow or self.has_other_machines(node)
 
-    def has_others(self, node: str | None) -> bool:
+    def has_other_machines(self, node: str | None) -> bool:
         """Whether there are machines now, beside one, on which a worker may be hired."""
-        avoided = {node, *self._doomed, *self._failed}
+        avoided = {node, *self._leaving_machines, *self._failed}
         return any(n["Alive"] and n["NodeID"] not in avoided and self._fits(n) for n in ray_health.nodes())
 
-    def failed_again(self, node: str | None) -> None:
+    def note_machine_failure(self, node: str | None) -> None:
         """A machine failed on which images had been judged: one that does so again and again is avoided."""
         if node:
-            self._times_failed[node] += 1
-            if self._times_failed[node] >= _MOST_FAILURES:
-                self.avoid_failed(node)
+            self._failure_counts[node] += 1
+            if self._failure_counts[node] >= _MAX_FAILURES:
+                self.avoid_failed_machine(node)
 
-    def lost(self, member: Member) -> None:
+    def lost(self, handle: WorkerHandle) -> None:
         """Ray lost a worker's machine. Of several at one address it is not known which one comes back."""
         nodes = ray_health.nodes()
-        if not any(n["Alive"] and n.get("NodeManagerAddress") == member.address for n in nodes):
-            self._lost.setdefault(member.address, set()).add(member.node or "")
+        if not any(n["Alive"] and n.get("NodeManagerAddress") == handle.address for n in nodes):
+            self._lost.setdefault(handle.address, set()).add(handle.node or "")
 
-    def is_lost_again_and_again(self, member: Member) -> bool:
+    def is_repeatedly_lost(self, handle: WorkerHandle) -> bool:
         """Whether a worker's machine was lost several times, and nothing was judged there in between."""
-        return len(self._lost.get(member.address, ())) >= _MOST_FAILURES
+        return len(self._lost.get(handle.address, ())) >= _MAX_FAILURES
 
-    def works(self, member: Member) -> None:
+    def works(self, handle: WorkerHandle) -> None:
         """A worker judged its first image."""
-        self._lost.pop(member.address, None)
+        self._lost.pop(handle.address, None)
 
-    def waits_in_vain(self) -> bool:
+    def is_stuck(self) -> bool:
         """Whether machines that failed are avoided, and no other one came for minutes."""
         asked = [m.asked_at for m in self if m.asked_at]
         waits = bool(asked) and not any(m.answered or m.placed_at is not None for m in self)
@@ -197,9 +197,9 @@ class Crew:
         """Tries machines again that failed: those that wait for others are let go of, to be hired anew."""
         self._failed.clear()
         self._lost.clear()
-        self._times_failed.clear()
-        for member in self:
-            self.let_go(member)
+        self._failure_counts.clear()
+        for handle in self:
+            self.release(handle)
 
     def _fits(self, node: Mapping[str, Any]) -> bool:
         """Whether a machine is large enough for a worker."""
@@ -210,25 +210,25 @@ class Crew:
         """Whether Ray has not noticed that a machine is gone."""
         return not any(n["NodeID"] == node and not n["Alive"] for n in ray_health.nodes())
 
-    def let_go(self, member: Member) -> None:
-        self._spent += _hours(member) * member.price
-        self._worked += _hours(member)
-        del self.members[member.name]
+    def release(self, handle: WorkerHandle) -> None:
+        self._spent += _hours(handle) * handle.price
+        self._worked += _hours(handle)
+        del self.handles[handle.name]
         if self._ray_answers:
             try:
-                ray_health.bounded(lambda: ray.kill(member.actor), "to end a worker")
+                ray_health.bounded(lambda: ray.kill(handle.actor), "to end a worker")
             except EngineError:  # once is enough to wait for: all workers end with their Ray
                 self._ray_answers = False
 
     def close(self) -> None:
         """Lets go of all."""
-        for member in self:
-            self.let_go(member)
+        for handle in self:
+            self.release(handle)
 
     @property
     def cost(self) -> float:
         """US dollars so far."""
-        return self._spent + sum(_hours(member) * member.price for member in self)
+        return self._spent + sum(_hours(handle) * handle.price for handle in self)
 
     @property
     def hours(self) -> float:
@@ -236,8 +236,8 @@ class Crew:
         return self._worked + sum(map(_hours, self))
 
 
-def _hours(member: Member) -> float:
-    return (time.monotonic() - member.paid_from) / 3600 if member.node else 0.0
+def _hours(handle: WorkerHandle) -> float:
+    return (time.monotonic() - handle.paid_from) / 3600 if handle.node else 0.0
 
 
 def gpus_of(wanted: bool | None, each: float, on_cluster: bool) -> float:

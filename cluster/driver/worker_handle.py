@@ -10,14 +10,14 @@ import ray
 
 from cluster.worker.worker import Orders, Report
 
-MOST_FAILURES = 5
+MAX_FAILURES = 5
 """Images in a row that one worker gives back as failed, after which it gets no more while there are others,
 and is taken for broken when these judge theirs."""
 
 
 @dataclass
-class Member:
-    """One worker. Times are of the crew's clock, but those of pay and pace."""
+class WorkerHandle:
+    """One worker. Times are of the pool's clock, but those of pay and pace."""
 
     name: str
     actor: Any
@@ -63,4 +63,4 @@ class Member:
 
     @property
     def may_be_broken(self) -> bool:
-        return self.failures >= MOST_FAILURES
+        return self.failures >= MAX_FAILURES

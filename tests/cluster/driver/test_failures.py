@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from cluster.driver import dispatch
-from cluster.driver.deaths import MOST_IN_VAIN
+from cluster.driver.deaths import MAX_DEATHS_WITHOUT_WORK
 from cluster.driver.dispatch import SILENCE_SECONDS
 from cluster.inputs.source_check import SourceGone
 from cluster.ray_runtime.runtime import EngineError
@@ -28,9 +28,9 @@ def test_a_machine_that_is_cut_off_again_and_again_is_avoided(tmp_path: Path) ->
     driver.add("b")
     for _ in range(2):
         driver.dies("a", CUT_OFF)
-    assert driver.crew.wanted() == {}, "an outage meets every machine"
+    assert driver.pool.wanted() == {}, "an outage meets every machine"
     driver.dies("a", CUT_OFF)
-    assert driver.crew.wanted() == {NODE: "!in(a)"}
+    assert driver.pool.wanted() == {NODE: "!in(a)"}
     assert driver.deaths.capped(100) == 1, "nor are others hired at once"
     assert driver.causes() == set()
 
@@ -52,19 +52,19 @@ def test_machines_that_vanish_do_not_let_a_run_hire_without_end(
     """Each is another one, so none can be avoided; those that a cloud takes away do not count."""
     driver = Driver(tmp_path, workers=1)
     has(monkeypatch, machine("b"), *(machine(str(i), alive=False) for i in range(100)))
-    for i in range(3 * MOST_IN_VAIN):
+    for i in range(3 * MAX_DEATHS_WITHOUT_WORK):
         driver.dies(str(i), TAKEN)
-    for i in range(MOST_IN_VAIN):
+    for i in range(MAX_DEATHS_WITHOUT_WORK):
         driver.dies(str(i), DIED)
-    driver.deaths.work_was_done()
-    for i in range(MOST_IN_VAIN):
+    driver.deaths.work_done()
+    for i in range(MAX_DEATHS_WITHOUT_WORK):
         driver.dies(str(i), DIED)
     busy = driver.add("b")
     driver.dies("99", DIED)
-    driver.crew.let_go(busy)
+    driver.pool.release(busy)
     assert driver.causes() == set()
     driver = Driver(tmp_path, workers=1)
-    for i in range(MOST_IN_VAIN):
+    for i in range(MAX_DEATHS_WITHOUT_WORK):
         driver.dies(str(i), DIED)
     with pytest.raises(EngineError, match=r"21 workers in a row died and no work was done .* to resume"):
         driver.dies("98", DIED)
@@ -79,14 +79,14 @@ def test_a_machine_that_is_lost_and_comes_back_again_and_again_is_avoided(
     driver.add("b").address = "10.0.0.b"
     for node in ("a1", "a2", "a3", "a4"):
         has(monkeypatch, machine("b"), {**machine(node), **here})
-        member = driver.add(node)
-        stays = driver._blame.may_stay(member, node)
+        handle = driver.add(node)
+        stays = driver._failures.may_stay(handle, node)
         assert stays == (node != "a4")
         if stays:
-            assert member.address == "10.0.0.9"
+            assert handle.address == "10.0.0.9"
             has(monkeypatch, machine("b"), {**machine(node, alive=False), **here})
-            driver._blame.ended(member, DIED)
-    assert driver.crew.wanted() == {NODE: "!in(a4)"}
+            driver._failures.ended(handle, DIED)
+    assert driver.pool.wanted() == {NODE: "!in(a4)"}
 
 
 def test_a_machine_without_the_collection_is_avoided_at_once(
@@ -96,7 +96,7 @@ def test_a_machine_without_the_collection_is_avoided_at_once(
     driver = Driver(tmp_path, workers=2)
     driver.add("b")
     driver.dies("a", gone)
-    assert driver.crew.wanted() == {NODE: "!in(a)"} and driver.causes() == set()
+    assert driver.pool.wanted() == {NODE: "!in(a)"} and driver.causes() == set()
     has(monkeypatch, machine("a"))
     with pytest.raises(EngineError, match=r"/mnt/share does not exist on a; mount or .* to resume"):
         Driver(tmp_path, workers=2).dies("a", gone)
@@ -106,17 +106,17 @@ def test_a_driver_that_was_suspended_buries_nobody(tmp_path: Path, monkeypatch: 
     """It must hear the workers first; one that stays silent while it listens is dead."""
     monkeypatch.setattr(dispatch.ray, "wait", lambda asked, **how: ([], asked))
     driver = Driver(tmp_path, workers=1)
-    member = driver.add("a")
-    driver.leases.grant(member.name, 2)
+    handle = driver.add("a")
+    driver.leases.grant(handle.name, 2)
     answer: Any = object()
-    member.answer, member.asked_at = answer, driver.crew.clock.now()
+    handle.answer, handle.asked_at = answer, driver.pool.clock.now()
     driver.time.seconds += 100 * SILENCE_SECONDS
-    driver._answered()
-    assert len(driver.crew) == 1 and driver.deaths.total == 0
+    driver._wait_for_answers()
+    assert len(driver.pool) == 1 and driver.deaths.total == 0
     for _ in range(int(SILENCE_SECONDS) + 1):
         driver.time.seconds += 1
-        driver._answered()
-    assert len(driver.crew) == 0 and driver.deaths.total == 1
+        driver._wait_for_answers()
+    assert len(driver.pool) == 0 and driver.deaths.total == 1
     assert driver.causes() == {f"no answer for {SILENCE_SECONDS:g} s"}
 
 
@@ -128,13 +128,13 @@ def test_a_machine_that_stands_still_again_and_again_condemns_no_image(
     driver = Driver(tmp_path, workers=2)
     driver.add("b")
     for _ in range(1 + 3 * 10):
-        member = driver.add("a")
-        member.judged = 1
-        assert driver.leases.grant(member.name, 10)
+        handle = driver.add("a")
+        handle.judged = 1
+        assert driver.leases.grant(handle.name, 10)
         answer: Any = object()
-        member.answer, member.asked_at = answer, driver.crew.clock.now()
+        handle.answer, handle.asked_at = answer, driver.pool.clock.now()
         for _ in range(int(SILENCE_SECONDS) + 1):
             driver.time.seconds += 1
-            driver._answered()
-        assert member.name not in driver.crew.members
+            driver._wait_for_answers()
+        assert handle.name not in driver.pool.handles
     assert driver.leases.open == 10

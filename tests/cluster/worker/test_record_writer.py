@@ -1,4 +1,4 @@
-"""What a worker's desk writes, and what it leaves."""
+"""What a worker's writer writes, and what it leaves."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from cluster.run.layout import snapshot_path
 from cluster.run.ledger import Ledger
 from cluster.storage.store import open_store
 from cluster.worker.metrics import Metrics
-from cluster.worker.writing import Desk
+from cluster.worker.record_writer import RecordWriter
 from tests.support.waiting import PATIENCE
 
 
 def test_a_snapshot_of_an_image_that_another_has_judged_is_not_left() -> None:
     """As of a worker that was suspended, and wakes when the run is over."""
     ledger = Ledger(open_store("memory://"))
-    desk = Desk({}, "worker", Metrics(), threading.Event())
-    desk.keep("aa", b"half done")
-    desk.keep("bb", b"half done")
+    writer = RecordWriter({}, "worker", Metrics(), threading.Event())
+    writer.keep("aa", b"half done")
+    writer.keep("bb", b"half done")
     ledger.commit("aa", {"status": "judged"}, {})
-    desk.start(ledger)
-    desk.close(PATIENCE)
+    writer.start(ledger)
+    writer.close(PATIENCE)
     assert [found.path for found in ledger.store.list("progress")] == [snapshot_path("bb")]

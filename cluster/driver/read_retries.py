@@ -16,30 +16,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from cluster.driver.member import Member
-from cluster.driver.workers import Crew
+from cluster.driver.worker_handle import WorkerHandle
+from cluster.driver.worker_pool import WorkerPool
 from cluster.inputs.source_check import folder_of
 from cluster.run.leases import MISSING, MISSING_FOLDER, Lease, Leases
 
 MANY = 5
 """Inputs in a row that a machine could not read and another could, after which it gets no more. Also so many
 may wait for another machine's look before the one that could not read them goes on."""
-LOOKS = MANY
+MAX_EXTRA_READS = MANY
 """Inputs that a worker may look for beyond its share, so that nobody waits until it has judged one."""
-ENOUGH = 2
+MAX_MACHINES_TRIED = 2
 """Machines of which none could read an input, after which it is looked for no further."""
-COMING_SECONDS = 600.0
+HIRING_SECONDS = 600.0
 """For which a worker is waited for that was hired and is not ready yet."""
 
 
-class SecondLooks:
+class ReadRetries:
     """Of one run, on the driver."""
 
-    def __init__(self, leases: Leases, crew: Crew, stop_after: int | None) -> None:
+    def __init__(self, leases: Leases, pool: WorkerPool, stop_after: int | None) -> None:
         """``stop_after``: inputs missing in a row, with none read since, that are not believed; None: all
         are."""
         self._leases = leases
-        self._crew = crew
+        self._pool = pool
         self._stop_after = stop_after
         self._any_read = False
         """Whether an input was read since others were last believed to be missing."""
@@ -52,11 +52,11 @@ class SecondLooks:
         self._considered: set[str] = set()
         """Machines of which it was considered whether to look elsewhere."""
 
-    def could_read(self, member: Member, number: int) -> list[str]:
+    def note_read(self, handle: WorkerHandle, number: int) -> list[str]:
         """A worker has the bytes of an input. Machines that are now known not to see the inputs."""
         self._any_read = self._ever_read = True
-        lease = self._leases.could_read(member.name, number)
-        here = member.node or ""
+        lease = self._leases.note_read(handle.name, number)
+        here = handle.node or ""
         self._have_read.add(here)
         self._blind.pop(here, None)
         if lease is None:
@@ -73,22 +73,24 @@ class SecondLooks:
         self._blind.clear()
         self._considered.clear()
 
-    def could_not_read(self, member: Member, numbers: Sequence[int], reason: str) -> None:
+    def note_unreadable(self, handle: WorkerHandle, numbers: Sequence[int], reason: str) -> None:
         """A worker could not read inputs; ``reason``: as of a lease."""
         for number in numbers:
-            self._leases.could_not_read(member.name, number, member.node or "", reason)
+            self._leases.note_unreadable(handle.name, number, handle.node or "", reason)
 
-    def may_look(self, member: Member, lease: Lease) -> bool:
+    def may_retry_read(self, handle: WorkerHandle, lease: Lease) -> bool:
         """Whether a worker's look at an input would be another machine's."""
-        return len(lease.unread_on) < ENOUGH and member.node not in lease.unread_on
+        return len(lease.unread_on) < MAX_MACHINES_TRIED and handle.node not in lease.unread_on
 
-    def may_take_fresh(self, member: Member) -> bool:
+    def may_take_new_inputs(self, handle: WorkerHandle) -> bool:
         """Whether a worker may go on with other inputs. Not before another machine has looked for some of
         those that its own could not read."""
         unread = self._leases.unread
-        waiting = sum(1 for e in unread if member.node in e.unread_on and len(e.unread_on) < ENOUGH)
+        waiting = sum(
+            1 for e in unread if handle.node in e.unread_on and len(e.unread_on) < MAX_MACHINES_TRIED
+        )
         return waiting < MANY or not any(
-            other.capacity and _takes_inputs(other) and other.node != member.node for other in self._crew
+            other.capacity and _takes_inputs(other) and other.node != handle.node for other in self._pool
         )
 
     def review(self) -> str | None:
@@ -96,10 +98,10 @@ class SecondLooks:
         unread = self._leases.unread
         if not unread:
             self._any_read = False
-        if not unread or not any(member.capacity for member in self._crew):
+        if not unread or not any(handle.capacity for handle in self._pool):
             return None
         looked = self._looked_for()
-        waits = len(looked) < sum(1 for lease in unread if not lease.last_look)
+        waits = len(looked) < sum(1 for lease in unread if not lease.last_read)
         nothing_else = not waits and not self._leases.others_to_read
         missing = [lease for lease in looked if lease.unread_as in (MISSING, MISSING_FOLDER)]
         of_folders = [lease for lease in missing if lease.unread_as == MISSING_FOLDER]
@@ -113,7 +115,7 @@ class SecondLooks:
         believed = {lease.number for lease in looked} - {lease.number for lease in doubted}
         if believed:
             self._any_read = False  # it speaks for what is decided after it
-            self._leases.look_for_the_last_time(believed)
+            self._leases.allow_last_read(believed)
         return None
 
     def _doubted(self, missing: list[Lease], nothing_else: bool) -> list[Lease]:
@@ -131,21 +133,21 @@ class SecondLooks:
 
     def _looked_for(self) -> list[Lease]:
         """What no other machine can look for, or soon will."""
-        unread = [lease for lease in self._leases.unread if not lease.last_look]
+        unread = [lease for lease in self._leases.unread if not lease.last_read]
         others_may = {nodes: self._others_may(nodes) for nodes in {lease.unread_on for lease in unread}}
         return [lease for lease in unread if not others_may[lease.unread_on]]
 
     def _others_may(self, nodes: frozenset[str]) -> bool:
         """Whether a worker is, or may soon be, on a machine beside these."""
-        now = self._crew.clock.now()
-        return len(nodes) < ENOUGH and any(
-            _takes_inputs(member)
-            and member.node not in nodes
-            and (member.capacity or now - member.hired_at < COMING_SECONDS)
-            for member in self._crew
+        now = self._pool.clock.now()
+        return len(nodes) < MAX_MACHINES_TRIED and any(
+            _takes_inputs(handle)
+            and handle.node not in nodes
+            and (handle.capacity or now - handle.hired_at < HIRING_SECONDS)
+            for handle in self._pool
         )
 
-    def to_replace(self) -> list[str]:
+    def machines_to_replace(self) -> list[str]:
         """Machines whose workers had better be hired elsewhere: they could read nothing so far, and nobody
         else is there to look."""
         by_node = Counter(next(iter(e.unread_on)) for e in self._looked_for() if len(e.unread_on) == 1)
@@ -155,7 +157,7 @@ class SecondLooks:
                 continue
             if count >= MANY or not self._leases.others_to_read:
                 self._considered.add(node)
-                if self._crew.has_others(node):
+                if self._pool.has_other_machines(node):
                     found.append(node)
         return found
 
@@ -169,6 +171,6 @@ def _stop(missing: Sequence[Lease], how: str) -> str:
     )
 
 
-def _takes_inputs(member: Member) -> bool:
+def _takes_inputs(handle: WorkerHandle) -> bool:
     """Whether a worker is given any at all, now or when it is ready."""
-    return not (member.leaving or member.may_be_broken)
+    return not (handle.leaving or handle.may_be_broken)
