@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.driver.progress import duration, spoken_rate
+from cluster.driver.progress import duration, rate_text
 from cluster.run.folder import RunFolder, open_run
 from cluster.storage.heartbeat import Pulse, pulses
 from jobs.auditing.damaged import damage_text, warn_of_damage
@@ -81,7 +81,7 @@ def _far(state: Mapping[str, Any]) -> str:
     """
     parts = [f"{state['done']}/{state['inputs']} done", f"{state['workers']} workers"]
     if state["per_hour"]:
-        parts.append(spoken_rate(state["per_hour"] / 3600, state.get("of", "images")))
+        parts.append(rate_text(state["per_hour"] / 3600, state.get("of", "images")))
     if state.get("seconds_left") is not None:
         parts.append(f"about {duration(state['seconds_left'])} left")
     if state["cost"]:

@@ -1,7 +1,7 @@
-"""The driver's loop: leases out to workers, reports in, the dead buried.
+"""The driver's loop: grants leases to workers, takes their reports, and removes workers that died.
 
-The only scheduler of a run. It holds no image and writes no verdict, except for an image that
-killed every worker that had it. What a death or a failure says, :mod:`cluster.driver.failures` knows.
+It is the only scheduler of a run. It holds no image and writes no record, except of an image that killed
+every worker that held it. What a death or a failure means is decided in :mod:`cluster.driver.failures`.
 """
 
 from __future__ import annotations
@@ -32,19 +32,21 @@ from cluster.worker.metrics import Metrics
 from cluster.worker.worker import POLL_SECONDS, Orders, Report
 
 PREFETCH = 2
-"""Leases beyond a scorer's capacity, so that a lane is refilled without asking the driver."""
+"""Leases beyond a scorer's capacity, so that a worker refills a lane without waiting for the driver."""
 PREFETCH_SECONDS = 1.0
-"""Or as many as a fast scorer settles in this time."""
+"""A fast scorer gets as many as it settles in this time, if that is more."""
 REST_SECONDS = 0.02
-"""Between two calls of a worker: what happens in it is told together."""
+"""Between two calls of a worker, so that what happens meanwhile comes in one report."""
 _WAIT_SECONDS = 0.1
-"""How long the driver waits for answers before it looks for other things to do."""
+"""How long the driver waits for answers before it does its other work."""
 SILENCE_SECONDS = 120.0
-"""Every call is answered at once; a worker that has not answered for so long is dead."""
+"""After which a worker that does not answer counts as dead. A worker answers every call at once, whatever its
+scorer is doing, so silence never means that it is busy. Measured by the driver's own ObserverClock: no clock
+of the worker is trusted, and time in which the driver itself was suspended does not count."""
 
 
 class Dispatcher:
-    """One run: as many workers as there are images for, up to the settings' most."""
+    """Schedules one run: as many workers as there are images for, up to the settings' limit."""
 
     def __init__(
         self,
@@ -72,6 +74,12 @@ class Dispatcher:
         self.duplicates = 0
 
     def work(self) -> None:
+        """Runs until every input is settled.
+
+        Raises:
+            Interrupted: a signal, the deadline or the limit on cost.
+            EngineError, Unusable: the run cannot continue.
+        """
         while self._leases.open:
             if not (self._leases.queued or any(self._leases.holds(m.name) for m in self._pool)):
                 raise EngineError(
@@ -102,36 +110,37 @@ class Dispatcher:
         return None
 
     def _stop_if_all_fail(self) -> None:
-        """Where something ails them all, the rest is better kept for later.
+        """Stops a run in which one image after the other fails: expired keys, say, would fail them all.
 
         Raises:
-            EngineError: so many images in a row have failed.
+            EngineError: as many images in a row have failed as the settings allow.
         """
         most, failed = self._settings.stop_after_failures, self._results.failed_in_a_row
         if most is None or failed < most:
             return
         last = self._results.last_failure
-        self._stop_workers("every image fails")  # in which some may yet be judged
+        self._stop_workers("every image fails")  # images in flight may still be judged meanwhile
         raise EngineError(
-            f"{failed} images in a row failed, the last with {last}; mend that, put them back (originality "
-            "retry OUTPUT --status failed) and start again; if they are to fail, start again with "
+            f"{failed} images in a row failed, the last with {last}; fix that, put them back (originality "
+            "retry OUTPUT --status failed) and start again; if they are meant to fail, start again with "
             "--set cluster.stop_after_failures=null"
         )
 
     def _check_unread(self) -> None:
-        """Sees to what some machine could not read.
+        """Has inputs that some machine could not read tried on other machines.
 
         Raises:
-            EngineError: inputs are missing wherever they are looked for.
+            EngineError: inputs are missing on every machine.
         """
         for node in self._read_retries.machines_to_replace():
-            self._failures.quit_machine(node, "nothing could be read on its machine; another one is to look")
+            self._failures.quit_machine(node, "nothing could be read on its machine; trying a different one")
         why = self._read_retries.review()
         if why:
-            self._stop_workers("nothing is found any more")
+            self._stop_workers("inputs are missing")
             raise EngineError(why)
 
     def _show_progress(self) -> None:
+        """Updates the progress view, the metrics and the heartbeat."""
         pool = self._pool
         shown = pool.ready or list(pool)
         said = list(dict.fromkeys(handle.doing for handle in shown if handle.doing))
@@ -142,19 +151,22 @@ class Dispatcher:
         self._beat({**self._progress.state(), "workers": len(pool.ready), "cost": round(pool.cost, 4)})
 
     def _hire(self) -> None:
-        """Fills up to as many workers as there is work for: the first ones, and when one of them has shown
-        that it can work, more."""
+        """Hires up to as many workers as there is work for.
+
+        Only the first few until one of them is ready: a mistake in the settings should not start a hundred
+        machines.
+        """
         pool = self._pool
         if pool.is_stuck():
             pool.forget_failures()
             self._read_retries.forget_failures()
         busy = sum(self._leases.holds(handle.name) for handle in pool)
-        most = self.deaths.capped(pool.most if pool.ready else pool.first)
+        most = self.deaths.capped(pool.max_workers if pool.ready else pool.initial_workers)
         while len(pool) < min(most, busy + self._leases.queued):
             pool.hire()
 
     def _poll_workers(self) -> None:
-        """Calls every worker that is not being called, with more leases where it can take them."""
+        """Calls every worker that has no call under way, with more leases if it can take them."""
         now = self._pool.clock.now()
         for handle in self._pool:
             if handle.answer is None and now >= handle.rests_until:
@@ -164,17 +176,20 @@ class Dispatcher:
                 handle.answer, handle.asked_at = handle.actor.poll.remote(orders, POLL_SECONDS), now
 
     def _new_leases(self, handle: WorkerHandle) -> list[Lease]:
-        """More leases for a worker."""
+        """Grants a worker the leases that it gets with the next call."""
         ready = [m for m in self._pool if m.capacity and not m.leaving]
         sound = [m for m in ready if not m.failures]
         if handle.may_be_broken and sound:
-            return []  # until others have judged their images, and so shown that it is this worker
-        # One that just took a dead worker's place may have its broken machine, too.
+            # Wait until others have judged their images: that shows whether this worker or the images fail.
+            return []
+        # Workers that have judged an image are preferred for suspects: one that replaces a dead worker may be
+        # on the same broken machine.
         proven = [m for m in sound if m.judged] or sound[:1] or ready[:1]
 
         def suits(suspect: Lease) -> bool:
-            """A suspect is tried by a worker that has judged others, and on another machine, while there is
-            one: so that a broken machine does not meet the same image three times."""
+            """Whether this worker should try a suspect: it must have judged others, and be on a machine where
+            the suspect did not fail yet, if there is such a worker. Otherwise a broken machine might get the
+            same image three times, which would then be recorded as failed."""
             elsewhere = [m for m in proven if m.node not in suspect.nodes]
             return any(m is handle for m in elsewhere or proven)
 
@@ -189,8 +204,11 @@ class Dispatcher:
         return self._leases.grant(handle.name, 0, suits, may_retry_read, share + MAX_EXTRA_READS)
 
     def _max_leases(self, handle: WorkerHandle) -> int:
-        """Most inputs that a worker may hold. What it cannot start soon stays with those who could, unless
-        there is enough for all."""
+        """Most inputs that a worker may hold.
+
+        Its capacity, and some in advance only while there are enough for all workers: near the end an input
+        that waits behind a busy worker would be missing at an idle one.
+        """
         if not handle.capacity:
             return 0
         ahead = max(PREFETCH, round(handle.rate * PREFETCH_SECONDS))
@@ -198,7 +216,7 @@ class Dispatcher:
         return handle.capacity + (ahead if self._leases.queued > enough else 0)
 
     def _wait_for_answers(self) -> list[WorkerHandle]:
-        """The workers that have answered, after a short wait."""
+        """Returns the workers that have answered, after a short wait."""
         asked = {m.answer: m for m in self._pool if m.answer is not None}
         if not asked:
             self._stopping.wait(REST_SECONDS)
@@ -210,8 +228,11 @@ class Dispatcher:
         return [asked[reference] for reference in ready]
 
     def _remove_silent(self, handles: list[WorkerHandle]) -> None:
-        """Gives up workers that have not answered for too long. That says nothing of their images for sure:
-        a machine that stands still is silent, too."""
+        """Removes workers that have not answered for too long.
+
+        Their images become suspects, but as of an error of the machine: a machine that is suspended, or cut
+        off, is silent too, and its images must not fail for that.
+        """
         since = self._pool.clock.now() - SILENCE_SECONDS
         for handle in handles:
             if handle.answered and handle.asked_at < since:
@@ -224,19 +245,25 @@ class Dispatcher:
                 )
 
     def _handle_answers(self, handles: list[WorkerHandle]) -> None:
+        """Takes the answers of workers: reports, or exceptions."""
         for handle in handles:
             answer, handle.answer = handle.answer, None
             handle.rests_until = self._pool.clock.now() + REST_SECONDS
             try:
                 report = report_of(answer)
             except Exception as error:
-                if handle.name in self._pool.handles:  # not let go since, with its whole machine
+                if handle.name in self._pool.handles:  # else it was removed with its machine, just before
                     self._failures.ended(handle, error)
             else:
                 if handle.name in self._pool.handles:
                     self._handle_report(handle, report)
 
     def _handle_report(self, handle: WorkerHandle, report: Report) -> None:
+        """Brings leases, results and the worker's handle up to date with a report.
+
+        Identified inputs come before settled ones, since an input is settled as the image that it was
+        identified as. Returned inputs come after both: they are suspects only among what is still held.
+        """
         if not handle.answered and report.node and not self._failures.may_stay(handle, report.node):
             return
         handle.answered = True
@@ -273,20 +300,23 @@ class Dispatcher:
         elif self._failures.is_broken(handle):
             self._failures.remove_broken(handle)
         for node in blind:
-            cause = f"{MANY} inputs in a row could not be read on its machine, and could on another one"
+            cause = f"{MANY} inputs in a row could not be read on its machine, and could on a different one"
             self._failures.quit_machine(node, cause)
 
     def _note_reads(self, handle: WorkerHandle, report: Report) -> list[str]:
-        """What a worker could read, and what it could not. Machines that are now known not to see the
-        inputs."""
+        """Notes what a worker could and could not read; returns the machines that are now known to be unable
+        to read the inputs."""
         for returned in report.returned:
             if returned.unread_as:
                 self._read_retries.note_unreadable(handle, returned.numbers, returned.unread_as)
         return [node for number in report.read for node in self._read_retries.note_read(handle, number)]
 
     def _release_idle(self) -> None:
-        """Lets go of workers for which nothing is left, so that few are idle at the end: one that has judged
-        images stays while the last ones are with workers that have not, and may turn out to be broken."""
+        """Releases workers for which nothing is left.
+
+        One that has judged images stays as long as the last inputs are held by workers that have judged none,
+        or that failed: these may be broken, and a sound worker would then have to be hired again.
+        """
         if self._leases.queued:
             return
         idle = [m for m in self._pool if not self._leases.holds(m.name)]
@@ -298,17 +328,17 @@ class Dispatcher:
                 self._pool.release(handle)
 
     def _stop_workers(self, why: str) -> None:
-        """Lets the workers keep what their steps under way bring."""
+        """Stops all workers after their current step, and takes what they finished and saved."""
         working = self._pool.ready
         if not working:
             return
         grace = self._settings.stop_grace
-        self._progress.show(f"{why}; stopping after this step; Ctrl-C again leaves at once", now=True)
+        self._progress.show(f"{why}; stopping after this step; press Ctrl-C again to stop at once", now=True)
         for handle in working:
             handle.answer = handle.actor.stop.remote(grace)
         ray.wait([m.answer for m in working], num_returns=len(working), timeout=grace + 5)
         for handle in working:
             try:
                 self._handle_report(handle, report_of(handle.answer, timeout=0))
-            except Exception as error:  # what it committed is committed
-                self._progress.show(f"a worker did not end well: {cause_of(error)}")
+            except Exception as error:  # only the report is lost: its records are in the store
+                self._progress.show(f"a worker did not stop properly: {cause_of(error)}")

@@ -1,4 +1,4 @@
-"""The driver of a run: Ray, workers and the loop that leases images to them, from start to end."""
+"""The driver of a run: starts Ray and workers, and leases images to them until all are settled."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ __all__ = ["EngineError", "Interrupted", "NoGpu", "Outcome", "run"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to."""
+    """The outcome of one start of a run."""
 
     counts: Counter[str]
     """Inputs settled, by status."""
     duplicates: int
-    """Records that came too late and were dropped."""
+    """Records that were dropped, as the image had one already."""
     deaths: int
+    """Workers that died."""
     cost: float
-    """US dollars by the settings' prices."""
+    """US dollars, by the settings' prices."""
     worker_hours: float
     workers: int
-    """Most at once."""
+    """Most workers at once."""
 
 
 def run(
@@ -49,16 +50,21 @@ def run(
     beat: Callable[[dict[str, Any]], None] = lambda state: None,
     stream: TextIO | None = None,
 ) -> Outcome:
-    """Has every input judged that is leased.
+    """Judges every input that ``leases`` holds.
 
-    ``gpu``: whether a worker holds one; None takes one where there is one. ``learn``: told which image an
-    input is. ``beat``: told now and then how far the run is. ``stream``: where progress is shown; None is
-    stderr.
+    Args:
+        task: what every worker is started with.
+        leases: the inputs to settle.
+        settings: of workers and their machines, and when to stop.
+        gpu: whether a worker uses a GPU; None: if there is one.
+        learn: called with an input's number and image_id when it becomes known which image it is.
+        beat: called in each round with the state of the run.
+        stream: where progress is shown; None: stderr.
 
     Raises:
-        Interrupted: Ctrl-C, SIGTERM, the deadline, or the bound on cost.
-        EngineError: workers die before they are ready, the store is out of reach, no GPU, or every image
-            fails.
+        Interrupted: Ctrl-C, SIGTERM, the deadline, or the limit on cost.
+        EngineError: workers die before they are ready, the store is unavailable, there is no GPU, or every
+            image fails.
         Unusable: no scorer can be built with the settings.
     """
     progress = Progress(leases.open, stream or sys.stderr, of=task.item_noun, most_parts=task.most_parts)

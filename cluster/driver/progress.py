@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: on a terminal a live view, elsewhere a line now and then."""
+"""Shows the progress of a run: a live view on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from originality.contract.redaction import masked
 _LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
 _RECENT_SECONDS = 600.0
-"""The rate is that of the last ten minutes: machines come and go."""
+"""The rate is measured over the last ten minutes, as machines come and go."""
 _FIRST_ETA_SECONDS = 10.0
-"""Of work, before which the time left is not worth telling."""
+"""Seconds of work before which no time left is shown, as it would be a guess."""
 
 
 class _Mark(NamedTuple):
-    """How far a run was at a time."""
+    """How far a run was at one time."""
 
     at: float
     done: int
@@ -35,8 +35,11 @@ class _Mark(NamedTuple):
 
 
 class Progress:
-    """Counts and shows. On a terminal that can move its cursor a few lines are rewritten; elsewhere a line is
-    printed when work begins, then at most every ten seconds, and at the end."""
+    """Counts settled inputs and shows how far the run is.
+
+    On a terminal that can move its cursor a few lines are rewritten. Elsewhere a line is printed when work
+    begins, then at most every ten seconds, and at the end.
+    """
 
     def __init__(
         self,
@@ -46,7 +49,14 @@ class Progress:
         of: str = "images",
         most_parts: int = 1,
     ) -> None:
-        """``of``: what the inputs are; ``most_parts``: of work that one takes."""
+        """
+        Args:
+            total: inputs of this start of the run.
+            stream: where progress is shown.
+            clock: monotonic seconds.
+            of: what the inputs are called, in the plural.
+            most_parts: most parts of work that one input takes.
+        """
         self._total, self._of = total, of
         self._stream = stream
         self._clock = clock
@@ -64,7 +74,9 @@ class Progress:
         console = Console(file=unescaped(stream))
         if console.is_terminal and not console.is_dumb_terminal:
             self._live = Live(console=console, refresh_per_second=4, transient=False)
-            self._live.start()  # which puts streams of its own in the place of stdout and stderr
+            # Rich replaces stdout and stderr while the view is live; wrapped again, they stay free of secrets
+            # and control characters.
+            self._live.start()
             sys.stdout, sys.stderr = (cast(TextIO, PrintableStream(s)) for s in (sys.stdout, sys.stderr))
 
     @property
@@ -73,27 +85,33 @@ class Progress:
         return Counter(self._counts)
 
     def began(self) -> None:
-        """The first scorer is ready: from here on the rate is counted."""
+        """Starts measuring the rate, as the first scorer is ready."""
         if self._began is None:
             self._began = self._clock()
             self._marks = [self._mark()]
 
     def settled(self, status: str, inputs: int = 1, parts: float = 0.0) -> None:
-        """An image has its record, by which so many inputs are settled; it took so many parts of work."""
+        """Counts an image that has its record.
+
+        Args:
+            status: of the record.
+            inputs: number of inputs that are this image, and so are settled.
+            parts: parts of work that it took.
+        """
         self._counts[status] += inputs
         if inputs:
             self._remaining.finished(parts, copies=inputs - 1)
 
     def worked(self, parts: float) -> None:
-        """So many parts of work were done (see originality.contract.scorer)."""
+        """Adds parts of work that were done (see :class:`originality.contract.scorer.Scorer`)."""
         self._worked += parts
 
     def in_flight(self, parts: Sequence[float]) -> None:
-        """How many parts are done of each item that is being worked on."""
+        """Sets how many parts are done of each item in flight."""
         self._in_flight = parts
 
     def show(self, doing: str, *, workers: int = 0, cost: float = 0.0, now: bool = False) -> None:
-        """Shows how far it is, if that is due; ``now`` makes it due. ``cost`` in US dollars."""
+        """Shows how far the run is, if that is due; ``now`` makes it due. ``cost`` is in US dollars."""
         first_work = self._began is not None and doing != "" and not self._working
         due = self._shown is None or self._clock() - self._shown >= _LINE_EVERY
         self._last = workers, cost
@@ -106,7 +124,7 @@ class Progress:
         self._working = self._working or first_work
 
     def close(self) -> None:
-        """Shows how far it came: the last view or line stays."""
+        """Shows the final state, which stays on the terminal."""
         workers, cost = self._last
         if self._live:
             self._live.update(self._view("", workers, cost))
@@ -123,7 +141,7 @@ class Progress:
         return _Mark(self._clock(), self._counts.total(), self._worked)
 
     def _since(self) -> tuple[_Mark, _Mark] | None:
-        """The run some minutes ago and now; None where no time has passed since work began."""
+        """Marks of some minutes ago and of now; None if no time has passed since work began."""
         if not self._marks:
             return None
         now = self._mark()
@@ -134,13 +152,13 @@ class Progress:
         return (self._marks[0], now) if now.at > self._marks[0].at else None
 
     def rate(self) -> float:
-        """Inputs a second, in the last ten minutes."""
+        """Inputs per second over the last ten minutes."""
         since = self._since()
         return (since[1].done - since[0].done) / (since[1].at - since[0].at) if since else 0.0
 
     def seconds_left(self) -> float | None:
-        """Time left at the pace of the last ten minutes, by the work that finished items took; None before
-        there is any."""
+        """Seconds left at the rate of the last ten minutes, from the work that finished items took. None
+        while that is unknown."""
         since, left = self._since(), self._total - self._counts.total()
         if left <= 0 or since is None or self._clock() - (self._began or 0.0) < _FIRST_ETA_SECONDS:
             return None
@@ -152,7 +170,7 @@ class Progress:
         return self._remaining.parts(self._in_flight, waiting) * (now.at - before.at) / worked
 
     def state(self) -> dict[str, Any]:
-        """The same in numbers."""
+        """The state as numbers, for the heartbeat and ``originality status``."""
         rate, left = self.rate(), self.seconds_left()
         return {
             "inputs": self._total,
@@ -165,18 +183,19 @@ class Progress:
         }
 
     def line(self, doing: str, workers: int = 0, cost: float = 0.0) -> str:
+        """The progress as one line of text."""
         return " · ".join([*self._parts(workers, cost), *([doing] if doing else [])])
 
     def _parts(self, workers: int, cost: float) -> list[str]:
         done, elapsed = self._counts.total(), self._clock() - self._started
         bad = [(n, status) for status in ("rejected", "failed") if (n := self._counts[status])]
-        whole = done >= self._total
-        parts = [f"all {done} done" if whole and done else f"{done}/{self._total} done"]
+        finished = done >= self._total
+        parts = [f"all {done} done" if finished and done else f"{done}/{self._total} done"]
         parts += [f"{n} {status}" for n, status in bad]
         if elapsed >= 1:
-            parts.append(f"{'in' if whole else 'after'} {duration(elapsed)}")
-        if not whole and (rate := self.rate()):
-            parts.append(spoken_rate(rate, self._of))
+            parts.append(f"{'in' if finished else 'after'} {duration(elapsed)}")
+        if not finished and (rate := self.rate()):
+            parts.append(rate_text(rate, self._of))
         if (left := self.seconds_left()) is not None:
             parts.append(f"about {duration(left)} left")
         if workers > 1:
@@ -197,32 +216,34 @@ class Progress:
 
 
 def _shown(text: str) -> str:
-    """Why a worker died may name a file, and a name may hold anything."""
+    """One line without secrets or control characters: the name of a file may contain anything."""
     return printable(masked(text))
 
 
-def spoken_rate(per_second: float, of: str) -> str:
+def rate_text(per_second: float, of: str) -> str:
+    """A rate in the unit that suits it: "20 images/h", "3 images/min"."""
     if per_second < 1 / 60:
         return f"{_short(per_second * 3600)} {of}/h"
     return f"{_short(per_second * 60)} {of}/min" if per_second < 10 else f"{per_second:,.0f} {of}/s"
 
 
 def _short(number: float) -> str:
-    """Three digits, or all of a large number: never an exponent."""
+    """Three digits, or all digits of a large number; never an exponent."""
     return f"{number:.3g}" if number < 999.5 else f"{number:,.0f}"
 
 
 def duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 100 * 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole / 86400:.1f} days"
+    """A duration for people: "59 s", "3 min 20 s", "2 h 5 min", "4.5 days"."""
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60} s"
+    if rounded < 100 * 3600:
+        return f"{rounded // 3600} h {rounded % 3600 // 60} min"
+    return f"{rounded / 86400:.1f} days"
 
 
 def size(count: int) -> str:
-    """Bytes as people say them."""
+    """A number of bytes for people: "3.4 GB", "12 MB"."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"

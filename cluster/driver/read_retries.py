@@ -1,14 +1,15 @@
-"""Whose fault it is that an input cannot be read: its own, or that of the machine that looked.
+"""Decides whose fault it is that an input cannot be read: its own, or that of the machine that tried.
 
-One machine without the share, or with other rights on it, would write off a whole collection at the speed at
-which it fails to read. So what one machine cannot read, another one looks for, where there is one. An input
-that is missing wherever it was looked for is recorded as such once any other input could be read since: that
-shows that they are looked for in the right place. Where none can be, the run stops before any of them is
-written off, as soon as so many are missing as ``cluster.stop_after_failures`` says, or when all else is done.
+A machine without the network share, or with other permissions on it, would write off a collection as fast as
+it fails to read. So an input that one machine cannot read is tried on a different machine, if there is one.
+An input that is missing on every machine where it was tried is recorded as missing once any other input was
+read since: that shows that the run looks in the right place. If none can be read, the run stops before any of
+them is recorded: as soon as as many are missing as ``cluster.stop_after_failures`` says, or when all else is
+done.
 
-A folder may hold a mount of its own, and a list names any places. So an input whose folder is absent or empty
-waits until all else is done; where several of one folder wait then, it is the folder that is not there, and
-the run stops. A single input is believed to be missing where its folder is there.
+A folder of the collection may be a mount of its own, and a list may name any places. So an input whose folder
+is absent or empty waits until all else is done. If several inputs of that folder wait then, the folder itself
+is considered unavailable, and the run stops. A single input counts as missing if its folder is there.
 """
 
 from __future__ import annotations
@@ -22,38 +23,47 @@ from cluster.inputs.source_check import folder_of
 from cluster.run.leases import MISSING, MISSING_FOLDER, Lease, Leases
 
 MANY = 5
-"""Inputs in a row that a machine could not read and another could, after which it gets no more. Also so many
-may wait for another machine's look before the one that could not read them goes on."""
+"""Inputs in a row that a machine could not read and a different one could, after which it gets no more. Also
+the most inputs that may wait for a different machine before the one that could not read them gets new
+ones."""
 MAX_EXTRA_READS = MANY
-"""Inputs that a worker may look for beyond its share, so that nobody waits until it has judged one."""
+"""Inputs that a worker may be given to read beyond what it may hold, so that a retry of a read does not wait
+until the worker has judged an image."""
 MAX_MACHINES_TRIED = 2
-"""Machines of which none could read an input, after which it is looked for no further."""
+"""Machines that could not read an input, after which it is not tried on another."""
 HIRING_SECONDS = 600.0
-"""For which a worker is waited for that was hired and is not ready yet."""
+"""For how long a hired worker that is not ready yet is waited for, as its machine may read the input."""
 
 
 class ReadRetries:
-    """Of one run, on the driver."""
+    """Unread inputs and the machines that tried them, of one run, on the driver.
+
+    An input counts as missing, or as unreadable, only when a worker records it so in its *last read*: it is
+    granted with ``Lease.last_read`` set, and whatever that worker finds is recorded. Until then a worker that
+    cannot read an input returns it.
+    """
 
     def __init__(self, leases: Leases, pool: WorkerPool, stop_after: int | None) -> None:
-        """``stop_after``: inputs missing in a row, with none read since, that are not believed; None: all
-        are."""
+        """``stop_after``: the number of inputs missing in a row, with none read since, at which the run stops
+        instead of recording them; None: never."""
         self._leases = leases
         self._pool = pool
         self._stop_after = stop_after
         self._any_read = False
-        """Whether an input was read since others were last believed to be missing."""
+        """Whether an input was read since others were last accepted as missing. Reset at each acceptance: a
+        read before it says nothing of a share that was unmounted after it."""
         self._ever_read = False
         """Whether an input was read in this start of the run."""
         self._have_read: set[str] = set()
         """Machines that could read an input."""
         self._blind: Counter[str] = Counter()
-        """By machine: what it could not read and another one could, since it last read something."""
-        self._considered: set[str] = set()
-        """Machines of which it was considered whether to look elsewhere."""
+        """By machine: how many inputs it could not read and a different one could, since it last read one."""
+        self._replacement_considered: set[str] = set()
+        """Machines for which a replacement was considered already."""
 
     def note_read(self, handle: WorkerHandle, number: int) -> list[str]:
-        """A worker has the bytes of an input. Machines that are now known not to see the inputs."""
+        """Notes that a worker has read an input; returns the machines now known to be unable to read
+        inputs."""
         self._any_read = self._ever_read = True
         lease = self._leases.note_read(handle.name, number)
         here = handle.node or ""
@@ -65,26 +75,26 @@ class ReadRetries:
         self._blind.update(elsewhere)
         found = [node for node in elsewhere if self._blind[node] >= MANY]
         for node in found:
-            del self._blind[node]  # it may be hired again, and is then judged anew
+            del self._blind[node]  # it may be hired on again later, and then starts with a count of 0
         return found
 
     def forget_failures(self) -> None:
-        """Machines that did not see the inputs are tried again, as they may by now."""
+        """Forgets which machines could not read inputs, as they may be able to by now."""
         self._blind.clear()
-        self._considered.clear()
+        self._replacement_considered.clear()
 
     def note_unreadable(self, handle: WorkerHandle, numbers: Sequence[int], reason: str) -> None:
-        """A worker could not read inputs; ``reason``: as of a lease."""
+        """Notes that a worker could not read inputs; ``reason`` as in ``Lease.unread_as``."""
         for number in numbers:
             self._leases.note_unreadable(handle.name, number, handle.node or "", reason)
 
     def may_retry_read(self, handle: WorkerHandle, lease: Lease) -> bool:
-        """Whether a worker's look at an input would be another machine's."""
+        """Whether a worker is on a machine on which an unread input should be tried."""
         return len(lease.unread_on) < MAX_MACHINES_TRIED and handle.node not in lease.unread_on
 
     def may_take_new_inputs(self, handle: WorkerHandle) -> bool:
-        """Whether a worker may go on with other inputs. Not before another machine has looked for some of
-        those that its own could not read."""
+        """Whether a worker may be given new inputs. Not while many that its machine could not read wait for a
+        different machine: it may fail on all others too."""
         unread = self._leases.unread
         waiting = sum(
             1 for e in unread if handle.node in e.unread_on and len(e.unread_on) < MAX_MACHINES_TRIED
@@ -94,33 +104,38 @@ class ReadRetries:
         )
 
     def review(self) -> str | None:
-        """Decides which inputs are looked for a last time. Why the run must stop; None if it need not."""
+        """Decides which inputs are read a last time; returns why the run must stop, or None."""
         unread = self._leases.unread
         if not unread:
             self._any_read = False
         if not unread or not any(handle.capacity for handle in self._pool):
             return None
-        looked = self._looked_for()
-        waits = len(looked) < sum(1 for lease in unread if not lease.last_read)
+        tried = self._tried_everywhere()
+        waits = len(tried) < sum(1 for lease in unread if not lease.last_read)
         nothing_else = not waits and not self._leases.others_to_read
-        missing = [lease for lease in looked if lease.unread_as in (MISSING, MISSING_FOLDER)]
+        missing = [lease for lease in tried if lease.unread_as in (MISSING, MISSING_FOLDER)]
         of_folders = [lease for lease in missing if lease.unread_as == MISSING_FOLDER]
         if self._stop_after is not None and len(missing) >= self._stop_after and not self._any_read:
             return _stop(missing, "inputs in a row are not there")
         if self._stop_after is not None and len(of_folders) >= self._stop_after:
             return _stop(of_folders, "inputs are not there, nor anything else in their folders")
-        doubted = self._doubted(missing, nothing_else)
-        if doubted and nothing_else and len(doubted) == self._leases.open:  # all else is settled
-            return _stop(doubted, "inputs are not there" if len(doubted) > 1 else "input is not there")
-        believed = {lease.number for lease in looked} - {lease.number for lease in doubted}
-        if believed:
-            self._any_read = False  # it speaks for what is decided after it
-            self._leases.allow_last_read(believed)
+        unconfirmed = self._unconfirmed(missing, nothing_else)
+        if unconfirmed and nothing_else and len(unconfirmed) == self._leases.open:  # all else is settled
+            what = "inputs are not there" if len(unconfirmed) > 1 else "input is not there"
+            return _stop(unconfirmed, what)
+        accepted = {lease.number for lease in tried} - {lease.number for lease in unconfirmed}
+        if accepted:
+            self._any_read = False
+            self._leases.allow_last_read(accepted)
         return None
 
-    def _doubted(self, missing: list[Lease], nothing_else: bool) -> list[Lease]:
-        """What is not believed to be missing, or not yet; ``nothing_else``: whether no other input is left
-        that could be read."""
+    def _unconfirmed(self, missing: list[Lease], nothing_else: bool) -> list[Lease]:
+        """Returns those inputs that are not accepted as missing, or not yet.
+
+        Args:
+            missing: inputs that were not there when tried.
+            nothing_else: whether no other input is left that could still be read.
+        """
         if self._stop_after is None:
             return []
         if not nothing_else:
@@ -131,14 +146,14 @@ class ReadRetries:
         most = 1 if self._ever_read else 0
         return [e for e in missing if e.unread_as == MISSING_FOLDER and gone[folder_of(e.uri)] > most]
 
-    def _looked_for(self) -> list[Lease]:
-        """What no other machine can look for, or soon will."""
+    def _tried_everywhere(self) -> list[Lease]:
+        """Unread inputs that no other machine can try, now or soon."""
         unread = [lease for lease in self._leases.unread if not lease.last_read]
-        others_may = {nodes: self._others_may(nodes) for nodes in {lease.unread_on for lease in unread}}
+        others_may = {nodes: self._others_may_read(nodes) for nodes in {lease.unread_on for lease in unread}}
         return [lease for lease in unread if not others_may[lease.unread_on]]
 
-    def _others_may(self, nodes: frozenset[str]) -> bool:
-        """Whether a worker is, or may soon be, on a machine beside these."""
+    def _others_may_read(self, nodes: frozenset[str]) -> bool:
+        """Whether a worker is, or may soon be, on a machine other than these."""
         now = self._pool.clock.now()
         return len(nodes) < MAX_MACHINES_TRIED and any(
             _takes_inputs(handle)
@@ -148,29 +163,29 @@ class ReadRetries:
         )
 
     def machines_to_replace(self) -> list[str]:
-        """Machines whose workers had better be hired elsewhere: they could read nothing so far, and nobody
-        else is there to look."""
-        by_node = Counter(next(iter(e.unread_on)) for e in self._looked_for() if len(e.unread_on) == 1)
+        """Returns machines whose workers should be replaced by workers on other machines: they have read
+        nothing so far, and no worker elsewhere can try their inputs."""
+        by_node = Counter(next(iter(e.unread_on)) for e in self._tried_everywhere() if len(e.unread_on) == 1)
         found = []
         for node, count in by_node.items():
-            if node in self._have_read | self._considered:
+            if node in self._have_read | self._replacement_considered:
                 continue
             if count >= MANY or not self._leases.others_to_read:
-                self._considered.add(node)
+                self._replacement_considered.add(node)
                 if self._pool.has_other_machines(node):
                     found.append(node)
         return found
 
 
 def _stop(missing: Sequence[Lease], how: str) -> str:
-    """Why the run stops: these inputs are missing."""
+    """The message with which the run stops as these inputs are missing."""
     return (
-        f"{len(missing)} {how}, the last {missing[-1].uri}; nothing is "
-        "recorded of them. Mount or bring back what holds them and run the same command again to resume; if "
-        "they are to be recorded as missing, start again with --set cluster.stop_after_failures=null"
+        f"{len(missing)} {how}, the last {missing[-1].uri}; nothing was "
+        "recorded of them. Mount or restore their folder or bucket and run the same command again to resume; "
+        "to record them as missing, start again with --set cluster.stop_after_failures=null"
     )
 
 
 def _takes_inputs(handle: WorkerHandle) -> bool:
-    """Whether a worker is given any at all, now or when it is ready."""
+    """Whether a worker is given inputs at all, now or once it is ready."""
     return not (handle.leaving or handle.may_be_broken)

@@ -1,4 +1,4 @@
-"""What has become of the inputs: counted, and told to whoever shows it."""
+"""Counts what became of the inputs, and passes it on to leases, progress and metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cluster.worker.record_writer import Settled
 
 
 class Results:
-    """Of one run, on the driver."""
+    """Results of one run, on the driver."""
 
     def __init__(
         self,
@@ -30,12 +30,14 @@ class Results:
         learn: Callable[[int, str], None],
     ) -> None:
         self.learn = learn
-        """To be told which image an input is."""
+        """Called with an input's number and image_id when it becomes known which image the input is."""
         self.judged = 0
-        """Images judged."""
+        """Images judged in this start of the run."""
         self.failed_in_a_row = 0
-        """Failures since the last image that did not fail; missing ones do not count."""
+        """Failures since the last image that did not fail. Missing images do not count: they have a check of
+        their own, which stops the run before any is recorded (cluster.driver.read_retries)."""
         self.last_failure = ""
+        """Cause of the last of these."""
         self._leases = leases
         self._pool = pool
         self._ledger = ledger
@@ -44,7 +46,7 @@ class Results:
         self._deaths = deaths
 
     def settle(self, handle: WorkerHandle, settled: Settled) -> None:
-        """An image that a worker held has its record."""
+        """Settles an input whose image now has its record, and all inputs that are the same image."""
         self._deaths.item_settled()
         if settled.status != "failed":
             self.failed_in_a_row = 0
@@ -54,7 +56,7 @@ class Results:
         if settled.status == "judged":
             if not handle.judged:
                 self._deaths.worker_judged()
-                self._pool.works(handle)
+                self._pool.note_working(handle)
             self.judged += 1
             handle.judged += 1
             handle.failures = 0
@@ -62,7 +64,7 @@ class Results:
         self._progress.settled(settled.status, len(inputs), settled.parts)
 
     def settle_recorded(self, handle: WorkerHandle, held: Iterable[Lease]) -> None:
-        """Those of a worker's images that have a record of which it could not tell any more."""
+        """Settles those of a dead worker's images that have a record which it could no longer report."""
         for lease in held:
             if lease.image_id is not None and self._ledger.has_record(lease.image_id):
                 record = self._ledger.outcome(lease.image_id)
@@ -70,8 +72,15 @@ class Results:
                 self.settle(handle, Settled(lease.number, lease.image_id, *said))
 
     def fail(self, lease: Lease, numbers: list[int]) -> None:
-        """The third death with the same image in hand: it is recorded as failed and let go, with all inputs
-        that are that image."""
+        """Records an image as failed after ``MAX_DEATHS`` workers died that held it.
+
+        The one record that the driver writes: no worker is left that could. It is created like any other, so
+        a worker thought dead that still writes its own either comes first, and counts, or is dropped.
+
+        Args:
+            lease: of the image.
+            numbers: of all inputs that are this image.
+        """
         causes = "; ".join(dict.fromkeys(lease.causes))
         said = {
             "status": "failed",
@@ -89,5 +98,5 @@ class Results:
         self._progress.settled("failed", len(numbers))
 
     def note_failure(self, cause: str) -> None:
-        """An image failed, or was given back as failed."""
+        """Counts an image that failed, or that a worker returned as failed."""
         self.failed_in_a_row, self.last_failure = self.failed_in_a_row + 1, cause

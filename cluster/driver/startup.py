@@ -1,6 +1,6 @@
-"""Workers that do not come up: one that has its machine and never answers would be waited for without end.
+"""Finds workers that do not start: one that has a machine and never answers would be waited for for ever.
 
-A worker that has no machine yet is another matter: on a cluster that grows it may take as long as it likes.
+A worker that has no machine yet is not overdue: on a cluster that grows, a machine may take any time to come.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ from cluster.driver.worker_pool import WorkerPool
 from cluster.ray_runtime import ray_health
 
 START_SECONDS = 600.0
-"""For which a worker that has a process on a machine may not answer: a slow disk may hold up its imports."""
+"""For how long a worker that has a process on a machine may give no answer: a slow disk delays its
+imports."""
 _LOOK_SECONDS = 10.0
-"""Between two questions to Ray, which workers have a machine."""
+"""Between two requests to Ray for which workers have a machine."""
 
 
 class StartupMonitor:
-    """Of one run, on the driver."""
+    """Watches the workers of one run that have not answered yet, on the driver."""
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
         self._looked_at = pool.clock.now()
 
     def overdue(self) -> list[tuple[WorkerHandle, str]]:
-        """Workers that have had a machine for too long without a word, each with the machine's id.
+        """Returns the workers that have had a machine for too long without an answer, each with its machine's
+        id. Asks Ray at most every few seconds, and returns none in between.
 
         Raises:
             EngineError: Ray's head does not answer.

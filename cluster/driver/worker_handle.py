@@ -1,4 +1,4 @@
-"""A worker as the driver sees it."""
+"""What the driver knows of one worker."""
 
 from __future__ import annotations
 
@@ -11,56 +11,70 @@ import ray
 from cluster.worker.worker import Orders, Report
 
 MAX_FAILURES = 5
-"""Images in a row that one worker gives back as failed, after which it gets no more while there are others,
-and is taken for broken when these judge theirs."""
+"""Images in a row that one worker returns as failed, after which it gets no more while there are others. When
+these judge their images meanwhile, the worker counts as broken."""
 
 
 @dataclass
 class WorkerHandle:
-    """One worker. Times are of the pool's clock, but those of pay and pace."""
+    """One worker.
+
+    Times are seconds of the pool's :class:`~cluster.ray_runtime.observer_clock.ObserverClock`, so that a
+    driver that was suspended does not hold its own silence against workers. ``paid_from`` and ``heard_at``
+    are monotonic seconds instead: a machine costs money, and its pace is real, whether the driver listens or
+    not.
+    """
 
     name: str
     actor: Any
     capacity: int = 0
-    """Images it takes at once; 0 until its scorer is built."""
+    """Images that it takes at once; 0 until its scorer is built."""
     doing: str = ""
+    """What it does now, for people."""
     parts: Sequence[float] = ()
-    """Parts of work done on each item that it has in flight."""
+    """Parts of work done on each item in flight (see :class:`originality.contract.scorer.Scorer`)."""
     worked: float = 0.0
-    """Parts of work that it has done."""
+    """Parts of work that it has done since it started."""
     orders: Orders = field(default_factory=Orders)
-    """To be given with the next call."""
+    """To be sent with the next call."""
     answer: ray.ObjectRef[Report] | None = None
-    """Of the call that is on its way."""
+    """Reference to the answer of the call under way; None between two calls."""
     asked_at: float = 0.0
+    """When that call was made."""
     heard_at: float = 0.0
+    """When its last report came."""
     answered: bool = False
-    """Whether it ever did: before that it may wait for a machine."""
+    """Whether it ever answered; until then it may still wait for a machine."""
     hired_at: float = 0.0
     placed_at: float | None = None
-    """When it was first seen to have a machine, though it has not answered."""
+    """When Ray was first seen to have placed it on a machine; None while it waits for one."""
     rests_until: float = 0.0
-    """Time of the next call, so that a busy worker is not asked without end."""
+    """Time of the next call: a worker that always has news would otherwise be called without pause."""
     rate: float = 0.0
     """Images that it settles in a second, smoothed."""
     node: str | None = None
+    """Ray's id of its machine."""
     address: str = ""
-    """Of its machine, which keeps it when Ray loses it and it joins anew under another id."""
+    """Address of its machine, which stays the same when Ray loses the machine and it joins again under
+    another id."""
     price: float = 0.0
     """US dollars an hour, from ``paid_from`` on."""
     paid_from: float = 0.0
-    """Monotonic time: a machine is paid for while the driver sleeps, too."""
+    """Monotonic time of its first answer."""
     duplicates: int = 0
+    """Records that it wrote too late, as the image had one."""
     leaving: bool = False
+    """Whether it takes no more inputs, as its machine is about to be taken away or has failed."""
     failed: bool = False
     """Whether it leaves because its machine failed."""
     judged: int = 0
-    """Images that it judged: whether it has shown that its machine works."""
+    """Images that it judged. One is enough to show that its machine works."""
     failures: int = 0
-    """Images that it gave back as failed since the last that it judged."""
+    """Images that it returned as failed since the last that it judged."""
     others_judged: int = 0
     """Images that the run had judged when the first of these failed."""
 
     @property
     def may_be_broken(self) -> bool:
+        """Whether so many images failed in a row here that the worker itself is in doubt."""
         return self.failures >= MAX_FAILURES

@@ -1,4 +1,4 @@
-"""The workers of a run: hired, placed, paid and let go."""
+"""The workers of a run: which machines they are hired on, what they cost, and when they are released."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from cluster.worker.worker import Task, Worker
 _ACCELERATOR = "ray.io/accelerator-type"
 _NODE = "ray.io/node-id"
 _NO_MACHINE_SECONDS = 300.0
-"""How long no worker may get a machine before those are tried again that failed."""
+"""How long workers wait for a machine before machines that failed are tried again."""
 _MAX_FAILURES = 3
-"""Failures of a machine after which it is avoided, though workers on it have judged images."""
+"""Failures of a machine after which it is avoided, even though workers on it have judged images."""
 _PATIENCE_SECONDS = 60.0
-"""After which it is said what is waited for."""
+"""After which the progress line says what workers wait for."""
 _LOOK_SECONDS = 10.0
-"""Between two questions to Ray's autoscaler."""
+"""Between two requests to Ray's autoscaler."""
 
 
 class NoGpu(Refused):
-    """A GPU was asked for and there is none."""
+    """The settings need a GPU, and none is available."""
 
 
 class NoPrice(Refused):
-    """The cost is bounded, and a worker that may be hired has no price."""
+    """There is a limit on cost, and a worker that may be hired has no price."""
 
 
 class WorkerPool:
-    """Hires and lets go. What a worker costs is counted from its first answer on."""
+    """Hires and releases workers. A worker's cost is counted from its first answer on."""
 
     def __init__(
         self,
@@ -56,25 +56,27 @@ class WorkerPool:
         self.handles: dict[str, WorkerHandle] = {}
         self.gpus = gpus
         places = room(settings, gpus, task.memory)
-        self.most = settings.max_workers or max(places, settings.min_workers)
-        self._may_grow = self.most > places and on_cluster
-        self.first = min(max(places, settings.min_workers), self.most)
-        """Workers that are hired at once."""
-        # Threads change a sum's last bits, so they follow from the machine, not from how many work.
+        self.max_workers = settings.max_workers or max(places, settings.min_workers)
+        self._may_grow = self.max_workers > places and on_cluster
+        self.initial_workers = min(max(places, settings.min_workers), self.max_workers)
+        """Workers that are hired at the start."""
+        # The number of threads changes the last bits of sums. It must depend on the machine alone, and not on
+        # how many workers there are: a resume with another number of workers gives the same verdicts.
         self._threads = max(1, available_cpus() // max(1, places))
         self._hired = 0
         self._spent = 0.0
         self._worked = 0.0
         self.max_at_once = 0
         self._leaving_machines: set[str] = set()
-        """Machines that are about to be taken away."""
+        """Ray's ids of machines that are about to be taken away, or have no price. Never used again."""
         self._failed: set[str] = set()
-        """Machines that failed before they did anything, or several times."""
+        """Ray's ids of machines that failed before they did anything, or several times. Used again if no
+        other machine comes (:meth:`is_stuck`)."""
         self._failure_counts: Counter[str] = Counter()
         self._lost: dict[str, set[str]] = {}
-        """By address: ids under which Ray lost a machine."""
+        """By machine address: the ids under which Ray lost it. A machine that joins again gets another id."""
         self._unpriced: set[str] = set()
-        """Kinds of GPU without a price where the cost is bounded."""
+        """Kinds of GPU without a price, where there is a limit on cost."""
         self._looks_at = 0.0
         self._objection = ""
         self._ray_answers = True
@@ -87,14 +89,20 @@ class WorkerPool:
 
     @property
     def ready(self) -> list[WorkerHandle]:
+        """Workers whose scorer is built."""
         return [m for m in self if m.capacity]
 
     def hire(self) -> WorkerHandle:
+        """Starts one more worker, on a machine that Ray chooses by :meth:`label_selector`.
+
+        Raises:
+            EngineError: Ray's head does not answer.
+        """
         self._hired += 1
         actor = ray.remote(Worker).options(
             num_cpus=self.settings.cpus_per_worker,
             num_gpus=self.gpus,
-            label_selector=self.wanted() or None,
+            label_selector=self.label_selector() or None,
             runtime_env={"env_vars": worker_environment(self._threads)},
         )
         name = f"worker-{self._hired}"
@@ -104,8 +112,8 @@ class WorkerPool:
         self.max_at_once = max(self.max_at_once, len(self))
         return handle
 
-    def wanted(self) -> dict[str, str]:
-        """Labels of the machines that will do."""
+    def label_selector(self) -> dict[str, str]:
+        """Ray's label selector for the machines that a worker may be placed on."""
         wanted = dict(self.settings.labels)
         if self.gpus and self.settings.accelerators:
             wanted[_ACCELERATOR] = f"in({','.join(self.settings.accelerators)})"
@@ -116,13 +124,13 @@ class WorkerPool:
         return wanted
 
     def waiting_for(self) -> str:
-        """What there is to say while no worker is ready."""
+        """Text of the progress line while no worker is ready."""
         pending = [m for m in self if not m.answered and m.asked_at and m.placed_at is None]
         if not pending or self.clock.now() - min(m.asked_at for m in pending) < _PATIENCE_SECONDS:
             return "starting a worker"
         wanted = f"{self.settings.cpus_per_worker:g} CPUs"
         wanted += f" and {self.gpus:g} GPUs" if self.gpus else ""
-        labels = "".join(f", {key} {value}" for key, value in self.wanted().items())
+        labels = "".join(f", {key} {value}" for key, value in self.label_selector().items())
         waiting = f"waiting for a machine for {len(pending)} workers ({wanted} each{labels})"
         if self.clock.now() >= self._looks_at:
             self._looks_at = self.clock.now() + _LOOK_SECONDS
@@ -130,10 +138,10 @@ class WorkerPool:
         return waiting + self._objection
 
     def place(self, handle: WorkerHandle, node: str) -> None:
-        """Notes on which machine a worker is, and so what it costs.
+        """Notes on which machine a worker is, and from that its price.
 
         Raises:
-            NoPrice: its price is not known, and there is a bound on the cost; no more are hired on such.
+            NoPrice: the price is unknown, and there is a limit on cost. No more are hired on such machines.
         """
         machine = next((n for n in ray_health.nodes() if n["NodeID"] == node), {})
         labels = machine.get("Labels") or {}
@@ -141,60 +149,63 @@ class WorkerPool:
         if (problem := self.settings.unpriced([kind])) is not None:
             self._leaving_machines.add(node)
             self._unpriced.add(kind)
-            raise NoPrice(problem)  # of a machine that came since the run began
+            raise NoPrice(problem)  # check_prices did not see this machine, as it joined later
         price = self.settings.price(kind, self.gpus)
         handle.node, handle.address = node, machine.get("NodeManagerAddress", "")
         handle.paid_from = time.monotonic()
         handle.price = price or 0.0
 
-    def avoid(self, node: str | None) -> None:
-        """Hires no more on a machine that is about to be taken away."""
+    def avoid_leaving_machine(self, node: str | None) -> None:
+        """Stops hiring on a machine that is about to be taken away."""
         if node:
             self._leaving_machines.add(node)
 
     def avoid_failed_machine(self, node: str | None) -> None:
-        """Hires no more on a machine that failed, if there is or may come another one."""
+        """Stops hiring on a machine that failed, if there is, or may come, a different one."""
         if node and self.may_get_other_machine(node):
             self._failed.add(node)
 
     def may_get_other_machine(self, node: str | None) -> bool:
-        """Whether a worker may be hired on another machine than this one, now or when the cluster grows."""
+        """Whether a worker may be hired on a machine other than this, now or when the cluster grows."""
         return self._may_grow or self.has_other_machines(node)
 
     def has_other_machines(self, node: str | None) -> bool:
-        """Whether there are machines now, beside one, on which a worker may be hired."""
+        """Whether there is a machine other than this now on which a worker may be hired."""
         avoided = {node, *self._leaving_machines, *self._failed}
         return any(n["Alive"] and n["NodeID"] not in avoided and self._fits(n) for n in ray_health.nodes())
 
     def note_machine_failure(self, node: str | None) -> None:
-        """A machine failed on which images had been judged: one that does so again and again is avoided."""
+        """Counts a failure of a machine on which images had been judged. After several it is avoided; one may
+        be an accident, or an outage that meets every machine."""
         if node:
             self._failure_counts[node] += 1
             if self._failure_counts[node] >= _MAX_FAILURES:
                 self.avoid_failed_machine(node)
 
-    def lost(self, handle: WorkerHandle) -> None:
-        """Ray lost a worker's machine. Of several at one address it is not known which one comes back."""
+    def note_lost_machine(self, handle: WorkerHandle) -> None:
+        """Counts that Ray lost a worker's machine. Not where another machine has the same address and is
+        alive: then it is unknown which of them failed."""
         nodes = ray_health.nodes()
         if not any(n["Alive"] and n.get("NodeManagerAddress") == handle.address for n in nodes):
             self._lost.setdefault(handle.address, set()).add(handle.node or "")
 
     def is_repeatedly_lost(self, handle: WorkerHandle) -> bool:
-        """Whether a worker's machine was lost several times, and nothing was judged there in between."""
+        """Whether a worker's machine was lost several times, with nothing judged there in between."""
         return len(self._lost.get(handle.address, ())) >= _MAX_FAILURES
 
-    def works(self, handle: WorkerHandle) -> None:
-        """A worker judged its first image."""
+    def note_working(self, handle: WorkerHandle) -> None:
+        """Notes that a worker judged its first image, so that its machine works."""
         self._lost.pop(handle.address, None)
 
     def is_stuck(self) -> bool:
-        """Whether machines that failed are avoided, and no other one came for minutes."""
+        """Whether failed machines are avoided, all workers wait for a machine, and none came for minutes."""
         asked = [m.asked_at for m in self if m.asked_at]
         waits = bool(asked) and not any(m.answered or m.placed_at is not None for m in self)
         return waits and bool(self._failed) and self.clock.now() - min(asked) > _NO_MACHINE_SECONDS
 
     def forget_failures(self) -> None:
-        """Tries machines again that failed: those that wait for others are let go of, to be hired anew."""
+        """Allows machines again that failed. Workers that wait for others are released, as their selector
+        excludes these; they are hired again."""
         self._failed.clear()
         self._lost.clear()
         self._failure_counts.clear()
@@ -207,32 +218,33 @@ class WorkerPool:
         return has.get("CPU", 0) >= self.settings.cpus_per_worker and has.get("GPU", 0) >= self.gpus
 
     def is_alive(self, node: str | None) -> bool:
-        """Whether Ray has not noticed that a machine is gone."""
+        """Whether a machine is alive as far as Ray knows."""
         return not any(n["NodeID"] == node and not n["Alive"] for n in ray_health.nodes())
 
     def release(self, handle: WorkerHandle) -> None:
+        """Ends a worker's process, if it still runs, and stops counting its cost."""
         self._spent += _hours(handle) * handle.price
         self._worked += _hours(handle)
         del self.handles[handle.name]
         if self._ray_answers:
             try:
                 ray_health.bounded(lambda: ray.kill(handle.actor), "to end a worker")
-            except EngineError:  # once is enough to wait for: all workers end with their Ray
+            except EngineError:  # do not wait for the next one too: all workers end with their Ray
                 self._ray_answers = False
 
     def close(self) -> None:
-        """Lets go of all."""
+        """Releases all workers."""
         for handle in self:
             self.release(handle)
 
     @property
     def cost(self) -> float:
-        """US dollars so far."""
+        """US dollars so far, by the settings' prices."""
         return self._spent + sum(_hours(handle) * handle.price for handle in self)
 
     @property
     def hours(self) -> float:
-        """Of all workers so far."""
+        """Hours of all workers so far."""
         return self._worked + sum(map(_hours, self))
 
 
@@ -241,11 +253,15 @@ def _hours(handle: WorkerHandle) -> float:
 
 
 def gpus_of(wanted: bool | None, each: float, on_cluster: bool) -> float:
-    """GPUs of a worker. On a cluster that grows there may be none yet, so only a machine of one's
-    own is known to have none.
+    """Returns the number of GPUs of one worker, which may be a fraction; 0 for workers on CPU.
+
+    Args:
+        wanted: whether workers use a GPU; None: if there is one.
+        each: GPUs of one worker that uses any.
+        on_cluster: whether machines with a GPU may still come, so that their absence says nothing.
 
     Raises:
-        NoGpu: one is wanted and there is none, or it was left open and cannot be known.
+        NoGpu: one is wanted and there is none, or ``wanted`` is None and a cluster has none yet.
     """
     there = ray_health.resources().get("GPU", 0) >= min(1.0, each)
     if wanted and not there and not on_cluster:
@@ -259,19 +275,19 @@ def check_machine(settings: ClusterSettings, gpus: float) -> None:
     """Checks that a worker fits into the Ray that was started on this machine, which will get no more.
 
     Raises:
-        Refused: a worker wants more than there is, and would be waited for without end.
+        Refused: a worker needs more than the machine has, and would be waited for for ever.
     """
     there = ray_health.resources()
     for kind, wanted in (("CPU", settings.cpus_per_worker), ("GPU", gpus)):
         if wanted > there.get(kind, 0):
-            raise Refused(f"a worker wants {wanted:g} {kind}s and this machine has {there.get(kind, 0):g}")
+            raise Refused(f"a worker needs {wanted:g} {kind}s and this machine has {there.get(kind, 0):g}")
 
 
 def check_prices(settings: ClusterSettings, gpus: float, on_cluster: bool) -> None:
-    """Checks before anybody is hired that a bound on the cost can be kept.
+    """Checks before any worker is hired that a limit on cost can be kept.
 
     Raises:
-        NoPrice: a worker that may be hired has no price, or which ones may be hired cannot be known.
+        NoPrice: a worker that may be hired has no price, or it is unknown which kinds may be hired.
     """
     if settings.max_cost is None:
         return
@@ -286,7 +302,7 @@ def check_prices(settings: ClusterSettings, gpus: float, on_cluster: bool) -> No
         there = sum(node["Resources"]["GPU"] for node in nodes)
         if on_cluster and there < gpus * (settings.max_workers or 1):
             raise NoPrice(
-                "--max-cost needs the price of every GPU that may be hired, and a cluster may bring others "
+                "--max-cost needs the price of every GPU that may be hired, and a cluster may start others "
                 "than it has now: name them, e.g. --accelerators L4,A10G"
             )
         kinds = {(node.get("Labels") or {}).get(_ACCELERATOR, "GPU") for node in nodes}
@@ -295,10 +311,10 @@ def check_prices(settings: ClusterSettings, gpus: float, on_cluster: bool) -> No
 
 
 def _listed(selector: str) -> set[str]:
-    """The values that a label selector lets pass: one, or those of in(...).
+    """Returns the values that a label selector accepts: one, or those of ``in(...)``.
 
     Raises:
-        NoPrice: it only says which ones do not pass.
+        NoPrice: it only says which values it excludes.
     """
     if selector.startswith("!"):
         raise NoPrice(
@@ -310,7 +326,7 @@ def _listed(selector: str) -> set[str]:
 
 
 def room(settings: ClusterSettings, gpus: float, memory: int) -> int:
-    """Workers that there is room for now, each with its GPU, or its CPUs and memory."""
+    """Returns how many workers there is room for now, each with its GPU, or its CPUs and ``memory`` bytes."""
     there = ray_health.resources()
     if gpus:
         return max(1, int(there.get("GPU", 0) / gpus))

@@ -19,7 +19,7 @@ class FakePool:
         self.clock = ObserverClock(self.time)
         self.handles: dict[str, WorkerHandle] = {}
         self.machines = set(nodes)
-        self.most = len(nodes)
+        self.max_workers = len(nodes)
         for node in nodes:
             self.add(node)
 

@@ -229,7 +229,7 @@ def test_a_worker_that_this_machine_cannot_hold(tmp_path: Path, local_ray: None)
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     run = plan(str(tmp_path / "in"), open_store(str(tmp_path / "run")), {})
     how = ClusterSettings(cpus_per_worker=64)
-    with pytest.raises(driver.EngineError, match="a worker wants 64 CPUs and this machine has"):
+    with pytest.raises(driver.EngineError, match="64 CPUs"):
         driver.run(Task(run.store.url, MeanColour, {}), run.leases(np.arange(1)), how, gpu=False)
 
 

@@ -28,9 +28,9 @@ def test_a_machine_that_is_cut_off_again_and_again_is_avoided(tmp_path: Path) ->
     driver.add("b")
     for _ in range(2):
         driver.dies("a", CUT_OFF)
-    assert driver.pool.wanted() == {}, "an outage meets every machine"
+    assert driver.pool.label_selector() == {}, "an outage meets every machine"
     driver.dies("a", CUT_OFF)
-    assert driver.pool.wanted() == {NODE: "!in(a)"}
+    assert driver.pool.label_selector() == {NODE: "!in(a)"}
     assert driver.deaths.capped(100) == 1, "nor are others hired at once"
     assert driver.causes() == set()
 
@@ -86,7 +86,7 @@ def test_a_machine_that_is_lost_and_comes_back_again_and_again_is_avoided(
             assert handle.address == "10.0.0.9"
             has(monkeypatch, machine("b"), {**machine(node, alive=False), **here})
             driver._failures.ended(handle, DIED)
-    assert driver.pool.wanted() == {NODE: "!in(a4)"}
+    assert driver.pool.label_selector() == {NODE: "!in(a4)"}
 
 
 def test_a_machine_without_the_collection_is_avoided_at_once(
@@ -96,7 +96,7 @@ def test_a_machine_without_the_collection_is_avoided_at_once(
     driver = Driver(tmp_path, workers=2)
     driver.add("b")
     driver.dies("a", gone)
-    assert driver.pool.wanted() == {NODE: "!in(a)"} and driver.causes() == set()
+    assert driver.pool.label_selector() == {NODE: "!in(a)"} and driver.causes() == set()
     has(monkeypatch, machine("a"))
     with pytest.raises(EngineError, match=r"/mnt/share does not exist on a; mount or .* to resume"):
         Driver(tmp_path, workers=2).dies("a", gone)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from cluster.driver.progress import Progress, spoken_rate
+from cluster.driver.progress import Progress, rate_text
 from cluster.driver.remaining import RemainingWork
 
 
@@ -97,7 +97,7 @@ def test_the_rate_is_that_of_late() -> None:
 
 
 def test_rates_are_numbers_as_people_say_them() -> None:
-    assert [spoken_rate(rate, "images") for rate in (1e-4, 0.5, 8.0, 1234.0)] == [
+    assert [rate_text(rate, "images") for rate in (1e-4, 0.5, 8.0, 1234.0)] == [
         "0.36 images/h",
         "30 images/min",
         "480 images/min",

@@ -51,7 +51,7 @@ def test_one_that_has_a_machine_is_given_up_and_one_that_waits_for_one_is_not(
     assert set(driver.pool.handles) == {waits.name, stuck.name}
     listen(driver, 60)
     assert set(driver.pool.handles) == {waits.name} and driver.deaths.total == 1
-    assert driver.pool.wanted() == {NODE: "!in(a)"}, "its machine is at fault"
+    assert driver.pool.label_selector() == {NODE: "!in(a)"}, "its machine is at fault"
     listen(driver, 10 * START_SECONDS)
     assert set(driver.pool.handles) == {waits.name}
 

@@ -32,12 +32,12 @@ def test_a_machine_that_failed_is_avoided_where_there_is_another(
     for other in (machine("b", cpus=1), machine("b", alive=False)):  # too small, and gone
         has(monkeypatch, machine("a"), other)
         pool.avoid_failed_machine("a")
-        assert pool.wanted() == {}
+        assert pool.label_selector() == {}
     has(monkeypatch, machine("a"), machine("b"), machine("c"))
     pool.avoid_failed_machine("a")
-    pool.avoid("b")
+    pool.avoid_leaving_machine("b")
     pool.avoid_failed_machine("c")
-    assert pool.wanted() == {NODE: "!in(a,b)"}, "the last one is kept"
+    assert pool.label_selector() == {NODE: "!in(a,b)"}, "the last one is kept"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_only_machine_is_avoided_where_others_may_come(
     pool = WorkerPool(task, ClusterSettings(max_workers=most), 0, on_cluster)
     has(monkeypatch, machine("a"))
     pool.avoid_failed_machine("a")
-    assert pool.wanted() == ({NODE: "!in(a)"} if avoided else {})
+    assert pool.label_selector() == ({NODE: "!in(a)"} if avoided else {})
 
 
 def test_a_machine_that_works_and_fails_again_and_again_is_avoided(
@@ -61,16 +61,16 @@ def test_a_machine_that_works_and_fails_again_and_again_is_avoided(
     has(monkeypatch, machine("a"), machine("b"))
     for node in ("a", "b", None, "a", None, None):
         pool.note_machine_failure(node)
-    assert pool.wanted() == {}
+    assert pool.label_selector() == {}
     pool.note_machine_failure("a")
-    assert pool.wanted() == {NODE: "!in(a)"}
+    assert pool.label_selector() == {NODE: "!in(a)"}
     for _ in range(3):
         pool.note_machine_failure("b")
-    assert pool.wanted() == {NODE: "!in(a)"}, "there is no other one any more"
+    assert pool.label_selector() == {NODE: "!in(a)"}, "there is no other one any more"
     pool.forget_failures()
     for _ in range(2):
         pool.note_machine_failure("a")
-    assert pool.wanted() == {}, "it is counted anew"
+    assert pool.label_selector() == {}, "it is counted anew"
 
 
 def test_machines_that_failed_are_tried_again_where_no_other_one_comes(
@@ -81,7 +81,7 @@ def test_machines_that_failed_are_tried_again_where_no_other_one_comes(
     pool = WorkerPool(task, ClusterSettings(), 0, on_cluster=False)
     has(monkeypatch, machine(here), machine("b"))
     pool.avoid_failed_machine(here)
-    assert pool.wanted() == {NODE: f"!in({here})"} and not pool.is_stuck(), "nobody waits"
+    assert pool.label_selector() == {NODE: f"!in({here})"} and not pool.is_stuck(), "nobody waits"
     handles = [pool.hire(), pool.hire()]
     assert not pool.is_stuck(), "they were not asked"
     long_ago = pool.clock.now() - worker_pool._NO_MACHINE_SECONDS - 1
@@ -93,8 +93,8 @@ def test_machines_that_failed_are_tried_again_where_no_other_one_comes(
     assert not pool.is_stuck(), "one has a machine"
     handles[0].answered = False
     pool.forget_failures()
-    assert len(pool) == 0 and pool.wanted() == {}
-    pool.avoid(here)
+    assert len(pool) == 0 and pool.label_selector() == {}
+    pool.avoid_leaving_machine(here)
     pool.hire().asked_at = long_ago
     assert not pool.is_stuck(), "a machine that is taken away is not tried again"
     pool.close()
