@@ -1,7 +1,11 @@
-"""Fetching ahead: a worker's inputs are read, identified and decoded while its scorer is busy.
+"""Reads, identifies and decodes a worker's inputs ahead, while its scorer is busy.
 
-Several are read at once, so that one that comes slowly holds up no other. They are decoded one at a time, in
-one child process, and the next only when there is room for the one before.
+Several inputs are read at once, so that a slow one does not delay the others. They are decoded one at a time,
+in one child process, and the next one only when there is room for the decoded one before it.
+
+An input passes these steps: lease received; bytes read; image_id known; decoded; reported to the driver as
+identified, which decides whether this worker judges it; ready for the scorer. The report is skipped where the
+lease already names the right image_id: the driver has granted the input as that image.
 """
 
 from __future__ import annotations
@@ -24,9 +28,10 @@ from cluster.worker.readers import Content, ImageReader, Reader
 from cluster.worker.record_writer import RecordWriter
 
 _MAX_PIXELS = 100_000_000
-"""Decoded pixels that wait for the scorer at once (three bytes each); one image may always wait."""
+"""Most decoded pixels that wait for the scorer (three bytes each). One image may always wait, whatever its
+size."""
 _MAX_BYTES = 3 * _MAX_PIXELS
-"""Of files that are read or wait to be decoded; one may always be read."""
+"""Most bytes of files that are read or wait to be decoded. One may always be read, whatever its size."""
 _READERS = 4
 """Inputs that are read at once."""
 
@@ -39,12 +44,12 @@ class Fetched:
     image_id: str
     content: Content
     snapshot: bytes | None
-    """Where an earlier worker left off."""
+    """State saved by an earlier worker; None: the item starts from the beginning."""
 
 
 class Fetcher:
-    """Takes leases, hands out images, or documents. What ends without a scorer (rejected, unreadable, judged
-    already) is settled here."""
+    """Takes leases and hands out the content of their inputs. An input that needs no scorer, as it is
+    rejected, unreadable or judged already, is settled here."""
 
     def __init__(
         self,
@@ -67,13 +72,13 @@ class Fetcher:
             source: checks the collection's folder or prefix.
         """
         self.read: queue.SimpleQueue[int] = queue.SimpleQueue()
-        """Numbers of what could be read, whatever came of it."""
+        """Numbers of inputs that were read, whatever came of them."""
         self.identified: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
-        """number and image_id of what waits for the driver's word."""
-        self.broken: Exception | None = None
+        """Number and image_id of inputs that wait for the driver's decision."""
+        self.error: Exception | None = None
         self._writer = writer
         self._metrics = metrics
-        self._news = news
+        self._has_news = news
         self._limits = limits
         self._doubt = doubt
         self._unread = unread
@@ -84,17 +89,18 @@ class Fetcher:
         self._changed = threading.Condition()
         self._reader = reader or ImageReader(limits)
         self._turn = threading.Lock()
-        """Of whoever decodes."""
+        """Held by the thread that decodes."""
         self._room = Room(_MAX_BYTES)
-        self._at_work = _READERS
+        self._readers_left = _READERS
 
     def start(self, ledger: Ledger) -> None:
-        """Begins to read. What comes before waits."""
+        """Starts reading. Leases that came before wait until then."""
         self._ledger = ledger
         for number in range(_READERS):
             threading.Thread(target=self._work, name=f"reader {number + 1}", daemon=True).start()
 
     def order(self, leases: Sequence[Lease], go: Sequence[int], drop: Sequence[int]) -> None:
+        """Takes the driver's orders; see :class:`cluster.worker.worker.Orders`."""
         for lease in leases:
             self._inbox.put(lease)
         if not go and not drop:
@@ -106,7 +112,8 @@ class Fetcher:
             self._changed.notify_all()
 
     def next(self, timeout: float) -> Fetched | None:
-        """An image that may be judged, after at most ``timeout`` seconds."""
+        """Returns an input that is ready for the scorer, after at most ``timeout`` seconds; None if there is
+        none."""
         with self._changed:
             if not self._ready and timeout:
                 self._changed.wait(timeout)
@@ -116,19 +123,20 @@ class Fetcher:
             return self._ready.pop(0)
 
     def close(self) -> None:
+        """Ends the threads once they have read what they have; does not wait for them."""
         for _ in range(_READERS):
             self._inbox.put(None)
 
     def _work(self) -> None:
         try:
-            while self.broken is None and (lease := self._inbox.get()) is not None:
+            while self.error is None and (lease := self._inbox.get()) is not None:
                 self._fetch(lease)
         except Exception as error:
-            self.broken = self.broken or error
-            self._news.set()
+            self.error = self.error or error
+            self._has_news.set()
         with self._turn:
-            self._at_work -= 1
-            if not self._at_work:
+            self._readers_left -= 1
+            if not self._readers_left:
                 self._reader.close()
 
     def _fetch(self, lease: Lease) -> None:
@@ -138,9 +146,9 @@ class Fetcher:
                 self.read.put(lease.number)
                 image_id = image_id_of(data)
                 if self._ledger.has_record(image_id):
-                    self._writer.known(lease, image_id)
+                    self._writer.report_known(lease, image_id)
                     return
-                snapshot = self._writer.snapshot(image_id)
+                snapshot = self._writer.read_snapshot(image_id)
                 with self._turn:
                     with self._metrics.stage("decode"):
                         content = self._reader.read(data)
@@ -155,10 +163,14 @@ class Fetcher:
             self._writer.fail(lease, image_id, rejection.reason_code, rejection.message, status="rejected")
 
     def _not_read(self, lease: Lease, image_id: str, error: Unreadable) -> None:
-        """Raises:
-        SourceGone: nothing can be read here, as the whole collection is not there.
+        """Returns an input that could not be read, so that a different machine tries; records it in its last
+        read.
+
+        Raises:
+            SourceGone: nothing can be read here, as the collection itself is not there.
         """
-        if not re.match(WITHOUT_URI, lease.uri):  # of which no machine sees more than its list says
+        # A list row without a valid URI is the same on every machine, so no other one needs to try.
+        if not re.match(WITHOUT_URI, lease.uri):
             reason = error.reason_code
             if reason == MISSING:
                 self._source.check()
@@ -169,7 +181,7 @@ class Fetcher:
         self._writer.fail(lease, image_id, error.reason_code, error.message)
 
     def _doubts(self, lease: Lease, reason_code: str, message: str) -> bool:
-        """Whether an input is given back, as it failed for the first time."""
+        """Returns an input whose decoder failed, if that was for the first time; whether it did."""
         if self._doubt is None or lease.attempt > 1:
             return False
         self._doubt(lease, f"{reason_code}: {message}")
@@ -177,8 +189,11 @@ class Fetcher:
 
     @contextmanager
     def _read(self, lease: Lease) -> Iterator[bytes]:
-        """The bytes of an input, which count until they are let go of. Of one whose size is not known room is
-        taken for a share, and where that was too little, for what it turned out to be.
+        """Yields the bytes of an input, which count towards ``_MAX_BYTES`` until the context is closed.
+
+        If the size is unknown, room for an average share is reserved first. An input that turns out to be
+        larger gives that back and reserves its real size: to wait for more while holding some could deadlock
+        the readers.
 
         Raises:
             Unreadable, Rejection, MachineFault, StoreError: as of ``read_image``, or too large.
@@ -196,11 +211,12 @@ class Fetcher:
                 return
 
     def _check(self, size: int, taken: int) -> None:
-        """By size alone, before a byte is fetched. An empty file is read, so that it has its true id.
+        """Checks the size of an input before its bytes are fetched. An empty file passes: it is read, so that
+        its image_id is the hash of its bytes.
 
         Raises:
             Rejection: it is too large.
-            _Larger: it takes more room than there was taken.
+            _Larger: it takes more room than was reserved.
         """
         if size:
             check_size(size, self._limits)
@@ -208,28 +224,29 @@ class Fetcher:
             raise _Larger(size)
 
     def _wait_for_room(self, pixels: int) -> None:
-        """Until a decoded image may wait beside those that do."""
+        """Waits until a decoded image of so many pixels may wait beside the others."""
         with self._changed:
             while self._pixels() and self._pixels() + pixels > _MAX_PIXELS:
                 self._changed.wait(1.0)
 
     def _offer(self, fetched: Fetched) -> None:
+        """Makes an input ready for the scorer, or reports it as identified."""
         number = fetched.lease.number
         with self._changed:
-            if fetched.lease.image_id == fetched.image_id:  # the driver knows, and granted it as such
+            if fetched.lease.image_id == fetched.image_id:  # granted as this image: no need to ask
                 self._ready.append(fetched)
                 self._changed.notify_all()
                 return
             self._waiting[number] = fetched
         self.identified.put((number, fetched.image_id))
-        self._news.set()
+        self._has_news.set()
 
     def _pixels(self) -> int:
         return sum(f.content.pixels for f in (*self._waiting.values(), *self._ready))
 
 
-class _Larger(Exception):  # noqa: N818 - that is what it turned out to be
-    """An input takes more room than was taken for it."""
+class _Larger(Exception):  # noqa: N818 - not an error: the input is read again with more room
+    """An input takes more room than was reserved for it."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
@@ -237,19 +254,21 @@ class _Larger(Exception):  # noqa: N818 - that is what it turned out to be
 
 
 class Room:
-    """So many bytes, which several threads share; whoever needs more than all of them may have them alone."""
+    """A budget of bytes that several threads share. A request that exceeds the budget is granted when nothing
+    else is."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._used = 0
         self._changed = threading.Condition()
         self._turn = threading.Lock()
 
     @contextmanager
     def taken(self, size: int) -> Iterator[int]:
-        """Waits for the room, in turn, and gives it back."""
+        """Reserves room while the context is open. Requests are granted in turn, so that a large one is not
+        overtaken for ever by small ones."""
         with self._turn, self._changed:
-            self._changed.wait_for(lambda: not self._used or self._used + size <= self._most)
+            self._changed.wait_for(lambda: not self._used or self._used + size <= self._limit)
             self._used += size
         try:
             yield size

@@ -1,5 +1,8 @@
-"""What Prometheus is told of a run. Ray collects it from every process, and each node serves it at its
-metrics port, names prefixed with ``ray_`` and those of counters ended with ``_total``."""
+"""Prometheus metrics of a run.
+
+Ray collects them from every process, and each node serves them at its metrics port. There, names begin with
+``ray_``, and those of counters end with ``_total``.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,17 @@ from contextlib import contextmanager
 from ray.util.metrics import Counter, Gauge, Histogram
 
 STAGES = ("fetch", "decode", "admit", "step", "commit")
-"""The way of an image through a worker, and ``step``, which all images in flight share."""
+"""The stages of an image in a worker; ``step`` is shared by all images in flight."""
 
 _SECONDS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200]
-"""Upper ends of the histogram: a small file is decoded in 5 ms, an evaluation may take minutes."""
+"""Upper bounds of the histogram's buckets: a small file is decoded in 5 ms, an evaluation may take
+minutes."""
 
 
 class Metrics:
-    """What Prometheus is told. One per process; harmless where no Ray runs.
+    """The metrics of one process. Does nothing without Ray; values set before ``ray.init`` are lost.
 
-    What is told before ``ray.init`` is lost. A call takes some 5 µs, so nothing is batched, and any
-    thread may make it.
+    A call takes about 5 µs, so nothing is batched. Any thread may call.
     """
 
     def __init__(self) -> None:
@@ -38,12 +41,13 @@ class Metrics:
         self._gpu = Gauge("originality_gpu_memory_bytes", "GPU memory that torch holds.", ("kind",))
 
     def settled(self, status: str) -> None:
-        """An image has its record. To be told by whose record counts, so that it is counted once."""
+        """Counts an image by the status of its record. Called only by the process whose record counts, so
+        that each image is counted once."""
         self._images.inc(1, {"status": status})
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Times a stage, one of ``STAGES``; also one that ends with an exception."""
+        """Measures the time of a stage, one of ``STAGES``, also if it ends with an exception."""
         started = time.perf_counter()
         try:
             yield
@@ -51,26 +55,30 @@ class Metrics:
             self._stages.observe(time.perf_counter() - started, {"stage": name})
 
     def counted(self, counters: Mapping[str, float]) -> None:
-        """Adds the scorer's own amounts, such as ``unet_samples``; what is not above 0 adds nothing."""
+        """Adds the scorer's counters, such as ``unet_samples``. Values that are not above 0 are ignored."""
         for what, amount in counters.items():
             if 0 < amount < float("inf"):
                 self._scored.inc(float(amount), {"what": what})
 
     def queue(self, queued: int, workers: int) -> None:
-        """How many images wait, and for how many workers."""
+        """Sets how many images wait, and how many workers are hired."""
         self._queued.set(queued)
         self._workers.set(workers)
 
     def worker_died(self) -> None:
+        """Counts a worker that died."""
         self._deaths.inc()
 
     def duplicate(self) -> None:
-        """A record was not written, as the image had one already."""
+        """Counts a record that was dropped, as the image had one already."""
         self._duplicates.inc()
 
     def gpu_memory(self) -> None:
-        """Samples torch's memory on the current GPU, in bytes: ``allocated`` to tensors, and ``reserved``
-        from the driver. Does nothing where this process has not used CUDA; never imports torch."""
+        """Sets the bytes of GPU memory that torch has allocated to tensors, and reserved from the driver.
+
+        Does nothing if this process has not used CUDA, and never imports torch, which the engine does not
+        need.
+        """
         torch = sys.modules.get("torch")
         if torch is None or not torch.cuda.is_initialized():
             return

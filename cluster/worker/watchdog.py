@@ -1,4 +1,4 @@
-"""What a worker's scorer is doing, since when, and for how long it may."""
+"""Notices calls of a scorer that hang."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import NamedTuple
 from cluster.storage.bounds import Stopwatch
 
 
-class Hung(Exception):  # noqa: N818 - what happened to the worker
-    """A call of the scorer goes on without end: a GPU that does not answer, say."""
+class Hung(Exception):  # noqa: N818 - a state of the worker
+    """A call of the scorer does not return: the GPU does not answer, say."""
 
     def __init__(self, message: str, suspects: Sequence[int] = ()) -> None:
         super().__init__(message, tuple(suspects))
         self.suspects = frozenset(suspects)
-        """Inputs that were in hand, and may be what it hangs on. Empty where it is the machine."""
+        """Numbers of the inputs that the call may hang on. Empty if the machine is the cause."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -30,22 +30,26 @@ class _UnderWay(NamedTuple):
 
 
 class Watchdog:
-    """Over one call at a time; another thread asks about it again and again. Time in which nobody asks hardly
-    counts, so that a process that was suspended is not taken for one that hangs."""
+    """Watches one call at a time, from another thread that calls :meth:`check` again and again.
+
+    Time between two checks counts only up to a few seconds (:class:`cluster.storage.bounds.Stopwatch`), so
+    that a process that was suspended, and checked nothing meanwhile, does not count as hung.
+    """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        """``clock``: for tests; monotonic."""
+        """``clock`` returns monotonic seconds; given by tests."""
         self._clock = clock
         self._under_way: _UnderWay | None = None
 
     @contextmanager
     def over(self, what: str, limit: float, setting: str, suspects: Sequence[int] = ()) -> Iterator[None]:
-        """While it is open, something is under way.
+        """Watches a call for as long as the context is open.
 
         Args:
-            what: a noun phrase, for people.
-            limit: seconds, by the setting of that name.
-            suspects: inputs that it may hang on.
+            what: the call, as a noun phrase for people.
+            limit: seconds that it may take.
+            setting: name of the cluster setting that gives ``limit``.
+            suspects: numbers of the inputs that it may hang on.
         """
         self._under_way = _UnderWay(what, limit, setting, suspects, Stopwatch(self._clock))
         try:
@@ -54,8 +58,10 @@ class Watchdog:
             self._under_way = None
 
     def check(self) -> None:
-        """Raises:
-        Hung: what is under way has taken longer than it may.
+        """Checks the call under way.
+
+        Raises:
+            Hung: it has taken longer than its limit.
         """
         now = self._under_way
         if now is not None and now.watch.read() > now.limit:

@@ -1,7 +1,8 @@
-"""A worker: holds one scorer, fetches its own images, commits its own records.
+"""A worker: holds one scorer, reads its own images, and commits its own records.
 
-Threads for each, so that the scorer never waits for a store: some fetch ahead and decode, one drives the
-scorer, one writes. A call from the driver is answered as soon as there is news, whatever they are busy with.
+Each of these has threads of its own, so that the scorer never waits for a store: some read ahead and decode,
+one runs the scorer, one writes. A call from the driver is answered by yet another thread, so it is answered
+at once whatever the others are doing: the driver takes a silent worker for dead.
 """
 
 from __future__ import annotations
@@ -40,27 +41,29 @@ ScorerFactory = Callable[[], Scorer[Any]]
 T = TypeVar("T")
 
 POLL_SECONDS = 0.5
-"""How long a call waits for news, so that nothing is asked without end and nothing is told late."""
+"""How long a call from the driver waits for news: the driver need not call without pause, and hears at
+once."""
 _MIN_WRITE_SECONDS = 3.0
-"""What is finished is written, also where the step under way took all the grace."""
+"""Least time that a stop gives to the writing of what is finished, even if the last step took all the
+grace."""
 _IDLE_SECONDS = 0.2
-"""How long an idle worker waits for images before it looks whether it should stop."""
+"""How long an idle worker waits for an image before it checks whether it should stop."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What all workers of a run are told."""
+    """What every worker of a run is started with."""
 
     run: str
     """URI of the run folder."""
     factory: ScorerFactory
     blank: Mapping[str, Any]
-    """Fields that every record has unless the scorer says otherwise, so that the row of a
-    rejection, which no scorer ever saw, has the columns of the others."""
+    """Default fields of a record. The record of a rejected input, which no scorer saw, so has the same
+    columns as the others."""
     memory: int = 2 * 2**30
-    """Bytes that a worker on CPU takes: as many are started as there is room for."""
+    """Bytes of memory that a worker on CPU takes; as many are started as there is room for."""
     snapshot_every: float = 60.0
-    """Seconds of work on an image that a death may cost."""
+    """Seconds of work on an item that a worker's death may cost."""
     step_limit: float = 3600.0
     """Seconds after which a call of the scorer that has not ended counts as hung."""
     reader: ReaderFactory = ImageReader
@@ -73,37 +76,41 @@ class Task:
     keep_snapshot_of_failed: bool = False
     """Whether the snapshot of an item that failed is kept, so that a later retry resumes from it."""
     source: str = ""
-    """The folder or prefix in which all inputs lie; empty where a list says where they are, or where it is
-    not to be looked whether it is there."""
+    """The folder or prefix that contains all inputs. A worker that misses an input checks that it is there.
+    Empty: no check, as a list says where each input is, or as the settings turn the check off."""
     one_input: bool = False
-    """Whether the collection is one input."""
+    """Whether the collection is a single input."""
     readable: Mapping[str, str] = field(default_factory=dict)
-    """By bucket of the inputs, the key of an object that can be read."""
+    """By bucket of the inputs: the key of an object that can be read."""
     limits: Limits = Limits()
-    """Of the images that are read."""
+    """Limits of the inputs that are read."""
     most_parts: int = 1
-    """Parts of work that an item takes at most; see originality.contract.scorer."""
+    """Most parts of work that an item takes; see :class:`originality.contract.scorer.Scorer`."""
     loading: str = "loading the model"
     """What a worker does until its scorer is ready, for people."""
     load_limit: float = 7200.0
-    """Seconds after which the building of a scorer that has not ended counts as hung."""
+    """Seconds after which a call of ``factory`` that has not ended counts as hung."""
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What the driver tells a worker."""
+    """What the driver sends a worker with a call."""
 
     leases: list[Lease] = field(default_factory=list)
+    """New inputs, to be read."""
     go: list[int] = field(default_factory=list)
-    """Inputs that were identified and are this worker's to judge."""
+    """Numbers of identified inputs that this worker shall judge."""
     drop: list[int] = field(default_factory=list)
-    """Inputs whose image another one stands for."""
+    """Numbers of identified inputs that it shall forget: the same image is judged as another input."""
 
 
 @dataclass(frozen=True)
 class Returned:
-    """Inputs that were in a scorer together when something failed: any may be guilty, or the machine. Or one
-    that could not be read."""
+    """Inputs that a worker gives back without a record.
+
+    Either they were in the scorer together when it failed, and any of them, or the machine, may be the cause;
+    or it is one input that could not be read.
+    """
 
     numbers: list[int]
     cause: str
@@ -111,27 +118,27 @@ class Returned:
     of_machine: bool = False
     """Whether it was an error of the machine."""
     unread_as: str = ""
-    """Of what could not be read, why; as of a lease."""
+    """Why the input could not be read, as in ``Lease.unread_as``; empty otherwise."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What happened since the last report."""
+    """What happened in a worker since its last report, and its present state."""
 
     capacity: int
-    """Items that the scorer takes at once; 0 while it is being built."""
+    """Items that the scorer takes at once; 0 while the scorer is being built."""
     read: list[int]
-    """Numbers of inputs whose bytes it has got."""
+    """Numbers of inputs whose bytes were read."""
     identified: list[tuple[int, str]]
-    """number and image_id of inputs that were read, and wait for the order to go on."""
+    """Number and image_id of inputs that were read, and wait for the driver to say whether to judge them."""
     settled: list[Settled]
-    """Those whose record is written."""
+    """Inputs whose image has its record."""
     returned: list[Returned]
-    """What could not be scored, and is to be tried again."""
+    """Inputs to be leased again."""
     duplicates: int
-    """Records that came too late: the image had one."""
+    """Records that were dropped as the image had one, since the worker started."""
     progress: str
-    """What the scorer says of itself, for people."""
+    """The scorer's ``progress`` text, for people."""
     parts: list[float]
     """Parts of work done on each item in flight."""
     worked: float
@@ -139,29 +146,30 @@ class Report:
     node: str | None
     """Ray's id of the machine; None without Ray."""
     leaving: str | None
-    """Why this worker can take no more, e.g. that its machine is about to be taken away, or failed."""
+    """Why this worker takes no more inputs, e.g. that its machine is about to be taken away, or failed."""
     failed: bool
     """Whether it leaves because its machine failed."""
     drained: bool
-    """Whether all in hand is committed or snapshot."""
+    """Whether the worker may be ended: its scorer has stopped, and everything is written, as a record or as a
+    snapshot."""
     notes: list[str] = field(default_factory=list)
     """Lines for people."""
 
 
 class Worker:
-    """A Ray actor; also usable without Ray."""
+    """A worker; a Ray actor, also usable without Ray."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
         self._metrics = Metrics()
-        self._news = threading.Event()
+        self._has_news = threading.Event()
         remember_readable(task.readable)
         name = f"{socket.gethostname()}/{os.getpid()}"
-        self._writer = RecordWriter(task.blank, name, self._metrics, self._news)
+        self._writer = RecordWriter(task.blank, name, self._metrics, self._has_news)
         self._fetcher = Fetcher(
             self._writer,
             self._metrics,
-            self._news,
+            self._has_news,
             reader=task.reader(task.limits),
             limits=task.limits,
             doubt=lambda lease, cause: self._give_back([lease], cause),
@@ -176,35 +184,38 @@ class Worker:
         self._parts: dict[str, float] = {}
         self._worked = 0.0
         self._scorer: Scorer[Any] | None = None
-        self._broken: Exception | None = None
+        self._error: Exception | None = None
         self._fault: str | None = None
-        """How this machine failed. The process is not used again: some errors of a card stick to it."""
+        """How this machine failed. The process is then never used again: some errors of a GPU stay with the
+        process that met them."""
         self._answered = False
         self._stopping = threading.Event()
         self._node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
-        self._spot = PreemptionWatch()
-        self._spot.start()
+        self._preemption = PreemptionWatch()
+        self._preemption.start()
         self._thread = threading.Thread(target=self._work, name="scorer", daemon=True)
         self._thread.start()
 
     def poll(self, orders: Orders, patience: float = 0.0) -> Report:
-        """Takes orders, tells the news; where there is none, waits for some for ``patience`` seconds.
+        """Takes orders and returns a report. Waits up to ``patience`` seconds if there is nothing to report.
 
         Raises:
-            Exception: whatever ended the work of this worker: the scorer could not be built, or
-                the store is out of reach.
+            Exception: whatever ended this worker: the scorer could not be built, say, or the store is
+                unavailable.
             Hung: a call of the scorer does not end.
         """
         self._fetcher.order(orders.leases, orders.go, orders.drop)
-        self._news.wait(patience)
-        self._news.clear()
-        for broken in (self._broken, self._fetcher.broken, self._writer.broken):
-            if broken is not None and self._answered:  # the first answer says on which machine it happened
-                raise broken
+        self._has_news.wait(patience)
+        self._has_news.clear()
+        for error in (self._error, self._fetcher.error, self._writer.error):
+            # The first call always gets a report, since only a report says on which machine the worker is:
+            # the driver could not avoid that machine otherwise.
+            if error is not None and self._answered:
+                raise error
         if self._answered:
             self._watch.check()
         self._answered = True
-        leaving = self._fault or self._spot.notice
+        leaving = self._fault or self._preemption.notice
         if leaving:
             self._stopping.set()
         ended = not self._thread.is_alive()
@@ -212,7 +223,7 @@ class Worker:
             capacity=self._scorer.capacity if self._scorer else 0,
             identified=drain(self._fetcher.identified),
             settled=drain(self._writer.settled),
-            read=drain(self._fetcher.read),  # after those two, so that it has all that they have
+            read=drain(self._fetcher.read),  # last of the three, so that it contains all that they do
             returned=drain(self._returned),
             duplicates=self._writer.duplicates,
             progress=str(getattr(self._scorer, "progress", None) or ""),
@@ -226,8 +237,10 @@ class Worker:
         )
 
     def stop(self, grace: float) -> Report:
-        """Ends after the step that is under way; waits for that at most ``grace`` seconds. What is
-        finished is committed, what is in flight is kept as snapshots."""
+        """Stops after the current step, for which it waits at most ``grace`` seconds.
+
+        What is finished is committed; what is in flight is saved as snapshots, from which a resume continues.
+        """
         until = time.monotonic() + grace
         self._stopping.set()
         self._thread.join(grace)
@@ -237,8 +250,8 @@ class Worker:
 
     def _work(self) -> None:
         try:
-            # Here, and not when the actor is made: a store may be slow to open, and the driver is to learn on
-            # which machine.
+            # The store is opened here and not in __init__: that may take long or fail, and the driver must
+            # hear first on which machine this worker is.
             ledger = Ledger(open_store(self._task.run))
             self._writer.start(ledger)
             self._fetcher.start(ledger)
@@ -246,28 +259,31 @@ class Worker:
                 if self._scorer is None:
                     with self._watch.over("building the scorer", self._task.load_limit, "load_limit"):
                         self._scorer = self._task.factory()
-                    self._news.set()
+                    self._has_news.set()
                 self._admit_waiting(self._scorer)
                 if self._in_flight and not self._step(self._scorer):
-                    self._scorer = None  # let go of before another one is built: memory may hold one only
+                    self._scorer = (
+                        None  # freed before the next one is built: there may be memory for only one
+                    )
             if self._scorer is not None:
                 self._save_snapshots(self._scorer, list(self._in_flight))
         except Exception as error:
             if is_machine_fault(error) and not isinstance(error, StoreError):
                 self._leave(error)
             else:
-                self._broken = error
-        self._news.set()
+                self._error = error
+        self._has_news.set()
 
     def _leave(self, error: Exception) -> None:
-        """The machine failed. What is in flight is kept as far as it can still be read, and leased anew."""
+        """Stops this worker as its machine failed; saves what is in flight as far as it can still be read."""
         self._fault = line_of(error)
         if self._scorer is not None:
-            with suppress(Exception):  # of a card that answers nothing any more
+            with suppress(Exception):  # a GPU that has failed may not give its memory any more
                 self._save_snapshots(self._scorer, list(self._in_flight))
 
     def _admit_waiting(self, scorer: Scorer[Any]) -> None:
-        """Admits what waits; blocks, for a moment, only when there is nothing else to do."""
+        """Admits inputs that are ready, up to the scorer's capacity. Blocks, for a moment, only if the scorer
+        is idle."""
         while len(self._in_flight) < scorer.capacity and not self._stopping.is_set():
             fetched = self._fetcher.next(0.0 if self._in_flight else _IDLE_SECONDS)
             if fetched is None:
@@ -281,7 +297,7 @@ class Worker:
                 if not (fetched.snapshot and _restore(scorer, item, fetched.snapshot)):
                     scorer.admit(item)
         except Unusable:
-            raise  # settings that suit no image say nothing of this one
+            raise  # no image can be judged with these settings, so this one is not to blame
         except Exception as error:
             if is_machine_fault(error):
                 self._return([fetched], line_of(error), of_machine=True)
@@ -293,7 +309,7 @@ class Worker:
             self._parts = {**self._parts, fetched.image_id: _parts_of(scorer, fetched.image_id)}
 
     def _step(self, scorer: Scorer[Any]) -> bool:
-        """One step; whether the scorer can go on."""
+        """Does one step of the scorer, and commits what it finished. Whether the scorer can still be used."""
         try:
             with self._metrics.stage("step"), self._watched("a step", self._in_flight.values()):
                 finished = scorer.step()
@@ -306,8 +322,8 @@ class Worker:
                 self._metrics.counted(done.counters)
                 record = {**done.record, **fetched.content.columns}
                 if record.get("status") == "failed" and self._is_retried(fetched):
-                    said = f"{record.get('error_class')}: {record.get('error_message')}"
-                    self._return([fetched], said)
+                    cause = f"{record.get('error_class')}: {record.get('error_message')}"
+                    self._return([fetched], cause)
                 else:
                     self._writer.settle(fetched.lease, done.item_id, record, done.files, parts=done.parts)
             self._count_work(scorer)
@@ -316,11 +332,11 @@ class Worker:
             raise
         except Exception as error:
             if is_machine_fault(error):
-                # Not kept: the step may have changed a part of their state.
+                # No snapshots of these: the failed step may have changed a part of their state.
                 flying, self._in_flight, self._parts = list(self._in_flight.values()), {}, {}
                 self._return(flying, line_of(error), of_machine=True)
                 raise
-            self._blame(error)
+            self._discard_scorer(error)
             return False
         return True
 
@@ -329,7 +345,7 @@ class Worker:
         self._worked += sum(
             max(0.0, parts[key] - before) for key, before in self._parts.items() if key in parts
         )
-        self._parts = parts  # a new one: another thread reads it
+        self._parts = parts  # replaced and not changed, as poll() reads it in another thread
 
     def _save_snapshots(self, scorer: Scorer[Any], image_ids: Iterable[str]) -> None:
         for image_id in image_ids:
@@ -337,29 +353,41 @@ class Worker:
             self._snapshots.take(scorer, image_id, watched)
 
     def _watched(self, what: str, fetched: Iterable[Fetched]) -> AbstractContextManager[None]:
-        """Over a call of the scorer, with the images in hand. Once the machine has failed none is suspect."""
+        """Watches a call of the scorer with these images. Once the machine has failed, no image is a
+        suspect."""
         suspects = [] if self._fault else [each.lease.number for each in fetched]
         return self._watch.over(what, self._task.step_limit, "step_limit", suspects)
 
-    def _blame(self, error: Exception) -> None:
-        """A scorer that broke is not used again. Which of several images was the cause, the driver finds by
-        leasing each alone."""
+    def _discard_scorer(self, error: Exception) -> None:
+        """Handles an exception of a step. The scorer is not used again.
+
+        If several images were in flight, any may be the cause: all are returned, and the driver finds it by
+        leasing each of them alone.
+        """
         flying, self._in_flight, self._parts = list(self._in_flight.values()), {}, {}
         for each in flying:
             self._snapshots.end(each.image_id)
         if len(flying) == 1:
             self._fail(flying[0], error)
         else:
-            self._return(flying, f"the scorer broke: {line_of(error)}")
+            self._return(flying, f"the scorer failed: {line_of(error)}")
 
     def _fail(self, fetched: Fetched, error: Exception) -> None:
-        """Records that an image cannot be scored, if that is certain. What failed for the first time may be
-        this machine's fault in a way that nobody foresaw: then another worker tries."""
+        """Records that an image cannot be scored, or returns it for a second try.
+
+        The first failure may be this machine's fault in a way that no check foresaw, so a different worker
+        tries again. An :class:`ItemFault` is certain, and is recorded at once.
+        """
         if self._is_retried(fetched) and not isinstance(error, ItemFault):
             self._return([fetched], line_of(error))
             return
-        keeps = self._task.keep_snapshot_of_failed
-        self._writer.fail(fetched.lease, fetched.image_id, type(error).__name__, str(error), keeps=keeps)
+        self._writer.fail(
+            fetched.lease,
+            fetched.image_id,
+            type(error).__name__,
+            str(error),
+            keep_snapshot=self._task.keep_snapshot_of_failed,
+        )
 
     def _is_retried(self, fetched: Fetched) -> bool:
         """Whether a failure of this item is not recorded yet, but tried once more."""
@@ -372,14 +400,14 @@ class Worker:
         self, leases: list[Lease], cause: str, of_machine: bool = False, unread_as: str = ""
     ) -> None:
         self._returned.put(Returned([lease.number for lease in leases], cause, of_machine, unread_as))
-        self._news.set()
+        self._has_news.set()
 
 
 def _restore(scorer: Scorer[Any], item: Item[Any], snapshot: bytes) -> bool:
     try:
         scorer.restore(item, snapshot)
     except ValueError:
-        return False  # of another version, or damaged: the image begins anew
+        return False  # damaged, or from a different version: the item starts from the beginning
     return True
 
 
@@ -389,6 +417,7 @@ def _parts_of(scorer: Scorer[Any], item_id: str) -> float:
 
 
 def drain(source: queue.SimpleQueue[T]) -> list[T]:
+    """Takes everything that is in a queue."""
     items: list[T] = []
     while not source.empty():
         items.append(source.get())

@@ -16,8 +16,8 @@ def test_a_snapshot_of_an_image_that_another_has_judged_is_not_left() -> None:
     """As of a worker that was suspended, and wakes when the run is over."""
     ledger = Ledger(open_store("memory://"))
     writer = RecordWriter({}, "worker", Metrics(), threading.Event())
-    writer.keep("aa", b"half done")
-    writer.keep("bb", b"half done")
+    writer.save_snapshot("aa", b"half done")
+    writer.save_snapshot("bb", b"half done")
     ledger.commit("aa", {"status": "judged"}, {})
     writer.start(ledger)
     writer.close(PATIENCE)

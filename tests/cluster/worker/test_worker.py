@@ -156,7 +156,7 @@ def test_a_scorer_that_breaks_hands_back_all_but_a_single_culprit(tmp_path: Path
     (report,) = [r for r in work(worker, [], lambda r: bool(r.returned)) if r.returned]
     (returned,) = report.returned
     assert sorted(returned.numbers) == [lease.number for lease in both]
-    assert returned.cause == "the scorer broke: RuntimeError: green broke me"
+    assert "RuntimeError: green broke me" in returned.cause
     again = replace(leases["bad.png"], causes=(returned.cause,))
     (report,) = [r for r in work(worker, [again], lambda r: bool(r.settled)) if r.settled]
     ((number, image_id, status, *_),) = report.settled
