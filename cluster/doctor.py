@@ -1,4 +1,4 @@
-"""What a run needs of the machine and beyond: room for weights, a store that locks, and Ray."""
+"""Checks of what a run needs beside the science: room for weights, a store that can lock, and Ray."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from originality.contract.findings import Check, Finding, failed, ok, skipped, w
 from originality.contract.node_cache import cache_path
 
 ROOM_FOR_WEIGHTS = 15e9
-"""Bytes: Stable Diffusion 1.x takes 3.4 GB in fp32, SDXL 10.3, a metric and a detector some more."""
+"""Bytes. Stable Diffusion 1.x takes 3.4 GB in fp32, SDXL 10.3 GB, a metric and a detector some more."""
 
 SHARED_MEMORY = 256 * 2**20
-"""Bytes: of less, Ray puts its objects on the disk. Docker gives a container 64 MiB."""
+"""Bytes. With less, Ray keeps its objects on the disk. Docker gives a container 64 MiB."""
 
 _CACHE = "set ORIGINALITY_CACHE to a folder with room for weights"
 _SHM = Path("/dev/shm")
@@ -32,12 +32,12 @@ _STORE_SECONDS = 5.0
 
 
 def of_disk(to_bring: bool) -> list[Check]:
-    """Before the weights; ``to_bring``: they, or some, are in a bucket or on the hub."""
+    """Checks to do before weights are fetched. ``to_bring``: whether some are in a bucket or on the hub."""
     return [Check("cache", lambda: cache(to_bring), fix=_CACHE)]
 
 
 def of_run(out: str | None, how: ClusterSettings) -> list[Check]:
-    """Of what a run needs beside the science."""
+    """Checks of the store, shared memory and Ray."""
     keys = "look at the keys (AWS_PROFILE, or AWS_ACCESS_KEY_ID) and at AWS_ENDPOINT_URL"
     return [
         Check("store", lambda: store(out), fix=keys),
@@ -47,28 +47,28 @@ def of_run(out: str | None, how: ClusterSettings) -> list[Check]:
 
 
 def cache(to_bring: bool) -> Finding:
-    """Whether weights of a bucket or the hub find room on this machine."""
+    """Checks that this machine has room for weights from a bucket or the hub."""
     place = cache_path()
     free = {str(place): shutil.disk_usage(_nearest(place)).free}
-    told = f"{free[str(place)] / 1e9:.3g} GB free for {place}"
+    text = f"{free[str(place)] / 1e9:.3g} GB free for {place}"
     if not to_bring:
-        return ok(f"{told}; all weights are here", free_bytes=free)
+        return ok(f"{text}; all weights are here", free_bytes=free)
     if not os.access(_nearest(place), os.W_OK):
-        return failed(f"{told}; it cannot be written to", _CACHE, free_bytes=free)
+        return failed(f"{text}; it cannot be written to", _CACHE, free_bytes=free)
     if free[str(place)] < ROOM_FOR_WEIGHTS:
         return warning(
-            f"{told}; SDXL and DreamSim want {ROOM_FOR_WEIGHTS / 1e9:.0f} GB", _CACHE, free_bytes=free
+            f"{text}; SDXL and DreamSim want {ROOM_FOR_WEIGHTS / 1e9:.0f} GB", _CACHE, free_bytes=free
         )
-    return ok(told, free_bytes=free)
+    return ok(text, free_bytes=free)
 
 
 def _nearest(place: Path) -> Path:
-    """The folder, or that in which it would be made."""
+    """The folder, or the closest one above it that exists."""
     return next(p for p in (place, *place.absolute().parents) if p.exists())
 
 
 def store(out: str | None) -> Finding:
-    """Whether the place for a run writes an object only once; nothing is left there."""
+    """Checks that the place for a run can create an object only once. Leaves nothing there."""
     if not out:
         return skipped("no --out given")
     with unmade(out):
@@ -79,8 +79,8 @@ def store(out: str | None) -> Finding:
 
 @contextmanager
 def impatient() -> Iterator[None]:
-    """While open, stores that do not answer are waited for for seconds: a person waits here."""
-    if PATIENCE in os.environ:  # as was asked for
+    """While the context is open, stores that do not answer are given up after seconds, as a person waits."""
+    if PATIENCE in os.environ:  # set by the user
         yield
         return
     os.environ[PATIENCE] = str(_STORE_SECONDS)
@@ -91,22 +91,23 @@ def impatient() -> Iterator[None]:
 
 
 def shared_memory() -> Finding:
+    """Checks that there is enough shared memory for Ray's objects."""
     if not _SHM.is_dir():
         return skipped(f"there is no {_SHM} here")
     free = shutil.disk_usage(_SHM).free
-    told = f"{free / 2**30:.3g} GiB free in {_SHM}"
+    text = f"{free / 2**30:.3g} GiB free in {_SHM}"
     if free < SHARED_MEMORY:
         fix = "docker run --shm-size=1g, or an emptyDir of medium Memory there"
-        return warning(f"{told}: Ray will use the disk", fix, free_bytes=free)
-    return ok(told, free_bytes=free)
+        return warning(f"{text}: Ray will use the disk", fix, free_bytes=free)
+    return ok(text, free_bytes=free)
 
 
 def cluster(how: ClusterSettings) -> Finding:
-    """What the Ray that RAY_ADDRESS names has; without one, what would be started."""
+    """Reports what the Ray cluster that RAY_ADDRESS names has; without one, what would be started here."""
     address = cluster_address()
     if not address:
         cpus = available_cpus()
-        return ok(f"none is named; an audit starts one here, with {cpus} CPUs", address=None, cpus=cpus)
+        return ok(f"no cluster is named; an audit starts Ray here, with {cpus} CPUs", address=None, cpus=cpus)
     with ray_running():
         there, nodes = ray.cluster_resources(), [n for n in ray.nodes() if n["Alive"]]
     kinds = Counter(kind for n in nodes if (kind := (n.get("Labels") or {}).get("ray.io/accelerator-type")))
@@ -117,18 +118,19 @@ def cluster(how: ClusterSettings) -> Finding:
         "gpus": there.get("GPU", 0.0),
         "accelerators": dict(kinds),
     }
-    told = f"{len(nodes)} nodes at {address}, {numbers['cpus']:g} CPUs, {numbers['gpus']:g} GPUs"
-    told += f" ({', '.join(f'{kind} on {n}' for kind, n in kinds.items())})" if kinds else ""
+    text = f"{len(nodes)} nodes at {address}, {numbers['cpus']:g} CPUs, {numbers['gpus']:g} GPUs"
+    text += f" ({', '.join(f'{kind} on {n}' for kind, n in kinds.items())})" if kinds else ""
     labels = {(key, value) for n in nodes for key, value in (n.get("Labels") or {}).items()}
     lacking = [f"{key}={value}" for key, value in how.labels.items() if (key, value) not in labels]
     wanted = [kind for kind in how.accelerators if kind not in kinds]
     if lacking or (wanted and len(wanted) == len(how.accelerators)):
         what = ", ".join([*lacking, *wanted])
-        return warning(f"{told}; now without {what}", "right if the autoscaler brings them", **numbers)
-    return ok(told, **numbers)
+        return warning(f"{text}; now without {what}", "right if the autoscaler brings them", **numbers)
+    return ok(text, **numbers)
 
 
 def price(how: ClusterSettings, gpu: str) -> tuple[str, float | None]:
-    """Ray's name of a GPU that the driver calls so, and US dollars an hour of a worker with one."""
+    """Returns Ray's name of a GPU, given the NVIDIA driver's name, and US dollars per hour of a worker with
+    one; None if the price is unknown."""
     kind = NvidiaGPUAcceleratorManager._gpu_name_to_accelerator_type(gpu) or gpu
     return kind, how.price(kind, 1.0)

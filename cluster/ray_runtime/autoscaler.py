@@ -1,7 +1,7 @@
-"""What Ray's autoscaler cannot place.
+"""Finds out which workers Ray's autoscaler cannot place.
 
-Ray has no public call for it: this is the state that its own ``ray status`` reads. Where it cannot be read
-(another version of Ray, say), nothing is said.
+Ray has no public call for that; this reads the state that its own ``ray status`` reads. If the state cannot
+be read (in another version of Ray, say), nothing is reported.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ _ANSWER_SECONDS = 5
 
 
 def objection(waiting: int, on_cluster: bool) -> str:
-    """Why none of so many workers that wait for a machine will get one, as the end of a sentence; empty where
-    nothing speaks against it.
+    """Returns why none of the workers that wait for a machine will get one, as the end of a sentence; empty
+    if no reason is known.
 
     Args:
         waiting: number of workers.
@@ -23,7 +23,7 @@ def objection(waiting: int, on_cluster: bool) -> str:
     """
     try:
         state = _state()
-    except Exception:  # not of Ray's public interface: whatever another version raises
+    except Exception:  # not in Ray's public interface: another version may raise anything
         return ""
     if not state.autoscaler_state_version and on_cluster:
         return "; this Ray has no autoscaler, so one of its machines must become free, or another join"

@@ -1,5 +1,7 @@
-"""Whether the Ray that is meant can be used: checked before Ray, which waits for minutes, fails with a
-traceback, or speaks of sockets."""
+"""Reads which Ray a run uses, and checks that it can be used.
+
+The check comes before Ray's own, which takes minutes, ends in a traceback, or reports an error of sockets.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,9 @@ from originality.contract.redaction import Masked
 
 _ANSWER_SECONDS = 10.0
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
-"""Longest path of a Unix socket."""
+"""Longest path of a Unix socket, in bytes."""
 _SESSION = "/ray/session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store"
-"""What Ray puts behind its temporary folder."""
+"""The path of Ray's sockets below its temporary folder, for its length."""
 _PROBE_BYTES = 2**20
 
 HERE = "unset RAY_ADDRESS to run on this machine"
@@ -39,18 +41,18 @@ def on_cluster() -> bool:
 
 
 class Unusable(Masked, ValueError):  # noqa: N818
-    """The message is one line and says the fix."""
+    """Ray cannot be used; the message is one line and says the fix."""
 
 
 def check(address: str | None) -> None:
-    """Checks the cluster at an address; None: that Ray can be started on this machine.
+    """Checks the cluster at an address; with None, that Ray can be started on this machine.
 
     Raises:
         Unusable: with the fix.
     """
     if address is None:
         _check_temporary_folder()
-    elif (address := address.strip()) != "auto":  # Ray's word for the one that runs on this machine
+    elif (address := address.strip()) != "auto":  # Ray's name for the cluster that runs on this machine
         _check_answers(address, *_host_and_port(address))
 
 
@@ -75,14 +77,14 @@ def _host_and_port(address: str) -> tuple[str, int]:
         or re.search("[/@]", host)
         or not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16)
     ):
-        raise Unusable(f"RAY_ADDRESS={address!r} is no address of a cluster; write host:6379, or {HERE}")
+        raise Unusable(f"RAY_ADDRESS={address!r} is not an address of a cluster; write host:6379, or {HERE}")
     return host.strip("[]"), int(port)
 
 
 def _check_answers(address: str, host: str, port: int) -> None:
     try:
         socket.create_connection((host, port), _ANSWER_SECONDS).close()
-    except (OSError, UnicodeError) as error:  # idna refuses some names
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name in IDNA
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise Unusable(
             f"cannot reach Ray at RAY_ADDRESS={address} ({reason}); start the cluster, or {HERE}"
@@ -97,8 +99,8 @@ def _check_answers(address: str, host: str, port: int) -> None:
             grpc.channel_ready_future(channel).result(timeout=_ANSWER_SECONDS)
         except grpc.FutureTimeoutError as error:
             raise Unusable(
-                f"what answers at RAY_ADDRESS={address} is no Ray; give the head's own address, whose port "
-                f"is 6379 unless it was chosen otherwise, or {HERE}"
+                f"the server at RAY_ADDRESS={address} is not Ray; give the address of Ray's head, whose port "
+                f"is 6379 by default, or {HERE}"
             ) from error
 
 

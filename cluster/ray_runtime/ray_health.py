@@ -1,8 +1,8 @@
-"""Whether Ray itself is still there. Many of its calls wait without end for a head that has died, so each
-that may is given a bound here.
+"""Checks whether Ray itself is still alive, and gives each of its calls a time limit.
 
-A cluster loses machines and gets others, and is waited for as long as its head answers. A Ray that was
-started here for one run has one machine: when that has ended, none will come.
+Many calls of Ray wait for ever for a head that has died. A cluster loses machines and gets others, so it is
+waited for as long as its head answers. A Ray that was started here for one run has one machine: once that is
+gone, none will come.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ from cluster.ray_runtime.shutdown import do_not_wait_for_ray
 T = TypeVar("T")
 
 ANSWER_SECONDS = 45.0
-"""For which Ray's head is waited for. Without one, Ray ends this process on the spot after 60."""
+"""For how long an answer of Ray's head is waited for. Must be under 60: after 60 s without a head, Ray ends
+this process on the spot, and nothing could be saved."""
 _LOOK_SECONDS = 5.0
-"""Between two looks."""
+"""Between two checks."""
 _GONE_SECONDS = 60.0
-"""For which a Ray that was started here may have no machine: one that hangs is taken for dead, and ends."""
+"""For how long a Ray that was started here may report no machine. Ray takes a machine that hangs for dead,
+and may then report it alive again."""
 
 _VITAL = ("gcs_server", "raylet")
-"""Processes without which Ray does nothing."""
+"""Processes without which Ray cannot work."""
 
 
 class RayHealth:
-    """Looks after Ray while a run is under way."""
+    """Checks Ray again and again during a run."""
 
     def __init__(self, clock: ObserverClock, on_cluster: bool) -> None:
         """``on_cluster``: as of :func:`cluster.ray_runtime.ray_address.on_cluster`."""
@@ -42,7 +44,7 @@ class RayHealth:
         self._alive_at = clock.now()
 
     def check(self) -> None:
-        """To be called in each round of the driver; returns at once.
+        """Checks Ray without waiting. Called in each round of the driver's loop.
 
         Raises:
             EngineError: Ray has ended, or its head does not answer.
@@ -66,9 +68,9 @@ class RayHealth:
 
 
 def ended_here() -> list[str]:
-    """Names of the processes of a Ray that this process started which have died; none where Ray was not
+    """Returns the names of Ray's processes that this process started and that have died; none if Ray was not
     started here."""
-    try:  # not of Ray's public interface, which has no way to ask
+    try:  # not in Ray's public interface, which cannot tell
         from ray._private import worker
 
         node = cast(Any, worker)._global_node
@@ -88,13 +90,14 @@ def nodes() -> list[dict[str, Any]]:
 
 
 def machines_of_actors() -> dict[str, str]:
-    """By the id of each actor of this driver: Ray's id of the machine on which it has a process. One that
-    waits for a machine has none; none has where this version of Ray does not say.
+    """Returns, by the id of each actor of this driver, Ray's id of the machine on which it has a process.
+
+    An actor that waits for a machine is missing. All are where this version of Ray does not tell.
 
     Raises:
         EngineError: Ray's head does not answer.
     """
-    try:  # not of Ray's public interface, which asks a dashboard
+    try:  # not in Ray's public interface, which would need the dashboard
         from ray._private import state
 
         job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
@@ -117,10 +120,16 @@ def resources() -> dict[str, float]:
 
 
 def bounded(call: Callable[[], T], what: str, seconds: float = ANSWER_SECONDS) -> T:
-    """What a call of Ray's returns.
+    """Calls Ray with a time limit.
+
+    Args:
+        call: the call.
+        what: what Ray is asked, to complete "asked ..." in the error.
+        seconds: limit.
 
     Raises:
-        EngineError: it has not within so many seconds, or its head has died. ``what`` it was asked.
+        EngineError: the call did not return in time, or Ray's head has died.
+        Exception: what the call raised.
     """
     made = _Call(call)
     for _ in range(round(seconds)):
@@ -145,14 +154,14 @@ def _gone(why: str) -> EngineError:
 
 
 class _Call(Generic[T]):
-    """A call in a thread of its own."""
+    """A call that runs in its own thread, which is abandoned if it does not return."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self.ended = threading.Event()
         self.value: T | None = None
         self.error: BaseException | None = None
         self._call = call
-        threading.Thread(target=self._run, name="asks Ray", daemon=True).start()
+        threading.Thread(target=self._run, name="Ray call", daemon=True).start()
 
     def _run(self) -> None:
         try:

@@ -22,27 +22,27 @@ from cluster.ray_runtime.thread import NoAnswer, kept_by_a_thread
 from originality.contract.redaction import Masked, as_cause
 
 _STARTS = 4
-"""Times that Ray is started."""
+"""Attempts to start Ray."""
 _START_SECONDS = 300.0
-"""For which Ray may take to start here, all times together, or to be joined. It waits longer for a head that
-does not know its token."""
+"""Time limit to start Ray here, all attempts together, or to join a cluster. Ray itself waits longer for a
+head that does not accept its token."""
 _OBJECT_STORE_BYTES = 100 * 2**20
-"""Near Ray's least: images never travel through Ray."""
+"""Near Ray's minimum, as images are never passed through Ray."""
 _CLUSTER_SWITCH = "ENABLE_RAY_CLUSTER"
-"""Ray's constant that says whether its ports are open to other machines."""
+"""Name of Ray's constant that says whether its ports are open to other machines."""
 
 
 class EngineError(Masked, RuntimeError):
-    """The run cannot go on, through no image's fault; the message is one line."""
+    """The run cannot continue, and no image is the cause; the message is one line."""
 
 
 class Refused(EngineError):  # noqa: N818
-    """A run that cannot begin with these settings, or in this environment: nothing was done yet. The message
-    is one line and says the fix."""
+    """The run cannot start with these settings, or in this environment. Nothing was done yet. The message is
+    one line and says the fix."""
 
 
 def check_ray() -> None:
-    """Checks in advance that :func:`ray_running` can do what it says; a Ray that is there is taken as it is.
+    """Checks in advance that :func:`ray_running` will work. A Ray that is connected already is not checked.
 
     Raises:
         Refused: with the fix.
@@ -56,15 +56,15 @@ def check_ray() -> None:
 
 @contextmanager
 def ray_running() -> Iterator[None]:
-    """Ray as it is, or the cluster that ``ray job submit`` names, or one started here and ended
-    afterwards.
+    """Connects to Ray while the context is open.
 
-    One that is started here is for this process alone: all its ports are bound to loopback, and want a token
-    that only this process and what it starts know.
+    Uses the Ray that this process is connected to, else the cluster that the environment names (as ``ray job
+    submit`` does), else starts one here and ends it afterwards. One that is started here is for this process
+    alone: all its ports are bound to loopback, and need a token that only this process and its children know.
 
     Raises:
-        Refused: the cluster that is named does not answer or is of another version, or the environment lets
-            none be started here.
+        Refused: the named cluster does not answer or has a different version, or this environment does not
+            allow to start one.
         EngineError: Ray failed to start.
         KeyboardInterrupt: Ctrl-C or SIGTERM came while Ray started.
     """
@@ -72,7 +72,7 @@ def ray_running() -> Iterator[None]:
         yield
         return
     check_ray()
-    # Ray says on stderr that it leaves the handler of SIGTERM alone, before it knows of logging_level.
+    # Before it reads logging_level, Ray logs that it does not install a handler for SIGTERM.
     logging.getLogger("ray").setLevel(logging.ERROR)
     address = ray_address.cluster_address()
     start = functools.partial(_join, address) if address else _start
@@ -103,12 +103,13 @@ def _join(address: str, stopped: threading.Event) -> None:
 
 
 def _start(stopped: threading.Event) -> None:
-    """Starts Ray, which gives its own processes 30 s, fixed; on a very busy machine that several times."""
+    """Starts Ray. It gives its own processes a fixed 30 s, so on a very busy machine it takes several
+    attempts."""
     _own_token()
     for left in reversed(range(_STARTS)):
         try:
             with _on_loopback():
-                # "local": without it Ray would join any cluster that happens to run on this machine.
+                # Without "local" Ray would join any cluster that happens to run on this machine.
                 ray.init(
                     address="local",
                     include_dashboard=False,
@@ -134,11 +135,12 @@ def _not_started(error: Exception) -> str:
 
 
 def _own_token() -> None:
-    """Makes a Ray that is started here refuse everyone without a token of this process.
+    """Makes a Ray that is started here refuse everyone who does not have a token of this process.
 
-    Ray does so by default from 2.59 on, unless RAY_AUTH_MODE says otherwise, which the environment may have
-    for a cluster elsewhere. Without a token of ours Ray would write one below HOME, which may be read-only
-    or unset. It stays, as Ray remembers a process's first token as long as the process lives.
+    Ray does so by default since 2.59, unless RAY_AUTH_MODE says otherwise, which the environment may set for
+    a cluster elsewhere. Without a token in the environment Ray would write one below HOME, which may be
+    read-only or unset. The token is not removed afterwards, as Ray remembers a process's first token for its
+    lifetime.
     """
     os.environ.pop("RAY_AUTH_MODE", None)
     if "RAY_AUTH_TOKEN" not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
@@ -147,14 +149,14 @@ def _own_token() -> None:
 
 @contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Makes Ray bind all its ports to loopback, as it does of itself on macOS and Windows.
+    """Makes Ray bind all its ports to loopback, as it does by default on macOS and Windows.
 
-    By default Ray 2.60 listens on all interfaces: driver, GCS, raylet, each worker, and the metrics of its
-    agent, which want no token. An address given to ``ray.init`` does not change that, as Ray replaces a
-    loopback one by the machine's.
+    On Linux, Ray 2.60 listens on all interfaces: driver, GCS, raylet, each worker, and its agent's metrics,
+    which need no token. An address given to ``ray.init`` does not change that, as Ray replaces a loopback
+    address by the machine's.
 
     Raises:
-        Refused: this version of Ray has no such switch, which is not part of its public interface.
+        Refused: this version of Ray does not have that switch, which is not in its public interface.
     """
     before = getattr(ray_constants, _CLUSTER_SWITCH, None)
     if before is None:
@@ -167,13 +169,14 @@ def _on_loopback() -> Iterator[None]:
 
 
 def _check_loopback(address: str) -> None:
-    """Checks that the address of a Ray that was started here is one of loopback, whatever the switch means.
+    """Checks that a Ray that was started here listens on loopback: in another version the switch may do
+    nothing.
 
     Raises:
-        Refused: it is not.
+        Refused: it does not.
     """
     host = address.rpartition(":")[0].strip("[]")
-    with suppress(ValueError):  # a name
+    with suppress(ValueError):  # a host name, and not an IP address
         if ipaddress.ip_address(host).is_loopback:
             return
     if host != "localhost":
@@ -189,9 +192,9 @@ def _not_on_loopback(found: str) -> str:
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts in earnest.
+    """Yields an event that Ctrl-C and SIGTERM set. A second Ctrl-C raises KeyboardInterrupt.
 
-    To be entered when Ray runs: a ``ray.init`` of somebody else may have replaced the handler of SIGTERM.
+    Enter it when Ray runs already: ``ray.init`` may have replaced the handler of SIGTERM.
     """
     stopping = threading.Event()
 
@@ -201,7 +204,7 @@ def stop_signals() -> Iterator[threading.Event]:
         stopping.set()
 
     if threading.current_thread() is not threading.main_thread():
-        yield stopping  # only the main thread may handle signals
+        yield stopping  # Python allows signal handlers in the main thread only
         return
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -212,23 +215,26 @@ def stop_signals() -> Iterator[threading.Event]:
 
 
 def available_cpus() -> int:
-    """Cores that this process may use, which may be fewer than the machine has."""
+    """Returns the number of cores that this process may use, which may be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # macOS does not say
+    return os.cpu_count() or 1  # macOS does not tell
 
 
 def slices_of_gpus() -> int | None:
-    """GPUs that Ray is to count, where CUDA_VISIBLE_DEVICES names slices of GPUs (MIG): Ray would count the
-    cards that they are of. None: what Ray finds."""
+    """Returns the number of GPU slices (MIG) if CUDA_VISIBLE_DEVICES names such: Ray would count the GPUs
+    that they are part of. None: Ray counts by itself."""
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return len(visible) if visible and all(name.startswith("MIG-") for name in visible) else None
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """What must be in a worker's environment when its process starts, where the user did not
-    choose otherwise: threads that do not spin while they wait, and big tensors kept in the heap
-    instead of mapped and unmapped in every step (0.36 s a step became 0.29 s)."""
+    """Returns environment variables that a worker's process must have when it starts; those that the user has
+    set keep their value.
+
+    They make threads sleep instead of spin while they wait, and keep large tensors in the heap instead of
+    mapping and unmapping memory in every step (0.36 s a step became 0.29 s).
+    """
     chosen = {
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),

@@ -1,4 +1,4 @@
-"""The end of Ray in this process, also where Ray itself does not answer any more."""
+"""Shuts Ray down in this process, also if Ray itself does not answer any more."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from typing import Any, cast
 import ray
 
 _SECONDS = 30.0
-"""For which a Ray that answered so far is waited for."""
+"""For how long a Ray that answered so far is waited for."""
 _SILENT_SECONDS = 5.0
-"""For which one is that does not: soon after, it ends this process by itself."""
+"""For how long one is that does not answer: soon after, it ends this process by itself."""
 
 _silent = threading.Event()
 
 
 def do_not_wait_for_ray() -> None:
-    """Ray does not answer: to be said before :func:`shut_down`."""
+    """Makes the next :func:`shut_down` wait only briefly, as Ray does not answer."""
     _silent.set()
 
 
 def shut_down() -> None:
-    """``ray.shutdown()``, which may wait without end for a head that does not answer: after a time a Ray that
-    was started here loses its head, and after as long again it is left as it is."""
+    """Calls ``ray.shutdown()`` with a time limit.
+
+    The call may wait for ever for a head that does not answer. When the limit is reached the head is killed,
+    if this process started it; when it is reached again Ray is left as it is.
+    """
     ended = threading.Event()
     seconds = _SILENT_SECONDS if _silent.is_set() else _SECONDS
     _silent.clear()
@@ -34,18 +37,20 @@ def shut_down() -> None:
             ray.shutdown()
         ended.set()
 
-    threading.Thread(target=end, name="ends Ray", daemon=True).start()
+    threading.Thread(target=end, name="Ray shutdown", daemon=True).start()
     if ended.wait(seconds):
         return
     _kill_own_head()
     if not ended.wait(seconds):
-        atexit.unregister(ray.shutdown)  # it would be waited for again
+        atexit.unregister(ray.shutdown)  # it would wait again when Python exits
 
 
 def _kill_own_head() -> None:
-    """Kills the head of a Ray that this process started, which may hang: one that is dead is not waited for.
-    Not the raylet: Ray ends a process on the spot whose raylet dies while it shuts down."""
-    with suppress(Exception):  # not of Ray's public interface: whatever another version raises
+    """Kills the head of a Ray that this process started: Ray does not wait for one that is dead.
+
+    Not the raylet: Ray ends a process on the spot if its raylet dies while it shuts down.
+    """
+    with suppress(Exception):  # not in Ray's public interface: another version may raise anything
         from ray._private import worker
 
         cast(Any, worker)._global_node.kill_gcs_server(check_alive=False)

@@ -1,9 +1,9 @@
-"""Ray, started and ended in a thread that no signal reaches.
+"""Starts and shuts down Ray in a thread that no signal reaches.
 
-Python runs the handlers of signals in the main thread, wherever that is. An exception that one raises inside
-Ray's C++ is lost, printed as a traceback, or ends the process by SIGABRT. So the main thread only waits here,
-which may be interrupted at any time, and another one starts Ray, lives as long as Ray does (on Linux, Ray's
-processes are killed when the thread that started them ends) and shuts it down.
+Python runs signal handlers in the main thread, whatever it is doing. An exception that a handler raises
+inside Ray's C++ is lost, printed as a traceback, or ends the process by SIGABRT. So the main thread only
+waits here, which may be interrupted at any time. Another thread starts Ray, lives as long as Ray does (on
+Linux, Ray's processes are killed when the thread that started them ends), and shuts it down.
 """
 
 from __future__ import annotations
@@ -22,24 +22,30 @@ _unfinished = threading.Event()
 
 
 def is_unfinished() -> bool:
-    """Whether somebody left while Ray was being started or shut down. Such a process must end by
-    ``os._exit``: Python's own way out would shut Ray down from a second thread. Ray's processes follow it."""
+    """Whether the main thread left while Ray was being started or shut down.
+
+    Such a process must end by ``os._exit``: Python's normal exit would shut Ray down from a second thread.
+    Ray's processes end with it.
+    """
     return _unfinished.is_set()
 
 
-class NoAnswer(Exception):  # noqa: N818 - what Ray gave
-    """Ray did not start, nor fail to, in the time it was given."""
+class NoAnswer(Exception):  # noqa: N818 - a state of Ray
+    """Ray neither started nor failed to start within the time limit."""
 
 
 @contextmanager
 def kept_by_a_thread(start: Callable[[threading.Event], None], seconds: float) -> Iterator[None]:
-    """Ray while the context is open. ``start`` starts it; it gets an event that is set when the start was
-    interrupted, so that it does not try again. ``seconds``: that it may take; then it is left behind.
+    """Runs Ray while the context is open.
+
+    Args:
+        start: starts Ray. Gets an event that is set when the start is interrupted, so that it does not retry.
+        seconds: time limit of the start, after which the thread is abandoned.
 
     Raises:
-        NoAnswer: it took longer.
-        KeyboardInterrupt: Ctrl-C or SIGTERM came meanwhile; Ray was shut down in good order before. A second
-            Ctrl-C raises it at once: see :func:`is_unfinished`.
+        NoAnswer: the start took longer. KeyboardInterrupt: Ctrl-C or SIGTERM came during the start or the
+        end; Ray was shut down properly before.
+            A second Ctrl-C raises it at once: see :func:`is_unfinished`.
         Exception: what ``start`` raised.
     """
     keeper = _Keeper(start)
@@ -52,7 +58,7 @@ def kept_by_a_thread(start: Callable[[threading.Event], None], seconds: float) -
             raise KeyboardInterrupt
         yield
     except BaseException:
-        keeper.stopped.set()  # the run is ending already
+        keeper.stopped.set()  # so that a Ctrl-C during the shutdown below ends at once
         raise
     finally:
         with _signals_noted(keeper.stopped):
@@ -62,7 +68,7 @@ def kept_by_a_thread(start: Callable[[threading.Event], None], seconds: float) -
 
 
 class _Keeper:
-    """The thread."""
+    """The thread that starts Ray and shuts it down."""
 
     def __init__(self, start: Callable[[threading.Event], None]) -> None:
         self.stopped = threading.Event()
@@ -72,16 +78,16 @@ class _Keeper:
         self._thread = threading.Thread(target=self._run, name="ray", daemon=True)
 
     def begin(self, seconds: float) -> None:
-        """Starts Ray, and waits until that is done."""
+        """Starts Ray, and waits until it has started or failed."""
         _unfinished.set()
         self._thread.start()
         if not self._started.wait(seconds):
             self.stopped.set()
-            self._ending.set()  # should it start after all
+            self._ending.set()  # so that it is shut down if it starts after all
             raise NoAnswer(f"no answer in {seconds:g} s")
 
     def end(self) -> None:
-        """Shuts Ray down, and waits until that is done."""
+        """Shuts Ray down, and waits for that."""
         self._ending.set()
         self._thread.join()
 
@@ -100,7 +106,7 @@ class _Keeper:
 
 @contextmanager
 def _signals_noted(stopped: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM only set the event while the context is open; a Ctrl-C when it is set interrupts."""
+    """While the context is open, Ctrl-C and SIGTERM only set the event. Ctrl-C when it is set interrupts."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stopped.is_set() and number == signal.SIGINT:
@@ -108,7 +114,7 @@ def _signals_noted(stopped: threading.Event) -> Iterator[None]:
         stopped.set()
 
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals
+        yield  # Python allows signal handlers in the main thread only
         return
     before: dict[int, Any] = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
