@@ -143,10 +143,10 @@ class Dispatcher:
         """Updates the progress view, the metrics and the heartbeat."""
         pool = self._pool
         shown = pool.ready or list(pool)
-        said = list(dict.fromkeys(handle.doing for handle in shown if handle.doing))
+        doing = list(dict.fromkeys(handle.doing for handle in shown if handle.doing))
         idle = "" if pool.ready else pool.waiting_for()
         self._progress.in_flight([parts for handle in pool for parts in handle.parts])
-        self._progress.show(" | ".join(said[:4]) or idle, workers=len(pool.ready), cost=pool.cost)
+        self._progress.show(" | ".join(doing[:4]) or idle, workers=len(pool.ready), cost=pool.cost)
         self._metrics.queue(self._leases.queued, len(pool))
         self._beat({**self._progress.state(), "workers": len(pool.ready), "cost": round(pool.cost, 4)})
 
@@ -169,11 +169,11 @@ class Dispatcher:
         """Calls every worker that has no call under way, with more leases if it can take them."""
         now = self._pool.clock.now()
         for handle in self._pool:
-            if handle.answer is None and now >= handle.rests_until:
+            if handle.answer is None and now >= handle.next_call_at:
                 leases = [] if handle.leaving else self._new_leases(handle)
                 orders = Orders(leases, handle.orders.go, handle.orders.drop)
                 handle.orders = Orders()
-                handle.answer, handle.asked_at = handle.actor.poll.remote(orders, POLL_SECONDS), now
+                handle.answer, handle.called_at = handle.actor.poll.remote(orders, POLL_SECONDS), now
 
     def _new_leases(self, handle: WorkerHandle) -> list[Lease]:
         """Grants a worker the leases that it gets with the next call."""
@@ -217,15 +217,15 @@ class Dispatcher:
 
     def _wait_for_answers(self) -> list[WorkerHandle]:
         """Returns the workers that have answered, after a short wait."""
-        asked = {m.answer: m for m in self._pool if m.answer is not None}
-        if not asked:
+        called = {m.answer: m for m in self._pool if m.answer is not None}
+        if not called:
             self._stopping.wait(REST_SECONDS)
             return []
-        resting = len(asked) < len(self._pool)
-        ray.wait(list(asked), timeout=REST_SECONDS if resting else _WAIT_SECONDS)
-        ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0)
-        self._remove_silent([handle for handle in asked.values() if handle.answer not in ready])
-        return [asked[reference] for reference in ready]
+        resting = len(called) < len(self._pool)
+        ray.wait(list(called), timeout=REST_SECONDS if resting else _WAIT_SECONDS)
+        ready, _ = ray.wait(list(called), num_returns=len(called), timeout=0)
+        self._remove_silent([handle for handle in called.values() if handle.answer not in ready])
+        return [called[reference] for reference in ready]
 
     def _remove_silent(self, handles: list[WorkerHandle]) -> None:
         """Removes workers that have not answered for too long.
@@ -235,7 +235,7 @@ class Dispatcher:
         """
         since = self._pool.clock.now() - SILENCE_SECONDS
         for handle in handles:
-            if handle.answered and handle.asked_at < since:
+            if handle.answered and handle.called_at < since:
                 cause = f"no answer for {SILENCE_SECONDS:g} s"
                 self._failures.remove(handle, WorkerDeath(cause, blame=True, of_machine=True))
         for handle, node in self._startup.overdue():
@@ -248,7 +248,7 @@ class Dispatcher:
         """Takes the answers of workers: reports, or exceptions."""
         for handle in handles:
             answer, handle.answer = handle.answer, None
-            handle.rests_until = self._pool.clock.now() + REST_SECONDS
+            handle.next_call_at = self._pool.clock.now() + REST_SECONDS
             try:
                 report = report_of(answer)
             except Exception as error:
@@ -276,9 +276,9 @@ class Dispatcher:
             self._results.learn(settled.number, settled.image_id)
             self._results.settle(handle, settled)
         now = time.monotonic()
-        if handle.heard_at:
-            handle.rate += 0.3 * (len(report.settled) / (now - handle.heard_at) - handle.rate)
-        handle.heard_at = now
+        if handle.reported_at:
+            handle.rate += 0.3 * (len(report.settled) / (now - handle.reported_at) - handle.rate)
+        handle.reported_at = now
         for note in report.notes:
             self._progress.show(note, now=True)
         for returned in report.returned:

@@ -1,4 +1,4 @@
-"""Decides whose fault it is when a worker ends or fails: its images', its machine's, or the whole run's.
+"""Decides whose fault it is when a worker ends or fails: its images', its machine's, or the run's as such.
 
 Whatever ends a worker, its images go back to be leased again. What differs is
 whether they count as suspects, whether the machine is avoided from then on, and whether the run may continue.
@@ -238,7 +238,7 @@ class FailureHandler:
             # An error of the machine speaks against an image only if some machine has shown that it works:
             # other images were judged since the image's first failure. The last open image has no others
             # beside it, so for it any image judged before counts. Without this rule one broken GPU, alone
-            # in a run, would fail the whole collection.
+            # in a run, would fail every image of the collection.
             return not of_machine or judged > (lease.judged_before if open_inputs > 1 else 0)
 
         exhausted = self._leases.suspect(

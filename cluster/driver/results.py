@@ -68,8 +68,8 @@ class Results:
         for lease in held:
             if lease.image_id is not None and self._ledger.has_record(lease.image_id):
                 record = self._ledger.outcome(lease.image_id)
-                said = str(record["status"]), record.get("error_class")
-                self.settle(handle, Settled(lease.number, lease.image_id, *said))
+                status, error_class = str(record["status"]), record.get("error_class")
+                self.settle(handle, Settled(lease.number, lease.image_id, status, error_class))
 
     def fail(self, lease: Lease, numbers: list[int]) -> None:
         """Records an image as failed after ``MAX_DEATHS`` workers died that held it.
@@ -82,19 +82,19 @@ class Results:
             numbers: of all inputs that are this image.
         """
         causes = "; ".join(dict.fromkeys(lease.causes))
-        said = {
+        fields = {
             "status": "failed",
             "error_class": "WorkerDied",
-            "error_message": f"{MAX_DEATHS} workers died with this image in hand: {causes}",
+            "error_message": f"{MAX_DEATHS} workers died while they held this image: {causes}",
         }
-        record = sign(said, blank=self._pool.task.blank, attempts=len(lease.causes), worker="driver")
+        record = sign(fields, blank=self._pool.task.blank, attempts=len(lease.causes), worker="driver")
         image_id = lease.image_id or unread_id(lease.uri)
         self.learn(lease.number, image_id)
         self._ledger.commit(image_id, record, {})
         self._ledger.store.delete(snapshot_path(image_id))
         self._metrics.settled("failed")
         self._deaths.work_done()
-        self.note_failure(f"{said['error_class']}: {said['error_message']}")
+        self.note_failure(f"{fields['error_class']}: {fields['error_message']}")
         self._progress.settled("failed", len(numbers))
 
     def note_failure(self, cause: str) -> None:

@@ -20,7 +20,7 @@ class WorkerHandle:
     """One worker.
 
     Times are seconds of the pool's :class:`~cluster.ray_runtime.observer_clock.ObserverClock`, so that a
-    driver that was suspended does not hold its own silence against workers. ``paid_from`` and ``heard_at``
+    driver that was suspended does not hold its own silence against workers. ``paid_from`` and ``reported_at``
     are monotonic seconds instead: a machine costs money, and its pace is real, whether the driver listens or
     not.
     """
@@ -39,16 +39,16 @@ class WorkerHandle:
     """To be sent with the next call."""
     answer: ray.ObjectRef[Report] | None = None
     """Reference to the answer of the call under way; None between two calls."""
-    asked_at: float = 0.0
+    called_at: float = 0.0
     """When that call was made."""
-    heard_at: float = 0.0
+    reported_at: float = 0.0
     """When its last report came."""
     answered: bool = False
     """Whether it ever answered; until then it may still wait for a machine."""
     hired_at: float = 0.0
     placed_at: float | None = None
     """When Ray was first seen to have placed it on a machine; None while it waits for one."""
-    rests_until: float = 0.0
+    next_call_at: float = 0.0
     """Time of the next call: a worker that always has news would otherwise be called without pause."""
     rate: float = 0.0
     """Images that it settles in a second, smoothed."""

@@ -125,8 +125,8 @@ class WorkerPool:
 
     def waiting_for(self) -> str:
         """Text of the progress line while no worker is ready."""
-        pending = [m for m in self if not m.answered and m.asked_at and m.placed_at is None]
-        if not pending or self.clock.now() - min(m.asked_at for m in pending) < _PATIENCE_SECONDS:
+        pending = [m for m in self if not m.answered and m.called_at and m.placed_at is None]
+        if not pending or self.clock.now() - min(m.called_at for m in pending) < _PATIENCE_SECONDS:
             return "starting a worker"
         wanted = f"{self.settings.cpus_per_worker:g} CPUs"
         wanted += f" and {self.gpus:g} GPUs" if self.gpus else ""
@@ -199,9 +199,9 @@ class WorkerPool:
 
     def is_stuck(self) -> bool:
         """Whether failed machines are avoided, all workers wait for a machine, and none came for minutes."""
-        asked = [m.asked_at for m in self if m.asked_at]
-        waits = bool(asked) and not any(m.answered or m.placed_at is not None for m in self)
-        return waits and bool(self._failed) and self.clock.now() - min(asked) > _NO_MACHINE_SECONDS
+        called = [m.called_at for m in self if m.called_at]
+        waits = bool(called) and not any(m.answered or m.placed_at is not None for m in self)
+        return waits and bool(self._failed) and self.clock.now() - min(called) > _NO_MACHINE_SECONDS
 
     def forget_failures(self) -> None:
         """Allows machines again that failed. Workers that wait for others are released, as their selector

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 
-class Interrupted(Exception):  # noqa: N818 - somebody asked for it
+class Interrupted(Exception):  # noqa: N818 - not an error
     """Stopped by a signal, a deadline or the limit on cost. Everything finished is committed, and the same
     command resumes the run."""

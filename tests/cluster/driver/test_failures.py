@@ -109,7 +109,7 @@ def test_a_driver_that_was_suspended_buries_nobody(tmp_path: Path, monkeypatch: 
     handle = driver.add("a")
     driver.leases.grant(handle.name, 2)
     answer: Any = object()
-    handle.answer, handle.asked_at = answer, driver.pool.clock.now()
+    handle.answer, handle.called_at = answer, driver.pool.clock.now()
     driver.time.seconds += 100 * SILENCE_SECONDS
     driver._wait_for_answers()
     assert len(driver.pool) == 1 and driver.deaths.total == 0
@@ -132,7 +132,7 @@ def test_a_machine_that_stands_still_again_and_again_condemns_no_image(
         handle.judged = 1
         assert driver.leases.grant(handle.name, 10)
         answer: Any = object()
-        handle.answer, handle.asked_at = answer, driver.pool.clock.now()
+        handle.answer, handle.called_at = answer, driver.pool.clock.now()
         for _ in range(int(SILENCE_SECONDS) + 1):
             driver.time.seconds += 1
             driver._wait_for_answers()

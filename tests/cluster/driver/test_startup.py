@@ -63,7 +63,7 @@ def test_one_that_has_a_machine_waits_for_none(tmp_path: Path, monkeypatch: pyte
     driver = Driver(tmp_path, workers=1)
     driver.pool.avoid_failed_machine("b")
     handle = starting(driver, "slow")
-    handle.asked_at = 1.0
+    handle.called_at = 1.0
     listen(driver, START_SECONDS / 2 + 20)
     assert driver.pool.is_stuck() and "waiting for a machine" in driver.pool.waiting_for()
     there["slow"] = "a"

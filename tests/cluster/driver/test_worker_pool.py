@@ -85,9 +85,9 @@ def test_machines_that_failed_are_tried_again_where_no_other_one_comes(
     handles = [pool.hire(), pool.hire()]
     assert not pool.is_stuck(), "they were not asked"
     long_ago = pool.clock.now() - worker_pool._NO_MACHINE_SECONDS - 1
-    handles[0].asked_at = pool.clock.now()
+    handles[0].called_at = pool.clock.now()
     assert not pool.is_stuck()
-    handles[1].asked_at = long_ago
+    handles[1].called_at = long_ago
     assert pool.is_stuck()
     handles[0].answered = True
     assert not pool.is_stuck(), "one has a machine"
@@ -95,7 +95,7 @@ def test_machines_that_failed_are_tried_again_where_no_other_one_comes(
     pool.forget_failures()
     assert len(pool) == 0 and pool.label_selector() == {}
     pool.avoid_leaving_machine(here)
-    pool.hire().asked_at = long_ago
+    pool.hire().called_at = long_ago
     assert not pool.is_stuck(), "a machine that is taken away is not tried again"
     pool.close()
 
