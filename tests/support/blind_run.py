@@ -1,7 +1,7 @@
-"""A run of which one machine does not see the inputs: python blind_run.py INPUT OUTPUT FOLDER.
+"""A run in which one machine cannot read the inputs: python blind_run.py INPUT OUTPUT FOLDER.
 
-The inputs' paths begin with the working folder of whoever reads them, as if that were a mounted share. On the
-machine that has BLIND in its environment another folder is there.
+The inputs' paths are relative to the working folder of the process that reads them, which stands for a
+mounted share. The machine with BLIND in its environment has a different folder there.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from cluster.settings import ClusterSettings
 from cluster.storage.store import open_store
 from cluster.worker.worker import Task
 from originality.contract.scorer import Finished
-from tests.support.driver_messages import Told
+from tests.support.driver_messages import TouchOnText
 from tests.support.mean_colour import MeanColour
 from tests.support.waiting import until
 
-SAID = "could not be read on its machine, and could on another one"
+FOUND_BLIND = "inputs in a row could not be read on its machine"
 
 
 class Mounted(MeanColour):
-    """Judges nothing before the blind machine is known."""
+    """Judges nothing until the driver has found the machine that cannot read."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(capacity=2)
@@ -44,7 +44,7 @@ if __name__ == "__main__":
     run = plan(source, open_store(output), {})
     task = Task(run.store.url, functools.partial(Mounted, Path(folder)), {})
     leases = run.leases(np.arange(len(run.manifest)))
-    stream = Told(SAID, Path(folder) / "known")
+    stream = TouchOnText(FOUND_BLIND, Path(folder) / "known")
     driver.run(
         task, leases, ClusterSettings(max_workers=2), gpu=False, learn=run.identities.learn, stream=stream
     )

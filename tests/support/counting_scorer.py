@@ -1,4 +1,4 @@
-"""A scorer of documents that counts, one step a number, and may break on the way."""
+"""A scorer of documents that counts, one number a step, and may fail on the way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from originality.contract.scorer import Finished, Item
 
 
 class Counter:
-    """Counts to a document's "to". Where its file "breaks" is there, it breaks at the number in it."""
+    """Counts to a document's "to". If the file "breaks" exists, it fails at the number in that file."""
 
     capacity = 1
 

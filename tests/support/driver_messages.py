@@ -1,4 +1,4 @@
-"""What a driver says, told to the scorers of its workers, so that they wait for it and not for a time."""
+"""Lets the scorers of a test's workers wait for a progress line of the driver, instead of for a time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 
-class Told(io.StringIO):
-    """Passes on to stderr what is written, and touches a file when certain words are in it."""
+class TouchOnText(io.StringIO):
+    """Writes to stderr, and creates a file when a certain text is written."""
 
     def __init__(self, words: str, file: Path) -> None:
         super().__init__()

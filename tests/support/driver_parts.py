@@ -1,4 +1,4 @@
-"""A driver whose machines and workers a test sets."""
+"""A driver with machines and workers that a test sets."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def machine(node: str, cpus: float = 8.0, alive: bool = True) -> dict[str, Any]:
 
 
 def has(patch: pytest.MonkeyPatch, *machines: dict[str, Any]) -> None:
-    """Lets Ray say that these are its machines."""
+    """Makes Ray report these machines."""
     patch.setattr(ray, "nodes", lambda: list(machines))
 
 
 class Driver(Dispatcher):
-    """Of ten inputs, with workers that a test adds."""
+    """A driver of ten inputs, with workers that a test adds."""
 
     def __init__(self, folder: Path, workers: int) -> None:
         self.time = SetTime()
@@ -55,14 +55,14 @@ class Driver(Dispatcher):
         return handle
 
     def dies(self, node: str, error: Exception, capacity: int = 2) -> None:
-        """Another worker on a machine, after what it was granted."""
+        """Adds a worker on a machine, grants it inputs, and lets it end by an error."""
         handle = self.add(node, capacity)
         self.leases.grant(handle.name, 2)
         self._failures.ended(handle, error)
         assert self.leases.open == 10 and not self.leases.holds(handle.name)
 
     def causes(self) -> set[str]:
-        """Of which images are suspected."""
+        """The causes for which any input is a suspect."""
         handle = self.add("x")
         found: set[str] = set()
         while granted := self.leases.grant(handle.name, 1):

@@ -1,4 +1,4 @@
-"""Workers without processes, for tests of what the driver decides."""
+"""A worker pool without processes, for tests of the driver's decisions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.support.set_time import SetTime
 
 
 class FakePool:
-    """Stands for the pool."""
+    """Stands for :class:`cluster.driver.worker_pool.WorkerPool`."""
 
     def __init__(self, *nodes: str) -> None:
-        """One worker a node, all ready."""
+        """Starts with one ready worker on each node."""
         self.time = SetTime()
         self.clock = ObserverClock(self.time)
         self.handles: dict[str, WorkerHandle] = {}
@@ -32,7 +32,7 @@ class FakePool:
         return handle
 
     def wait(self, seconds: float) -> None:
-        """As a driver that looks at its clock all the time."""
+        """Lets time pass for a driver that reads its clock every second."""
         for _ in range(int(seconds)):
             self.time.seconds += 1
             self.clock.now()

@@ -34,11 +34,11 @@ def machines() -> int:
 class Interrupting(io.StringIO):
     """Interrupts the run once it says that there is no node type."""
 
-    said = ""
+    line = ""
 
     def write(self, text: str) -> int:
-        if "no node type" in text and not self.said:
-            self.said = text
+        if "no node type" in text and not self.line:
+            self.line = text
             os.kill(os.getpid(), signal.SIGINT)
         return super().write(text)
 
@@ -71,4 +71,4 @@ if __name__ == "__main__":
     try:
         judge(f"{output}-waiting", accelerators=("H100",), deadline="1h", stream=stream)
     except driver.Interrupted:
-        print("waited:", " ".join((stream.said or stream.getvalue()[-2000:]).split()))
+        print("waited:", " ".join((stream.line or stream.getvalue()[-2000:]).split()))

@@ -1,4 +1,4 @@
-"""A run that one of two workers leaves: python leaving_run.py INPUT OUTPUT FOLDER."""
+"""A run in which one of two workers must leave: python leaving_run.py INPUT OUTPUT FOLDER."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cluster.settings import ClusterSettings
 from cluster.storage.store import open_store
 from cluster.worker.worker import Task
 from originality.contract.scorer import Finished
-from tests.support.driver_messages import Told
+from tests.support.driver_messages import TouchOnText
 from tests.support.mean_colour import MeanColour
 from tests.support.waiting import until
 
@@ -23,7 +23,7 @@ LEAVES = "a worker leaves"
 
 
 class Waiting(MeanColour):
-    """Begins when both workers have something, and judges no more than its first images before one leaves."""
+    """Starts when both workers have an image, and judges only its first images before one of them leaves."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(capacity=2, steps=3)
@@ -45,7 +45,7 @@ if __name__ == "__main__":
     run = plan(source, open_store(output), {})
     task = Task(run.store.url, functools.partial(Waiting, Path(folder)), {})
     leases = run.leases(np.arange(len(run.manifest)))
-    stream = Told(LEAVES, Path(folder) / LEAVES)
+    stream = TouchOnText(LEAVES, Path(folder) / LEAVES)
     driver.run(
         task, leases, ClusterSettings(max_workers=2), gpu=False, learn=run.identities.learn, stream=stream
     )

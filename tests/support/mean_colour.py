@@ -1,4 +1,4 @@
-"""A small real scorer: the mean colour of an image. Some colours make trouble."""
+"""A small real scorer: the mean colour of an image. Some colours make it fail."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class MeanColour:
         return [_finished(item, self._steps) for item in ready]
 
     def stage(self, item_id: str) -> int:
-        """Steps done: none of them should be done twice."""
+        """Steps done, none of which should be done twice."""
         return self._steps - self._in_flight[item_id][1]
 
     def snapshot(self, item_id: str) -> bytes:

@@ -1,7 +1,8 @@
-"""A run that tells where it was: python placed_run.py INPUT OUTPUT SETTINGS.json-text FOLDER.
+"""A run that records where each image was judged: python placed_run.py INPUT OUTPUT SETTINGS.json-text
+FOLDER.
 
-Beside the settings there may be "refuses", a kind of machine on which no scorer can be built, and "joined":
-the machines count as come after the prices were checked.
+Beside the settings the JSON may contain "refuses", a kind of machine on which no scorer can be built, and
+"joined": the machines count as having joined after the prices were checked.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cluster.worker.worker import Task
 from jobs.auditing.worker_gpu import check_gpu
 from originality.contract.faults import MachineFault
 from originality.contract.scorer import Finished, Unusable
-from tests.support.driver_messages import Told
+from tests.support.driver_messages import TouchOnText
 from tests.support.mean_colour import MeanColour
 from tests.support.waiting import until
 
@@ -32,8 +33,8 @@ DIED = "a worker died"
 
 
 class Placed(MeanColour):
-    """Says in each record on which kind of machine it was judged, and what torch sees of its GPU; begins when
-    all workers have something, or one of them has died."""
+    """Records on which kind of machine an image was judged, and what torch sees of its GPU. Starts when all
+    workers have an image, or one of them has died."""
 
     def __init__(self, folder: Path, workers: int, refuses: str | None) -> None:
         super().__init__(capacity=1)
@@ -41,7 +42,7 @@ class Placed(MeanColour):
         self._gpu = "seen"
         try:
             check_gpu()
-        except MachineFault as fault:  # the GPUs of this cluster are made up
+        except MachineFault as fault:  # the GPUs of this cluster are not real
             self._gpu = str(fault)
         node = ray.get_runtime_context().get_node_id()
         labels: dict[str, Any] = next(n["Labels"] for n in ray.nodes() if n["NodeID"] == node)
@@ -65,12 +66,12 @@ if __name__ == "__main__":
     refuses = given.pop("refuses", None)
     joined = given.pop("joined", False)
     if joined:
-        driver.check_prices = lambda settings, gpus: None
+        driver.check_prices = lambda settings, gpus, on_cluster: None
     settings = ClusterSettings(**given)
     leases = run.leases(np.arange(len(run.manifest)))
     assert settings.max_workers is not None
     factory = functools.partial(Placed, Path(folder), settings.max_workers, refuses)
-    stream = Told(DIED, Path(folder) / DIED)
+    stream = TouchOnText(DIED, Path(folder) / DIED)
     outcome = driver.run(Task(run.store.url, factory, {}), leases, settings, gpu=True, stream=stream)
     where = sorted({row["where"] for row in run.ledger.rows()})
     print("torch:", next(run.ledger.rows())["gpu"])

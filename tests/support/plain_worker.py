@@ -1,4 +1,4 @@
-"""A worker without Ray, told what a driver would tell it."""
+"""A worker without Ray, which gets the orders that a driver would send."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def task(tmp_path: Path, factory: Callable[[], Any] = MeanColour, snapshot_every
 
 
 def work(worker: Worker, leases: list[Lease], until: Callable[[Report], bool]) -> list[Report]:
-    """As a driver does that lets every image go on."""
+    """Polls a worker as a driver does that has it judge every image."""
     reports = [worker.poll(Orders(leases))]
     give_up = time.monotonic() + PATIENCE
     while not until(reports[-1]):

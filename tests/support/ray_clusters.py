@@ -1,4 +1,4 @@
-"""Ray clusters of their own for tests: started as a person would, on loopback, free ports and a token."""
+"""Ray clusters for tests, started as a person would, on loopback, with free ports and a token."""
 
 from __future__ import annotations
 
@@ -37,23 +37,24 @@ class Head:
     dashboard: str
     """URL of the jobs API."""
     environment: dict[str, str]
-    """To be had by whoever uses it."""
+    """Environment variables of a process that uses it."""
     log: Path
     """What ``ray start`` printed."""
     logs: Path
-    """Folder of all that Ray and its jobs logged."""
+    """Folder of the logs of Ray and its jobs."""
 
 
 STARTS = 8
-"""Times that Ray is started: it gives its own processes 30 s, fixed, which a busy machine may not."""
+"""Attempts to start Ray: it gives its own processes a fixed 30 s, which may be too short on a busy
+machine."""
 TOO_SLOW = "timed out during startup"
 
 
 class Machines(Cluster):
-    """Ray's cluster of several nodes on one machine, which waits for each as long as it takes."""
+    """Ray's cluster of several nodes on one machine; waits for each node as long as it takes."""
 
     def add_node(self, *given: Any, **options: Any) -> Any:
-        # Else they would have the address of a Ray that runs in this process, which is on loopback alone.
+        # Without an address they would get that of a Ray in this process, which listens on loopback only.
         options.setdefault("node_ip_address", node_ip_address_from_perspective(None))
         for left in reversed(range(STARTS)):
             try:

@@ -1,4 +1,5 @@
-"""Machines that fail beside machines that work, on a real Ray: no image loses its verdict, no run ends."""
+"""Machines that fail beside machines that work, on a real Ray: no image loses its verdict, and no run
+ends."""
 
 from __future__ import annotations
 
@@ -57,8 +58,8 @@ def test_one_broken_card_beside_one_that_works(
 def test_where_all_machines_fail_the_run_stops_and_nothing_is_lost(
     tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message names the machine's error and no setting, and the next run still has all images. The
-    only image is met by the only card more often than a killer may kill: it is not to blame."""
+    """The message names the machine's error and no setting, and the next run still has all images. The only
+    image is held by the only GPU at more failures than ``MAX_DEATHS``, and is still not to blame."""
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     with pytest.raises(driver.EngineError, match=r"^3 workers died before .*CUDA out of memory.*resume"):
         judge(tmp_path, functools.partial(AllFail, "memory"), workers=1)
@@ -71,7 +72,7 @@ def test_where_all_machines_fail_the_run_stops_and_nothing_is_lost(
 
 
 def test_settings_that_one_machine_alone_refuses_end_no_run(tmp_path: Path, local_ray: None) -> None:
-    """Before any worker is ready they end it at once: then it is the settings."""
+    """Before any worker is ready they end the run at once, as the settings may be the cause."""
     for i in range(40):
         paint(tmp_path / "in", f"{i:02}.png", (i, i, i))
     with pytest.raises(Unusable, match="choose another device"):
@@ -82,7 +83,7 @@ def test_settings_that_one_machine_alone_refuses_end_no_run(tmp_path: Path, loca
 
 
 def test_images_that_kill_come_first_and_the_run_goes_on(tmp_path: Path, local_ray: None) -> None:
-    """Though no worker has judged anything when they are met."""
+    """Although no worker has judged anything before them."""
     for i in range(3):
         paint(tmp_path / "in", f"0-killer-{i}.png", KILLS)
     for i in range(4):

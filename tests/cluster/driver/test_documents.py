@@ -1,4 +1,4 @@
-"""Items that are documents: read, leased and kept as images are, and long work is not lost."""
+"""Items that are documents: they are read and leased as images are, and hours of work are not lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def leases(tmp_path: Path, **contents: Any) -> list[Lease]:
 
 
 def ends(tmp_path: Path, given: list[Lease], factory: Any, **more: Any) -> list[dict[str, Any]]:
-    """The records of all of them, by a worker of its own."""
+    """Has a new worker settle all leases; their records."""
     task = Task(
         str(tmp_path / "run"),
         factory,
@@ -86,7 +86,7 @@ def test_long_work_that_failed_goes_on_where_it_was_when_it_is_put_back(tmp_path
 
 
 class Clocked(Counter):
-    """By a clock of its own a step takes 50 ms and a snapshot 0.2 s."""
+    """Has its own clock, by which a step takes 50 ms and a snapshot 0.2 s."""
 
     now = 0.0
     snapshots = 0

@@ -1,4 +1,4 @@
-"""The whole engine on a real Ray."""
+"""The engine from driver to records, on a real Ray."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def drive(
     stream: io.StringIO | None = None,
     **how: Any,
 ) -> tuple[RunFolder, Counter[str], str]:
-    """Runs what has no record yet."""
+    """Judges the inputs that have no record yet."""
     run = plan(str(folder), open_store(str(output)), {})
     leases = run.leases(np.arange(len(run.manifest)))
     task = Task(run.store.url, factory, {"model": "colour"})
@@ -97,7 +97,7 @@ def test_resume_leaves_alone_what_is_recorded(tmp_path: Path, local_ray: None) -
 
 
 class Shared(MeanColour):
-    """Begins when two workers have something to do, however long one takes to start."""
+    """Starts when two workers have an image, however long one of them takes to start."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(capacity=2)
@@ -129,7 +129,7 @@ def test_workers_share_the_images_and_one_killer_costs_no_other_image(
 
 
 class OnlyOneAtATime(MeanColour):
-    """As if there were memory for one scorer only; which begins when the other has died."""
+    """Behaves as if there were memory for one scorer only, which starts when the other worker has died."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ def test_workers_that_never_get_ready(tmp_path: Path, local_ray: None) -> None:
 
 
 class FailingCard(MeanColour):
-    """Breaks on green, as a GPU does, and then cannot be built again in the same process."""
+    """Fails on green as a GPU does, and cannot be built again in the same process."""
 
     built = 0
 
@@ -268,7 +268,7 @@ def test_where_every_image_fails_the_run_stops(tmp_path: Path, local_ray: None) 
 
 
 class Busy(MeanColour):
-    """When it has refused three images, it is in its step until the file is there."""
+    """After it has refused three images, its step does not return until a file exists."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(capacity=2, steps=1)
@@ -309,7 +309,7 @@ def test_what_is_judged_while_it_stops_does_not_hide_why(tmp_path: Path, local_r
 
 
 def test_missing_images_are_the_lists_fault_where_others_are_found(tmp_path: Path, local_ray: None) -> None:
-    """So many in a row that nothing else is found stop the run before any is written off."""
+    """If too many in a row are missing, with none found, the run stops before any is recorded."""
     (tmp_path / "list.csv").write_text("\n".join(["uri", *(f"{i}.png" for i in range(150))]))
     with pytest.raises(driver.EngineError, match=r"^1\d\d inputs in a row are not there, the last /.*resume"):
         drive(tmp_path / "list.csv", tmp_path / "run")
@@ -325,7 +325,7 @@ def test_missing_images_are_the_lists_fault_where_others_are_found(tmp_path: Pat
 
 
 def test_a_collection_that_is_gone_ends_the_run_and_costs_no_image(tmp_path: Path, local_ray: None) -> None:
-    """As one whose share is not mounted: on the only machine there is nothing to wait for."""
+    """As when a share is not mounted; on the only machine there is nothing to wait for."""
     for i in range(5):
         paint(tmp_path / "in", f"{i}.png", (i, i, i))
     run = plan(str(tmp_path / "in"), open_store(str(tmp_path / "run")), {})
@@ -346,7 +346,7 @@ def test_a_collection_that_is_gone_ends_the_run_and_costs_no_image(tmp_path: Pat
 def test_a_folder_within_that_is_gone_ends_the_run_and_costs_no_image(
     tmp_path: Path, local_ray: None
 ) -> None:
-    """As where a share is mounted below the source, or a list leads to one."""
+    """As when a share is mounted below the source, or a list refers to one."""
     for i in range(5):
         paint(tmp_path / "in" / "share", f"{i}.png", (i, i, i))
     paint(tmp_path / "in", "top.png", (9, 9, 9))

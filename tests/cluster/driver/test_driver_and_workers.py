@@ -1,4 +1,4 @@
-"""Whole runs on machines that see half the world, and on a Ray that dies."""
+"""Complete runs on machines that cannot read the inputs, and on a Ray that dies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from cluster.run.folder import open_run
-from tests.support.blind_run import SAID
+from tests.support.blind_run import FOUND_BLIND
 from tests.support.mean_colour import paint
 from tests.support.places import SUPPORT, python_path
 from tests.support.ray_clusters import Machines
@@ -87,6 +87,6 @@ def test_a_machine_that_does_not_see_the_inputs_costs_none(
     finally:
         machines.shutdown()
     assert job.returncode == 0, shown
-    assert SAID in shown
+    assert FOUND_BLIND in shown
     rows = list(open_run(str(tmp_path / "run")).ledger.rows())
     assert [row["status"] for row in rows] == ["judged"] * IMAGES

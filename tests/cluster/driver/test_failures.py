@@ -1,4 +1,4 @@
-"""Whose fault an end of a worker is. Ray is real, its workers and machines are made up."""
+"""Whose fault the end of a worker is. Ray is real; workers and machines are not."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_where_the_only_machine_is_cut_off_the_run_ends(
     driver = Driver(tmp_path, workers=1)
     for _ in range(2):
         driver.dies("a", CUT_OFF)
-    with pytest.raises(EngineError, match=r"s3://bucket/run: no answer; .* to resume"):
+    with pytest.raises(EngineError, match=r"s3://bucket/run"):
         driver.dies("a", CUT_OFF)
 
 
 def test_machines_that_vanish_do_not_let_a_run_hire_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is another one, so none can be avoided; those that a cloud takes away do not count."""
+    """Each is a different machine, so none can be avoided. Those that a cloud takes away do not count."""
     driver = Driver(tmp_path, workers=1)
     has(monkeypatch, machine("b"), *(machine(str(i), alive=False) for i in range(100)))
     for i in range(3 * MAX_DEATHS_WITHOUT_WORK):
@@ -66,14 +66,14 @@ def test_machines_that_vanish_do_not_let_a_run_hire_without_end(
     driver = Driver(tmp_path, workers=1)
     for i in range(MAX_DEATHS_WITHOUT_WORK):
         driver.dies(str(i), DIED)
-    with pytest.raises(EngineError, match=r"21 workers in a row died and no work was done .* to resume"):
+    with pytest.raises(EngineError, match=r"^21 workers .* to resume"):
         driver.dies("98", DIED)
 
 
 def test_a_machine_that_is_lost_and_comes_back_again_and_again_is_avoided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray gives it another id each time; its address stays."""
+    """Ray gives it a new id each time; its address stays the same."""
     here = {"NodeManagerAddress": "10.0.0.9"}
     driver = Driver(tmp_path, workers=2)
     driver.add("b").address = "10.0.0.b"
@@ -103,7 +103,7 @@ def test_a_machine_without_the_collection_is_avoided_at_once(
 
 
 def test_a_driver_that_was_suspended_buries_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It must hear the workers first; one that stays silent while it listens is dead."""
+    """It must listen to the workers first; one that stays silent while it listens is dead."""
     monkeypatch.setattr(dispatch.ray, "wait", lambda asked, **how: ([], asked))
     driver = Driver(tmp_path, workers=1)
     handle = driver.add("a")
@@ -123,7 +123,7 @@ def test_a_driver_that_was_suspended_buries_nobody(tmp_path: Path, monkeypatch: 
 def test_a_machine_that_stands_still_again_and_again_condemns_no_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be suspended: while nothing else is judged, that is as likely as an image that holds it up."""
+    """It may be suspended: while nothing else is judged, that is as likely as an image that hangs it."""
     monkeypatch.setattr(dispatch.ray, "wait", lambda asked, **how: ([], asked))
     driver = Driver(tmp_path, workers=2)
     driver.add("b")

@@ -1,4 +1,4 @@
-"""A machine whose cloud says that it takes it away: its worker keeps what it has and leaves."""
+"""A machine that its cloud is about to take away: its worker saves what it has and leaves."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cloud() -> Iterator[Cloud]:
 
 @pytest.fixture
 def cluster(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
-    """Two machines: one of the cloud's, and one at home."""
+    """Two machines, of which one is the cloud's."""
     monkeypatch.setenv("PYTHONPATH", python_path())
     monkeypatch.setenv("GCE_METADATA_HOST", NOWHERE.removeprefix("http://"))
     machines = Machines(initialize_head=True, head_node_args={"num_cpus": 0})

@@ -1,4 +1,4 @@
-"""Workers go to the machines that will do: by accelerator, by label, several to a GPU."""
+"""Workers are placed on suitable machines: by accelerator, by label, several on one GPU."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_workers_are_where_they_may_be(
 def test_a_machine_of_another_kind_ends_no_run(
     cluster: Machines, tmp_path: Path, how: dict[str, Any], said: str
 ) -> None:
-    """One that the settings do not suit, or without a price, beside one that will do."""
+    """A machine that does not suit the settings, or without a price, beside one that does."""
     done = placed(cluster, tmp_path, {"labels": {"team": "b"}, "max_workers": 2, **how})
     assert done.returncode == 0, done.stderr
     assert re.search(said, done.stderr), done.stderr

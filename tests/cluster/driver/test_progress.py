@@ -106,8 +106,8 @@ def test_rates_are_numbers_as_people_say_them() -> None:
 
 
 def simulated(parts_of: list[int], lanes: int) -> list[tuple[float, float]]:
-    """Of a run that does one part in ten seconds in each lane: time, and time left as it is shown, every
-    two seconds."""
+    """Simulates a run that does one part in ten seconds in each lane; returns the time, and the time left as
+    shown, every two seconds."""
     now = 0.0
     progress = Progress(len(parts_of), io.StringIO(), clock=lambda: now, most_parts=5)
     progress.began()
@@ -141,7 +141,7 @@ def test_the_time_left_is_told_before_the_first_image_is_done_and_does_not_grow(
 
 
 def test_the_time_left_follows_what_images_take() -> None:
-    """Most need one part, some five: the run knows after a while."""
+    """Most images take one part, some five; the estimate learns that after a while."""
     end = (shown := simulated(([1] * 4 + [5]) * 30, lanes=3))[-1][0]
     assert all(abs(at + left - end) < 0.15 * end for at, left in shown if 0.3 * end < at < 0.95 * end)
 

@@ -1,4 +1,4 @@
-"""Whether an input that cannot be read is lost, or the machine that looked is blind. No Ray."""
+"""Whether an input that cannot be read is missing, or the machine that tried is at fault. Without Ray."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.fake_workers import FakePool
 
 
 class Scene:
-    """Machines that see some of the inputs, and a driver that leases these out, a few at a time."""
+    """Machines that can read some of the inputs each, and a driver that leases these, a few at a time."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Scene:
         folder: int = 1000,
         gone: Collection[int] = (),
     ) -> None:
-        """``folder``: inputs in each folder; ``gone``: those whose folder no machine sees."""
+        """``folder``: number of inputs in each folder; ``gone``: inputs whose folder no machine can read."""
         self.sees = sees
         self.gone = gone
         self.fleet = FakePool(*sees)
@@ -49,7 +49,7 @@ class Scene:
         return self.leases.grant(handle.name, 0, may_retry_read=may_retry_read, looks=share + MAX_EXTRA_READS)
 
     def read(self, handle: WorkerHandle) -> None:
-        """A worker looks for all that it holds, and judges what it finds at once."""
+        """Lets a worker try to read all that it holds, and judge at once what it can read."""
         assert handle.node
         for lease in self.leases.held(handle.name):
             if lease.number in self.sees[handle.node]:
@@ -73,7 +73,7 @@ class Scene:
                 self.fleet.release(handle)
 
     def turn(self, handle: WorkerHandle) -> str | None:
-        """One round of the driver, in which one worker is heard."""
+        """One round of the driver, in which one worker reports."""
         for node in self.looks.machines_to_replace():
             self.leave(node)
             if self.fleet.machines and not len(self.fleet):
@@ -85,7 +85,7 @@ class Scene:
         return why
 
     def play(self, luck: random.Random | None = None) -> str | None:
-        """Until all is settled, or the run must stop: why."""
+        """Runs until all is settled, or until the run must stop; then returns why."""
         choose = (luck or random.Random(0)).choice
         for _ in range(3000):
             if not self.leases.open:
@@ -105,7 +105,7 @@ class Scene:
 def test_every_input_is_settled_once_and_missing_where_it_was_looked_for(
     blind: list[set[int]], inputs: int, lost: set[int], luck: random.Random
 ) -> None:
-    """``blind``: what each machine alone does not see; ``lost``: what none sees."""
+    """``blind``: what each machine cannot read; ``lost``: what none can read."""
     nodes = {f"n{i}": set(range(30)) - unseen - lost for i, unseen in enumerate(blind)}
     scene = Scene(inputs, nodes)
     assert scene.play(luck) is None
@@ -166,7 +166,7 @@ def test_what_two_machines_do_not_find_is_missing_and_neither_is_blamed() -> Non
 
 
 def test_a_machine_that_sees_a_part_is_not_let_go_for_the_rest() -> None:
-    """None of five in a row: it reads something in between."""
+    """It never fails with five in a row, as it reads others in between."""
     scene = Scene(60, {"part": set(range(0, 60, 2)), "sound": set(range(60))})
     handle = scene.fleet["part"]
     for _ in range(200):
@@ -221,7 +221,7 @@ def test_a_single_input_is_missing_where_its_folder_is_there() -> None:
 
 
 def test_of_a_run_that_goes_on_only_missing_inputs_may_be_left() -> None:
-    """Earlier starts read the others, which says nothing of a folder that is not there now."""
+    """Earlier starts read the other inputs, which is no evidence for a folder that is not there now."""
     scene = Scene(30, {"only": set()}, stop_after=100, read_before=True)
     assert scene.play() is None and sorted(scene.missing) == list(range(30))
     scene = Scene(30, {"only": set()}, stop_after=100, read_before=True, folder=1, gone=range(30))
@@ -229,7 +229,7 @@ def test_of_a_run_that_goes_on_only_missing_inputs_may_be_left() -> None:
 
 
 def test_a_folder_that_is_gone_with_several_inputs_stops_the_run_when_all_else_is_done() -> None:
-    """It may be a mount. The first thirty inputs are found but one, and so are none of the other thirty."""
+    """It may be a mount. Of the first thirty inputs all but one can be read, and of the other thirty none."""
     scene = Scene(60, {"only": set(range(1, 30))}, stop_after=100, folder=30, gone=range(30, 60))
     why = scene.play()
     assert why and why.startswith("30 inputs are not there, the last u1/")
@@ -282,7 +282,7 @@ def test_a_worker_that_is_being_started_elsewhere_is_waited_for_and_not_for_ever
 
 
 def test_a_machine_that_never_read_anything_is_not_believed_while_there_is_another() -> None:
-    """Though no worker is on that one yet."""
+    """Although no worker is on the other one yet."""
     scene = Scene(1, {"blind": set(), "other": {0}})
     scene.fleet.release(scene.fleet["other"])
     assert scene.play() is None
@@ -303,7 +303,7 @@ def test_nothing_is_decided_while_no_worker_is_ready() -> None:
 
 
 def test_what_cannot_be_read_is_looked_for_elsewhere_and_not_held_back() -> None:
-    """An error that is no absence: it is recorded by the second machine, and counts as a failure there."""
+    """An error other than absence is recorded by the second machine, and counts as a failure there."""
     scene = Scene(300, {"only": set()}, stop_after=1)
     only = scene.fleet["only"]
     scene.grant(only)

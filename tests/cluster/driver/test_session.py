@@ -1,4 +1,5 @@
-"""A session of work on a run: what is saved at its end, whoever ended it, and what stays of an unused run."""
+"""A session of work on a run: what is saved at its end, however it ends, and what remains of an unused
+run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that have a machine and never answer. Ray is real, most workers are made up."""
+"""Workers that have a machine and never answer. Ray is real; most workers are not."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_one_that_has_a_machine_is_given_up_and_one_that_waits_for_one_is_not(
 
 
 def test_one_that_has_a_machine_waits_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not said to, nor is it let go of to try machines again that failed."""
+    """The progress line does not say that it waits, and it is not released to try failed machines again."""
     there: dict[str, str] = {}
     monkeypatch.setattr(ray_health, "machines_of_actors", lambda: there)
     driver = Driver(tmp_path, workers=1)

@@ -1,4 +1,4 @@
-"""Which machines workers are hired on, and what they cost. Ray is real; a test says which machines it has."""
+"""Which machines workers are hired on, and what they cost. Ray is real; its machines are set by the tests."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_machine_that_works_and_fails_again_and_again_is_avoided(
 def test_machines_that_failed_are_tried_again_where_no_other_one_comes(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two workers that no machine may take, until the failures of the only one are forgotten."""
+    """Two workers cannot be placed until the failures of the only machine are forgotten."""
     (here,) = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     pool = WorkerPool(task, ClusterSettings(), 0, on_cluster=False)
     has(monkeypatch, machine(here), machine("b"))

@@ -1,4 +1,4 @@
-"""Which GPUs there are, what they cost, and how many Ray counts."""
+"""GPU types, their prices, and how many GPUs Ray counts."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_machine_may_cost_nothing_where_no_bound_is_set() -> None:
 
 
 def test_seven_slices_of_a_gpu_are_seven_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where CUDA_VISIBLE_DEVICES names them; Ray gives each worker one, by its name."""
+    """If CUDA_VISIBLE_DEVICES names them; Ray gives each worker one, by its name."""
     slices = [f"MIG-{number}c6a2b54-0000-5a9d-8f3e-7a2c0e4f1b6d" for number in range(7)]
     monkeypatch.setattr(
         NvidiaGPUAcceleratorManager, "get_current_node_num_accelerators", staticmethod(lambda: 1)

@@ -1,4 +1,4 @@
-"""Ray's own autoscaler starts machines for the workers that are wanted, and ends them when they are not."""
+"""Ray's own autoscaler starts machines for workers that wait for one, and ends machines that are idle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Ray that a run starts for itself: whom it listens to, and how its start is interrupted."""
+"""A Ray that a run starts by itself: who can connect to it, and how its start is interrupted."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ with ray_running():
 
 
 def answer(address: str, token: str | None) -> grpc.StatusCode:
-    """What Ray's GCS answers who wants to know its nodes."""
+    """The status with which Ray's GCS answers a request for its nodes."""
     proof = [("authorization", f"Bearer {token}")] if token else []
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetAllNodeInfo")
@@ -61,7 +61,7 @@ def answer(address: str, token: str | None) -> grpc.StatusCode:
 
 
 def without_token(home: Path) -> dict[str, str]:
-    """The environment of a stranger on this machine."""
+    """The environment of a different user on this machine."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return {**kept, "HOME": str(home)}
 
@@ -71,7 +71,7 @@ def without_token(home: Path) -> dict[str, str]:
 def test_a_local_ray_listens_on_loopback_alone_and_to_nobody_without_its_token(
     mode: str | None, tmp_path: Path
 ) -> None:
-    """Also where the environment turns tokens off, as it may for a cluster elsewhere."""
+    """Also if the environment disables tokens, as it may for a cluster elsewhere."""
     environment = without_token(tmp_path) | ({"RAY_AUTH_MODE": mode} if mode else {})
     with subprocess.Popen(
         [sys.executable, "-c", LISTENERS],
@@ -93,7 +93,7 @@ def test_a_local_ray_listens_on_loopback_alone_and_to_nobody_without_its_token(
 
 
 class Rays:
-    """In the place of Ray: counts what is started and ended."""
+    """Replaces Ray, and counts how often it is started and shut down."""
 
     def __init__(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []

@@ -1,4 +1,4 @@
-"""ray_cluster.yaml, checked offline by those who read it: Ray, EC2's model of a request, and the audit."""
+"""ray_cluster.yaml, checked offline by what reads it: Ray, EC2's model of a request, and the audit."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.support.deploy_files import (
 
 
 def as_ray_reads(config: dict[str, Any]) -> dict[str, Any]:
-    """Filled with Ray's defaults and checked; neither asks AWS anything."""
+    """Filled with Ray's defaults and checked, which needs no AWS."""
     prepared = prepare_config(copy.deepcopy(config))
     validate_config(prepared)
     return prepared
@@ -62,7 +62,7 @@ def test_ray_refuses_a_misspelt_key(path: str) -> None:
 
 
 def test_provider_has_only_keys_that_ray_reads() -> None:
-    """Ray's check lets any through; these are the ones that its AWS provider looks up."""
+    """Ray's check accepts any key; these are the ones that its AWS provider reads."""
     known = {"type", "region", "availability_zone", "cache_stopped_nodes", "security_group"}
     assert CLUSTER["provider"].keys() <= known
 
@@ -79,7 +79,7 @@ def not_in_ec2(shape: Shape, value: Any, path: str = "") -> list[str]:
 
 
 def launch_errors(node_config: dict[str, Any]) -> list[str]:
-    """What EC2 would not understand in the request that Ray makes of a ``node_config``."""
+    """Returns what EC2 would refuse in the request that Ray makes from a ``node_config``."""
     model = botocore.session.get_session().get_service_model("ec2")
     shape = model.operation_model("RunInstances").input_shape
     assert shape is not None
@@ -135,7 +135,7 @@ def test_one_hop_is_enough_for_the_container() -> None:
 
 
 def launched(config: dict[str, Any], workers: int, labels: dict[str, list[str]]) -> dict[str, int]:
-    """Machines by kind that Ray's own scheduler would start for so many workers, which may be where the
+    """Machines by kind that Ray's own scheduler would start for so many workers, which need machines whose
     labels have one of these values."""
     parsed = AutoscalingConfig(config, skip_content_hash=True)
     selector = [(key, LabelSelectorOperator.LABEL_OPERATOR_IN, values) for key, values in labels.items()]
@@ -153,7 +153,7 @@ def launched(config: dict[str, Any], workers: int, labels: dict[str, list[str]])
 
 
 def of_kuberay(cluster: dict[str, Any]) -> dict[str, Any]:
-    """What KubeRay's autoscaler makes of a cluster."""
+    """The configuration that KubeRay's autoscaler makes from a cluster."""
     named = {"metadata": {"name": "originality", "namespace": "default"}, "spec": cluster}
     config: dict[str, Any] = _derive_autoscaling_config_from_ray_cr(named)
     return config
@@ -193,7 +193,7 @@ def as_read(file: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("file", ["ray_cluster.yaml", "rayjob.yaml"])
 def test_every_kind_says_which_gpu_it_has(file: str) -> None:
-    """Without that a job with --accelerators would start none of them; and each has a price."""
+    """Without it a job with --accelerators would start none of them. Each also has a price."""
     config = as_read(file)
     kinds = {name: k for name, k in config["available_node_types"].items() if k["resources"].get("GPU")}
     types = [kind["labels"][TYPE] for kind in kinds.values()]
@@ -221,7 +221,7 @@ def test_ray_starts_with_options_that_it_has() -> None:
 
 
 def submitted() -> list[str]:
-    """The audit's command line in the comment of ray_cluster.yaml, from behind ``ray job submit … --``."""
+    """The audit's command line in the comment of ray_cluster.yaml, after ``ray job submit … --``."""
     (line,) = re.findall(r"^#\s+(ray job submit .*)$", CLUSTER_FILE.read_text(), re.MULTILINE)
     options = submit.make_context("submit", shlex.split(line)[3:]).params
     assert options["address"] == "http://127.0.0.1:8265"

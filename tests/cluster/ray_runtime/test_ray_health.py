@@ -1,4 +1,5 @@
-"""A Ray that has ended, or does not answer, ends the run and is not waited for. What Ray says is made up."""
+"""A Ray that has ended, or does not answer, ends the run and is not waited for. Ray's answers are not
+real."""
 
 from __future__ import annotations
 
@@ -20,14 +21,14 @@ from tests.support.waiting import PATIENCE, until
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """No cluster; and the end of another test's Ray is not hurried."""
+    """Resets what a test may leave, so that a later test's Ray is shut down without hurry."""
     monkeypatch.setattr(ray_health, "ended_here", lambda: [])
     yield
     shutdown._silent.clear()
 
 
 def look(health: RayHealth) -> None:
-    """Until an answer has come in."""
+    """Checks until Ray's answer has come in."""
     health.check()
     call = health._asked
     if call is not None:
@@ -45,7 +46,7 @@ def watch(health: RayHealth, time: SetTime, seconds: int) -> None:
 def test_without_any_machine_a_ray_of_this_machine_has_ended(
     monkeypatch: pytest.MonkeyPatch, on_cluster: bool, ends: bool
 ) -> None:
-    """A cluster may bring others."""
+    """On a cluster others may come."""
     time = SetTime()
     alive = {"NodeID": "a", "Alive": True}
     monkeypatch.setattr(ray, "nodes", lambda: [alive])

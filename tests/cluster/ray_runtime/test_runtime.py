@@ -110,7 +110,7 @@ def test_a_port_where_something_else_answers_is_refused(monkeypatch: pytest.Monk
 
 
 def test_a_proxy_of_the_environment_does_not_stand_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray asks none either. Nothing listens where these lead."""
+    """Ray uses none either. Nothing listens at these addresses."""
     monkeypatch.setattr(ray_address, "_ANSWER_SECONDS", PATIENCE)
     for name in ("grpc_proxy", "https_proxy", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -177,7 +177,7 @@ def test_ray_starts_where_home_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_cluster_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a head that wants another token: Ray asks it for a quarter of an hour."""
+    """As a head that needs a different token: Ray retries for a quarter of an hour."""
     answers = threading.Event()
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     monkeypatch.setattr(runtime, "_START_SECONDS", 0.05)

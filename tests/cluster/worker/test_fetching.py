@@ -1,4 +1,4 @@
-"""Reading ahead: several at once, and no more in memory than may be."""
+"""Reading ahead: several inputs at once, within the limit on memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.waiting import PATIENCE, until
 def test_an_image_that_comes_slowly_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor do three."""
+    """Nor do three of them."""
     for name in ("0-slow", "1-slow", "2-slow", *(f"{i}" for i in range(3, 9))):
         paint(tmp_path / "in", f"{name}.png", (int(name[0]), 0, 0))
     arrives = threading.Event()

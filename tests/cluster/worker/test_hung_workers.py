@@ -1,4 +1,4 @@
-"""Workers that hang, as the driver takes them."""
+"""What the driver does with workers that hang."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HANGS = (9, 0, 0)
 
 
 class HangsAtTheDoor(MeanColour):
-    """Never has done taking in an image of one colour."""
+    """Hangs when it admits an image of one colour."""
 
     def admit(self, item: Any) -> None:
         if np.asarray(item.content)[0, 0].tolist() == list(HANGS):
@@ -33,7 +33,7 @@ class HangsAtTheDoor(MeanColour):
 
 
 def test_only_the_image_in_hand_is_blamed(tmp_path: Path, local_ray: None) -> None:
-    """Those beside it in the scorer, and those that waited, go on as if nothing had been."""
+    """The images beside it in the scorer, and those that waited, are judged at their first attempt."""
     paint(tmp_path / "in", "hangs.png", HANGS)
     for i in range(1, 8):
         paint(tmp_path / "in", f"{i}.png", (0, i, 0))

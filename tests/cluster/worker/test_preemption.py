@@ -1,4 +1,4 @@
-"""The watch against a web server that speaks as EC2's and GCE's metadata services do, and against a file."""
+"""PreemptionWatch against a web server that answers as EC2's and GCE's metadata services, and with a file."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def started() -> Iterator[Callable[..., PreemptionWatch]]:
         watch.stop()
 
 
-def _asked_again(cloud: Cloud, times: int = 3) -> None:
-    """Waits until the watch has asked so often again."""
+def _requested_again(cloud: Cloud, times: int = 3) -> None:
+    """Waits until the watch has sent so many more requests."""
     before = len(cloud.asked)
     until(lambda: len(cloud.asked) >= before + times)
 
 
 def test_ec2_tells_the_time(cloud: Cloud, started: Callable[..., PreemptionWatch]) -> None:
     watch = started(ec2=cloud.url)
-    _asked_again(cloud)
+    _requested_again(cloud)
     assert watch.notice is None and watch.alive
     cloud.terminates()
     until(lambda: watch.notice)
@@ -77,9 +77,9 @@ def test_a_notice_in_other_words_is_one_all_the_same(
 
 def test_an_expired_token_is_renewed(cloud: Cloud, started: Callable[..., PreemptionWatch]) -> None:
     watch = started(ec2=cloud.url)
-    _asked_again(cloud)
+    _requested_again(cloud)
     cloud.tokens.clear()
-    _asked_again(cloud, 6)
+    _requested_again(cloud, 6)
     assert cloud.tokens_given == 2
     cloud.terminates()
     until(lambda: watch.notice)
@@ -90,13 +90,13 @@ def test_a_recommendation_to_rebalance_is_no_notice(
 ) -> None:
     cloud.rebalance = True
     watch = started(ec2=cloud.url)
-    _asked_again(cloud, 6)
+    _requested_again(cloud, 6)
     assert watch.notice is None
 
 
 def test_gce_tells_that_it_preempts(cloud: Cloud, started: Callable[..., PreemptionWatch]) -> None:
     watch = started(gce=cloud.url)
-    _asked_again(cloud)
+    _requested_again(cloud)
     assert watch.notice is None and watch.alive
     cloud.preempted = "TRUE\n"
     until(lambda: watch.notice)
@@ -117,15 +117,15 @@ def test_another_server_under_googles_name_is_not_believed(
 def test_errors_of_the_service_are_waited_out(
     cloud: Cloud, started: Callable[..., PreemptionWatch], service: str, status: int
 ) -> None:
-    """From the start, for longer than a service may be silent, and later."""
+    """At the start, for longer than a missing service is tried, and later."""
     cloud.ailing = status
     watch = started(**{service: cloud.url})
-    _asked_again(cloud, 5)  # oftener than a service may be silent
+    _requested_again(cloud, 5)  # oftener than a service may be silent
     assert watch.alive
     cloud.ailing = 0
-    _asked_again(cloud)
+    _requested_again(cloud)
     cloud.ailing = status
-    _asked_again(cloud)
+    _requested_again(cloud)
     cloud.terminates()
     cloud.preempted = "TRUE"
     assert watch.notice is None
@@ -135,9 +135,9 @@ def test_errors_of_the_service_are_waited_out(
 
 def test_a_service_that_goes_away_for_a_while(cloud: Cloud, started: Callable[..., PreemptionWatch]) -> None:
     watch = started(ec2=cloud.url)
-    _asked_again(cloud)
+    _requested_again(cloud)
     cloud.ailing = SILENT
-    _asked_again(cloud, 10)  # oftener than a service may be silent at the start
+    _requested_again(cloud, 10)  # oftener than a service may be silent at the start
     assert watch.alive and watch.notice is None
     cloud.terminates()
     cloud.ailing = 0
@@ -145,7 +145,7 @@ def test_a_service_that_goes_away_for_a_while(cloud: Cloud, started: Callable[..
 
 
 def test_without_a_service_the_watch_ends(started: Callable[..., PreemptionWatch]) -> None:
-    """Whether connections are refused or nobody answers."""
+    """Both if connections are refused and if there is no answer."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         deaf = f"http://127.0.0.1:{silent.getsockname()[1]}"
         for watch in (started(), started(ec2=deaf, gce=deaf)):
@@ -156,7 +156,7 @@ def test_without_a_service_the_watch_ends(started: Callable[..., PreemptionWatch
 def test_a_service_that_refuses_tokens_is_not_ec2(
     cloud: Cloud, started: Callable[..., PreemptionWatch]
 ) -> None:
-    """As where the metadata service is turned off, or is another cloud's at the same address."""
+    """As when the metadata service is disabled, or a different cloud's at the same address."""
     cloud.ailing = 403
     watch = started(ec2=cloud.url)
     until(lambda: not watch.alive)
@@ -180,12 +180,12 @@ def test_variables_name_the_addresses(
 def test_a_file_is_a_notice_with_a_service_and_without(
     cloud: Cloud, started: Callable[..., PreemptionWatch], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Also after the watch has found that there is no service: in most pods there is none."""
+    """Also after the watch has found no service, as in most pods."""
     file = tmp_path / "leaves"
     monkeypatch.setenv("ORIGINALITY_LEAVE_FILE", str(file))
     in_pod, on_ec2 = started(), started(ec2=cloud.url)
     until(lambda: not in_pod.alive)
-    _asked_again(cloud)
+    _requested_again(cloud)
     assert in_pod.notice is None and on_ec2.notice is None
     file.touch()
     assert in_pod.notice == on_ec2.notice == f"the file {file} says that this machine is taken away"

@@ -1,4 +1,4 @@
-"""What a worker makes of an input's bytes."""
+"""The readers that turn an input's bytes into an item's content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker's writer writes, and what it leaves."""
+"""The writer of a worker's records and snapshots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.waiting import PATIENCE
 
 
 def test_a_snapshot_of_an_image_that_another_has_judged_is_not_left() -> None:
-    """As of a worker that was suspended, and wakes when the run is over."""
+    """As with a worker that was suspended, and wakes when the run is over."""
     ledger = Ledger(open_store("memory://"))
     writer = RecordWriter({}, "worker", Metrics(), threading.Event())
     writer.save_snapshot("aa", b"half done")

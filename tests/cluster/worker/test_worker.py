@@ -29,8 +29,8 @@ MANY = 600
 
 
 def settle(tmp_path: Path, leases: list[Lease]) -> dict[str, dict[str, Any]]:
-    """The records by path, once all leases are settled; what is returned is leased again, for a last look
-    where it could not be read."""
+    """Returns the records by path, once all leases are settled. Returned inputs are leased again, for a last
+    read if they could not be read."""
     worker = Worker(task(tmp_path))
     image_ids: dict[int, str] = {}
     again: list[Lease] = []
@@ -89,8 +89,8 @@ def test_every_image_ends_as_a_record(tmp_path: Path) -> None:
 def test_an_image_whose_decoder_dies_is_rejected_at_the_second_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the first it is given back, as a machine that is out of memory kills decoders, too. A program that
-    ends at its first image stands for the decoder."""
+    """At the first it is returned, as a machine that is out of memory kills decoders too. A program that ends
+    at its first image stands for the decoder."""
     dies = tmp_path / "dies"
     dies.write_text("#!/bin/sh\nprintf ready; head -c 8 > /dev/null\n")
     dies.chmod(0o755)
@@ -112,8 +112,8 @@ def test_an_image_whose_decoder_dies_is_rejected_at_the_second_attempt(
 
 
 def test_what_cannot_be_read_here_is_given_back_until_the_last_look(tmp_path: Path) -> None:
-    """Another machine may see it. Where the whole collection is gone, the worker ends, and nothing is said of
-    its images."""
+    """A different machine may be able to read it. If the collection itself is gone, the worker ends, and
+    nothing is recorded of its images."""
     folder = tmp_path / "in"
     for name in ("there.png", "gone.png"):
         paint(folder, name, (1, 1, 1))
@@ -270,7 +270,7 @@ def test_a_factory_that_fails_is_told(tmp_path: Path) -> None:
 
 
 class Card(MeanColour):
-    """A card that fails on some colours: at once, or in the step."""
+    """A GPU that fails on some colours: when they are admitted, or in a step."""
 
     def admit(self, item: Any) -> None:
         if np.asarray(item.content)[0, 0].tolist() == [9, 0, 0]:

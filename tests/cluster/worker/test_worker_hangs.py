@@ -1,4 +1,4 @@
-"""A worker whose scorer, store or disk hangs: it ends, and says what was in hand."""
+"""A worker whose scorer, store or disk hangs: it ends, and names the images that it held."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HANGS = (9, 0, 0)
 
 
 class Hanging(MeanColour):
-    """Hangs in one of its methods with an image of one colour in hand, until it is let go."""
+    """Hangs in one of its methods, with an image of one colour, until it is released."""
 
     def __init__(self, where: str, clock: Clock, go: threading.Event, capacity: int = 2) -> None:
         super().__init__(capacity=capacity, steps=100_000, seconds=0.01)
@@ -63,13 +63,13 @@ class Hanging(MeanColour):
 
 @pytest.fixture
 def go() -> threading.Event:
-    """Lets go of what hangs."""
+    """Releases what hangs."""
     return threading.Event()
 
 
 @pytest.fixture
 def hire(go: threading.Event) -> Iterator[Callable[[Task], Worker]]:
-    """Makes workers, and ends them, and what hangs, with the test."""
+    """Makes workers; ends them, and what hangs, when the test ends."""
     hired: list[Worker] = []
 
     def hire(task: Task) -> Worker:
@@ -85,7 +85,7 @@ def hire(go: threading.Event) -> Iterator[Callable[[Task], Worker]]:
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """By which a worker judges its scorer."""
+    """The clock by which a worker measures its scorer's calls."""
     clock = Clock()
     monkeypatch.setattr(worker_module, "Watchdog", functools.partial(Watchdog, clock))
     return clock
@@ -147,7 +147,7 @@ def test_a_scorer_that_is_built_without_end_is_the_machines(
 
 
 class Forgetful(MeanColour):
-    """Fails to take a snapshot, at first always."""
+    """Fails to take a snapshot, at first every time."""
 
     error: Callable[[], Exception] = lambda: KeyError("momentum")
     able, taken = threading.Event(), threading.Event()
@@ -160,7 +160,7 @@ class Forgetful(MeanColour):
 
 
 def test_an_error_in_a_snapshot_costs_a_snapshot(tmp_path: Path, hire: Callable[[Task], Worker]) -> None:
-    """It is told once, and tried again; the image is judged at its first attempt."""
+    """It is reported once, and tried again; the image is judged at its first attempt."""
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     paint(tmp_path / "in", "b.png", (2, 2, 2))
     Forgetful.able.clear()
@@ -215,7 +215,7 @@ def test_a_mount_that_hangs_is_the_machines(
     go: threading.Event,
     hire: Callable[[Task], Worker],
 ) -> None:
-    """Its worker ends, and blames no image; what hangs in the kernel is left behind."""
+    """Its worker ends, and no image is to blame; the call that hangs in the kernel is abandoned."""
     paint(tmp_path / "in", "a.png", (1, 1, 1))
 
     def reads(file: Any) -> bytes:
