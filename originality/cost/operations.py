@@ -8,7 +8,7 @@ from pydantic import Field
 
 from originality.contract.config import Frozen
 from originality.cost.flops import Flops, spoken
-from originality.model.diffusion import SCHEDULERS
+from originality.model.noise_schedule import SCHEDULERS
 from originality.settings.audit import AuditSettings
 from originality.settings.parts import RedrawSettings
 

@@ -1,7 +1,7 @@
-"""Who computes attention: chosen, tried, installed, and looked at afterwards.
+"""Which implementation computes attention: chosen, tried out, installed and verified.
 
-diffusers has two ways to switch, and one of them does nothing to a UNet2DConditionModel without a word. So
-what counts here is which processors its attention layers hold in the end.
+diffusers has two ways to switch, and one of them silently does nothing to a UNet2DConditionModel. So the
+processors that the attention layers hold in the end are compared with the chosen one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Wanted = Literal["auto", "xformers", "sdpa", "flash", "sliced"]
 
 @dataclass(frozen=True)
 class Choice:
-    """Who computes attention, and why."""
+    """The implementation that computes attention, and why it was chosen."""
 
     name: str
     why: str
@@ -44,7 +44,7 @@ class Choice:
 
 
 class FlashAttnProcessor(AttnProcessor2_0):  # type: ignore[misc]
-    """PyTorch's attention by its flash kernel, or an error."""
+    """PyTorch's attention by its flash kernel alone: an error where that kernel does not apply."""
 
     @functools.wraps(AttnProcessor2_0.__call__)  # diffusers reads which arguments it takes
     def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -61,11 +61,13 @@ PROCESSORS: dict[str, Callable[[], Any]] = {
 
 
 def install(wanted: Wanted, unet: Any, vae: Any, device: torch.device, dtype: torch.dtype) -> Choice:
-    """Give the UNet's attention layers the processor that is wanted. The VAE's single layer has a head of 512
-    and its own precision, for which no trial was made: it is PyTorch's own, or sliced.
+    """Install the attention that is wanted in the UNet's layers.
+
+    The VAE gets PyTorch's own attention, or sliced: its only layer has a head of 512 and the VAE's
+    precision, with which nothing was tried.
 
     Raises:
-        SettingsError: it cannot be had here, or diffusers did not install it.
+        SettingsError: it is unavailable here, or diffusers did not install it.
     """
     choice = choose(wanted, head_widths(unet), device, dtype)
     unet.set_attn_processor(PROCESSORS[choice.name]())
@@ -73,40 +75,40 @@ def install(wanted: Wanted, unet: Any, vae: Any, device: torch.device, dtype: to
     found = installed(unet)
     if found != {type(PROCESSORS[choice.name]()).__name__}:
         raise SettingsError(
-            f"model.attention {choice.name!r} was switched on, yet the UNet's layers hold "
-            f"{', '.join(found)}; use model.attention=sdpa"
+            f"model.attention {choice.name!r} was installed, but the UNet's layers hold {', '.join(found)}; "
+            "use model.attention=sdpa"
         )
     return choice
 
 
 def installed(unet: Any) -> set[str]:
-    """Names of the processors that the attention layers hold."""
+    """Class names of the processors that the attention layers hold."""
     return {type(processor).__name__ for processor in unet.attn_processors.values()}
 
 
 def head_widths(unet: Any) -> list[int]:
-    """Numbers of a head in the UNet's attention layers: kernels differ in which they take."""
+    """Widths of a head in the UNet's attention layers: kernels differ in which widths they support."""
     return sorted({m.inner_dim // m.heads for m in unet.modules() if isinstance(m, Attention)})
 
 
 def choose(wanted: Wanted, widths: list[int], device: torch.device, dtype: torch.dtype) -> Choice:
-    """What to install on a device, where "auto" says why.
+    """Choose what to install on a device.
 
     Raises:
-        SettingsError: what is wanted is not to be had here.
+        SettingsError: what the settings name is unavailable here.
     """
     if wanted in ("sdpa", "sliced"):
         return Choice(wanted, "as set")
-    missing = _missing("flash" if wanted == "flash" else "xformers", widths, device, dtype)
+    missing = _unavailable("flash" if wanted == "flash" else "xformers", widths, device, dtype)
     if wanted == "auto":
         return Choice("sdpa", missing) if missing else Choice("xformers", "installed, and works here")
     if missing:
-        raise SettingsError(f"model.attention {wanted!r} cannot be had: {missing}; use model.attention=sdpa")
+        raise SettingsError(f"model.attention {wanted!r} is unavailable: {missing}; use model.attention=sdpa")
     return Choice(wanted, "as set")
 
 
-def _missing(name: str, widths: list[int], device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why xformers or flash cannot be had; None where a trial went well."""
+def _unavailable(name: str, widths: list[int], device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why xformers or flash attention is unavailable; None if a trial of it succeeded."""
     if device.type != "cuda":
         return f"{name} has no kernels for the {device.type.upper()}"
     if name == "xformers" and importlib.util.find_spec("xformers") is None:
@@ -117,7 +119,7 @@ def _missing(name: str, widths: list[int], device: torch.device, dtype: torch.dt
     for width in widths:
         try:
             trial(width, device, dtype)
-        except Exception as error:  # of a library that does not fit torch or the GPU: any class there is
+        except Exception as error:  # a library that does not fit torch or the GPU raises any class of error
             if is_machine_fault(error) and not _still_computes(device):
                 raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -127,8 +129,11 @@ def _missing(name: str, widths: list[int], device: torch.device, dtype: torch.dt
 
 
 def _still_computes(device: torch.device) -> bool:
-    """Whether the device works after a failed trial. A kernel that was not built for this card fails alone;
-    an error that sticks to the process, or full memory, is the machine's and says nothing of attention."""
+    """Whether the device works after a failed trial.
+
+    If it does, the kernel was not built for this GPU. If it does not, the GPU or its memory failed: that is a
+    fault of the machine, and tells nothing about attention.
+    """
     try:
         return bool(torch.ones(8, device=device).sum().item() == 8)
     except RuntimeError:
@@ -140,7 +145,9 @@ def _try_xformers(width: int, device: torch.device, dtype: torch.dtype) -> None:
 
     compiled = importlib.util.find_spec("xformers._C")
     if compiled is not None and compiled.origin is not None:
-        ctypes.CDLL(compiled.origin)  # xformers itself goes on without it, and does not say what was missing
+        ctypes.CDLL(
+            compiled.origin
+        )  # xformers itself ignores a failure here, and its later error names no cause
     q = torch.zeros((2, 64, width), device=device, dtype=dtype, requires_grad=True)
     xformers.ops.memory_efficient_attention(q, q, q).sum().backward()
 

@@ -1,4 +1,4 @@
-"""The device that a model computes on, and the precisions it computes in."""
+"""The device that a model runs on, and the precisions it runs in."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def torch_device(settings: ModelSettings) -> torch.device:
-    """The device that the settings mean, here.
+    """The device that the settings name; "auto" is a GPU if torch sees one.
 
     Raises:
-        SettingsError: a GPU is asked for and torch sees none.
+        SettingsError: the settings name a GPU and torch sees none.
     """
     device = settings.device
     if device == "auto":
@@ -29,5 +29,5 @@ def torch_device(settings: ModelSettings) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """ "CPU", or the kind of GPU."""
+    """The GPU's product name, or "CPU"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

@@ -1,4 +1,4 @@
-"""Out of memory: what goes through the model at once is halved until it fits."""
+"""Recovery from running out of memory: the samples of a pass are halved until it fits."""
 
 from __future__ import annotations
 
@@ -12,38 +12,42 @@ T = TypeVar("T")
 
 
 class Passes:
-    """How many samples one pass of some work may hold: all of them, until memory runs out."""
+    """The number of samples that a pass of one kind of work may hold: all, until memory runs out."""
 
     def __init__(self) -> None:
         self.max_samples: int | None = None
-        """Samples a pass as planned, or after memory ran out; None: all."""
+        """Samples a pass may hold: as planned, or as found after memory ran out; None for all."""
         self.halved = False
         """Whether memory ran out."""
 
     def run(self, samples: int, work: Callable[[int], T]) -> T:
-        """``work(most)``, which lets at most ``most`` of its samples into one pass.
+        """Call ``work(max_samples)``, which puts at most that many samples into one pass.
 
-        When it runs out of memory it is done again from its start, with half as many, or once more with a
-        single one when all that other passes left unused is given back; so it must change nothing before it
-        returns. What was found to fit holds for later calls.
+        When it runs out of memory it is called again from its start with half as many; a single sample is
+        tried twice, the second time after the memory that torch caches was released. So ``work`` must have no
+        effect before it returns. The number that fits is remembered for later calls.
 
         Raises:
-            torch.OutOfMemoryError: a single sample is too much.
+            torch.OutOfMemoryError: a single sample does not fit.
         """
         last_try = False
         while True:
-            most = min(samples, self.max_samples or samples)
+            max_samples = min(samples, self.max_samples or samples)
             try:
-                return work(most)
+                return work(max_samples)
             except torch.OutOfMemoryError:
                 if last_try:
                     raise
-            # Only here, outside of the handler, is the traceback gone that held the failed try's tensors.
-            last_try = most <= 1
-            self.max_samples, self.halved = max(1, most // 2), True
+            # This is outside of the handler on purpose: inside it, the error's traceback still holds the
+            # failed call's tensors, and emptying the cache would not release their memory.
+            last_try = max_samples <= 1
+            self.max_samples, self.halved = max(1, max_samples // 2), True
             torch.cuda.empty_cache()
 
 
-def padded_indices(samples: int, most: int, device: torch.device | None = None) -> Tensor:
-    """Numbers of samples for passes of exactly ``most`` each, int64: the first ones come again at the end."""
-    return torch.arange(-(-samples // most) * most, device=device) % samples
+def padded_indices(samples: int, size: int, device: torch.device | None = None) -> Tensor:
+    """Indices of samples, int64, for passes of exactly ``size``: a short last pass repeats the first ones.
+
+    Passes of one shape give a sample the same bits whatever samples are beside it.
+    """
+    return torch.arange(-(-samples // size) * size, device=device) % samples

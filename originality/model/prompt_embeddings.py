@@ -1,10 +1,11 @@
-"""Prompts with pseudo-words, as the text encoders see them (paper Section 3.1, S* = e(t1) ... e(tm)).
+"""Prompts with pseudo-words, and their embeddings (paper Section 3.1, S* = e(t1) ... e(tm)).
 
-The m learned vectors take the places of ``{}`` in a prompt. They are put in where the token table's output
-is read, for the length of one call: neither the tokenizer nor the table is ever changed.
+The m learned vectors of a pseudo-word take the place of ``{}`` in a prompt. They replace rows of the token
+table's output during one call; neither the tokenizer nor the table is changed. So prompts with different
+pseudo-words share a pass, and gradients reach the learned vectors and nothing else.
 
-Stable Diffusion XL reads a prompt with two encoders. A pseudo-token is then one vector that is both tables'
-rows, the first encoder's part before the second's.
+Stable Diffusion XL reads a prompt with two encoders. A pseudo-token is then one vector: the first encoder's
+embedding followed by the second's.
 """
 
 from __future__ import annotations
@@ -19,40 +20,41 @@ from torch import Tensor, nn
 
 from originality.contract.config import SettingsError
 from originality.model.device_transfers import to_device
-from originality.model.embedding_files import SECOND
+from originality.model.embedding_files import SECOND_ENCODER
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Tokenised prompts of one pseudo-word length.
+    """Tokenised prompts with pseudo-words of one length.
 
-    ids: int64 (n, encoders, length). Places of pseudo-tokens hold the token of a text's begin: a pad may be
-        an end, and an encoder that sums up a text at its end would take the first.
-    slots: int64 (n, length), the pseudo-token's number 0..m-1 at its place, -1 elsewhere.
+    ids: int64 (n, encoders, length). The position of a pseudo-token holds the token that begins a text. It
+        must not be the padding token: that may be the end token too, and an encoder that pools a text at its
+        first end token would pool it in the middle of the prompt.
+    slots: int64 (n, length), the pseudo-token's number 0..m-1 at its position, -1 elsewhere.
     """
 
     ids: Tensor
     slots: Tensor
 
-    def select(self, numbers: Tensor) -> Prompts:
-        """The prompts of these numbers, int64 (k,)."""
-        return Prompts(self.ids[numbers], self.slots[numbers])
+    def select(self, rows: Tensor) -> Prompts:
+        """The prompts of these rows, int64 (k,)."""
+        return Prompts(self.ids[rows], self.slots[rows])
 
     @staticmethod
     def concatenate(parts: Sequence[Prompts]) -> Prompts:
         return Prompts(torch.cat([p.ids for p in parts]), torch.cat([p.slots for p in parts]))
 
     def to_device(self, device: torch.device) -> Prompts:
-        """On the device, for which the host does not wait."""
+        """A copy on the device; the host does not wait for it."""
         return Prompts(to_device(self.ids, device), to_device(self.slots, device))
 
 
 @dataclass(frozen=True)
 class PromptEmbeddings:
-    """What a UNet is told.
+    """Text conditioning passed to the UNet, for n prompts.
 
-    states: (n, length, width), what it attends to.
-    pooled: (n, size), a text in one vector, where the UNet wants it (SDXL).
+    states: (n, length, width), hidden states for cross-attention.
+    pooled: (n, size), one vector a text, for a UNet that reads it (SDXL); None for others.
     """
 
     states: Tensor
@@ -66,23 +68,24 @@ class PromptEmbeddings:
         return (self.states,) if self.pooled is None else (self.states, self.pooled)
 
     def detached(self) -> PromptEmbeddings:
-        """The same numbers, at which a way back through what reads them ends."""
+        """Detached copies that require gradients: backpropagation through the UNet stops here, and through
+        the text encoders it starts from these gradients."""
         return PromptEmbeddings(*(tensor.detach().requires_grad_() for tensor in self.tensors))
 
     def to(self, dtype: torch.dtype) -> PromptEmbeddings:
         return PromptEmbeddings(self.states.to(dtype), None if self.pooled is None else self.pooled.to(dtype))
 
-    def select(self, numbers: Tensor) -> PromptEmbeddings:
-        """Those of these prompts, int64 (k,)."""
-        return PromptEmbeddings(self.states[numbers], None if self.pooled is None else self.pooled[numbers])
+    def select(self, rows: Tensor) -> PromptEmbeddings:
+        """Embeddings of these rows, int64 (k,)."""
+        return PromptEmbeddings(self.states[rows], None if self.pooled is None else self.pooled[rows])
 
     def repeat_prompt(self, n: int) -> PromptEmbeddings:
-        """One prompt's words n times."""
+        """A single prompt's embeddings n times, without copying them."""
         pooled = None if self.pooled is None else self.pooled.expand(n, -1)
         return PromptEmbeddings(self.states.expand(n, -1, -1), pooled)
 
     def zeros(self) -> PromptEmbeddings:
-        """Zeros of the same shape."""
+        """Zeros of the same shapes."""
         pooled = None if self.pooled is None else torch.zeros_like(self.pooled)
         return PromptEmbeddings(torch.zeros_like(self.states), pooled)
 
@@ -97,13 +100,13 @@ class PromptEmbeddings:
 
 
 def tokenise(tokenizers: Sequence[Any], templates: Sequence[str], tokens: int) -> Prompts:
-    """Tokenise templates with a pseudo-word of ``tokens`` tokens in the place of ``{}``.
+    """Tokenise templates with a pseudo-word of ``tokens`` tokens in place of ``{}``.
 
     Args:
-        tokenizers: one an encoder; they differ in what they pad with.
+        tokenizers: one for each encoder; they differ in their padding token.
 
     Raises:
-        SettingsError: a template is too long for the text encoder with that many tokens in it.
+        SettingsError: with that many tokens, a template is longer than the text encoder reads.
     """
     rows = [[_row(tokenizer, template, tokens) for template in templates] for tokenizer in tokenizers]
     ids = torch.tensor([[ids for ids, _ in of_encoder] for of_encoder in rows]).transpose(0, 1)
@@ -113,15 +116,15 @@ def tokenise(tokenizers: Sequence[Any], templates: Sequence[str], tokens: int) -
 def _row(tokenizer: Any, template: str, tokens: int) -> tuple[list[int], list[int]]:
     """Ids and slots of one template."""
     length = tokenizer.model_max_length
-    begin, end = ends(tokenizer)
+    begin, end = begin_and_end(tokenizer)
     ids, slots = [begin], [-1]
     for k, part in enumerate(template.split("{}")):
         if k:
             ids += [begin] * tokens
             slots += range(tokens)
-        words = tokenizer(part, add_special_tokens=False)["input_ids"]
-        ids += words
-        slots += [-1] * len(words)
+        part_ids = tokenizer(part, add_special_tokens=False)["input_ids"]
+        ids += part_ids
+        slots += [-1] * len(part_ids)
     ids.append(end)
     if len(ids) > length:
         raise SettingsError(
@@ -133,8 +136,8 @@ def _row(tokenizer: Any, template: str, tokens: int) -> tuple[list[int], list[in
     return ids + [tokenizer.pad_token_id] * missing, slots
 
 
-def ends(tokenizer: Any) -> tuple[int, int]:
-    """The tokens that begin and end a text; BERT's have names of their own."""
+def begin_and_end(tokenizer: Any) -> tuple[int, int]:
+    """Ids of the tokens that begin and end a text. BERT's tokenizer calls them cls and sep."""
     if tokenizer.bos_token_id is None:
         return tokenizer.cls_token_id, tokenizer.sep_token_id
     return tokenizer.bos_token_id, tokenizer.eos_token_id
@@ -149,7 +152,7 @@ class TextEncoders:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Numbers of each table's rows; a pseudo-token has as many as all of them."""
+        """Width of each encoder's token table; a pseudo-token is as wide as all of them together."""
         return tuple(table.embedding_dim for table in self.tables)
 
     def tokenise(self, templates: Sequence[str], tokens: int) -> Prompts:
@@ -157,35 +160,38 @@ class TextEncoders:
         return tokenise(self.tokenizers, templates, tokens)
 
     def encode(self, prompts: Prompts, vectors: Tensor | None) -> PromptEmbeddings:
-        """Run the encoders on n prompts with their own pseudo-words.
+        """Run the encoders on n prompts, each with its own pseudo-word.
 
         Args:
-            vectors: float32 (n, m, sum of widths), the pseudo-word of each prompt; None where none holds one.
+            vectors: float32 (n, m, sum of widths), the pseudo-word of each prompt; None if no prompt holds
+                one. Gradients flow to them alone, as all weights are frozen.
         """
         with ExitStack() as stack:
             if vectors is not None:
                 for table, own in zip(self.tables, vectors.split(self.widths, dim=-1), strict=True):
-                    stack.enter_context(_injected(table, prompts.slots, own))
+                    stack.enter_context(_pseudo_tokens(table, prompts.slots, own))
             if len(self.encoders) == 1:
                 return PromptEmbeddings(self.encoders[0](prompts.ids[:, 0])[0])
-            said = [
+            outputs = [
                 encoder(prompts.ids[:, k], output_hidden_states=True)
                 for k, encoder in enumerate(self.encoders)
             ]
-        # SDXL reads the last state but one of both, and what the second makes of the whole text.
-        return PromptEmbeddings(torch.cat([s.hidden_states[-2] for s in said], dim=-1), said[-1][0])
+        # SDXL was trained on the penultimate hidden states of both encoders, side by side, and on the pooled
+        # projection of the second.
+        states = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+        return PromptEmbeddings(states, outputs[-1][0])
 
     def split_by_encoder(self, name: str, vectors: Tensor) -> dict[str, Tensor]:
-        """A pseudo-word (m, sum of widths) as it is kept: the first encoder's part under its name, the
-        second's under "<name>.text_encoder_2", each as diffusers' ``load_textual_inversion`` takes it."""
-        names = (name, name + SECOND)
+        """A pseudo-word (m, sum of widths) as it is stored: the first encoder's part under its name, the
+        second's under "<name>.text_encoder_2", each as diffusers' ``load_textual_inversion`` reads it."""
+        names = (name, name + SECOND_ENCODER)
         return {n: v.contiguous() for n, v in zip(names, vectors.split(self.widths, dim=-1), strict=False)}
 
     def word_vector(self, word: str, several: Literal["one", "mean"] = "one") -> Tensor:
         """The token embedding of an initial word, or the mean of several: float32 (sum of widths,).
 
         Raises:
-            SettingsError: as of :func:`word_tokens`.
+            SettingsError: as :func:`word_tokens`.
         """
         rows = [
             table.weight[word_tokens(tokenizer, word, several)].detach().float().mean(0)
@@ -195,15 +201,21 @@ class TextEncoders:
 
 
 @contextmanager
-def _injected(table: nn.Module, slots: Tensor, vectors: Tensor) -> Iterator[None]:
-    """While open, the token table gives a pseudo-token's own vector at its place."""
-    at = slots.clamp_min(0)[..., None].expand(-1, -1, vectors.shape[-1])
-    taken = (slots >= 0)[..., None]
+def _pseudo_tokens(table: nn.Module, slots: Tensor, vectors: Tensor) -> Iterator[None]:
+    """While open, the token table's output holds the learned vectors at the positions of pseudo-tokens.
 
-    def put_in(_module: nn.Module, _args: object, output: Tensor) -> Tensor:
-        return torch.where(taken, vectors.gather(1, at).to(output.dtype), output)
+    Args:
+        slots: int64 (n, length), see :class:`Prompts`.
+        vectors: (n, m, width of the table).
+    """
+    # gather needs valid indices at every position; those outside of slots are discarded by where.
+    index = slots.clamp_min(0)[..., None].expand(-1, -1, vectors.shape[-1])
+    is_pseudo = (slots >= 0)[..., None]
 
-    handle = table.register_forward_hook(put_in)
+    def replace(_module: nn.Module, _args: object, output: Tensor) -> Tensor:
+        return torch.where(is_pseudo, vectors.gather(1, index).to(output.dtype), output)
+
+    handle = table.register_forward_hook(replace)
     try:
         yield
     finally:
@@ -211,16 +223,16 @@ def _injected(table: nn.Module, slots: Tensor, vectors: Tensor) -> Iterator[None
 
 
 def word_tokens(tokenizer: Any, word: str, several: Literal["one", "mean"] = "one") -> list[int]:
-    """The tokens of an initial word: one, or with ``several`` "mean" any number.
+    """Token ids of an initial word: one, or any number if ``several`` is "mean".
 
     Raises:
-        SettingsError: the model has no token for the word, or several and ``several`` is "one".
+        SettingsError: the model has no token for the word, or several tokens and ``several`` is "one".
     """
     ids: list[int] = tokenizer(word, add_special_tokens=False)["input_ids"]
     what = f"initial word {quote_word(word)}"
-    unsaid = {*ends(tokenizer), tokenizer.unk_token_id}
-    if not ids or unsaid & set(ids):
-        raise SettingsError(f"{what} is nothing that this model has a token for; choose another word")
+    special = {*begin_and_end(tokenizer), tokenizer.unk_token_id}
+    if not ids or special & set(ids):
+        raise SettingsError(f"{what} has no token in this model; choose another word")
     if len(ids) > 1 and several == "one":
         raise SettingsError(
             f"{what} is {len(ids)} tokens of this model; choose another word, domain or model, or set "
@@ -230,5 +242,5 @@ def word_tokens(tokenizer: Any, word: str, several: Literal["one", "mean"] = "on
 
 
 def quote_word(word: str) -> str:
-    """A word as messages quote it: whatever it holds, it stays short and on one line."""
+    """A word quoted for a message: short and on one line, whatever it holds."""
     return ascii(word if len(word) <= 40 else f"{word[:40]}…")

@@ -1,8 +1,8 @@
-"""Random numbers that depend on what they are for, and on nothing else.
+"""Random numbers that depend on what they are used for, and on nothing else.
 
-Every draw comes from a generator keyed by (seed, image, number of tokens, step, ...), made on the CPU and
-moved to the device: the same key gives the same numbers whatever the batch neighbours, the worker, the
-device or the number of restarts.
+Every random tensor comes from a generator keyed by (seed, image, number of tokens, step, ...). It is made on
+the CPU and then moved to the device: the same key gives the same numbers whatever the batch neighbours, the
+worker, the device or the number of restarts.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from originality.evaluation.in_distribution import load_check
 from originality.inversion.initial_words import InitialWords
 from originality.model.attention import choose
 from originality.model.device import DTYPES, torch_device
-from originality.model.diffusion import check_schedule
 from originality.model.model_folder import ModelFolder, open_model
+from originality.model.noise_schedule import check_schedule
 from originality.model.prompt_embeddings import tokenise
 from originality.model.weights_check import check_weights
 from originality.settings.audit import AuditSettings

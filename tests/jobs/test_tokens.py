@@ -26,7 +26,8 @@ from originality.contract.config import SettingsError
 from originality.contract.scorer import Item
 from originality.evaluation.verdict import Verdict
 from originality.model.diffusers_folder import MODELS
-from originality.model.diffusion import SCHEDULERS, LatentDiffusion
+from originality.model.diffusion import LatentDiffusion
+from originality.model.noise_schedule import SCHEDULERS
 from originality.model.randomness import keyed_generator
 from originality.settings.audit import AuditSettings
 from originality.settings.parts import RedrawSettings

@@ -15,9 +15,10 @@ from originality.contract.scorer import Item
 from originality.cost.flops import Flops, counted, flops, judging
 from originality.cost.measured_counts import Assumptions, Measured, carried, differences, known, read, write
 from originality.cost.operations import Cost, Counts, cost, denoising_steps, protocol_counts
-from originality.model.diffusion import SCHEDULERS, LatentDiffusion
+from originality.model.diffusion import LatentDiffusion
 from originality.model.meta_model import Architecture
 from originality.model.model_folder import open_model
+from originality.model.noise_schedule import SCHEDULERS
 from originality.settings.parts import RedrawSettings
 from originality.settings.presets import load_settings
 from originality.sweep.sweep import Sweep

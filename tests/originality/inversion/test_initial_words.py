@@ -122,7 +122,7 @@ def test_an_image_without_a_word_fails_alone(sweep):
     [
         ("rhinoceros", "initial word 'rhinoceros' is 9 tokens of this model"),
         ("dog cat", "initial word 'dog cat' is 2 tokens"),
-        ("<|endoftext|>", "nothing that this model has a token for"),
+        ("<|endoftext|>", "no token in this model"),
         ("\x1b[2J\n" + "x" * 10_000, r"initial word '\\x1b\[2J\\nxxx"),
     ],
 )

@@ -41,23 +41,21 @@ def test_sliced_attention_says_the_same(model):
 
 
 @pytest.mark.parametrize("wanted", ["xformers", "flash"])
-def test_what_a_cpu_cannot_have_is_refused(wanted):
-    with pytest.raises(
-        SettingsError, match=f"model.attention '{wanted}' cannot be had.*model.attention=sdpa"
-    ):
+def test_attention_without_cpu_kernels_is_refused_on_a_cpu(wanted):
+    with pytest.raises(SettingsError, match=f"model.attention '{wanted}' .*model.attention=sdpa"):
         LatentDiffusion(ModelSettings(device="cpu", attention=wanted))
 
 
-def test_an_audit_is_told_before_it_begins():
+def test_unavailable_attention_is_found_before_an_audit_starts():
     settings = load_settings("laptop", None, {"model": {"device": "cpu", "attention": "flash"}})
-    with pytest.raises(SettingsError, match=r"flash has no kernels for the CPU; use model\.attention=sdpa"):
+    with pytest.raises(SettingsError, match="flash has no kernels for the CPU"):
         preflight(settings)
 
 
 def test_a_switch_that_does_nothing_is_found_out(model, monkeypatch):
     """As one of diffusers' two ways is on this UNet."""
     monkeypatch.setattr(model.unet, "set_attn_processor", lambda processor: None)
-    with pytest.raises(SettingsError, match="the UNet's layers hold AttnProcessor2_0"):
+    with pytest.raises(SettingsError, match="AttnProcessor2_0"):
         install("sliced", model.unet, model.vae, CPU, torch.float32)
 
 

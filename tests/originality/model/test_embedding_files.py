@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from originality.model.embedding_files import SECOND, Word, file_name, words_of
+from originality.model.embedding_files import SECOND_ENCODER, Word, file_name, words_of
 from originality.sweep.image_state import word_name
 
 RNG = np.random.default_rng(0)
@@ -52,7 +52,7 @@ def test_a_word_of_two_text_encoders(tmp_path: Path) -> None:
 
 
 def test_the_words_of_an_image() -> None:
-    parts = {f"{word_name(m)}{end}": torch.ones(m, 4) * m for m in (1, 2, 11) for end in ("", SECOND)}
+    parts = {f"{word_name(m)}{end}": torch.ones(m, 4) * m for m in (1, 2, 11) for end in ("", SECOND_ENCODER)}
     words = words_of(safetensors.torch.save(parts))
     assert list(words) == [1, 2, 11]
     assert words[11].vectors.shape == words[11].second.shape == (11, 4)  # type: ignore[union-attr]
@@ -60,21 +60,21 @@ def test_the_words_of_an_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "said"),
+    ("parts", "named"),
     [
         ({"<s2>": torch.ones(1, 4)}, "shape"),
         ({"<s1>": torch.ones(1)}, "shape"),
-        ({"S*": torch.ones(1, 4)}, "name of no word"),
-        ({f"<s1>{SECOND}": torch.ones(1, 4)}, "second part only"),
+        ({"S*": torch.ones(1, 4)}, r"S\*"),
+        ({f"<s1>{SECOND_ENCODER}": torch.ones(1, 4)}, "second"),
     ],
 )
-def test_what_is_no_file_of_words(parts: dict[str, torch.Tensor], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_file_that_holds_no_words_is_refused(parts: dict[str, torch.Tensor], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
         words_of(safetensors.torch.save(parts))
 
 
-def test_a_torn_file_of_words() -> None:
-    with pytest.raises(ValueError, match="no safetensors"):
+def test_a_truncated_file_is_refused() -> None:
+    with pytest.raises(ValueError, match="safetensors"):
         words_of(safetensors.torch.save({"<s1>": torch.ones(1, 4)})[:-3])
 
 

@@ -14,7 +14,8 @@ from diffusers import DDPMScheduler, DiffusionPipeline
 from originality.contract.scorer import Item
 from originality.inversion.inverter import Inverter
 from originality.model.diffusers_folder import MODELS
-from originality.model.diffusion import SCHEDULERS, LatentDiffusion
+from originality.model.diffusion import LatentDiffusion
+from originality.model.noise_schedule import SCHEDULERS
 from originality.model.randomness import keyed_generator
 from originality.settings.audit import AuditSettings
 from originality.settings.domains import DOMAINS

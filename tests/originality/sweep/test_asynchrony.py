@@ -63,7 +63,7 @@ def test_neither_does_denoising(tmp_path, monkeypatch, scheduler):
         words = moved(model).encode_prompts(["a", "b"])
         model._unconditional  # noqa: B018
         with watch:
-            model._denoised(words, torch.empty((2, *model.latent_shape)), redraw)
+            model._denoise(words, torch.empty((2, *model.latent_shape)), redraw)
 
 
 @pytest.mark.parametrize(
