@@ -1,4 +1,4 @@
-"""A cheap scorer whose record depends on each of its steps: one left out or done twice would show."""
+"""A cheap scorer whose record depends on each of its steps, so that a step left out or done twice shows."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.chaos import clock, limits
 
 STEPS = 6
 NODE = "CHAOS_NODE"
-"""Environment variable that tells a worker on which machine of the stage it is."""
+"""Environment variable with the machine of the stage that a worker is on."""
 
 
 class Chain:
-    """Hashes an image's mean, then each hash anew, a step at a time."""
+    """Hashes an image's mean, then each hash again, one hash per step."""
 
     capacity = 2
 
@@ -44,7 +44,8 @@ class Chain:
         return [self._finished(item_id, chain) for item_id, chain in done]
 
     def _finished(self, item_id: str, chain: str) -> Finished:
-        """With a mark of this attempt on record and artefact, so that a row beside another's shows."""
+        """Marks record and artefact with this attempt, so that a record beside a different attempt's artefact
+        shows."""
         mark = uuid.uuid4().hex
         record = {"status": "judged", "min_tokens": 1, "chain": chain, "mark": mark}
         return Finished(item_id, record, {"chain.txt": f"{chain} {mark}".encode()})
@@ -60,7 +61,7 @@ class Chain:
 
 
 def build(clocks: Mapping[str, float]) -> Chain:
-    """What a worker calls. ``clocks``: seconds by which the clock of each machine is wrong."""
+    """Builds a worker's scorer. ``clocks``: seconds by which each machine's clock is wrong."""
     limits.shorten("cluster")
     if seconds := clocks.get(os.environ.get(NODE, "")):
         clock.set_forward(seconds)

@@ -1,5 +1,5 @@
-"""What a schedule starts: the audit with a cheap scorer (``chain``), or a command of the product, with short
-bounds and a clock that may be wrong. :func:`command_line` says how."""
+"""The process that a schedule starts: the audit with a cheap scorer (``chain``), or a command of the product,
+with short time limits and a clock that may be wrong. See :func:`command_line`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.chaos import chain, clock, limits
 
 WORKERS = 2
 OF_THE_CHAIN = (pa.field("chain", pa.string()), pa.field("mark", pa.string()))
-"""Columns that a row of the chain has beside those of an audit."""
+"""Columns of a row of the chain, beside those of an audit."""
 
 # argv[0] makes the product prepare this process as it does its own command's, before the heavy imports.
 _LAUNCH = (
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def audit(clocks: Mapping[str, float], source: str, output: str, shard: str = "1/1") -> int:
-    """The audit's own way, to its report."""
+    """Runs the audit as the command does, including its report."""
     jobs.audit.SCHEMA = functools.reduce(pa.Schema.append, OF_THE_CHAIN, jobs.audit.SCHEMA)
     settings = load_settings(flags={"model": {"device": "cpu"}})
     science = jobs.audit.Science(settings, functools.partial(chain.build, clocks), {})

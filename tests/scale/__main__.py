@@ -32,7 +32,7 @@ from tests.scale.instant import Instant
 
 
 def paint(folder: Path, count: int) -> None:
-    """So many different images of 2 x 2 pixels, a thousand to a folder."""
+    """Writes different images of 2 x 2 pixels, a thousand in each folder."""
     header = (
         b"BM"
         + struct.pack("<IHHI", 70, 0, 0, 54)
@@ -51,7 +51,7 @@ def plan(run: Path, images: Path) -> dict[str, Any]:
 
 
 def work(run: Path, images: Path) -> dict[str, Any]:
-    """Judges half of what there is to do, or all the rest."""
+    """Judges half of the inputs, or all that are left."""
     began = time.monotonic()
     folder = _planned(run, images)
     numbers = Selection().numbers(folder.manifest)
@@ -103,7 +103,7 @@ STAGES: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
 
 
 def measured(stage: str, run: Path, images: Path) -> dict[str, Any]:
-    """A stage in a process of its own."""
+    """Runs a stage in a separate process."""
     command = [sys.executable, "-m", "tests.scale", "--stage", stage, "--folder", str(run.parent)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -1,4 +1,4 @@
-"""A scorer that takes no time: what is left is the engine."""
+"""A scorer that takes no time, so that only the engine is measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine costs beside the science: python -m tests.scale.overhead --out FILE.json"""
+"""Measures what the engine costs beside the science: python -m tests.scale.overhead --out FILE.json"""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ while not scorer.step():
 
 
 def between_images(folder: Path, images: int, seconds: float, workers: int) -> dict[str, Any]:
-    """Wall time of ``images`` that take ``seconds`` each, on ``workers``, from the first to begin to the last
-    to end, against the least that it could be."""
+    """Wall time of ``images`` that take ``seconds`` each on ``workers``, from the start of the first to the
+    end of the last, and the least that is possible."""
     source = folder / "in"
     source.mkdir()
     for i in range(images):
@@ -72,7 +72,7 @@ def between_images(folder: Path, images: int, seconds: float, workers: int) -> d
 
 
 def one_measurement(calls: int = 10_000) -> float:
-    """Microseconds that the timing of one stage costs, while Ray runs."""
+    """Microseconds that measuring the time of one stage costs, with Ray running."""
     metrics = Metrics()
     with ray_running():
         began = time.monotonic()
@@ -83,7 +83,8 @@ def one_measurement(calls: int = 10_000) -> float:
 
 
 def cold_start(folder: Path) -> dict[str, Any]:
-    """An audit of one image, against a process that loads the model and judges it without the engine."""
+    """Seconds of an audit of one image, and of a process that loads the model and judges it without the
+    engine."""
     image = str(ROOT / "examples" / "familiar-1.png")
     alone = _timed([sys.executable, "-c", ALONE, image, *SHORT])
     out = str(folder / "cold")

@@ -1,4 +1,4 @@
-"""A scorer that sleeps for each image, and says when: what is lost between images is the engine's."""
+"""A scorer that sleeps for each image and records when, so that time lost between images is the engine's."""
 
 from __future__ import annotations
 
