@@ -35,7 +35,7 @@ from cluster.storage.store import (
     open_store,
     unmade,
 )
-from cluster.worker.worker import ScorerFactory, Task
+from cluster.worker.messages import ScorerFactory, Task
 from jobs.auditing.damaged import warn_of_damage
 from jobs.auditing.dry_run import dry_run
 from jobs.auditing.suitability import UNSUITED, Unsuited, warn

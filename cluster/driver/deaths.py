@@ -9,7 +9,7 @@ import ray
 
 from cluster.ray_runtime.runtime import EngineError
 from cluster.run.leases import MAX_DEATHS
-from cluster.worker.worker import Report
+from cluster.worker.messages import Report
 
 DEATH_ERRORS = (
     ray.exceptions.RayActorError,

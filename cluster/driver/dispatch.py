@@ -28,8 +28,9 @@ from cluster.run.interrupted import Interrupted
 from cluster.run.leases import Lease, Leases
 from cluster.run.ledger import Ledger
 from cluster.storage.store import open_store
+from cluster.worker.messages import Orders, Report
 from cluster.worker.metrics import Metrics
-from cluster.worker.worker import POLL_SECONDS, Orders, Report
+from cluster.worker.worker import POLL_SECONDS
 
 PREFETCH = 2
 """Leases beyond a scorer's capacity, so that a worker refills a lane without waiting for the driver."""

@@ -11,14 +11,15 @@ from typing import Any, TextIO
 
 from cluster.driver.dispatch import Dispatcher
 from cluster.driver.progress import Progress
-from cluster.driver.worker_pool import NoGpu, WorkerPool, check_machine, check_prices, gpus_of
+from cluster.driver.resources import NoGpu, check_machine, check_prices, gpus_of
+from cluster.driver.worker_pool import WorkerPool
 from cluster.ray_runtime import ray_address
 from cluster.ray_runtime.runtime import EngineError, ray_running, stop_signals
 from cluster.run.interrupted import Interrupted
 from cluster.run.leases import Leases
 from cluster.settings import ClusterSettings
 from cluster.storage.store import StoreError
-from cluster.worker.worker import Task
+from cluster.worker.messages import Task
 
 __all__ = ["EngineError", "Interrupted", "NoGpu", "Outcome", "run"]
 

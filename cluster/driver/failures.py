@@ -18,16 +18,17 @@ import ray
 
 from cluster.driver.deaths import DEATH_ERRORS, DeathCounter, cause_of
 from cluster.driver.progress import Progress
+from cluster.driver.resources import NoPrice
 from cluster.driver.results import Results
 from cluster.driver.worker_handle import WorkerHandle
-from cluster.driver.worker_pool import NoPrice, WorkerPool
+from cluster.driver.worker_pool import WorkerPool
 from cluster.inputs.decoder import DecoderError
 from cluster.inputs.source_check import SourceGone
 from cluster.run.leases import Lease, Leases
 from cluster.storage.store import StoreError
+from cluster.worker.messages import Report, Returned
 from cluster.worker.metrics import Metrics
 from cluster.worker.watchdog import Hung
-from cluster.worker.worker import Report, Returned
 from originality.contract.faults import is_machine_fault, line_of
 from originality.contract.scorer import Unusable
 

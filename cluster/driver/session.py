@@ -18,7 +18,7 @@ from cluster.settings import ClusterSettings
 from cluster.storage.heartbeat import Heartbeat
 from cluster.storage.periodic import regularly
 from cluster.storage.store import StoreError, hurried_after_outage
-from cluster.worker.worker import Task
+from cluster.worker.messages import Task
 
 _SAVE_SECONDS = 60.0
 """Between two saves of what was learnt of the inputs. What a crash loses of it is only read again."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from cluster.worker.worker import Orders, Report
+from cluster.worker.messages import Orders, Report
 
 MAX_FAILURES = 5
 """Images in a row that one worker returns as failed, after which it gets no more while there are others. When

@@ -100,7 +100,7 @@ class Fetcher:
             threading.Thread(target=self._work, name=f"reader {number + 1}", daemon=True).start()
 
     def order(self, leases: Sequence[Lease], go: Sequence[int], drop: Sequence[int]) -> None:
-        """Takes the driver's orders; see :class:`cluster.worker.worker.Orders`."""
+        """Takes the driver's orders; see :class:`cluster.worker.messages.Orders`."""
         for lease in leases:
             self._inbox.put(lease)
         if not go and not drop:

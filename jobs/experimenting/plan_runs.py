@@ -17,8 +17,8 @@ from cluster.inputs.manifest import RUN_FILE
 from cluster.run.folder import RunFolder, plan
 from cluster.settings import ClusterSettings
 from cluster.storage.store import NotFound, Store, StoreError, open_store
+from cluster.worker.messages import ScorerFactory, Task
 from cluster.worker.readers import DocumentReader
-from cluster.worker.worker import ScorerFactory, Task
 from jobs.auditing.damaged import warn_of_damage
 from jobs.commandline import process
 

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.dataset as ds
 import pytest
 
-from cluster.worker.worker import Orders, Task, Worker
+from cluster.worker.messages import Orders, Task
+from cluster.worker.worker import Worker
 from jobs.audit import planned, prepared
 from jobs.auditing.verdict_table import SCHEMA, blank, summarise
 from jobs.cli import main

@@ -21,8 +21,8 @@ from cluster.ray_runtime.runtime import ray_running
 from cluster.run.folder import plan
 from cluster.settings import ClusterSettings
 from cluster.storage.store import open_store
+from cluster.worker.messages import Task
 from cluster.worker.metrics import Metrics
-from cluster.worker.worker import Task
 from tests.scale.sleeper import Sleeper
 from tests.support.places import ROOT
 

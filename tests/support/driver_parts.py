@@ -17,7 +17,7 @@ from cluster.driver.worker_pool import WorkerPool
 from cluster.ray_runtime.observer_clock import ObserverClock
 from cluster.run.leases import Lease, Leases
 from cluster.settings import ClusterSettings
-from cluster.worker.worker import Task
+from cluster.worker.messages import Task
 from tests.support.mean_colour import MeanColour
 from tests.support.set_time import SetTime
 

@@ -21,7 +21,7 @@ from cluster.driver import driver
 from cluster.run.folder import plan
 from cluster.settings import ClusterSettings
 from cluster.storage.store import open_store
-from cluster.worker.worker import Task
+from cluster.worker.messages import Task
 from jobs.auditing.worker_gpu import check_gpu
 from originality.contract.faults import MachineFault
 from originality.contract.scorer import Finished, Unusable

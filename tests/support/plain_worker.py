@@ -9,7 +9,8 @@ from typing import Any
 
 from cluster.inputs.listing import scan
 from cluster.run.leases import Lease
-from cluster.worker.worker import Orders, Report, Task, Worker
+from cluster.worker.messages import Orders, Report, Task
+from cluster.worker.worker import Worker
 from tests.support.mean_colour import MeanColour
 from tests.support.waiting import PATIENCE
 

@@ -10,7 +10,7 @@ import numpy as np
 from cluster.driver import driver
 from cluster.run.folder import plan
 from cluster.storage.store import open_store
-from cluster.worker.worker import Task
+from cluster.worker.messages import Task
 from tests.support.mean_colour import MeanColour
 
 if __name__ == "__main__":

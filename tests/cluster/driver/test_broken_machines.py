@@ -15,7 +15,7 @@ from cluster.driver import deaths, driver
 from cluster.run.folder import RunFolder, plan
 from cluster.settings import ClusterSettings
 from cluster.storage.store import open_store
-from cluster.worker.worker import Task
+from cluster.worker.messages import Task
 from originality.contract.scorer import Unusable
 from tests.support.broken_machines import AllFail, AnotherModelHere, OneIsBroken
 from tests.support.mean_colour import KILLS, MeanColour, paint

@@ -16,8 +16,9 @@ from cluster.run.folder import RunFolder
 from cluster.run.leases import Lease
 from cluster.run.ledger import Ledger
 from cluster.storage.store import open_store
+from cluster.worker.messages import Orders, Task
 from cluster.worker.readers import DocumentReader
-from cluster.worker.worker import Orders, Task, Worker
+from cluster.worker.worker import Worker
 from originality.contract.scorer import Finished
 from tests.support.counting_scorer import Counter
 from tests.support.waiting import PATIENCE

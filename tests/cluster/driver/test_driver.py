@@ -22,13 +22,13 @@ import ray
 from PIL import Image
 
 from cluster.driver import driver
-from cluster.driver.worker_pool import room
+from cluster.driver.resources import room
 from cluster.inputs.identities import image_id_of
 from cluster.ray_runtime.runtime import available_cpus, worker_environment
 from cluster.run.folder import RunFolder, plan
 from cluster.settings import ClusterSettings
 from cluster.storage.store import open_store
-from cluster.worker.worker import Task
+from cluster.worker.messages import Task
 from originality.contract.scorer import Finished, Item, Unusable
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import BREAKS, KILLS, REFUSED, MeanColour, paint

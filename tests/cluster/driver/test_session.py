@@ -20,7 +20,7 @@ from cluster.run.folder import RunFolder, open_run, plan
 from cluster.settings import ClusterSettings
 from cluster.storage.heartbeat import DRIVERS, pulses
 from cluster.storage.store import open_store
-from cluster.worker.worker import Task
+from cluster.worker.messages import Task
 from tests.support.mean_colour import MeanColour, paint
 from tests.support.waiting import PATIENCE
 

@@ -9,10 +9,11 @@ import ray
 
 from cluster.driver import worker_pool
 from cluster.driver.deaths import DeathCounter
-from cluster.driver.worker_pool import NoPrice, WorkerPool, check_prices
+from cluster.driver.resources import NoPrice, check_prices
+from cluster.driver.worker_pool import WorkerPool
 from cluster.ray_runtime.runtime import EngineError
 from cluster.settings import ClusterSettings
-from cluster.worker.worker import Task
+from cluster.worker.messages import Task
 from tests.support.driver_parts import ACCELERATOR, NODE, has, machine
 from tests.support.mean_colour import MeanColour
 

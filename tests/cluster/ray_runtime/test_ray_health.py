@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import ray
 
-from cluster.driver import worker_pool
+from cluster.driver import resources
 from cluster.ray_runtime import ray_health, shutdown
 from cluster.ray_runtime.observer_clock import ObserverClock
 from cluster.ray_runtime.ray_health import ANSWER_SECONDS, RayHealth, bounded
@@ -86,10 +86,10 @@ def test_what_is_asked_before_anybody_is_hired_has_a_bound(monkeypatch: pytest.M
         monkeypatch.setattr(ray, name, lambda: answers.wait(PATIENCE))
     monkeypatch.setattr(ray_health.bounded, "__defaults__", (1.0,))
     calls = {
-        "room": lambda: worker_pool.room(how, 0, 1),
-        "gpus_of": lambda: worker_pool.gpus_of(None, 1.0, False),
-        "check_machine": lambda: worker_pool.check_machine(how, 0),
-        "check_prices": lambda: worker_pool.check_prices(how, 1.0, False),
+        "room": lambda: resources.room(how, 0, 1),
+        "gpus_of": lambda: resources.gpus_of(None, 1.0, False),
+        "check_machine": lambda: resources.check_machine(how, 0),
+        "check_prices": lambda: resources.check_prices(how, 1.0, False),
     }
     try:
         with pytest.raises(EngineError, match=r"Ray's head does not answer .* to resume"):

@@ -13,7 +13,8 @@ from cluster.storage import bounds
 from cluster.storage.bounds import Late
 from cluster.storage.store import PATIENCE as STORE_PATIENCE
 from cluster.storage.store import Outage, open_store
-from cluster.worker.worker import Task, Worker
+from cluster.worker.messages import Task
+from cluster.worker.worker import Worker
 from tests.support.failing_proxy import FaultyProxy
 from tests.support.held_clock import Clock
 from tests.support.mean_colour import MeanColour, paint

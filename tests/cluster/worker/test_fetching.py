@@ -12,7 +12,8 @@ import pytest
 from cluster.inputs.sources import read_image
 from cluster.worker import fetching, readers
 from cluster.worker.fetching import Room
-from cluster.worker.worker import Report, Worker
+from cluster.worker.messages import Report
+from cluster.worker.worker import Worker
 from tests.support.mean_colour import paint
 from tests.support.plain_worker import lease_all, task, work
 from tests.support.waiting import PATIENCE, until

@@ -14,7 +14,7 @@ from cluster.driver import driver
 from cluster.run.folder import plan
 from cluster.settings import ClusterSettings
 from cluster.storage.store import open_store
-from cluster.worker.worker import Task
+from cluster.worker.messages import Task
 from tests.support.mean_colour import MeanColour, paint
 from tests.support.waiting import PATIENCE
 

@@ -18,7 +18,8 @@ from cluster.inputs.source_check import SourceGone
 from cluster.run.leases import Lease
 from cluster.run.ledger import Ledger
 from cluster.storage.store import open_store
-from cluster.worker.worker import Orders, Report, Worker
+from cluster.worker.messages import Orders, Report
+from cluster.worker.worker import Worker
 from originality.contract.scorer import Finished
 from tests.support.mean_colour import BREAKS, NOT_JSON, REFUSED, MeanColour, paint
 from tests.support.plain_worker import lease_all, task, work

@@ -20,8 +20,9 @@ from cluster.inputs.sources import Unreadable, read_image
 from cluster.storage import bounds
 from cluster.storage.store import Outage
 from cluster.worker import worker as worker_module
+from cluster.worker.messages import Orders, Report, Task
 from cluster.worker.watchdog import Hung, Watchdog
-from cluster.worker.worker import Orders, Report, Task, Worker
+from cluster.worker.worker import Worker
 from originality.contract.faults import MachineFault
 from originality.contract.scorer import Finished
 from tests.support.held_clock import Clock
