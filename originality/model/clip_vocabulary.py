@@ -1,8 +1,8 @@
-"""CLIP's vocabulary, made from the merges that come with open_clip: the tokenizer of all Stable Diffusion
-models here, for machines that have no hub.
+"""CLIP's vocabulary, built from the merges that come with open_clip.
 
-CLIP's tokens are 256 bytes, each written as one visible character; the same at a word's end; one for each of
-48,894 merges; and the two that begin and end a text: 49,408 in all.
+It is the tokenizer of all Stable Diffusion models here, for machines without access to the hub. CLIP's tokens
+are 256 bytes, each written as one visible character; the same at a word's end; one for each of 48,894 merges;
+and the two that begin and end a text: 49,408 in all.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ WORD_END = "</w>"
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 TOKENS = 49_408
 LENGTH = 77
-"""Tokens of a text, begin and end included."""
+"""Tokens of a text, including the two that begin and end it."""
 
 _MERGES = TOKENS - 2 * 256 - 2
-"""The file holds many more, which CLIP does not use."""
+"""The file holds many more merges, which CLIP does not use."""
 
 
 def write_tokenizer(folder: Path, pad: str) -> Path:
-    """A transformers CLIPTokenizer as a folder.
+    """Write a folder that transformers' CLIPTokenizer reads.
 
     Args:
-        pad: the token behind a text's end, up to LENGTH.
+        pad: the token that fills a text up to LENGTH.
 
     Raises:
         SettingsError: open_clip is not installed.
@@ -53,12 +53,12 @@ def write_tokenizer(folder: Path, pad: str) -> Path:
 @cache
 def _merges() -> tuple[str, ...]:
     """Pairs of tokens that become one, most frequent first."""
-    package = importlib.util.find_spec("open_clip")  # importing it takes seconds
+    package = importlib.util.find_spec("open_clip")  # not imported: that takes seconds
     if package is None or not package.submodule_search_locations:
         raise SettingsError("CLIP's vocabulary comes with open_clip: pip install open_clip_torch")
     file = Path(package.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
     with gzip.open(file, "rt", encoding="utf-8") as lines:
-        next(lines)  # its version
+        next(lines)  # the file's version
         return tuple(line.rstrip("\n") for line, _ in zip(lines, range(_MERGES), strict=False))
 
 
@@ -70,7 +70,7 @@ def _vocabulary(merges: tuple[str, ...]) -> dict[str, int]:
 
 
 def _visible_bytes() -> list[str]:
-    """A character for each byte: those of Latin-1 that are seen stand for themselves and come first; the
-    others are moved beyond it."""
-    seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    return [chr(byte) for byte in seen] + [chr(256 + n) for n in range(256 - len(seen))]
+    """A visible character for each byte: the visible ones of Latin-1 stand for themselves and come first; the
+    others get characters beyond Latin-1."""
+    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    return [chr(byte) for byte in visible] + [chr(256 + n) for n in range(256 - len(visible))]

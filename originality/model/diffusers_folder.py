@@ -24,11 +24,11 @@ MODELS = Path(__file__).parents[1] / "weights"
 """Models that come with the package."""
 
 COMPONENTS = ("unet", "vae", "text_encoder")
-NEEDED = ("model_index.json", *COMPONENTS, "tokenizer", "scheduler")
-SECOND = ("text_encoder_2", "tokenizer_2")
-"""What SDXL has besides."""
-PARTS = (*NEEDED, *SECOND)
-"""What is taken of a diffusers folder, as far as it is there."""
+REQUIRED = ("model_index.json", *COMPONENTS, "tokenizer", "scheduler")
+SECOND_ENCODER = ("text_encoder_2", "tokenizer_2")
+"""Parts that SDXL has in addition: its second text encoder and that one's tokenizer."""
+PARTS = (*REQUIRED, *SECOND_ENCODER)
+"""Parts that are copied of a diffusers folder, if it has them."""
 
 
 def place_of(settings: ModelSettings) -> Path:
@@ -49,16 +49,18 @@ def check_folder(settings: ModelSettings, folder: Path) -> None:
             f"model folder {settings.path!r} does not exist; give a diffusers folder, a .safetensors file, "
             f"or {SHIPPED_MODEL!r} for the model that ships"
         )
-    if reason := _of_index(folder):
+    if reason := _unsupported(folder):
         raise SettingsError(f"model folder {settings.path!r} {reason}")
     for part in ("transformer", "prior"):
         if (folder / part).exists() and not (folder / "unet").exists():
             raise SettingsError(
                 f"model folder {settings.path!r} holds a {part} and no UNet; {supported.ONLY}"
             )
-    for part in needed_parts(folder):
+    for part in required_parts(folder):
         if not (folder / part).exists():
-            hint = " (SDXL's refiner has none, and cannot be asked alone)" if part == "text_encoder" else ""
+            hint = (
+                " (SDXL's refiner has none: it cannot be audited by itself)" if part == "text_encoder" else ""
+            )
             raise SettingsError(
                 f"model folder {settings.path!r} has no {part}{hint}; it must be a diffusers folder as "
                 "StableDiffusionPipeline.save_pretrained writes it"
@@ -67,7 +69,7 @@ def check_folder(settings: ModelSettings, folder: Path) -> None:
         reason = _damaged(folder, settings.variant)
     if reason:
         raise SettingsError(f"model folder {settings.path!r} cannot be loaded: {reason}")
-    found = {part: weights_of(folder, part, settings.variant) for part in weighty(folder)}
+    found = {part: weights_of(folder, part, settings.variant) for part in parts_with_weights(folder)}
     for part, weights in found.items():
         if not weights.names:
             raise SettingsError(
@@ -76,7 +78,7 @@ def check_folder(settings: ModelSettings, folder: Path) -> None:
                 "safe_serialization=True, or name a variant that is there"
             )
         with library_errors(f"model folder {settings.path!r}: its {part}"):
-            reason = _not_looked_for(folder, part, weights)
+            reason = _not_found_by_libraries(folder, part, weights)
         if reason:
             raise SettingsError(f"model folder {settings.path!r} cannot be loaded: {reason}")
     named = settings.variant not in ("auto", "none")
@@ -87,8 +89,8 @@ def check_folder(settings: ModelSettings, folder: Path) -> None:
         )
 
 
-def _of_index(folder: Path) -> str | None:
-    """Why the pipeline of a folder cannot be asked, by its index; None where it can, or there is no index."""
+def _unsupported(folder: Path) -> str | None:
+    """Why a folder's pipeline is unsupported, by its model_index.json; None if it is supported."""
     index = folder / "model_index.json"
     if not index.exists():
         return None
@@ -98,63 +100,63 @@ def _of_index(folder: Path) -> str | None:
 
 
 def _damaged(folder: Path, variant: str) -> str | None:
-    """What keeps a folder whose parts are all there from being read, with the file's name."""
-    for part in needed_parts(folder)[1:]:
+    """What is damaged or missing within a folder's parts, with the file's name; None if nothing is."""
+    for part in required_parts(folder)[1:]:
         place = folder / part
         config = "scheduler_config.json" if part == "scheduler" else "config.json"
         if not part.startswith("tokenizer") and not (place / config).exists():
-            return f"{place} lacks {config}; fetch the whole folder"
+            return f"{place} lacks {config}; fetch the complete folder"
         if found := damaged_part(place, weights_of(folder, part, variant).names):
             return found
-    for part in weighty(folder):
+    for part in parts_with_weights(folder):
         if found := missing_shard(folder / part):
             return found
-    for part in (part for part in needed_parts(folder) if part.startswith("tokenizer")):
+    for part in (part for part in required_parts(folder) if part.startswith("tokenizer")):
         text = json.loads((folder / part.replace("tokenizer", "text_encoder") / "config.json").read_text())
         if found := incomplete_tokenizer(folder / part, bert=supported.is_bert(text)):
             return found
     return None
 
 
-def _not_looked_for(folder: Path, part: str, weights: Weights) -> str | None:
-    """Why the libraries would not read a part's weights, whose names and index they expect; None where they
-    would."""
+def _not_found_by_libraries(folder: Path, part: str, weights: Weights) -> str | None:
+    """Why the libraries would not find a part's weight files by name or index; None if they would."""
+    # The libraries look for fixed names. Under another name they would report that there are no weights.
     stem = "diffusion_pytorch_model" if part in ("unet", "vae") else "model"
-    whole = f"{stem}.{weights.variant}{SAFETENSORS}" if weights.variant else f"{stem}{SAFETENSORS}"
+    single = f"{stem}.{weights.variant}{SAFETENSORS}" if weights.variant else f"{stem}{SAFETENSORS}"
     present = outline.names(folder, part)
     index = index_among(present, stem, weights.variant)
     if index is None:
-        if whole in weights.names:
+        if single in weights.names:
             return None
-        return f"{folder / part / weights.names[0]} is not read under that name; call it {whole}"
-    if stem == "model" and whole in weights.names:  # transformers then passes over the index
+        return f"{folder / part / weights.names[0]} is not found under that name; rename it to {single}"
+    if stem == "model" and single in weights.names:  # transformers then ignores the index
         return None
     listed = json.loads((folder / part / index).read_text("utf-8"))["weight_map"]
     if gone := sorted(set(listed.values()) - set(present)):
-        either = f"; remove {index}, if {whole} is of the same model" if whole in weights.names else ""
-        return f"{folder / part} lacks {gone[0]}, which {index} names; fetch the whole folder{either}"
+        either = f"; remove {index}, if {single} is of the same model" if single in weights.names else ""
+        return f"{folder / part} lacks {gone[0]}, which {index} names; fetch the complete folder{either}"
     return None
 
 
 def weights_of(folder: Path, part: str, variant: str) -> Weights:
-    """The files of weights that are used of a part, there or known in the folder's outline."""
+    """The weight files of a part that are used, on disk or listed in the folder's outline."""
     return weights_among(outline.names(folder, part), variant)
 
 
-def needed_parts(folder: Path) -> tuple[str, ...]:
-    """Parts that a model's folder must have."""
+def required_parts(folder: Path) -> tuple[str, ...]:
+    """Parts that a model's folder must have, model_index.json first."""
     try:
         added = json.loads((folder / "unet" / "config.json").read_text()).get("addition_embed_type")
     except (OSError, ValueError, AttributeError):
-        added = None  # what is wrong there is said by who reads it
-    return (*NEEDED, *SECOND) if added == supported.SDXL else NEEDED
+        added = None  # whoever reads that file next reports what is wrong with it
+    return (*REQUIRED, *SECOND_ENCODER) if added == supported.SDXL else REQUIRED
 
 
-def weighty(folder: Path) -> tuple[str, ...]:
+def parts_with_weights(folder: Path) -> tuple[str, ...]:
     """The parts of a model's folder that hold weights."""
-    return tuple(part for part in needed_parts(folder) if holds_weights(part))
+    return tuple(part for part in required_parts(folder) if holds_weights(part))
 
 
 def holds_weights(part: str) -> bool:
     """Whether a part of a model's folder holds weights."""
-    return part in COMPONENTS or part == SECOND[0]
+    return part in COMPONENTS or part == SECOND_ENCODER[0]

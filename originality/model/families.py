@@ -1,7 +1,7 @@
 """The families of Stable Diffusion: their published architectures, as diffusers and transformers write them.
 
-Facts of the published models, short of their weights. They tell a single-file checkpoint, which holds
-weights alone, what it is; and they build a model of the real size where no weights can be had.
+Configurations of the published models, without weights. They complete a single-file checkpoint, which holds
+weights alone, and build a model of the real size where no weights are available.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from originality.model.clip_vocabulary import END, LENGTH, TOKENS, write_tokeniz
 
 
 @dataclass(frozen=True)
-class TextTower:
+class TextEncoder:
     """A text encoder and its tokenizer."""
 
     kind: str
     """Class in transformers."""
     config: dict[str, Any]
     pad: str
-    """What its tokenizer fills texts up with."""
+    """Padding token of its tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Family:
     """Class in diffusers."""
     unet: dict[str, Any]
     vae: dict[str, Any]
-    texts: tuple[TextTower, ...]
+    texts: tuple[TextEncoder, ...]
     sampler: str
     """Class of the published scheduler in diffusers."""
     schedule: dict[str, Any]
@@ -50,15 +50,15 @@ def _text(width: int, layers: int, heads: int, act: str, **more: Any) -> dict[st
         "max_position_embeddings": LENGTH,
         "hidden_act": act,
         "projection_dim": width,
-        # The published files have other numbers here, from before transformers read them; these are true.
+        # The published files state other ids, from before transformers read them. These are the true ones.
         "bos_token_id": TOKENS - 2,
         "eos_token_id": TOKENS - 1,
         **more,
     }
 
 
-def _unet(side: int, words: int, **more: Any) -> dict[str, Any]:
-    """Four levels, all but the deepest with attention to the words, of SD 1.x and 2.x."""
+def _unet(side: int, text_width: int, **more: Any) -> dict[str, Any]:
+    """UNet of SD 1.x and 2.x: four levels, all but the deepest with cross-attention to the text."""
     return {
         "sample_size": side,
         "in_channels": 4,
@@ -67,7 +67,7 @@ def _unet(side: int, words: int, **more: Any) -> dict[str, Any]:
         "down_block_types": [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"],
         "up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 3],
         "layers_per_block": 2,
-        "cross_attention_dim": words,
+        "cross_attention_dim": text_width,
         **more,
     }
 
@@ -83,7 +83,7 @@ def _vae(side: int, **more: Any) -> dict[str, Any]:
         "up_block_types": ["UpDecoderBlock2D"] * 4,
         "layers_per_block": 2,
         "scaling_factor": 0.18215,
-        "force_upcast": False,  # fp16 holds its numbers, unlike SDXL's
+        "force_upcast": False,  # unlike SDXL's, it does not overflow in fp16
         **more,
     }
 
@@ -97,10 +97,10 @@ _SCHEDULE = {
     "clip_sample": False,
 }
 _PNDM = {**_SCHEDULE, "set_alpha_to_one": False, "skip_prk_steps": True}
-_CLIP_L = TextTower("CLIPTextModel", _text(768, 12, 12, "quick_gelu"), pad=END)
-_OPENCLIP_H = TextTower("CLIPTextModel", _text(1024, 23, 16, "gelu"), pad="!")
-"""Without its last layer, which was not used in training."""
-_OPENCLIP_BIGG = TextTower("CLIPTextModelWithProjection", _text(1280, 32, 20, "gelu"), pad="!")
+_CLIP_L = TextEncoder("CLIPTextModel", _text(768, 12, 12, "quick_gelu"), pad=END)
+_OPENCLIP_H = TextEncoder("CLIPTextModel", _text(1024, 23, 16, "gelu"), pad="!")
+"""Without OpenCLIP's last layer, which SD 2.x does not use."""
+_OPENCLIP_BIGG = TextEncoder("CLIPTextModelWithProjection", _text(1280, 32, 20, "gelu"), pad="!")
 _SD2_HEADS = {"attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True}
 
 FAMILIES = {
@@ -153,7 +153,7 @@ FAMILIES = {
 
 
 def write_configuration(family: Family, folder: Path) -> Path:
-    """A family's diffusers folder with everything but weights.
+    """Write a family's diffusers folder, complete but for weights.
 
     Raises:
         SettingsError: CLIP's vocabulary is not installed.
@@ -172,12 +172,12 @@ def write_configuration(family: Family, folder: Path) -> Path:
     _write(folder / "unet" / "config.json", {"_class_name": "UNet2DConditionModel", **family.unet})
     _write(folder / "vae" / "config.json", {"_class_name": "AutoencoderKL", **family.vae})
     _write(folder / "scheduler" / "scheduler_config.json", {"_class_name": family.sampler, **family.schedule})
-    for suffix, tower in zip(("", "_2"), family.texts, strict=False):
-        index[f"text_encoder{suffix}"] = ["transformers", tower.kind]
+    for suffix, text in zip(("", "_2"), family.texts, strict=False):
+        index[f"text_encoder{suffix}"] = ["transformers", text.kind]
         index[f"tokenizer{suffix}"] = ["transformers", "CLIPTokenizer"]
-        config = {"architectures": [tower.kind], **tower.config}
+        config = {"architectures": [text.kind], **text.config}
         _write(folder / f"text_encoder{suffix}" / "config.json", config)
-        write_tokenizer(folder / f"tokenizer{suffix}", tower.pad)
+        write_tokenizer(folder / f"tokenizer{suffix}", text.pad)
     _write(folder / "model_index.json", index)
     return folder
 

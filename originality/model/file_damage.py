@@ -1,7 +1,7 @@
-"""Is each file of a model's folder what its name says? Damage is found before a library reads it.
+"""Finds damaged and missing files in a model's folder before a library reads them.
 
-A library's own error over a damaged file names no file, or is none at all: a tokenizer without its merges
-loads, and then knows no word.
+A library's own error about a damaged file does not name the file, or there is no error: a tokenizer without
+its merges loads, and then knows no word.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from originality.contract.impostor import impostor
 
 SAFETENSORS = ".safetensors"
 _OUTLINE = "outline.json"
-"""In a folder whose weights are known and not there."""
+"""Present in a folder whose weights are listed but not on this machine (originality.contract.outline)."""
 _PLAIN_TYPES = frozenset({"F16", "BF16", "F32", "F64", "I64", "I32", "BOOL"})
-"""Types of tensors that are not quantised; integers are positions."""
+"""Types of tensors that are not quantised; the integers hold positions."""
 _INDEX = re.compile(r".+\.safetensors\.index(\..+)?\.json")
 _SHARD = re.compile(r"(.+)-\d+-of-\d+(\..+)?\.safetensors")
 _BPE = ("vocab.json", "merges.txt")
-_WHOLE = "tokenizer.json"
-"""Holds both of the above."""
+_BOTH = "tokenizer.json"
+"""One file that holds the content of both above."""
 
 
 def damage(file: Path) -> str | None:
-    """What is wrong with a file, as the end of "FILE ..."; None where nothing is seen.
+    """What is wrong with a file, as the end of "FILE ..."; None if nothing is found.
 
     Raises:
         OSError: it cannot be read.
     """
     if file.is_symlink() and not file.exists():
-        return "is a link to a file that is not there; fetch it again"
+        return "is a link to a missing file; fetch it again"
     if file.is_dir():
         return "is a folder in place of a file; fetch it again"
     with file.open("rb") as handle:
@@ -59,7 +59,7 @@ def _of_weights(file: Path) -> str | None:
     except SafetensorError as error:
         return f"is cut off or damaged ({_line(error)}); fetch it again"
     if odd := sorted(types - _PLAIN_TYPES):
-        return f"holds weights in {odd[0]}, quantised; take those in fp16, bf16 or fp32"
+        return f"holds weights in {odd[0]}, quantised; use weights in fp16, bf16 or fp32"
     return None
 
 
@@ -74,11 +74,11 @@ def _of_json(file: Path) -> str | None:
 
 
 def _of_merges(file: Path) -> str | None:
-    """Each line is two tokens that become one, but for the first, which may name a version."""
+    """Each line must hold two tokens that merge into one; the first line may name a version instead."""
     try:
         lines = file.read_text("utf-8").splitlines()
     except UnicodeDecodeError:
-        return "is damaged (no text in UTF-8); fetch it again"
+        return "is damaged (not UTF-8 text); fetch it again"
     for number, line in enumerate(lines, 1):
         if len(line.split()) != 2 and line.strip() and not line.startswith("#version"):
             return f"is damaged (line {number} is not two tokens); fetch it again"
@@ -86,10 +86,10 @@ def _of_merges(file: Path) -> str | None:
 
 
 def damaged_part(folder: Path, weights: Container[str] = ()) -> str | None:
-    """The first file of a folder that is not what its name says, and why; None where all are.
+    """The first damaged file of a folder, and what is wrong with it; None if none is.
 
     Args:
-        weights: names of those files of weights that are used.
+        weights: names of the weight files that are used; others are not checked.
     """
     for file in sorted(folder.iterdir()):
         read = file.suffix in (".json", ".txt") or (file.suffix == SAFETENSORS and file.name in weights)
@@ -99,7 +99,7 @@ def damaged_part(folder: Path, weights: Container[str] = ()) -> str | None:
 
 
 def missing_shard(folder: Path) -> str | None:
-    """What is missing of weights in several files, or the index of those; None where nothing is."""
+    """The shard of weights, or the index of shards, that is missing; None if none is."""
     if (folder.parent / _OUTLINE).exists():
         return None
     names = {file.name for file in folder.iterdir() if file.exists()}
@@ -108,32 +108,32 @@ def missing_shard(folder: Path) -> str | None:
     for index in sorted(name for name in names if _INDEX.fullmatch(name)):
         listed = json.loads((folder / index).read_text("utf-8")).get("weight_map")
         if not isinstance(listed, dict) or not listed:
-            return f"{folder / index} names no files of weights; fetch it again"
+            return f"{folder / index} lists no weight files; fetch it again"
         shards = set(map(str, listed.values()))
         gone = sorted(shards - names)
-        if gone and (shards & names or not weights):  # else it is of a variant that is not here
-            return f"{folder} lacks {gone[0]}, which {index} names; fetch the whole folder"
+        if gone and (shards & names or not weights):  # otherwise it belongs to a variant that was not fetched
+            return f"{folder} lacks {gone[0]}, which {index} names; fetch the complete folder"
         indexed |= shards
     loose = sorted(name for name in weights - indexed if _SHARD.fullmatch(name))
     if loose and all(map(_SHARD.fullmatch, weights)):
-        return f"{folder} has {loose[0]} and no index of such files; fetch the whole folder"
+        return f"{folder} has {loose[0]} and no index of such files; fetch the complete folder"
     return None
 
 
 def index_among(names: Iterable[str], stem: str, variant: str | None) -> str | None:
-    """The index of weights in several files, those of a variant or the plain ones, if there is one."""
+    """Name of the index of sharded weights, of a variant or the plain ones; None if there is none."""
     mark = f".{variant}." if variant else f"{stem}.safetensors.index.json"
     found = (name for name in names if _INDEX.fullmatch(name) and name.startswith(f"{stem}."))
     return next((name for name in found if mark in name), None)
 
 
 def incomplete_tokenizer(folder: Path, *, bert: bool) -> str | None:
-    """Which files a tokenizer lacks, as the end of "the folder ..."; None where it is whole."""
+    """What a tokenizer's folder lacks; None if it is complete."""
     here = {file.name for file in folder.iterdir()}
     words = ("vocab.txt",) if bert else _BPE
-    needed = (_WHOLE,) if _WHOLE in here else words
+    needed = (_BOTH,) if _BOTH in here else words
     if missing := [name for name in (*needed, "tokenizer_config.json") if name not in here]:
-        either = "" if _WHOLE in here else f"; it must hold {' and '.join(words)}, or {_WHOLE}"
+        either = "" if _BOTH in here else f"; it must hold {' and '.join(words)}, or {_BOTH}"
         return f"tokenizer {folder} lacks {', '.join(missing)}{either}"
     if found := bad_words(folder, bert=bert):
         return f"tokenizer {folder}: {found}"
@@ -141,13 +141,13 @@ def incomplete_tokenizer(folder: Path, *, bert: bool) -> str | None:
 
 
 def bad_words(folder: Path, *, bert: bool = False) -> str | None:
-    """What is wrong with the vocabulary and merges of a tokenizer's folder; None where nothing is seen.
+    """What is wrong with the vocabulary and merges of a tokenizer's folder; None if nothing is found.
 
-    Both forms are checked where both are there, as libraries differ in which one they read.
+    If the folder has both forms, both are checked: libraries differ in which one they read.
     """
     here = {file.name for file in folder.iterdir()}
-    if _WHOLE in here and (found := _of_tokenizer(_object(folder / _WHOLE).get("model"), bert=bert)):
-        return f"{_WHOLE} {found}; fetch it again"
+    if _BOTH in here and (found := _of_tokenizer(_object(folder / _BOTH).get("model"), bert=bert)):
+        return f"{_BOTH} {found}; fetch it again"
     if bert or not here.issuperset(_BPE):
         return None
     lines = (folder / "merges.txt").read_text("utf-8").splitlines()
@@ -168,7 +168,7 @@ def _of_tokenizer(model: Any, *, bert: bool) -> str | None:
     if not isinstance(model, dict):
         return "is damaged (it holds no vocabulary)"
     if (kind := model.get("type", wanted)) != wanted:
-        return f"is of the kind {kind!r}, and the text encoder reads tokens of {wanted}"
+        return f"is of kind {kind!r}, but the text encoder reads tokens of {wanted}"
     if not isinstance(model.get("vocab"), dict):
         return "is damaged (it holds no vocabulary)"
     if bert:
@@ -182,8 +182,10 @@ def _of_tokenizer(model: Any, *, bert: bool) -> str | None:
 
 
 def _lost_merge(vocabulary: dict[str, Any], merges: list[list[str]]) -> str | None:
-    """A merge whose token is not in the vocabulary, or a token that no merge makes: either follows from a
-    file that was cut off between two lines."""
+    """A merge whose token the vocabulary lacks, or a token that no merge makes.
+
+    Either is what remains of a file that was cut off between two lines, where each line by itself is valid.
+    """
     if not vocabulary:
         return "the vocabulary is empty"
     if wrong := next((token for token, number in vocabulary.items() if type(number) is not int), None):

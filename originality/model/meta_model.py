@@ -1,8 +1,8 @@
 """A model's architecture without its weights, and the model built from it on PyTorch's ``meta`` device, which
-knows shapes and nothing else.
+holds shapes and no numbers.
 
-It is taken from a loaded model, from a folder, or from a family's published configuration, which needs
-neither weights nor a hub.
+The architecture comes from a loaded model, from a folder, or from a family's published configuration, which
+needs neither weights nor a hub.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ NAMES = (
     (r"stable-diffusion-2(-1)?", "sd2"),
     (r"stable-diffusion-xl-base-[\w.]+", "sdxl"),
 )
-"""The families' models by the last part of their name, as the hub has them and copies in buckets keep it."""
+"""Families by the last part of a model's name, as on the hub and usually in buckets too."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A model without numbers: its modules on the meta device, frozen, in evaluation mode."""
+    """A model's networks on the meta device, frozen and in evaluation mode."""
 
     unet: Any
     vae: Any
@@ -50,23 +50,23 @@ class Parts:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Configurations, as diffusers and transformers write them."""
+    """A model's configurations, as diffusers and transformers write them."""
 
     unet: Mapping[str, Any]
     vae: Mapping[str, Any]
     texts: tuple[tuple[str, Mapping[str, Any]], ...]
-    """Class in transformers and configuration of each text encoder."""
+    """For each text encoder, its class in transformers and its configuration."""
 
     @classmethod
     def of_model(cls, model: LatentDiffusion) -> Architecture:
-        """Of a loaded model."""
+        """The architecture of a loaded model."""
         encoders: Any = model.text.encoders
         texts = tuple((type(encoder).__name__, encoder.config.to_dict()) for encoder in encoders)
         return cls(dict(model.unet.config), dict(model.vae.config), texts)
 
     @classmethod
     def of_family(cls, name: str) -> Architecture:
-        """As it is published.
+        """The published architecture of a family.
 
         Raises:
             SettingsError: there is no such family.
@@ -78,7 +78,7 @@ class Architecture:
 
     @classmethod
     def of_folder(cls, folder: ModelFolder) -> Architecture:
-        """Of a model's folder; weights are not read."""
+        """The architecture of a model's folder; weights are not read."""
         about = folder.description
         return cls(about.unet, about.vae, tuple(zip(about.encoders, about.texts, strict=True)))
 
@@ -90,20 +90,24 @@ class Architecture:
 
     @property
     def side(self) -> int:
-        """Pixels of an image's side."""
+        """Side of an image, in pixels."""
         return int(self.unet["sample_size"] * 2 ** (len(self.vae["block_out_channels"]) - 1))
 
     @property
     def length(self) -> int:
-        """Tokens that a text encoder reads of every prompt."""
+        """Tokens of a prompt, padding included."""
         return int(self.texts[0][1].get("max_position_embeddings", LENGTH))
 
     def key(self) -> str:
-        """The same for the same architecture: for what is found out once."""
+        """A key that is equal for equal architectures, for caching what was measured on one."""
         return json.dumps([dict(self.unet), dict(self.vae), self.texts], default=str, sort_keys=True)
 
     def built(self, *, eager: bool = False) -> Parts:
-        """On the meta device, in fp32. ``eager``: text encoders attend by plain products of matrices."""
+        """Build the networks on the meta device, in fp32.
+
+        Args:
+            eager: text encoders compute attention by plain matrix products, which can be counted.
+        """
         with META:
             unet = diffusers.UNet2DConditionModel.from_config(dict(self.unet))
             vae = diffusers.AutoencoderKL.from_config(dict(self.vae))
@@ -120,11 +124,12 @@ class Architecture:
 
 
 def architecture_of(settings: ModelSettings) -> tuple[Architecture, str]:
-    """The architecture that the settings mean, and a word on where that is known from. Nothing is brought
-    from a bucket or the hub: there, a model's name must say its family.
+    """The architecture of the settings' model, and where that is known from, for a message.
+
+    Nothing is downloaded: for a model in a bucket or on the hub, the name must tell the family.
 
     Raises:
-        SettingsError: the name says nothing.
+        SettingsError: the name tells no family.
     """
     if settings.path == SHIPPED_MODEL or Path(settings.path).is_dir():
         return Architecture.of_folder(open_model(settings)), "as its folder says"
@@ -133,6 +138,6 @@ def architecture_of(settings: ModelSettings) -> tuple[Architecture, str]:
         if re.fullmatch(pattern, name):
             return Architecture.of_family(family), f"{family} by its name"
     raise SettingsError(
-        f"the architecture of {settings.path!r} is not known here: say --family {', '.join(FAMILIES)}, or "
-        "give a folder of this machine"
+        f"the architecture of {settings.path!r} is unknown: set --family to one of {', '.join(FAMILIES)}, or "
+        "give a folder on this machine"
     )

@@ -20,11 +20,11 @@ from originality.contract.config import SettingsError
 from originality.contract.weight_variants import Weights
 from originality.model import supported
 from originality.model.diffusers_folder import (
-    SECOND,
+    SECOND_ENCODER,
     check_folder,
     holds_weights,
-    needed_parts,
     place_of,
+    required_parts,
     weights_of,
 )
 from originality.model.library_errors import library_errors
@@ -109,7 +109,7 @@ class ModelFolder:
                 if name in files.names or name.endswith((".json", ".txt")):
                     digest.update(f"{part}/{name}\0".encode())
                     digest.update(bytes.fromhex(outline.digest_of(self.path, f"{part}/{name}")))
-        if SECOND[0] in self.parts:  # only SDXL's index decides what the empty prompt is
+        if SECOND_ENCODER[0] in self.parts:  # only SDXL's index decides what the empty prompt is
             zeros = self.description.index.get("force_zeros_for_empty_prompt", True)
             digest.update(f"empty {zeros}".encode())
         return digest.hexdigest()[:16]
@@ -136,7 +136,7 @@ def open_model(settings: ModelSettings, copy: Path | None = None) -> ModelFolder
     """
     folder = copy or place_of(settings)
     check_folder(settings, folder)
-    parts = {part: weights_of(folder, part, settings.variant) for part in needed_parts(folder)[1:]}
+    parts = {part: weights_of(folder, part, settings.variant) for part in required_parts(folder)[1:]}
     return ModelFolder(settings.path, folder, _describe(settings, folder), parts)
 
 
@@ -147,7 +147,7 @@ def _describe(settings: ModelSettings, folder: Path) -> Description:
 
     with library_errors(f"model folder {settings.path!r}"):
         unet, vae = config("unet", "config.json"), config("vae", "config.json")
-        encoders = [part for part in needed_parts(folder) if part.startswith("text_encoder")]
+        encoders = [part for part in required_parts(folder) if part.startswith("text_encoder")]
         texts = tuple(config(part, "config.json") for part in encoders)
         schedule = config("scheduler", "scheduler_config.json")
         if reason := supported.schedule(schedule):

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 _KERNEL_MODULE = Path("/proc/driver/nvidia/version")
-"""Says the version of the driver that is loaded, in a container too."""
+"""States the version of the loaded driver; visible in containers too."""
 
 _DRIVERS = {"13": 580, "12": 525, "11": 450}
-"""Oldest driver by the major version of CUDA (NVIDIA's release notes of the CUDA toolkit)."""
+"""Oldest driver that supports a major version of CUDA (NVIDIA's release notes of the CUDA toolkit)."""
 
 NO_CUDA = "install torch with CUDA; PyPI's for Linux has it: pip install --force-reinstall torch"
 
@@ -22,7 +22,7 @@ _SMI_SECONDS = 20.0
 
 
 def driver() -> str | None:
-    """Version of NVIDIA's driver; None where there is none."""
+    """Version of NVIDIA's driver; None if there is none."""
     try:
         found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", _KERNEL_MODULE.read_text())
     except OSError:
@@ -31,25 +31,25 @@ def driver() -> str | None:
 
 
 def _driver_of_smi() -> str | None:
-    """As nvidia-smi tells it, which is there under WSL, where no kernel module is."""
+    """The version that nvidia-smi reports: it exists under WSL too, which has no kernel module."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return None
     query = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        said = subprocess.run(query, capture_output=True, text=True, timeout=_SMI_SECONDS, check=True).stdout
+        ran = subprocess.run(query, capture_output=True, text=True, timeout=_SMI_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return said.strip().partition("\n")[0] or None
+    return ran.stdout.strip().partition("\n")[0] or None
 
 
 def needed() -> int | None:
-    """Oldest driver for the CUDA that torch was built for; None where it was built for none."""
+    """Oldest driver for the CUDA that torch was built for; None if it was built without CUDA."""
     return _DRIVERS.get((torch.version.cuda or "").partition(".")[0])
 
 
 def fix(found: str | None) -> str | None:
-    """What lets torch see the GPU whose driver was ``found``; None where there is no driver."""
+    """What to do for torch to see the GPU whose driver was ``found``; None if there is no driver."""
     if found is None:
         return None
     if torch.version.cuda is None:
@@ -63,18 +63,18 @@ def fix(found: str | None) -> str | None:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return (
-            f"NVIDIA's driver {found} is there, but CUDA_VISIBLE_DEVICES={visible!r} hides its GPUs or names "
-            "none of them: unset it"
+            f"NVIDIA's driver {found} is installed, but CUDA_VISIBLE_DEVICES={visible!r} hides its GPUs or "
+            "names none that exists: unset it"
         )
     return (
-        f"NVIDIA's driver {found} is there, and new enough: let the container have the GPU (docker run "
-        "--gpus all; nvidia.com/gpu in Kubernetes), and look whether nvidia-smi finds it"
+        f"NVIDIA's driver {found} is installed and new enough: give the container the GPU (docker run "
+        "--gpus all; nvidia.com/gpu in Kubernetes), and check that nvidia-smi lists it"
     )
 
 
 def missing() -> str | None:
-    """Why torch sees no GPU although NVIDIA's driver is there, with the fix; None where it sees one, or there
-    is no driver."""
+    """Why torch sees no GPU although NVIDIA's driver is installed, with the fix; None if torch sees one, or
+    there is no driver."""
     if torch.cuda.is_available():
         return None
     return fix(driver())

@@ -25,16 +25,16 @@ from originality.model.families import FAMILIES, write_configuration
 from originality.model.library_errors import without_progress_bars
 
 FORMAT = 2
-"""Raised with every change of what becomes of a file."""
+"""Raise with every change of the folder that is written from a file: copies of older formats are not used."""
 
 _UNET, _VAE = "model.diffusion_model.", "first_stage_model."
 _FIRST = f"{_UNET}input_blocks.0.0.weight"
 _CLIP, _OPENCLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
 _XL_CLIP, _XL_OPENCLIP = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
 _TEXTS = {"sd1": (_CLIP,), "sd2": (_OPENCLIP,), "sdxl": (_XL_CLIP, _XL_OPENCLIP)}
-"""Where the text encoders of a family are, in the order of its folder."""
+"""Prefixes of the tensors of a family's text encoders, in the order of its folder."""
 _DTYPES = ("F16", "BF16", "F32", "I64", "I32")
-"""Integers are positions."""
+"""The integers hold positions."""
 
 _INPUTS = {
     9: "an inpainting model",
@@ -42,7 +42,7 @@ _INPUTS = {
     7: "an upscaler",
     5: "a depth-to-image model",
 }
-"""Models whose UNet sees more than the noisy latents, by channels."""
+"""Models whose UNet reads more than the noisy latents, by its input channels."""
 _OTHERS = (
     (r"edm_mean$", "Playground v2.5"),
     (r"edm_vpred\.", "an SDXL on EDM's noise (CosXL)"),
@@ -50,7 +50,7 @@ _OTHERS = (
     (r"conditioner\.embedders\.0\.model\.", "the SDXL refiner"),
     (r"noise_augmentor\.|embedder\.model\.visual\.", "an SD 2.1 unCLIP"),
 )
-"""What has a UNet in this layout and yet is none of the families."""
+"""Models with a UNet in this layout that belong to none of the families, by the names of their tensors."""
 _NO_UNET = (
     (r"lora_|.*\.lora[._]|.*\.hada_w1|.*\.lokr_w", "a LoRA, not a model; merge it into one"),
     (r"emb_params$|clip_[lg]$|string_to_param|<.*>$", "a textual inversion, not a model"),
@@ -62,35 +62,35 @@ _NO_UNET = (
     (r"(first_stage_model\.)?(encoder|decoder)\.(down|up|conv_in|mid)", "a VAE alone"),
     (r"down_blocks\.|text_model\.|embeddings\.", "one part of a diffusers folder; give the whole folder"),
 )
-"""What else comes as .safetensors, by the names of its tensors."""
+"""Other kinds of .safetensors files, by the names of their tensors."""
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """What a file says of its tensors."""
+    """The header of a file."""
 
     dtypes: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
-    said: Mapping[str, str] = field(default_factory=dict)
-    """What the header says beside its tensors: modelspec's and kohya's keys."""
+    header: Mapping[str, str] = field(default_factory=dict)
+    """Its text values apart from the tensors: keys of modelspec and of kohya's trainers."""
 
     def under(self, prefix: str) -> list[str]:
         return [name for name in self.shapes if name.startswith(prefix)]
 
 
 def unpack(file: Path, into: Path, prediction: str | None, configuration: Path | None = None) -> Path:
-    """Writes a single-file checkpoint as a diffusers folder, in the file's own precision.
+    """Write a single-file checkpoint as a diffusers folder, in the file's own precision.
 
     Args:
-        into: the folder, which is made.
-        prediction: what the UNet was trained to say; None: what the file says (see
-            :func:`originality.model.file_header.claims`), else the noise. Needed for a Stable Diffusion 2.x
-            that says nothing.
-        configuration: a folder as write_configuration makes it, in place of the family's own.
+        into: the folder, which is created.
+        prediction: what the UNet was trained to predict; None for what the file states (see
+            :func:`originality.model.file_header.claims`), otherwise the noise. Required for a Stable
+            Diffusion 2.x whose file does not state it.
+        configuration: a folder as write_configuration writes it, in place of the family's own.
 
     Raises:
-        SettingsError: the file is no whole checkpoint of a supported family, or says something else of its
-            prediction.
+        SettingsError: the file is not a complete checkpoint of a supported family, or its header contradicts
+            ``prediction``.
     """
     tensors = _read_header(file)
     family = recognise(file, tensors)
@@ -113,7 +113,7 @@ def recognise(file: Path, tensors: Tensors) -> str:
     """The family of a file: "sd1", "sd2" or "sdxl".
 
     Raises:
-        SettingsError: it is something else, which the message names.
+        SettingsError: the file is something else, which the message names.
     """
     names = list(tensors.shapes)
     if _FIRST not in tensors.shapes:
@@ -141,33 +141,33 @@ def recognise(file: Path, tensors: Tensors) -> str:
     return family
 
 
-def prediction_of(file: Path, family: str, tensors: Tensors, asked: str | None) -> str | None:
-    """What a file's UNet was trained to say; None: what is usual in its family.
+def prediction_of(file: Path, family: str, tensors: Tensors, setting: str | None) -> str | None:
+    """What a file's UNet was trained to predict; None for what is usual in its family.
 
     Args:
-        asked: by the settings.
+        setting: model.prediction of the settings.
 
     Raises:
-        SettingsError: the file contradicts the settings or itself, says something that is not supported, or
-            is a Stable Diffusion 2.x of which nobody says it.
+        SettingsError: the file contradicts the settings or itself, states an unsupported prediction, or is a
+            Stable Diffusion 2.x for which neither settings nor file state it.
     """
-    if other := file_header.unsupported(tensors.said, family):
+    if other := file_header.unsupported(tensors.header, family):
         raise _refused(file, other)
-    said = file_header.claims(tensors.said, "v_pred" in tensors.shapes)
-    told = ", ".join(f"{prediction} by {source}" for source, prediction in said.items())
-    if asked is None and len(set(said.values())) > 1:
+    claims = file_header.claims(tensors.header, "v_pred" in tensors.shapes)
+    stated = ", ".join(f"{prediction} by {source}" for source, prediction in claims.items())
+    if setting is None and len(set(claims.values())) > 1:
         raise SettingsError(
-            f"model file {str(file)!r} contradicts itself ({told}); set model.prediction to what is true"
+            f"model file {str(file)!r} contradicts itself ({stated}); set model.prediction to the right one"
         )
-    if asked is not None and said and asked not in said.values():
+    if setting is not None and claims and setting not in claims.values():
         raise SettingsError(
-            f"model file {str(file)!r} says that it predicts {told}, and model.prediction is {asked!r}; "
-            "leave model.prediction out, or correct the file's header"
+            f"model file {str(file)!r} states that it predicts {stated}, and model.prediction is "
+            f"{setting!r}; leave model.prediction out, or correct the file's header"
         )
-    prediction = asked or next(iter(said.values()), None)
+    prediction = setting or next(iter(claims.values()), None)
     if family == "sd2" and prediction is None:
         raise SettingsError(
-            f"model file {str(file)!r} is a Stable Diffusion 2.x and does not tell what it predicts: set "
+            f"model file {str(file)!r} is a Stable Diffusion 2.x and does not state what it predicts: set "
             "model.prediction to v_prediction (v2, v2-1: 768 pixels) or epsilon (v2-base, v2-1-base: 512)"
         )
     return prediction
@@ -180,7 +180,7 @@ def _refused(file: Path, what: str) -> SettingsError:
 
 
 def _read_header(file: Path) -> Tensors:
-    """Names, types and shapes, after the library has compared the file's length with them."""
+    """Names, types and shapes; the library compares the file's length with them first."""
     try:
         with safe_open(file, framework="pt") as opened:
             slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
@@ -193,7 +193,7 @@ def _read_header(file: Path) -> Tensors:
         if is_machine_fault(error):
             raise
         raise SettingsError(
-            f"model file {str(file)!r} cannot be read ({error.strerror or error}); give a file that is there"
+            f"model file {str(file)!r} cannot be read ({error.strerror or error}); check the path"
         ) from error
     except SafetensorError as error:
         with file.open("rb") as handle:
@@ -203,7 +203,7 @@ def _read_header(file: Path) -> Tensors:
 
 def _damage(start: bytes, error: SafetensorError) -> str:
     if start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and any(start[2:8])):
-        return "is a pickle by another name, which is not loaded, as it may run code; convert it"
+        return "is a pickle by another name, which is not loaded, because it may run code; convert it"
     if start and (found := impostor(start)):
         return found
     return f"is cut off or damaged ({str(error).splitlines()[0]}); download it again"
@@ -219,7 +219,7 @@ def _say(file: Path, **values: Any) -> None:
 def _write_weights(file: Path, family: str, source: Path, into: Path) -> None:
     from safetensors.torch import load_file
 
-    weights = load_file(file)  # mapped, so that parts come into memory as they are used
+    weights = load_file(file)  # memory-mapped: each part is read when it is used
     try:
         for part, prefix in (("unet", _UNET), ("vae", _VAE)):
             _diffusers_part(part, prefix, weights, source).save_pretrained(into / part)
@@ -237,8 +237,7 @@ def _write_weights(file: Path, family: str, source: Path, into: Path) -> None:
 
 
 def _filled(model: Any, renamed: Mapping[str, Any], part: str) -> Any:
-    """A model without memory of its own, with these weights in their own precision, or in fp32 if they have
-    several."""
+    """Assign weights to a model on the meta device, in their own precision, or in fp32 if that differs."""
     expected = model.state_dict().keys()
     missing = sorted(expected - renamed.keys())
     if missing:
@@ -251,8 +250,10 @@ def _filled(model: Any, renamed: Mapping[str, Any], part: str) -> Any:
 
 
 def _diffusers_part(part: str, prefix: str, weights: Mapping[str, Any], source: Path) -> Any:
-    """UNet or VAE. diffusers' own from_single_file leaves out what is missing without a word, so that only
-    its renaming is used."""
+    """Convert the UNet or the VAE.
+
+    Of diffusers' from_single_file only the renaming is used: the rest silently ignores missing weights.
+    """
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
@@ -266,13 +267,14 @@ def _diffusers_part(part: str, prefix: str, weights: Mapping[str, Any], source: 
         return _filled(model, vae_names.of_diffusers(own, _VAE, config), part)
     if len(own) > len(model.state_dict()):
         raise ValueError("the unet has more weights than the family's")
-    # The published folders hold the running average of training, which some files have beside the last step.
+    # Some files hold the running average of training beside the last step. The published folders hold the
+    # average, so it is preferred.
     average = {name: value for name, value in weights.items() if name.startswith("model_ema.")}
     return _filled(model, convert_ldm_unet_checkpoint(own | average, config, extract_ema=True), part)
 
 
 def _text_encoder(part: str, prefix: str, weights: Mapping[str, Any], source: Path) -> Any:
-    """CLIP's text encoder of transformers, from transformers' names or from OpenCLIP's."""
+    """Convert a text encoder to transformers' CLIP, from transformers' names or from OpenCLIP's."""
     import torch
     import transformers
 
@@ -283,7 +285,7 @@ def _text_encoder(part: str, prefix: str, weights: Mapping[str, Any], source: Pa
     expected = model.state_dict().keys()
     own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     renamed = _of_openclip(own) if prefix.endswith(".model.") else _of_clip(own)
-    if any(name.startswith("text_model.") for name in expected):  # it depends on class and version
+    if any(name.startswith("text_model.") for name in expected):  # depends on class and version
         renamed = {n if n in expected else f"text_model.{n}": value for n, value in renamed.items()}
     return _filled(model, renamed, part)
 
@@ -305,7 +307,10 @@ _OPENCLIP_NAMES = (
 
 
 def _of_openclip(own: Mapping[str, Any]) -> dict[str, Any]:
-    """Its attention keeps query, key and value in one matrix, and multiplies the projection from the left."""
+    """Rename OpenCLIP's weights as transformers'.
+
+    OpenCLIP's attention stores query, key and value in one matrix, and its text projection is transposed.
+    """
     found = {}
     for name, value in own.items():
         if name == "text_projection":

@@ -1,4 +1,4 @@
-"""Which models can be asked, by what their folders say: each answer is why not, or None."""
+"""Which models are supported, by their configurations. Each function returns the reason why not, or None."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 ONLY = "supported are Stable Diffusion 1.x, 2.x and XL"
 
 PREDICTIONS = ("epsilon", "v_prediction")
-"""What a UNet may have been trained to say of noisy latents: their noise (Stable Diffusion 1.x, 2.x-base), or
-their velocity (2.x at 768 pixels; Salimans and Ho, arXiv 2202.00512, Appendix D)."""
+"""What a UNet may have been trained to predict from noisy latents: their noise (Stable Diffusion 1.x,
+2.x-base), or their velocity (2.x at 768 pixels; Salimans and Ho, arXiv 2202.00512, Appendix D)."""
 
 SDXL = "text_time"
-"""How an UNet says that it wants a text's sum and the image's size as well."""
+"""Value of addition_embed_type of a UNet that also reads the pooled text and the image's size."""
 
 _SAMPLERS = ("DDPM", "DDPMParallel", "DDIM", "DDIMParallel", "DDIMInverse", "PNDM", "RePaint", "LCM", "TCD")
 _SOLVERS = ("LMS", "Euler", "EulerAncestral", "Heun", "KDPM2", "KDPM2Ancestral")
@@ -26,11 +26,11 @@ BETA_SCHEDULERS = frozenset(
     )
 )
 """Classes of schedulers in diffusers that describe DDPM's noise: betas from beta_start, beta_end and
-beta_schedule, or trained_betas. Any other class reads the same keys otherwise, or has none of them."""
+beta_schedule, or trained_betas. Other classes give these keys a different meaning, or lack them."""
 
 
 def pipeline(index: dict[str, Any]) -> str | None:
-    """Why the pipeline of a model_index.json cannot be asked; None where it can, or is of no known kind."""
+    """Why the pipeline of a model_index.json is unsupported; None if it is supported or unknown."""
     kind = str(index.get("_class_name") or "")
     known = "StableDiffusion" in kind and not re.search("StableDiffusion3|Cascade", kind)
     if known or kind == "DiffusionPipeline" or not kind.endswith("Pipeline"):
@@ -39,7 +39,7 @@ def pipeline(index: dict[str, Any]) -> str | None:
 
 
 def schedule(config: dict[str, Any]) -> str | None:
-    """Why a UNet that was trained on this noise schedule cannot be asked; None where it can."""
+    """Why a model with this noise schedule is unsupported; None if it is supported."""
     kind = str(config.get("_class_name") or "")
     known = not kind or kind in BETA_SCHEDULERS
     flow = config.get("use_flow_sigmas") or "flow" in str(config.get("prediction_type"))
@@ -50,7 +50,7 @@ def schedule(config: dict[str, Any]) -> str | None:
     if not known:
         return (
             f"has a {kind} by its scheduler_config.json, which is not known to follow DDPM's schedule of "
-            f"betas; {ONLY}: take the scheduler folder of the model that it was made of"
+            f"betas; {ONLY}: use the scheduler folder of the model that it was made from"
         )
     if (own := config.get("prediction_type", "epsilon")) not in PREDICTIONS:
         return f"predicts {own!r}; only {' and '.join(PREDICTIONS)} are supported"
@@ -63,23 +63,23 @@ def is_bert(text: dict[str, Any]) -> bool:
 
 
 def networks(unet: dict[str, Any], vae: dict[str, Any], texts: Sequence[dict[str, Any]]) -> str | None:
-    """Why a model of these configurations cannot be asked; None where it can."""
+    """Why a model with these configurations is unsupported; None if it is supported."""
     if (encodes := vae.get("_class_name", "AutoencoderKL")) != "AutoencoderKL":
         return f"has a VAE of kind {encodes}; only AutoencoderKL is supported"
     channels, kind = vae["latent_channels"], unet.get("_class_name", "UNet2DConditionModel")
     if kind != "UNet2DConditionModel":
-        return f"has a {kind}, which is no UNet that text alone conditions"
+        return f"has a {kind}, not a UNet that is conditioned on text alone"
     if unet["in_channels"] != channels:
-        meant = {2 * channels: "edits images", 2 * channels + 1: "fills in parts of images"}
-        does = meant.get(unet["in_channels"], f"reads {unet['in_channels']} channels")
-        return f"{does}, so a text alone does not draw with it; take the model that it was made of"
+        purposes = {2 * channels: "edits images", 2 * channels + 1: "fills in parts of images"}
+        does = purposes.get(unet["in_channels"], f"reads {unet['in_channels']} channels")
+        return f"{does}, so it does not generate from text alone; use the model that it was made from"
     if unet.get("addition_embed_type") not in (None, SDXL):
-        return f"wants {unet['addition_embed_type']!r} besides text, which is not supported"
-    wanted = [k for k in ("class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim") if unet.get(k)]
-    if wanted:
-        return f"has a UNet with {wanted[0]} {unet[wanted[0]]!r}, which is not supported"
+        return f"needs {unet['addition_embed_type']!r} in addition to text, which is not supported"
+    needed = [k for k in ("class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim") if unet.get(k)]
+    if needed:
+        return f"has a UNet with {needed[0]} {unet[needed[0]]!r}, which is not supported"
     if not isinstance(unet["sample_size"], int):
-        return f"draws images of {unet['sample_size']} latents, which are not square"
+        return f"generates images of {unet['sample_size']} latents, which are not square"
     for name in ("latents_mean", "shift_factor"):
         if vae.get(name) is not None:
             return f"has a VAE whose latents are centred ({name}), which is not supported"

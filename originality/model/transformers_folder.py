@@ -1,6 +1,6 @@
 """Folders of networks as transformers' ``save_pretrained`` writes them.
 
-They are read from disk and never from the hub, and only what runs no code when it is read.
+They are read from disk, never from the hub, and only in formats that run no code when they are read.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from originality.model.library_errors import library_errors
 
 WEIGHTS = "model.safetensors"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-"""Either says how an image is prepared."""
+"""Either file states how an image is prepared."""
 TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
-"""Either set of files holds the words."""
+"""Either set of files holds the vocabulary."""
 PARTS = (
     *("config.json", WEIGHTS, *PROCESSORS),
     *(name for names in TOKENIZERS for name in names),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
 )
-"""All that is read of such a folder, at its top."""
+"""Files that are read of such a folder; it has no subfolders."""
 CLIP_WITH_WEIGHTS = "openai/clip-vit-large-patch14 @32bd64288804d66eefd0ccbe215aa642df71cc41"
-"""Of the hub, at a commit that has safetensors; old commits of openai/clip-vit-base-patch32 have none."""
+"""A CLIP of the hub, at a commit with safetensors; old commits of openai/clip-vit-base-patch32 have none."""
 
 
 def checked_folder(folder: Path, kinds: Container[str], wanted: str, *, words: bool = False) -> Path:
-    """The folder, if it holds a network that is wanted, and its files are there.
+    """Check that a folder holds a network of one of these kinds, with all its files; return the folder.
 
     Args:
-        kinds: of networks, in transformers' terms ("clip", "detr", ...).
-        wanted: what they are, for a message.
-        words: whether there must be a tokenizer.
+        kinds: values of "model_type" in transformers' config.json ("clip", "detr", ...).
+        wanted: describes the kinds, for a message.
+        words: whether a tokenizer is required.
 
     Raises:
-        SettingsError: it is of another kind, or something is missing.
+        SettingsError: the network is of a different kind, or a file is missing or damaged.
     """
     folder = folder.expanduser()
     if not folder.is_dir():
@@ -96,7 +96,7 @@ def load_network(loader: Any, folder: Path, device: str | torch.device, variant:
 
 
 def load_processor(loader: Any, folder: Path) -> Any:
-    """Image processor or tokenizer.
+    """Load an image processor or a tokenizer.
 
     Raises:
         SettingsError: it cannot be read.
@@ -106,7 +106,7 @@ def load_processor(loader: Any, folder: Path) -> Any:
 
 
 def digest_of(folder: Path) -> str:
-    """sha256 of all files that are read."""
+    """sha256 of all files that are read. Digests of verdicts contain it: order and form must not change."""
     digest = hashlib.sha256()
     for name in sorted(PARTS):
         if (folder / name).exists():

@@ -1,7 +1,7 @@
 """Names of a VAE's weights in single-file checkpoints, and in diffusers.
 
-Files have CompVis' names; or those with diffusers' names of the attention alone, of today ("to_q") or of old
-("query"); or diffusers' names altogether.
+A file has CompVis' names throughout; or CompVis' names but for the attention, which has diffusers' present
+("to_q") or former ("query") names; or diffusers' names throughout.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _COMPVIS = {
     **{"query": "q", "key": "k", "value": "v", "proj_attn": "proj_out"},
 }
 _DIFFUSERS = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""What the layers of the attention are called, by their names elsewhere."""
+"""Names of the attention's layers in CompVis' and in diffusers' layout, by their other names."""
 
 
 def of_diffusers(own: Mapping[str, Any], prefix: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def of_diffusers(own: Mapping[str, Any], prefix: str, config: Mapping[str, Any])
     found = {}
     for name, value in own.items():
         new = _layer_renamed(name, ".mid_block.attentions.0.", _DIFFUSERS).removeprefix(prefix)
-        # Old ones multiply by convolutions of one pixel.
+        # Former layouts store linear layers as 1x1 convolutions.
         found[new] = value.flatten(1) if ".attentions." in new and value.ndim > 2 else value
     return found
 

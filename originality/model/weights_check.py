@@ -1,4 +1,4 @@
-"""Whether a model's files of weights hold what its configurations say, by the names and shapes of tensors."""
+"""Compares a model's weight files with its configurations, by the names and shapes of tensors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from originality.model.meta_model import Architecture
 from originality.model.model_folder import ModelFolder
 
 _OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""Layers of a VAE's attention by their former names, which diffusers still reads."""
+"""Layers of a VAE's attention: former names, which diffusers still reads, and present ones."""
 
 
 def check_weights(folder: ModelFolder) -> None:
-    """Compare the headers of a model's weights with the networks that its configurations describe.
+    """Compare the headers of a model's weight files with the networks that its configurations describe.
 
-    BERT's weights, which have several names, are left to who loads them, as are those that are not here.
+    BERT's weights are skipped, as they come under several names; so is a folder without its weights. Loading
+    them reports what is missing.
 
     Raises:
         SettingsError: tensors are missing or of another shape.
@@ -36,7 +37,7 @@ def check_weights(folder: ModelFolder) -> None:
         if kind == "BertModel":
             continue
         with library_errors(f"model folder {folder.name!r}: its {part}"):
-            # Not its buffers: versions of the libraries differ in which of these they save.
+            # Parameters alone: versions of the libraries differ in which buffers they save.
             wanted = {name: tuple(value.shape) for name, value in network.named_parameters()}
             wrong = _difference(_shapes(files), wanted)
         if wrong:
@@ -47,7 +48,7 @@ def check_weights(folder: ModelFolder) -> None:
 
 
 def _shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
-    """Of all tensors, by name."""
+    """Shapes of all tensors, by name."""
     found = {}
     for file in files:
         with safe_open(file, framework="pt") as opened:
@@ -57,7 +58,7 @@ def _shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
 
 
 def _difference(held: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str | None:
-    """What keeps a network from its weights, as the end of "FILE ..."; more tensors do not."""
+    """What a network lacks in its weights, as the end of "FILE ..."; None if nothing. More may be there."""
     held, wanted = ({_name(n): shape for n, shape in of.items()} for of in (held, wanted))
     if absent := sorted(wanted.keys() - held.keys()):
         return f"lacks {len(absent)} of {len(wanted)} tensors, {absent[0]} first"
@@ -68,7 +69,7 @@ def _difference(held: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[
 
 
 def _name(name: str) -> str:
-    """The same for a tensor's present and former names."""
+    """A name that is the same for a tensor's present and former names."""
     if ".mid_block.attentions." in name:
         name = ".".join(_OLD.get(word, word) for word in name.split("."))
     return name.removeprefix("text_model.")

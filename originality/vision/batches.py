@@ -1,4 +1,4 @@
-"""Feature vectors of images and their cosine distance, for the metrics made of a network."""
+"""Feature vectors of images and their cosine distances, for metrics that consist of a network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU_BATCH = 1
 
 
 def rgb_images(images: np.ndarray) -> np.ndarray:
-    """The same array, if it is a stack of RGB images.
+    """Check that an array is a stack of RGB images, and return it.
 
     Raises:
         ValueError: not uint8 (n, h, w, 3).
@@ -28,7 +28,7 @@ def rgb_images(images: np.ndarray) -> np.ndarray:
 
 
 def batch_size_for(device: torch.device) -> int:
-    """Images in one pass where nobody chose."""
+    """Default number of images in a pass."""
     return CPU_BATCH if device.type == "cpu" else GPU_BATCH
 
 
@@ -42,14 +42,14 @@ def in_batches(
 ) -> np.ndarray:
     """Run a network over images in passes that all have the same shape.
 
-    A matrix product's last bits depend on its shape. A short last pass is therefore filled up with
-    repeats, and an image's numbers are the same bits whatever images it came with. Where memory runs out,
-    passes are smaller: fewer images alone would be filled up to the same.
+    The last bits of a matrix product depend on its shape. So a short last pass is filled up with repeats of
+    its last image, and an image's features are the same bits whatever images come with it. If memory runs
+    out, the passes become smaller.
 
     Args:
         images: uint8 (n, h, w, 3).
         size: images in a pass, at least 1.
-        width: numbers that ``forward`` gives an image.
+        width: features of an image, as ``forward`` returns them.
         prepare: uint8 (h, w, 3) to the network's input without the batch axis.
         forward: (size, ...) to (size, width).
 
@@ -57,19 +57,19 @@ def in_batches(
         float64 (n, width).
 
     Raises:
-        torch.OutOfMemoryError: a single image is too much.
+        torch.OutOfMemoryError: a single image does not fit.
     """
     rows = np.empty((len(rgb_images(images)), width))
 
-    def fill_in(most: int) -> np.ndarray:
-        for start in range(0, len(images), most):
-            chunk = [prepare(image) for image in images[start : start + most]]
-            filled = chunk + chunk[-1:] * (most - len(chunk))
+    def compute(max_images: int) -> np.ndarray:
+        for start in range(0, len(images), max_images):
+            chunk = [prepare(image) for image in images[start : start + max_images]]
+            filled = chunk + chunk[-1:] * (max_images - len(chunk))
             features = forward(torch.stack(filled)).double().cpu().numpy()
             rows[start : start + len(chunk)] = features[: len(chunk)]
         return rows
 
-    return Passes().run(size, fill_in)
+    return Passes().run(size, compute)
 
 
 def unit(features: np.ndarray) -> np.ndarray:
@@ -82,8 +82,8 @@ def unit(features: np.ndarray) -> np.ndarray:
 def cosine_distances(query: np.ndarray, redraws: Sequence[np.ndarray]) -> np.ndarray:
     """1 - cosine of unit vectors: the query (d,) and n redraws of (d,); float64 (n,) in [0, 2].
 
-    NaN stays NaN, so that an overflow is seen by whoever judges the distance.
+    NaN stays NaN, so that the judge of a distance sees an overflow.
     """
-    # One dot product a redraw: a matrix product's bits would depend on how many redraws there are.
+    # One dot product for each redraw: the last bits of a matrix product would depend on their number.
     cosines = np.array([float(np.dot(redraw, query)) for redraw in redraws], dtype=np.float64)
     return np.clip(1.0 - cosines, 0.0, 2.0)

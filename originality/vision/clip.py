@@ -54,7 +54,7 @@ class Clip:
 
         Args:
             device: where the towers are.
-            batch_size: images in a pass; None for what suits the device.
+            batch_size: images in a pass; None for the device's default.
 
         Raises:
             ValueError: the tokenizer has more tokens than the text tower, or a result is not finite.
@@ -133,7 +133,7 @@ def load_clip(folder: Path, device: str | torch.device = "cpu", batch_size: int 
     """Load a CLIPModel of transformers from a folder with its tokenizer and image processor.
 
     Args:
-        batch_size: images in a pass; None for what suits the device.
+        batch_size: images in a pass; None for the device's default.
 
     Raises:
         SettingsError: the folder holds no CLIPModel, something is missing or damaged, or it cannot read an

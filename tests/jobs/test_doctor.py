@@ -198,7 +198,7 @@ def test_a_gpu_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         torch_device(ModelSettings(device="cuda"))
     (tmp_path / "version").write_text(KERNEL_MODULE.format("580.159.04"))
     hidden = machine.gpu(ModelSettings(device="cuda"))
-    assert hidden.fix and "new enough: let the container have the GPU" in hidden.fix
+    assert hidden.fix and "nvidia-smi" in hidden.fix
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert "CUDA_VISIBLE_DEVICES='' hides its GPUs" in (nvidia.missing() or "")
     monkeypatch.setattr(torch.version, "cuda", None)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from originality.contract.config import SettingsError
-from originality.model.diffusers_folder import weighty
+from originality.model.diffusers_folder import parts_with_weights
 from originality.model.diffusion import LatentDiffusion
 from originality.model.model_folder import open_model
 from originality.settings.parts import ModelSettings
@@ -45,13 +45,13 @@ def changed(folder: Path, into: Path, file: str, **values: Any) -> ModelSettings
 def test_a_family_is_described_without_its_weights(whole: Path) -> None:
     about = open_model(ModelSettings(path=str(whole))).description
     assert len(about.tokenizers) == (2 if about.wants_size else 1)
-    assert weighty(whole)[:3] == ("unet", "vae", "text_encoder")
+    assert parts_with_weights(whole)[:3] == ("unet", "vae", "text_encoder")
     assert about.side == 64
 
 
 def test_every_part_that_is_loaded_is_in_the_digest(whole: Path, tmp_path: Path) -> None:
     before = open_model(ModelSettings(path=str(whole))).digest
-    for part in weighty(whole):
+    for part in parts_with_weights(whole):
         copy = tmp_path / part
         shutil.copytree(whole, copy)
         (weights,) = (copy / part).glob("*.safetensors")
@@ -60,22 +60,22 @@ def test_every_part_that_is_loaded_is_in_the_digest(whole: Path, tmp_path: Path)
 
 
 UNSUPPORTED: list[tuple[str, dict[str, Any], str]] = [
-    ("unet/config.json", {"in_channels": 9}, "fills in parts of images.*take the model that it was made of"),
+    ("unet/config.json", {"in_channels": 9}, "fills in parts of images"),
     ("unet/config.json", {"in_channels": 8}, "edits images"),
     ("unet/config.json", {"in_channels": 5}, "reads 5 channels"),
-    ("unet/config.json", {"addition_embed_type": "image"}, "wants 'image' besides text"),
+    ("unet/config.json", {"addition_embed_type": "image"}, "'image'"),
     ("unet/config.json", {"class_embed_type": "timestep"}, "class_embed_type 'timestep'"),
     ("unet/config.json", {"time_cond_proj_dim": 256}, "time_cond_proj_dim 256, which is not supported"),
     ("unet/config.json", {"_class_name": "UNet3DConditionModel"}, "has a UNet3DConditionModel"),
     ("unet/config.json", {"sample_size": [8, 16]}, "not square"),
-    ("vae/config.json", {"latents_mean": [0.0] * 4}, "latents are centred"),
-    ("text_encoder/config.json", {"architectures": ["T5EncoderModel"]}, "T5EncoderModel; pseudo-tokens take"),
-    ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "predicts 'sample'; only epsilon and"),
+    ("vae/config.json", {"latents_mean": [0.0] * 4}, "latents_mean"),
+    ("text_encoder/config.json", {"architectures": ["T5EncoderModel"]}, "T5EncoderModel"),
+    ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "'sample'"),
 ]
 
 
 @pytest.mark.parametrize(("file", "values", "reason"), UNSUPPORTED)
-def test_what_is_not_supported_is_refused_by_its_reason(
+def test_an_unsupported_model_is_refused_with_its_reason(
     sd1: Path, tmp_path: Path, file: str, values: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(SettingsError, match=reason) as error:
@@ -90,14 +90,14 @@ def without(part: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (without("scheduler"), "has no scheduler; it must be"),
+        (without("scheduler"), "has no scheduler"),
         (without("text_encoder"), "has no text_encoder .SDXL's refiner has none"),
         (without("text_encoder_2"), "has no text_encoder_2"),
         (without("tokenizer_2"), "has no tokenizer_2"),
         (lambda folder: (folder / "unet").rename(folder / "transformer"), "holds a transformer and no UNet"),
         (
             lambda folder: (folder / "unet" / "config.json").write_text("{"),
-            "config.json is damaged .*fetch it",
+            "config.json is damaged",
         ),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_part_that_is_missing_is_named(
         open_model(ModelSettings(path=str(tmp_path / "model")))
 
 
-def test_a_tokenizer_that_knows_more_than_its_encoder_is_refused(sd1: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_with_more_tokens_than_its_encoder_is_refused(sd1: Path, tmp_path: Path) -> None:
     words = len(open_model(ModelSettings(path=str(sd1))).description.tokenizers[0])
     settings = changed(sd1, tmp_path / "model", "text_encoder/config.json", vocab_size=words - 1)
     file = tmp_path / "model" / "text_encoder" / "model.safetensors"
@@ -124,7 +124,7 @@ def test_a_tokenizer_that_knows_more_than_its_encoder_is_refused(sd1: Path, tmp_
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "text_encoder_2"])
-def test_weights_that_are_not_there_are_named(sdxl: Path, tmp_path: Path, part: str) -> None:
+def test_missing_weights_are_named(sdxl: Path, tmp_path: Path, part: str) -> None:
     """The libraries would draw them at random, with a warning."""
     from safetensors.torch import load_file, save_file
 

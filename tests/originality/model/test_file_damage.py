@@ -69,7 +69,7 @@ def test_a_file_that_is_not_what_its_name_says_is_named_with_the_fix(sd1: Path, 
     cases += [(name, cut, "is damaged") for name in CONFIGS] + [(CONFIGS[1], b"[1]", "no JSON object")]
     cases += [(name, (folder / name).read_bytes()[:-9], "cut off or damaged") for name in WEIGHTS]
     merges = "tokenizer/merges.txt"
-    broken = [(POINTER, "git lfs pull"), (PAGE, "is a web page"), (b"\xff\xfe\x00", "no text in UTF-8")]
+    broken = [(POINTER, "git lfs pull"), (PAGE, "is a web page"), (b"\xff\xfe\x00", "UTF-8")]
     cases += [(merges, content, why) for content, why in broken]
     cases += [(merges, b"#version: 0.2\nt i\nr e x\n", "line 3 is not two tokens")]
     for name, content, why in cases:
@@ -80,7 +80,7 @@ def test_a_file_that_is_not_what_its_name_says_is_named_with_the_fix(sd1: Path, 
         (folder / name).write_bytes(whole)
     (folder / UNET).rename(tmp_path / "elsewhere")
     (folder / UNET).symlink_to(tmp_path / "gone")
-    assert f"{folder / UNET} is a link to a file that is not there" in refused(folder)
+    assert f"{folder / UNET} is a link to a missing file" in refused(folder)
 
 
 def test_a_quantised_network_is_refused_and_half_precision_is_not(sd1: Path, tmp_path: Path) -> None:
@@ -140,14 +140,14 @@ def as_strings(read: dict[str, Any]) -> None:
     read["model"]["merges"] = [" ".join(pair) for pair in read["model"]["merges"]]
 
 
-NO_WORDS: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
+DAMAGED_VOCABULARIES: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("tokenizer.json", lambda t: t["model"]["merges"].__delitem__(slice(200, None)), "no merge makes"),
     ("tokenizer.json", lambda t: (as_strings(t), t["model"]["merges"].pop()), "no merge makes"),
     ("tokenizer.json", lambda t: t["model"]["vocab"].pop("re"), "lacks 're' of a merge"),
     ("tokenizer.json", lambda t: t["model"]["vocab"].clear(), "vocabulary is empty"),
     ("tokenizer.json", lambda t: t["model"]["vocab"].update(re="a"), "the number of 're' is 'a'"),
     ("tokenizer.json", lambda t: t["model"]["merges"].append(["a"]), "is not two tokens"),
-    ("tokenizer.json", lambda t: t["model"].update(type="WordLevel"), "is of the kind 'WordLevel'"),
+    ("tokenizer.json", lambda t: t["model"].update(type="WordLevel"), "'WordLevel'"),
     ("tokenizer.json", lambda t: t.update(model="BPE"), "it holds no vocabulary"),
     ("vocab.json", lambda v: v.clear(), "the vocabulary is empty"),
     ("vocab.json", lambda v: v.pop("re"), "do not fit each other .the vocabulary lacks 're'"),
@@ -155,8 +155,8 @@ NO_WORDS: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "spoil", "why"), NO_WORDS)
-def test_words_that_were_cut_are_named(
+@pytest.mark.parametrize(("name", "spoil", "why"), DAMAGED_VOCABULARIES)
+def test_a_damaged_vocabulary_is_named(
     sd1: Path, tmp_path: Path, name: str, spoil: Callable[[dict[str, Any]], Any], why: str
 ) -> None:
     """Of tokenizer.json, and of the pair of files beside it, whichever a library reads."""
@@ -185,7 +185,7 @@ def test_a_folder_in_place_of_a_file_is_named(sd1: Path, tmp_path: Path, name: s
     assert f"{tmp_path / 'model' / name} is a folder in place of a file" in refused(tmp_path / "model")
 
 
-def test_clips_published_words_are_whole(tmp_path: Path) -> None:
+def test_clips_published_vocabulary_is_complete(tmp_path: Path) -> None:
     words = write_tokenizer(tmp_path, "!")
     assert damage(words / "vocab.json") is damage(words / "merges.txt") is None
     assert incomplete_tokenizer(words, bert=False) is None
@@ -218,15 +218,18 @@ def test_weights_in_several_files_are_loaded_or_refused_by_name(
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
-def test_weights_of_a_name_that_is_not_read_are_refused(sd1: Path, tmp_path: Path, part: str) -> None:
+def test_weights_under_a_name_that_libraries_do_not_look_for_are_refused(
+    sd1: Path, tmp_path: Path, part: str
+) -> None:
     shutil.copytree(sd1, tmp_path / "model")
     (file,) = (tmp_path / "model" / part).glob("*.safetensors")
     other = file.rename(file.with_name("pytorch_model.safetensors"))
-    assert f"{other} is not read under that name; call it {file.name}" in refused(tmp_path / "model")
+    told = refused(tmp_path / "model")
+    assert str(other) in told and told.endswith(file.name)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
-def test_a_stale_index_beside_whole_weights_is_named_where_it_is_read(
+def test_a_stale_index_beside_complete_weights_is_named_where_it_is_read(
     sd1: Path, tmp_path: Path, part: str
 ) -> None:
     """By diffusers, and not by transformers."""
@@ -237,9 +240,8 @@ def test_a_stale_index_beside_whole_weights_is_named_where_it_is_read(
     if part == "text_encoder":
         LatentDiffusion(ModelSettings(path=str(tmp_path / "model"), device="cpu"))
         return
-    assert f"lacks {shard}, which {index} names; fetch the whole folder; remove {index}" in refused(
-        tmp_path / "model"
-    )
+    told = refused(tmp_path / "model")
+    assert f"lacks {shard}" in told and f"remove {index}" in told
 
 
 @pytest.mark.parametrize(
@@ -297,7 +299,7 @@ def test_a_schedule_of_betas_is_what_diffusers_makes_of_it(kind: str) -> None:
     assert schedule({"_class_name": kind, **said}) is None
 
 
-def test_a_sampler_that_would_pass_over_zero_terminal_noise_is_refused() -> None:
+def test_a_sampler_that_ignores_zero_terminal_noise_is_refused() -> None:
     zero = {"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True}
     with pytest.raises(SettingsError, match=r"'pndm'.*redraw\.scheduler=ddim"):
         sampler_of(zero, RedrawSettings(scheduler="pndm"))
@@ -306,24 +308,24 @@ def test_a_sampler_that_would_pass_over_zero_terminal_noise_is_refused() -> None
     assert sampler_of(usual, RedrawSettings(scheduler="pndm")).alphas_cumprod[-1] > 0
 
 
-NO_NOISE: list[tuple[dict[str, Any], str]] = [
+INVALID_SCHEDULES: list[tuple[dict[str, Any], str]] = [
     ({"beta_schedule": "foo"}, "cannot be loaded .NotImplementedError: foo"),
     ({"beta_start": "x"}, "cannot be loaded .TypeError"),
     ({"num_train_timesteps": "1000"}, "cannot be loaded .TypeError"),
-    ({"num_train_timesteps": 0}, "0, fewer than redraw.steps"),
+    ({"num_train_timesteps": 0}, "num_train_timesteps 0"),
     ({"timestep_spacing": "foo"}, "cannot be loaded .ValueError"),
-    ({"num_train_timesteps": 10}, "10, fewer than redraw.steps"),
-    ({"beta_end": 2.0}, "does not fall within"),
-    ({"beta_end": float("nan")}, "does not fall within"),
-    ({"beta_start": 0.0, "beta_end": 0.0}, "does not fall within"),
-    ({"beta_start": -0.01}, "cannot be loaded|does not fall within"),
-    ({"trained_betas": [1, 2]}, "has 2 betas and num_train_timesteps 1000"),
-    ({"trained_betas": [0.5] * 1000}, "does not fall within"),
+    ({"num_train_timesteps": 10}, "num_train_timesteps 10"),
+    ({"beta_end": 2.0}, "alphas_cumprod"),
+    ({"beta_end": float("nan")}, "alphas_cumprod"),
+    ({"beta_start": 0.0, "beta_end": 0.0}, "alphas_cumprod"),
+    ({"beta_start": -0.01}, "cannot be loaded|alphas_cumprod"),
+    ({"trained_betas": [1, 2]}, "2 betas .*1000"),
+    ({"trained_betas": [0.5] * 1000}, "alphas_cumprod"),
 ]
 
 
-@pytest.mark.parametrize(("values", "why"), NO_NOISE)
-def test_a_schedule_that_makes_no_sense_is_named(values: dict[str, Any], why: str) -> None:
+@pytest.mark.parametrize(("values", "why"), INVALID_SCHEDULES)
+def test_an_invalid_schedule_is_named(values: dict[str, Any], why: str) -> None:
     model = ModelSettings(path="there")
     for scheduler in SCHEDULERS:
         redraw = RedrawSettings(scheduler=scheduler, steps=50)
@@ -406,7 +408,7 @@ def lines_of(file: Path) -> list[str]:
     return file.read_text("utf-8").splitlines()
 
 
-SPOILT: list[tuple[str, Callable[[Path], object], str]] = [
+DAMAGED_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("model.safetensors", lambda file: file.write_bytes(POINTER), "git lfs pull"),
     ("config.json", lambda file: file.write_bytes(POINTER), "git lfs pull"),
     ("vocab.json", lambda file: file.write_bytes(file.read_bytes()[:-20]), "is damaged"),
@@ -420,8 +422,8 @@ SPOILT: list[tuple[str, Callable[[Path], object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "spoil", "why"), SPOILT)
-def test_a_judges_damaged_file_is_named(
+@pytest.mark.parametrize(("name", "spoil", "why"), DAMAGED_FILES)
+def test_a_damaged_file_of_a_clip_folder_is_named(
     tmp_path: Path, name: str, spoil: Callable[[Path], object], why: str
 ) -> None:
     folder = clip(tmp_path)
@@ -432,7 +434,7 @@ def test_a_judges_damaged_file_is_named(
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
 
 
-def test_a_second_text_encoder_that_lacks_words_or_weights_is_named(tmp_path: Path) -> None:
+def test_a_second_text_encoder_that_lacks_its_vocabulary_or_weights_is_named(tmp_path: Path) -> None:
     folder = FAMILIES["sdxl"](tmp_path / "model")
     assert open_model(ModelSettings(path=str(folder))).path == folder
     (folder / "tokenizer_2" / "tokenizer.json").unlink()
