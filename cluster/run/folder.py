@@ -1,7 +1,7 @@
-"""A run folder: the one place where everything of a run is kept, local or in a bucket.
+"""A run folder: the one place that holds everything of a run, local or in a bucket.
 
-``run.json`` says what was asked and ``manifest.parquet`` of what; both are written once, so that
-all who ever work on the run, or resume it, do the same work.
+``run.json`` holds the settings and ``manifest.parquet`` the inputs. Both are created once and never changed,
+so that every process that works on the run, or resumes it, does the same work.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _SUMMARY = "summary.json"
 _SNAPSHOT = ".snapshot"
 
 LAYOUT = 2
-"""Of the run folder; a folder of another is refused."""
+"""Version of the run folder's layout; a folder with a different one is refused."""
 
 
-class RunMismatch(Masked, ValueError):  # noqa: N818 - it is no fault, it is a refusal
-    """A resume with other settings than the run's; the message is one line, naming each."""
+class RunMismatch(Masked, ValueError):  # noqa: N818 - a refusal
+    """A resume with settings that differ from the run's; the message is one line that names each."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class RunFolder:
     new: bool = False
     """Whether this process planned it."""
     damage: Damage = field(default_factory=Damage, compare=False)
-    """What readers of the folder came upon and passed over."""
+    """Damaged files that readers of the folder have skipped."""
 
     @property
     def ledger(self) -> Ledger:
@@ -57,32 +57,35 @@ class RunFolder:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """run.json: what the job gave to ``plan``, and ``created_at``.
+        """The contents of run.json: what the job passed to :func:`plan`, and ``created_at``.
 
         Raises:
-            Damaged: it cannot be made anew.
+            Damaged: it is damaged, and cannot be recreated.
         """
         return read_json(self.store, RUN_FILE)
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Raises:
-        Damaged: it cannot be made anew.
+        """The inputs of the run.
+
+        Raises:
+            Damaged: it is damaged, and cannot be recreated.
         """
         with whole(self.store, MANIFEST_FILE):
             return Manifest.from_parquet(self.store.read(MANIFEST_FILE))
 
     @cached_property
     def identities(self) -> Identities:
-        """Which image each input is, as far as it is known; saved under names of this process."""
+        """Which image each input is, as far as known. What this process learns is saved in files of its
+        own."""
         return Identities(self.store, self.manifest, self.damage)
 
     def check(self) -> None:
-        """Looks at what cannot be made anew: run.json and the manifest, where they are.
+        """Checks what cannot be recreated: run.json and the manifest, if they are there.
 
         Raises:
-            Damaged: one is damaged.
-            StoreError: one is lost, and something came of the run.
+            Damaged: one of them is damaged.
+            StoreError: one of them is lost, and the run has results already.
         """
         try:
             if self.description.get("layout") == LAYOUT:
@@ -91,20 +94,20 @@ class RunFolder:
             if self._begun():
                 where = f"{self.store.url} holds records but no"
                 name = RUN_FILE if not self.store.exists(RUN_FILE) else MANIFEST_FILE
-                raise StoreError(f"{where} {name}; bring it back, or use another --out") from lost
+                raise StoreError(f"{where} {name}; restore it, or use a different --out") from lost
 
     def _begun(self) -> bool:
         """Whether there is anything by the numbers of a manifest, or by a description's settings."""
         return any(next(self.store.list(folder), None) for folder in ("records", "inputs"))
 
     def mend(self) -> None:
-        """Lets go of what is damaged, for those who work on the run to make anew: images whose record it was
-        are judged again, and inputs that were in such a part are read again."""
+        """Removes what is damaged, so that it is made again: images whose record was damaged are judged
+        again, and inputs whose identity was in a damaged part are read again."""
         self.identities.remove_damaged()
         self.ledger.mend()
 
     def leases(self, numbers: np.ndarray) -> Leases:
-        """Those of the inputs whose image has no record yet."""
+        """Leases for those of the inputs whose image has no record yet."""
         all_ids = self.identities.image_ids()
         read_before = pc.any(pc.invert(pc.starts_with(all_ids, UNREAD))).as_py() or False
         ids = all_ids.take(pa.array(numbers))
@@ -141,11 +144,13 @@ class RunFolder:
         """Takes the plan back, so that it binds nobody: for a run that was refused before it began."""
         for found in list(self.store.list("inputs")):
             self.store.delete(found.path)
-        self.store.delete(MANIFEST_FILE)  # first: one that was left over would be taken for the next run's
+        self.store.delete(
+            MANIFEST_FILE
+        )  # before run.json: alone it would be taken for the next run's manifest
         self.store.delete(RUN_FILE)
 
     def about(self, number: int) -> dict[str, Any]:
-        """What is known of an input without its row."""
+        """What is known of an input without its record, as a row."""
         return {
             "number": number,
             "uri": self.manifest.uri(number),
@@ -156,13 +161,13 @@ class RunFolder:
         }
 
     def summary(self) -> dict[str, Any]:
-        """What was written last; nothing before the first time, or where it is damaged."""
+        """The summary written last; empty if there is none, or it is damaged."""
         try:
             return read_json(self.store, _SUMMARY)
         except NotFound:
             return {}
         except Damaged as damaged:
-            self.damage.note(damaged, "the next start of the run writes it anew")
+            self.damage.note(damaged, "the next start of the run writes it again")
             return {}
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
@@ -175,19 +180,25 @@ class RunFolder:
 
 
 def open_run(uri: str, job: str | None = None) -> RunFolder:
-    """The run at a URI. ``job``: whose it must be.
+    """Opens the run at a URI.
+
+    Args:
+        uri: of the run folder.
+        job: the job that the run must be of; None: any.
 
     Raises:
         NotFound: there is no run.
-        StoreError: it is another job's.
-        Damaged: what cannot be made anew is damaged.
+        StoreError: it is a run of a different job, or of a different version.
+        Damaged: run.json or the manifest is damaged.
     """
     run = RunFolder(open_store(uri, create=False))
     run.check()
     if not run.store.exists(RUN_FILE) or not run.store.exists(MANIFEST_FILE):
         raise NotFound(f"{uri} holds no run; give the --out of an audit or of an experiment's part")
     if run.description.get("layout") != LAYOUT:
-        raise StoreError(f"{uri} was written by another version of Originality; read it with that one")
+        raise StoreError(
+            f"{uri} was written by a different version of Originality; open it with that version"
+        )
     if job is not None and (own := run.description.get("job", "audit")) != job:
         raise StoreError(f"{uri} is a run of the job {own!r}; give the --out of one of {job!r}")
     return run
@@ -202,20 +213,26 @@ def plan(
     listing: Callable[[str], Manifest] = scan,
     ignored: Collection[str] = (),
 ) -> RunFolder:
-    """Plans a run in a folder, or resumes the one that is there.
+    """Plans a run in a folder, or resumes the run that is there.
 
-    ``identity`` is all that decides the results (settings, digests, code version): plain JSON
-    values. ``check`` raises what it has against a collection that is planned for the first time, before
-    anything is written. ``later`` is what held of runs from before identities had those keys. The collection
-    of a run that is resumed is the one that was frozen; files that came later belong to another run. The
-    inputs are listed, not read; ``listing`` lists them where they are no images. ``ignored``: as for
-    :func:`resume`.
+    The inputs are listed, not read. A resumed run keeps the inputs that were listed when it was planned;
+    files that were added later belong to a new run.
+
+    Args:
+        input_uri: of the collection.
+        store: of the run folder.
+        identity: everything that decides the results (settings, digests, code version), as plain JSON values.
+        check: raises if a collection that is planned for the first time cannot be judged; called before
+            anything is written.
+        later: values of keys that identities of older versions did not have.
+        listing: lists inputs that are not images.
+        ignored: as of :func:`resume`.
 
     Raises:
-        InputError: nothing to judge. Then nothing is written.
-        StoreError: the store cannot write an object only once.
-        RunMismatch: the folder holds a run with another identity.
-        Damaged: it holds a run, of which cannot be read what cannot be made anew.
+        InputError: there is nothing to judge; nothing was written.
+        StoreError: the store cannot create an object only once.
+        RunMismatch: the folder holds a run with a different identity.
+        Damaged: it holds a run whose run.json or manifest is damaged.
     """
     run = RunFolder(store)
     run.check()
@@ -228,6 +245,9 @@ def plan(
     check(manifest)
     store.check_create()
     created = {**identity, "created_at": datetime.now(UTC).isoformat()}
+    # Created once: of two processes that plan the same folder at the same time, the one that comes second
+    # must check that the other's run is the same. The manifest follows run.json, so whoever finds run.json
+    # alone lists the collection again.
     new = store.create(RUN_FILE, json_bytes(created, indent=2))
     if not new:
         resume(run, identity, later, ignored)
@@ -241,8 +261,13 @@ def resume(
     later: Mapping[str, Any] = MappingProxyType({}),
     ignored: Collection[str] = (),
 ) -> None:
-    """Lets a run go on only as it began; ``later`` as for :func:`plan`. ``ignored``: dotted paths of values
-    that alone make no other run.
+    """Checks that a run is resumed with the identity that it was planned with.
+
+    Args:
+        run: the run.
+        identity: of the resume.
+        later: as of :func:`plan`.
+        ignored: dotted paths of values that may differ, as long as no other value does.
 
     Raises:
         RunMismatch: naming each key that differs, old -> new.
@@ -255,18 +280,19 @@ def resume(
         changes = "; ".join(f"{k}: {before.get(k)!r} -> {now.get(k)!r}" for k in differ)
         raise RunMismatch(
             f"{run.store.url} holds a run with other settings ({changes}); "
-            "start as before, or into another --out (of an audit also: --force-new, into a folder beside it)"
+            "use the same settings, or a different --out (of an audit also: --force-new, for a folder beside "
+            "it)"
         )
 
 
 def beside(uri: str) -> Iterator[str]:
-    """Names of folders beside one: "runs/mine-2", "runs/mine-3", ..."""
+    """Yields names of folders beside one, without end: "runs/mine-2", "runs/mine-3", ..."""
     base = uri.rstrip("/")
     return (f"{base}-{number}" for number in count(2))
 
 
 def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value that is no mapping, with its dotted path."""
+    """Yields every value that is not a mapping, with its dotted path."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{path}{key}.")

@@ -1,9 +1,13 @@
-"""Records written once, whoever writes them and however often.
+"""The records of a run: each image gets exactly one, however many workers judge it.
 
-A record is one object, created with put-if-absent: that is the commit, and there is no other. So compute may
-happen twice, a record not. Compaction copies records into Parquet parts and takes nothing away, so that it
-may be repeated, or die, at any point; and so may a retry (:mod:`cluster.run.retries`), after which other
-records count. A reader's view only ever grows from one retry to the next.
+A record is one object, created only if it is absent. That request is the commit, and the only one. Leases
+make it unlikely that two workers judge the same image, but they cannot prevent it: a worker that was taken
+for dead may only have been suspended. Whoever comes second finds the record there and drops its own, so an
+image may be computed twice, but never has two verdicts.
+
+Compaction copies records into Parquet parts and removes none, so it may be repeated, or be interrupted, at
+any point. A retry (:mod:`cluster.run.retries`) removes none either: it gives the image's next record a
+different name. Between two retries, what a reader sees of a run only grows.
 """
 
 from __future__ import annotations
@@ -34,31 +38,32 @@ from originality.contract.redaction import masked
 T = TypeVar("T")
 
 _PART_ROWS = 10_000
-"""Rows of one compacted part, so that a part fits in memory many times over."""
+"""Rows of one compacted part: few enough that many parts fit in memory."""
 _READERS = 16
 """Reads at once: a bucket answers each after a while, and any number together."""
 _LOCK = "progress/compacting.json"
 STATUSES = ("judged", "rejected", "failed")
-"""That a record may have."""
+"""Statuses of a record."""
 _LISTED = 50_000
-"""Names that are held as Python objects at once."""
+"""Most names that are held as Python objects, before they are packed into an Arrow array."""
 ARTEFACTS = "artefacts"
-"""The record's field that names the folder of what came of its image beside it."""
+"""The record's field that names the folder of its artefacts."""
 
 
 class _View(NamedTuple):
-    """What counts, at one moment."""
+    """Which compacted rows count, at one moment."""
 
     retries: Retries
     parts: list[Part]
     counts: list[np.ndarray]
-    """For every part, which of its rows count: those of images that nobody took back since, each once."""
+    """For each part, which of its rows count: those of images that were not taken back since, each image
+    once."""
     damaged: list[str]
-    """Paths of parts that cannot be read."""
+    """Paths of damaged parts."""
 
     @property
     def ids(self) -> pa.Array:
-        """The image_ids of the rows that count."""
+        """image_id of each row that counts."""
         counted = [
             part.ids.filter(pa.array(rows)) for part, rows in zip(self.parts, self.counts, strict=True)
         ]
@@ -66,28 +71,31 @@ class _View(NamedTuple):
 
 
 class Ledger:
-    """The records of one run folder. Which retries there were is looked up at the first use, and again where
-    all rows are read."""
+    """The records of one run folder. The retries of the run are read at the first use, and again whenever all
+    rows are read."""
 
     def __init__(self, store: Store, damage: Damage | None = None) -> None:
-        """``damage``: told of what is damaged, and passed over where more than one image is read of."""
+        """``damage`` collects damaged files, which are skipped where more than one image is read."""
         self.store = store
         self._damage = damage or Damage()
         self._known: Retries | None = None
         self._seen: set[int] = set()
-        """Numbers of retries that stand in names of parts and records."""
+        """Numbers of retries that occur in names of parts and records, so that a lost retry is noticed."""
         self._pieced: dict[int, list[str]] = {}
-        """Of damaged retries, by number: what they took back, as far as it can be told."""
+        """By number of a damaged retry: the images that it took back, as far as they can be reconstructed."""
 
     def commit(self, image_id: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
-        """Writes artefacts, then the record, which names their folder. True if this one counts; False if the
-        image had a record already, which then stays as it is.
+        """Writes an image's artefacts, then creates its record, which names their folder.
 
-        The folder is this attempt's alone: of two that judge an image at once, the one whose record counts
-        finds its own artefacts beside it.
+        The folder belongs to this attempt alone. So if two workers judge an image at the same time, the
+        record that counts names the artefacts of the same worker, and the other's files are never mixed with
+        them.
+
+        Returns:
+            True if this record counts; False if the image had one already, which stays as it is.
 
         Raises:
-            ValueError: the record is not plain JSON, or holds a NaN.
+            ValueError: the record is not plain JSON, or contains a NaN.
         """
         path = self._path(image_id)
         folder = f"images/{image_id}/{uuid.uuid4().hex[:12]}"
@@ -99,17 +107,17 @@ class Ledger:
             self.store.write(f"{folder}/{name}", content)
         if self.store.create(path, data):
             return True
-        with suppress(StoreError):  # nobody will look for them
+        with suppress(StoreError):  # no record names them, so they may stay
             for name in files:
                 self.store.delete(f"{folder}/{name}")
         return False
 
     def record(self, image_id: str) -> dict[str, Any]:
-        """One image's record; where it is damaged, its copy in a part.
+        """Reads an image's record; if it is damaged, its copy in a part.
 
         Raises:
-            NotFound: it has none yet.
-            Damaged: and there is no copy.
+            NotFound: the image has no record.
+            Damaged: the record is damaged, and there is no copy.
         """
         try:
             return self._read(image_id, self._retries())
@@ -120,9 +128,11 @@ class Ledger:
             return copy
 
     def outcome(self, image_id: str) -> dict[str, Any]:
-        """What came of an image that has a record; one whose record is damaged failed, until it is put back
-        by the next start of the run. So did one whose record was there already when another was to be
-        created, and cannot be found: a folder may be in its place."""
+        """Reads the record of an image that is known to have one.
+
+        If the record is damaged, or cannot be found after all (a folder may be in its place), the image
+        counts as failed, until the next start of the run has it judged again.
+        """
         try:
             try:
                 return self.record(image_id)
@@ -133,10 +143,11 @@ class Ledger:
             return {"image_id": image_id, **failed}
 
     def has_record(self, image_id: str) -> bool:
+        """Whether an image has a record that counts, since its last retry if there was any."""
         return self.store.exists(self._path(image_id))
 
     def recorded(self) -> pa.Array:
-        """The image_ids that have a record, in no order: what a resume leaves out."""
+        """Returns the image_ids that have a record, in no order. A resume does not judge these."""
         while True:
             retries = self._retries(anew=True)
             recorded = self._recorded(retries)
@@ -144,11 +155,18 @@ class Ledger:
                 return recorded
 
     def compact(self, schema: pa.Schema, *, full_parts_only: bool = False) -> list[str]:
-        """Copies the records that are in no part yet into new ``verdicts/part-*.parquet``, when nobody
-        else changes the parts; the paths of these. The engine does not know what a record holds, so the
-        job gives the schema; its columns that a record lacks are null.
+        """Copies the records that are in no part yet into new ``verdicts/part-*.parquet``.
 
-        ``full_parts_only``: what is too little for a part waits, as there is more to come.
+        Takes a lock, as parts may be replaced by one process at a time only. Losing the lock does no harm:
+        parts are named by their contents, and a row that was copied twice counts once.
+
+        Args:
+            schema: of the parts. The engine does not know what a record contains; columns that a record lacks
+                are null.
+            full_parts_only: leaves records that do not fill a part for later.
+
+        Returns:
+            The paths of the new parts.
         """
         with Lock(self.store, _LOCK) as lock:
             view = self._tidied(lock.keep)
@@ -170,9 +188,14 @@ class Ledger:
     def rows(
         self, columns: Sequence[str] | None = None, of: pa.Array | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Every image's row once, from parts and records alike, as plain JSON values (times as ISO
-        8601 text), in no order. ``columns``: only these, where the row has them. ``of``: only the rows of
-        these image_ids."""
+        """Yields every image's row once, from parts and records, in no order.
+
+        Values are plain JSON, times ISO 8601 text.
+
+        Args:
+            columns: only these columns, if the row has them.
+            of: only the rows of these image_ids.
+        """
         view, beside = self._view_and_beside()
         for part, counts in zip(view.parts, view.counts, strict=True):
             wanted = counts if of is None else counts & pc.is_in(part.ids, of).to_numpy(zero_copy_only=False)
@@ -180,7 +203,10 @@ class Ledger:
                 continue
             try:
                 yield from rows_of(self.store, part, wanted, columns)
-            except (NotFound, Damaged):  # since it was listed: replaced, or worse; its records stay
+            except (
+                NotFound,
+                Damaged,
+            ):  # replaced or damaged since it was listed; its records are still there
                 ids = part.ids.filter(pa.array(wanted)).to_pylist()
                 yield from _narrowed(self._read_records(ids, view.retries), columns)
         if of is not None:
@@ -194,10 +220,17 @@ class Ledger:
         why: Mapping[str, Any],
         before: Callable[[], object] = lambda: None,
     ) -> dict[str, str]:
-        """Takes back the rows for which ``unwanted`` gives a reason by these columns, as if their images had
-        never been judged; the reasons, by image_id. All of them at once or, where it dies, none.
+        """Takes back the rows of images that shall be judged again. All at once, or none if it is
+        interrupted.
 
-        ``why``: what is kept beside, of the retry as a whole. ``before``: called just before they are.
+        Args:
+            unwanted: returns the reason to take a row back, given these columns; None to keep it.
+            columns: that ``unwanted`` needs.
+            why: stored with the retry.
+            before: called just before the rows are taken back.
+
+        Returns:
+            The reasons, by image_id.
         """
         while True:
             rows = self.rows(["image_id", *columns])
@@ -213,9 +246,14 @@ class Ledger:
         return chosen
 
     def mend(self) -> list[str]:
-        """Takes back the images whose record is damaged while no part has a copy, or whose record a folder
-        bars, so that they are judged anew, and recorded under another name; their image_ids. Writes what is
-        known of damaged and lost retries in their place."""
+        """Takes back images whose record is damaged, with no copy in a part, or cannot be created as a folder
+        is in its place. They are judged again, and recorded under a different name.
+
+        Also replaces damaged and lost retries by what could be reconstructed of them.
+
+        Returns:
+            The image_ids taken back.
+        """
         while True:
             view, beside = self._view_and_beside()
             for number, images in self._pieced.items():
@@ -235,9 +273,10 @@ class Ledger:
         return self._known
 
     def _judged_anew(self, damaged: Damaged, retry: int) -> list[str]:
-        """The images that have a record since a retry which is damaged, or lost."""
+        """Reconstructs what a damaged or lost retry took back: the images that have a record named by it."""
         self._damage.note(
-            damaged, "what it put back and is not judged since has its old rows: put it back again"
+            damaged,
+            "images that it put back and that were not judged since have their old rows: put them back again",
         )
         name = re.compile(rf".*/([^/.]+)\.{retry}\.json")
         listed = (name.fullmatch(item.path) for item in self.store.list("records"))
@@ -245,11 +284,12 @@ class Ledger:
         return self._pieced[retry]
 
     def _view(self) -> _View:
-        """The parts first: retries that are looked up later include all that the parts' writers knew."""
+        """Reads the parts, then the retries, so that the retries include all that the writers of the parts
+        knew. In the other order, a row that was taken back could count beside the new one."""
         gone: list[str] = []
 
         def pass_over(damaged: Damaged) -> None:
-            self._damage.note(damaged, "its rows are read from their records, and it is written anew")
+            self._damage.note(damaged, "its rows are read from their records, and it is written again")
             gone.append(damaged.path)
 
         parts = read_parts(self.store, pass_over)
@@ -259,8 +299,8 @@ class Ledger:
         return _View(retries, parts, firsts(parts, valid), gone)
 
     def _view_and_beside(self) -> tuple[_View, pa.Array]:
-        """What counts, and the image_ids that have a record beside the parts. Where the names of records tell
-        of a retry that is lost, with that retry."""
+        """Returns which compacted rows count, and the image_ids whose record is in no part. Reads both again
+        if the names of records show that a retry was lost."""
         while True:
             view = self._view()
             beside = self._recorded(view.retries, beside=view.ids)
@@ -276,8 +316,8 @@ class Ledger:
                 yield image_id
 
     def _tidied(self, keep: Callable[[], None]) -> _View:
-        """Takes away damaged parts, and replaces those with rows that do not count, for those who read the
-        parts alone."""
+        """Removes damaged parts, and replaces parts with rows that do not count, for readers that read only
+        the parts (a query in DuckDB, say)."""
         view = self._view()
         for path in view.damaged:
             keep()
@@ -285,12 +325,12 @@ class Ledger:
         for part, counts in zip(view.parts, view.counts, strict=True):
             if not counts.all():
                 keep()
-                with suppress(NotFound, Damaged):  # since it was read; the next compaction finds out
+                with suppress(NotFound, Damaged):  # changed since it was read; left to the next compaction
                     replace_part(self.store, part, counts, view.retries.count, keep)
         return view if all(counts.all() for counts in view.counts) else self._view()
 
     def _recorded(self, retries: Retries, beside: pa.Array | None = None) -> pa.Array:
-        """The image_ids that have a record and are not among those ``beside``."""
+        """Returns the image_ids that have a record that counts, without those in ``beside``."""
         chunks: list[pa.Array] = []
         names: list[str] = []
         for found in self.store.list("records"):
@@ -310,25 +350,26 @@ class Ledger:
         return recorded.filter(pc.invert(pc.is_in(recorded, beside)))
 
     def _read_records(self, image_ids: Iterable[str], retries: Retries) -> Iterator[dict[str, Any]]:
-        """Those of these that can be read, in the order given."""
+        """Yields the records that can be read, in the order of the ids."""
         return filter(None, self._in_turn(partial(self._if_readable, retries=retries), image_ids))
 
     def _in_turn(self, read: Callable[[str], T], image_ids: Iterable[str]) -> Iterator[T]:
-        """Several at a time, never more in memory than are read ahead."""
+        """Reads in threads, in order, and at most a few hundred ahead."""
         with ThreadPoolExecutor(_READERS) as pool:
             waiting = iter(image_ids)
             while batch := list(islice(waiting, _READERS * 16)):
                 yield from pool.map(read, batch)
 
     def _if_readable(self, image_id: str, retries: Retries) -> dict[str, Any] | None:
-        """A record; None of one that is damaged, also when it is read again: it may have been on its way."""
+        """Reads a record; None if it is damaged. Tries twice, as the first read may have failed on the
+        way."""
         try:
             with suppress(Damaged):
                 return self._read(image_id, retries)
             return self._read(image_id, retries)
         except Damaged as damaged:
             self._damage.note(damaged, "the next start of the run judges its image again")
-        except NotFound:  # no version of this engine takes records away; somebody did
+        except NotFound:  # removed by a person: no version of this engine removes records
             pass
         return None
 
@@ -350,11 +391,22 @@ def artefacts_of(record: Mapping[str, Any]) -> str:
     return str(record.get(ARTEFACTS) or f"images/{record['image_id']}")
 
 
-def sign(said: Mapping[str, Any], *, blank: Mapping[str, Any], attempts: int, worker: str) -> dict[str, Any]:
-    """What was said of an image as a whole record: the run's blank filled in, and signed by the
-    engine with who said it, when, and at which attempt; no secret stands in its message."""
+def sign(
+    fields: Mapping[str, Any], *, blank: Mapping[str, Any], attempts: int, worker: str
+) -> dict[str, Any]:
+    """Completes a scorer's fields to a record.
+
+    Args:
+        fields: from the scorer.
+        blank: defaults for fields that are missing.
+        attempts: number of this attempt, from 1.
+        worker: who judged the image.
+
+    Returns:
+        The record, with the engine's own fields, and with secrets masked in its error message.
+    """
     signature = {"attempts": attempts, "worker": worker, "finished_at": _now()}
-    record = {**blank, **said, **signature}
+    record = {**blank, **fields, **signature}
     if isinstance(message := record.get("error_message"), str):
         record["error_message"] = masked(message)
     return record

@@ -1,4 +1,8 @@
-"""Compacted records: Parquet parts that are created once, and replaced by others rather than changed."""
+"""Compacted records in Parquet parts. A part is created once and never changed, only replaced by another.
+
+Its name contains the number of retries that its writer knew of. A row counts unless its image was taken back
+by a later retry, so a part that is written late, by a process that was suspended, brings back no old row.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +25,12 @@ from cluster.storage.store import Damaged, NotFound, Store, damaged_object, whol
 _FOLDER = "verdicts"
 _NAME = re.compile(rf"{_FOLDER}/part-(\d{{6}})-[0-9a-f]+\.parquet")
 _PAUSE_SECONDS = 0.1
-"""Before parts are listed anew: a listing may lag behind what was replaced."""
+"""Before parts are listed again: a listing may be older than a replacement."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part, and whose rows it holds."""
+    """One part, and the images of its rows."""
 
     path: str
     ids: pa.Array
@@ -44,18 +48,21 @@ def read_parts(
     passed_over: Callable[[Damaged], None] = lambda damaged: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Part]:
-    """All there are, in the order of their names. If one is replaced meanwhile, all are listed anew.
+    """Reads all parts, in the order of their names. If one is replaced meanwhile, all are listed again.
 
-    One that is listed again and cannot be found again counts as damaged: some listings lag behind, or name
-    objects that are lost, and waiting for those would never end.
+    A part that is listed twice and found neither time counts as damaged: some stores list objects that are
+    lost, and waiting for those would never end.
 
-    ``passed_over``: told of each that is damaged, whose records stand for it.
+    Args:
+        store: of the run.
+        passed_over: called with each damaged part, which is skipped; its records are still there.
+        sleep: waits for so many seconds.
     """
     sought: set[str] = set()
     while True:
         try:
             return list(_parts(store, sought, passed_over))
-        except NotFound:  # what took its place was there before it went
+        except NotFound:  # its replacement was created before it was deleted, so it will be listed
             sleep(_PAUSE_SECONDS)
 
 
@@ -76,11 +83,11 @@ def _parts(store: Store, sought: set[str], passed_over: Callable[[Damaged], None
 
 
 def _table(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A part's columns, those of these that it has; image_id is one of each row.
+    """Reads a part's columns, of ``columns`` those that it has.
 
     Raises:
         NotFound: it was replaced meanwhile.
-        Damaged: it is none.
+        Damaged: it is not a valid part, in which each row has an image_id.
     """
     with whole(store, path):
         file = pq.ParquetFile(checked_parquet(store.read(path)))
@@ -94,11 +101,17 @@ def _table(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.
 def rows_of(
     store: Store, part: Part, wanted: np.ndarray, columns: Sequence[str] | None
 ) -> Iterator[dict[str, Any]]:
-    """Those rows of a part that are ``wanted`` (bool, one a row), as plain JSON values.
+    """Yields rows of a part as plain JSON values.
+
+    Args:
+        store: of the run.
+        part: the part.
+        wanted: bool, one for each row.
+        columns: to read; None: all.
 
     Raises:
-        NotFound: it was replaced meanwhile. Then no row was yielded.
-        Damaged: nor was any then.
+        NotFound: it was replaced meanwhile. No row was yielded before.
+        Damaged: it is damaged. No row was yielded before.
     """
     table = _table(store, part.path, columns)
     with whole(store, part.path):
@@ -109,8 +122,8 @@ def rows_of(
 
 
 def write_part(store: Store, rows: list[dict[str, Any]], schema: pa.Schema, retries: int) -> str:
-    """A part of these records; its path. It is named by its contents: the same step done twice makes the same
-    object."""
+    """Writes records as a part; returns its path. The part is named by its contents, so the same step done
+    twice creates one object."""
     digest = hashlib.sha256(b"\n".join(canonical(row) for row in rows)).hexdigest()
     times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
     for row in rows:
@@ -123,8 +136,11 @@ def write_part(store: Store, rows: list[dict[str, Any]], schema: pa.Schema, retr
 def replace_part(
     store: Store, part: Part, stays: np.ndarray, retries: int, before: Callable[[], None]
 ) -> None:
-    """Another part, of those rows alone that stay, in the place of one. ``before`` is called before the old
-    one goes."""
+    """Replaces a part by one with only those rows that stay.
+
+    The new part is created first: a reader may see rows twice for a moment, but never misses one. ``before``
+    is called before the old one is deleted.
+    """
     left = _table(store, part.path).filter(pa.array(stays))
     if left.num_rows:
         data = parquet_bytes(left)
@@ -138,8 +154,8 @@ def _path(retries: int, digest: str) -> str:
 
 
 def firsts(parts: Sequence[Part], counts: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """For every part, which of the rows that count are the first of their image: two compactions at once may
-    have copied a record twice."""
+    """For each part, which of the rows that count are the first of their image: two compactions at the same
+    time may have copied a record twice."""
     if not parts:
         return []
     every = pa.concat_arrays([part.ids for part in parts]).dictionary_encode()
@@ -151,6 +167,7 @@ def firsts(parts: Sequence[Part], counts: Sequence[np.ndarray]) -> list[np.ndarr
 
 
 def canonical(record: Mapping[str, Any]) -> bytes:
+    """JSON of a record that does not depend on the order of its fields."""
     return json.dumps(record, sort_keys=True, allow_nan=False).encode()
 
 

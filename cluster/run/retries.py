@@ -1,9 +1,10 @@
-"""What was taken back of a run: images whose row does not count any more, so that they are judged anew.
+"""Retries: images whose record no longer counts, so that they are judged again.
 
-A retry is one object, ``retries/000001.json`` and so on, created once: that is its commit. It removes
-nothing. The number of the last retry that took an image back is part of the name of the image's next record,
-and every compacted part is named by the number of retries that its writer knew of. So what somebody writes
-late, who was asleep or cut off while a retry went by, is told apart from what counts by its name alone.
+A retry is one object, ``retries/000001.json`` and so on, created only if it is absent; that request is its
+commit. It removes nothing. Records and parts carry generations in their names instead: the name of an image's
+next record contains the number of the last retry that took the image back, and that of a compacted part the
+number of retries that its writer knew of. So what a process writes late, after it was suspended or
+disconnected while a retry happened, is recognised as outdated by its name alone.
 """
 
 from __future__ import annotations
@@ -25,25 +26,26 @@ _FOLDER = "retries"
 _NAME = re.compile(rf"{_FOLDER}/(\d{{6}})\.json")
 """Older versions, which removed rows, noted them here under names that begin with a date."""
 _MOST_LOST = 100
-"""Retries in a row that may be lost: a number further on, in a name of a record, is none of the engine's."""
+"""Most consecutive retries that may be lost. A larger number in the name of a record was not written by the
+engine."""
 
 
 @dataclass(frozen=True)
 class Retries:
-    """The retries of a run up to one of them."""
+    """The retries of a run, up to one of them."""
 
     count: int = 0
-    """How many there were."""
+    """Number of the last one; 0 if there was none."""
     last: Mapping[str, int] = field(default_factory=dict)
-    """By image_id, the number of the last one that took it back, counted from 1."""
+    """By image_id: the number of the last retry that took it back, from 1."""
 
     def of(self, image_id: str) -> int:
-        """The last retry that took an image back; 0 where none did."""
+        """Number of the last retry that took an image back; 0 if none did."""
         return self.last.get(image_id, 0)
 
     def before(self, image_ids: pa.Array, number: int) -> np.ndarray:
-        """bool: which of these images were taken back by no retry after the one of that number: of them, what
-        was known then still counts."""
+        """For each image (bool), whether no retry after the one of this number took it back, so that what was
+        known then still counts."""
         later = [image_id for image_id, last in self.last.items() if last > number]
         if not later:
             return np.ones(len(image_ids), bool)
@@ -70,8 +72,8 @@ class Retries:
         return Retries(until, last)
 
     def lacks(self, store: Store, seen: Iterable[int]) -> bool:
-        """Whether one of these numbers, which stand in names of records, is that of a later retry which is
-        lost. One that is there came since these were read."""
+        """Whether one of these numbers, from names of records, is that of a later retry that is lost. If the
+        retry is there, it only came after these were read."""
         later = (number for number in seen if self.count < number <= self.count + _MOST_LOST)
         return any(not store.exists(path_of(number)) for number in later)
 
@@ -93,8 +95,8 @@ def _written(images: Mapping[str, str], why: Mapping[str, Any]) -> bytes:
 
 
 def _images(store: Store, number: int, instead: Callable[[Damaged, int], Iterable[str]]) -> Iterable[str]:
-    """Which ones a retry took back. One that is damaged is read again: it may have been on its way. One that
-    cannot be found is damaged too: others came after it."""
+    """Returns the images that a retry took back. A damaged one is read twice, as the first read may have
+    failed on the way. One that is not found counts as damaged: there are later ones."""
 
     def read() -> list[str]:
         path = path_of(number)
