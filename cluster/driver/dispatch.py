@@ -16,8 +16,9 @@ import ray
 
 from cluster.driver.deaths import DeathCounter, cause_of, report_of
 from cluster.driver.failures import FailureHandler, WorkerDeath
+from cluster.driver.granting import LeaseGranter
 from cluster.driver.progress import Progress
-from cluster.driver.read_retries import MANY, MAX_EXTRA_READS, ReadRetries
+from cluster.driver.read_retries import MANY, ReadRetries
 from cluster.driver.results import Results
 from cluster.driver.startup import START_SECONDS, StartupMonitor
 from cluster.driver.worker_handle import WorkerHandle
@@ -25,17 +26,13 @@ from cluster.driver.worker_pool import WorkerPool
 from cluster.ray_runtime.ray_health import RayHealth
 from cluster.ray_runtime.runtime import EngineError
 from cluster.run.interrupted import Interrupted
-from cluster.run.leases import Lease, Leases
+from cluster.run.leases import Leases
 from cluster.run.ledger import Ledger
 from cluster.storage.store import open_store
 from cluster.worker.messages import Orders, Report
 from cluster.worker.metrics import Metrics
 from cluster.worker.worker import POLL_SECONDS
 
-PREFETCH = 2
-"""Leases beyond a scorer's capacity, so that a worker refills a lane without waiting for the driver."""
-PREFETCH_SECONDS = 1.0
-"""A fast scorer gets as many as it settles in this time, if that is more."""
 REST_SECONDS = 0.02
 """Between two calls of a worker, so that what happens meanwhile comes in one report."""
 _WAIT_SECONDS = 0.1
@@ -71,6 +68,7 @@ class Dispatcher:
         self._results = Results(leases, pool, ledger, progress, self._metrics, self.deaths, learn)
         self._failures = FailureHandler(leases, pool, self._results, self.deaths, progress, self._metrics)
         self._read_retries = ReadRetries(leases, pool, self._settings.stop_after_failures)
+        self._granter = LeaseGranter(leases, pool, self._read_retries)
         self._startup = StartupMonitor(pool)
         self.duplicates = 0
 
@@ -171,50 +169,10 @@ class Dispatcher:
         now = self._pool.clock.now()
         for handle in self._pool:
             if handle.answer is None and now >= handle.next_call_at:
-                leases = [] if handle.leaving else self._new_leases(handle)
+                leases = [] if handle.leaving else self._granter.grant(handle)
                 orders = Orders(leases, handle.orders.go, handle.orders.drop)
                 handle.orders = Orders()
                 handle.answer, handle.called_at = handle.actor.poll.remote(orders, POLL_SECONDS), now
-
-    def _new_leases(self, handle: WorkerHandle) -> list[Lease]:
-        """Grants a worker the leases that it gets with the next call."""
-        ready = [m for m in self._pool if m.capacity and not m.leaving]
-        sound = [m for m in ready if not m.failures]
-        if handle.may_be_broken and sound:
-            # Wait until others have judged their images: that shows whether this worker or the images fail.
-            return []
-        # Workers that have judged an image are preferred for suspects: one that replaces a dead worker may be
-        # on the same broken machine.
-        proven = [m for m in sound if m.judged] or sound[:1] or ready[:1]
-
-        def suits(suspect: Lease) -> bool:
-            """Whether this worker should try a suspect: it must have judged others, and be on a machine where
-            the suspect did not fail yet, if there is such a worker. Otherwise a broken machine might get the
-            same image three times, which would then be recorded as failed."""
-            elsewhere = [m for m in proven if m.node not in suspect.nodes]
-            return any(m is handle for m in elsewhere or proven)
-
-        def may_retry_read(unread: Lease) -> bool:
-            return self._read_retries.may_retry_read(handle, unread)
-
-        share = self._max_leases(handle)
-        if not share or self._read_retries.may_take_new_inputs(handle):
-            return self._leases.grant(
-                handle.name, share, suits, may_retry_read, MAX_EXTRA_READS if share else 0
-            )
-        return self._leases.grant(handle.name, 0, suits, may_retry_read, share + MAX_EXTRA_READS)
-
-    def _max_leases(self, handle: WorkerHandle) -> int:
-        """Most inputs that a worker may hold.
-
-        Its capacity, and some in advance only while there are enough for all workers: near the end an input
-        that waits behind a busy worker would be missing at an idle one.
-        """
-        if not handle.capacity:
-            return 0
-        ahead = max(PREFETCH, round(handle.rate * PREFETCH_SECONDS))
-        enough = (handle.capacity + ahead) * len(self._pool)
-        return handle.capacity + (ahead if self._leases.queued > enough else 0)
 
     def _wait_for_answers(self) -> list[WorkerHandle]:
         """Returns the workers that have answered, after a short wait."""
