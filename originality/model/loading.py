@@ -24,8 +24,8 @@ def precisions(settings: ModelSettings, about: Description) -> tuple[torch.dtype
     """The dtypes of the UNet and of the VAE.
 
     SDXL's VAE overflows in fp16 on most images, so it runs in fp32 unless its configuration states
-    ``force_upcast: false``, as VAEs mended for fp16 do. Only SDXL's is asked: the key is diffusers' default,
-    so a Stable Diffusion 1.x may state it too, whose VAE does not overflow.
+    ``force_upcast: false``, as VAEs repaired for fp16 do. The key counts for SDXL alone: it is diffusers'
+    default, so a Stable Diffusion 1.x may state it too, whose VAE does not overflow.
     """
     named = settings.vae_dtype
     if named is None:

@@ -69,7 +69,7 @@ class Architecture:
         """The published architecture of a family.
 
         Raises:
-            SettingsError: there is no such family.
+            SettingsError: the family is unknown.
         """
         if name not in FAMILIES:
             raise SettingsError(f"model family {name!r} is unknown{nearest(name, FAMILIES)}")

@@ -45,7 +45,7 @@ _OTHERS = (
     (r"conditioner\.embedders\.0\.model\.", "the SDXL refiner"),
     (r"noise_augmentor\.|embedder\.model\.visual\.", "an SD 2.1 unCLIP"),
 )
-"""Models with a UNet in this layout that belong to none of the families, by the names of their tensors."""
+"""Models with a UNet in this layout that belong to no supported family, by the names of their tensors."""
 _NO_UNET = (
     (r"lora_|.*\.lora[._]|.*\.hada_w1|.*\.lokr_w", "a LoRA, not a model; merge it into one"),
     (r"emb_params$|clip_[lg]$|string_to_param|<.*>$", "a textual inversion, not a model"),
@@ -55,7 +55,7 @@ _NO_UNET = (
     (r"model_ema\.", "only the running average of a training; save that as plain weights"),
     (r"(diffusion_model\.)?(input|output|middle)_block", "a UNet without text encoder and VAE"),
     (r"(first_stage_model\.)?(encoder|decoder)\.(down|up|conv_in|mid)", "a VAE alone"),
-    (r"down_blocks\.|text_model\.|embeddings\.", "one part of a diffusers folder; give the whole folder"),
+    (r"down_blocks\.|text_model\.|embeddings\.", "one part of a diffusers folder; give the complete folder"),
 )
 """Other kinds of .safetensors files, by the names of their tensors."""
 

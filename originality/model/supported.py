@@ -44,8 +44,8 @@ def schedule(config: dict[str, Any]) -> str | None:
     known = not kind or kind in BETA_SCHEDULERS
     flow = config.get("use_flow_sigmas") or "flow" in str(config.get("prediction_type"))
     if flow or "FlowMatch" in kind:
-        said = "use_flow_sigmas" if config.get("use_flow_sigmas") else config.get("prediction_type")
-        by = f"{kind or 'its scheduler'} with {said}" if known else kind
+        key = "use_flow_sigmas" if config.get("use_flow_sigmas") else config.get("prediction_type")
+        by = f"{kind or 'its scheduler'} with {key}" if known else kind
         return f"was trained by flow matching ({by}), which is not supported; {ONLY}, on a schedule of betas"
     if not known:
         return (

@@ -62,7 +62,7 @@ def checked_folder(folder: Path, kinds: Container[str], wanted: str, *, words: b
         kind = str(json.loads((folder / "config.json").read_text())["model_type"])
     if kind not in kinds:
         raise SettingsError(
-            f"folder {folder} holds a network of kind {kind!r}, and {wanted} is needed; give another folder"
+            f"folder {folder} holds a network of kind {kind!r}, but {wanted} is needed; use another folder"
         )
     if not (folder / WEIGHTS).exists():
         raise SettingsError(

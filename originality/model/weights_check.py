@@ -24,7 +24,7 @@ def check_weights(folder: ModelFolder) -> None:
     them reports what is missing.
 
     Raises:
-        SettingsError: tensors are missing or of another shape.
+        SettingsError: tensors are missing or have a different shape.
     """
     if outline.absent(folder.path):
         return
