@@ -28,13 +28,13 @@ def says(model: LatentDiffusion) -> torch.Tensor:
         )
 
 
-def test_auto_on_a_cpu_is_pytorchs_own_and_says_why(model):
+def test_auto_on_a_cpu_is_pytorchs_own_attention_with_a_reason(model):
     assert model.attention.name == "sdpa"
     assert model.attention.why == "xformers has no kernels for the CPU"  # and no advice to install it
     assert installed(model.unet) == {"AttnProcessor2_0"}
 
 
-def test_sliced_attention_says_the_same(model):
+def test_sliced_attention_gives_the_same_prediction(model):
     sliced = LatentDiffusion(ModelSettings(device="cpu", attention="sliced"))
     assert installed(sliced.unet) == {"SlicedAttnProcessor"}
     assert torch.allclose(says(sliced), says(model), atol=1e-5)
@@ -52,14 +52,14 @@ def test_unavailable_attention_is_found_before_an_audit_starts():
         preflight(settings)
 
 
-def test_a_switch_that_does_nothing_is_found_out(model, monkeypatch):
+def test_a_switch_without_effect_is_detected(model, monkeypatch):
     """As one of diffusers' two ways is on this UNet."""
     monkeypatch.setattr(model.unet, "set_attn_processor", lambda processor: None)
     with pytest.raises(SettingsError, match="AttnProcessor2_0"):
         install("sliced", model.unet, model.vae, CPU, torch.float32)
 
 
-def test_a_trial_that_fails_is_the_reason(monkeypatch):
+def test_a_failed_trial_is_given_as_the_reason(monkeypatch):
     """xformers of another torch, say."""
 
     def fails(*_given):

@@ -1,4 +1,4 @@
-"""What a model's folder may be, and what is said of one that is none."""
+"""Which model folders are accepted, and how others are refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def changed(folder: Path, into: Path, file: str, **values: Any) -> ModelSettings:
-    """A copy whose configuration says something else."""
+    """A copy with changed values in one configuration file."""
     shutil.copytree(folder, into)
     config = json.loads((into / file).read_text())
     (into / file).write_text(json.dumps({**config, **values}))
@@ -138,14 +138,14 @@ def test_missing_weights_are_named(sdxl: Path, tmp_path: Path, part: str) -> Non
         LatentDiffusion(ModelSettings(path=str(tmp_path / "model"), device="cpu"))
 
 
-def test_a_tokenizer_without_a_length_has_its_encoders(sd1: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_without_a_length_gets_its_encoders(sd1: Path, tmp_path: Path) -> None:
     settings = changed(sd1, tmp_path / "model", "tokenizer/tokenizer_config.json", model_max_length=10**30)
     (tokenizer,) = open_model(settings).description.tokenizers
     (original,) = open_model(ModelSettings(path=str(sd1))).description.tokenizers
     assert tokenizer.model_max_length == original.model_max_length
 
 
-def test_a_set_prediction_beats_what_the_scheduler_says(sd1: Path) -> None:
+def test_the_setting_of_a_prediction_overrides_the_scheduler(sd1: Path) -> None:
     own = LatentDiffusion(ModelSettings(path=str(sd1), device="cpu", prediction="v_prediction"))
     clean, noise = torch.ones((1, *own.latent_shape)), torch.zeros((1, *own.latent_shape))
     t = torch.tensor([500])

@@ -34,7 +34,7 @@ def comfyui(file: Path, encoder: str = "clip_l") -> torch.Tensor:
     return data[encoder] if encoder in data else next(iter(data.values()))
 
 
-def test_a_word_of_one_text_encoder(tmp_path: Path) -> None:
+def test_a_word_for_one_text_encoder_is_read_by_all_tools(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     file.write_bytes(Word(VECTORS[0]).file())
     assert np.array_equal(a1111(file), VECTORS[0])
@@ -42,7 +42,7 @@ def test_a_word_of_one_text_encoder(tmp_path: Path) -> None:
         assert np.array_equal(comfyui(file, encoder), VECTORS[0])
 
 
-def test_a_word_of_two_text_encoders(tmp_path: Path) -> None:
+def test_a_word_for_two_text_encoders_is_read_by_all_tools(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     file.write_bytes(Word(VECTORS[0], WIDE).file())
     theirs = a1111(file)
@@ -51,7 +51,7 @@ def test_a_word_of_two_text_encoders(tmp_path: Path) -> None:
         assert np.array_equal(theirs[encoder], part) and np.array_equal(comfyui(file, encoder), part)
 
 
-def test_the_words_of_an_image() -> None:
+def test_the_words_of_an_image_are_read() -> None:
     parts = {f"{word_name(m)}{end}": torch.ones(m, 4) * m for m in (1, 2, 11) for end in ("", SECOND_ENCODER)}
     words = words_of(safetensors.torch.save(parts))
     assert list(words) == [1, 2, 11]

@@ -54,7 +54,7 @@ def teach(pipeline: DiffusionPipeline, model: LatentDiffusion, word: str, vector
         pipeline.load_textual_inversion({word: kept[f"{word}.text_encoder_2"]}, **second)
 
 
-def test_what_a_model_is_asked_with_is_of_its_widths(model: LatentDiffusion) -> None:
+def test_pseudo_words_have_the_widths_of_the_encoders(model: LatentDiffusion) -> None:
     assert sum(model.text.widths) == len(model.text.word_vector("shape"))
 
 
@@ -98,8 +98,8 @@ def test_a_prompt_without_a_pseudo_word_is_drawn_as_by_the_pipeline(
 
 
 def changed(folder: Path, file: str, without: Sequence[str] = (), **values: object) -> None:
-    said = {k: v for k, v in json.loads((folder / file).read_text()).items() if k not in without}
-    (folder / file).write_text(json.dumps({**said, **values}))
+    kept = {k: v for k, v in json.loads((folder / file).read_text()).items() if k not in without}
+    (folder / file).write_text(json.dumps({**kept, **values}))
 
 
 def off(folder: Path, prompt: str, scheduler: str = "ddim", word: bool = False) -> int:
@@ -112,8 +112,13 @@ def off(folder: Path, prompt: str, scheduler: str = "ddim", word: bool = False) 
         teach(pipeline, model, "<s2>", vectors)
     noise = torch.randn((2, *model.latent_shape), generator=keyed_generator("noise"))
     settings = RedrawSettings(count=2, steps=4, scheduler=scheduler, guidance_scale=3.0)
-    said = {"num_images_per_prompt": 2, "num_inference_steps": 4, "guidance_scale": 3.0, "output_type": "np"}
-    theirs = pipeline(prompt.format("<s2>"), latents=noise.clone(), **said).images
+    options = {
+        "num_images_per_prompt": 2,
+        "num_inference_steps": 4,
+        "guidance_scale": 3.0,
+        "output_type": "np",
+    }
+    theirs = pipeline(prompt.format("<s2>"), latents=noise.clone(), **options).images
     if word:
         ours = model.redraw(prompt, vectors, noise, settings)
     else:
@@ -122,13 +127,13 @@ def off(folder: Path, prompt: str, scheduler: str = "ddim", word: bool = False) 
 
 
 @pytest.mark.parametrize("unsaid", ["clip_sample", "steps_offset"])
-def test_an_old_schedule_is_mended_as_by_the_pipeline(tmp_path: Path, unsaid: str) -> None:
+def test_an_old_schedule_is_completed_as_by_the_pipeline(tmp_path: Path, unsaid: str) -> None:
     folder = FAMILIES["sd1"](tmp_path / "model")
     changed(folder, "scheduler/scheduler_config.json", [unsaid])
     assert off(folder, "a photo of big circle") <= 1
 
 
-def test_an_sdxl_that_says_nothing_of_empty_prompts_has_them_as_zeros(tmp_path: Path) -> None:
+def test_an_sdxl_without_a_setting_for_empty_prompts_uses_zeros(tmp_path: Path) -> None:
     folder = FAMILIES["sdxl"](tmp_path / "model")
     changed(folder, "model_index.json", ["force_zeros_for_empty_prompt"])
     assert off(folder, "a photo of big circle") <= 1
@@ -146,7 +151,7 @@ def test_a_schedule_that_names_a_noisy_sampler_is_sampled_without_noise(tmp_path
     assert np.array_equal(first, again)
 
 
-def test_passes_that_share_the_memory_of_a_recorded_graph_keep_what_they_said(
+def test_passes_that_share_the_memory_of_a_recorded_graph_keep_their_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As CUDA graphs do: every pass writes its output over the last one's."""
@@ -175,7 +180,7 @@ def test_passes_that_share_the_memory_of_a_recorded_graph_keep_what_they_said(
     assert np.array_equal(*drawn)
 
 
-def test_a_text_is_summed_up_at_its_end_whatever_its_published_configuration_says(tmp_path: Path) -> None:
+def test_a_text_is_pooled_at_its_end_despite_its_published_configuration(tmp_path: Path) -> None:
     """SDXL's has an eos_token_id of 2. transformers then sums up at the highest token, which is a text's end
     only until diffusers adds a pseudo-word's: its own pictures of one are then others."""
     folder = FAMILIES["sdxl"](tmp_path / "model")
@@ -184,14 +189,14 @@ def test_a_text_is_summed_up_at_its_end_whatever_its_published_configuration_say
         changed(folder, f"{part}/config.json", bos_token_id=0, eos_token_id=2, pad_token_id=1)
     own = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
     vectors = torch.randn((1, 2, sum(own.text.widths)), generator=keyed_generator("vectors"))
-    said, meant = (model.encode_prompts(["a photo of {}"], vectors) for model in (own, exact))
-    assert said.pooled is not None and meant.pooled is not None
-    assert torch.equal(said.pooled, meant.pooled) and torch.equal(said.states, meant.states)
+    ours, reference = (model.encode_prompts(["a photo of {}"], vectors) for model in (own, exact))
+    assert ours.pooled is not None and reference.pooled is not None
+    assert torch.equal(ours.pooled, reference.pooled) and torch.equal(ours.states, reference.states)
     assert off(folder, "a photo of big circle") <= 1
     assert off(folder, "a photo of {}", word=True) > 1  # diffusers #10754
 
 
-def test_a_step_has_the_gradient_of_a_whole_table_reference(
+def test_a_step_has_the_gradient_of_a_reference_with_the_full_table(
     model: LatentDiffusion, pipeline: DiffusionPipeline
 ) -> None:
     """diffusers' own noise and target, and the whole token table with two rows more."""
@@ -213,13 +218,13 @@ def test_a_step_has_the_gradient_of_a_whole_table_reference(
     target = schedule.get_velocity(drawn.latents, drawn.noise, drawn.times) if velocity else drawn.noise
     if len(encoders) == 1:
         states, _ = pipeline.encode_prompt(texts, "cpu", 1, False)
-        said = pipeline.unet(noisy, drawn.times, states).sample
+        prediction = pipeline.unet(noisy, drawn.times, states).sample
     else:
         states, _, pooled, _ = pipeline.encode_prompt(texts, device="cpu", do_classifier_free_guidance=False)
         size = torch.tensor([[model.side, model.side, 0, 0, model.side, model.side]]).expand(len(texts), -1)
         added = {"text_embeds": pooled, "time_ids": size}
-        said = pipeline.unet(noisy, drawn.times, states, added_cond_kwargs=added).sample
-    theirs = torch.nn.functional.mse_loss(said, target)
+        prediction = pipeline.unet(noisy, drawn.times, states, added_cond_kwargs=added).sample
+    theirs = torch.nn.functional.mse_loss(prediction, target)
     theirs.backward()
     assert torch.allclose(loss, theirs, rtol=1e-5)
     gradient = torch.cat([table.grad[-2:] for table in tables], dim=-1)
@@ -229,7 +234,7 @@ def test_a_step_has_the_gradient_of_a_whole_table_reference(
 
 
 @pytest.mark.long
-def test_a_sweep_goes_through_and_repeats_to_the_bit(folder: Path, quick: AuditSettings) -> None:
+def test_a_sweep_completes_and_repeats_to_the_bit(folder: Path, quick: AuditSettings) -> None:
     settings = quick.model_copy(update={"model": ModelSettings(path=str(folder), device="cpu")})
     records = []
     for _ in range(2):

@@ -59,7 +59,7 @@ CONFIGS = (
 WEIGHTS = (UNET, "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors")
 
 
-def test_a_file_that_is_not_what_its_name_says_is_named_with_the_fix(sd1: Path, tmp_path: Path) -> None:
+def test_a_file_with_other_content_is_named_with_the_fix(sd1: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(sd1, folder)
     assert open_model(ModelSettings(path=str(folder))).description.side == 64
@@ -75,8 +75,8 @@ def test_a_file_that_is_not_what_its_name_says_is_named_with_the_fix(sd1: Path, 
     for name, content, why in cases:
         whole = (folder / name).read_bytes()
         (folder / name).write_bytes(content)
-        told = refused(folder)
-        assert f"{folder / name} " in told and why in told, (name, why, told)
+        message = refused(folder)
+        assert f"{folder / name} " in message and why in message, (name, why, message)
         (folder / name).write_bytes(whole)
     (folder / UNET).rename(tmp_path / "elsewhere")
     (folder / UNET).symlink_to(tmp_path / "gone")
@@ -128,8 +128,8 @@ def test_an_incomplete_tokenizer_is_named_and_not_the_word_that_it_cannot_read(
     )
 
 
-def told_of(file: Path, change: Callable[[Any], Any]) -> None:
-    """Rewrites a file of JSON."""
+def rewrite_json(file: Path, change: Callable[[Any], Any]) -> None:
+    """Change the content of a JSON file."""
     read = json.loads(file.read_text("utf-8"))
     change(read)
     file.write_text(json.dumps(read))
@@ -165,14 +165,14 @@ def test_a_damaged_vocabulary_is_named(
     shutil.copy("originality/weights/shapes/tokenizer/tokenizer.json", words)
     for file in ("tokenizer.json", "vocab.json", "merges.txt"):
         shutil.copy(words / file, judge)
-    told_of(words / "tokenizer.json", as_strings)
+    rewrite_json(words / "tokenizer.json", as_strings)
     assert open_model(ModelSettings(path=str(tmp_path / "model"))).description.side == 64
     shutil.copy("originality/weights/shapes/tokenizer/tokenizer.json", words)
     checked_folder(judge, {"clip"}, "a CLIPModel", words=True)
-    told_of(words / name, spoil)
-    told_of(judge / name, spoil)
-    told = refused(tmp_path / "model")
-    assert name in told and str(words) in told and re.search(why, told), told
+    rewrite_json(words / name, spoil)
+    rewrite_json(judge / name, spoil)
+    message = refused(tmp_path / "model")
+    assert name in message and str(words) in message and re.search(why, message), message
     with pytest.raises(SettingsError, match=why):
         checked_folder(judge, {"clip"}, "a CLIPModel", words=True)
 
@@ -224,8 +224,8 @@ def test_weights_under_a_name_that_libraries_do_not_look_for_are_refused(
     shutil.copytree(sd1, tmp_path / "model")
     (file,) = (tmp_path / "model" / part).glob("*.safetensors")
     other = file.rename(file.with_name("pytorch_model.safetensors"))
-    told = refused(tmp_path / "model")
-    assert str(other) in told and told.endswith(file.name)
+    message = refused(tmp_path / "model")
+    assert str(other) in message and message.endswith(file.name)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
@@ -240,8 +240,8 @@ def test_a_stale_index_beside_complete_weights_is_named_where_it_is_read(
     if part == "text_encoder":
         LatentDiffusion(ModelSettings(path=str(tmp_path / "model"), device="cpu"))
         return
-    told = refused(tmp_path / "model")
-    assert f"lacks {shard}" in told and f"remove {index}" in told
+    message = refused(tmp_path / "model")
+    assert f"lacks {shard}" in message and f"remove {index}" in message
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_stale_index_beside_complete_weights_is_named_where_it_is_read(
         *("HunyuanDiTPipeline", "KolorsPipeline", "AuraFlowPipeline", "QwenImagePipeline", "SanaPipeline"),
     ],
 )
-def test_a_pipeline_of_another_kind_is_refused_by_its_name(tmp_path: Path, kind: str) -> None:
+def test_an_unsupported_pipeline_is_refused_by_its_name(tmp_path: Path, kind: str) -> None:
     """Whatever parts it has."""
     (tmp_path / "unet").mkdir()
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
@@ -278,7 +278,7 @@ SCHEDULES: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("values", "why"), SCHEDULES)
 @pytest.mark.parametrize("prediction", [None, "epsilon"])
-def test_a_schedule_of_another_kind_is_refused(
+def test_an_unsupported_schedule_is_refused(
     sd1: Path, tmp_path: Path, values: dict[str, Any], why: str, prediction: str | None
 ) -> None:
     """Also where the settings say what it predicts, as that does not make it a schedule of betas."""
@@ -293,10 +293,15 @@ def test_a_schedule_of_another_kind_is_refused(
 def test_a_schedule_of_betas_is_what_diffusers_makes_of_it(kind: str) -> None:
     if kind == "DPMSolverSDEScheduler":
         pytest.importorskip("torchsde")
-    said = {"beta_start": 0.001, "beta_end": 0.01, "beta_schedule": "linear", "num_train_timesteps": 100}
-    betas = getattr(diffusers, kind).from_config(said).betas
+    betas_config = {
+        "beta_start": 0.001,
+        "beta_end": 0.01,
+        "beta_schedule": "linear",
+        "num_train_timesteps": 100,
+    }
+    betas = getattr(diffusers, kind).from_config(betas_config).betas
     assert torch.allclose(betas, torch.linspace(0.001, 0.01, 100))
-    assert schedule({"_class_name": kind, **said}) is None
+    assert schedule({"_class_name": kind, **betas_config}) is None
 
 
 def test_a_sampler_that_ignores_zero_terminal_noise_is_refused() -> None:
@@ -333,8 +338,8 @@ def test_an_invalid_schedule_is_named(values: dict[str, Any], why: str) -> None:
         check_schedule(model, {**SCALED, "trained_betas": [0.01] * 1000}, redraw)
         with pytest.raises(SettingsError, match=why) as caught:
             check_schedule(model, {**SCALED, **values}, redraw)
-        told = str(caught.value)
-        assert "'there': its scheduler/scheduler_config.json " in told and "\n" not in told
+        message = str(caught.value)
+        assert "'there': its scheduler/scheduler_config.json " in message and "\n" not in message
     zero = {**SCALED, "rescale_betas_zero_snr": True}
     check_schedule(model, zero, RedrawSettings(scheduler="ddim", steps=50))
 
@@ -348,12 +353,12 @@ WRONG_CONFIGS: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "values", "why"), WRONG_CONFIGS)
-def test_a_value_that_a_library_refuses_is_a_line_that_names_the_part(
+def test_a_value_that_a_library_refuses_gives_one_line_that_names_the_part(
     tmp_path: Path, name: str, values: dict[str, Any], why: str
 ) -> None:
     """Whatever class of error the library raises."""
     folder = FAMILIES["sd1"](tmp_path / "model")
-    told_of(folder / name, lambda read: read.update(values))
+    rewrite_json(folder / name, lambda read: read.update(values))
     with pytest.raises(SettingsError, match=why) as caught:
         LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
@@ -365,7 +370,7 @@ def test_a_machine_fault_is_not_blamed_on_a_folder(error: Exception) -> None:
         raise error
 
 
-def test_what_is_beside_the_files_that_are_used_changes_nothing(sd1: Path, tmp_path: Path) -> None:
+def test_unused_files_change_nothing(sd1: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(sd1, folder)
     for name in ("unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.non_ema.safetensors"):

@@ -55,8 +55,8 @@ def test_a_prediction_is_read_from_the_header(
     file, marks = tmp_path / "model.safetensors", {"v_pred": torch.zeros(0)} if marked else {}
     save_file({**weights[family], **marks}, file, header)
     made = unpack(file, tmp_path / "made", asked, folders[family])
-    said = json.loads((made / "scheduler" / "scheduler_config.json").read_text())
-    assert said.get("prediction_type", "epsilon") == meant
+    scheduler = json.loads((made / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler.get("prediction_type", "epsilon") == meant
 
 
 SD1 = minimal("cond_stage_model.transformer.text_model.embeddings.token_embedding.weight")
@@ -96,7 +96,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("tensors", "header", "asked", "why"), REFUSED)
-def test_what_contradicts_or_is_not_supported_is_refused(tmp_path: Path, tensors, header, asked, why) -> None:
+def test_a_contradicting_or_unsupported_header_is_refused(
+    tmp_path: Path, tensors, header, asked, why
+) -> None:
     file = tmp_path / "model.safetensors"
     save_file(tensors, file, header)
     with pytest.raises(SettingsError, match=why) as caught:

@@ -44,7 +44,7 @@ def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return FAMILIES["sd1"](tmp_path_factory.mktemp("one") / "folder")
 
 
-def test_what_is_unpacked_is_what_was_packed(packed: tuple[Path, Path], tmp_path: Path) -> None:
+def test_an_unpacked_file_equals_its_folder(packed: tuple[Path, Path], tmp_path: Path) -> None:
     folder, file = packed
     made = unpack(file, tmp_path / "made", PREDICTIONS.get(file.stem), folder)
     assert same(folder, made) and len(weights(made)) > 200
@@ -59,14 +59,14 @@ def test_what_is_unpacked_is_what_was_packed(packed: tuple[Path, Path], tmp_path
     assert np.array_equal(*drawn) and drawn[0].std() > 0
 
 
-def test_unpacking_says_nothing(sd1: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_unpacking_prints_nothing(sd1: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """No bar of transformers stands between the lines of an audit."""
     save_file(one_file(sd1), tmp_path / "model.safetensors")
     unpack(tmp_path / "model.safetensors", tmp_path / "made", None, sd1)
     assert capfd.readouterr().err == ""
 
 
-def test_the_precision_stays(sd1: Path, tmp_path: Path) -> None:
+def test_unpacking_keeps_the_precision(sd1: Path, tmp_path: Path) -> None:
     half = {k: v.half() if "diffusion_model" in k else v for k, v in one_file(sd1).items()}
     save_file(half, tmp_path / "half.safetensors")
     made = weights(unpack(tmp_path / "half.safetensors", tmp_path / "made", None, sd1))
@@ -74,25 +74,25 @@ def test_the_precision_stays(sd1: Path, tmp_path: Path) -> None:
     assert {v.dtype for k, v in made.items() if not k.startswith("unet/")} == {torch.float32}
 
 
-def test_of_a_file_with_a_running_average_that_is_taken(sd1: Path, tmp_path: Path) -> None:
+def test_a_running_average_is_preferred(sd1: Path, tmp_path: Path) -> None:
     save_file(with_average(one_file(sd1)), tmp_path / "full.safetensors")
     assert same(unpack(tmp_path / "full.safetensors", tmp_path / "made", None, sd1), sd1)
 
 
 @pytest.mark.parametrize(("mark", "asked"), [("v_pred", None), ("", "v_prediction")])
-def test_a_prediction_that_is_marked_or_asked_for(
+def test_a_prediction_is_taken_from_a_marker_or_the_setting(
     sd1: Path, tmp_path: Path, mark: str, asked: str | None
 ) -> None:
     marks = {mark: torch.zeros(0)} if mark else {}
     save_file({**one_file(sd1), **marks}, tmp_path / "v.safetensors")
     made = unpack(tmp_path / "v.safetensors", tmp_path / "made", asked, sd1)
-    said = json.loads((made / "scheduler" / "scheduler_config.json").read_text())
-    assert said["prediction_type"] == "v_prediction"
+    scheduler = json.loads((made / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler["prediction_type"] == "v_prediction"
 
 
-def test_a_file_of_sd2_does_not_tell_its_prediction(tmp_path: Path) -> None:
-    told = "set model.prediction to v_prediction .v2, v2-1: 768 pixels. or epsilon .v2-base"
-    refused(tmp_path, minimal("cond_stage_model.model.ln_final.weight"), told)
+def test_an_sd2_without_a_stated_prediction_is_refused(tmp_path: Path) -> None:
+    message = "set model.prediction to v_prediction .v2, v2-1: 768 pixels. or epsilon .v2-base"
+    refused(tmp_path, minimal("cond_stage_model.model.ln_final.weight"), message)
 
 
 def refused(tmp_path: Path, tensors: dict[str, torch.Tensor], why: str) -> None:
@@ -131,11 +131,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("why", REFUSED)
-def test_what_is_no_model_of_the_families_is_named(tmp_path: Path, why: str) -> None:
+def test_an_unsupported_file_is_named(tmp_path: Path, why: str) -> None:
     refused(tmp_path, REFUSED[why], why)
 
 
-def test_a_pruned_or_distilled_model_is_told_by_its_weights(sd1: Path, tmp_path: Path) -> None:
+def test_a_pruned_or_distilled_model_is_recognised_by_its_weights(sd1: Path, tmp_path: Path) -> None:
     whole = one_file(sd1)
     lacks = {k: v for k, v in whole.items() if not k.endswith("middle_block.1.proj_in.weight")}
     text = {k: v for k, v in whole.items() if not k.endswith("layers.1.mlp.fc1.bias")}
@@ -193,7 +193,7 @@ def shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in weights.items()}
 
 
-def test_a_file_cut_anywhere_is_named(tmp_path: Path) -> None:
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     save_file({**minimal(CLIP), "a": torch.ones(40)}, file)
     whole = file.read_bytes()
@@ -204,23 +204,23 @@ def test_a_file_cut_anywhere_is_named(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_safetensors_at_all(tmp_path: Path) -> None:
+def test_a_file_that_is_not_safetensors_is_named(tmp_path: Path) -> None:
     file, layer = tmp_path / "model.safetensors", torch.nn.Linear(2, 2)
     torch.save(layer.state_dict(), file)
-    told(file, "a pickle by another name")
+    refused_as(file, "a pickle by another name")
     file.write_bytes(pickle.dumps({"state_dict": [1, 2, 3]}))
-    told(file, "a pickle by another name")
+    refused_as(file, "a pickle by another name")
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
-    told(file, "a pointer of git LFS")
+    refused_as(file, "a pointer of git LFS")
     file.write_bytes(b"<!DOCTYPE html><html></html>")
-    told(file, "a web page")
+    refused_as(file, "a web page")
     file.unlink()
-    told(file, "cannot be read")
+    refused_as(file, "cannot be read")
     file.mkdir()
-    told(file, "cannot be read")
+    refused_as(file, "cannot be read")
 
 
-def told(file: Path, why: str) -> None:
+def refused_as(file: Path, why: str) -> None:
     with pytest.raises(SettingsError, match=why) as caught:
         unpack(file, file.parent / "made", None)
     assert "\n" not in str(caught.value)

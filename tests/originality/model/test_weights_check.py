@@ -22,14 +22,14 @@ def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", [SHIPPED_MODEL, *FAMILIES])
-def test_whole_weights_pass(tmp_path: Path, name: str) -> None:
+def test_complete_weights_pass(tmp_path: Path, name: str) -> None:
     path = name if name == SHIPPED_MODEL else str(FAMILIES[name](tmp_path / "model"))
     check_weights(open_model(ModelSettings(path=path)))
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "text_encoder_2"])
 @pytest.mark.parametrize(("change", "why"), [("lost", "lacks 1 of"), ("shorter", "which should be")])
-def test_tensors_that_are_lost_or_of_another_shape_are_named(
+def test_missing_or_misshapen_tensors_are_named(
     sdxl: Path, tmp_path: Path, part: str, change: str, why: str
 ) -> None:
     shutil.copytree(sdxl, tmp_path / "model")
@@ -41,8 +41,8 @@ def test_tensors_that_are_lost_or_of_another_shape_are_named(
     save_file({**weights, **more, "besides": value}, file, {"format": "pt"})
     with pytest.raises(SettingsError, match=why) as caught:
         check_weights(open_model(ModelSettings(path=str(tmp_path / "model"))))
-    told = str(caught.value)
-    assert str(file) in told and name.removeprefix("text_model.") in told and "\n" not in told
+    message = str(caught.value)
+    assert str(file) in message and name.removeprefix("text_model.") in message and "\n" not in message
 
 
 def test_an_empty_configuration_of_a_text_encoder_is_named(sdxl: Path, tmp_path: Path) -> None:

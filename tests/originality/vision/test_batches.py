@@ -31,7 +31,7 @@ def test_equals_torch() -> None:
     np.testing.assert_allclose(ours, 1 - torch.cosine_similarity(a, b).numpy(), atol=1e-12)
 
 
-def test_an_overflow_is_seen() -> None:
+def test_an_overflow_gives_nan() -> None:
     bad = np.array([np.nan, 1.0])
     assert np.isnan(cosine_distances(np.array([1.0, 0.0]), [bad])).all()
     assert np.isnan(unit(np.array([[np.inf, 1.0]]))).any()
@@ -64,7 +64,7 @@ def test_batch_follows_the_device() -> None:
     assert batch_size_for(torch.device("cuda")) > 1
 
 
-def test_passes_are_smaller_where_memory_runs_out():
+def test_passes_shrink_when_memory_runs_out():
     shapes = []
 
     def forward(batch):

@@ -58,7 +58,7 @@ def test_distortions_are_nearer_than_other_images(metric: ImageNetFeatures, scen
     assert near.max() < far.min()
 
 
-def test_neighbours_change_no_bit(scenes: np.ndarray) -> None:
+def test_neighbours_change_no_bit_of_a_feature(scenes: np.ndarray) -> None:
     metric = ImageNetFeatures(batch_size=3)
     together = metric.embed(scenes)
     for image, embedding in zip(scenes, together, strict=True):
@@ -92,7 +92,7 @@ def test_preprocessing(size: tuple[int, int]) -> None:
     assert torch.equal(ours, (theirs.float() - 127) / 128)
 
 
-def test_loading_leaves_no_trace(capfd: pytest.CaptureFixture[str]) -> None:
+def test_loading_prints_nothing_and_keeps_the_generator(capfd: pytest.CaptureFixture[str]) -> None:
     before = torch.random.get_rng_state()
     ImageNetFeatures()
     assert torch.equal(before, torch.random.get_rng_state())
@@ -108,7 +108,7 @@ def test_digest(metric: ImageNetFeatures, tmp_path: Path) -> None:
     assert changed.digest() != metric.digest()
 
 
-def test_without_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_wheel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def absent(name: str, *args: Any, **kwargs: Any) -> Any:
