@@ -137,7 +137,7 @@ class Leases:
         most: int,
         suits: Callable[[Lease], bool] = lambda suspect: True,
         may_retry_read: Callable[[Lease], bool] = lambda unread: True,
-        looks: int = 0,
+        extra_reads: int = 0,
     ) -> list[Lease]:
         """Leases more inputs to a worker, until it holds ``most``.
 
@@ -149,11 +149,11 @@ class Leases:
             suits: whether the worker should try a suspect.
             may_retry_read: whether the worker may have an input that another one could not read, before the
                 last attempt to read it.
-            looks: number of such inputs that it may hold beyond ``most``.
+            extra_reads: number of such inputs that it may hold beyond ``most``.
         """
         mine = self._held.setdefault(worker, {})
         granted: list[Lease] = []
-        while len(mine) < most + looks and not any(lease.causes for lease in mine.values()):
+        while len(mine) < most + extra_reads and not any(lease.causes for lease in mine.values()):
             lease = self._next_unread(may_retry_read, alone=not mine)
             if lease is None and len(mine) < most:
                 lease = self._next(suits if not mine else None)

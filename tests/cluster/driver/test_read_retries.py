@@ -35,25 +35,29 @@ class Scene:
         queue = (Lease(i, f"u/{i}" if i < folder else f"u{i // folder}/{i}", 1) for i in range(inputs))
         self.leases = Leases(queue, inputs, read_before)
         pool: Any = self.fleet
-        self.looks = ReadRetries(self.leases, pool, stop_after)
+        self.retries = ReadRetries(self.leases, pool, stop_after)
         self.found: list[int] = []
         self.missing: list[int] = []
         self.quit: list[str] = []
 
     def grant(self, handle: WorkerHandle, share: int = 2) -> list[Lease]:
         def may_retry_read(unread: Lease) -> bool:
-            return self.looks.may_retry_read(handle, unread)
+            return self.retries.may_retry_read(handle, unread)
 
-        if self.looks.may_take_new_inputs(handle):
-            return self.leases.grant(handle.name, share, may_retry_read=may_retry_read, looks=MAX_EXTRA_READS)
-        return self.leases.grant(handle.name, 0, may_retry_read=may_retry_read, looks=share + MAX_EXTRA_READS)
+        if self.retries.may_take_new_inputs(handle):
+            return self.leases.grant(
+                handle.name, share, may_retry_read=may_retry_read, extra_reads=MAX_EXTRA_READS
+            )
+        return self.leases.grant(
+            handle.name, 0, may_retry_read=may_retry_read, extra_reads=share + MAX_EXTRA_READS
+        )
 
     def read(self, handle: WorkerHandle) -> None:
         """Lets a worker try to read all that it holds, and judge at once what it can read."""
         assert handle.node
         for lease in self.leases.held(handle.name):
             if lease.number in self.sees[handle.node]:
-                blind = self.looks.note_read(handle, lease.number)
+                blind = self.retries.note_read(handle, lease.number)
                 self.leases.identify(handle.name, lease.number, str(lease.number))
                 self.found += self.leases.settle(handle.name, lease.number, str(lease.number))
                 for node in blind:
@@ -62,7 +66,7 @@ class Scene:
                 self.missing += self.leases.settle(handle.name, lease.number, "unread")
             else:
                 reason = MISSING_FOLDER if lease.number in self.gone else MISSING
-                self.looks.note_unreadable(handle, [lease.number], reason)
+                self.retries.note_unreadable(handle, [lease.number], reason)
 
     def leave(self, node: str) -> None:
         self.quit.append(node)
@@ -74,11 +78,11 @@ class Scene:
 
     def turn(self, handle: WorkerHandle) -> str | None:
         """One round of the driver, in which one worker reports."""
-        for node in self.looks.machines_to_replace():
+        for node in self.retries.machines_to_replace():
             self.leave(node)
             if self.fleet.machines and not len(self.fleet):
                 self.fleet.add(min(self.fleet.machines))
-        why = self.looks.review()
+        why = self.retries.review()
         if why is None and handle.name in self.fleet.handles:
             self.grant(handle)
             self.read(handle)
@@ -129,9 +133,9 @@ def test_a_machine_that_fails_to_read_waits_for_anothers_look() -> None:
     for _ in range(20):
         scene.turn(blind)
     assert MANY <= len(scene.leases.unread) <= MANY + 2, "far from all"
-    assert not scene.looks.may_take_new_inputs(blind)
+    assert not scene.retries.may_take_new_inputs(blind)
     scene.fleet["sound"].leaving = True
-    assert scene.looks.may_take_new_inputs(blind), "nobody else is there to look"
+    assert scene.retries.may_take_new_inputs(blind), "nobody else is there to look"
 
 
 def test_a_machine_that_is_hired_again_is_judged_anew() -> None:
@@ -142,7 +146,7 @@ def test_a_machine_that_is_hired_again_is_judged_anew() -> None:
                 scene.turn(handle)
             if scene.fleet.machines == {"sound"}:
                 break
-        scene.looks.forget_failures()
+        scene.retries.forget_failures()
         scene.fleet.machines.add("blind")
         scene.fleet.add("blind")
     assert scene.quit == ["blind", "blind"] and scene.missing == []
@@ -153,9 +157,9 @@ def test_after_failures_are_forgotten_it_is_looked_elsewhere_again() -> None:
     scene.fleet.release(scene.fleet["other"])
     scene.grant(scene.fleet["blind"])
     scene.read(scene.fleet["blind"])
-    assert [scene.looks.machines_to_replace() for _ in range(2)] == [["blind"], []]
-    scene.looks.forget_failures()
-    assert scene.looks.machines_to_replace() == ["blind"]
+    assert [scene.retries.machines_to_replace() for _ in range(2)] == [["blind"], []]
+    scene.retries.forget_failures()
+    assert scene.retries.machines_to_replace() == ["blind"]
 
 
 def test_what_two_machines_do_not_find_is_missing_and_neither_is_blamed() -> None:
@@ -244,12 +248,12 @@ def test_what_is_being_judged_is_not_broken_off_for_what_is_missing() -> None:
     scene = Scene(3, {"only": {0}}, stop_after=100, gone=[1, 2])
     only = scene.fleet["only"]
     scene.grant(only, 3)
-    scene.looks.note_read(only, 0)
-    scene.looks.note_unreadable(only, [1, 2], MISSING_FOLDER)
-    assert scene.looks.review() is None
+    scene.retries.note_read(only, 0)
+    scene.retries.note_unreadable(only, [1, 2], MISSING_FOLDER)
+    assert scene.retries.review() is None
     scene.leases.identify(only.name, 0, "0")
     scene.leases.settle(only.name, 0, "0")
-    assert scene.looks.review()
+    assert scene.retries.review()
 
 
 def test_inputs_that_were_alone_in_their_folders_are_missing_once_others_were_read() -> None:
@@ -297,9 +301,9 @@ def test_nothing_is_decided_while_no_worker_is_ready() -> None:
     scene.read(a)
     a.capacity = 0
     scene.fleet.wait(HIRING_SECONDS + 1)
-    assert scene.looks.review() is None
+    assert scene.retries.review() is None
     a.capacity = 2
-    assert scene.looks.review() is not None
+    assert scene.retries.review() is not None
 
 
 def test_what_cannot_be_read_is_looked_for_elsewhere_and_not_held_back() -> None:
@@ -307,8 +311,8 @@ def test_what_cannot_be_read_is_looked_for_elsewhere_and_not_held_back() -> None
     scene = Scene(300, {"only": set()}, stop_after=1)
     only = scene.fleet["only"]
     scene.grant(only)
-    scene.looks.note_unreadable(only, [0], "unreadable")
-    assert scene.looks.review() is None
+    scene.retries.note_unreadable(only, [0], "unreadable")
+    assert scene.retries.review() is None
     assert [lease.last_read for lease in scene.leases.unread] == [True]
 
 
