@@ -56,7 +56,7 @@ class Draws:
         if self.settings.flips == "half":
             if moments.mirrored is None:
                 raise ValueError("inversion.flips is half and the image was not encoded mirrored")
-            # Drawn last: with and without flips, all other numbers are the same.
+            # GeneratedImages last: with and without flips, all other numbers are the same.
             flipped = torch.rand(samples, generator=rng).lt(0.5).view(-1, 1, 1, 1)
             mirrored = moments.mirrored.mean + moments.mirrored.std * posterior
             latents = torch.where(flipped, mirrored, latents)

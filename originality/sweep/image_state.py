@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from originality.contract.snapshot_file import read_snapshot, write_snapshot
 from originality.evaluation.judge import Evaluation
 from originality.evaluation.redraw_sheet import COLUMNS
 from originality.evaluation.verdict import Attempt
@@ -130,30 +130,25 @@ def pack(flight: Flight, settings: str, model: str) -> bytes:
 
 
 def seal(said: object, tensors: Mapping[str, Tensor]) -> bytes:
-    """Plain JSON values and tensors as one snapshot: format, sha256 of all that follows, safetensors."""
+    """A snapshot of plain JSON values and tensors, as safetensors."""
     text = torch.frombuffer(bytearray(json.dumps(said).encode()), dtype=torch.uint8)
     body = safetensors.torch.save({**tensors, "said": text})
-    return FORMAT + hashlib.sha256(body).digest() + body
+    return write_snapshot(FORMAT, lambda file: file.write(body))
 
 
 def unpack(snapshot: bytes) -> tuple[Saved, dict[str, Tensor]]:
     """What :func:`pack` put together.
 
     Raises:
-        ValueError: it was not ``pack``, of this version, that made the bytes, or they are damaged.
+        ValueError: the snapshot is not a sweep's, from a different version, or damaged.
     """
-    start = len(FORMAT) + hashlib.sha256().digest_size
-    if snapshot[: len(FORMAT)] != FORMAT:
-        raise ValueError("the snapshot is none of a sweep, or one of another version")
-    body = snapshot[start:]
-    if hashlib.sha256(body).digest() != snapshot[len(FORMAT) : start]:
-        raise ValueError("the snapshot is damaged: its checksum is another")
+    file = read_snapshot(FORMAT, snapshot)
     try:
-        tensors = safetensors.torch.load(body)
+        tensors = safetensors.torch.load(file.read())
         return Saved.model_validate(json.loads(bytes(tensors.pop("said").numpy()))), tensors
-    except (
-        Exception
-    ) as error:  # whole, yet not of pack's making: parsers tell of that in every class there is
+    except Exception as error:
+        # The checksum holds, so the bytes are as they were written, but not by pack(). Parsers raise errors
+        # of every class at such input.
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(f"the snapshot cannot be read ({reason})") from error
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -11,10 +9,9 @@ from typing import Any, Protocol
 import torch
 
 from originality.contract.scorer import Finished, Item
+from originality.contract.snapshot_file import read_snapshot, write_snapshot
 
 FORMAT = b"originality-work-1\n"
-
-_DIGEST = hashlib.sha256().digest_size
 
 Document = Mapping[str, Any]
 """Plain JSON values."""
@@ -90,26 +87,15 @@ class OneAtATime:
         return self._held[item_id].phase
 
     def snapshot(self, item_id: str) -> bytes:
-        buffer = io.BytesIO()
-        buffer.write(FORMAT + bytes(_DIGEST))
         own = {"item": item_id, "seconds": self._seconds[item_id]}
-        torch.save({**self._held[item_id].state(), **own}, buffer)
-        start = len(FORMAT) + _DIGEST
-        # in place, as a model's state may fill much of the memory
-        with buffer.getbuffer() as view:
-            view[len(FORMAT) : start] = hashlib.sha256(view[start:]).digest()
-        return buffer.getvalue()
+        state = {**self._held[item_id].state(), **own}
+        return write_snapshot(FORMAT, lambda file: torch.save(state, file))
 
     def restore(self, item: Item[Document], snapshot: bytes) -> None:
         """Raises:
         ValueError: the snapshot is damaged, or another item's.
         """
-        start = len(FORMAT) + _DIGEST
-        told = FORMAT + hashlib.sha256(memoryview(snapshot)[start:]).digest()
-        if snapshot[:start] != told:
-            raise ValueError("the snapshot is none of such a work, or it is damaged")
-        body = io.BytesIO(snapshot)
-        body.seek(start)
+        body = read_snapshot(FORMAT, snapshot)
         kept = torch.load(body, weights_only=True, map_location="cpu")  # it may have been made on a GPU
         if kept.pop("item") != item.item_id:
             raise ValueError("the snapshot is another item's")

@@ -158,7 +158,7 @@ def test_a_snapshot_of_other_settings_model_or_image_is_refused(quick, empty, co
     other = seal({**saved.model_dump(mode="json"), "model": "0" * 16}, tensors)
     refused(empty, other, "other settings or another model")
     version = FORMAT.replace(b"3", b"2")
-    refused(empty, version + snapshot[len(version) :], "another version")
+    refused(empty, version + snapshot[len(version) :], "version")
 
 
 def test_a_whole_snapshot_of_anything_else_is_refused(empty, course):
