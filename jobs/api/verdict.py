@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from originality.evaluation import verdict as rows
-from originality.evaluation.redraw_sheet import COLUMNS
+from originality.evaluation.redraw_sheet import COLUMNS, RedrawSheet
 from originality.evaluation.verdict import Attempt
 from originality.model import embedding_files
 
@@ -131,10 +131,8 @@ class Verdict:
         if self._sheet is None:
             return []
         place = tried.index(tokens)
-        side = self._sheet.width // COLUMNS
         count = min(COLUMNS, self.attempts[place].redraws)
-        boxes = [(x * side, place * side, (x + 1) * side, (place + 1) * side) for x in range(count)]
-        return [self._sheet.crop(box) for box in boxes]
+        return [self._sheet.tile(place, column) for column in range(count)]
 
     @cached_property
     def words(self) -> dict[int, Word]:
@@ -143,8 +141,9 @@ class Verdict:
         return {} if data is None else {m: Word(word) for m, word in embedding_files.words_of(data).items()}
 
     @cached_property
-    def _sheet(self) -> Image.Image | None:
-        return self._picture("redraws.webp")
+    def _sheet(self) -> RedrawSheet | None:
+        page = self._picture("redraws.webp")
+        return None if page is None else RedrawSheet(page)
 
     def _picture(self, name: str) -> Image.Image | None:
         data = self._read(name)

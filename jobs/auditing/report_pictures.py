@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 
 from cluster.storage.store import NotFound, Store, StoreError
-from originality.evaluation.redraw_sheet import COLUMNS
+from originality.evaluation.redraw_sheet import RedrawSheet
 from originality.evaluation.verdict import Attempt
 from originality.report.data import Pictures
 
@@ -57,13 +57,9 @@ def _read(store: Store, path: str) -> Image.Image | None:
 
 def strips(page: Image.Image, sweep: Sequence[Attempt]) -> Iterable[tuple[int, bytes]]:
     """The sheet's rows, one an attempt in sweep order, each cut to the redraws that it holds."""
-    side = page.height // len(sweep)
-    if side == 0:
-        return
+    sheet = RedrawSheet(page)
     for row, attempt in enumerate(sweep):
-        tiles = min(COLUMNS, attempt.redraws, page.width // side)
-        if tiles:
-            strip = page.crop((0, row * side, tiles * side, (row + 1) * side))
+        if (strip := sheet.strip(row, attempt.redraws)) is not None:
             yield attempt.tokens, _encode(strip, _STRIP_TILE)
 
 

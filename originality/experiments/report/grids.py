@@ -8,25 +8,21 @@ from typing import Any
 
 from PIL import Image
 
-from originality.evaluation.redraw_sheet import COLUMNS
+from originality.evaluation.redraw_sheet import COLUMNS, RedrawSheet
 from originality.experiments.report import diversity_report, figures, frequency_report
 from originality.experiments.tasks.measure_elements import sheet_of, strip_of
 from originality.experiments.tasks.measure_pairs import GROUPS, SHOWN
 
 
-def _sheet(start: Path) -> tuple[Image.Image, Image.Image, int]:
-    """A query image, the sheet of its redraws (a row a number of tokens), and the side of its tiles."""
-    redraws = Image.open(f"{start}-redraws.webp").convert("RGB")
-    side = redraws.width // COLUMNS
-    return Image.open(f"{start}-query.webp").convert("RGB").resize((side, side)), redraws, side
+def _sheet(start: Path) -> tuple[Image.Image, RedrawSheet]:
+    """A query image at the size of its redraws, and the sheet of these (a row for each number of tokens)."""
+    redraws = RedrawSheet(Image.open(f"{start}-redraws.webp").convert("RGB"))
+    size = redraws.side, redraws.side
+    return Image.open(f"{start}-query.webp").convert("RGB").resize(size), redraws
 
 
 def _tokens(m: int) -> str:
     return f"{m} token{'s' if m > 1 else ''}"
-
-
-def _tile(sheet: Image.Image, side: int, row: int, column: int) -> Image.Image:
-    return sheet.crop((column * side, row * side, (column + 1) * side, (row + 1) * side))
 
 
 def reconstructions(folder: Path, file: Path) -> None:
@@ -36,9 +32,9 @@ def reconstructions(folder: Path, file: Path) -> None:
     for group in GROUPS:
         for number in range(SHOWN):
             start = folder / f"{group.replace(' ', '-')}-{number}"
-            query, redraws, side = _sheet(start)
-            tokens = redraws.height // side
-            cells = [_tile(redraws, side, m, k) for m in range(tokens) for k in range(2)]
+            query, redraws = _sheet(start)
+            tokens = redraws.rows
+            cells = [redraws.tile(m, k) for m in range(tokens) for k in range(2)]
             rows.append((f"{group} {number + 1}", [query, *cells]))
     heads = ["query"]
     for m in range(1, tokens + 1):
@@ -53,13 +49,13 @@ def first_near(record: Mapping[str, Any], folder: Path, threshold: float, file: 
     rows: list[tuple[str, Sequence[Image.Image]]] = []
     for number in range(SHOWN):
         start = folder / record["name"] / f"{GROUPS[0].replace(' ', '-')}-{number}"
-        query, redraws, side = _sheet(start)
+        query, redraws = _sheet(start)
         sweep = next(
             row["sweep"] for row in record["rows"] if (row["group"], row["number"]) == (GROUPS[0], number)
         )
         near = frequency_report.first_near(sweep, threshold)
         m = near or 1
-        tiles = [_tile(redraws, side, m - 1, k) for k in range(8)]
+        tiles = [redraws.tile(m - 1, k) for k in range(COLUMNS)]
         label = f"{GROUPS[0]} {number + 1}, {_tokens(m)}"
         rows.append((label if near else f"{label} (not near)", [query, *tiles]))
     page = figures.labelled_rows(rows, ["query", "eight seeds", *[""] * 7], label=230)

@@ -12,7 +12,6 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from originality.evaluation.redraw_sheet import sheet, tiles
 from originality.model.diffusion import LatentDiffusion
 from originality.model.model_folder import open_model
 from originality.settings.parts import ModelSettings
@@ -107,14 +106,6 @@ def test_how_an_image_is_fitted_counts_in_the_digest_only_where_it_is_not_as_it_
     assert load_settings("laptop", flags={"model": {"fit": "crop"}}).digest() == "34cbd5fedf014275"
     fits = ({"model": {"fit": fit}} for fit in ("crop", "pad", "stretch"))
     assert len({load_settings("laptop", flags=fit).digest() for fit in fits}) == 3
-
-
-def test_the_sheet_of_tiles_is_the_sheet():
-    rng = np.random.default_rng(0)
-    rows = [rng.integers(0, 256, (count, 300, 300, 3), np.uint8) for count in (20, 3, 1)]
-    small = [tiles(row) for row in rows]
-    assert [row.shape for row in small] == [(8, 192, 192, 3), (3, 192, 192, 3), (1, 192, 192, 3)]
-    assert (np.asarray(sheet(small)) == np.asarray(sheet(rows))).all()
 
 
 def test_a_distance_that_is_no_number_is_recorded_and_the_sweep_goes_on(quick, monkeypatch):
