@@ -1,13 +1,13 @@
 """Multi-token textual inversion of several images at once (paper Section 3.1; Gal et al. 2022).
 
-Each *lane* holds one image and its own m vectors. A step draws ``batch_size`` noisy versions of every
-lane's image, predicts their noise in one UNet pass, and moves each lane's vectors by AdamW. Only those
-m x width numbers are trained: the rest of the model, its token table included, stays as it is. Since the
-losses of the lanes are summed and never mixed, a lane's gradient is its own. A pass that runs out of
-memory is made again as several smaller ones.
+Each *lane* holds one image and its m vectors. In a step, ``batch_size`` noisy versions of every lane's image
+go through the UNet in one pass, and AdamW moves each lane's vectors. Only those m x width numbers are
+trained; the model stays as it is, its token table included. The lanes' losses are summed and never mixed, so
+a lane's gradient depends on no other lane. A pass that runs out of memory is repeated as several smaller
+ones.
 
-A step only gives the device its work. Meanwhile the host draws what the next one takes, and reads what
-became of the one before.
+A step only queues work on the device. Meanwhile the host generates the next step's noise, and reads the
+results of the step before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from originality.inversion.lane import Lane, LossScale
-from originality.inversion.step_noise import Draw, Draws
+from originality.inversion.step_noise import StepNoise, StepNoiseSource
 from originality.model.device_transfers import HostCopy
 from originality.model.diffusion import LatentDiffusion, Moments
 from originality.model.out_of_memory import Passes
@@ -31,7 +31,7 @@ from originality.settings.inversion import InversionSettings
 
 
 class Inverter:
-    """Trains lanes on one model, in one domain, under one seed."""
+    """Trains the lanes of one model, domain and seed."""
 
     def __init__(
         self,
@@ -41,26 +41,26 @@ class Inverter:
         seed: int,
         lanes: int | None = None,
     ) -> None:
-        """``lanes``: those of the settings, or what the memory plan makes of "auto"."""
+        """``lanes``: most lanes in a pass, from the memory plan; None for the settings', or 1 if "auto"."""
         self.model = model
         self.domain = domain
         self.settings = settings
         self.seed = seed
         self.passes = Passes()
         self.lanes = lanes or (1 if settings.lanes == "auto" else settings.lanes)
-        self._starts = {word: self._vector_of(word) for word in domain.initial_words}
-        self._draws = Draws(settings, seed, len(model.alphas_cumprod), len(domain.templates))
-        self._prompts: dict[int, Prompts] = {}
+        self._initial_vectors = {word: self._initial_vector(word) for word in domain.initial_words}
+        self._noise = StepNoiseSource(settings, seed, len(model.alphas_cumprod), len(domain.templates))
+        self._templates: dict[int, Prompts] = {}
 
-    def _vector_of(self, word: str) -> Tensor:
-        """Where every pseudo-token starts: float32 (width,)."""
+    def _initial_vector(self, word: str) -> Tensor:
+        """The embedding that every pseudo-token starts from: float32 (width,)."""
         return self.model.text.word_vector(word, self.settings.initial_tokens)
 
     def encode(self, picture: np.ndarray) -> Moments:
-        """Of a fitted image, uint8 (side, side, 3): what :meth:`open` takes, mirrored too where samples flip.
+        """The VAE's posterior of a fitted image, uint8 (side, side, 3); mirrored too, if samples are flipped.
 
         Raises:
-            NotFinite: its numbers are none.
+            NotFinite: the encoding is not finite.
         """
         moments = self.model.encode(picture)
         if self.settings.flips == "never":
@@ -68,31 +68,34 @@ class Inverter:
         return replace(moments, mirrored=self.model.encode(np.ascontiguousarray(picture[:, ::-1])))
 
     def open(self, image_id: str, moments: Moments, tokens: int, word: str | None = None) -> Lane:
-        """A lane at step 0: every pseudo-token at the image's initial word; None: at its domain's only one.
+        """A lane at step 0, each of its pseudo-tokens at the initial word.
+
+        Args:
+            word: the image's initial word; None for the only one of the domain.
 
         Raises:
-            WordMissing: there is none, and the domain has several.
+            WordMissing: no word was given, and the domain has several.
             SettingsError: the model cannot start from the word.
         """
         word = self.domain.initial_word if word is None else word
-        start = self._starts[word] if word in self._starts else self._vector_of(word)
+        known = self._initial_vectors
+        start = known[word] if word in known else self._initial_vector(word)
         vectors = start.repeat(tokens, 1).requires_grad_(True)
         how = self.settings
         optimiser = torch.optim.AdamW([vectors], lr=how.step_size, weight_decay=how.weight_decay, fused=True)
         scale = self.settings.loss_scale if self.model.dtype == torch.float16 else 1.0
-        of_loss = LossScale(scale, device=self.model.device)
-        return Lane(image_id, moments, tokens, vectors, optimiser, of_loss, self._cause)
+        loss_scale = LossScale(scale, device=self.model.device)
+        return Lane(image_id, moments, tokens, vectors, optimiser, loss_scale, self._first_not_finite)
 
     def advance(self, lanes: Sequence[Lane]) -> None:
-        """One optimiser step of every lane, in one UNet pass of ``self.lanes`` lanes.
+        """Take one optimiser step of every lane, in one UNet pass of ``self.lanes`` lanes.
 
-        A short list is filled up with repeats of its first lane, whose copies are thrown away: the
-        pass always has the same shape, so that neighbours change no number. A step whose loss or gradient is
-        not finite is skipped, with half the loss scale from then on; where the scale is used up, the lane
-        fails. The host does not wait for the step: its losses and failures are known after the next one.
+        A step whose loss or gradient is not finite is skipped, and the loss scale halved; once the scale is
+        exhausted, the lane fails. The host does not wait for the step: it reads its losses and failures
+        after the next one.
 
         Raises:
-            torch.OutOfMemoryError: memory does not even hold one sample of one lane; no lane has moved.
+            torch.OutOfMemoryError: memory does not suffice for one sample of one lane; no lane has moved.
         """
         if not 0 < len(lanes) <= self.lanes:
             raise ValueError(f"{len(lanes)} lanes in a pass of {self.lanes}")
@@ -105,36 +108,42 @@ class Inverter:
             )
         reading = HostCopy(torch.stack([lane.update(*own) for lane, own in zip(lanes, found, strict=True)]))
         for row, lane in enumerate(lanes):
-            lane.told(reading, row)
+            lane.record(reading, row)
+        # The device now works on the step. The next one's noise is generated before the host waits for the
+        # results of the step before, so that neither the device nor the host is idle.
         for lane in lanes:
             if lane.step < lane.end(self.settings):
-                self._drawn(lane)
+                self._prefetched_noise(lane)
         for lane in lanes:
             lane.settle(behind=1)
 
     def _gradients(self, lanes: Sequence[Lane], most: int) -> list[tuple[Tensor, Tensor]]:
         """Each lane's loss, and its gradient times the lane's scale, in passes of at most ``most`` samples.
 
-        A pass holds whole lanes, every pass as many, or a part of one lane, every lane cut alike: however
-        small the passes are, neighbours change no number. What passes say of the prompts is added up before
-        it goes back through the text encoder, which reads each prompt once.
+        A pass holds several complete lanes, or a part of one lane's samples. The gradients with respect to
+        the prompt embeddings are summed over a lane's parts before they go back through the text encoder, so
+        that it reads each prompt once per step, however small the passes are.
         """
         samples = self.settings.batch_size
         together, size = max(1, most // samples), min(most, samples)
         found: list[tuple[Tensor, Tensor]] = []
         for group in (lanes[k : k + together] for k in range(0, len(lanes), together)):
+            # A short group is filled with repeats of its first lane, whose results are dropped. Libraries
+            # choose kernels by a pass's shape, and kernels differ in the last bits of their results. If every
+            # pass has the same shape, a lane's numbers do not depend on how many lanes share the pass, and
+            # an image gets the same verdict alone, among others, and after a restart.
             filled = [*group, *[group[0]] * (together - len(group))]
             scales = torch.stack([lane.scale.factor for lane in group])
-            words, spoken = self._told(filled)
+            words, prompt_of = self._encoded_prompts(filled)
             read = words.detached()
-            losses, of_words = [], []
+            losses, word_gradients = [], []
             for start in range(0, samples, size):
                 part = slice(start, start + size)
-                share = self._losses(filled, part, (read, spoken))[: len(group)]
-                of_words.append(torch.autograd.grad((share * scales).sum(), read.tensors))
+                share = self._losses(filled, part, (read, prompt_of))[: len(group)]
+                word_gradients.append(torch.autograd.grad((share * scales).sum(), read.tensors))
                 losses.append(share.detach())
-            whole = [reduce(torch.add, parts) for parts in zip(*of_words, strict=True)]
-            gradients = torch.autograd.grad(words.tensors, [lane.vectors for lane in group], whole)
+            summed = [reduce(torch.add, parts) for parts in zip(*word_gradients, strict=True)]
+            gradients = torch.autograd.grad(words.tensors, [lane.vectors for lane in group], summed)
             found += zip(reduce(torch.add, losses).unbind(), gradients, strict=True)
         return found
 
@@ -142,86 +151,89 @@ class Inverter:
         self,
         lanes: Sequence[Lane],
         part: slice = slice(None),
-        told: tuple[PromptEmbeddings, Sequence[Tensor]] | None = None,
+        prompts: tuple[PromptEmbeddings, Sequence[Tensor]] | None = None,
     ) -> Tensor:
         """Mean squared error of the UNet's prediction, float32 (lanes,).
 
-        Of a ``part`` of each lane's samples it is that part's share in the mean: the shares of all parts add
-        up to it.
+        For a ``part`` of each lane's samples, its share in the mean: the shares of all parts add up to it.
 
         Args:
-            told: see :meth:`_told`.
+            prompts: as :meth:`_encoded_prompts` returns them.
         """
-        error = torch.sub(*self._said_and_wanted(lanes, part, told or self._told(lanes)))
+        error = torch.sub(*self._prediction_and_target(lanes, part, prompts or self._encoded_prompts(lanes)))
         size, samples = len(error) // len(lanes), self.settings.batch_size
         return error.square().flatten(1).mean(1).view(len(lanes), size).mean(1) * (size / samples)
 
-    def _said_and_wanted(
-        self, lanes: Sequence[Lane], part: slice, told: tuple[PromptEmbeddings, Sequence[Tensor]]
+    def _prediction_and_target(
+        self, lanes: Sequence[Lane], part: slice, prompts: tuple[PromptEmbeddings, Sequence[Tensor]]
     ) -> tuple[Tensor, Tensor]:
         """The UNet's prediction and its target, each float32 (lanes x samples of the part, c, h, w)."""
-        model, drawn = self.model, [self._drawn(lane) for lane in lanes]
-        parts = [(of.latents[part], of.noise[part], of.times[part]) for of in drawn]
+        model, noise = self.model, [self._prefetched_noise(lane) for lane in lanes]
+        parts = [(of.latents[part], of.noise[part], of.timesteps[part]) for of in noise]
         clean, eps, t = (torch.cat(kind) for kind in zip(*parts, strict=True))
-        words, spoken = told
-        own = words.select(torch.cat([of[part] for of in spoken]))
+        words, prompt_of = prompts
+        own = words.select(torch.cat([of[part] for of in prompt_of]))
         return model.predict(model.add_noise(clean, eps, t), t, own), model.target(clean, eps, t)
 
-    def _cause(self, lane: Lane) -> str:
-        """What first is not finite on the way to a lane's loss; computed again, as it is seldom asked."""
+    def _first_not_finite(self, lane: Lane) -> str:
+        """What was not finite first on the way to a lane's loss. Recomputed, since it is rarely needed."""
         samples = self.settings.batch_size
         size = min(samples, self.passes.max_samples or samples)
         with torch.no_grad():
-            told = self._told([lane])
-            if not told[0].states.isfinite().all():
+            prompts = self._encoded_prompts([lane])
+            if not prompts[0].states.isfinite().all():
                 return "the text encoder's output"
             parts = (slice(start, start + size) for start in range(0, samples, size))
-            said = torch.cat([self._said_and_wanted([lane], part, told)[0] for part in parts])
-        return "the loss" if said.isfinite().all() else "the UNet's prediction"
+            predicted = torch.cat([self._prediction_and_target([lane], part, prompts)[0] for part in parts])
+        return "the loss" if predicted.isfinite().all() else "the UNet's prediction"
 
-    def _told(self, lanes: Sequence[Lane]) -> tuple[PromptEmbeddings, list[Tensor]]:
-        """What the lanes' prompts say, and of each lane which of them its samples are told, int64 (n,)."""
-        drawn, spoken, known = [self._drawn(lane) for lane in lanes], [], 0
-        for of in drawn:
-            spoken.append(of.spoken + known)
+    def _encoded_prompts(self, lanes: Sequence[Lane]) -> tuple[PromptEmbeddings, list[Tensor]]:
+        """Embeddings of all prompts of the lanes, and for each lane the prompt of each sample, int64 (n,)."""
+        noise, prompt_of, known = [self._prefetched_noise(lane) for lane in lanes], [], 0
+        for of in noise:
+            prompt_of.append(of.template_of + known)
             known += len(of.templates)
-        # Lanes that speak as many templates each are encoded together; otherwise a call's shape, and with it
-        # the last bits, would depend on the neighbours.
+        # Lanes are encoded together only where each uses the same number of templates. Otherwise the number
+        # of prompts in a call, and with it the last bits, would depend on the other lanes.
         together = len(lanes) if self.settings.templates else 1
         calls = (slice(k, k + together) for k in range(0, len(lanes), together))
-        return PromptEmbeddings.concatenate([self._words(lanes[call], drawn[call]) for call in calls]), spoken
+        return PromptEmbeddings.concatenate(
+            [self._encode_templates(lanes[call], noise[call]) for call in calls]
+        ), prompt_of
 
-    def _words(self, lanes: Sequence[Lane], drawn: Sequence[Draw]) -> PromptEmbeddings:
-        """What the lanes' prompts say, each encoded once."""
+    def _encode_templates(self, lanes: Sequence[Lane], noise: Sequence[StepNoise]) -> PromptEmbeddings:
+        """Embeddings of the lanes' templates with their vectors in place, each prompt encoded once."""
         widest = max(lane.tokens for lane in lanes)
         prompts, vectors = [], []
-        for lane, of in zip(lanes, drawn, strict=True):
-            prompts.append(self._prompts_of(lane.tokens).select(of.templates))
+        for lane, of in zip(lanes, noise, strict=True):
+            prompts.append(self._tokenised_templates(lane.tokens).select(of.templates))
             padded = torch.nn.functional.pad(lane.vectors, (0, 0, 0, widest - lane.tokens))
             vectors.append(padded.expand(len(of.templates), -1, -1))
         return self.model.text.encode(Prompts.concatenate(prompts), torch.cat(vectors))
 
-    def _drawn(self, lane: Lane) -> Draw:
-        """The draw of a lane's next step, on the device."""
-        if lane.ahead is None or lane.ahead[0] != lane.step:
-            lane.ahead = lane.step, self.draw(lane).to_device(self.model.device)
-        return lane.ahead[1]
+    def _prefetched_noise(self, lane: Lane) -> StepNoise:
+        """The noise of a lane's next step, on the device; generated once."""
+        if lane.prefetched is None or lane.prefetched[0] != lane.step:
+            lane.prefetched = lane.step, self.step_noise(lane).to_device(self.model.device)
+        return lane.prefetched[1]
 
-    def draw(self, lane: Lane) -> Draw:
-        """The random part of a lane's next step, on the CPU."""
-        return self._draws.of(lane.image_id, lane.moments, lane.tokens, lane.step)
+    def step_noise(self, lane: Lane) -> StepNoise:
+        """The noise of a lane's next step, on the CPU."""
+        return self._noise.of(lane.image_id, lane.moments, lane.tokens, lane.step)
 
-    def _prompts_of(self, tokens: int) -> Prompts:
-        """Of the domain's templates, on the device."""
-        if tokens not in self._prompts:
-            told = self.model.text.tokenise(self.domain.templates, tokens)
-            self._prompts[tokens] = told.to_device(self.model.device)
-        return self._prompts[tokens]
+    def _tokenised_templates(self, tokens: int) -> Prompts:
+        """The domain's templates for a word of so many tokens, on the device."""
+        if tokens not in self._templates:
+            prompts = self.model.text.tokenise(self.domain.templates, tokens)
+            self._templates[tokens] = prompts.to_device(self.model.device)
+        return self._templates[tokens]
 
 
 def learning_rate(settings: InversionSettings, step: int, end: int) -> float:
-    """Of a step, from 0 on: it falls linearly over the last ``cooldown`` before ``end``, at which it would
-    be 0."""
+    """Learning rate of a step, from 0: constant, then falling linearly over the last ``cooldown`` steps.
+
+    It would be 0 at step ``end``, which is not taken.
+    """
     return settings.step_size * min(1.0, (end - step) / (settings.cooldown + 1))
 
 
@@ -230,14 +242,14 @@ def invert(
     images: Sequence[tuple[str, Moments, int]],
     on_step: Callable[[Sequence[Lane]], None] | None = None,
 ) -> list[Lane]:
-    """Invert a batch of images, each with its own number of tokens.
+    """Invert several images, each with its number of tokens.
 
     Args:
         images: (image_id, moments, tokens) of each image.
         on_step: called after every step with the lanes that took it.
 
     Returns:
-        The lanes, finished, in the images' order.
+        The finished lanes, in the order of the images.
     """
     lanes = [inverter.open(*image) for image in images]
     waiting = list(lanes)

@@ -1,7 +1,9 @@
-"""One image on its way to a pseudo-word: a step is taken on the device, and the host reads of it later.
+"""A lane: one image and the pseudo-word that is trained for it, step by step.
 
-Nothing here makes the host wait for the device while a step is under way. Whether a step's numbers are
-finite is decided where they are; the host learns it, with the loss, one step later.
+A step is taken on the device, and the host reads its results one step later. Were the host to wait for each
+step's loss, the device would stand idle while the host prepares the next step. So everything that decides
+how a step is taken (whether its numbers are finite, the loss scale) is computed on the device, and
+everything that the host decides from losses must come out the same whether it has read the last one or not.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ import torch
 from torch import Tensor
 
 from originality.inversion.settled import settled
-from originality.inversion.step_noise import Draw
+from originality.inversion.step_noise import StepNoise
 from originality.model.device_transfers import HostCopy, to_device
 from originality.model.diffusion import Moments
 from originality.settings.inversion import InversionSettings
 
 GOOD_STEPS = 2000
-"""After so many in a row the loss scale is doubled, as PyTorch's GradScaler does."""
+"""Steps in a row without an overflow after which the loss scale is doubled, as in PyTorch's GradScaler."""
 
 ADAMW_MEANS = ("exp_avg", "exp_avg_sq")
 """AdamW's running means, each shaped as the vectors; it counts its steps beside them in "step"."""
@@ -46,14 +48,16 @@ class LaneState(TypedDict):
 
 
 class LossScale:
-    """What a loss is multiplied by, so that fp16 neither loses its gradient nor overflows.
+    """Factor of the loss in half precision, so that its gradient neither vanishes nor overflows.
 
-    It lives on the device. Once it is used up, below 1, nothing of it changes any more.
+    Kept on the device. It is halved at every overflow. Under 1 it is exhausted, and nothing changes it any
+    more: no smaller scale would help.
     """
 
     def __init__(
         self, value: float = 1.0, good: int = 0, skipped: int = 0, device: torch.device | str = "cpu"
     ) -> None:
+        """``good``: steps since the last change; ``skipped``: steps that were not taken, see below."""
         self._numbers = to_device(
             torch.tensor([value, good, skipped], dtype=torch.float32), torch.device(device)
         )
@@ -64,13 +68,13 @@ class LossScale:
         return self._numbers[0]
 
     @property
-    def left(self) -> Tensor:
-        """bool (), on the device: whether it is not used up."""
+    def usable(self) -> Tensor:
+        """Whether it is not exhausted: bool (), on the device."""
         return self.factor >= 1
 
     @property
     def value(self) -> float:
-        """The host waits for it, as for all that follow."""
+        """The factor as a number. The host waits for this and the two properties that follow."""
         return self._numbers[0].item()
 
     @property
@@ -80,93 +84,95 @@ class LossScale:
 
     @property
     def skipped(self) -> int:
-        """Steps that were not taken, as their numbers had overflowed."""
+        """Steps that were not taken because their loss or gradient overflowed."""
         return int(self._numbers[2].item())
 
-    def follow(self, held: Tensor) -> None:
-        """After a step whose numbers, on the device, ``held`` (bool ()) or overflowed."""
+    def update(self, finite: Tensor) -> None:
+        """Adapt after a step whose loss and gradient were ``finite`` (bool (), on the device), or not."""
         value, good, skipped = self._numbers
-        grown = held & (good + 1 == GOOD_STEPS) & (value > 1)
+        grown = finite & (good + 1 == GOOD_STEPS) & (value > 1)
         after = (
-            torch.where(held, torch.where(grown, value * 2, value), value / 2),
-            torch.where(held & ~grown, good + 1, 0),
-            torch.where(held, skipped, skipped + 1),
+            torch.where(finite, torch.where(grown, value * 2, value), value / 2),
+            torch.where(finite & ~grown, good + 1, 0),
+            torch.where(finite, skipped, skipped + 1),
         )
-        self._numbers = torch.where(self.left, torch.stack(after), self._numbers)
+        self._numbers = torch.where(self.usable, torch.stack(after), self._numbers)
 
 
 @dataclass
 class Lane:
-    """One image on its way to a pseudo-word of ``tokens`` tokens.
+    """One image and its pseudo-word of ``tokens`` tokens, in training.
 
-    ``losses`` and ``failure`` are as of the steps that the host has read: in between two steps all but the
-    last one, after :meth:`settle` all.
+    ``losses`` and ``failure`` cover the steps that the host has read: between two steps all but the last
+    one, after :meth:`settle` all.
     """
 
     image_id: str
     moments: Moments
     tokens: int
     vectors: Tensor
-    """float32 (tokens, width), on the device: what is learned."""
+    """float32 (tokens, width), on the device: the token embeddings that are trained."""
     optimiser: torch.optim.AdamW
-    """Fused: its kernel takes the loss scale off the gradient, and skips a step that is to be skipped."""
+    """Fused, because its kernel divides the gradient by the loss scale, and skips a step, without the host
+    waiting for either."""
     scale: LossScale
-    cause: Callable[[Lane], str]
-    """Names what first was not finite in a step whose loss was not."""
+    find_cause: Callable[[Lane], str]
+    """Names what was not finite first in a step whose loss was not."""
     step: int = 0
+    """Steps taken."""
     losses: list[float] = field(default_factory=list)
-    """One a step; of a skipped one no number."""
+    """One per step; NaN for a skipped one."""
     failure: str | None = None
-    """Set when numbers overflow that no loss scale can help; the lane is then not trained further."""
-    ahead: tuple[int, Draw] | None = None
-    """A step's number and its draw, on the device."""
-    _looked: int = 0
-    """Cycles of losses that were looked at for whether it may stop, the last of which said so if it did."""
+    """Why training cannot continue: numbers overflow at any loss scale. None while it can."""
+    prefetched: tuple[int, StepNoise] | None = None
+    """A step's number and its noise, on the device."""
+    _cycles_checked: int = 0
+    """Cycles of losses that were checked for early stopping; if ``_stops``, the last of them said to stop."""
     _stops: bool = False
     _unread: list[tuple[int, HostCopy, int]] = field(default_factory=list)
-    """Of each step: its number, and where it is told of."""
+    """Of each step that the host has not read: its number, and the row of a reading that has its results."""
 
     def update(self, loss: Tensor, gradient: Tensor) -> Tensor:
-        """Take a step, or skip it on the device where its numbers are not finite.
+        """Take a step; if the loss or the gradient is not finite, the device skips it.
 
         Args:
             loss: float32 ().
             gradient: float32 (tokens, width), times the loss scale.
 
         Returns:
-            float32 (3,), on the device: what :meth:`told` is to be told.
+            float32 (3,), on the device: a row of the reading for :meth:`record`.
         """
-        held = loss.isfinite() & gradient.isfinite().all()
+        finite = loss.isfinite() & gradient.isfinite().all()
         self.vectors.grad = gradient
-        # As GradScaler hands them to a fused optimiser, which has no other way to be given them.
+        # GradScaler passes both to a fused optimiser as attributes; there is no other way.
         self.optimiser.grad_scale = self.scale.factor  # type: ignore[attr-defined]
-        self.optimiser.found_inf = (~(held & self.scale.left)).float()  # type: ignore[attr-defined]
+        self.optimiser.found_inf = (~(finite & self.scale.usable)).float()  # type: ignore[attr-defined]
         self.optimiser.step()
-        self.scale.follow(held)
-        return torch.stack([loss, held.float(), self.scale.left.float()])
+        self.scale.update(finite)
+        return torch.stack([loss, finite.float(), self.scale.usable.float()])
 
-    def told(self, reading: HostCopy, row: int) -> None:
-        """The step just taken is told of in this row of a reading; a failed lane took none."""
+    def record(self, reading: HostCopy, row: int) -> None:
+        """Count the step just taken, whose results are in this row of a reading. A failed lane took none."""
         if self.failure is None:
             self._unread.append((self.step, reading, row))
             self.step += 1
 
     def settle(self, behind: int = 0) -> None:
-        """Read of the steps that were taken, but for the last ``behind``; the host waits for the others.
+        """Read the results of the steps taken, except for the last ``behind``; the host waits for them.
 
-        A lane that has failed stands at the step that it failed at. As its scale is then used up, later steps
-        change nothing of it, whenever the host comes to know.
+        Steps may follow a failure before the host learns of it. They change nothing, because the loss scale
+        is exhausted, so the lane is set back to the step that failed whenever the host reads of it.
         """
         while len(self._unread) > behind:
             step, reading, row = self._unread.pop(0)
-            loss, held, left = reading[row]
-            if not left:
+            loss, finite, usable = reading[row]
+            if not usable:
                 self._unread.clear()
                 self.step = step
-                what = "the gradient" if math.isfinite(loss) else self.cause(self)
+                what = "the gradient" if math.isfinite(loss) else self.find_cause(self)
                 self.failure = f"{what} of step {step} is not finite"
             else:
-                self.losses.append(loss if held else math.nan)
+                self.losses.append(loss if finite else math.nan)
 
     def state_dict(self) -> LaneState:
         """State after all the steps taken, for which the host waits. Its tensors are the lane's, not copies.
@@ -201,27 +207,30 @@ class Lane:
         self.step, self.losses, self.failure = state["step"], list(state["losses"]), None
         self.scale = LossScale(state["loss_scale"], state["good_steps"], state["skipped_steps"], device)
         self._unread.clear()
-        self._looked, self._stops = 0, False
+        self._cycles_checked, self._stops = 0, False
 
     def end(self, settings: InversionSettings) -> int:
-        """Steps that are taken in all: the settings', or fewer once the losses say that it may stop.
+        """Number of steps in all: the settings', or fewer once the losses say that training may stop.
 
-        A cycle counts when the step after it is taken: whether a snapshot made the host read its last loss
-        before must not matter.
+        Early stopping is exact: the same step is the last one, whoever looked, and how often. A cycle is
+        checked only once the step after it has been taken, at which point the host has read its last loss
+        in any case. A snapshot makes the host read a loss earlier than it would otherwise; if that loss
+        counted at once, a lane that was saved would stop a step before one that was not.
         """
         if settings.stop == "never" or settings.cycle is None:
             return settings.steps
         known = min(self.step - 1, len(self.losses))
-        while not self._stops and (self._looked + 1) * settings.cycle <= known:
-            self._looked += 1
-            seen = self.losses[: self._looked * settings.cycle]
+        # Cycle by cycle: after a restart many are known at once, and the first that has settled counts.
+        while not self._stops and (self._cycles_checked + 1) * settings.cycle <= known:
+            self._cycles_checked += 1
+            seen = self.losses[: self._cycles_checked * settings.cycle]
             self._stops = settled(seen, settings.cycle, settings.tolerance)
         if not self._stops:
             return settings.steps
-        return min(settings.steps, self._looked * settings.cycle + max(1, settings.cooldown))
+        return min(settings.steps, self._cycles_checked * settings.cycle + max(1, settings.cooldown))
 
     def finished(self, settings: InversionSettings) -> bool:
-        """Whether no step is left to take; then all that were taken have been read."""
+        """Whether no step is left to take; the results of all steps have then been read."""
         if self.step >= self.end(settings):
             self.settle()
         return self.failure is not None or self.step >= self.end(settings)

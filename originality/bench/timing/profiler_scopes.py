@@ -56,7 +56,7 @@ def scopes(sweep: Sweep) -> Iterator[None]:
         stack.enter_context(_watched(model.unet, UNET))
         stack.enter_context(patch.object(torch.autograd, "grad", partial(_backward, torch.autograd.grad)))
         put_on(Lane, "update", OPTIMISER)
-        put_on(sweep.inverter, "draw", DRAWS)
+        put_on(sweep.inverter, "step_noise", DRAWS)
         put_on(sweep.judge, "noise", DRAWS)
         put_on(sweep.distance, "embed", METRIC)
         put_on(sweep.distance, "between", METRIC)

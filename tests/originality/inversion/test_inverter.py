@@ -84,7 +84,7 @@ def test_one_step_has_the_gradient_of_a_whole_table_reference(model, pipeline, i
     lane = inverter.open("a", images[0], 3)
     (ours,) = torch.autograd.grad(inverter._losses([lane] * 3)[0], lane.vectors)
 
-    drawn = inverter.draw(lane)
+    drawn = inverter.step_noise(lane)
     (tokenizer,) = model.text.tokenizers
     encoder = type(model.text.encoders[0])(model.text.encoders[0].config)
     encoder.load_state_dict(model.text.encoders[0].state_dict())
@@ -93,15 +93,15 @@ def test_one_step_has_the_gradient_of_a_whole_table_reference(model, pipeline, i
     table.data[-3:] = model.text.word_vector("shape")
     rows = list(range(len(tokenizer), len(tokenizer) + 3))
     ids = []
-    for k in drawn.templates[drawn.spoken]:
+    for k in drawn.templates[drawn.template_of]:
         before, after = DOMAINS["shapes"].templates[k].split("{}")
         words = [tokenizer(x, add_special_tokens=False).input_ids for x in (before, after)]
         row = [tokenizer.bos_token_id, *words[0], *rows, *words[1]]
         ids.append(row + [tokenizer.eos_token_id] * (tokenizer.model_max_length - len(row)))
     noise = drawn.noise
-    alpha = model.alphas_cumprod[drawn.times].view(-1, 1, 1, 1)
+    alpha = model.alphas_cumprod[drawn.timesteps].view(-1, 1, 1, 1)
     noisy = alpha.sqrt() * drawn.latents + (1 - alpha).sqrt() * noise
-    predicted = pipeline.unet(noisy, drawn.times, encoder(torch.tensor(ids))[0]).sample
+    predicted = pipeline.unet(noisy, drawn.timesteps, encoder(torch.tensor(ids))[0]).sample
     torch.nn.functional.mse_loss(predicted, noise).backward()
     assert torch.allclose(ours, table.grad[-3:], rtol=1e-3, atol=1e-7)
     assert ours.abs().max() > 0
@@ -208,7 +208,7 @@ def test_inversion_lowers_the_loss_of_its_image(model, images):
 def test_stratified_timesteps_take_one_from_each_part(model, images):
     settings = SETTINGS.model_copy(update={"timesteps": "stratified"})
     lane = (inverter := Inverter(model, DOMAINS["shapes"], settings, 0)).open("a", images[0], 1)
-    assert [int(t) // 250 for t in inverter.draw(lane).times] == [0, 1, 2, 3]
+    assert [int(t) // 250 for t in inverter.step_noise(lane).timesteps] == [0, 1, 2, 3]
 
 
 def test_what_cannot_be_told_to_the_model_is_refused(model):
@@ -242,7 +242,7 @@ def test_an_initial_word_without_a_token_of_its_own_is_refused(model, word, seve
 def test_each_prompt_is_read_once_a_step_however_small_the_passes(model, images, most, monkeypatch):
     inverter = Inverter(model, DOMAINS["shapes"], SETTINGS, seed=5)
     lanes = [inverter.open(name, images[0], m) for name, m in (("a", 1), ("b", 3))]
-    asked = [len(inverter.draw(lane).templates) for lane in lanes]
+    asked = [len(inverter.step_noise(lane).templates) for lane in lanes]
     asked += [] if most else asked[:1]  # a whole pass has a third lane
     read, encode = [], model.text.encode
     monkeypatch.setattr(

@@ -30,7 +30,7 @@ def gradient(step: int) -> torch.Tensor:
 
 
 def take(lane: Lane, loss: float, gradient: torch.Tensor, behind: int = 1) -> None:
-    lane.told(HostCopy(lane.update(torch.tensor(loss), gradient * lane.scale.factor)[None]), 0)
+    lane.record(HostCopy(lane.update(torch.tensor(loss), gradient * lane.scale.factor)[None]), 0)
     lane.settle(behind)
 
 
@@ -40,7 +40,7 @@ class PlainScale:
     def __init__(self, value: float, good: int = 0) -> None:
         self.value, self.good, self.skipped = value, good, 0
 
-    def follow(self, held: bool) -> None:
+    def update(self, held: bool) -> None:
         if held:
             self.good += 1
             if self.good == GOOD_STEPS and self.value > 1:
@@ -69,7 +69,7 @@ def test_steps_are_those_of_adamw_and_skips_those_of_the_plain_rules(numbers, po
             optimiser.param_groups[0]["lr"] = rate / (1 + step)
         take(ours, loss, own)
         if failed_at is None:
-            plain.follow(kind == "sound")
+            plain.update(kind == "sound")
             failed_at = step if plain.value < 1 else None
         if kind == "sound" and failed_at is None:
             theirs.grad = own
@@ -90,21 +90,21 @@ def test_steps_are_those_of_adamw_and_skips_those_of_the_plain_rules(numbers, po
 def test_a_loss_scale_is_halved_by_every_overflow_and_used_up_under_one(overflows, power):
     scale = LossScale(2.0**power)
     for overflow in overflows:
-        scale.follow(torch.tensor(not overflow))
+        scale.update(torch.tensor(not overflow))
     assert scale.skipped == min(sum(overflows), power + 1)
     assert scale.value == 2.0 ** (power - scale.skipped)
-    assert scale.left == (scale.skipped <= power)
+    assert scale.usable == (scale.skipped <= power)
 
 
 def test_a_loss_scale_is_doubled_after_many_good_steps():
     scale, unscaled, held = LossScale(4.0, GOOD_STEPS - 3), LossScale(1.0, GOOD_STEPS - 3), torch.tensor(True)
     for _ in range(2):
-        scale.follow(held)
+        scale.update(held)
     assert (scale.value, scale.good) == (4.0, GOOD_STEPS - 1)
-    scale.follow(held)
+    scale.update(held)
     assert (scale.value, scale.good) == (8.0, 0)
     for _ in range(5):
-        unscaled.follow(held)
+        unscaled.update(held)
     assert (unscaled.value, unscaled.good) == (1.0, GOOD_STEPS + 2)
 
 

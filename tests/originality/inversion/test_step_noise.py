@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from originality.inversion.inverter import Inverter, invert, learning_rate
 from originality.inversion.settled import settled
-from originality.inversion.step_noise import Draws
+from originality.inversion.step_noise import StepNoiseSource
 from originality.model.diffusion import Moments
 from originality.settings.audit import AuditSettings
 from originality.settings.domains import DOMAINS
@@ -19,9 +19,9 @@ MOMENTS = Moments(torch.zeros(2, 3, 3), torch.ones(2, 3, 3))
 SHAPES = DOMAINS["shapes"]
 
 
-def draws(**given_settings) -> Draws:
+def noise(**given_settings) -> StepNoiseSource:
     settings = InversionSettings(**{"batch_size": 6, "steps": 100, **given_settings})
-    return Draws(settings, 0, 1000, 27)
+    return StepNoiseSource(settings, 0, 1000, 27)
 
 
 def same(a, b) -> bool:
@@ -30,25 +30,25 @@ def same(a, b) -> bool:
 
 @given(st.integers(1, 5), st.integers(0, 99), st.sampled_from((None, 1, 7)))
 def test_a_draw_follows_from_seed_image_tokens_and_step(tokens, step, cycle):
-    drawn = draws(cycle=cycle).of("a", MOMENTS, tokens, step)
-    assert same(drawn, draws(cycle=cycle).of("a", MOMENTS, tokens, step))
-    assert not same(drawn, draws(cycle=cycle).of("b", MOMENTS, tokens, step))
-    assert not same(drawn, draws(cycle=cycle).of("a", MOMENTS, tokens + 1, step))
+    drawn = noise(cycle=cycle).of("a", MOMENTS, tokens, step)
+    assert same(drawn, noise(cycle=cycle).of("a", MOMENTS, tokens, step))
+    assert not same(drawn, noise(cycle=cycle).of("b", MOMENTS, tokens, step))
+    assert not same(drawn, noise(cycle=cycle).of("a", MOMENTS, tokens + 1, step))
     if cycle:
-        assert same(drawn, draws(cycle=cycle).of("a", MOMENTS, tokens, step + cycle))
+        assert same(drawn, noise(cycle=cycle).of("a", MOMENTS, tokens, step + cycle))
     if cycle != 1:
-        assert not same(drawn, draws(cycle=cycle).of("a", MOMENTS, tokens, step + 1))
+        assert not same(drawn, noise(cycle=cycle).of("a", MOMENTS, tokens, step + 1))
 
 
 @given(st.integers(0, 99))
 def test_no_template_is_encoded_twice(step):
-    own = draws(batch_size=20).of("a", MOMENTS, 1, step)
+    own = noise(batch_size=20).of("a", MOMENTS, 1, step)
     assert len(own.templates) == len(own.templates.unique()) < 20
-    assert own.spoken.unique().tolist() == list(range(len(own.templates)))
-    few = draws(templates=4).of("a", MOMENTS, 1, step)
+    assert own.template_of.unique().tolist() == list(range(len(own.templates)))
+    few = noise(templates=4).of("a", MOMENTS, 1, step)
     assert len(few.templates.unique()) == 4
-    assert few.spoken.tolist() == [0, 1, 2, 3, 0, 1]
-    assert len(draws(templates=99, batch_size=40).of("a", MOMENTS, 1, step).templates) == 27
+    assert few.template_of.tolist() == [0, 1, 2, 3, 0, 1]
+    assert len(noise(templates=99, batch_size=40).of("a", MOMENTS, 1, step).templates) == 27
 
 
 def test_the_learning_rate_holds_and_cools_down():

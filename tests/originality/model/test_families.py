@@ -206,24 +206,24 @@ def test_a_step_has_the_gradient_of_a_reference_with_the_full_table(
     loss = inverter._losses([lane])[0]
     (ours,) = torch.autograd.grad(loss, lane.vectors)
 
-    drawn = inverter.draw(lane)
+    drawn = inverter.step_noise(lane)
     start = model.text.word_vector("shape").expand(2, -1).clone()
     teach(pipeline, model, "<w>", start)
-    texts = [DOMAINS["shapes"].templates[k].format("<w>") for k in drawn.templates[drawn.spoken]]
+    texts = [DOMAINS["shapes"].templates[k].format("<w>") for k in drawn.templates[drawn.template_of]]
     encoders = [e for e in (pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None)) if e]
     tables = [e.get_input_embeddings().weight.requires_grad_() for e in encoders]
     schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
-    noisy = schedule.add_noise(drawn.latents, drawn.noise, drawn.times)
+    noisy = schedule.add_noise(drawn.latents, drawn.noise, drawn.timesteps)
     velocity = schedule.config.prediction_type == "v_prediction"
-    target = schedule.get_velocity(drawn.latents, drawn.noise, drawn.times) if velocity else drawn.noise
+    target = schedule.get_velocity(drawn.latents, drawn.noise, drawn.timesteps) if velocity else drawn.noise
     if len(encoders) == 1:
         states, _ = pipeline.encode_prompt(texts, "cpu", 1, False)
-        prediction = pipeline.unet(noisy, drawn.times, states).sample
+        prediction = pipeline.unet(noisy, drawn.timesteps, states).sample
     else:
         states, _, pooled, _ = pipeline.encode_prompt(texts, device="cpu", do_classifier_free_guidance=False)
         size = torch.tensor([[model.side, model.side, 0, 0, model.side, model.side]]).expand(len(texts), -1)
         added = {"text_embeds": pooled, "time_ids": size}
-        prediction = pipeline.unet(noisy, drawn.times, states, added_cond_kwargs=added).sample
+        prediction = pipeline.unet(noisy, drawn.timesteps, states, added_cond_kwargs=added).sample
     theirs = torch.nn.functional.mse_loss(prediction, target)
     theirs.backward()
     assert torch.allclose(loss, theirs, rtol=1e-5)

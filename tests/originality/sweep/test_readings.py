@@ -13,7 +13,7 @@ from originality.calibration.thresholds import method_digest
 from originality.contract.scorer import Item
 from originality.cost.operations import protocol_counts
 from originality.inversion.inverter import Inverter, invert
-from originality.inversion.step_noise import Draws
+from originality.inversion.step_noise import StepNoiseSource
 from originality.model.diffusion import Moments
 from originality.settings.domains import DOMAINS
 from originality.settings.inversion import InversionSettings
@@ -55,10 +55,10 @@ def test_a_flipped_sample_is_of_the_flipped_image_and_nothing_else_changes(model
     assert upright.mirrored is None and torch.equal(upright.mean, moments.mean)
     seen = set()
     for step in range(4):
-        drawn = own._draws.of("a", moments, 2, step)
-        as_it_is = plain._draws.of("a", upright, 2, step)
-        turned = plain._draws.of("a", mirrored, 2, step)
-        for name in ("noise", "times", "templates", "spoken"):
+        drawn = own._noise.of("a", moments, 2, step)
+        as_it_is = plain._noise.of("a", upright, 2, step)
+        turned = plain._noise.of("a", mirrored, 2, step)
+        for name in ("noise", "timesteps", "templates", "template_of"):
             assert torch.equal(getattr(drawn, name), getattr(as_it_is, name)), name
         for k, latents in enumerate(drawn.latents):
             flipped = not torch.equal(latents, as_it_is.latents[k])
@@ -71,16 +71,16 @@ def test_half_of_the_samples_are_flipped_and_a_cycle_repeats_which():
     zero, one = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
     flat = Moments(zero, zero, mirrored=Moments(one, zero))  # a sample is 1 where it is flipped
     settings = InversionSettings(batch_size=20, flips="half")
-    draws = Draws(settings, 0, 1000, 27)
-    shown = torch.cat([draws.of("a", flat, 1, step).latents for step in range(100)])
+    source = StepNoiseSource(settings, 0, 1000, 27)
+    shown = torch.cat([source.of("a", flat, 1, step).latents for step in range(100)])
     assert 0.45 < shown.mean() < 0.55
-    repeated = Draws(settings.model_copy(update={"cycle": 7}), 0, 1000, 27)
+    repeated = StepNoiseSource(settings.model_copy(update={"cycle": 7}), 0, 1000, 27)
     for step in range(7):
         first, again = (repeated.of("a", flat, 1, at).latents for at in (step, step + 7))
         assert torch.equal(first, again)
-    assert not torch.equal(draws.of("a", flat, 1, 0).latents, draws.of("a", flat, 1, 1).latents)
+    assert not torch.equal(source.of("a", flat, 1, 0).latents, source.of("a", flat, 1, 1).latents)
     with pytest.raises(ValueError, match="not encoded mirrored"):
-        draws.of("a", Moments(zero, zero), 1, 0)
+        source.of("a", Moments(zero, zero), 1, 0)
 
 
 @pytest.mark.parametrize("given", [{}, {"learning_rate_scale": "batch"}, {"weight_decay": 0.5}, HF])
