@@ -19,7 +19,7 @@ from originality.evaluation.distance import Distance
 from originality.evaluation.early_stopping import certain, share_certain
 from originality.evaluation.in_distribution import InDistribution
 from originality.evaluation.in_distribution.scene import SubjectInScene
-from originality.evaluation.occupancy import Occupancy
+from originality.evaluation.slot_count import SlotCount
 from originality.model.diffusion import GeneratedImages, LatentDiffusion
 from originality.model.out_of_memory import Passes, padded_indices
 from originality.model.prompt_embeddings import PromptEmbeddings
@@ -90,11 +90,11 @@ class Judge:
         model: LatentDiffusion,
         distance: Distance,
         check: Callable[[str], InDistribution | None],
-        occupancy: Occupancy,
+        slots: SlotCount,
     ) -> None:
         """``check``: of an edit subject."""
         self.settings, self.model, self.distance, self._check = settings, model, distance, check
-        self._domain, self._occupancy = settings.spoken, occupancy
+        self._domain, self._slots = settings.spoken, slots
         self._passes = model.unet_samples_per_redraw(settings.redraw)
         self.measuring = Passes()
         self.waiting = settings.redraw.pass_size // settings.redraw.round_size - 1
@@ -124,7 +124,7 @@ class Judge:
                 evaluation.failure = next((f for f in failures[mine] if f), None)
                 if evaluation.failure is None:
                     self._take(evaluation, images[mine], embedded[mine])
-        self._occupancy.drawing += self.settings.redraw.pass_size
+        self._slots.drawing += self.settings.redraw.pass_size
         return [evaluation for evaluation, _ in chosen]
 
     def _chosen(self, evaluations: Sequence[Evaluation]) -> list[tuple[Evaluation, Round]]:

@@ -142,7 +142,7 @@ class _InHand:
     def places(self, told: Counter[str]) -> dict[str, int]:
         """In passes, also of a process before that was cut off, less those that lines have told of."""
         return {
-            kind: now + self._before[kind] - told[kind] for kind, now in asdict(self._sweep.occupancy).items()
+            kind: now + self._before[kind] - told[kind] for kind, now in asdict(self._sweep.slots).items()
         }
 
     def forget(self, image_id: str) -> None:

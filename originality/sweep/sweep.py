@@ -1,9 +1,8 @@
-"""The sweep: m = 1, 2, ... until the image is redrawn and in distribution (paper Section 3.1, 4).
+"""The sweep: m = 1, 2, ... until the image is redrawn and in distribution (paper Sections 3.1 and 4).
 
-:class:`Sweep` is the scorer that the engine drives. It holds several images in flight, each at its own number
-of tokens: those that are trained share passes of the UNet, one a lane, and those that are redrawn share
-others, in rounds. An image of which a number of tokens is judged leaves with its verdict, or goes on with one
-more.
+:class:`Sweep` is the scorer that the engine drives. It holds several images, each at its own number of
+tokens. Images in training share passes of the UNet, one lane each; images being redrawn share others, in
+rounds. Once a number of tokens is judged, the image leaves with its verdict or continues with one token more.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from originality.cost.memory_plan import plan
 from originality.evaluation.distance import load_distance
 from originality.evaluation.in_distribution import InDistribution, load_check
 from originality.evaluation.judge import Evaluation, Judge
-from originality.evaluation.occupancy import Occupancy
 from originality.evaluation.redraw_sheet import TILE, sheet, tiles, webp
+from originality.evaluation.slot_count import SlotCount
 from originality.evaluation.verdict import Attempt, judge
 from originality.inversion.initial_words import InitialWords, WordUnusable
 from originality.inversion.inverter import Inverter
@@ -36,10 +35,18 @@ from originality.model.model_folder import open_model
 from originality.model.prompt_embeddings import quote_word
 from originality.settings.audit import AuditSettings
 from originality.settings.local_weights import Copies
-from originality.sweep.image_state import Flight, Saved, lane_state, layout, pack, unpack, word_name
+from originality.sweep.image_state import (
+    ImageState,
+    SnapshotFields,
+    expected_tensors,
+    lane_state,
+    pack,
+    unpack,
+    word_name,
+)
 
 _BACKWARD = 2.1
-"""What a sample forward and back through the UNet costs, in forward passes."""
+"""Cost of a sample forward and backward through the UNet, in forward passes."""
 
 
 class Sweep:
@@ -56,18 +63,21 @@ class Sweep:
         self._checks: dict[str, InDistribution | None] = {}
         self.check(self.domain.subject_for(self.domain.initial_words[0]))
         blank = np.full((1, self.model.side, self.model.side, 3), 255, np.uint8)
-        self.distance.embed(blank)  # a metric that cannot read the model's images says so here
+        self.distance.embed(blank)  # fails here if the metric cannot read images of the model's size
         self.plan = plan(self.model, settings.inversion, settings.redraw)
         self.inverter = Inverter(self.model, self.domain, settings.inversion, settings.seed, self.plan.lanes)
-        self.occupancy = Occupancy()
-        self.judge = Judge(settings, self.model, self.distance, self.check, self.occupancy)
-        # While images wait for a pass of redraws to be full, others have their lanes.
+        self.slots = SlotCount()
+        self.judge = Judge(settings, self.model, self.distance, self.check, self.slots)
+        # More images than lanes: while some wait for a pass of redraws to fill up, others are trained.
         self.capacity = self.inverter.lanes + self.judge.waiting
-        self._follow_the_plan()
-        self._flights: dict[str, Flight] = {}
+        self._apply_plan()
+        self._images: dict[str, ImageState] = {}
 
-    def _follow_the_plan(self) -> None:
-        """Set the passes' sizes; on a GPU, try each once, so that what was counted too low is halved now."""
+    def _apply_plan(self) -> None:
+        """Set the sizes of passes, and try each once on a GPU.
+
+        A pass for which the plan counted too little memory is then halved now, not while images are judged.
+        """
         model, inverter, planned = self.model, self.inverter, self.plan
         if planned.checkpointing:
             model.unet.enable_gradient_checkpointing()
@@ -79,7 +89,7 @@ class Sweep:
             lane = inverter.open("", blank, self.settings.max_tokens, self.domain.initial_words[0])
             redraw = self.settings.redraw.model_copy(update={"steps": 2})
             noise = torch.zeros((redraw.pass_size, *model.latent_shape))
-            with suppress(NotFinite):  # an image's failure, and this is none
+            with suppress(NotFinite):  # a failure of an image, and this is no image
                 model.encode(np.zeros((model.side, model.side, 3), np.uint8))
                 inverter.advance([lane])
                 model.redraw(redraw.prompt, lane.vectors.detach(), noise, redraw)
@@ -87,13 +97,13 @@ class Sweep:
 
     @property
     def progress(self) -> str:
-        """What is in hand, in a few words, or with nothing in hand the plan; and whether memory ran out."""
+        """Progress of each image, or the memory plan if there is none; and whether memory ran out."""
         steps, redraws = self.settings.inversion.steps, self.settings.redraw.count
-        flights = list(self._flights.values())
-        told = ", ".join(f"{f.image_id[:6]} m={f.tokens} {f.doing(steps, redraws)}" for f in flights)
+        images = list(self._images.values())  # a copy: another thread reads this during a step
+        text = ", ".join(f"{i.image_id[:6]} m={i.tokens} {i.progress(steps, redraws)}" for i in images)
         if (drawing := self.model.progress) is not None:
-            told += f" ({drawing})"
-        told = told or f"{self.plan}; attention by {self.model.attention}"
+            text += f" ({drawing})"
+        text = text or f"{self.plan}; attention by {self.model.attention}"
         parts = {
             "encoding": self.model.encoding,
             "inversion": self.inverter.passes,
@@ -102,10 +112,10 @@ class Sweep:
             "measuring": self.judge.measuring,
         }
         halved = ", ".join(f"{name} {part.max_samples}" for name, part in parts.items() if part.halved)
-        return f"{told}; after running out of memory, samples a pass: {halved}" if halved else told
+        return f"{text}; after running out of memory, samples a pass: {halved}" if halved else text
 
     def check(self, subject: str) -> InDistribution | None:
-        """The check that looks for an edit subject."""
+        """The in-distribution check for an edit subject, loaded once; None if the settings ask for none."""
         if subject not in self._checks:
             self._checks[subject] = load_check(
                 self.settings.in_distribution, subject, self.model.device, self._copies.detector
@@ -113,26 +123,25 @@ class Sweep:
         return self._checks[subject]
 
     def admit(self, item: Item[Image.Image]) -> None:
-        """Take an image in hand.
+        """Start the sweep of an image.
 
         Raises:
-            WordMissing, WordUnusable: it has no initial word that the model can start from.
+            WordMissing, WordUnusable: the image has no initial word that the model can start from.
         """
-        flight = self._flight(item)
-        self._open(flight, 1)
-        self._flights[item.item_id] = flight
+        image = self._image_state(item)
+        self._open(image, 1)
+        self._images[item.item_id] = image
 
-    def _flight(self, item: Item[Image.Image]) -> Flight:
+    def _image_state(self, item: Item[Image.Image]) -> ImageState:
         picture = self.model.fit(item.content)
-        own = item.columns.get("word")
-        word = self.words.of(own, picture)
-        self._can_ask(word, own=own is not None)
+        word = self.words.of(item.word, picture)
+        self._check_edit_subject(word, own=item.word is not None)
         moments = self.inverter.encode(picture)
         query = self.judge.embed(picture[None])[0]
-        return Flight(item.item_id, word, picture, moments, query)
+        return ImageState(item.item_id, word, picture, moments, query)
 
-    def _can_ask(self, word: str, own: bool) -> None:
-        """Finds now, not after the inversion, that a word of an image's own leads to a subject unknown."""
+    def _check_edit_subject(self, word: str, own: bool) -> None:
+        """Fail before inversion if the image's own word maps to a subject that the detector does not know."""
         try:
             self.check(self.domain.subject_for(word))
         except SettingsError as error:
@@ -141,73 +150,78 @@ class Sweep:
             raise WordUnusable(f"{error} (word {quote_word(word)} in the list's column 'word')") from error
 
     def drop(self, item_id: str) -> None:
-        """Forget an image in flight, without a verdict; its neighbours' numbers do not change."""
-        self._flights.pop(item_id, None)
+        """Remove an image without a verdict; the other images' numbers do not change."""
+        self._images.pop(item_id, None)
 
     def step(self) -> list[Finished]:
-        """A short while's work: an optimiser step of every lane, or a pass of redraws."""
-        flights = list(self._flights.values())
-        training = self._training(flights)
-        judged = [f for f in flights if f.evaluation is not None]
+        """Work for a short while: one optimiser step of every lane, or one pass of redraws."""
+        images = list(self._images.values())
+        training = self._training(images)
+        judged = [image for image in images if image.evaluation is not None]
+        # Lanes come first, since a redraw pass that is not full wastes slots; images wait for it to fill up
+        # unless a lane would otherwise be empty.
         if judged and (len(training) < self.inverter.lanes or self.judge.fills_a_pass(_evaluations(judged))):
             started = time.monotonic()
-            drawn = self.judge.advance(_evaluations(judged))
-            took = [f for f in judged if any(f.evaluation is e for e in drawn)]
-            _share(started, [(f, f.tokens) for f in took])
+            advanced = self.judge.advance(_evaluations(judged))
+            took_part = [i for i in judged if any(i.evaluation is e for e in advanced)]
+            _share_time(started, [(image, image.tokens) for image in took_part])
         elif training:
             started = time.monotonic()
             self.inverter.advance([lane for _, lane in training])
-            _share(started, [(f, f.tokens) for f, _ in training])  # what is ahead is for the one in hand
-            self.occupancy.training += self.inverter.lanes
-        return [done for flight in flights if (done := self._settled(flight)) is not None]
+            # A lane trained ahead is counted to the image's current number of tokens, for which it is done.
+            _share_time(started, [(image, image.tokens) for image, _ in training])
+            self.slots.training += self.inverter.lanes
+        return [done for image in images if (done := self._settle(image)) is not None]
 
-    def _training(self, flights: Sequence[Flight]) -> list[tuple[Flight, Lane]]:
-        """The lanes of the next pass: those in hand, the first ones first; where that leaves room, no verdict
-        is pending and the settings say so, numbers of tokens that may be needed."""
+    def _training(self, images: Sequence[ImageState]) -> list[tuple[ImageState, Lane]]:
+        """The lanes of the next training pass, those of the images admitted first before the others.
+
+        Slots that are left are used for larger numbers of tokens, which may turn out to be needed: if the
+        settings say so, and no image is being judged, whose verdict could make them useless.
+        """
         room = self.inverter.lanes
-        lanes = [(f, f.lane) for f in flights if f.evaluation is None and not self._learned(f.lane)][:room]
-        if self.settings.inversion.ahead and not any(flight.evaluation for flight in flights):
+        lanes = [(i, i.lane) for i in images if i.evaluation is None and not self._learned(i.lane)][:room]
+        if self.settings.inversion.ahead and not any(image.evaluation for image in images):
             for tokens in range(2, self.settings.max_tokens + 1):
-                for flight in flights:
-                    if len(lanes) < room and tokens > flight.tokens:
-                        lane = flight.lanes.get(tokens) or self._open(flight, tokens)
-                        lanes += [] if self._learned(lane) else [(flight, lane)]
+                for image in images:
+                    if len(lanes) < room and tokens > image.tokens:
+                        lane = image.lanes.get(tokens) or self._open(image, tokens)
+                        lanes += [] if self._learned(lane) else [(image, lane)]
         return lanes
 
-    def _open(self, flight: Flight, tokens: int) -> Lane:
-        lane = self.inverter.open(flight.image_id, flight.moments, tokens, flight.word)
-        flight.lanes[tokens] = lane
+    def _open(self, image: ImageState, tokens: int) -> Lane:
+        lane = self.inverter.open(image.image_id, image.moments, tokens, image.word)
+        image.lanes[tokens] = lane
         return lane
 
     def _learned(self, lane: Lane) -> bool:
         return lane.finished(self.settings.inversion)
 
-    def _settled(self, flight: Flight) -> Finished | None:
-        """Take an image on where its lane or its evaluation is done; its record where that was the last."""
+    def _settle(self, image: ImageState) -> Finished | None:
+        """Advance an image whose training or evaluation is complete; its record after the last attempt."""
         while True:
-            if flight.evaluation is None:
-                if not self._learned(lane := flight.lane):
+            if image.evaluation is None:
+                if not self._learned(lane := image.lane):
                     return None
                 vectors = lane.vectors.detach()
-                flight.evaluation = Evaluation(
-                    flight.image_id, flight.word, flight.query, vectors, lane.failure
-                )
-            if self.judge.next(flight.evaluation) is not None:
+                image.evaluation = Evaluation(image.image_id, image.word, image.query, vectors, lane.failure)
+            if self.judge.next(image.evaluation) is not None:
                 return None
-            attempt = self._attempt(flight, flight.evaluation)
-            flight.attempts.append(attempt)
-            flight.evaluation = None
+            attempt = self._attempt(image, image.evaluation)
+            image.attempts.append(attempt)
+            image.evaluation = None
             if attempt.passed or attempt.tokens >= self.settings.max_tokens:
-                return self._finish(self._flights.pop(flight.image_id))
-            if flight.tokens not in flight.lanes:
-                self._open(flight, flight.tokens)
+                return self._finish(self._images.pop(image.image_id))
+            # The next number of tokens may have been trained ahead, and be learned already: hence the loop.
+            if image.tokens not in image.lanes:
+                self._open(image, image.tokens)
 
-    def _attempt(self, flight: Flight, found: Evaluation) -> Attempt:
-        """What was found of the number of tokens in hand; its word and tiles are kept."""
-        lane = flight.lane
-        shown = np.stack(found.redraws) if found.redraws else np.full_like(flight.picture[None], 128)
-        flight.redraws.append(tiles(shown))
-        flight.words[word_name(lane.tokens)] = found.vectors.cpu().clone()
+    def _attempt(self, image: ImageState, found: Evaluation) -> Attempt:
+        """The result of the current number of tokens; its word and its redraws' tiles are kept."""
+        lane = image.lane
+        shown = np.stack(found.redraws) if found.redraws else np.full_like(image.picture[None], 128)
+        image.redraws.append(tiles(shown))
+        image.words[word_name(lane.tokens)] = found.vectors.cpu().clone()
         return Attempt(
             tokens=lane.tokens,
             distance_mean=found.distance_mean,
@@ -219,116 +233,120 @@ class Sweep:
             inversion_steps=lane.step,
             skipped_steps=lane.scale.skipped,
             unet_samples=lane.step * self.settings.inversion.batch_size + found.unet_samples,
-            seconds=flight.seconds[lane.tokens],
+            seconds=image.seconds[lane.tokens],
             failure=found.failure,
         )
 
     def draw(self, image_id: str, vectors: torch.Tensor, prompt: str) -> np.ndarray:
-        """All redraws of a pseudo-word: uint8 (count, side, side, 3)."""
+        """Render all redraws of a pseudo-word: uint8 (count, side, side, 3)."""
         redraw = self.settings.redraw
         noise = self.judge.noise(image_id, len(vectors), prompt, range(redraw.count))
         return self.model.redraw(prompt, vectors, noise, redraw)
 
-    def _finish(self, flight: Flight) -> Finished:
-        asked = self.settings.in_distribution.check == "editability"
+    def _finish(self, image: ImageState) -> Finished:
+        edits = self.settings.in_distribution.check == "editability"
         verdict = judge(
-            flight.image_id,
-            flight.attempts,
+            image.image_id,
+            image.attempts,
             max_tokens=self.settings.max_tokens,
             model=self.model.name,
             settings_digest=self.settings.digest(),
-            initial_word=flight.word,
-            edit_subject=self.domain.subject_for(flight.word) if asked else None,
+            initial_word=image.word,
+            edit_subject=self.domain.subject_for(image.word) if edits else None,
         )
         words: dict[str, torch.Tensor] = {}
-        for name, vectors in flight.words.items():
+        for name, vectors in image.words.items():
             words |= self.model.text.split_by_encoder(name, vectors)
         files = {
             "tokens.safetensors": checksum.stamp(
                 safetensors.torch.save(words, {checksum.KEY: checksum.PLACEHOLDER})
             ),
-            "query.webp": webp(Image.fromarray(flight.picture)),
-            "redraws.webp": webp(sheet(flight.redraws)),
+            "query.webp": webp(Image.fromarray(image.picture)),
+            "redraws.webp": webp(sheet(image.redraws)),
         }
-        cost = {"unet_samples": float(sum(a.unet_samples for a in flight.attempts))}
-        ahead = sum(lane.step for lane in flight.lanes.values() if lane.tokens >= flight.tokens)
+        cost = {"unet_samples": float(sum(a.unet_samples for a in image.attempts))}
+        ahead = sum(lane.step for lane in image.lanes.values() if lane.tokens >= image.tokens)
         if ahead:
             cost["unet_samples_ahead"] = float(ahead * self.settings.inversion.batch_size)
-        return Finished(flight.image_id, verdict.row(), files, cost, parts=len(flight.attempts))
+        return Finished(image.image_id, verdict.row(), files, cost, parts=len(image.attempts))
 
     def parts(self, item_id: str) -> float:
-        """How many numbers of tokens are done, and how much of the current one: inversion and redraws by what
-        they cost, without the edit images, which few need."""
-        flight = self._flights[item_id]
+        """Numbers of tokens done, and the fraction done of the current one.
+
+        Inversion and redraws count by their cost. Edit images do not count, because few words need them.
+        """
+        image = self._images[item_id]
         inversion, redraw = self.settings.inversion, self.settings.redraw
         training = inversion.steps * inversion.batch_size * _BACKWARD
-        drawing = redraw.count * self.model.unet_samples_per_redraw(redraw)
-        lane = flight.lanes.get(flight.tokens)
-        learnt, drawn = (lane.step / inversion.steps if lane else 0.0), 0.0
-        if flight.evaluation is not None:
-            learnt, drawn = 1.0, min(1.0, len(flight.evaluation.redraws) / redraw.count)
-        share = (training * learnt + drawing * drawn) / (training + drawing)
-        return len(flight.attempts) + min(share, 0.99)
+        redrawing = redraw.count * self.model.unet_samples_per_redraw(redraw)
+        lane = image.lanes.get(image.tokens)
+        trained, redrawn = (lane.step / inversion.steps if lane else 0.0), 0.0
+        if image.evaluation is not None:
+            trained, redrawn = 1.0, min(1.0, len(image.evaluation.redraws) / redraw.count)
+        share = (training * trained + redrawing * redrawn) / (training + redrawing)
+        return len(image.attempts) + min(share, 0.99)
 
     def stage(self, item_id: str) -> int:
-        """How many numbers of tokens are learned or judged."""
-        flight = self._flights[item_id]
-        return 2 * len(flight.attempts) + (flight.evaluation is not None)
+        """Number of words learned plus number of words judged."""
+        image = self._images[item_id]
+        return 2 * len(image.attempts) + (image.evaluation is not None)
 
     def snapshot(self, item_id: str) -> bytes:
-        """The whole state of an image in flight, between two steps."""
-        return pack(self._flights[item_id], self.settings.digest(), self.model.digest)
+        """State of an image between two steps."""
+        return pack(self._images[item_id], self.settings.digest(), self.model.digest)
 
     def restore(self, item: Item[Image.Image], snapshot: bytes) -> None:
-        """Take an image in hand where a snapshot left it: on a CPU its verdict will be the same to the bit.
+        """Admit an image in the state of a snapshot; on a CPU its verdict is then the same to the last bit.
 
         Raises:
-            ValueError: the snapshot is damaged, or of other settings, another model, image or initial word.
+            ValueError: the snapshot is damaged, or of different settings, model, image or initial word.
         """
-        saved, tensors = unpack(snapshot)
-        self._check(item, saved, tensors)
-        flight = self._flight(item)
-        if saved.word != flight.word:
-            raise ValueError("the snapshot began from another initial word")
-        tokens = len(saved.attempts) + 1
-        lane = self.inverter.open(item.item_id, flight.moments, tokens, flight.word)
-        lane.load_state_dict(lane_state(saved, tensors))
-        flight.lanes[tokens], flight.seconds[tokens] = lane, saved.seconds
-        flight.attempts = list(saved.attempts)
-        names = [word_name(a.tokens) for a in saved.attempts]
-        flight.words = {name: tensors[f"word {name}"] for name in names}
-        flight.redraws = [tensors[f"redraws {k}"].numpy() for k in range(len(names))]
-        self._flights[item.item_id] = flight
+        fields, tensors = unpack(snapshot)
+        self._check(item, fields, tensors)
+        image = self._image_state(item)
+        if fields.word != image.word:
+            raise ValueError("the snapshot is of a different initial word")
+        tokens = len(fields.attempts) + 1
+        lane = self.inverter.open(item.item_id, image.moments, tokens, image.word)
+        lane.load_state_dict(lane_state(fields, tensors))
+        image.lanes[tokens], image.seconds[tokens] = lane, fields.seconds
+        image.attempts = list(fields.attempts)
+        names = [word_name(a.tokens) for a in fields.attempts]
+        image.words = {name: tensors[f"word {name}"] for name in names}
+        image.redraws = [tensors[f"redraws {k}"].numpy() for k in range(len(names))]
+        self._images[item.item_id] = image
 
-    def _check(self, item: Item[Image.Image], saved: Saved, tensors: dict[str, torch.Tensor]) -> None:
-        if (saved.settings, saved.model) != (self.settings.digest(), self.model.digest):
-            raise ValueError("the snapshot was made under other settings or another model")
-        if saved.image_id != item.item_id:
-            raise ValueError("the snapshot is of another image")
-        tried = [a.tokens for a in saved.attempts]
+    def _check(
+        self, item: Item[Image.Image], fields: SnapshotFields, tensors: dict[str, torch.Tensor]
+    ) -> None:
+        if (fields.settings, fields.model) != (self.settings.digest(), self.model.digest):
+            raise ValueError("the snapshot is of different settings or a different model")
+        if fields.image_id != item.item_id:
+            raise ValueError("the snapshot is of a different image")
+        tried = [a.tokens for a in fields.attempts]
         under_way = (
             tried == list(range(1, len(tried) + 1))
             and len(tried) < self.settings.max_tokens
-            and not any(a.passed for a in saved.attempts)
-            and len(saved.losses) == saved.step <= self.settings.inversion.steps
+            and not any(a.passed for a in fields.attempts)
+            and len(fields.losses) == fields.step <= self.settings.inversion.steps
         )
         width = sum(self.model.text.widths)
         found = {name: (value.dtype, tuple(value.shape)) for name, value in tensors.items()}
-        if not under_way or found != layout(saved, width, min(TILE, self.model.side)):
-            raise ValueError("the snapshot does not hold the state of a sweep that is under way")
+        if not under_way or found != expected_tensors(fields, width, min(TILE, self.model.side)):
+            raise ValueError("the snapshot does not hold the state of an unfinished sweep")
 
 
-def _evaluations(flights: Sequence[Flight]) -> list[Evaluation]:
-    return [flight.evaluation for flight in flights if flight.evaluation is not None]
+def _evaluations(images: Sequence[ImageState]) -> list[Evaluation]:
+    return [image.evaluation for image in images if image.evaluation is not None]
 
 
-def _share(started: float, work: Sequence[tuple[Flight, int]]) -> None:
-    """The time since then, in equal parts to the numbers of tokens of the images that it went to."""
+def _share_time(started: float, work: Sequence[tuple[ImageState, int]]) -> None:
+    """Divide the time since ``started`` equally among these images' numbers of tokens."""
     seconds = (time.monotonic() - started) / len(work)
-    for flight, tokens in work:
-        flight.seconds[tokens] += seconds
+    for image, tokens in work:
+        image.seconds[tokens] += seconds
 
 
 def build_scorer(settings: AuditSettings, copies: Copies = Copies()) -> Sweep:
-    """What a worker calls once, to load the model."""
+    """A sweep with its model loaded; called once by each worker."""
     return Sweep(settings, copies)

@@ -14,7 +14,7 @@ TIMES = ("finished_at", "seconds")
 
 def run(sweep: Sweep, *items: Item):
     waiting, done = list(items), {}
-    flying = len(sweep._flights)
+    flying = len(sweep._images)
     while waiting or flying:
         while waiting and flying < sweep.capacity:
             sweep.admit(waiting.pop(0))

@@ -264,7 +264,7 @@ def test_places_of_a_run_that_was_cut_off_are_told_once(tmp_path, quick, monkeyp
         held_out.measure(sweep, asked, results)
     again = Sweep(quick)
     (row,) = held_out.measure(again, asked, results)
-    assert again.occupancy.training < sum(a["inversion_steps"] for a in row["sweep"]) * 2
+    assert again.slots.training < sum(a["inversion_steps"] for a in row["sweep"]) * 2
     (whole,) = held_out.measure(Sweep(quick), asked, tmp_path / "whole.jsonl")
     assert row["places"] == whole["places"]
     assert not list(results.with_suffix(".in-flight").iterdir())

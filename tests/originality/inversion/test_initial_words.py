@@ -114,7 +114,7 @@ def test_every_image_starts_from_its_own_word(sweep):
 def test_an_image_without_a_word_fails_alone(sweep):
     with pytest.raises(WordMissing, match=r"several words \(dog, cat, bird\), and nothing says which"):
         sweep.admit(of(0))
-    assert not sweep._flights
+    assert not sweep._images
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_word_that_the_model_cannot_start_from_fails_its_image_alone(sweep, wo
         sweep.admit(of(0, word))
     assert not isinstance(caught.value, SettingsError)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
-    assert not sweep._flights
+    assert not sweep._images
 
 
 def test_several_tokens_are_averaged_where_that_is_asked_for(animals):
@@ -148,7 +148,7 @@ def test_a_snapshot_that_began_from_another_word_is_refused(sweep):
     for _ in range(2):
         sweep.step()
     kept = sweep.snapshot("image-0")
-    del sweep._flights["image-0"]
+    del sweep._images["image-0"]
     with pytest.raises(ValueError, match="another initial word"):
         sweep.restore(of(0, "cat"), kept)
     saved, tensors = unpack(kept)
@@ -158,10 +158,10 @@ def test_a_snapshot_that_began_from_another_word_is_refused(sweep):
         said = saved.model_dump(mode="json")
         del said["word"]
         sweep.restore(of(0, "dog"), seal(said, tensors))
-    assert not sweep._flights
+    assert not sweep._images
     sweep.restore(of(0, "dog"), kept)
     assert sweep.snapshot("image-0") == kept
-    del sweep._flights["image-0"]
+    del sweep._images["image-0"]
 
 
 def test_the_subject_follows_the_word(animals, monkeypatch):
@@ -312,5 +312,5 @@ def test_an_own_word_that_leads_to_a_subject_that_nobody_knows_fails_its_image_a
     picture = TaughtSet().scene(2, 0).image()
     sweep.admit(Item("b", picture, {"word": "dog"}))
     with pytest.raises(WordUnusable, match=r"knows no 'unicorn'.*word 'cat' in the list"):
-        sweep.admit(Item("a", picture, {"word": "cat"}))
-    assert [*sweep._flights] == ["b"]
+        sweep.admit(Item("a", picture, "cat"))
+    assert [*sweep._images] == ["b"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from originality.inversion.inverter import Inverter
-from originality.sweep.image_state import FORMAT, seal, unpack
+from originality.sweep.image_state import FORMAT, encode, unpack
 from originality.sweep.sweep import Sweep
 from tests.support.sweeps import item, run, timeless
 
@@ -126,7 +126,7 @@ def refused(empty, snapshot, why="the snapshot ", known=0):
     with pytest.raises(ValueError, match=why) as caught:
         empty.restore(item(known), snapshot)
     assert "\n" not in str(caught.value)
-    assert not empty._flights
+    assert not empty._images
 
 
 @given(data=st.data())
@@ -152,29 +152,29 @@ def test_a_damaged_snapshot_is_refused(empty, course, data):
 
 def test_a_snapshot_of_other_settings_model_or_image_is_refused(quick, empty, course):
     snapshot = course[1][8][1]
-    refused(Sweep(quick.model_copy(update={"seed": 9})), snapshot, "other settings or another model")
-    refused(empty, snapshot, "another image", known=1)
+    refused(Sweep(quick.model_copy(update={"seed": 9})), snapshot, "different settings")
+    refused(empty, snapshot, "different image", known=1)
     saved, tensors = unpack(snapshot)
-    other = seal({**saved.model_dump(mode="json"), "model": "0" * 16}, tensors)
-    refused(empty, other, "other settings or another model")
+    other = encode({**saved.model_dump(mode="json"), "model": "0" * 16}, tensors)
+    refused(empty, other, "different settings")
     version = FORMAT.replace(b"3", b"2")
     refused(empty, version + snapshot[len(version) :], "version")
 
 
 def test_a_whole_snapshot_of_anything_else_is_refused(empty, course):
-    """Sealed as ours are, but missing something, or with something of another shape."""
+    """With a valid checksum, but missing something, or with something of another shape."""
     saved, tensors = unpack(course[1][8][1])
     said = saved.model_dump(mode="json")
-    assert seal(said, tensors) == course[1][8][1]
+    assert encode(said, tensors) == course[1][8][1]
     assert len(tensors) == 1 + 3 + 2  # vectors, optimiser, word and redraws of m = 1
     for name, value in tensors.items():
-        refused(empty, seal(said, {k: v for k, v in tensors.items() if k != name}), "does not hold")
-        refused(empty, seal(said, {**tensors, name: value[None]}), "does not hold")
-        refused(empty, seal(said, {**tensors, name: value.double()}), "does not hold")
-    refused(empty, seal(said, {**tensors, "more": torch.zeros(1)}), "does not hold")
+        refused(empty, encode(said, {k: v for k, v in tensors.items() if k != name}), "does not hold")
+        refused(empty, encode(said, {**tensors, name: value[None]}), "does not hold")
+        refused(empty, encode(said, {**tensors, name: value.double()}), "does not hold")
+    refused(empty, encode(said, {**tensors, "more": torch.zeros(1)}), "does not hold")
     for name in said:
-        refused(empty, seal({k: v for k, v in said.items() if k != name}, tensors), "cannot be read")
-        refused(empty, seal({**said, name: {}}, tensors), "cannot be read")
+        refused(empty, encode({k: v for k, v in said.items() if k != name}, tensors), "cannot be read")
+        refused(empty, encode({**said, name: {}}, tensors), "cannot be read")
     (first,) = said["attempts"]
     for wrong in (
         {"step": 9, "losses": [0.0] * 9},
@@ -186,18 +186,18 @@ def test_a_whole_snapshot_of_anything_else_is_refused(empty, course):
         {"attempts": [first, {**first, "tokens": 2}]},
         {"attempts": [{**first, "redraws": 2}]},
     ):
-        refused(empty, seal({**said, **wrong}, tensors), "does not hold")
+        refused(empty, encode({**said, **wrong}, tensors), "does not hold")
     for nothing in (None, [], {}, "said"):
-        refused(empty, seal(nothing, tensors), "cannot be read")
+        refused(empty, encode(nothing, tensors), "cannot be read")
 
 
 def test_a_snapshot_written_by_an_older_version_is_restored(quick, empty):
     """Committed as it was written after three steps. Digests of settings and model may have changed since."""
     older = (Path(__file__).parent / "older.snapshot").read_bytes()
     saved, tensors = unpack(older)
-    assert seal(saved.model_dump(mode="json"), tensors) == older
+    assert encode(saved.model_dump(mode="json"), tensors) == older
     today = {"settings": quick.digest(), "model": empty.model.digest}
-    snapshot = seal({**saved.model_dump(mode="json"), **today}, tensors)
+    snapshot = encode({**saved.model_dump(mode="json"), **today}, tensors)
     sweep = Sweep(quick)
     sweep.restore(item(0), snapshot)
     assert sweep.snapshot("image-0") == snapshot

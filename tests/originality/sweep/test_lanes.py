@@ -170,4 +170,4 @@ def test_a_lone_image_fills_a_pass_with_rounds_that_it_may_need(rounds, several)
     for ours, theirs in zip(record["sweep"], among["sweep"], strict=True):
         assert (ours["redraws"], ours["passed"]) == (theirs["redraws"], theirs["passed"]) == (6, True)
         assert ours["unet_samples"] == theirs["unet_samples"]
-    assert sweep.occupancy.drawing == 10
+    assert sweep.slots.drawing == 10

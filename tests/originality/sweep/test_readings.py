@@ -124,7 +124,7 @@ def test_a_sweep_as_hf_reads_it_goes_on_from_a_snapshot(quick, repeats):
     for _ in range(2):
         sweep.step()
     snapshot = sweep.snapshot("image-0")
-    sweep._flights.clear()
+    sweep._images.clear()
     sweep.restore(item(0), snapshot)
     restored = run(sweep)["image-0"]
     assert timeless(restored.record) == timeless(undisturbed.record)

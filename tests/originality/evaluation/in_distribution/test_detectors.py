@@ -259,7 +259,7 @@ def edited(quick: AuditSettings, folders: dict[str, Path]) -> AuditSettings:
 def test_a_sweep_draws_the_edit_prompt_and_has_it_judged(edited: AuditSettings) -> None:
     sweep = Sweep(edited)
     sweep.admit(Item("a" * 64, Image.fromarray(skimage.data.chelsea())))
-    lane = sweep._flights["a" * 64].lane
+    lane = sweep._images["a" * 64].lane
     finished = [done for _ in range(edited.inversion.steps + 2) for done in sweep.step()]
     edits = sweep.draw("a" * 64, lane.vectors.detach(), edit_prompt(edited.spoken.edit_subject))
     detect = pipeline("object-detection", model=edited.in_distribution.folder, device="cpu")
