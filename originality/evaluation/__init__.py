@@ -1,2 +1,2 @@
-"""A learned word under judgement: its distance, whether it stays editable, and the verdict (paper Sections
-3.1 and 4)."""
+"""Judgement of a learned word: its distance, whether it stays editable, and the verdict (paper Sections 3.1
+and 4)."""

@@ -1,4 +1,4 @@
-"""What is said of an image: the sweep's findings as one row."""
+"""The verdict on an image: the results of its sweep as one row."""
 
 from __future__ import annotations
 
@@ -11,67 +11,68 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Attempt(BaseModel):
-    """One number of tokens tried on one image."""
+    """Results of one number of tokens for one image."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tokens: int
-    """How many pseudo-tokens."""
+    """Number of pseudo-tokens."""
     distance_mean: float | None
-    """Mean distance of the redraws; None where it could not be measured (the inversion failed)."""
+    """Mean distance of the redraws; None if it could not be measured (the inversion failed)."""
     distance_sem: float | None
     """Standard error of that mean."""
     redraws: int
-    """Images drawn and measured."""
+    """Redraws rendered and measured."""
     editability: float | None
-    """Score of the in-distribution check; None where it was not asked for or could not be taken."""
+    """Score of the in-distribution check; None if there was no check, or no evidence either way."""
     editable: bool | None
-    """Whether that score passed."""
+    """Whether that score passed; None if there is none."""
     passed: bool
-    """Redrawn and in distribution: the sweep stops here."""
+    """Whether it was redrawn and in distribution; the sweep then stops."""
     inversion_steps: int
+    """Optimiser steps of the inversion, skipped ones included."""
     skipped_steps: int = 0
-    """Of those: not taken, as their numbers had overflowed in half precision."""
+    """Steps not taken because their loss or gradient overflowed in half precision."""
     unet_samples: int
-    """Samples through the UNet, inversion and redraws together (forward; the inversion's also backward)."""
+    """Samples through the UNet, inversion and redraws (forward; those of the inversion also backward)."""
     seconds: float
-    """Wall time, shared evenly among the images of a batch."""
+    """Wall time, divided evenly among the images of a pass."""
     failure: str | None = None
-    """Why the number of tokens could not be judged, e.g. "the loss of step 12 is nan"."""
+    """Why this number of tokens could not be judged, e.g. "the loss of step 12 is not finite"."""
 
 
 class Verdict(BaseModel):
-    """One row for one image (see the run folder's contract)."""
+    """One row of a run's results: one image."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     image_id: str
     status: Literal["judged", "rejected", "failed"]
     min_tokens: int | None = None
-    """Smallest number of tokens that passed; None when none did."""
+    """Smallest number of tokens that passed; None if none did."""
     censored: bool = False
-    """True when no number of tokens up to max_tokens passed."""
+    """Whether no number of tokens up to max_tokens passed: the true number, if any, is larger."""
     max_tokens: int | None = None
     sweep: tuple[Attempt, ...] = ()
     model: str | None = None
     settings_digest: str | None = None
     initial_word: str | None = None
-    """All pseudo-tokens started from it; None where the image was never in hand."""
+    """Word that all pseudo-tokens started from; None if the image was never admitted to a sweep."""
     edit_subject: str | None = None
-    """Looked for in a scene of the concept; None where that was not asked."""
+    """Subject looked for in images of the edit prompt; None if the check needs none."""
     error_class: str | None = None
     error_message: str | None = None
     note: str | None = None
-    """A remark on a judged image's file: it lacks its end marker, say."""
+    """Remark on the file of a judged image, e.g. that it lacks its end marker."""
     artefacts: str | None = None
-    """Folder within the run of what came of the image beside its row; None where nothing did."""
+    """Folder of the image's artefacts within the run; None if there are none."""
     attempts: int = 1
     worker: str | None = None
     finished_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def folder(self) -> str:
-        """Of the artefacts; in runs of older versions the image had one for all attempts."""
+        """Folder of the artefacts. Runs of older versions have one folder per image for all its attempts."""
         return self.artefacts or f"images/{self.image_id}"
 
     def row(self) -> dict[str, Any]:
@@ -80,9 +81,9 @@ class Verdict(BaseModel):
 
 
 def passes(distance_mean: float | None, threshold: float, in_distribution: bool | None) -> bool:
-    """The decision rule: redrawn (strictly under the threshold) and not found out of distribution.
+    """The decision rule: redrawn (strictly under the threshold) and not found to be out of distribution.
 
-    A distance that is missing or not a number never passes.
+    A distance that is missing or NaN never passes.
     """
     if distance_mean is None or math.isnan(distance_mean):
         return False
@@ -90,7 +91,10 @@ def passes(distance_mean: float | None, threshold: float, in_distribution: bool 
 
 
 def min_tokens(sweep: Sequence[Attempt]) -> int | None:
-    """The first number of tokens that passed. Distances need not fall with m: the first one counts."""
+    """The smallest number of tokens that passed; None if none did.
+
+    A larger one may fail again, because distances need not fall with m.
+    """
     return next((a.tokens for a in sorted(sweep, key=lambda a: a.tokens) if a.passed), None)
 
 
@@ -104,7 +108,7 @@ def judge(
     initial_word: str | None = None,
     edit_subject: str | None = None,
 ) -> Verdict:
-    """The verdict of a finished sweep; one in which every attempt failed is a failed image."""
+    """The verdict of a finished sweep; if every attempt failed, the image has failed."""
     if sweep and all(a.failure for a in sweep):
         return Verdict(
             image_id=image_id,

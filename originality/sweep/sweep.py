@@ -205,7 +205,7 @@ class Sweep:
                     return None
                 vectors = lane.vectors.detach()
                 image.evaluation = Evaluation(image.image_id, image.word, image.query, vectors, lane.failure)
-            if self.judge.next(image.evaluation) is not None:
+            if self.judge.next_round(image.evaluation) is not None:
                 return None
             attempt = self._attempt(image, image.evaluation)
             image.attempts.append(attempt)

@@ -35,7 +35,7 @@ class Edited(Sweep):
         check = Pinned()
         self.judge._check = lambda _subject: check
         self.drawn: list[set[str]] = []
-        chosen, look = self.judge._chosen, self.judge._look_for_the_subject
+        chosen, look = self.judge._chosen, self.judge._look_for_subject
 
         def noted(evaluations):
             found = chosen(evaluations)
@@ -50,7 +50,7 @@ class Edited(Sweep):
             look(evaluation, images)
 
         self.judge._chosen = noted  # type: ignore[method-assign]
-        self.judge._look_for_the_subject = pinned  # type: ignore[method-assign]
+        self.judge._look_for_subject = pinned  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="module")
