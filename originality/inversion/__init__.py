@@ -1,1 +1,1 @@
-"""How pseudo-words are learned, many at once (paper Section 3.1)."""
+"""Textual inversion of many images at once (paper Section 3.1)."""

@@ -1,7 +1,7 @@
-"""Which of its domain's words an image's pseudo-tokens start from (paper Section 4.2, Table 1).
+"""Initial word of an image: the word that its pseudo-tokens start from (paper Section 4.2, Table 1).
 
-The image's own word in the list of images comes first; else a domain of one word has it, and of several
-the one that CLIP finds most likely is taken.
+The image's own word, from the list of images, comes first. Otherwise it is the domain's word, and of several
+the one that CLIP finds most likely for the image.
 """
 
 from __future__ import annotations
@@ -22,22 +22,30 @@ from originality.vision.clip import PROMPT, load_clip
 from originality.vision.clip_towers import load_model_clip, text_tower
 
 
-class WordUnusable(ItemFault, ValueError):  # noqa: N818 - it says what the word is
-    """An image's own word that the model cannot start from. It says nothing of other images."""
+class WordUnusable(ItemFault, ValueError):  # noqa: N818 - recorded as error_class
+    """The model cannot start from an image's own word; other images are not affected."""
 
 
 class ZeroShot(Protocol):
-    """Says which of several texts belongs to an image."""
+    """Classifier of images by texts, such as CLIP."""
 
     def probabilities(self, images: np.ndarray, texts: list[str]) -> np.ndarray:
-        """float64 (n, k) for uint8 (n, h, w, 3) and k texts; each row sums to 1."""
+        """Probability of each text for each image.
+
+        Args:
+            images: uint8 (n, h, w, 3).
+            texts: k texts.
+
+        Returns:
+            float64 (n, k); each row sums to 1.
+        """
 
     def digest(self) -> str:
-        """Short digest of the weights that decide."""
+        """Short digest of the weights."""
 
 
 class InitialWords:
-    """Finds the word of each image, on one model."""
+    """Finds the initial word of each image, for one model."""
 
     def __init__(
         self,
@@ -46,16 +54,16 @@ class InitialWords:
         copies: Copies = Copies(),
         device: Any = "cpu",
     ) -> None:
-        """Loads CLIP, if the domain has several words and there is one.
+        """Check the domain's words, and load CLIP if there are several words and a CLIP is available.
 
         Raises:
-            SettingsError: a word of the domain is none that the model can start from, or CLIP cannot be used.
+            SettingsError: the model cannot start from a word of the domain, or CLIP cannot be used.
         """
         self._domain = settings.spoken
         self._several = settings.inversion.initial_tokens
         self._tokenizers = model.description.tokenizers
         for word in self._domain.initial_words:
-            self._look_up(word)
+            self._check(word)
         self._texts = [PROMPT.format(word) for word in self._domain.initial_words]
         self.chooser = load_chooser(settings, model, copies, device)
         if self.chooser is not None:
@@ -64,24 +72,25 @@ class InitialWords:
             except ValueError as error:
                 raise SettingsError(f"domain {self._domain.name!r}: {error}; choose shorter words") from error
 
-    def _look_up(self, word: str) -> None:
+    def _check(self, word: str) -> None:
+        """Raise SettingsError if the model cannot start from a word."""
         for tokenizer in self._tokenizers:
             word_tokens(tokenizer, word, self._several)
 
     def of(self, own: str | None, picture: np.ndarray) -> str:
-        """The word of an image.
+        """The initial word of an image.
 
         Args:
-            own: its word in the list of images.
+            own: the image's own word, from the list of images; None if it has none.
             picture: uint8 (side, side, 3), the image as the model sees it.
 
         Raises:
-            WordUnusable: the model cannot start from its own word.
-            WordMissing: nothing says which.
+            WordUnusable: the model cannot start from the image's own word.
+            WordMissing: the domain has several words, and there is no CLIP to choose one.
         """
         if own is not None:
             try:
-                self._look_up(own)
+                self._check(own)
             except SettingsError as error:
                 raise WordUnusable(f"{error} in the list's column 'word'") from error
             return own
@@ -97,11 +106,12 @@ def load_chooser(
     copies: Copies = Copies(),
     device: str | torch.device = "cpu",
 ) -> ZeroShot | None:
-    """CLIP: of the model's own towers, where its folder has both, else the detector's of the check; None
-    where the domain has one word, or there is neither.
+    """The CLIP that chooses words; None if the domain has one word, or no CLIP is available.
+
+    Made of the model's own towers if its folder has both, otherwise the CLIP of the in-distribution check.
 
     Raises:
-        SettingsError: it cannot be used.
+        SettingsError: the CLIP cannot be used.
     """
     if len(settings.spoken.initial_words) == 1:
         return None
@@ -112,8 +122,10 @@ def load_chooser(
 
 
 def words_missing(settings: AuditSettings, model: ModelFolder, copies: Copies = Copies()) -> str | None:
-    """What to say of a collection without words of its own, in one line with the fix; None where each image
-    finds its word."""
+    """One line, with the fix, on images that would find no initial word; None if every image finds one.
+
+    It holds for images without a word of their own.
+    """
     domain = settings.spoken
     if len(domain.initial_words) == 1 or _detector_folder(settings, copies) is not None:
         return None
@@ -128,8 +140,10 @@ def words_missing(settings: AuditSettings, model: ModelFolder, copies: Copies = 
 
 
 def subject_switched(settings: AuditSettings) -> str | None:
-    """That something else is looked for than usual, in one line; None where it is as usual, or differs from
-    image to image."""
+    """One line that says so if edit images are searched for a subject other than the usual one.
+
+    None if it is the usual one, or differs from image to image.
+    """
     domain = settings.spoken
     if settings.in_distribution.check != "editability" or len(domain.initial_words) > 1:
         return None
@@ -138,12 +152,12 @@ def subject_switched(settings: AuditSettings) -> str | None:
         return None
     return (
         f"domain {domain.name!r} starts from {word!r}, of which {domain.edit_subject!r} in a scene would "
-        f"test nothing: {subject!r} is looked for in its place"
+        f"test nothing: {subject!r} is used instead"
     )
 
 
 def _detector_folder(settings: AuditSettings, copies: Copies) -> Path | None:
-    """Where the CLIP of the check lies."""
+    """Folder of the in-distribution check's CLIP; None if the check uses none."""
     how = settings.in_distribution
     if how.detector != "clip" or not (copies.detector or how.folder):
         return None

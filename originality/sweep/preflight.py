@@ -1,4 +1,4 @@
-"""What would stop every image of an audit, found before anything is written."""
+"""Checks before an audit for whatever would stop every image."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def preflight(
     model: ModelFolder | None = None,
     gpus_elsewhere: bool = False,
 ) -> dict[str, str]:
-    """Find what would stop every image, before anything is written, without loading the model.
+    """Check settings, model, metric and detector before anything is written, without loading the model.
 
     Args:
         model: the opened model; None opens the one that settings and copies name.
@@ -37,11 +37,11 @@ def preflight(
             says nothing.
 
     Returns:
-        The digests that decide a verdict beside the settings: "model_digest" of the model's weights, and
-        "judge_digest" of the weights of metric and check, and of CLIP where it chooses words.
+        The digests that verdicts depend on besides the settings: "model_digest" of the model's weights, and
+        "judge_digest" of the weights of metric and check, and of CLIP if it chooses words.
 
     Raises:
-        SettingsError: with the fix.
+        SettingsError: something would stop every image; one line with the fix.
     """
     if not gpus_elsewhere:
         choose(settings.model.attention, [], torch_device(settings.model), DTYPES[settings.model.dtype])
@@ -68,7 +68,7 @@ def preflight(
 
 
 def _distance_digest(settings: DistanceSettings, side: int, folder: Path | None) -> str:
-    """Of the metric, which is tried on an image where its weights are here."""
+    """Digest of the metric; if its weights are on this machine, it is also tried on an image."""
     if folder is not None and outline.absent(folder):
         from originality.evaluation.distance.dreamsim import digest_without_loading
 

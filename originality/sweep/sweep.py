@@ -134,8 +134,9 @@ class Sweep:
 
     def _image_state(self, item: Item[Image.Image]) -> ImageState:
         picture = self.model.fit(item.content)
-        word = self.words.of(item.word, picture)
-        self._check_edit_subject(word, own=item.word is not None)
+        own = item.columns.get("word")
+        word = self.words.of(own, picture)
+        self._check_edit_subject(word, own=own is not None)
         moments = self.inverter.encode(picture)
         query = self.judge.embed(picture[None])[0]
         return ImageState(item.item_id, word, picture, moments, query)

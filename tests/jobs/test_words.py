@@ -93,10 +93,8 @@ def test_a_collection_without_words_is_refused_before_anything_is_written(
 def test_another_subject_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     cats = {**SHORT, "domain": "cats", "domains": {"cats": {"initial_word": "cat"}}}
     prepared(load_settings("laptop", None, cats))
-    assert capsys.readouterr().err == (
-        "domain 'cats' starts from 'cat', of which 'cat' in a scene would test nothing: 'car' is looked for "
-        "in its place\n"
-    )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'car'" in line
     prepared(load_settings("laptop", None, {**cats, "in_distribution": {"check": "none"}}))
     assert capsys.readouterr().err == ""
 

@@ -162,8 +162,10 @@ def test_progress_can_be_asked_at_any_moment(rounds, monkeypatch):
 def test_a_lone_image_fills_a_pass_with_rounds_that_it_may_need(rounds, several):
     sweep = Watched(changed(rounds, redraw={"together": 10}))
     drawn = []
-    draw = sweep.model.draw
-    sweep.model.draw = lambda words, noise, redraw: drawn.append(len(noise)) or draw(words, noise, redraw)
+    generate = sweep.model.generate
+    sweep.model.generate = lambda words, noise, redraw: (
+        drawn.append(len(noise)) or generate(words, noise, redraw)
+    )
     record = run(sweep, item(3))["image-3"].record
     among = several[1]["image-3"].record
     assert drawn == [10]
