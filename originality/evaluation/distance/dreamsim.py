@@ -1,17 +1,17 @@
 """DreamSim, the paper's distance (Appendix F; Fu et al. 2023): 1 - cosine of perceptual embeddings.
 
-The networks, their normalisation and their LoRA weights are the dreamsim package's. Our own is how
-they are loaded, because the package's loader does things that a library in a worker must not:
+The networks, their normalisation and their LoRA weights are the dreamsim package's. Only the loading is our
+own, because the package's loader does things that a library in a worker must not do:
 
-- for DINO it points ``torch.hub`` of the whole process at its folder and runs ``hubconf.py`` from
-  there. Here nothing runs code from a folder of weights: the package's own VisionTransformer, which
-  is DINO's, takes the same file of weights;
-- it downloads whenever a file is missing, also from a folder that is meant to be complete;
-- it prints, and it draws from the global random generator;
-- with a LoRA file that does not fit it only warns, and would go on with untuned networks.
+- for DINO it points ``torch.hub`` of the process at its folder and runs ``hubconf.py`` from there. Here
+  nothing runs code from a folder of weights: the package's own VisionTransformer, which is DINO's, loads the
+  same file of weights;
+- it downloads whenever a file is missing, even into a folder that is meant to be complete;
+- it prints, and it uses the global random generator;
+- if a LoRA file does not fit, it only warns and continues with untuned networks.
 
-Its files are partly pickles. They are read as tensors only, so that no code in them runs: by us, by the
-package (0.2.1 says ``weights_only=True`` for every file of the four branches) and by peft.
+Some of its files are pickles. They are read as tensors only, so that no code in them runs: by us, by the
+package (0.2.1 passes ``weights_only=True`` for every file of the four branches) and by peft.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from originality.model.device import DTYPES
 from originality.vision.batches import batch_size_for, cosine_distances, in_batches, unit
 
 VERSION = 1
-"""Raised with every change that moves a distance."""
+"""Increased with every change that alters a distance."""
 
 SIDE = 224
-"""Width and height in pixels that the networks see."""
+"""Width and height of the networks' input, in pixels."""
 
 _loading = threading.Lock()
 
@@ -61,7 +61,7 @@ _UNREADABLE = (
     pickle.UnpicklingError,
     SafetensorError,
 )
-"""What torch, safetensors, json and peft raise at a torn, foreign or mismatched file."""
+"""Errors that torch, safetensors, json and peft raise at an incomplete, foreign or mismatched file."""
 
 
 def prepare(image: np.ndarray) -> torch.Tensor:
@@ -79,8 +79,8 @@ def prepare(image: np.ndarray) -> torch.Tensor:
 
 @contextmanager
 def hub_folder_restored() -> Iterator[None]:
-    """Leave ``torch.hub``'s folder as it was before, whatever is done to it inside."""
-    # Not set_dir(get_dir()): that would freeze a folder that so far followed TORCH_HOME.
+    """Restore ``torch.hub``'s folder at the end, whatever changes it inside."""
+    # set_dir(get_dir()) would not do: it would freeze a folder that so far followed TORCH_HOME.
     before = torch.hub._hub_dir
     try:
         yield
@@ -89,26 +89,26 @@ def hub_folder_restored() -> Iterator[None]:
 
 
 @contextmanager
-def _package_tamed(device: torch.device) -> Iterator[None]:
-    """While the package builds its networks: no hub code for DINO, no trace left in the process."""
+def _package_patched(device: torch.device) -> Iterator[None]:
+    """Patch the package while it builds its networks: no hub code for DINO, no change left in the process."""
     from dreamsim.feature_extraction import extractor, vision_transformer
 
-    theirs = extractor.ViTExtractor.__dict__["create_model"]
+    original = extractor.ViTExtractor.__dict__["create_model"]
 
     def create_model(model_type: str, load_dir: str = "./models") -> Any:
         if model_type != "dino_vitb16":
-            return theirs.__func__(model_type, load_dir)
+            return original.__func__(model_type, load_dir)
         backbone = vision_transformer.vit_base(patch_size=16)
         weights = torch.load(Path(load_dir) / DINO, map_location="cpu", weights_only=True)
         backbone.load_state_dict(weights, strict=True)
         return backbone
 
-    drawn_on = [device] if device.type == "cuda" else []
-    # The lock: what is replaced here belongs to the process, and two threads may load at once.
+    generators = [device] if device.type == "cuda" else []
+    # What is replaced here is global to the process, and two threads may load at the same time.
     with (
         _loading,
         hub_folder_restored(),
-        torch.random.fork_rng(devices=drawn_on),
+        torch.random.fork_rng(devices=generators),
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("error", message="Found missing adapter keys")
@@ -116,7 +116,7 @@ def _package_tamed(device: torch.device) -> Iterator[None]:
         try:
             yield
         finally:
-            extractor.ViTExtractor.create_model = theirs
+            extractor.ViTExtractor.create_model = original
 
 
 def _build(folder: Path, branch: Branch, device: torch.device, dtype: torch.dtype) -> Any:
@@ -125,36 +125,37 @@ def _build(folder: Path, branch: Branch, device: torch.device, dtype: torch.dtyp
     from dreamsim.model import PerceptualModel
     from peft import PeftModel
 
-    with _package_tamed(device):
+    with _package_patched(device):
         model: Any = PerceptualModel(
             **dreamsim_args["model_config"][branch],
             load_dir=str(folder),
             device=str(device),
-            # Their centring and scaling are done by embed(), in float64 instead of in dtype.
+            # embed() centres and scales instead, in float64 rather than in dtype.
             normalize_embeds=False,
         )
-        # Not said, peft takes a GPU where there is one, whatever the model is on.
+        # By default peft uses a GPU if there is one, whatever device the model is on.
         PeftModel.from_pretrained(model, str(folder / adapter_folder(branch)), torch_device=str(device))
     model.eval().requires_grad_(False).to(device, dtype)
     for extractor in model.extractor_list:
-        # CLIP's projection is a plain tensor, which no .to() of a module reaches.
+        # CLIP's projection is a plain tensor, which a module's .to() does not move.
         if isinstance(getattr(extractor, "proj", None), torch.Tensor):
             extractor.proj = extractor.proj.detach().to(device, dtype)
     return model
 
 
-def _named(branch: Branch) -> str:
+def _name_of(branch: Branch) -> str:
+    """The metric's name in reports."""
     return "dreamsim" if branch == "ensemble" else f"dreamsim-{branch}"
 
 
 def digest_without_loading(folder: Path, branch: Branch) -> str:
-    """What DreamSim.digest() says of a folder, also of the outline of one.
+    """DreamSim.digest() of a folder of weights, or of the outline of one.
 
     Raises:
         SettingsError: a file is missing.
     """
     package = importlib.metadata.version("dreamsim")
-    text = f"{_named(branch)} {VERSION} {package} {digest_of(folder, branch)}"
+    text = f"{_name_of(branch)} {VERSION} {package} {digest_of(folder, branch)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -162,8 +163,8 @@ class DreamSim:
     """The ensemble of DINO, CLIP and OpenCLIP that the paper uses, or one network of it."""
 
     largest = 1.0
-    """A cosine may be negative, yet no published mean is over 0.83; a distance that is makes the evaluation a
-    whole one."""
+    """A cosine may be negative and a distance exceed this bound, though no published mean is over 0.83; all
+    redraws are then rendered."""
 
     def __init__(
         self,
@@ -176,17 +177,17 @@ class DreamSim:
         """Load a branch; without a network connection if a folder is given.
 
         Args:
-            folder: holds the weights (see :mod:`.dreamsim_weights`) and is only read. None takes this
-                machine's cache and downloads into it what is missing. Files of which it has a digest are
-                compared with it.
-            branch: "ensemble" as the paper, or a single network.
-            device: where it runs.
+            folder: holds the weights (see :mod:`.dreamsim_weights`) and is only read. None for this machine's
+                cache, into which missing files are downloaded. Files with a digest in the folder are checked
+                against it.
+            branch: "ensemble" as in the paper, or a single network.
+            device: where the networks run.
             dtype: precision of the networks; embeddings are compared in float64.
-            batch_size: images in a pass; None for what suits the device.
+            batch_size: images per pass; None for a size that suits the device.
 
         Raises:
-            SettingsError: weights that are absent or cannot be read.
-            FetchError: they cannot be downloaded to this machine.
+            SettingsError: the weights are not found or cannot be read.
+            FetchError: the weights cannot be downloaded to this machine.
         """
         if branch not in BRANCHES:
             raise SettingsError(f"DreamSim has no branch {branch!r}; it has {', '.join(BRANCHES)}")
@@ -195,10 +196,10 @@ class DreamSim:
         elif not folder.is_dir():
             raise SettingsError(
                 f"DreamSim's folder {folder} does not exist: set distance.folder to one that holds "
-                f"its weights, or leave it out to download them"
+                f"its weights, or unset it to download them"
             )
         check(folder, branch)
-        self.name = _named(branch)
+        self.name = _name_of(branch)
         self._folder, self._branch = folder, branch
         self._device, self._dtype = torch.device(device), DTYPES[dtype]
         self._batch_size = batch_size or batch_size_for(self._device)
@@ -214,7 +215,7 @@ class DreamSim:
             ) from error
 
     def digest(self) -> str:
-        """Of the files of weights, the package's version and ours; read once, when first asked."""
+        """Short digest of the weights' files, the package's version and ours; computed once, when needed."""
         return self._digest
 
     @cached_property

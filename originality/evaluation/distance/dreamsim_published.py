@@ -1,6 +1,6 @@
-"""DreamSim's own check: its README has the distances of three pictures of its repository (MIT).
+"""DreamSim's published check: the distances that its README gives for pictures of its repository (MIT).
 
-The cheapest proof that the weights here are the published ones, and are read as its authors read them.
+It is the cheapest proof that the weights here are the published ones, and are used as by the authors.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from originality.contract.config import Precision
 
 REFERENCE = "ref_1.png"
 PUBLISHED = {"img_a_1.png": 0.4453, "img_b_1.png": 0.2756}
-"""Distances from the reference, by the ensemble."""
+"""Distances from the reference picture, by the ensemble."""
 NAMES = (REFERENCE, *PUBLISHED)
 FOLDER = "images"
-"""Where the repository has them, and a folder of weights may."""
+"""Folder of the pictures, in the repository and, if present, in a folder of weights."""
 SOURCE = (
     "https://raw.githubusercontent.com/ssundaram21/dreamsim/077b5571ebe171c41a2f41efa4da0644b48fb3f5/images"
 )
-"""At the commit that added them."""
+"""Address of the pictures, at the commit that added them."""
 TOLERANCES: dict[Precision, float] = {"fp32": 0.005, "fp16": 0.02, "bf16": 0.02}
-"""By which a distance may be off: our choice. Kinds of machines and versions of libraries round differently;
-other weights are off by tenths."""
+"""Largest accepted error of a distance, by precision. Our choice: machines and versions of libraries round
+differently, while different weights are off by tenths."""
 _TIMEOUT_S = 30
 
 
@@ -38,10 +38,13 @@ def missing(folder: Path) -> list[str]:
 
 
 def fetch(folder: Path, source: str | None = None) -> None:
-    """Download the pictures that a folder lacks, each whole or not at all; from ``SOURCE``, or elsewhere.
+    """Download the pictures that a folder lacks, each completely or not at all.
+
+    Args:
+        source: address to download from; None for ``SOURCE``.
 
     Raises:
-        OSError: no connection, or no room.
+        OSError: no connection, or no space.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in missing(folder):
@@ -55,7 +58,7 @@ def fetch(folder: Path, source: str | None = None) -> None:
 
 
 def measured(distance: Any, folder: Path) -> dict[str, float]:
-    """Distances of the pictures from the reference, by name.
+    """Measured distances of the pictures from the reference, by name.
 
     Args:
         distance: a DreamSim.
@@ -73,6 +76,6 @@ def measured(distance: Any, folder: Path) -> dict[str, float]:
 
 
 def off(found: Mapping[str, float], expected: Mapping[str, float] = PUBLISHED) -> float:
-    """The largest difference from what is expected; infinite where a distance is no number."""
+    """The largest difference from the expected distances; infinite if a distance is not finite."""
     differences = [abs(found[name] - expected[name]) for name in expected]
     return max(differences) if np.isfinite(differences).all() else float("inf")

@@ -1,4 +1,4 @@
-"""Files of DreamSim's weights: which ones a branch needs, and whether they are what they should be.
+"""Files of DreamSim's weights: which ones a branch needs, and whether they match their digests.
 
 A folder of weights has the layout of the archives that DreamSim's authors publish::
 
@@ -8,8 +8,8 @@ A folder of weights has the layout of the archives that DreamSim's authors publi
     ensemble_lora/adapter_config.json, adapter_model.*   LoRA; a single network's is in NAME_single_lora
     digests.json                                         sha256 of each file, by its path
 
-so that a ``cache_dir`` which the dreamsim package has filled on a connected machine is such a folder already.
-:mod:`.dreamsim_fetch` fills one with all of it, and with what only the package needs.
+so a ``cache_dir`` that the dreamsim package has filled on a connected machine is such a folder already.
+:mod:`.dreamsim_fetch` fills one with all of these, and with the files that only the package needs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from originality.contract.faults import is_machine_fault
 from originality.contract.node_cache import cache_path, sha256
 
 Branch = Literal["ensemble", "dino_vitb16", "clip_vitb32", "open_clip_vitb32"]
-"""The published ensemble of three networks, and the single networks that were tuned alone."""
+"""The published ensemble of three networks, and the networks that were tuned singly."""
 
 BRANCHES: tuple[Branch, ...] = get_args(Branch)
 
@@ -42,10 +42,10 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 DIGESTS = "digests.json"
-"""In a folder that was prepared: the sha256 of each file, by its path."""
+"""File with the sha256 of each file by its path, in a folder filled by :mod:`.dreamsim_fetch`."""
 
 FORMATS = (".json", ".safetensors", ".bin", ".pth", ".tar")
-"""Suffixes of the files. What is pickled in them is read as tensors only, see :mod:`.dreamsim`."""
+"""Suffixes of the files. Pickles are read as tensors only, see :mod:`.dreamsim`."""
 
 
 def adapter_folder(branch: Branch) -> str:
@@ -54,15 +54,15 @@ def adapter_folder(branch: Branch) -> str:
 
 
 def parts_of(branch: Branch) -> tuple[str, ...]:
-    """What a branch needs at the top of the weights' folder: files and folders."""
+    """Files and folders that a branch needs at the top level of the weights' folder."""
     return (adapter_folder(branch), *(name.partition("/")[0] for name in BACKBONES[branch]))
 
 
 def files_of(folder: Path, branch: Branch) -> list[Path]:
-    """The files of a branch in a folder, all of them there, or known in its outline.
+    """The files of a branch in a folder; each exists, or is listed in the folder's outline.
 
     Raises:
-        SettingsError: naming what is missing.
+        SettingsError: files are missing, which it names.
     """
     lora, absent = folder / adapter_folder(branch), {folder / name for name in outline.absent(folder)}
 
@@ -84,19 +84,19 @@ def files_of(folder: Path, branch: Branch) -> list[Path]:
 
 
 def how_to_fetch(branch: Branch, to: Path | str) -> str:
-    """The command that fills a folder."""
+    """The command that fills a folder with a branch's weights."""
     return f"originality models fetch dreamsim --branch {branch} --to {to}"
 
 
 def digests_in(folder: Path) -> dict[str, str]:
-    """What the folder says of its files: sha256 by path; nothing, where it was not prepared.
+    """The sha256 of the folder's files by path, from its digests.json; empty if it has none.
 
     Raises:
-        SettingsError: what it says cannot be read.
+        SettingsError: digests.json cannot be read.
     """
     try:
-        said = json.loads((folder / DIGESTS).read_text())
-        return {str(path): str(digest) for path, digest in said.items()}
+        digests = json.loads((folder / DIGESTS).read_text())
+        return {str(path): str(digest) for path, digest in digests.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as error:
@@ -106,24 +106,25 @@ def digests_in(folder: Path) -> dict[str, str]:
 
 
 def check(folder: Path, branch: Branch) -> list[Path]:
-    """The files of a branch, those that the folder has a digest of compared with it.
+    """The files of a branch, after those with a digest in the folder were checked against it.
 
     Raises:
-        SettingsError: a file is missing, or is another than it should be.
+        SettingsError: a file is missing, or does not match its digest.
     """
     files, digests = files_of(folder, branch), digests_in(folder)
     for file in files:
         name = file.relative_to(folder).as_posix()
         if name in digests and sha256(file) != digests[name]:
             raise SettingsError(
-                f"DreamSim's file {file} is not what {DIGESTS} says, it is damaged or another one: copy it "
-                f"again, or on a connected machine run {how_to_fetch(branch, folder)}"
+                f"DreamSim's file {file} does not match its digest in {DIGESTS}, it is damaged or from a "
+                f"different version: copy it again, or on a connected machine run "
+                f"{how_to_fetch(branch, folder)}"
             )
     return files
 
 
 def digest_of(folder: Path, branch: Branch) -> str:
-    """sha256 over the names and the contents of a branch's files (0.3 to 1.1 GB are read)."""
+    """sha256 of the names and contents of a branch's files; reads 0.3 to 1.1 GB."""
     total = hashlib.sha256()
     for path in sorted(files_of(folder, branch)):
         name = path.relative_to(folder).as_posix()
@@ -132,5 +133,5 @@ def digest_of(folder: Path, branch: Branch) -> str:
 
 
 def cache_folder() -> Path:
-    """Where weights go that no setting placed."""
+    """Folder for weights if no setting names one."""
     return cache_path() / "dreamsim"

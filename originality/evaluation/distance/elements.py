@@ -1,8 +1,8 @@
-"""Distance in the world of shapes: do the redraws show the same elements? (paper Section 2, E.1)
+"""Distance of synthetic images: whether the redraws show the same elements (paper Section 2, Appendix E.1).
 
-The paper compares synthetic images by what an object detector finds in them with a confidence of
-at least 0.9. An image becomes a multiset of elements, places do not count, and the distance of a
-redraw is 1 - F1 of the two multisets.
+The paper compares synthetic images by what an object detector finds in them with a confidence of at least
+0.9. An image is reduced to its multiset of elements, whatever their positions, and the distance of a redraw
+is 1 - F1 of the two multisets.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from originality.shapes.elements import Element
 from originality.vision.batches import rgb_images
 
 VERSION = 1
-"""Raised with every change that moves a distance."""
+"""Increased with every change that alters a distance."""
 
 CONFIDENCE = 0.9
-"""A detection counts from here on (Appendix E.1)."""
+"""Least confidence of a detection that counts (Appendix E.1)."""
 
 INK_BELOW = 200
-"""A pixel whose darkest channel is under this is painted; the ground is white (255)."""
+"""A pixel whose darkest channel is under this value is painted; the background is white (255)."""
 
 BLANK_SHARE = 0.005
-"""An image with less of it painted is empty; the smallest element paints 1.5 %. Our choice."""
+"""An image with a smaller share of painted pixels is empty; the smallest element paints 1.5 %. Our choice."""
 
 GROUND_SHARE = 0.4
-"""An image with less white than this is none of this world, where elements leave two thirds of the
-ground white. Our choice."""
+"""An image with a smaller share of white is not a synthetic one, since elements leave two thirds of the
+background white. Our choice."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What an image shows, as far as the detector can tell."""
+    """What the detector finds in an image."""
 
     elements: tuple[Element, ...]
-    """Detected elements in the order of ELEMENTS, repeats included."""
+    """Detected elements in the order of ELEMENTS, with repeats."""
     legible: bool = True
-    """False for an image that shows something the detector has no word for: no element although it
-    is painted, or hardly any white ground. Two such images need not be alike, so one is equal to
-    nothing: otherwise each photograph would be a perfect redraw of every other one."""
+    """False if the image shows something that is no element: it is painted and has none, or it has hardly any
+    white background. Two such images need not be alike, so their distance from any image is 1; otherwise
+    every photograph, having no elements, would be a perfect redraw of every other one."""
 
 
 def multiset_f1(a: Iterable[Hashable], b: Iterable[Hashable]) -> float:
@@ -57,7 +57,7 @@ def multiset_f1(a: Iterable[Hashable], b: Iterable[Hashable]) -> float:
 
 
 def legible(image: np.ndarray, elements: Sequence[Element]) -> bool:
-    """Whether the elements can be what the image (uint8 (h, w, 3)) shows; see :class:`Reading`."""
+    """Whether the elements account for what the image, uint8 (h, w, 3), shows; see :class:`Reading`."""
     painted = float((image.min(axis=-1) < INK_BELOW).mean())
     if painted > 1 - GROUND_SHARE:
         return False
@@ -71,10 +71,10 @@ class ElementSetDistance:
     largest = 1.0
 
     def __init__(self, detector: Detector | None = None) -> None:
-        """With a detector, or the one that ships. It is small and always runs on the CPU.
+        """``detector``: None for the one that ships. It is small, and always runs on the CPU.
 
         Raises:
-            SettingsError: the installation holds no detector.
+            SettingsError: the detector is not found in the installation.
         """
         try:
             self._detector = detector or Detector.load()
@@ -82,15 +82,15 @@ class ElementSetDistance:
             raise SettingsError(str(error)) from error
 
     def digest(self) -> str:
-        """Of the detector's weights and the code's version."""
+        """Short digest of the detector's weights and the code's version."""
         text = f"{self.name} {VERSION} {self._detector.digest()}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def embed(self, images: np.ndarray) -> Sequence[Reading]:
-        """Read each image: uint8 (n, 64, 64, 3).
+        """Detect the elements of each image: uint8 (n, 64, 64, 3).
 
         Raises:
-            SettingsError: images of another size; the detector knows no other.
+            SettingsError: the images are of a different size, which the detector cannot read.
         """
         if rgb_images(images).shape[1:3] != (CANVAS, CANVAS):
             height, width = images.shape[1:3]
@@ -108,7 +108,7 @@ class ElementSetDistance:
         return readings
 
     def between(self, query: Reading, redraws: Sequence[Reading]) -> np.ndarray:
-        """1 - F1 a redraw: float64 (n,), in [0, 1]; 1 where either image is not legible."""
+        """1 - F1 of each redraw: float64 (n,), in [0, 1]; 1 if either image is not legible."""
         return np.array([1.0 - _agreement(query, redraw) for redraw in redraws], dtype=np.float64)
 
 

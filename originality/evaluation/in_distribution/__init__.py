@@ -1,8 +1,8 @@
-"""Does the pseudo-word stay a word of the model, or is it a copy of one picture? (paper Section 3.1)
+"""In-distribution checks: is the pseudo-word a concept, or a copy of one picture? (paper Section 3.1)
 
-In the real-world setting the paper asks for the concept in a new scene ("cat in S*"); in the synthetic
-one it asks that the elements stand elsewhere for every seed. Each check gives a score, and a score under
-the settings' threshold is out of distribution.
+In the real-world setting the paper prompts for the concept in a new scene ("cat in S*"). In the synthetic
+setting it requires that the elements have different positions for every seed. Each check gives a score; a
+word whose score is under the settings' threshold is out of distribution.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from originality.settings.parts import InDistributionSettings
 
 
 class InDistribution(Protocol):
-    """A check of redraws, or of images drawn for an edit prompt."""
+    """A check of redraws, or of images rendered for an edit prompt."""
 
     wants_edits: bool
-    """Whether the domain's edit prompt must be drawn for it."""
+    """Whether it needs images of the domain's edit prompt."""
 
     def digest(self) -> str:
-        """Short digest of the weights that decide."""
+        """Short digest of the weights."""
 
     def score(self, redraws: np.ndarray, edits: np.ndarray | None) -> float | None:
-        """Score of uint8 (n, side, side, 3) images; None where they are no evidence either way."""
+        """Score of uint8 (n, side, side, 3) images; None if they are no evidence either way."""
 
 
 def load_check(
@@ -37,13 +37,15 @@ def load_check(
     device: str | torch.device = "cpu",
     folder: Path | None = None,
 ) -> InDistribution | None:
-    """The check that the settings ask for, with the domain's edit subject; None for "none".
+    """Load the check that the settings choose; None for "none".
 
     Args:
-        folder: where this machine has the detector's weights, if the settings' ``folder`` is elsewhere.
+        subject: the domain's edit subject.
+        folder: the detector's weights on this machine; None for the settings' ``folder``.
 
     Raises:
-        SettingsError: the detector's weights are absent or unreadable, or it does not know the subject.
+        SettingsError: the detector's weights are not found or cannot be read, or it does not know the
+            subject.
     """
     if settings.check == "positions":
         return ElementPositions()

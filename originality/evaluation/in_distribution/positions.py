@@ -1,4 +1,4 @@
-"""In the synthetic setting, elements stand elsewhere for every seed (paper Section 3.1)."""
+"""Check of the synthetic setting: elements have different positions for every seed (paper Section 3.1)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ UNIFORM_MEAN_DISTANCE = 0.5214054
 
 
 class ElementPositions:
-    """Elements stand elsewhere in every redraw, as independent placement makes them (Section 3.1).
+    """Elements have different positions in every redraw, as if placed independently (Section 3.1).
 
-    The score is the mean distance between the places of one element kind in two redraws, over all
-    pairs of redraws and kinds, divided by what independent uniform placement gives: 1 on average when
-    the word says nothing of places, 0 when every redraw is the same picture. Kinds that are found in
-    fewer than two redraws count for nothing; without any the score is None.
+    The score is the mean distance between the positions of one kind of element in two redraws, over all pairs
+    of redraws and all kinds, divided by its expectation under independent uniform placement: about 1 if the
+    word does not determine positions, 0 if every redraw is the same picture. Kinds that are found in fewer
+    than two redraws are left out; if none remains, the score is None.
     """
 
     wants_edits = False
@@ -49,7 +49,7 @@ class ElementPositions:
 
 
 def _spread(points: list[tuple[float, float]], size: str) -> list[float]:
-    """Distances of all pairs of places, in units of their expectation under uniform placement."""
+    """Distances of all pairs of positions, divided by their expectation under uniform placement."""
     expected = UNIFORM_MEAN_DISTANCE * (CANVAS - 2 * reach(size))
     return [
         float(np.hypot(a[0] - b[0], a[1] - b[1])) / expected for a, b in itertools.combinations(points, 2)

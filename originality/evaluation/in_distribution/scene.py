@@ -1,4 +1,4 @@
-"""In the real-world setting, "cat in S*" shows a cat (paper Sections 3.1 and 4.2)."""
+"""Check of the real-world setting: images of "cat in S*" show a cat (paper Sections 3.1 and 4.2)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from originality.settings.parts import InDistributionSettings
 
 
 class SubjectInScene:
-    """Share of the images for "cat in S*" that show a cat."""
+    """Scores a word by the share of its edit images ("cat in S*") that show the subject (a cat)."""
 
     wants_edits = True
 
     def __init__(self, detector: SubjectDetector, least: float) -> None:
-        """``least``: score from which on the detector is believed."""
+        """``least``: least score of the detector at which an image counts as showing the subject."""
         self._detector = detector
         self._least = least
 
@@ -36,13 +36,13 @@ class SubjectInScene:
 def load_detector(
     settings: InDistributionSettings, subject: str, device: str | torch.device, folder: Path | None
 ) -> SubjectDetector:
-    """Who looks for the subject; arguments and errors as of load_check."""
+    """Load the detector that looks for the subject; arguments and errors as for load_check."""
     if settings.detector == "imagenet":
         return SubjectByClasses(subject, device)
     if settings.detector not in ("detr", "clip"):
         detector: SubjectDetector = factory_of(DETECTORS, settings.detector)(subject, settings, device)
         return detector
-    place = folder or Path(str(settings.folder))  # the settings are not valid without one
+    place = folder or Path(str(settings.folder))  # settings without a folder are invalid
     if settings.detector == "detr":
         from originality.evaluation.in_distribution.subject_by_boxes import SubjectByBoxes
 

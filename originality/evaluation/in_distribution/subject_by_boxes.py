@@ -1,4 +1,4 @@
-"""Is the subject in one of the boxes of an object detector? As GenEval asks (arXiv 2310.11513)."""
+"""The edit subject by an object detector's boxes, as in GenEval (arXiv 2310.11513)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from originality.model.transformers_folder import checked_folder, digest_of, loa
 from originality.vision.batches import batch_size_for, in_batches
 
 VERSION = 1
-"""Raised with every change that moves a score."""
+"""Increased with every change that alters a score."""
 
 
 class SubjectByBoxes:
-    """The score of the best box that a detector gives the subject's label; 0 where it gives none.
+    """The score of the best box with the subject's label; 0 if there is none.
 
-    Any object detector of transformers will do (DETR, Conditional DETR, RT-DETR, YOLOS, ...), from a folder
-    with its image processor; on the hub, for one, facebook/detr-resnet-50 (Apache-2.0, COCO's labels) at
-    1d5f47bd3bdd2c4bbfa585418ffe6da5028b4c0b. What counts as a box of which label is the model's own say
-    (``post_process_object_detection``).
+    Any object detector of transformers can be used (DETR, Conditional DETR, RT-DETR, YOLOS, ...), from a
+    folder with its image processor; on the hub, for example, facebook/detr-resnet-50 (Apache-2.0, COCO's
+    labels) at 1d5f47bd3bdd2c4bbfa585418ffe6da5028b4c0b. The model's own ``post_process_object_detection``
+    decides what is a box and which label it has.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class SubjectByBoxes:
         """Load the weights; they run in fp32.
 
         Args:
-            subject: one of the model's labels, in whatever case.
-            batch_size: images in a pass; None for what suits the device.
+            subject: one of the model's labels, in upper or lower case.
+            batch_size: images per pass; None for a size that suits the device.
 
         Raises:
-            SettingsError: the folder holds no object detector, something is missing or damaged, it has no
+            SettingsError: the folder is not an object detector's, files are missing or damaged, it has no
                 such label, or it cannot read an image.
         """
         from transformers import AutoImageProcessor, AutoModelForObjectDetection
@@ -58,16 +58,16 @@ class SubjectByBoxes:
         if subject.lower() not in labels:
             raise SettingsError(
                 f"the detector in {self._folder} has no label {subject!r}{nearest(subject.lower(), labels)}; "
-                "take another edit_subject for the domain, or another in_distribution.detector"
+                "set a different edit_subject for the domain, or a different in_distribution.detector"
             )
         return labels[subject.lower()]
 
     def _try(self) -> None:
-        """What would stop every image is found before the first one."""
+        """Try one image, so that whatever would stop every image is found before the first one."""
         batch = self._prepare(np.full((64, 64, 3), 255, np.uint8))[None].to(self._device)
         with torch.inference_mode():
             if not self._network(pixel_values=batch).logits.isfinite().all():
-                raise ValueError("its numbers are not finite")
+                raise ValueError("its outputs are not finite")
         self.scores(np.full((1, 64, 64, 3), 255, np.uint8))
 
     def digest(self) -> str:
@@ -79,7 +79,7 @@ class SubjectByBoxes:
         return hashlib.sha256(f"boxes {VERSION} {digest_of(self._folder)}".encode()).hexdigest()[:16]
 
     def scores(self, images: np.ndarray) -> np.ndarray:
-        """Of the subject's best box: float64 (n,) in 0..1, of uint8 (n, h, w, 3)."""
+        """Score of the subject's best box: float64 (n,) in 0..1, for uint8 (n, h, w, 3)."""
         return in_batches(images, self._batch_size, 1, self._prepare, self._best)[:, 0]
 
     def _prepare(self, image: np.ndarray) -> torch.Tensor:

