@@ -1,4 +1,4 @@
-"""Small sweeps: images through a sweep, and records without what a clock decides."""
+"""Small sweeps: run images to their records, and compare records without their times."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ TIMES = ("finished_at", "seconds")
 
 
 def run(sweep: Sweep, *items: Item):
+    """Judge these items and all that the sweep already holds; results by item id."""
     waiting, done = list(items), {}
-    flying = len(sweep._images)
-    while waiting or flying:
-        while waiting and flying < sweep.capacity:
+    admitted = len(sweep._images)
+    while waiting or admitted:
+        while waiting and admitted < sweep.capacity:
             sweep.admit(waiting.pop(0))
-            flying += 1
+            admitted += 1
         for finished in sweep.step():
-            flying -= 1
+            admitted -= 1
             done[finished.item_id] = finished
     return done
 
 
 def timeless(record):
-    """A record without what a clock decides."""
+    """A record without its times."""
     row = {k: v for k, v in record.items() if k not in TIMES}
     row["sweep"] = [{k: v for k, v in a.items() if k not in TIMES} for a in row["sweep"]]
     return row
@@ -37,13 +38,13 @@ def item(k: int) -> Item:
 
 
 def changed(settings: AuditSettings, **parts: dict) -> AuditSettings:
-    """The settings with others in some of their parts."""
-    whole = settings.model_dump()
-    return AuditSettings.model_validate({**whole, **{k: {**whole[k], **v} for k, v in parts.items()}})
+    """Settings with some fields of some of their parts changed."""
+    values = settings.model_dump()
+    return AuditSettings.model_validate({**values, **{k: {**values[k], **v} for k, v in parts.items()}})
 
 
 class Grey:
-    """How much darker or brighter one image is than another."""
+    """A metric: the difference in mean brightness."""
 
     largest = 1.0
 

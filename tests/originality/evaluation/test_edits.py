@@ -1,5 +1,4 @@
-"""Edit prompts in rounds: asked only of words that redraw, in passes that images share, and once certain
-no more."""
+"""Edit images in rounds: only for words that redraw, in shared passes, until their share is certain."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ NEAR = 0.45
 
 
 class Pinned(SubjectInScene):
-    """Sees the subject where the test says, whatever the pixels are: they differ between kinds of CPU."""
+    """Finds the subject where the test says, whatever the pixels, which differ between kinds of CPU."""
 
     def __init__(self) -> None:
         self.coming: list[bool] = []
@@ -27,7 +26,7 @@ class Pinned(SubjectInScene):
 
 
 class Edited(Sweep):
-    """Notes the prompts of every pass of drawing."""
+    """A sweep that records the prompts of every rendering pass."""
 
     def __init__(self, settings: AuditSettings) -> None:
         super().__init__(settings)
@@ -70,7 +69,7 @@ def several(edits):
     return sweep, run(sweep, *(item(k) for k in range(4)))
 
 
-def test_they_are_drawn_for_words_that_redraw_alone(several):
+def test_edits_are_rendered_only_for_words_that_redraw(several):
     attempts = [a for done in several[1].values() for a in done.record["sweep"]]
     near = [a["distance_mean"] < NEAR for a in attempts]
     assert [a["editable"] is not None for a in attempts] == near
@@ -81,14 +80,14 @@ def test_they_are_drawn_for_words_that_redraw_alone(several):
 
 
 @pytest.mark.parametrize("k", [0, 3])
-def test_an_image_alone_has_the_edits_that_it_has_among_others(edits, several, k):
+def test_an_image_has_the_same_edits_alone_and_among_others(edits, several, k):
     alone, among = run(Edited(edits), item(k))[f"image-{k}"], several[1][f"image-{k}"]
     assert timeless(alone.record) == timeless(among.record)
     assert alone.files == among.files
 
 
 @pytest.mark.parametrize("steps", [3, 4, 5, 6])
-def test_they_go_on_from_any_step(edits, several, steps):
+def test_edits_resume_from_any_step(edits, several, steps):
     sweep = Edited(edits)
     for k in (3, 0):
         sweep.admit(item(k))

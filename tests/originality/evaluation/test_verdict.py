@@ -1,3 +1,5 @@
+"""The decision rule, the published table of verdicts, and rows."""
+
 from __future__ import annotations
 
 import math
@@ -18,8 +20,8 @@ from tests.support.published_verdicts import COMMON, ORIGINAL, attempt, verdict_
 
 
 class Published:
-    """A metric that says of every image what the paper says of it: a plain image's grey level is its row of
-    the table, which has the distances with 1, 2, ... tokens."""
+    """A metric that returns published distances: an image's grey level is its row of the table, which has the
+    distances with 1, 2, ... tokens."""
 
     largest = 1.0
 
@@ -36,8 +38,7 @@ class Published:
 
 @pytest.fixture(scope="module")
 def replayed():
-    """The published table through the sweep itself: the model that ships, at the least work there is, and a
-    metric that says the published distances; verdicts by name."""
+    """Verdicts by name of a sweep with the published distances: the shipped model with the least work."""
     tables = {f"common {k}": (d,) for k, d in enumerate(COMMON)} | {n: d for n, (d, _) in ORIGINAL.items()}
     audit = load_settings(
         "laptop",
@@ -70,7 +71,7 @@ def test_published_common_images_need_one_token(replayed):
 
 @pytest.mark.parametrize("domain", ORIGINAL)
 def test_published_original_images_need_more_or_never_pass(replayed, domain):
-    """The sweep ends at the first number of tokens that passes; where none does, the image is censored."""
+    """The sweep ends at the first number of tokens that passes; if none does, the image is censored."""
     distances, expected = ORIGINAL[domain]
     row = replayed[domain]
     assert (row["min_tokens"], row["censored"], row["status"]) == (expected, expected is None, "judged")
@@ -92,7 +93,7 @@ def test_the_first_attempt_that_passes_counts(found, threshold):
 
 
 @pytest.mark.parametrize("distance", [None, math.nan, 0.45, math.inf])
-def test_what_is_missing_not_a_number_or_at_the_threshold_does_not_pass(distance):
+def test_a_distance_that_is_missing_not_finite_or_at_the_threshold_does_not_pass(distance):
     assert not passes(distance, 0.45, True)
 
 
@@ -101,7 +102,7 @@ def test_out_of_distribution_does_not_pass_and_no_evidence_does_not_fail():
     assert passes(0.1, 0.45, None)
 
 
-def test_failed_inversions_fail_the_image_only_when_all_failed():
+def test_an_image_fails_only_if_all_its_inversions_failed():
     broken = attempt(1, None, None, failure="the loss of step 3 is nan")
     assert verdict_of([broken, attempt(2, 0.2)]).min_tokens == 2
     verdict = verdict_of([broken, broken])

@@ -1,4 +1,4 @@
-"""A lane's steps on the device against the same rules on the host, and what the host knows of them when."""
+"""A lane's steps against the same rules on the host, when the host reads them, and a lane's state."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def take(lane: Lane, loss: float, gradient: torch.Tensor, behind: int = 1) -> No
 
 
 class PlainScale:
-    """The rules on the host, as PyTorch's GradScaler has them."""
+    """The rules of PyTorch's GradScaler, on the host."""
 
     def __init__(self, value: float, good: int = 0) -> None:
         self.value, self.good, self.skipped = value, good, 0
@@ -53,8 +53,8 @@ NUMBERS = st.sampled_from(["sound", "sound", "sound", "loss", "infinite gradient
 
 
 @given(numbers=st.lists(NUMBERS, max_size=40), power=st.integers(0, 12), rate=st.floats(1e-4, 1e-1))
-def test_steps_are_those_of_adamw_and_skips_those_of_the_plain_rules(numbers, power, rate):
-    """With another learning rate every step, as a schedule sets it."""
+def test_steps_equal_adamws_and_skips_those_of_the_rules_on_the_host(numbers, power, rate):
+    """With a different learning rate at every step, as a schedule sets it."""
     ours, plain = lane(2.0**power, GOOD_STEPS - 10), PlainScale(2.0**power, GOOD_STEPS - 10)
     theirs = ours.vectors.detach().clone().requires_grad_(True)
     reference = torch.optim.AdamW([theirs], weight_decay=0.0, foreach=False)
@@ -87,7 +87,7 @@ def test_steps_are_those_of_adamw_and_skips_those_of_the_plain_rules(numbers, po
 
 
 @given(st.lists(st.booleans(), max_size=80), st.integers(0, 20))
-def test_a_loss_scale_is_halved_by_every_overflow_and_used_up_under_one(overflows, power):
+def test_a_loss_scale_is_halved_at_every_overflow_and_exhausted_under_one(overflows, power):
     scale = LossScale(2.0**power)
     for overflow in overflows:
         scale.update(torch.tensor(not overflow))
@@ -131,8 +131,8 @@ def test_a_failure_of_the_last_step_is_known_when_the_lane_is_finished():
 
 @pytest.mark.parametrize("more", [0, 1, 2, 5])
 @pytest.mark.parametrize("behind", [0, 1])
-def test_a_failed_lane_is_the_same_however_late_the_host_learns_it(more, behind):
-    """Sound steps that follow change nothing; asked again, it says the same."""
+def test_a_failed_lane_is_the_same_however_late_the_host_reads_the_failure(more, behind):
+    """Steps that follow the failure change nothing, nor does reading it again."""
 
     def state(own: Lane):
         held = own.optimiser.state[own.vectors].values()

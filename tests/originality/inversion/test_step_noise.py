@@ -1,4 +1,4 @@
-"""What a step draws, how its learning rate goes, where a lane starts and when it stops."""
+"""Noise of a step, its learning rate, and the step at which a lane stops."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def same(a, b) -> bool:
 
 
 @given(st.integers(1, 5), st.integers(0, 99), st.sampled_from((None, 1, 7)))
-def test_a_draw_follows_from_seed_image_tokens_and_step(tokens, step, cycle):
-    drawn = noise(cycle=cycle).of("a", MOMENTS, tokens, step)
-    assert same(drawn, noise(cycle=cycle).of("a", MOMENTS, tokens, step))
-    assert not same(drawn, noise(cycle=cycle).of("b", MOMENTS, tokens, step))
-    assert not same(drawn, noise(cycle=cycle).of("a", MOMENTS, tokens + 1, step))
+def test_step_noise_depends_on_seed_image_tokens_and_step_alone(tokens, step, cycle):
+    own = noise(cycle=cycle).of("a", MOMENTS, tokens, step)
+    assert same(own, noise(cycle=cycle).of("a", MOMENTS, tokens, step))
+    assert not same(own, noise(cycle=cycle).of("b", MOMENTS, tokens, step))
+    assert not same(own, noise(cycle=cycle).of("a", MOMENTS, tokens + 1, step))
     if cycle:
-        assert same(drawn, noise(cycle=cycle).of("a", MOMENTS, tokens, step + cycle))
+        assert same(own, noise(cycle=cycle).of("a", MOMENTS, tokens, step + cycle))
     if cycle != 1:
-        assert not same(drawn, noise(cycle=cycle).of("a", MOMENTS, tokens, step + 1))
+        assert not same(own, noise(cycle=cycle).of("a", MOMENTS, tokens, step + 1))
 
 
 @given(st.integers(0, 99))
@@ -51,7 +51,7 @@ def test_no_template_is_encoded_twice(step):
     assert len(noise(templates=99, batch_size=40).of("a", MOMENTS, 1, step).templates) == 27
 
 
-def test_the_learning_rate_holds_and_cools_down():
+def test_the_learning_rate_is_constant_and_then_cools_down():
     settings = InversionSettings(steps=10, learning_rate=1.0, cooldown=4)
     rates = [learning_rate(settings, step, 10) for step in range(10)]
     assert rates == pytest.approx([1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
@@ -67,7 +67,7 @@ def test_the_learning_rate_holds_and_cools_down():
         ({"stop": "settled", "cycle": 1}, "set inversion.cycle"),
     ],
 )
-def test_what_does_not_hang_together_is_refused(wrong, said):
+def test_inconsistent_settings_are_refused(wrong, said):
     with pytest.raises(ValueError, match=said):
         AuditSettings.model_validate({"inversion": wrong})
 
@@ -90,8 +90,8 @@ def image(model):
     return model.encode(model.fit(TaughtSet().scene(2, 1).image()))
 
 
-def test_a_lane_stops_where_the_losses_of_its_whole_cycles_say_so(model, image):
-    """The same steps as without, up to the one that was under way when the last loss was read."""
+def test_a_lane_stops_after_the_first_complete_cycle_that_has_settled(model, image):
+    """The same steps as without stopping, up to the one taken before the last loss was read."""
     cycles = {"steps": 40, "cycle": 2}
     (whole,) = invert(inverter(model, **cycles), [("a", image, 1)])
     (stopped,) = invert(inverter(model, **cycles, stop="settled"), [("a", image, 1)])
@@ -103,7 +103,7 @@ def test_a_lane_stops_where_the_losses_of_its_whole_cycles_say_so(model, image):
     assert cooled.losses[: at[0]] == whole.losses[: at[0]]
 
 
-def test_nothing_below_the_first_attention_to_the_text_has_a_gradient(model, image):
+def test_no_layer_before_the_first_cross_attention_has_a_gradient(model, image):
     seen: dict[str, bool] = {}
     parts = {
         "before": model.unet.conv_in,

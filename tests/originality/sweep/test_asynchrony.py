@@ -1,4 +1,4 @@
-"""No step of an inversion makes the host wait for the device."""
+"""No step of training or denoising makes the host wait for the device."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.support.tiny_models import FAMILIES
 
 SETTINGS = InversionSettings(steps=9, batch_size=4, lanes=2)
 PASSES = (8, 4, 3)
-"""Of all lanes, of one lane each, and of parts of a lane."""
+"""Samples per pass: of all lanes, of one lane, and of parts of a lane."""
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
-def test_a_step_only_gives_the_device_its_work(tmp_path, monkeypatch, family):
+def test_a_step_does_not_make_the_host_wait_for_the_device(tmp_path, monkeypatch, family):
     folder = FAMILIES[family](tmp_path / "model")
     model = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
     with fake_gpu(monkeypatch) as watch:
@@ -36,11 +36,11 @@ def test_a_step_only_gives_the_device_its_work(tmp_path, monkeypatch, family):
                 lanes[0].settle()
 
 
-def test_neither_does_its_way_back_through_the_network(tmp_path):
-    """All of a step on the CPU, as if the host would wait for that."""
+def test_neither_does_its_backward_pass(tmp_path):
+    """A complete step on the CPU, watched as if the host had to wait for it."""
     folder = FAMILIES["sd1"](tmp_path / "model")
     model = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
-    few = SETTINGS.model_copy(update={"templates": 2})  # else the host sorts out which are the same
+    few = SETTINGS.model_copy(update={"templates": 2})  # otherwise the host finds the distinct ones
     inverter = Inverter(model, DOMAINS["shapes"], few, seed=0)
     moments = Moments(*torch.zeros((2, *model.latent_shape)))
     lanes = [inverter.open(str(m), moments, m) for m in (1, 3)]
@@ -53,11 +53,11 @@ def test_neither_does_its_way_back_through_the_network(tmp_path):
 
 @pytest.mark.parametrize("scheduler", ["pndm", "ddim", "euler", "dpm++"])
 def test_neither_does_denoising(tmp_path, monkeypatch, scheduler):
-    """With all samplers but UniPC, whose own step makes small tensors on the device."""
+    """With all samplers but UniPC, whose step creates small tensors on the device."""
     folder = FAMILIES["sd1"](tmp_path / "model")
     model = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
     redraw = RedrawSettings(scheduler=scheduler, steps=4)
-    sampler = model._sampler(redraw)  # its tables come from NumPy, which fakes nothing
+    sampler = model._sampler(redraw)  # its tables come from NumPy, which the fake does not cover
     monkeypatch.setattr(model, "_sampler", lambda _: sampler)
     with fake_gpu(monkeypatch) as watch:
         words = moved(model).encode_prompts(["a", "b"])
@@ -79,7 +79,7 @@ def test_neither_does_denoising(tmp_path, monkeypatch, scheduler):
         lambda x: HostCopy(x[None])[0],
     ],
 )
-def test_what_would_wait_is_seen(monkeypatch, wait):
+def test_the_watch_detects_whatever_would_wait(monkeypatch, wait):
     with fake_gpu(monkeypatch) as watch:
         x = torch.empty(3, device="cuda")
         with watch, pytest.raises(WaitError):

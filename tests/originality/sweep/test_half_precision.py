@@ -1,4 +1,4 @@
-"""fp16 and bf16 on the CPU: scaled losses, skipped steps, overflows that are named or done again in fp32."""
+"""fp16 and bf16 on the CPU: scaled losses, skipped steps, overflows that are named or repeated in fp32."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def inverter(model: LatentDiffusion, scale: float, steps: int = 3, lanes: int = 
 
 
 @pytest.mark.long
-def test_the_gradient_is_scaled_over_the_smallest_numbers_of_fp16(model, half, moments, monkeypatch):
-    """At the size of Stable Diffusion's mean, of 20 x 4 x 64 x 64 numbers."""
+def test_loss_scaling_keeps_the_gradient_above_fp16_underflow(model, half, moments, monkeypatch):
+    """With gradients as small as those of Stable Diffusion's mean over 20 x 4 x 64 x 64 numbers."""
     smaller = math.prod(model.latent_shape) / (4 * 64 * 64)
     losses = Inverter._losses
     monkeypatch.setattr(Inverter, "_losses", lambda self, *asked: losses(self, *asked) * smaller)
@@ -59,7 +59,7 @@ def test_the_gradient_is_scaled_over_the_smallest_numbers_of_fp16(model, half, m
 
 
 @pytest.mark.long
-def test_a_gradient_that_overflows_is_skipped_until_it_does_not(half, moments):
+def test_steps_are_skipped_until_the_gradient_no_longer_overflows(half, moments):
     (lane,) = invert(inverter(half, 2.0**32, steps=12), [("a", moments, 1)])
     assert lane.failure is None
     assert lane.step == 12
@@ -71,7 +71,7 @@ def test_a_gradient_that_overflows_is_skipped_until_it_does_not(half, moments):
 
 
 @pytest.mark.long
-def test_a_lane_that_skips_leaves_its_neighbour_alone(half, moments):
+def test_a_lane_that_skips_steps_does_not_affect_the_other_lane(half, moments):
     together = inverter(half, 2.0**16, lanes=2)
     calm, wild = together.open("a", moments, 1), together.open("b", moments, 2)
     wild.scale = LossScale(2.0**32)
@@ -82,7 +82,7 @@ def test_a_lane_that_skips_leaves_its_neighbour_alone(half, moments):
     assert torch.equal(calm.vectors, alone.vectors)
 
 
-def test_a_gradient_that_no_scale_helps_fails_its_lane(half, moments, monkeypatch):
+def test_a_gradient_that_overflows_at_any_scale_fails_its_lane(half, moments, monkeypatch):
     gradients = Inverter._gradients
     monkeypatch.setattr(
         Inverter, "_gradients", lambda *asked: [(loss, g * math.inf) for loss, g in gradients(*asked)]
@@ -95,7 +95,7 @@ def test_a_gradient_that_no_scale_helps_fails_its_lane(half, moments, monkeypatc
 
 @pytest.mark.long
 @pytest.mark.parametrize(("dtype", "scale", "after"), [("bf16", 1.0, 1), ("fp16", 2.0**34, 5)])
-def test_a_sweep_repeats_and_goes_on_from_a_snapshot_to_the_bit(
+def test_a_sweep_repeats_and_resumes_from_a_snapshot_to_the_last_bit(
     quick: AuditSettings, dtype: str, scale: float, after: int
 ) -> None:
     settings = quick.model_copy(
@@ -134,8 +134,8 @@ def hooked(module: torch.nn.Module, change):
         handle.remove()
 
 
-def test_images_that_overflow_the_vae_in_fp16_are_done_again_in_fp32(model, half):
-    """Numbers over fp16's largest, which the next normalisation would have brought back."""
+def test_images_that_overflow_the_vae_in_fp16_are_repeated_in_fp32(model, half):
+    """Values over fp16's largest, which the next normalisation would have scaled down again."""
     latents = torch.stack([model.encode(model.fit(TaughtSet().scene(2, k).image())).mean for k in range(2)])
     seen = []
 
@@ -165,7 +165,7 @@ def test_images_that_overflow_the_vae_in_fp16_are_done_again_in_fp32(model, half
     assert half.vae.dtype == torch.float16
 
 
-def test_a_redraw_names_the_step_at_which_it_is_lost(half):
+def test_a_redraw_that_overflows_names_the_denoising_step(half):
     passes = []
 
     def spoil(output):
@@ -179,7 +179,7 @@ def test_a_redraw_names_the_step_at_which_it_is_lost(half):
         half.redraw("a photo of {}", half.text.word_vector("shape")[None], noise, REDRAW)
 
 
-def test_what_is_lost_in_a_sweep_is_an_attempt_that_failed(quick: AuditSettings, monkeypatch):
+def test_an_overflow_in_a_redraw_is_a_failed_attempt(quick: AuditSettings, monkeypatch):
     sweep = Sweep(quick)
 
     sampler = sweep.model._sampler
@@ -189,7 +189,7 @@ def test_what_is_lost_in_a_sweep_is_an_attempt_that_failed(quick: AuditSettings,
         step, taken = made.step, []
 
         def lost(predicted, t, latents):
-            """The first image's numbers overflow in the third step."""
+            """The first image overflows in the third step."""
             done = step(predicted, t, latents)
             taken.append(t)
             if len(taken) == 3:
@@ -208,8 +208,8 @@ def test_what_is_lost_in_a_sweep_is_an_attempt_that_failed(quick: AuditSettings,
     assert {a["failure"] for a in record["sweep"]} == {"latents are not finite after denoising step 3 of 3"}
 
 
-def test_an_image_whose_numbers_overflow_does_not_take_its_neighbours_along(model):
-    """Of three images drawn together."""
+def test_an_image_that_overflows_does_not_affect_the_others_of_its_pass(model):
+    """Of three images in one pass."""
     noise = torch.randn((3, *model.latent_shape), generator=torch.Generator().manual_seed(0))
     noise[1, 0, 0, 0] = torch.inf
     drawn = model.generate(model.encode_prompts(["a photo of a shape"]).repeat_prompt(3), noise, REDRAW)
@@ -221,7 +221,7 @@ def test_an_image_whose_numbers_overflow_does_not_take_its_neighbours_along(mode
     assert (drawn.images[[0, 2]] == whole[[0, 2]]).all()
 
 
-def test_the_vae_of_a_model_that_says_so_is_wide(half, tmp_path):
+def test_a_model_that_sets_force_upcast_runs_its_vae_in_fp32(half, tmp_path):
     from tests.support.tiny_models import sdxl
 
     folder = str(sdxl(tmp_path / "sdxl"))

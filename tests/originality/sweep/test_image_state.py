@@ -1,4 +1,4 @@
-"""Snapshots: a sweep goes on from each of its steps to the same bytes, and from nothing else."""
+"""Snapshots: a sweep resumes from any of its steps to the same bytes, and from nothing else."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from originality.sweep.sweep import Sweep
 from tests.support.sweeps import item, run, timeless
 
 
-def undisturbed(sweep: Sweep):
-    """What becomes of image 0 beside another one, and its snapshot and stage before every step."""
+def uninterrupted(sweep: Sweep):
+    """The result of image 0 beside another one, and its stage and snapshot before every step."""
     for k in (0, 1):
         sweep.admit(item(k))
     snapshots, done = [], {}
@@ -29,7 +29,7 @@ def undisturbed(sweep: Sweep):
 
 @pytest.fixture(scope="module")
 def course(quick):
-    return undisturbed(Sweep(quick))
+    return uninterrupted(Sweep(quick))
 
 
 def restored(quick, snapshot):
@@ -41,7 +41,7 @@ def restored(quick, snapshot):
 
 @pytest.mark.long
 @pytest.mark.parametrize("step", range(11))
-def test_a_sweep_goes_on_from_any_step_to_the_same_bytes(quick, course, step):
+def test_a_sweep_resumes_from_any_step_to_the_same_bytes(quick, course, step):
     finished, snapshots = course
     # Four steps and its redraws; the other image's redraws; the same again.
     assert [stage for stage, _ in snapshots] == [0] * 4 + [1] + [2] * 5 + [3]
@@ -51,14 +51,14 @@ def test_a_sweep_goes_on_from_any_step_to_the_same_bytes(quick, course, step):
     assert again.counters == finished.counters
 
 
-def test_a_sweep_goes_on_from_a_failed_attempt(quick, monkeypatch):
+def test_a_sweep_resumes_after_a_failed_attempt(quick, monkeypatch):
     losses = Inverter._losses
 
     def diverges(self, lanes, *part):
         return losses(self, lanes, *part) * (math.nan if lanes[0].tokens == 1 else 1.0)
 
     monkeypatch.setattr(Inverter, "_losses", diverges)
-    finished, snapshots = undisturbed(Sweep(quick))
+    finished, snapshots = uninterrupted(Sweep(quick))
     assert finished.record["sweep"][0]["failure"] == "the loss of step 0 is not finite"
     stage, snapshot = snapshots[2]
     assert stage == 2
@@ -67,8 +67,8 @@ def test_a_sweep_goes_on_from_a_failed_attempt(quick, monkeypatch):
     assert again.files == finished.files
 
 
-def test_a_sweep_goes_on_from_a_failure_that_the_host_had_not_read_of(quick, monkeypatch):
-    """Step 1 fails, its snapshot is made before step 2, after which an undisturbed sweep learns of it."""
+def test_a_sweep_resumes_from_a_failure_that_the_host_had_not_read(quick, monkeypatch):
+    """Step 1 fails, and the snapshot is taken before step 2, after which the host reads of the failure."""
     losses = Inverter._losses
 
     def diverges(self, lanes, *part):
@@ -77,10 +77,10 @@ def test_a_sweep_goes_on_from_a_failure_that_the_host_had_not_read_of(quick, mon
 
     monkeypatch.setattr(Inverter, "_losses", diverges)
     quick = quick.model_copy(update={"max_tokens": 1})
-    calm, (finished, snapshots) = Sweep(quick), undisturbed(Sweep(quick))
+    unsaved_sweep, (finished, snapshots) = Sweep(quick), uninterrupted(Sweep(quick))
     for k in (0, 1):
-        calm.admit(item(k))
-    unsaved = run(calm)["image-0"]
+        unsaved_sweep.admit(item(k))
+    unsaved = run(unsaved_sweep)["image-0"]
     assert finished.record["sweep"][0]["failure"] == "the loss of step 1 is not finite"
     saved, tensors = unpack(snapshots[2][1])
     assert (saved.step, len(saved.losses), saved.loss_scale, saved.skipped_steps) == (1, 1, 0.5, 1)
@@ -92,22 +92,25 @@ def test_a_sweep_goes_on_from_a_failure_that_the_host_had_not_read_of(quick, mon
 
 
 @pytest.mark.long
-def test_an_inversion_stops_at_the_same_step_whoever_looked(quick, monkeypatch):
-    """A snapshot makes the host read the last step's loss; what is decided must not depend on that."""
+def test_early_stopping_is_at_the_same_step_with_and_without_snapshots(quick, monkeypatch):
+    """A snapshot makes the host read the last step's loss; the step to stop at must not depend on that."""
     monkeypatch.setattr("originality.inversion.lane.settled", lambda losses, *_: len(losses) == 4)
     early = {"steps": 9, "cycle": 2, "stop": "settled"}
     quick = quick.model_copy(update={"max_tokens": 1, "inversion": quick.inversion.model_copy(update=early)})
-    looked, snapshots = undisturbed(calm := Sweep(quick))
+    looked, snapshots = uninterrupted(unsaved_sweep := Sweep(quick))
     (attempt,) = looked.record["sweep"]
     assert attempt["inversion_steps"] == 5
     for k in (0, 1):
-        calm.admit(item(k))
-    for other in (run(calm)["image-0"], *(restored(quick, snapshot) for _, snapshot in snapshots[3:6])):
+        unsaved_sweep.admit(item(k))
+    for other in (
+        run(unsaved_sweep)["image-0"],
+        *(restored(quick, snapshot) for _, snapshot in snapshots[3:6]),
+    ):
         assert timeless(other.record) == timeless(looked.record)
         assert other.files == looked.files
 
 
-def test_seconds_go_on_where_they_were(quick, course):
+def test_seconds_are_carried_over(quick, course):
     _, snapshots = course
     saved, _ = unpack(snapshots[8][1])
     assert saved.seconds > 0
@@ -118,7 +121,7 @@ def test_seconds_go_on_where_they_were(quick, course):
 
 @pytest.fixture(scope="module")
 def empty(quick):
-    """A sweep with nothing in flight."""
+    """A sweep without images."""
     return Sweep(quick)
 
 
@@ -150,7 +153,7 @@ def test_a_damaged_snapshot_is_refused(empty, course, data):
     refused(empty, damaged)
 
 
-def test_a_snapshot_of_other_settings_model_or_image_is_refused(quick, empty, course):
+def test_a_snapshot_of_different_settings_model_or_image_is_refused(quick, empty, course):
     snapshot = course[1][8][1]
     refused(Sweep(quick.model_copy(update={"seed": 9})), snapshot, "different settings")
     refused(empty, snapshot, "different image", known=1)
@@ -161,8 +164,8 @@ def test_a_snapshot_of_other_settings_model_or_image_is_refused(quick, empty, co
     refused(empty, version + snapshot[len(version) :], "version")
 
 
-def test_a_whole_snapshot_of_anything_else_is_refused(empty, course):
-    """With a valid checksum, but missing something, or with something of another shape."""
+def test_an_intact_snapshot_with_unexpected_content_is_refused(empty, course):
+    """With a valid checksum, but with parts missing, or of a different shape or type."""
     saved, tensors = unpack(course[1][8][1])
     said = saved.model_dump(mode="json")
     assert encode(said, tensors) == course[1][8][1]
@@ -204,7 +207,7 @@ def test_a_snapshot_written_by_an_older_version_is_restored(quick, empty):
     assert run(sweep)["image-0"].record["sweep"][0]["inversion_steps"] == 4
 
 
-def test_the_names_of_tensors_in_a_snapshot_are_as_they_always_were(course):
+def test_the_names_of_tensors_in_a_snapshot_have_not_changed(course):
     _, tensors = unpack(course[1][8][1])
     adamw = {"optimiser exp_avg", "optimiser exp_avg_sq", "optimiser step"}
     assert set(tensors) == {"vectors", "word <s1>", "redraws 0", *adamw}

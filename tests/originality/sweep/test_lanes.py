@@ -1,4 +1,4 @@
-"""Continuous batching: lanes are refilled at once, passes are shared, and no image's numbers notice."""
+"""Continuous batching: lanes are refilled immediately, and sharing passes changes no image's results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rounds(quick) -> AuditSettings:
 
 
 class Watched(Sweep):
-    """Counts how full the passes are."""
+    """A sweep that records how many lanes each training pass has."""
 
     def __init__(self, settings: AuditSettings) -> None:
         super().__init__(settings)
@@ -43,8 +43,8 @@ def several(rounds):
 
 
 @pytest.mark.long
-def test_an_image_alone_has_the_numbers_that_it_has_among_others(rounds, several):
-    """To the bit: its passes have the same shape, whoever fills them and wherever in them it is."""
+def test_an_image_has_the_same_results_alone_and_among_others(rounds, several):
+    """To the last bit: passes have the same shape, whatever fills them and wherever in them the image is."""
     sweep = Watched(rounds)
     for k in (0, 4):
         alone, among = run(sweep, item(k))[f"image-{k}"], several[1][f"image-{k}"]
@@ -52,7 +52,7 @@ def test_an_image_alone_has_the_numbers_that_it_has_among_others(rounds, several
         assert alone.files == among.files
 
 
-def test_a_lane_is_refilled_at_once(several):
+def test_a_free_lane_is_refilled_immediately(several):
     """While images wait to be admitted every pass is full."""
     sweep, done = several
     assert sweep.capacity == 2 + 2
@@ -64,7 +64,7 @@ def test_a_lane_is_refilled_at_once(several):
 
 
 @pytest.mark.long
-def test_lanes_that_run_ahead_change_no_verdict(rounds, several):
+def test_lanes_trained_ahead_change_no_verdict(rounds, several):
     sweep = Watched(changed(rounds, inversion={"ahead": True}))
     done = run(sweep, *(item(k) for k in (0, 3, 1)))
     for name, early in done.items():
@@ -109,11 +109,11 @@ def running_ahead(request, rounds):
     [*(({"ahead": True}, steps) for steps in (2, 5, 7)), *((SETTLED, steps) for steps in (4, 9, 12))],
     indirect=["running_ahead"],
 )
-def test_a_sweep_in_rounds_goes_on_from_any_step(running_ahead, steps):
-    """Also from one at which a word waits for its next round, and beside lanes that ran ahead."""
-    settings, undisturbed = running_ahead
+def test_a_sweep_in_rounds_resumes_from_any_step(running_ahead, steps):
+    """Also while a word waits for its next round, and beside lanes trained ahead."""
+    settings, uninterrupted = running_ahead
     if settings.inversion.stop == "settled":
-        assert any(a["inversion_steps"] < 12 for a in undisturbed.record["sweep"])
+        assert any(a["inversion_steps"] < 12 for a in uninterrupted.record["sweep"])
     sweep = Watched(settings)
     for k in (3, 0):
         sweep.admit(item(k))
@@ -122,12 +122,12 @@ def test_a_sweep_in_rounds_goes_on_from_any_step(running_ahead, steps):
     again = Watched(settings)
     again.restore(item(0), sweep.snapshot("image-0"))
     restored = run(again)["image-0"]
-    assert timeless(restored.record) == timeless(undisturbed.record)
-    assert restored.files == undisturbed.files
+    assert timeless(restored.record) == timeless(uninterrupted.record)
+    assert restored.files == uninterrupted.files
 
 
 @pytest.mark.parametrize("templates", [None, 2])
-def test_a_lane_s_place_and_neighbours_change_no_bit(model, quick, templates):
+def test_position_and_neighbours_change_no_bit_of_a_lane(model, quick, templates):
     settings = quick.inversion.model_copy(update={"templates": templates})
     inverter = Inverter(model, quick.spoken, settings, 0, 4)
     moments = [model.encode(model.fit(item(k).content)) for k in range(4)]
@@ -141,12 +141,12 @@ def test_a_lane_s_place_and_neighbours_change_no_bit(model, quick, templates):
     straight, turned = (learned(order, (1, 2, 1, 2)) for order in ((0, 1, 2, 3), (2, 3, 1, 0)))
     for name, vectors in straight.items():
         assert torch.equal(vectors, turned[name]), name
-    wider = learned((0, 3, 2), (1, 2, 5, 4))  # what each prompt holds is padded to five tokens
+    wider = learned((0, 3, 2), (1, 2, 5, 4))  # each prompt's vectors are padded to five tokens
     assert torch.equal(straight["0"], wider["0"])
 
 
-def test_progress_can_be_asked_at_any_moment(rounds, monkeypatch):
-    """As the worker's other thread does, also while the next lane is being opened."""
+def test_progress_can_be_read_at_any_moment(rounds, monkeypatch):
+    """As the worker's other thread does, even while the next lane is being opened."""
     sweep = Watched(rounds)
     opened, told = sweep.inverter.open, []
 
@@ -159,7 +159,7 @@ def test_progress_can_be_asked_at_any_moment(rounds, monkeypatch):
     assert len(told) == 3 and "m=2 step 0/2" in told[1]
 
 
-def test_a_lone_image_fills_a_pass_with_rounds_that_it_may_need(rounds, several):
+def test_a_single_image_fills_a_pass_with_rounds_that_it_may_need(rounds, several):
     sweep = Watched(changed(rounds, redraw={"together": 10}))
     drawn = []
     generate = sweep.model.generate

@@ -1,4 +1,4 @@
-"""The readings of what the paper leaves open: step size scaled or not, flips, decay, stretch or crop."""
+"""Readings of what the paper leaves open: scaled step size, flips, weight decay, stretch or crop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.sweeps import item, run, timeless
 SHAPES = DOMAINS["shapes"]
 HOUSES = {"domain": "houses"}
 HF = {"learning_rate_scale": "batch", "weight_decay": 1e-2, "flips": "half"}
-"""As Hugging Face's script has it."""
+"""The settings of Hugging Face's script."""
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +79,13 @@ def test_half_of_the_samples_are_flipped_and_a_cycle_repeats_which():
         first, again = (repeated.of("a", flat, 1, at).latents for at in (step, step + 7))
         assert torch.equal(first, again)
     assert not torch.equal(source.of("a", flat, 1, 0).latents, source.of("a", flat, 1, 1).latents)
-    with pytest.raises(ValueError, match="not encoded mirrored"):
+    with pytest.raises(ValueError, match="mirrored"):
         source.of("a", Moments(zero, zero), 1, 0)
 
 
 @pytest.mark.parametrize("given", [{}, {"learning_rate_scale": "batch"}, {"weight_decay": 0.5}, HF])
-def test_a_step_is_that_of_torchs_own_optimiser(model, picture, given):
-    """AdamW without fusing, at the rate and decay that the reading means."""
+def test_a_step_equals_that_of_torchs_unfused_optimiser(model, picture, given):
+    """AdamW unfused, with the learning rate and decay of the reading."""
     own = inverter(model, **given)
     lane = own.open("a", own.encode(picture), 2)
     table = lane.vectors.detach().clone().requires_grad_()
@@ -114,11 +114,11 @@ def test_a_lane_with_flips_does_not_depend_on_its_neighbours(model, picture):
 
 @pytest.mark.long
 @pytest.mark.parametrize("repeats", [{}, {"cycle": 2, "templates": 2, "timesteps": "stratified"}])
-def test_a_sweep_as_hf_reads_it_goes_on_from_a_snapshot(quick, repeats):
+def test_a_sweep_with_hugging_faces_readings_resumes_from_a_snapshot(quick, repeats):
     inversion = quick.inversion.model_copy(update={**HF, **repeats})
     model = quick.model.model_copy(update={"fit": "stretch"})
     sweep = Sweep(quick.model_copy(update={"inversion": inversion, "model": model}))
-    undisturbed = run(sweep, item(0))["image-0"]
+    uninterrupted = run(sweep, item(0))["image-0"]
     sweep.admit(item(0))
     sweep.admit(item(1))
     for _ in range(2):
@@ -127,13 +127,13 @@ def test_a_sweep_as_hf_reads_it_goes_on_from_a_snapshot(quick, repeats):
     sweep._images.clear()
     sweep.restore(item(0), snapshot)
     restored = run(sweep)["image-0"]
-    assert timeless(restored.record) == timeless(undisturbed.record)
-    assert restored.files == undisturbed.files
+    assert timeless(restored.record) == timeless(uninterrupted.record)
+    assert restored.files == uninterrupted.files
 
 
 @pytest.mark.long
-def test_everything_that_looks_at_a_picture_sees_it_stretched(quick):
-    """A wide image that the model stretches is judged as one that was stretched before (HF's way)."""
+def test_metric_and_model_both_see_the_stretched_picture(quick):
+    """A wide image is judged like one that was stretched beforehand (as Hugging Face does)."""
     wide = TaughtSet().scene(2, 1).image().convert("RGB").resize((200, 90))
     model = quick.model.model_copy(update={"fit": "stretch"})
     sweep = Sweep(quick.model_copy(update={"model": model}))
@@ -144,7 +144,7 @@ def test_everything_that_looks_at_a_picture_sees_it_stretched(quick):
     assert cropped.files["query.webp"] != here.files["query.webp"]
 
 
-def test_a_reading_counts_in_the_digests_only_where_it_is_not_as_it_always_was():
+def test_a_reading_changes_the_digests_only_if_it_is_not_the_default():
     usual = load_settings("laptop")
     assert usual.digest() == "34cbd5fedf014275"  # recorded before there were readings
     defaults = {"learning_rate_scale": "none", "weight_decay": 0.0, "flips": "never"}
@@ -155,7 +155,9 @@ def test_a_reading_counts_in_the_digests_only_where_it_is_not_as_it_always_was()
         assert len({s.digest() for s in (one, *of_hf)}) == 4
         assert len({method_digest(s) for s in (one, *of_hf)}) == 4
         assert all(getattr(one.inversion, name) == default for name, default in defaults.items())
-        assert _LATER["settings"]["inversion"].items() >= defaults.items(), "of runs that were begun before"
+        assert _LATER["settings"]["inversion"].items() >= defaults.items(), (
+            "for runs that were started before"
+        )
     paper = load_settings("paper", None, {**HOUSES, "inversion": HF})
     assert paper.inversion.step_size == pytest.approx(1e-2)
     plain = load_settings("paper", None, HOUSES)

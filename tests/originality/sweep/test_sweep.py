@@ -1,4 +1,4 @@
-"""The sweep: repeats to the bit, and resumes to the bit."""
+"""The sweep: same results alone or among others, files and records, failures, little memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def together(sweep):
 
 
 @pytest.mark.long
-def test_a_verdict_is_the_same_to_the_bit_alone_or_with_neighbours(sweep, together):
+def test_a_verdict_is_the_same_to_the_last_bit_alone_or_with_neighbours(sweep, together):
     for k in (0, 1, 4):
         alone = run(sweep, item(k))[f"image-{k}"]
         other = together[f"image-{k}"]
@@ -39,12 +39,12 @@ def test_a_verdict_is_the_same_to_the_bit_alone_or_with_neighbours(sweep, togeth
         assert alone.files == other.files
 
 
-def test_another_seed_gives_other_numbers(quick, together):
+def test_a_different_seed_gives_different_results(quick, together):
     other = run(Sweep(quick.model_copy(update={"seed": 1})), item(0))["image-0"]
     assert timeless(other.record) != timeless(together["image-0"].record)
 
 
-def test_records_hold_what_the_contract_says(together, quick):
+def test_records_and_files_follow_the_contract(together, quick):
     record = together["image-0"].record
     assert record["status"] == "judged"
     assert record["censored"] == (record["min_tokens"] is None)
@@ -87,7 +87,7 @@ def test_an_image_of_any_size_or_mode_is_fitted(fit):
 
 
 def test_a_wide_image_is_cropped_padded_or_stretched():
-    """Red, green and blue thirds of 300 x 100 pixels, looked at along the middle and down the side."""
+    """Red, green and blue thirds of 300 x 100 pixels, sampled along the middle and down the side."""
     stripes = Image.new("RGB", (300, 100))
     colours = dict(zip("rgb", ((255, 0, 0), (0, 255, 0), (0, 0, 255)), strict=True)) | {"w": (255,) * 3}
     for k, name in enumerate("rgb"):
@@ -101,14 +101,14 @@ def test_a_wide_image_is_cropped_padded_or_stretched():
     assert seen == {"crop": "ggggg", "pad": "rgbww", "stretch": "rgbrr"}
 
 
-def test_how_an_image_is_fitted_counts_in_the_digest_only_where_it_is_not_as_it_always_was():
+def test_the_fit_changes_the_digest_only_if_it_is_not_the_default():
     assert load_settings("laptop").digest() == "34cbd5fedf014275"
     assert load_settings("laptop", flags={"model": {"fit": "crop"}}).digest() == "34cbd5fedf014275"
     fits = ({"model": {"fit": fit}} for fit in ("crop", "pad", "stretch"))
     assert len({load_settings("laptop", flags=fit).digest() for fit in fits}) == 3
 
 
-def test_a_distance_that_is_no_number_is_recorded_and_the_sweep_goes_on(quick, monkeypatch):
+def test_a_distance_that_is_not_finite_fails_its_attempt_and_the_sweep_continues(quick, monkeypatch):
     sweep = Sweep(quick)
     real = sweep.distance.between
     calls = []
@@ -128,8 +128,7 @@ def test_a_distance_that_is_no_number_is_recorded_and_the_sweep_goes_on(quick, m
 
 @contextmanager
 def little_memory(sweep: Sweep, most: int):
-    """While open, more than ``most`` samples at once through the UNet, the VAE's decoder or the metric are
-    too many."""
+    """More than ``most`` samples at once through UNet, VAE decoder or metric run out of memory inside."""
     embed = sweep.distance.embed
 
     def weigh(_part, given):
@@ -152,7 +151,7 @@ def little_memory(sweep: Sweep, most: int):
     ("most", "said"),
     [(5, "inversion 4, denoising 3"), (1, "inversion 1, denoising 1, decoding 1, measuring 1")],
 )
-def test_little_memory_changes_no_verdict(quick, together, most, said):
+def test_running_out_of_memory_changes_no_verdict(quick, together, most, said):
     runs = []
     for items in ((item(0), item(1)), (item(1),)):
         with little_memory(sweep := Sweep(quick), most):
