@@ -38,7 +38,15 @@ def seconds_of(variable: str, usual: float, refusal: Callable[[str], Exception])
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    """Base of all settings: immutable, unknown keys are errors, and each docstring describes its field."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
 
 Precision = Literal["fp32", "fp16", "bf16"]

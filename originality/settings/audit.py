@@ -1,9 +1,12 @@
-"""Every knob of an audit, in one place: frozen, checked, each with its unit and source.
+"""All settings of an audit: immutable, validated, each with its unit and source.
 
 A YAML file and command line flags fill the same models; an unknown key is an error that names the nearest
 known one. ``paper`` is the published protocol (arXiv 2408.08184, Sections 4.2 and E). What the paper does not
-state is marked "our choice"; where Hugging Face's textual_inversion.py, which the paper may have used, does
-it differently, its reading is a named value.
+state is marked "our choice". Where Hugging Face's textual_inversion.py, which the paper may have used,
+differs, its behaviour is available as a named value.
+
+The docstring below a field is its description in the reference, in the JSON schema and in ``originality
+settings``. Its last paragraph states the unit, of a number, and the source of the default.
 """
 
 from __future__ import annotations
@@ -23,29 +26,42 @@ from originality.settings.parts import DistanceSettings, InDistributionSettings,
 from originality.settings.roles import Added, Decides, knobs, nested
 
 
-class DomainMissing(SettingsError):  # noqa: N818 - it says what is missing
-    """No domain is set, and none follows from the other settings."""
+class DomainMissing(SettingsError):  # noqa: N818 - named after what is missing
+    """No domain is set, and the other settings do not imply one."""
 
 
 class AuditSettings(Frozen):
-    """One audit: the whole of what decides a verdict."""
+    """Settings of one audit: all that decides a verdict."""
 
     model: ModelSettings = ModelSettings()
     domain: Annotated[str, Decides.METHOD | Decides.TOKENS_NEEDED] = "shapes"
-    """Initial word and templates: one of originality.settings.domains.DOMAINS or of ``domains``. It may be
-    left out only with the metric "elements", which reads nothing but the world of shapes."""
+    """The kind of image, which decides the word that pseudo-tokens start from and the training prompts:
+    one of ``originality.settings.domains.DOMAINS`` or of ``domains``. It may be left out only with the
+    metric "elements", which works on the world of shapes alone.
+
+    Source: paper, Section 4.2; "shapes" is ours."""
     domains: Annotated[Mapping[str, Domain], Decides.METHOD, Added.AFTER_RUNS] = Field(default_factory=dict)
-    """Further domains, by name."""
+    """Further domains, by name, each with ``initial_word`` or ``initial_words`` and optional templates.
+
+    Source: our choice."""
     max_tokens: Annotated[int, Decides.VERDICT | Decides.COST] = Field(5, ge=1, le=16)
-    """The sweep ends here; an image that never passed is censored ("+" in Figure 6)."""
+    """The largest number of tokens that is tried. An image that passed with none of them is censored: it
+    is reported as more than this ("+" in the paper's Figure 6).
+
+    Unit: tokens. Source: paper, Section 4.2."""
     inversion: InversionSettings = InversionSettings()
     redraw: RedrawSettings = RedrawSettings()
     distance: DistanceSettings = DistanceSettings()
     in_distribution: InDistributionSettings = InDistributionSettings()
     seed: Annotated[int, Decides.VERDICT] = Field(0, ge=0)
-    """Every random number is drawn from a generator keyed by (seed, image_id, m, step)."""
+    """Seed of all random numbers. Each generator is keyed by (seed, image_id, m, step).
+
+    Unit: none. Source: our choice."""
     calibration: Annotated[Calibration | None, Decides.NOTHING] = None
-    """Where the thresholds come from, if they were calibrated."""
+    """Where the thresholds come from, if ``originality calibrate`` chose them. It is a record, and
+    changes no verdict.
+
+    Source: our choice."""
 
     @property
     def spoken(self) -> Domain:
@@ -54,8 +70,8 @@ class AuditSettings(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _domains_have_their_names(cls, given: Any) -> Any:
-        """A domain is written without its name, which stands before it."""
+    def _fill_in_domain_names(cls, given: Any) -> Any:
+        """Copies each key of ``domains`` into its domain's ``name``, which users do not write twice."""
         domains = given.get("domains") if isinstance(given, Mapping) else None
         if not isinstance(domains, Mapping):
             return given
@@ -63,24 +79,25 @@ class AuditSettings(Frozen):
         return {**given, "domains": named}
 
     @model_validator(mode="after")
-    def _domain_exists(self) -> Self:
+    def _check_domain(self) -> Self:
         known = [*DOMAINS, *self.domains]
         if self.domain not in known:
             raise ValueError(f"domain {self.domain!r} is unknown{nearest(self.domain, known)}")
         return self
 
     @model_validator(mode="after")
-    def _check_can_read_the_images(self) -> Self:
+    def _check_positions_need_elements(self) -> Self:
         if self.in_distribution.check == "positions" and self.distance.metric != "elements":
             raise ValueError(
-                "in_distribution.check 'positions' reads only elements of the world of shapes; with "
+                "in_distribution.check 'positions' works only on the world of shapes; with "
                 f"distance.metric {self.distance.metric!r} set in_distribution.check to editability or none"
             )
         return self
 
     @model_validator(mode="after")
-    def _domain_is_chosen(self) -> Self:
-        """What images show cannot be guessed, and the domain decides where every pseudo-token starts."""
+    def _check_domain_is_given(self) -> Self:
+        """What the images show cannot be guessed, and every pseudo-token starts from the domain's word. A
+        default would silently give wrong verdicts."""
         if "domain" not in self.model_fields_set and self.distance.metric != "elements":
             known = ", ".join(map(described, DOMAINS.values()))
             raise DomainMissing(
@@ -91,7 +108,8 @@ class AuditSettings(Frozen):
         return self
 
     def digest(self) -> str:
-        """Short digest of everything that decides a verdict; not of the device, which is the machine's own.
+        """Short digest of everything that decides a verdict. The device is not part of it, as a run may be
+        resumed on another kind of machine.
 
         A setting that was added after the first runs counts only where it is not at its default. Otherwise
         every new setting would change the digest of all runs made before it, and none could be resumed.

@@ -1,4 +1,4 @@
-"""Where calibrated thresholds come from, as a part of the settings."""
+"""The origin of calibrated thresholds, as a part of the settings."""
 
 from __future__ import annotations
 
@@ -9,45 +9,51 @@ from pydantic import Field
 from originality.contract.config import Frozen
 
 Interval = tuple[float, float, float]
-"""Low, itself, high: 95 % of bootstrap resamples lie between."""
+"""Lower end, value, upper end: 95 % of bootstrap resamples lie between the ends."""
 
 
 class Calibration(Frozen):
-    """Where thresholds come from (``originality calibrate``); decides no verdict."""
+    """Where thresholds come from (``originality calibrate``). A record only: it changes no verdict."""
 
     metric: str
-    """The distance that ``distance_threshold`` holds for."""
+    """The metric that ``distance_threshold`` was chosen for."""
     check: str
-    """The check that ``in_distribution_threshold`` holds for."""
+    """The check that ``in_distribution_threshold`` was chosen for."""
     model_digest: str
+    """Digest of the model's weights and configuration."""
     judge_digest: str
-    """Of the weights of metric and check."""
+    """Digest of the weights of metric and check."""
     method_digest: str
-    """Of all other settings that a distance at one token follows from
-    (originality.calibration.thresholds)."""
+    """Digest of the other settings that decide the distance at one token
+    (:func:`originality.calibration.thresholds.method_digest`)."""
     labels_digest: str
-    """Of the images that were measured and their labels."""
+    """Digest of the measured images and their labels."""
     created: datetime
+    """Time at which the thresholds were chosen, UTC."""
 
     common: int = Field(ge=1)
-    """Labelled images that the thresholds were chosen on."""
+    """Number of images labelled common that the thresholds were chosen on."""
     original: int = Field(ge=1)
+    """Number of images labelled original that the thresholds were chosen on."""
     auc: Interval
     """Area under the ROC curve of the distance at one token."""
     false_common: float = Field(ge=0, lt=1)
-    """At most this share of the original images is under ``distance_threshold``."""
+    """Largest share of the original images that may be under ``distance_threshold``."""
     true_false_rate: tuple[float, float]
-    """In which that share is of all original images that are like these, at 95 %."""
+    """95 % interval of the share of all original images like these that is under ``distance_threshold``."""
     distance_threshold: float
+    """Chosen value of ``distance.threshold``."""
     distance_interval: tuple[float, float]
-    """In which 95 % of bootstrap resamples put that threshold."""
+    """95 % interval of that threshold over bootstrap resamples."""
     common_passing: Interval
     """Share of the common images under the threshold of their resample."""
 
     kept: float = Field(gt=0, le=1)
-    """At least this share of the common images reaches ``in_distribution_threshold``."""
+    """Least share of the common images that must reach ``in_distribution_threshold``."""
     in_distribution_threshold: float | None
-    """None where there is no check, or it gave no score for an image of each label."""
+    """Chosen value of ``in_distribution.threshold``. None if there is no check, or no score for an image
+    of each label."""
     in_distribution_interval: tuple[float, float] | None
+    """95 % interval of that threshold over bootstrap resamples."""
     in_distribution_auc: Interval | None
-    """How well the score at one token tells common from original images."""
+    """Area under the ROC curve of the score at one token."""

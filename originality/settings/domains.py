@@ -1,7 +1,7 @@
-"""Prompts: what is said around a pseudo-word, and the domains that decide it (paper Sections 4.2, E.2).
+"""Prompts around a pseudo-word, and the domains that define them (paper, Sections 4.2 and E.2).
 
-A *domain* names the words that pseudo-tokens may start from, the templates of training, and the subject that
-is asked for in a scene of the learned concept.
+A *domain* is one kind of image. It defines the words that pseudo-tokens may start from, the templates of the
+training prompts, and the subject of the edit prompt.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, ValidationInfo, field_validator, model_validator
 
+from originality.contract.config import Frozen
 from originality.contract.faults import ItemFault
 from originality.settings.roles import Decides
 
@@ -88,30 +89,31 @@ SHAPES_TEMPLATES = (
     "a nice drawing of {}",
     "a clean image of {}",
 )
-"""Our choice for the world of shapes: none of its words is one of the captions' attributes."""
+"""Our choice for the world of shapes. No word in them is an attribute in captions of that world, so that the
+prompts say nothing about the image."""
 
 REDRAW_PROMPT = "a photo of {}"
 """The prompt of the 20 redraws (Appendix E.2)."""
 
 
 TEMPLATES = {"object": OBJECT_TEMPLATES, "art": ART_TEMPLATES}
-"""Templates that a domain may take by name."""
+"""Lists of templates that a domain may name."""
 
 
-class WordMissing(ItemFault, ValueError):  # noqa: N818 - it says what is missing
-    """Nothing says which of its domain's words an image's pseudo-tokens start from."""
+class WordMissing(ItemFault, ValueError):  # noqa: N818 - named after what is missing
+    """The domain has several initial words, and which one an image's pseudo-tokens start from is unknown."""
 
 
-def _is_said(words: str, info: ValidationInfo) -> str:
-    said = " ".join(words.split())
-    if not said or "{}" in said:
+def _checked_word(words: str, info: ValidationInfo) -> str:
+    word = " ".join(words.split())
+    if not word or "{}" in word:
         field = str(info.field_name).removesuffix("s")
-        raise ValueError(f"domain {info.data.get('name')!r}: {field} {words!r} is no word")
-    return said
+        raise ValueError(f"domain {info.data.get('name')!r}: {field} {words!r} is not a word")
+    return word
 
 
-Word = Annotated[str, AfterValidator(_is_said)]
-"""What can be said in a prompt: one word, or some with a space between them."""
+Word = Annotated[str, AfterValidator(_checked_word)]
+"""Text for a place in a prompt: one word, or several separated by single spaces."""
 
 
 def edit_prompt(subject: str) -> str:
@@ -119,43 +121,44 @@ def edit_prompt(subject: str) -> str:
     return f"{subject} in {{}}"
 
 
-class Domain(BaseModel):
-    """How one kind of image is spoken of. ``initial_word: house`` is short for a single one, and templates
-    may be one of TEMPLATES by name; left out, they are the object templates."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Domain(Frozen):
+    """Words and prompts for one kind of image. ``initial_word: house`` is short for a list of one word, and
+    ``templates`` may be a name of TEMPLATES; if left out, they are the object templates."""
 
     name: Annotated[str, Decides.NOTHING]
+    """In a settings file, the key of the domain below ``domains``."""
     initial_words: Annotated[tuple[Word, ...], Decides.METHOD]
-    """All pseudo-tokens of an image start at the embedding of one of these (Table 1): its own word in the
-    list of images, if it has one there, else the one that CLIP finds most likely."""
+    """All pseudo-tokens of an image start at the embedding of one of these words (Table 1): the image's
+    own word in the list of images if it has one, else the one that CLIP finds most likely."""
     templates: Annotated[tuple[str, ...], Decides.METHOD] = OBJECT_TEMPLATES
     """Training prompts; ``{}`` stands for the pseudo-word."""
     edit_subject: Annotated[Word, Decides.METHOD] = "cat"
-    """Asked for in a scene of the concept: "cat in S*" (Section 4.2)."""
+    """Subject of the edit prompt: "cat in S*" (Section 4.2)."""
     other_subject: Annotated[Word, Decides.VERDICT] = "car"
-    """Asked for in its place where the initial word is the edit subject, as "cat in S*" tests nothing of a
-    cat. Our choice."""
+    """Subject of the edit prompt of images whose initial word is the edit subject: "cat in S*" tests
+    nothing if the concept is a cat. Our choice."""
 
     @property
     def initial_word(self) -> str:
-        """The only one.
+        """The domain's only initial word.
 
         Raises:
-            WordMissing: there are several.
+            WordMissing: it has several.
         """
         if len(self.initial_words) > 1:
             words = ", ".join(self.initial_words)
-            raise WordMissing(f"domain {self.name!r} has several words ({words}), and nothing says which")
+            raise WordMissing(
+                f"domain {self.name!r} has several words ({words}), and the image names none of them"
+            )
         return self.initial_words[0]
 
     def subject_for(self, word: str) -> str:
-        """What is asked for in a scene of a concept that starts from ``word``."""
+        """Subject of the edit prompt for an image whose pseudo-tokens start from ``word``."""
         return self.other_subject if _holds(word, self.edit_subject) else self.edit_subject
 
     @model_validator(mode="before")
     @classmethod
-    def _as_people_write_it(cls, given: Any) -> Any:
+    def _expand_short_forms(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
         domain = dict(given)
@@ -168,40 +171,43 @@ class Domain(BaseModel):
         if isinstance(templates, str):
             if templates not in TEMPLATES:
                 known = ", ".join(TEMPLATES)
-                raise ValueError(f"{what}: templates {templates!r} are none of {known}; or write a list")
+                raise ValueError(f"{what}: unknown templates {templates!r}; known: {known}; or write a list")
             domain["templates"] = TEMPLATES[templates]
         return domain
 
     @field_validator("templates")
     @classmethod
-    def _each_has_one_place(cls, templates: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _check_templates(cls, templates: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         what = f"domain {info.data.get('name')!r}"
         if not templates:
             raise ValueError(f"{what} needs at least one template")
         for template in templates:
             if template.count("{}") != 1:
-                raise ValueError(f"{what}: template {template!r} must hold {{}} exactly once")
+                raise ValueError(f"{what}: template {template!r} must contain {{}} exactly once")
         return templates
 
     @model_validator(mode="after")
-    def _words_can_be_told_apart(self) -> Self:
+    def _check_words(self) -> Self:
         what = f"domain {self.name!r}"
         if not self.initial_words:
             raise ValueError(f"{what} needs at least one initial word")
         if len({word.lower() for word in self.initial_words}) < len(self.initial_words):
-            raise ValueError(f"{what} has an initial word twice; write it once")
+            raise ValueError(f"{what} has a repeated initial word; write it once")
         if _holds(self.edit_subject, self.other_subject) or _holds(self.other_subject, self.edit_subject):
-            raise ValueError(f"{what} has no other subject than {self.edit_subject!r}; write other_subject")
+            raise ValueError(
+                f"{what} uses {self.edit_subject!r} as both subjects; write a different other_subject"
+            )
         for word in self.initial_words:
             if _holds(word, subject := self.subject_for(word)):
                 raise ValueError(
-                    f"{what} asks for a {subject} in a scene of a {word}, which tests nothing; write another "
-                    "edit_subject or other_subject"
+                    f"{what} uses the edit subject {subject!r} for the word {word!r}, which tests nothing; "
+                    "write a different edit_subject or other_subject"
                 )
         return self
 
 
 def _holds(word: str, subject: str) -> bool:
+    """Whether ``word`` contains all words of ``subject``: "tabby cat" contains "cat"."""
     return set(subject.lower().split()) <= set(word.lower().split())
 
 
@@ -220,7 +226,7 @@ DOMAINS: dict[str, Domain] = {
 
 
 def described(domain: Domain) -> str:
-    """A domain's name and what it decides, in a phrase: "artwork (painting, templates of art)"."""
+    """A domain's name, initial words and templates: "artwork (painting, templates of art)"."""
     kinds = {OBJECT_TEMPLATES: "objects", ART_TEMPLATES: "art", SHAPES_TEMPLATES: "shapes"}
     templates = f"templates of {kinds.get(domain.templates, 'its own')}"
     return f"{domain.name} ({' or '.join(domain.initial_words)}, {templates})"

@@ -1,4 +1,4 @@
-"""Settings of the inversion. Import them from :mod:`originality.settings.audit`, which has all parts."""
+"""Settings of the inversion, the training of pseudo-words."""
 
 from __future__ import annotations
 
@@ -11,76 +11,114 @@ from originality.settings.roles import Added, Decides
 
 
 class InversionSettings(Frozen):
-    """Multi-token textual inversion (Section 3.1, E.1)."""
+    """Multi-token textual inversion (paper, Sections 3.1 and E.1)."""
 
     steps: Annotated[int, Decides.METHOD | Decides.COST] = Field(2000, ge=1)
-    """Optimiser steps for one number of tokens."""
+    """Optimiser steps for each number of tokens.
+
+    Unit: steps. Source: paper, Sections 4.2 and E.1."""
     batch_size: Annotated[int, Decides.METHOD | Decides.COST] = Field(20, ge=1)
-    """Noise samples of one image in a step."""
+    """Noise samples of one image in a step.
+
+    Unit: samples. Source: paper, Sections 4.2 and E.1."""
     learning_rate: Annotated[float, Decides.METHOD | Decides.TOKENS_NEEDED] = Field(5e-4, gt=0)
-    """Step size of AdamW; 5e-4 is the paper's number (Section E.1)."""
+    """Learning rate of AdamW. ``learning_rate_scale`` says whether it is multiplied by the batch size.
+
+    Unit: none (AdamW's step size). Source: paper, Sections 4.2 and E.1."""
     learning_rate_scale: Annotated[
         Literal["none", "batch"], Decides.METHOD | Decides.TOKENS_NEEDED, Added.AFTER_CALIBRATIONS
     ] = "none"
-    """"batch" multiplies ``learning_rate`` by ``batch_size``, as ``--scale_lr`` of HF's textual_inversion.py
-    does and HF's published command asks for: 5e-4 then means 1e-2. The paper says "5e-4, batch size 20" and
-    not which. The default, unscaled, is our choice."""
+    """"batch" multiplies ``learning_rate`` by ``batch_size``, as ``--scale_lr`` of Hugging Face's
+    textual_inversion.py does and as its published command asks for: 5e-4 then means 1e-2. The paper
+    gives "5e-4, batch size 20" and does not say which.
+
+    Source: our choice; unscaled is the literal reading of the paper."""
     weight_decay: Annotated[float, Decides.METHOD | Decides.TOKENS_NEEDED, Added.AFTER_CALIBRATIONS] = Field(
         0.0, ge=0
     )
-    """AdamW's. HF's script has 1e-2, the paper names none. The default is our choice."""
+    """Weight decay of AdamW. Hugging Face's textual_inversion.py uses 1e-2; the paper states none.
+
+    Unit: none (a factor of the learning rate). Source: our choice; what the paper does not state is
+    left out."""
     flips: Annotated[
         Literal["never", "half"], Decides.METHOD | Decides.TOKENS_NEEDED, Added.AFTER_CALIBRATIONS
     ] = "never"
-    """"half": each sample shows the image mirrored left to right with probability one half, as HF's script
-    always does. The paper does not say. The default is our choice."""
+    """"half": each sample shows the image mirrored left to right with probability one half, as Hugging
+    Face's textual_inversion.py always does. The paper does not say.
+
+    Source: our choice; what the paper does not state is left out."""
     timesteps: Annotated[Literal["uniform", "stratified"], Decides.METHOD | Decides.COST] = "uniform"
-    """How a step draws its noise levels: independently (Gal et al.), or one from each equal part of the
-    schedule (ours: the same mean, less noise)."""
+    """How a step draws its noise levels. "uniform": independently, as in textual inversion. "stratified":
+    one from each equal part of the noise schedule, which has the same mean loss and less variance.
+
+    Source: "uniform" is Gal et al. 2022; "stratified" is ours."""
     templates: Annotated[int | None, Decides.METHOD | Decides.COST, Added.AFTER_CALIBRATIONS] = Field(
         None, ge=1
     )
-    """Different templates that a step speaks, by turns over its samples, so that the text encoder reads no
-    prompt twice; None: each sample draws its own (Gal et al.)."""
+    """Number of different prompt templates in a step; the samples take turns. The text encoder then
+    encodes each prompt once, which is cheaper. None: every sample draws its own template.
+
+    Unit: templates. Source: None is Gal et al. 2022; a number is ours, for speed."""
     cycle: Annotated[int | None, Decides.METHOD | Decides.COST, Added.AFTER_CALIBRATIONS] = Field(None, ge=1)
-    """After so many steps the same draws come again: a loss and the one a cycle before it then differ by the
-    word alone. None: every step draws anew."""
+    """Number of steps after which the same noise, noise levels and templates repeat. A loss and the loss
+    one cycle earlier then differ only because the vectors changed, so that ``stop`` can compare them.
+    None: every step draws anew.
+
+    Unit: steps. Source: None is Gal et al. 2022; a number is ours, for stopping early."""
     cooldown: Annotated[int, Decides.METHOD | Decides.COST, Added.AFTER_CALIBRATIONS] = Field(0, ge=0)
-    """Last steps, over which the learning rate falls to zero: a large one leaves a word unsettled. Where
-    training may ``stop``, they follow on that."""
+    """The last steps, over which the learning rate falls to zero. With a large learning rate the vectors
+    would otherwise keep moving. If training stops early (``stop``), the cooldown follows the stop.
+
+    Unit: steps. Source: 0 is the paper, which states no schedule; more is ours."""
     stop: Annotated[Literal["never", "settled"], Decides.METHOD | Decides.COST, Added.AFTER_CALIBRATIONS] = (
         "never"
     )
-    """"settled": training may end before its last step, when a ``cycle`` brought too little, the third or a
-    later one (originality.evaluation.early_stopping)."""
+    """"settled": training may end before the last step, once a ``cycle`` no longer lowers the loss by
+    enough (``tolerance``), from the third cycle on (:mod:`originality.inversion.settled`).
+
+    Source: "never" is the paper; "settled" is ours."""
     tolerance: Annotated[float, Decides.METHOD | Decides.COST, Added.AFTER_CALIBRATIONS] = Field(
         0.05, gt=0, lt=1
     )
-    """How little that is: a share of all that training brought so far."""
+    """With ``stop`` "settled", the least gain of a cycle with which training continues, as a share of the
+    gain since the start of training.
+
+    Unit: share, between 0 and 1. Source: our choice, measured in docs/bench/README.md."""
     ahead: Annotated[bool, Decides.SPEED, Added.AFTER_RUNS] = False
-    """Whether lanes that nothing else is there for train an image's next numbers of tokens before it is known
-    that they are needed. A pass costs the same with or without them."""
+    """Whether lanes that have no other work train an image's next numbers of tokens before it is known
+    that they are needed. A pass costs the same with or without them, as it would be filled with
+    repeats.
+
+    Source: ours; off where passes have one lane."""
     lanes: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], Decides.SPEED] = 1
-    """Words, of different images or numbers of tokens, that share a UNet pass; "auto": as many as the memory
-    plan has room for, up to 8, so that the last bits differ between kinds of GPU. Every pass has this many
-    lanes: a short one is filled up with repeats, so that an image's numbers do not depend on how many
-    neighbours it had."""
+    """Pseudo-words, of different images or numbers of tokens, that share a UNet pass. "auto": as many as
+    the memory plan allows, at most 8; rounding then differs between kinds of GPU. Every pass has this
+    many lanes, and one with fewer is padded with repeats, so that an image's results do not depend on
+    which other images are in the pass.
+
+    Unit: lanes. Source: ours; 1 is one at a time, as in textual inversion."""
     loss_scale: Annotated[float, Decides.SPEED, Added.AFTER_RUNS] = Field(2.0**16, gt=0)
-    """In fp16 the loss is multiplied by this at first, so that small gradients are not lost; halved when a
-    gradient overflows, doubled after two thousand good steps, as PyTorch's GradScaler does."""
+    """With fp16, the factor that the loss is first multiplied by, so that small gradients do not become
+    zero. It is halved when a gradient overflows and doubled after two thousand good steps.
+
+    Unit: none (a factor). Source: PyTorch's GradScaler."""
     initial_tokens: Annotated[Literal["one", "mean"], Decides.METHOD, Added.AFTER_RUNS] = "one"
-    """An initial word that is several tokens of the model is refused ("one"), or the mean of its tokens'
-    embeddings is taken: our choice."""
+    """What to do with an initial word that the model splits into several tokens. "one": refuse it.
+    "mean": start from the mean of their embeddings.
+
+    Source: our choice; the words of the paper's domains are single tokens."""
 
     @property
     def step_size(self) -> float:
-        """AdamW's learning rate before any ``cooldown``."""
+        """Learning rate that AdamW starts with, before any ``cooldown``."""
         return self.learning_rate * (self.batch_size if self.learning_rate_scale == "batch" else 1)
 
     @model_validator(mode="after")
-    def _hangs_together(self) -> Self:
+    def _check_stopping(self) -> Self:
         if self.cooldown > self.steps:
             raise ValueError(f"inversion.cooldown {self.cooldown} is more than inversion.steps {self.steps}")
         if self.stop != "never" and (self.cycle is None or self.cycle < 2):
-            raise ValueError(f"inversion.stop {self.stop!r} compares cycles; set inversion.cycle, to 10 say")
+            raise ValueError(
+                f"inversion.stop {self.stop!r} compares cycles; set inversion.cycle, for example to 10"
+            )
         return self

@@ -1,4 +1,4 @@
-"""Where copies of weights are that the settings name elsewhere."""
+"""Paths of local copies of weights that the settings name elsewhere."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Copies:
-    """Where this machine has the weights that the settings name in a bucket or on the hub; None: where the
-    settings say."""
+    """Paths on this machine of weights that the settings name in a bucket or on the hub. None: they are where
+    the settings say."""
 
     model: Path | None = None
     distance: Path | None = None
-    """Of the metric."""
+    """Weights of the metric."""
     detector: Path | None = None
-    """Of the check of editability."""
+    """Weights of the detector of the editability check."""

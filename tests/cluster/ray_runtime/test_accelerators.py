@@ -36,7 +36,7 @@ def test_what_ray_makes_of_a_cards_name_may_be_named(card: str) -> None:
     [("l4", "L4"), ("A10g", "A10G"), ("H1000", "H100"), ("a100-80g", "A100-80G"), ("TPU-V4", "")],
 )
 def test_an_unknown_gpu_is_refused_with_the_nearest(name: str, meant: str) -> None:
-    with pytest.raises(ValidationError, match=f"accelerator '{name}' is none that Ray names; .*{meant}"):
+    with pytest.raises(ValidationError, match=f"accelerator '{name}'.*{meant}"):
         ClusterSettings(accelerators=("T4", name))
 
 
@@ -56,7 +56,7 @@ def test_a_bound_on_the_cost_needs_the_price_of_all_that_is_named() -> None:
     [
         (-1.0, None, "price of L4 is -1; give US dollars an hour, 0 or more"),
         (-1.0, 5.0, "price of L4 is -1; give US dollars an hour, 0 or more"),
-        (0.0, 5.0, "price of L4 is 0, so --max-cost cannot be kept; give more than 0"),
+        (0.0, 5.0, "price of L4 is 0, .*--max-cost"),
         (float("nan"), 5.0, "prices"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Annotated
 import pytest
 from pydantic import BaseModel
 
+from cluster.settings import ClusterSettings
 from originality.calibration.thresholds import method_digest
 from originality.settings.audit import AuditSettings, later_defaults
 from originality.settings.domains import Domain
@@ -118,3 +119,14 @@ def test_defaults_of_later_settings_are_those_of_the_settings():
     assert "steps" not in later["inversion"] and "max_tokens" not in later
     added = [knob for knob in knobs(AuditSettings) if knob.added is Added.AFTER_CALIBRATIONS]
     assert all(knob.path.startswith("inversion.") for knob in added)
+
+
+@pytest.mark.parametrize("kind", [AuditSettings, ClusterSettings])
+def test_every_setting_states_its_source_and_each_number_its_unit(kind):
+    """The docstring is the description in the reference, the JSON schema and ``originality settings``."""
+    for knob in knobs(kind):
+        assert knob.field.description, knob.path
+        about = knob.field.description.rpartition("\n\n")[2]
+        assert "Source: " in about and about.endswith("."), knob.path
+        is_number = type(knob.default) in (int, float)
+        assert not is_number or about.startswith("Unit: "), knob.path
