@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from cluster.inputs.images import Limits
 from cluster.ray_runtime.accelerators import NVIDIA, PRICES, is_known
@@ -92,7 +92,9 @@ class ClusterSettings(Frozen):
     """Cost by ``prices`` at which this start of the run stops and can be resumed. None: no limit.
 
     Unit: US dollars. Source: our choice."""
-    deadline: datetime | None = None
+    deadline: Annotated[
+        datetime | None, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}], "default": None})
+    ] = None
     """When this start of the run stops and can be resumed: a date and time, or a time from now with its
     unit, such as "8h" or "30min". None: no deadline.
 

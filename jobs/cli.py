@@ -15,6 +15,7 @@ JOBS: tuple[tuple[str, str, str], ...] = (
     ("report", "jobs.report", "write a run's report anew"),
     ("retry", "jobs.retry", "put failed or rejected images back"),
     ("calibrate", "jobs.calibrate", "choose the thresholds from labelled images"),
+    ("settings", "jobs.settings", "list every setting with its unit, default and what it decides"),
     ("models", "jobs.models", "bring weights to a folder or bucket, for use offline"),
     ("tokens", "jobs.tokens", "learned words as files for other tools"),
     ("synthetic", "jobs.synthetic", "the world of shapes: image sets, models, detector, experiments"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, ValidationInfo, field_validator, model_validator
 
 from originality.contract.config import Frozen
 from originality.contract.faults import ItemFault
@@ -121,9 +121,22 @@ def edit_prompt(subject: str) -> str:
     return f"{subject} in {{}}"
 
 
+def _as_written(schema: dict[str, Any]) -> None:
+    """Makes the JSON schema that of a settings file, where a domain has short forms and no name."""
+    properties = schema["properties"]
+    del properties["name"]
+    properties["initial_word"] = {"type": "string", "description": "A single initial word."}
+    listed = properties["templates"]
+    of_list = {"type": listed.pop("type"), "items": listed.pop("items")}
+    listed["anyOf"] = [of_list, {"enum": list(TEMPLATES)}]
+    del schema["required"]
+
+
 class Domain(Frozen):
     """Words and prompts for one kind of image. ``initial_word: house`` is short for a list of one word, and
     ``templates`` may be a name of TEMPLATES; if left out, they are the object templates."""
+
+    model_config = ConfigDict(json_schema_extra=_as_written)
 
     name: Annotated[str, Decides.NOTHING]
     """In a settings file, the key of the domain below ``domains``."""

@@ -89,7 +89,7 @@ class InversionSettings(Frozen):
     that they are needed. A pass costs the same with or without them, as it would be filled with
     repeats.
 
-    Source: ours; off where passes have one lane."""
+    Source: ours; off, as only passes of several lanes have room for it."""
     lanes: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], Decides.SPEED] = 1
     """Pseudo-words, of different images or numbers of tokens, that share a UNet pass. "auto": as many as
     the memory plan allows, at most 8; rounding then differs between kinds of GPU. Every pass has this

@@ -10,6 +10,7 @@ roles (:func:`knobs`), so that a new setting cannot be missing from one of those
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, Flag, auto
@@ -64,6 +65,8 @@ class Exhaustive:
 
 
 _Mark = TypeVar("_Mark")
+_FACTS = re.compile(r"(?:Unit: (?P<unit>.+?)\. )?Source: (?P<source>.+)\.")
+"""Last paragraph of a setting's docstring."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,33 @@ class Knob:
     def default(self) -> Any:
         return self.field.get_default(call_default_factory=True)
 
+    @property
+    def description(self) -> str:
+        """What the setting does, on one line."""
+        return " ".join(self._docstring[0].split())
+
+    @property
+    def unit(self) -> str | None:
+        """None: it is no quantity."""
+        return self._stated("unit")
+
+    @property
+    def source(self) -> str | None:
+        """Where the default comes from."""
+        return self._stated("source")
+
     def has(self, role: Decides) -> bool:
         return self.decides is not None and role in self.decides
+
+    @property
+    def _docstring(self) -> tuple[str, str]:
+        """The text, and the last paragraph, which states unit and source."""
+        text, _, facts = (self.field.description or "").rpartition("\n\n")
+        return text, " ".join(facts.split())
+
+    def _stated(self, fact: str) -> str | None:
+        found = _FACTS.fullmatch(self._docstring[1])
+        return found[fact] if found else None
 
     def _mark(self, kind: type[_Mark]) -> _Mark | None:
         return next((mark for mark in self.field.metadata if isinstance(mark, kind)), None)
