@@ -22,7 +22,8 @@ from cluster.weights.cache import DIGESTS, clear_leftovers, keeping
 from cluster.weights.wanted import SMALL, Wanted
 from originality.contract import outline
 from originality.contract.download import FetchError, Progress, check_room, no_room
-from originality.contract.node_cache import cache_path, remember, sha256, turn
+from originality.contract.file_lock import locked
+from originality.contract.node_cache import cache_path, remember, sha256
 
 _RANGE_BYTES = 32 * 2**20
 """Of one request: the one big file of a model, too, comes over several connections."""
@@ -49,7 +50,7 @@ def from_bucket(store: Store, wanted: Wanted, outlined: bool) -> Path:
     with keeping(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
         clear_leftovers(folder.parent, but=folder)
-        with turn(folder.with_suffix(".lock"), store.url):
+        with locked(folder.with_suffix(".lock"), store.url):
             if not _is_whole(folder, here):
                 _download(store, wanted, listed, folder, absent)
     return folder

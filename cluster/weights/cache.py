@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.storage.store import StoreError
 from originality.contract.download import kept_in
+from originality.contract.file_lock import locked_if_free
 
 DIGESTS = "digests.json"
 """In every copy from a bucket, and in a prefix that was prepared: the sha256 of each file, by its path."""
@@ -32,6 +32,6 @@ def clear_leftovers(cache: Path, but: Path | None = None) -> None:
     for leftover in [*cache.glob("*.part"), *cache.glob("*.old")]:
         if but is not None and leftover == but.with_suffix(".part"):
             continue  # it is resumed
-        with leftover.with_suffix(".lock").open("a") as handle, suppress(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while somebody works on it
-            shutil.rmtree(leftover, ignore_errors=True)
+        with locked_if_free(leftover.with_suffix(".lock")) as free:
+            if free:  # no process is working on it
+                shutil.rmtree(leftover, ignore_errors=True)

@@ -20,7 +20,8 @@ from cluster.weights.bucket import Listed, copy_objects
 from cluster.weights.cache import DIGESTS, clear_leftovers, keeping
 from originality.contract.config import SettingsError
 from originality.contract.download import FetchError, check_room, no_room
-from originality.contract.node_cache import cache_path, sha256, turn
+from originality.contract.file_lock import locked
+from originality.contract.node_cache import cache_path, sha256
 
 _PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 
@@ -83,7 +84,7 @@ def _kept(identity: list[object], size: int, make: Callable[[Path], object]) -> 
     folder.parent.mkdir(parents=True, exist_ok=True)
     clear_leftovers(folder.parent, but=folder)
     part = folder.with_suffix(".part")
-    with turn(folder.with_suffix(".lock"), "a model of one file"):
+    with locked(folder.with_suffix(".lock"), "a model of one file"):
         if _is_whole(folder):
             return folder
         model = part / "model"

@@ -24,7 +24,8 @@ from urllib.parse import urlsplit
 
 from originality.contract.config import SettingsError, seconds_of
 from originality.contract.faults import MachineFault
-from originality.contract.node_cache import remember, turn
+from originality.contract.file_lock import locked
+from originality.contract.node_cache import remember
 
 PATIENCE = "FETCH_PATIENCE_SECONDS"
 """Environment variable: for how long a host that does not answer is asked again."""
@@ -141,7 +142,7 @@ def scratch_in(folder: Path, what: str) -> Iterator[Path]:
         what: is fetched, for who waits.
     """
     scratch = folder / SCRATCH
-    with turn(scratch / "lock", what):
+    with locked(scratch / "lock", what):
         try:
             yield scratch
         except (FetchError, OSError) as error:

@@ -7,15 +7,12 @@ written, only means that the file is read again.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from originality.contract.config import SettingsError
@@ -49,44 +46,6 @@ def check_cache() -> None:
     there = next((path for path in (place, *place.parents) if path.exists()), place)
     if there.exists() and not there.is_dir():
         raise SettingsError(f"ORIGINALITY_CACHE={place}: {there} is not a folder; give a folder for weights")
-
-
-@contextmanager
-def turn(lock: Path, what: str = "") -> Iterator[None]:
-    """Waits for its turn among this machine's processes. The system ends a turn with its process, however
-    that dies.
-
-    Args:
-        lock: a file, which is made; who has its turn may remove it.
-        what: is fetched meanwhile, for a line on stderr.
-    """
-    while True:
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            handle = lock.open("a")  # for writing: network disks lock nothing else
-        except (FileNotFoundError, FileExistsError):
-            if lock.parent.is_file() or lock.parent.is_symlink():  # in the way for good
-                raise
-            continue  # its folder was removed just now
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if what:
-                    sys.stderr.write(f"waiting for another process on this machine that fetches {what}\n")
-                    sys.stderr.flush()
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            if _is_at(handle.fileno(), lock):
-                yield
-                return
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    """Whether an open file is still the one at a path."""
-    try:
-        return os.fstat(handle).st_ino == path.stat().st_ino
-    except FileNotFoundError:
-        return False
 
 
 def sha256(file: Path) -> str:

@@ -14,8 +14,7 @@ import pytest
 
 from jobs.cli import main
 from originality.contract import node_cache
-from originality.contract.node_cache import CHECKSUMS, sha256, turn
-from tests.support.waiting import PATIENCE
+from originality.contract.node_cache import CHECKSUMS, sha256
 
 DATA = os.urandom(1_500_000)
 
@@ -128,18 +127,3 @@ def test_many_processes_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert {racer.communicate()[0].strip() for racer in racers} == {digest(DATA)}
     assert len(list((file.parent / "cache" / CHECKSUMS).iterdir())) == 1
     assert in_a_new_process(file, monkeypatch, may_read=False) == digest(DATA)
-
-
-def test_who_waits_says_for_what(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code = (
-        "import sys; from pathlib import Path; from originality.contract.node_cache import *\n"
-        "with turn(Path(sys.argv[1]), 'the model'): print('mine')"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with turn(tmp_path / "lock"):
-        other = subprocess.Popen(
-            [sys.executable, "-c", code, tmp_path / "lock"], env=environment, stdout=-1, stderr=-1, text=True
-        )
-        assert other.stderr is not None and "waiting for another process" in other.stderr.readline()
-        assert other.poll() is None
-    assert other.communicate(timeout=PATIENCE)[0] == "mine\n"
