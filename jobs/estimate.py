@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         with audit_session(folder, selection, how.deadline) as session:
             outcome = judge(science, session, how)
         numbers = [int(number) for number in selection.numbers(folder.manifest)]
-        seconds = [seconds_of(folder, number) for number in numbers]
+        seconds = [seconds_from_environment(folder, number) for number in numbers]
     price = outcome.cost / outcome.worker_hours if outcome and outcome.worker_hours else 0.0
     if outcome is None:
         print(
@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
     return exits.ALL_JUDGED
 
 
-def seconds_of(run: RunFolder, number: int) -> float:
+def seconds_from_environment(run: RunFolder, number: int) -> float:
     """Worker time of one input: that of its image, and nothing where it was rejected."""
     image_id = run.identities[number]
     if image_id is None:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from cluster.run.folder import RunFolder
 from jobs.commandline import exits, options
-from jobs.experimenting.kept import check_room, keep
+from jobs.experimenting.kept import check_disk_space, keep
 from jobs.experimenting.plan_runs import id_of
 from jobs.experimenting.takeover import Earlier, take_over
 from jobs.experimenting.two_runs import measure, measures, report_failures, train, trainings, wanted_of
@@ -103,7 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
     plans, wanted = experiment.plans(), wanted_of(experiment)
     kept = kept_at(arguments.keep)
     if kept:
-        check_room(kept, [id_of(plan.document()) for plan in plans], chain.from_iterable(wanted.values()))
+        check_disk_space(
+            kept, [id_of(plan.document()) for plan in plans], chain.from_iterable(wanted.values())
+        )
     models = trainings(f"{arguments.out}/train", plans)
     run = measures(f"{arguments.out}/measure", experiment)
     if before:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from cluster.inputs.manifest import SCHEMA, WORD, InputError, Manifest
 from cluster.inputs.sources import WITHOUT_URI, Unreadable, read_image, without_uri
 from cluster.storage.store import REMOTE_SCHEMES
-from originality.contract.impostor import impostor
+from originality.contract.wrong_content import wrong_content
 
 LISTS = (".csv", ".parquet")
 """What a list of images may be: a file with a column of uris."""
@@ -139,7 +139,7 @@ def open_list(asked: str, name: str, data: bytes) -> ListFile:
         InputError: they cannot be read as such.
     """
     try:
-        if data and (found := impostor(data[:_BEGINNING])):
+        if data and (found := wrong_content(data[:_BEGINNING])):
             raise InputError(f"{asked} {found}")
         if name.lower().endswith(".csv"):
             return _open_csv(asked, data)

@@ -43,7 +43,7 @@ from cluster.storage.store_errors import (
     no_store,
 )
 from originality.contract.checksum import Mismatch
-from originality.contract.config import seconds_of
+from originality.contract.config import seconds_from_environment
 
 __all__ = [
     "NOBODYS",
@@ -486,7 +486,7 @@ def patience_seconds() -> float:
     """Raises:
     StoreError: STORE_PATIENCE_SECONDS is no number of seconds.
     """
-    return seconds_of(PATIENCE, _PATIENCE_SECONDS, StoreError)
+    return seconds_from_environment(PATIENCE, _PATIENCE_SECONDS, StoreError)
 
 
 def absolute(uri: str) -> str:

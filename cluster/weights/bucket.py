@@ -21,7 +21,7 @@ from cluster.storage.store import NotFound, Store, StoreError, whole
 from cluster.weights.cache import DIGESTS, clear_leftovers, keeping
 from cluster.weights.wanted import SMALL, Wanted
 from originality.contract import outline
-from originality.contract.download import FetchError, Progress, check_room, no_room
+from originality.contract.download import FetchError, Progress, check_disk_space, is_disk_full
 from originality.contract.file_lock import locked
 from originality.contract.node_cache import cache_path, remember, sha256
 
@@ -144,7 +144,7 @@ def _download(
             folder.rename(old)
         part.rename(folder)
     except (_Changed, OSError, FetchError) as error:
-        if isinstance(error, _Changed) or no_room(error):  # on a full disk others need the room
+        if isinstance(error, _Changed) or is_disk_full(error):  # on a full disk others need the room
             shutil.rmtree(part, ignore_errors=True)
         raise
     finally:
@@ -158,7 +158,9 @@ def copy_objects(store: Store, listed: Sequence[Listed], folder: Path) -> dict[s
     earlier call brought, as the folder's journal says, is not brought again."""
     journal = _Journal(folder / _JOURNAL)
     # before the pieces are counted: a listing may claim any size
-    check_room(folder, sum(found.size for found in listed) - len(journal.done) * _RANGE_BYTES, store.url)
+    check_disk_space(
+        folder, sum(found.size for found in listed) - len(journal.done) * _RANGE_BYTES, store.url
+    )
     for found in listed:
         file = folder / found.path
         file.parent.mkdir(parents=True, exist_ok=True)

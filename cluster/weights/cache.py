@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.storage.store import StoreError
-from originality.contract.download import kept_in
+from originality.contract.download import disk_errors_explained
 from originality.contract.file_lock import locked_if_free
 
 DIGESTS = "digests.json"
@@ -17,13 +17,13 @@ DIGESTS = "digests.json"
 
 @contextmanager
 def keeping(folder: Path) -> Iterator[None]:
-    """As kept_in, around what asks a store too, whose errors are told as they are."""
+    """As disk_errors_explained, around what asks a store too, whose errors are told as they are."""
     try:
         yield
     except StoreError:
         raise
     except OSError as error:
-        with kept_in(folder):
+        with disk_errors_explained(folder):
             raise error
 
 

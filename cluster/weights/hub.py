@@ -22,7 +22,14 @@ from cluster.weights.hub_moves import moved
 from cluster.weights.wanted import SMALL, Wanted
 from originality.contract import outline
 from originality.contract.config import SettingsError
-from originality.contract.download import Download, FetchError, Progress, check_room, kept_in, scratch_in
+from originality.contract.download import (
+    Download,
+    FetchError,
+    Progress,
+    check_disk_space,
+    disk_errors_explained,
+    scratch_in,
+)
 from originality.contract.node_cache import cache_path, sha256
 
 
@@ -160,7 +167,7 @@ class Commit:
             FetchError: a file cannot be fetched or kept.
         """
         self.fill(self.folder, small)
-        with kept_in(self.folder):
+        with disk_errors_explained(self.folder):
             outline.write(self.folder, {path: outline.Absent(*entry) for path, entry in big.items()})
         return self.folder
 
@@ -172,7 +179,7 @@ class Commit:
             SettingsError: the hub refuses the files.
         """
         try:
-            with kept_in(folder), scratch_in(folder, self.repository) as scratch:
+            with disk_errors_explained(folder), scratch_in(folder, self.repository) as scratch:
                 missing = {path: entry for path, entry in entries.items() if not entry.is_in(folder / path)}
                 if missing:
                     self._fetch(missing, folder, scratch)
@@ -199,7 +206,7 @@ class Commit:
             )
         size = sum(entry.size for entry in missing.values())
         size -= sum(file.stat().st_size for file in scratch.iterdir())
-        check_room(folder, size, f"{self.repository} from the hub")
+        check_disk_space(folder, size, f"{self.repository} from the hub")
         what = f"{self.repository} from {urlsplit(constants.ENDPOINT).netloc.rpartition('@')[2]}"
         headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
         with Progress(what, size) as progress:
@@ -207,7 +214,7 @@ class Commit:
                 place = f"{self.repository}/resolve/{self.revision}/{quote(path)}"
                 url = f"{constants.ENDPOINT}/{place}"
                 digest = entry.checksum if entry.is_big else None
-                Download(url, folder / path, scratch, entry.size, digest, headers).bring(progress)
+                Download(url, folder / path, scratch, entry.size, digest, headers).fetch(progress)
                 if not entry.is_in(folder / path):
                     (folder / path).unlink()
                     raise FetchError(f"{url}: not the file that is published (its checksum is different)")

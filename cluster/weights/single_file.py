@@ -19,7 +19,7 @@ from cluster.storage.store import StoreError, open_store
 from cluster.weights.bucket import Listed, copy_objects
 from cluster.weights.cache import DIGESTS, clear_leftovers, keeping
 from originality.contract.config import SettingsError
-from originality.contract.download import FetchError, check_room, no_room
+from originality.contract.download import FetchError, check_disk_space, is_disk_full
 from originality.contract.file_lock import locked
 from originality.contract.node_cache import cache_path, sha256
 
@@ -91,7 +91,7 @@ def _kept(identity: list[object], size: int, make: Callable[[Path], object]) -> 
         shutil.rmtree(model, ignore_errors=True)
         part.mkdir(exist_ok=True)
         try:
-            check_room(part, size, "the model")
+            check_disk_space(part, size, "the model")
             make(part)
             files = [file for file in model.rglob("*") if file.is_file()]
             digests = {file.relative_to(model).as_posix(): sha256(file) for file in files}
@@ -100,7 +100,7 @@ def _kept(identity: list[object], size: int, make: Callable[[Path], object]) -> 
                 shutil.rmtree(folder)
             model.rename(folder)
         except (StoreError, FetchError) as error:
-            if no_room(error):
+            if is_disk_full(error):
                 shutil.rmtree(part, ignore_errors=True)
             raise  # what was fetched stays, to resume from
         except BaseException:

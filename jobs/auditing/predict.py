@@ -100,27 +100,31 @@ def predicted(
     """
     # The science is heavy to import, and a mistake in a flag is said before.
     from originality.cost import measured_counts
-    from originality.cost.flops import flops, judging, spoken
-    from originality.cost.operations import Places, cost, protocol_counts
+    from originality.cost.flops import flops, format_flops, judging
+    from originality.cost.operations import BatchSlots, cost, protocol_counts
     from originality.model.meta_model import Architecture, architecture_of
 
     source = measured_counts.known(measured_counts.read(counts or measured_counts.SHIPPED), settings)
     if family:
-        architecture, whence = Architecture.of_family(family), f"{family} as set"
+        architecture, origin = Architecture.of_family(family), f"{family} as set"
     else:
-        architecture, whence = architecture_of(settings.model)
+        architecture, origin = architecture_of(settings.model)
     of_model, of_metric = flops(architecture), judging(settings.distance)
-    yield f"{settings.model.path} ({whence}): {of_model}"
-    yield f"{settings.distance.metric}: {spoken(of_metric)} an image"
+    yield f"{settings.model.path} ({origin}): {of_model}"
+    yield f"{settings.distance.metric}: {format_flops(of_metric)} an image"
     if source:
-        cases = {measured_counts.whence(source, settings, family): measured_counts.carried(source, settings)}
+        cases = {
+            measured_counts.origin_of_counts(source, settings, family): measured_counts.carried_over(
+                source, settings
+            )
+        }
     else:
         ends = {1: "stop at 1 token", settings.max_tokens: f"go to {settings.max_tokens}"}
         cases = {
             f"where all {what} and nothing ends early": protocol_counts(settings, m)
             for m, what in ends.items()
         }
-    places = source.places if source else Places()
+    places = source.places if source else BatchSlots()
     costs = {case: cost(counted, of_model, of_metric, places) for case, counted in cases.items()}
     for case, spent in costs.items():
         yield f"{case}: {spent}"

@@ -31,7 +31,7 @@ def copies_here(settings: AuditSettings, *, outlined: bool = False) -> Copies:
     Raises:
         SettingsError, StoreError, FetchError: with the fix.
     """
-    several = len(settings.spoken.initial_words) > 1  # CLIP may have to choose
+    several = len(settings.selected_domain.initial_words) > 1  # CLIP may have to choose
     model = model_here(settings.model, towers=several, outlined=outlined)
     if outlined and several and model is not None and text_tower(model) is not None:
         model = model_here(settings.model, towers=several)  # its towers are tried before the run

@@ -87,7 +87,7 @@ def is_kept(folder: str | Path) -> bool:
     return (Path(folder) / f"{TRAININGS}.jsonl").is_file()
 
 
-def check_room(folder: Path, trained: Iterable[str], measured: Iterable[str]) -> None:
+def check_disk_space(folder: Path, trained: Iterable[str], measured: Iterable[str]) -> None:
     """That nothing is kept in a folder which an experiment of these ids would write over.
 
     Raises:

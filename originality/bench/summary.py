@@ -269,7 +269,7 @@ def _carried(own: Mapping[str, measured_counts.Measured]) -> dict[str, Any]:
     for preset, of in own.items():
         settings = load_settings(preset, None, {"domain": "houses"})  # of which no operation depends
         model = flops(architecture_of(settings.model)[0])
-        found[preset] = str(cost(measured_counts.carried(of, settings), model, places=of.places))
+        found[preset] = str(cost(measured_counts.carried_over(of, settings), model, places=of.places))
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from originality.cost.operations import Counts, Places, denoising_steps
+from originality.cost.operations import BatchSlots, Counts, denoising_steps
 from originality.settings.audit import AuditSettings
 
 Row = dict[str, Any]
@@ -30,7 +30,7 @@ def _of(row: Row, settings: AuditSettings) -> dict[str, float]:
     edited = len(sweep) if always else sum(near)
     prompts = inversion.batch_size
     if inversion.templates is not None:
-        prompts = min(prompts, inversion.templates, len(settings.spoken.templates))
+        prompts = min(prompts, inversion.templates, len(settings.selected_domain.templates))
     return {
         "tokens_tried": len(sweep),
         "tokens_checked": edited,
@@ -58,7 +58,7 @@ def _samples_a_redraw(settings: AuditSettings) -> int:
     return denoising_steps(settings.redraw) * settings.redraw.unet_samples
 
 
-def places(rows: Sequence[Row], settings: AuditSettings) -> Places:
+def places(rows: Sequence[Row], settings: AuditSettings) -> BatchSlots:
     """How many places the passes of a run had for each that a verdict came to need. A run of one lane and
     of whole evaluations need not tell: it has no other places.
 
@@ -66,9 +66,9 @@ def places(rows: Sequence[Row], settings: AuditSettings) -> Places:
         KeyError: the rows of another do not tell.
     """
     if settings.inversion.lanes == 1 and settings.redraw.pass_size == settings.redraw.count:
-        return Places()
+        return BatchSlots()
     there = {kind: sum(row["places"][kind] for row in rows) for kind in ("training", "drawing")}
-    return Places(
+    return BatchSlots(
         training=there["training"] / sum(_steps(row) for row in rows),
         drawing=there["drawing"] / sum(_drawn(row, settings) for row in rows),
     )

@@ -159,7 +159,7 @@ def method_digest(settings: AuditSettings) -> str:
     """
     parts: dict[str, BaseModel] = {
         "model": settings.model,
-        "domain": settings.spoken,  # what the chosen domain contains, whatever it is called
+        "domain": settings.selected_domain,  # what the chosen domain contains, whatever it is called
         "inversion": settings.inversion,
         "redraw": settings.redraw,
         "distance": settings.distance,

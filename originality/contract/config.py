@@ -22,7 +22,7 @@ def nearest(word: str, known: Any) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
 
 
-def seconds_of(variable: str, usual: float, refusal: Callable[[str], Exception]) -> float:
+def seconds_from_environment(variable: str, usual: float, refusal: Callable[[str], Exception]) -> float:
     """The seconds that an environment variable gives; the usual ones where it is unset or empty.
 
     Raises:

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
-from originality.contract.config import SettingsError, seconds_of
+from originality.contract.config import SettingsError, seconds_from_environment
 from originality.contract.faults import MachineFault
 from originality.contract.file_lock import locked
 from originality.contract.node_cache import remember
@@ -39,7 +39,7 @@ _EVERY_SECONDS = 5.0
 """Between two lines of progress."""
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 """Statuses after which the same request may succeed."""
-NOWHERE = (404, 410)
+NOT_FOUND_STATUSES = (404, 410)
 """Statuses that say the same to everyone."""
 
 
@@ -110,7 +110,7 @@ class Progress:
 
 
 @contextmanager
-def kept_in(folder: Path) -> Iterator[None]:
+def disk_errors_explained(folder: Path) -> Iterator[None]:
     """What the system says when files cannot be written, as one line with the fix."""
     try:
         yield
@@ -121,7 +121,7 @@ def kept_in(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def check_room(folder: Path, needed: int, what: str) -> None:
+def check_disk_space(folder: Path, needed: int, what: str) -> None:
     """Raises:
     FetchError: the disk of a folder, which exists, has less than the bytes that are needed.
     """
@@ -146,7 +146,7 @@ def scratch_in(folder: Path, what: str) -> Iterator[Path]:
         try:
             yield scratch
         except (FetchError, OSError) as error:
-            if no_room(error):  # others need the room
+            if is_disk_full(error):  # others need the room
                 _remove(scratch)
             raise
         _remove(scratch)
@@ -162,7 +162,7 @@ def _remove(scratch: Path) -> None:
         scratch.rmdir()
 
 
-def no_room(error: BaseException | None) -> bool:
+def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or what it was raised from, says that a disk is full."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -204,7 +204,7 @@ class Download:
         unique = hashlib.sha256(self.url.encode()).hexdigest()[:8]
         return self.scratch / f"{unique}-{re.sub('[^A-Za-z0-9_.-]', '_', self.name)}"
 
-    def bring(self, progress: Progress) -> None:
+    def fetch(self, progress: Progress) -> None:
         """Fetches the file.
 
         Raises:
@@ -214,7 +214,7 @@ class Download:
         """
         for again in (True, False):
             self._receive_all(progress)
-            with kept_in(self.scratch):
+            with disk_errors_explained(self.scratch):
                 digest = self._checked()
                 if digest is not None:
                     self.to.parent.mkdir(parents=True, exist_ok=True)
@@ -249,7 +249,7 @@ class Download:
 
     def _receive_all(self, progress: Progress) -> None:
         """Receives until the part is complete. The patience begins anew with every byte that is gained."""
-        patience = seconds_of(PATIENCE, _PATIENCE_SECONDS, SettingsError)
+        patience = seconds_from_environment(PATIENCE, _PATIENCE_SECONDS, SettingsError)
         waited, pause, most = 0.0, 1.0, self._have()
         while True:
             try:
@@ -290,7 +290,7 @@ class Download:
             raise
         with answer:
             self._refuse_pages(answer)
-            with kept_in(self.scratch):
+            with disk_errors_explained(self.scratch):
                 file = self.part.open("ab" if answer.status == 206 else "wb")
             with file:
                 self._note_tag(answer)
@@ -308,7 +308,7 @@ class Download:
         )
 
     def _note_tag(self, answer: Any) -> None:
-        with kept_in(self.scratch):
+        with disk_errors_explained(self.scratch):
             self._tag.unlink(missing_ok=True)
             tag = answer.headers["ETag"]
             if tag and not tag.startswith("W/"):
@@ -320,9 +320,9 @@ class Download:
         if progress.total is None:
             progress.total = None if total is None else total - have
         if total is not None:
-            check_room(self.scratch, total - have, self.name)
+            check_disk_space(self.scratch, total - have, self.name)
         while chunk := answer.read(_CHUNK):
-            with kept_in(self.scratch):
+            with disk_errors_explained(self.scratch):
                 file.write(chunk)
                 file.flush()
             have += len(chunk)

@@ -41,13 +41,14 @@ class Flops:
 
     def __str__(self) -> str:
         return (
-            f"UNet forward {spoken(self.forward)} a sample, forward and back {spoken(self.step)}; "
-            f"VAE encode {spoken(self.encoding)}, decode {spoken(self.decoding)} an image; "
-            f"text {spoken(self.text)} a prompt"
+            f"UNet forward {format_flops(self.forward)} a sample, "
+            f"forward and back {format_flops(self.step)}; "
+            f"VAE encode {format_flops(self.encoding)}, decode {format_flops(self.decoding)} an image; "
+            f"text {format_flops(self.text)} a prompt"
         )
 
 
-def spoken(flops: float) -> str:
+def format_flops(flops: float) -> str:
     """A number of operations as a person reads it: "66.8 PFLOP"."""
     for letter, unit in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9)):
         if flops >= unit:

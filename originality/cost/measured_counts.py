@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from originality.contract.config import Frozen, SettingsError
-from originality.cost.operations import Counts, Places, protocol_counts
+from originality.cost.operations import BatchSlots, Counts, protocol_counts
 from originality.settings.audit import AuditSettings
 from originality.settings.roles import Decides, nested, paths
 
@@ -33,7 +33,7 @@ class Measured(Frozen):
     """Mean of the images."""
     images: int = Field(ge=1)
     settings: AuditSettings
-    places: Places = Places()
+    places: BatchSlots = BatchSlots()
     """What its passes held beside that."""
 
 
@@ -93,7 +93,7 @@ def differences(measured: Measured, settings: AuditSettings) -> list[str]:
     return [f"{path} {here!s} in place of {there!s}" for path, here, there in pairs if here != there]
 
 
-def carried(measured: Measured, settings: AuditSettings) -> Counts:
+def carried_over(measured: Measured, settings: AuditSettings) -> Counts:
     """What was measured, for these settings: as many numbers of tokens are tried and checked, and of what
     that allows, each part does the share that it did."""
     tokens = measured.counts.tokens_tried, measured.counts.tokens_checked
@@ -106,7 +106,7 @@ def carried(measured: Measured, settings: AuditSettings) -> Counts:
     return Counts(**{name: share(name) for name in Counts.model_fields})
 
 
-def whence(measured: Measured, settings: AuditSettings, family: str | None = None) -> str:
+def origin_of_counts(measured: Measured, settings: AuditSettings, family: str | None = None) -> str:
     """Where carried counts come from: "as measured" only of the same settings and the same model, which a
     ``family`` says that it is not."""
     model = f"{measured.images} images with the model {measured.settings.model.path!r}"
@@ -159,7 +159,7 @@ def _of_carrying(settings: AuditSettings, measured: Measured) -> tuple[str, ...]
         f"these images try as many numbers of tokens ({tried:.3g} in the mean, {checked:.3g} of them "
         f"checked) as the {measured.images} images that were measured: they are as original to the model",
     ]
-    if measured.places != Places():
+    if measured.places != BatchSlots():
         lines.append(
             f"passes are as full: of places there are {measured.places.training:.3g} in training and "
             f"{measured.places.drawing:.3g} in drawing for each that a verdict needs"

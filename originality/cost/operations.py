@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pydantic import Field
 
 from originality.contract.config import Frozen
-from originality.cost.flops import Flops, spoken
+from originality.cost.flops import Flops, format_flops
 from originality.model.noise_schedule import SCHEDULERS
 from originality.settings.audit import AuditSettings
 from originality.settings.parts import RedrawSettings
@@ -37,7 +37,7 @@ class Counts(Frozen):
     """Images embedded by the metric, the query among them."""
 
 
-class Places(Frozen):
+class BatchSlots(Frozen):
     """Places in passes for each that a verdict came to need; the others held repeats, or numbers of tokens
     that were trained ahead in vain."""
 
@@ -69,7 +69,7 @@ def protocol_counts(
     of_an_image = denoising_steps(redraw) * redraw.unet_samples
     prompts = inversion.batch_size
     if inversion.templates is not None:
-        prompts = min(prompts, inversion.templates, len(settings.spoken.templates))
+        prompts = min(prompts, inversion.templates, len(settings.selected_domain.templates))
     return Counts(
         tokens_tried=tokens_tried,
         tokens_checked=checked,
@@ -109,18 +109,18 @@ class Cost:
         """The total, and its parts, largest first, with their shares; none that are nothing."""
         parts = {part.name: float(getattr(self, part.name)) for part in fields(self)}
         told = (
-            f"{name} {spoken(of)} ({_share(of / self.total)})"
+            f"{name} {format_flops(of)} ({_share(of / self.total)})"
             for name, of in sorted(parts.items(), key=lambda part: -part[1])
             if of
         )
-        return f"{spoken(self.total)} an image: {', '.join(told)}"
+        return f"{format_flops(self.total)} an image: {', '.join(told)}"
 
 
 def _share(of: float) -> str:
     return f"{of:.0%}" if of >= 0.01 else "under 1%"
 
 
-def cost(counts: Counts, flops: Flops, judging: int = 0, places: Places = Places()) -> Cost:
+def cost(counts: Counts, flops: Flops, judging: int = 0, places: BatchSlots = BatchSlots()) -> Cost:
     """What counts come to on a model.
 
     Args:

@@ -89,7 +89,7 @@ def detector(
     settings: AuditSettings, device: torch.device, copies: Copies, side: int | None, seconds: float
 ) -> Finding:
     """Whether who judges redraws or edit images loads, and reads a picture; as :func:`metric`."""
-    judged, subject = settings.in_distribution, settings.spoken.edit_subject
+    judged, subject = settings.in_distribution, settings.selected_domain.edit_subject
     check = load_check(judged, subject, device, copies.detector)
     if check is None:
         return skipped("in_distribution.check is none")

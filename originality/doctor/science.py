@@ -116,7 +116,7 @@ class Checkup:
 
     def _domain(self) -> Finding:
         """Whether the model can say the prompts; told apart from loading, as another domain may do."""
-        settings, domain = self.settings, self.settings.spoken
+        settings, domain = self.settings, self.settings.selected_domain
         Inverter(self.loaded, domain, settings.inversion, settings.seed)
         edits = [edit_prompt(domain.subject_for(word)) for word in domain.initial_words]
         said = [*domain.templates, settings.redraw.prompt, *edits]
@@ -139,7 +139,7 @@ class Checkup:
         kind = self.settings.model.dtype
         if kind == "fp32":
             return skipped("model.dtype is fp32: there is nothing to compare")
-        prompt = self.settings.redraw.prompt.format(self.settings.spoken.initial_words[0])
+        prompt = self.settings.redraw.prompt.format(self.settings.selected_domain.initial_words[0])
         assert self.folder is not None, "a loaded model was opened before"
         found = errors(self.loaded, self.settings.model, self.folder, prompt)
         finite = {t: error for t, error in found.items() if math.isfinite(error)}

@@ -46,7 +46,7 @@ class Speed:
 def inversion(model: LatentDiffusion, settings: AuditSettings, samples: int) -> tuple[Inverter, Lane]:
     """One lane of so many samples with the longest pseudo-word, of an image that is nothing but grey."""
     of_one = settings.inversion.model_copy(update={"batch_size": samples, "lanes": 1})
-    inverter = Inverter(model, settings.spoken, of_one, settings.seed)
+    inverter = Inverter(model, settings.selected_domain, of_one, settings.seed)
     zeros = torch.zeros(model.latent_shape)
     grey = Moments(zeros, zeros, mirrored=Moments(zeros, zeros))
     return inverter, inverter.open("", grey, settings.max_tokens)

@@ -99,7 +99,7 @@ class Judge:
     ) -> None:
         """``check``: returns the in-distribution check for an edit subject."""
         self.settings, self.model, self.distance, self._check = settings, model, distance, check
-        self._domain, self._slots = settings.spoken, slots
+        self._domain, self._slots = settings.selected_domain, slots
         self._unet_passes = model.unet_samples_per_redraw(settings.redraw)
         self.measuring = Passes()
         self.waiting = settings.redraw.pass_size // settings.redraw.round_size - 1

@@ -59,7 +59,7 @@ class InitialWords:
         Raises:
             SettingsError: the model cannot start from a word of the domain, or CLIP cannot be used.
         """
-        self._domain = settings.spoken
+        self._domain = settings.selected_domain
         self._several = settings.inversion.initial_tokens
         self._tokenizers = model.description.tokenizers
         for word in self._domain.initial_words:
@@ -113,7 +113,7 @@ def load_chooser(
     Raises:
         SettingsError: the CLIP cannot be used.
     """
-    if len(settings.spoken.initial_words) == 1:
+    if len(settings.selected_domain.initial_words) == 1:
         return None
     if text_tower(model.path) is not None:
         return load_model_clip(model.path, device)
@@ -126,7 +126,7 @@ def words_missing(settings: AuditSettings, model: ModelFolder, copies: Copies = 
 
     It holds for images without a word of their own.
     """
-    domain = settings.spoken
+    domain = settings.selected_domain
     if len(domain.initial_words) == 1 or _detector_folder(settings, copies) is not None:
         return None
     if text_tower(model.path) is not None:
@@ -144,7 +144,7 @@ def subject_switched(settings: AuditSettings) -> str | None:
 
     None if it is the usual one, or differs from image to image.
     """
-    domain = settings.spoken
+    domain = settings.selected_domain
     if settings.in_distribution.check != "editability" or len(domain.initial_words) > 1:
         return None
     word = domain.initial_words[0]

@@ -15,7 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from originality.contract.impostor import impostor
+from originality.contract.wrong_content import wrong_content
 
 SAFETENSORS = ".safetensors"
 _OUTLINE = "outline.json"
@@ -40,7 +40,7 @@ def damage(file: Path) -> str | None:
     if file.is_dir():
         return "is a folder in place of a file; fetch it again"
     with file.open("rb") as handle:
-        found = impostor(handle.read(256))
+        found = wrong_content(handle.read(256))
     if found:
         return found
     if file.suffix == SAFETENSORS:

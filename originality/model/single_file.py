@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from originality.contract.config import SettingsError
 from originality.contract.faults import is_machine_fault
-from originality.contract.impostor import impostor
+from originality.contract.wrong_content import wrong_content
 from originality.model import file_header
 from originality.model.families import FAMILIES, write_configuration
 from originality.model.library_errors import without_progress_bars
@@ -199,7 +199,7 @@ def _read_header(file: Path) -> Tensors:
 def _damage(start: bytes, error: SafetensorError) -> str:
     if start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and any(start[2:8])):
         return "is a pickle by another name, which is not loaded, because it may run code; convert it"
-    if start and (found := impostor(start)):
+    if start and (found := wrong_content(start)):
         return found
     return f"is cut off or damaged ({str(error).splitlines()[0]}); download it again"
 

@@ -64,8 +64,8 @@ class AuditSettings(Frozen):
     Source: our choice."""
 
     @property
-    def spoken(self) -> Domain:
-        """The domain that is meant."""
+    def selected_domain(self) -> Domain:
+        """The domain that ``domain`` names."""
         return {**DOMAINS, **self.domains}[self.domain]
 
     @model_validator(mode="before")

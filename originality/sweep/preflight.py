@@ -49,7 +49,7 @@ def preflight(
     about = model.description
     check_weights(model)
     check_schedule(settings.model, about.scheduler, settings.redraw)
-    domain = settings.spoken
+    domain = settings.selected_domain
     words = InitialWords(settings, model, copies)
     subjects = list(dict.fromkeys(map(domain.subject_for, domain.initial_words)))
     prompts = [*domain.templates, settings.redraw.prompt, *map(edit_prompt, subjects)]

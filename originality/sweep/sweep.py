@@ -56,7 +56,7 @@ class Sweep:
         self.settings = settings
         folder = open_model(settings.model, copies.model)
         self.model = LatentDiffusion(settings.model, folder)
-        self.domain = settings.spoken
+        self.domain = settings.selected_domain
         self.distance = load_distance(settings.distance, self.model.device, copies.distance)
         self.words = InitialWords(settings, folder, copies, self.model.device)
         self._copies = copies

@@ -10,8 +10,8 @@ from cluster.settings import ClusterSettings
 from jobs.auditing import predict
 from jobs.cli import main
 from jobs.commandline import exits
-from originality.cost.flops import flops, judging, spoken
-from originality.cost.measured_counts import Measured, whence, write
+from originality.cost.flops import flops, format_flops, judging
+from originality.cost.measured_counts import Measured, origin_of_counts, write
 from originality.cost.operations import cost, protocol_counts
 from originality.model.meta_model import Architecture
 from originality.model.model_folder import open_model
@@ -36,7 +36,7 @@ def test_the_ends_of_settings_that_were_not_measured(
     of_metric = judging(settings.distance)
     one, most = (cost(protocol_counts(settings, m), of_model, of_metric) for m in (1, 3))
     assert lines[0] == f"shapes (as its folder says): {of_model}"
-    assert lines[1] == f"elements: {spoken(of_metric)} an image"
+    assert lines[1] == f"elements: {format_flops(of_metric)} an image"
     assert lines[2] == f"where all stop at 1 token and nothing ends early: {one}"
     assert lines[3] == f"where all go to 3 and nothing ends early: {most}"
     hours = 9 * most.total / 1e10 / 3600
@@ -71,9 +71,9 @@ def test_what_was_measured_speaks_for_another_model(
 def test_only_the_same_settings_and_model_are_as_measured() -> None:
     settings = load_settings("laptop")
     source = Measured(counts=protocol_counts(settings, 1.5), images=60, settings=settings)
-    assert whence(source, settings) == "as measured on 60 images with the model 'shapes'"
+    assert origin_of_counts(source, settings) == "as measured on 60 images with the model 'shapes'"
     other = settings.model_copy(update={"model": settings.model.model_copy(update={"path": "org/name"})})
-    for it in (whence(source, other), whence(source, settings, "sd1")):
+    for it in (origin_of_counts(source, other), origin_of_counts(source, settings, "sd1")):
         assert it == "carried over from what 60 images with the model 'shapes' took"
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from originality.contract.config import SettingsError
-from originality.contract.download import NOWHERE, Download, FetchError, Progress, kept_in, scratch_in
+from originality.contract.download import NOT_FOUND_STATUSES, Download, FetchError, Progress, disk_errors_explained, scratch_in
 from originality.contract.node_cache import sha256
 from originality.evaluation.distance.dreamsim_weights import (
     ADAPTER_CONFIG,
@@ -97,11 +97,11 @@ def fetch(
     if not package and _is_complete(folder, branch):
         return folder
     try:
-        with kept_in(folder), scratch_in(folder, "DreamSim's weights") as scratch:
+        with disk_errors_explained(folder), scratch_in(folder, "DreamSim's weights") as scratch:
             if package or not _is_complete(folder, branch):
                 _Fetching(folder, scratch, tell).bring(branch, sources, package)
     except (FetchError, _NotPublished, ValueError) as error:
-        nowhere = not isinstance(error, FetchError) or error.status in NOWHERE
+        nowhere = not isinstance(error, FetchError) or error.status in NOT_FOUND_STATUSES
         raise (SettingsError if nowhere else FetchError)(
             f"DreamSim's weights could not be downloaded to {folder} ({_reason(error)}): connect this "
             "machine and run the same command again to resume; or fill a folder or prefix on a connected one "
@@ -197,7 +197,7 @@ class _Fetching:
         if not wanted.to.exists():  # otherwise an earlier call completed it before something else failed
             what = f"{wanted.name} of DreamSim from {urlsplit(url).netloc}"
             with Progress(what, tell=self.tell) as progress:
-                wanted.bring(progress)
+                wanted.fetch(progress)
         return wanted.to
 
 

@@ -12,7 +12,7 @@ from originality.bench import agreement, learning, report, summary, variants
 from originality.bench.work_done import counts, places
 from originality.cost import measured_counts
 from originality.cost.flops import Flops
-from originality.cost.operations import Places, cost
+from originality.cost.operations import BatchSlots, cost
 from originality.experiments import held_out
 from originality.shapes.image_sets import TaughtSet
 from originality.sweep.sweep import Sweep
@@ -145,7 +145,7 @@ def test_what_fills_up_passes_is_spent_as_well(folder):
     expected = tried * (steps * 2 * 1.25 + 4 * 2 * settings.redraw.steps * 2)
     assert cost(counted, FLOPS, places=filled).unet == pytest.approx(expected)
     of_paper = variants.PAPER.settings(0)
-    assert places([{}], of_paper) == Places()
+    assert places([{}], of_paper) == BatchSlots()
     with pytest.raises(KeyError):
         places([{}], settings)
 

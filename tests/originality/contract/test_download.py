@@ -103,7 +103,7 @@ def bring(url: str, folder: Path, pauses: list[float], **more: object) -> tuple[
     """The file, and what was told."""
     told: list[str] = []
     with Progress("w", tell=told.append) as progress:
-        Download(url, folder / "in" / "w", folder, sleep=pauses.append, **more).bring(progress)  # type: ignore[arg-type]
+        Download(url, folder / "in" / "w", folder, sleep=pauses.append, **more).fetch(progress)  # type: ignore[arg-type]
     assert {file.name for file in folder.iterdir() if file.is_file()} == set(), "no part stays"
     return (folder / "in" / "w").read_bytes(), told
 
@@ -133,7 +133,7 @@ def test_a_patience_that_is_no_number_of_seconds_is_refused(
     monkeypatch.setenv("FETCH_PATIENCE_SECONDS", given)
     download = Download("http://127.0.0.1:1/weights", tmp_path / "weights", tmp_path)
     with pytest.raises(SettingsError, match=f"FETCH_PATIENCE_SECONDS is '{given}'; write a number of sec"):
-        download.bring(Progress("weights", tell=lambda _: None))
+        download.fetch(Progress("weights", tell=lambda _: None))
 
 
 def test_a_cut_is_resumed_and_patience_begins_anew(
@@ -209,7 +209,7 @@ def test_a_full_disk_is_one_line(url: str, host: Host, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: the system refuses to write in the middle."""
     code = (
         "import sys\nfrom pathlib import Path\nfrom originality.contract.download import *\n"
-        "with Progress('w') as p: Download(sys.argv[1], Path('w'), Path('.')).bring(p)"
+        "with Progress('w') as p: Download(sys.argv[1], Path('w'), Path('.')).fetch(p)"
     )
 
     def limited() -> None:

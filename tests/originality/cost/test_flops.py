@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 
 from originality.contract.config import SettingsError
-from originality.cost.flops import counted, flops, judging, spoken
+from originality.cost.flops import counted, flops, format_flops, judging
 from originality.evaluation.distance import load_distance
 from originality.model.diffusion import LatentDiffusion
 from originality.model.meta_model import Architecture, architecture_of
@@ -91,8 +91,8 @@ def test_a_name_says_its_family_and_another_says_nothing() -> None:
         "stabilityai/stable-diffusion-xl-base-1.0": "sdxl",
     }
     for name, family in names.items():
-        found, whence = architecture_of(ModelSettings(path=name))
-        assert found == Architecture.of_family(family) and whence == f"{family} by its name"
+        found, origin = architecture_of(ModelSettings(path=name))
+        assert found == Architecture.of_family(family) and origin == f"{family} by its name"
     for name in ("somebody/stable-diffusion-v1-4-finetuned", "stabilityai/stable-diffusion-xl-refiner-1.0"):
         with pytest.raises(SettingsError, match="say --family sd1, sd2-base, sd2, sdxl, or give a folder"):
             architecture_of(ModelSettings(path=name))
@@ -118,5 +118,5 @@ def test_dreamsim_is_counted_without_its_weights() -> None:
 
 
 def test_operations_are_told_in_a_fitting_unit() -> None:
-    told = [spoken(of) for of in (66.8e15, 1.67e12, 803.3e9, 26.2e6, 0, 2.5e18)]
+    told = [format_flops(of) for of in (66.8e15, 1.67e12, 803.3e9, 26.2e6, 0, 2.5e18)]
     assert told == ["66.8 PFLOP", "1.67 TFLOP", "803 GFLOP", "26.2 MFLOP", "0 MFLOP", "2.5 EFLOP"]

@@ -13,7 +13,15 @@ from PIL import Image
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Item
 from originality.cost.flops import Flops, counted, flops, judging
-from originality.cost.measured_counts import Assumptions, Measured, carried, differences, known, read, write
+from originality.cost.measured_counts import (
+    Assumptions,
+    Measured,
+    carried_over,
+    differences,
+    known,
+    read,
+    write,
+)
 from originality.cost.operations import Cost, Counts, cost, denoising_steps, protocol_counts
 from originality.model.diffusion import LatentDiffusion
 from originality.model.meta_model import Architecture
@@ -130,7 +138,7 @@ MEASURED = Measured(
 
 def test_what_is_measured_under_the_same_settings_is_told_as_it_is() -> None:
     found = known({"laptop": MEASURED}, load_settings("laptop", None, {"seed": 7}))
-    assert found is MEASURED and carried(MEASURED, MEASURED.settings) == MEASURED.counts
+    assert found is MEASURED and carried_over(MEASURED, MEASURED.settings) == MEASURED.counts
     told = Assumptions.of(MEASURED.settings, MEASURED).lines
     assert told[0].startswith(
         "these images try as many numbers of tokens (2 in the mean, 1.5 of them checked) as the 60"
@@ -148,7 +156,7 @@ def test_what_is_carried_over_does_the_same_share_of_more() -> None:
     }
     settings = load_settings("laptop", None, other)
     assert known({"laptop": MEASURED}, settings) is MEASURED
-    found, most = carried(MEASURED, settings), protocol_counts(settings, 2)
+    found, most = carried_over(MEASURED, settings), protocol_counts(settings, 2)
     assert most.drawing_samples == 2 * 2 * 2 * 30 * 20
     assert found.step_samples == most.step_samples / 4 == MEASURED.counts.step_samples
     # all 2 numbers of tokens are redrawn, and 1.5 of them edited
@@ -189,7 +197,7 @@ def test_the_small_models_paper_speaks_for_the_papers_own() -> None:
     shapes, paper = load_settings("paper-shapes"), load_settings("paper", None, HOUSES)
     measured = Measured(counts=protocol_counts(shapes, 2.5), images=12, settings=shapes)
     assert known({"laptop": MEASURED, "paper-shapes": measured}, paper) is measured
-    assert carried(measured, paper) == protocol_counts(paper, 2.5)
+    assert carried_over(measured, paper) == protocol_counts(paper, 2.5)
 
 
 def test_of_several_the_nearest_speaks() -> None:

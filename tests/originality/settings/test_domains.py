@@ -99,7 +99,7 @@ def test_a_template_holds_the_pseudo_word_once(templates):
 
 def of_yaml(text: str) -> Domain:
     values = yaml.safe_load(text)
-    return load_settings("laptop", None, {"domain": "mine", "domains": {"mine": values}}).spoken
+    return load_settings("laptop", None, {"domain": "mine", "domains": {"mine": values}}).selected_domain
 
 
 def test_a_domain_of_ones_own_needs_no_more_than_its_word():
@@ -175,7 +175,7 @@ def test_any_domain_is_read_as_written_or_refused_in_one_line(words, templates, 
     again = AuditSettings.model_validate_json(
         AuditSettings(domain="mine", domains={"mine": domain}).model_dump_json()
     )
-    assert again.spoken == domain
+    assert again.selected_domain == domain
 
 
 def test_the_vocabulary_holds_every_word_of_the_templates():

@@ -115,12 +115,15 @@ def test_the_domain_is_never_silent(tmp_path):
             load_settings(preset, None, flags)
         assert "\n" not in str(caught.value)
         assert all(described(domain) in str(caught.value) for domain in DOMAINS.values())
-        assert load_settings(preset, None, {**flags, "domain": "people"}).spoken.initial_word == "person"
+        assert (
+            load_settings(preset, None, {**flags, "domain": "people"}).selected_domain.initial_word
+            == "person"
+        )
     with pytest.raises(ValidationError, match="no domain is set"):
         AuditSettings()
     file = tmp_path / "own.yaml"
     file.write_text("domain: ships\ndomains: {ships: {initial_word: ship}}\n")
-    assert load_settings("paper", file).spoken.initial_word == "ship"
+    assert load_settings("paper", file).selected_domain.initial_word == "ship"
     for preset in ("laptop", "paper-shapes", "fast-shapes"):
         assert load_settings(preset).domain == "shapes"
     assert described(DOMAINS["artwork"]) == "artwork (painting, templates of art)"

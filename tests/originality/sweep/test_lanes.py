@@ -129,7 +129,7 @@ def test_a_sweep_in_rounds_resumes_from_any_step(running_ahead, steps):
 @pytest.mark.parametrize("templates", [None, 2])
 def test_position_and_neighbours_change_no_bit_of_a_lane(model, quick, templates):
     settings = quick.inversion.model_copy(update={"templates": templates})
-    inverter = Inverter(model, quick.spoken, settings, 0, 4)
+    inverter = Inverter(model, quick.selected_domain, settings, 0, 4)
     moments = [model.encode(model.fit(item(k).content)) for k in range(4)]
 
     def learned(order, tokens):

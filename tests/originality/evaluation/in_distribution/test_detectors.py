@@ -261,7 +261,7 @@ def test_a_sweep_draws_the_edit_prompt_and_has_it_judged(edited: AuditSettings) 
     sweep.admit(Item("a" * 64, Image.fromarray(skimage.data.chelsea())))
     lane = sweep._images["a" * 64].lane
     finished = [done for _ in range(edited.inversion.steps + 2) for done in sweep.step()]
-    edits = sweep.draw("a" * 64, lane.vectors.detach(), edit_prompt(edited.spoken.edit_subject))
+    edits = sweep.draw("a" * 64, lane.vectors.detach(), edit_prompt(edited.selected_domain.edit_subject))
     detect = pipeline("object-detection", model=edited.in_distribution.folder, device="cpu")
     least = edited.in_distribution.detector_score
     boxes = detect([Image.fromarray(edit) for edit in edits], threshold=least)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 
-def impostor(start: bytes) -> str | None:
+def wrong_content(start: bytes) -> str | None:
     """What else a file with these first bytes is, in place of what its name says."""
     if not start:
         return "is empty; fetch it again"
