@@ -38,7 +38,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped":
 _PIPE_WIDTH = 100_000
 """Columns where there is no terminal: a row stays one line."""
 
-_SPEAKING = (Unusable, StoreError, MachineFault, EngineError)
+_WITH_FIX = (Unusable, StoreError, MachineFault, EngineError)
 """Errors whose message says what to do."""
 
 _TRIVIAL = {
@@ -114,7 +114,7 @@ def look(
         *engine.of_run(out, how),
     ]
     with engine.impatient():
-        return list(examine(checks, _SPEAKING, lambda name: print(f"looking at {name}", file=sys.stderr)))
+        return list(examine(checks, _WITH_FIX, lambda name: print(f"looking at {name}", file=sys.stderr)))
 
 
 def _to_bring(settings: AuditSettings) -> bool:

@@ -1,5 +1,5 @@
-"""All that the engine may import of the science: what a scorer is, what a check finds, what settings are made
-of, and what both sides need of errors, secrets, checksums and cached weights.
+"""The part of the science that the engine may import: the scorer protocol, findings of checks, the base of
+settings, and what both sides need for errors, secrets, checksums and cached weights.
 
-Imports no other part of this package.
+It imports no other part of this package.
 """

@@ -1,4 +1,4 @@
-"""What all settings are made of: the frozen model, the error, and checks that several of them share."""
+"""The base of all settings: the frozen model, the error, and checks that several settings share."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from originality.contract.scorer import Unusable
 
 
 def nearest(word: str, known: Any) -> str:
-    """The end of an error message: what may have been meant."""
+    """The end of an error message about an unknown name: the nearest known one, or all of them."""
     names = sorted(str(k) for k in known)
     close = difflib.get_close_matches(word, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
 
 
 def seconds_from_environment(variable: str, usual: float, refusal: Callable[[str], Exception]) -> float:
-    """The seconds that an environment variable gives; the usual ones where it is unset or empty.
+    """Reads seconds from an environment variable; ``usual`` if it is unset or empty.
 
     Raises:
-        Exception: what ``refusal`` makes of the line that says the fix.
+        Exception: the variable is not a number of seconds; ``refusal`` makes the error from its message.
     """
     given = os.environ.get(variable)
     if not given:
@@ -53,7 +53,7 @@ Precision = Literal["fp32", "fp16", "bf16"]
 
 
 def commit_of(setting: str) -> Callable[[str | None], str | None]:
-    """A check of a setting that names a commit of the hub."""
+    """Returns a check of a setting that must name a commit of the Hugging Face hub."""
 
     def checked(revision: str | None) -> str | None:
         if revision is not None and not re.fullmatch("[0-9a-f]{40}", revision):
@@ -67,4 +67,4 @@ def commit_of(setting: str) -> Callable[[str | None], str | None]:
 
 
 class SettingsError(Unusable):
-    """A setting that cannot be; the message is one line and says the fix."""
+    """Invalid settings; the message is one line that ends with the fix."""

@@ -1,5 +1,5 @@
-"""One file from a web host: resumed where it broke off, retried with pauses, compared with what it should be,
-and under its name only when it is complete."""
+"""Downloads a file from a web host: resumes after a break, retries with pauses, verifies size and checksum,
+and gives the file its name only once it is complete."""
 
 from __future__ import annotations
 
@@ -28,44 +28,47 @@ from originality.contract.file_lock import locked
 from originality.contract.node_cache import remember
 
 PATIENCE = "FETCH_PATIENCE_SECONDS"
-"""Environment variable: for how long a host that does not answer is asked again."""
+"""Environment variable: seconds for which a host that does not answer is retried."""
 _PATIENCE_SECONDS = 30.0
 _LONGEST_PAUSE_SECONDS = 15.0
 SCRATCH = ".fetch"
+"""Folder of incomplete downloads, inside the folder that is being filled."""
 _TIMEOUT_S = 30
-"""Of silence."""
+"""Longest silence of a host."""
 _CHUNK = 1 << 20
 _EVERY_SECONDS = 5.0
-"""Between two lines of progress."""
+"""Time between two lines of progress."""
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
-"""Statuses after which the same request may succeed."""
+"""HTTP statuses after which the same request may succeed."""
 NOT_FOUND_STATUSES = (404, 410)
-"""Statuses that say the same to everyone."""
+"""HTTP statuses of a file that does not exist, whoever requests it."""
 
 
 class FetchError(MachineFault):
-    """Weights that this machine could not fetch or keep, and another one may: its network, its disk, or a
-    host that fails. One line with the fix; no setting is wrong."""
+    """This machine could not fetch or store weights: its network, its disk, or the host failed. A different
+    machine may succeed, and no setting is wrong. The message is one line with the fix."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
-        """Of HTTP, where a host answered."""
+        """HTTP status, if a host answered."""
 
 
 def to_stderr(line: str) -> None:
+    """Writes a line to stderr at once."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
 @dataclass
 class Progress:
-    """Lines of text while bytes arrive: of what, how many of how many, how fast. A context manager."""
+    """Context manager that reports a download in lines: name, bytes received, rate, time left."""
 
     what: str
     total: int | None = None
     """Bytes."""
-    tell: Callable[[str], object] = to_stderr
+    report: Callable[[str], object] = to_stderr
+    """Called with each line."""
     clock: Callable[[], float] = time.monotonic
     doing: str = "fetching"
     _done: int = 0
@@ -74,24 +77,24 @@ class Progress:
     def __enter__(self) -> Self:
         self._began = self._last = self.clock()
         size = "" if self.total is None else f" ({self.total / 1e6:.0f} MB)"
-        self.tell(f"{self.doing} {self.what}{size}")
+        self.report(f"{self.doing} {self.what}{size}")
         return self
 
     def add(self, count: int) -> None:
-        """Counts bytes that arrived; from any thread."""
+        """Counts received bytes. May be called from any thread."""
         with self._lock:
             self._done += count
             now = self.clock()
             if now - self._last >= _EVERY_SECONDS:
                 self._last = now
-                self.tell(f"{self.what}: {self._amount()}, {self._rate(now):.1f} MB/s{self._left(now)}")
+                self.report(f"{self.what}: {self._amount()}, {self._rate(now):.1f} MB/s{self._left(now)}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
             now = self.clock()
-            self.tell(
+            self.report(
                 f"{self.what}: {self._done / 1e6:.0f} MB in {now - self._began:.0f} s "
                 f"({self._rate(now):.1f} MB/s)"
             )
@@ -111,59 +114,63 @@ class Progress:
 
 @contextmanager
 def disk_errors_explained(folder: Path) -> Iterator[None]:
-    """What the system says when files cannot be written, as one line with the fix."""
+    """Turns a system error while files are written into a FetchError: one line with the fix."""
     try:
         yield
     except OSError as error:
         raise FetchError(
-            f"weights cannot be kept in {folder} ({error.strerror or error}); make room there, or set "
-            "ORIGINALITY_CACHE to a folder that can be written and has room for them"
+            f"cannot store weights in {folder} ({error.strerror or error}); free space there, or set "
+            "ORIGINALITY_CACHE to a writable folder with enough space"
         ) from error
 
 
 def check_disk_space(folder: Path, needed: int, what: str) -> None:
-    """Raises:
-    FetchError: the disk of a folder, which exists, has less than the bytes that are needed.
+    """Checks the free space of the disk of an existing folder.
+
+    Raises:
+        FetchError: it has fewer bytes than needed.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise FetchError(
-            f"{what} takes {needed / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB left; make room, or "
+            f"{what} needs {needed / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB free; free space, or "
             "set ORIGINALITY_CACHE to a folder on a larger disk"
         ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager
 def scratch_in(folder: Path, what: str) -> Iterator[Path]:
-    """A folder for what is half done, in one that is being filled, while no other process fills it. It is
-    removed at the end; after an error it stays, to resume from, unless the disk is full.
+    """Creates the folder of incomplete downloads inside a folder, and locks it against other processes.
+
+    It is removed at the end. After an error it is kept, so that the download can be resumed, unless the disk
+    is full.
 
     Args:
-        what: is fetched, for who waits.
+        what: name of what is fetched, for processes that wait.
     """
     scratch = folder / SCRATCH
     with locked(scratch / "lock", what):
         try:
             yield scratch
         except (FetchError, OSError) as error:
-            if is_disk_full(error):  # others need the room
+            if is_disk_full(error):  # other programs need the space
                 _remove(scratch)
             raise
         _remove(scratch)
 
 
 def _remove(scratch: Path) -> None:
-    """The lock goes last: from then on another process may be at work here."""
+    """Removes the folder of incomplete downloads, its lock last: from then on another process may use it."""
     for file in scratch.iterdir():
         if file.name != "lock":
             file.unlink()
     (scratch / "lock").unlink()
-    with suppress(OSError):  # it is in use again
+    with suppress(OSError):  # another process uses it already
         scratch.rmdir()
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or what it was raised from, says that a disk is full."""
+    """Whether an error, or one that it was raised from, says that a disk is full."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
@@ -172,7 +179,8 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Keeps credentials from other hosts: weights lie on a content network that their host redirects to."""
+    """Removes credentials on redirects to a different host, such as the content network that stores the
+    weights. It must not receive the token, and may refuse a request that has one."""
 
     def redirect_request(self, request: urllib.request.Request, *rest: Any) -> urllib.request.Request | None:
         following = super().redirect_request(request, *rest)
@@ -183,14 +191,14 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 @dataclass(frozen=True)
 class Download:
-    """A file of a web host."""
+    """The download of one file."""
 
     url: str
     to: Path
     scratch: Path
-    """Existing folder, on the same disk, of what is half done."""
+    """Existing folder of the incomplete file, on the same disk as ``to`` so that it can be renamed."""
     size: int | None = None
-    """Bytes, where they are known."""
+    """Bytes, if known."""
     sha256: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     sleep: Callable[[float], object] = time.sleep
@@ -205,12 +213,15 @@ class Download:
         return self.scratch / f"{unique}-{re.sub('[^A-Za-z0-9_.-]', '_', self.name)}"
 
     def fetch(self, progress: Progress) -> None:
-        """Fetches the file.
+        """Downloads the file.
+
+        A file with the wrong size or checksum is downloaded once more from the start: a resumed part may be
+        of an older version.
 
         Raises:
-            FetchError: host, cause.
-            SettingsError: FETCH_PATIENCE_SECONDS is no number of seconds.
-            ValueError: the address is none.
+            FetchError: it failed; the message names the host and the cause.
+            SettingsError: FETCH_PATIENCE_SECONDS is not a number of seconds.
+            ValueError: the address is invalid.
         """
         for again in (True, False):
             self._receive_all(progress)
@@ -224,22 +235,23 @@ class Download:
                     return
                 self.part.unlink()
             if again:
-                progress.tell(f"{self.name}: not the file that is published; fetched again")
-        raise FetchError(f"{self.url}: not the file that is published (its checksum or size is different)")
+                progress.report(f"{self.name}: not the published file; fetching it again")
+        raise FetchError(f"{self.url}: not the published file (checksum or size mismatch)")
 
     @property
     def _tag(self) -> Path:
-        """Beside a part the host's tag of its file, so that parts of two files never come together."""
+        """File with the host's ETag of the incomplete file. A resume sends it, so that parts of two versions
+        of a file are never joined."""
         return self.part.with_name(f"{self.part.name}.tag")
 
     def _checked(self) -> str | None:
-        """The part's sha256; None where the part is not what it should be.
+        """sha256 of the received file; None if its size or checksum is wrong.
 
         Raises:
             FetchError: it is a web page.
         """
         with self.part.open("rb") as handle:
-            if handle.read(1) == b"<":  # no file of weights or words begins so
+            if handle.read(1) == b"<":  # no weights or vocabulary file begins like this
                 self.part.unlink()
                 raise self._a_page(urlsplit(self.url).netloc)
             handle.seek(0)
@@ -248,7 +260,8 @@ class Download:
         return None if wrong_size or self.sha256 not in (None, digest) else digest
 
     def _receive_all(self, progress: Progress) -> None:
-        """Receives until the part is complete. The patience begins anew with every byte that is gained."""
+        """Receives until the file is complete. Retries end after a time without progress: every byte gained
+        starts that time anew."""
         patience = seconds_from_environment(PATIENCE, _PATIENCE_SECONDS, SettingsError)
         waited, pause, most = 0.0, 1.0, self._have()
         while True:
@@ -261,7 +274,7 @@ class Download:
                     waited, pause, most = 0.0, 1.0, self._have()
                 if (status and status not in _PASSING) or waited + pause > patience:
                     raise FetchError(reason, status) from error
-            progress.tell(f"{reason}; tried again in {pause:.0f} s")
+            progress.report(f"{reason}; retrying in {pause:.0f} s")
             self.sleep(pause)
             waited, pause = waited + pause, min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
@@ -269,7 +282,7 @@ class Download:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def _receive(self, progress: Progress) -> None:
-        """One request: what is not yet in the part."""
+        """Requests the bytes that are still missing."""
         headers = dict(self.headers)
         have, tagged = self._have(), self._tag.exists()
         if have and have == self.size:
@@ -283,10 +296,10 @@ class Download:
         except urllib.error.HTTPError as error:
             if error.code == 416 and error.headers["Content-Range"] == f"bytes */{have}":
                 return  # it was complete already
-            if error.code == 416:  # more than there is: of another version of the file
+            if error.code == 416:  # the part is longer than the file, so of a different version
                 self.part.unlink(missing_ok=True)
                 self._tag.unlink(missing_ok=True)
-                raise OSError("what was kept of it is longer than the file; it is fetched anew") from error
+                raise OSError("the incomplete file is too long; fetching it from the start") from error
             raise
         with answer:
             self._refuse_pages(answer)
@@ -303,8 +316,8 @@ class Download:
 
     def _a_page(self, host: str) -> FetchError:
         return FetchError(
-            f"{self.url}: {host} answers with a web page and not with the file; a proxy or a login page may "
-            "stand between"
+            f"{self.url}: {host} answered with a web page instead of the file; a proxy or a login page may "
+            "be in between"
         )
 
     def _note_tag(self, answer: Any) -> None:

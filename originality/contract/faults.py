@@ -1,6 +1,7 @@
-"""Whose fault is an error? Tells the machine's own faults from those of an item or of the settings.
+"""Classifies errors by cause: the machine's, as opposed to an item's or the settings'.
 
-Imports neither torch nor a driver: the engine asks this of every exception, also where no model is loaded.
+The engine classifies every exception with it, also where no model is loaded. So it imports neither torch nor
+a driver, and recognises their errors by class name and message.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from collections.abc import Iterator
 from originality.contract.redaction import Masked, masked
 
 
-class MachineFault(Masked, RuntimeError):  # noqa: N818 - it says whose fault it is
-    """This process or its machine can no longer score: a graphics card, a disk or a network failed here.
+class MachineFault(Masked, RuntimeError):  # noqa: N818 - named after the cause
+    """This process or its machine can no longer score: its GPU, disk or network failed.
 
-    No item is to blame. The engine gives the work back and lets another worker do it, on another machine
-    where there is one. The message is one line.
+    No item is the cause. The engine returns the work and gives it to another worker, on a different machine
+    if there is one. The message is one line.
     """
 
 
 class ItemFault(Masked):
-    """This item, and surely nothing else, is why it cannot be scored. The engine records that at once,
-    without a second opinion of another worker."""
+    """The item itself, and certainly nothing else, is why it cannot be scored. The engine records that at
+    once, without a second attempt by another worker."""
 
 
 _CARD_CLASSES = frozenset({"OutOfMemoryError", "AcceleratorError", "DeferredCudaCallError", "OutOfResources"})
-"""Names of exceptions of torch and triton. Those of torch are RuntimeErrors."""
+"""Names of GPU exceptions of torch and triton. Those of torch are subclasses of RuntimeError."""
 
 _MESSAGES = re.compile(
     r"CUDA (?:error|driver|runtime|out of memory|fail|unknown error)|CUDA-capable device"
@@ -44,7 +45,7 @@ _MESSAGES = re.compile(
     r"|No space left on device|Disk quota exceeded|Input/output error|Stale file handle|Too many open files",
     re.IGNORECASE,
 )
-"""Of libraries that raise a plain RuntimeError for what the card, its driver, memory or a disk did."""
+"""Messages of libraries that raise a plain RuntimeError for faults of GPU, driver, memory or disk."""
 
 _ERRNOS = frozenset(
     number
@@ -56,21 +57,22 @@ _ERRNOS = frozenset(
     )
     if (number := getattr(errno, name, None)) is not None
 )
-"""Of the operating system: memory, disks, mounts, devices and connections of this machine."""
+"""Error numbers of the operating system for faults of memory, disks, mounts, devices and connections."""
 
 
 def is_machine_fault(error: BaseException) -> bool:
-    """Whether the machine, and no item or setting, caused an error or one that it was raised from."""
+    """Whether the machine, not an item or a setting, caused an error or one of the errors behind it."""
     return any(map(_is_machines, _with_causes(error)))
 
 
 def machine_fault(error: BaseException) -> MachineFault:
-    """The error as a :class:`MachineFault` of one line; itself where it is one. To be raised from it."""
+    """Wraps an error in a one-line :class:`MachineFault`, to be raised from it. Returns a MachineFault as it
+    is."""
     return error if isinstance(error, MachineFault) else MachineFault(line_of(error))
 
 
 def line_of(error: BaseException) -> str:
-    """An exception as one line: its class and the first line of its message, without secrets."""
+    """Describes an exception in one line: its class and the first line of its message, secrets masked."""
     message = next((line.strip() for line in masked(str(error)).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
@@ -88,13 +90,14 @@ def _is_machines(error: BaseException) -> bool:
         return True
     if not isinstance(error, RuntimeError | OSError | SystemError | ImportError):
         return False
-    # of an error of the system its reason alone: the rest is the name of a file, which may be anything
+    # Of a system error only the reason is searched: the rest is a file name, which users choose and which may
+    # contain any of the messages.
     reason = error.strerror if isinstance(error, OSError) and error.errno is not None else str(error)
     return bool(_MESSAGES.search(reason or ""))
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it was raised from, and so on; each once."""
+    """The error and the chain of errors that it was raised from, each once."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

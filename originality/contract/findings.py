@@ -1,7 +1,7 @@
-"""Is all there that an audit needs, and does it work here? Checks that each look at one thing.
+"""Checks of an installation, and their findings.
 
-A check looks and returns a :class:`Finding`, or raises; a check of what another has found not to work is
-skipped. What is looked at is in the modules beside: :mod:`.machine`, :mod:`.science`.
+Each check examines one thing and returns a :class:`Finding` or raises. A check that depends on one that
+failed is skipped. The checks themselves are in :mod:`originality.doctor` and :mod:`cluster.doctor`.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from originality.contract.scorer import Unusable
 
 State = Literal["ok", "warning", "failed", "skipped"]
 
-UNEXPECTED = "this was not foreseen: report it, with what --json says"
+UNEXPECTED = "unexpected error: please report it with the output of --json"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found."""
+    """The result of a check."""
 
     state: State
     found: str
     """One line."""
     fix: str | None = None
-    """What to do about it; of warnings and failures."""
+    """What to do; warnings and failures have one."""
     numbers: Mapping[str, Any] = field(default_factory=dict)
-    """The same for programs."""
+    """The measured values, for programs."""
     name: str = ""
-    """Of the check."""
+    """Name of the check."""
 
     def row(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The finding as plain JSON values."""
         row = asdict(self)
         return {name: row[name] for name in ("name", "state", "found", "fix", "numbers")}
 
@@ -55,50 +55,50 @@ def skipped(why: str) -> Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to look at."""
+    """A check of one thing."""
 
     name: str
     look: Callable[[], Finding]
     needs: tuple[str, ...] = ()
-    """Names of earlier checks that must not have failed."""
+    """Names of earlier checks. If one of them failed or was skipped, this one is skipped."""
     fix: str = UNEXPECTED
-    """Where the error that it raises says none."""
+    """The fix to report for an error that does not state its own."""
 
 
 def examine(
     checks: Sequence[Check],
-    speaking: tuple[type[Exception], ...] = (),
-    tell: Callable[[str], None] = lambda name: None,
+    with_fix: tuple[type[Exception], ...] = (),
+    report: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Finding]:
-    """Look at all in their order, as far as what they need is there.
+    """Runs the checks in order.
 
     Args:
-        speaking: errors whose message ends with what to do, behind its last semicolon, or else (of those that
-            are Unusable) its last colon.
-        tell: told each check's name when it begins.
+        with_fix: errors whose message ends with the fix, after its last semicolon or, for Unusable without
+            one, after its last colon.
+        report: called with the name of each check as it begins.
     """
-    lost: set[str] = set()
+    unavailable: set[str] = set()
     for check in checks:
-        missing = next((name for name in check.needs if name in lost), None)
+        missing = next((name for name in check.needs if name in unavailable), None)
         if missing is not None:
             finding = skipped(f"it needs {missing}")
         else:
-            tell(check.name)
-            finding = _looked(check, speaking)
+            report(check.name)
+            finding = _run(check, with_fix)
         if finding.state == "failed" or missing is not None:
-            lost.add(check.name)
+            unavailable.add(check.name)
         yield replace(finding, name=check.name)
 
 
-def _looked(check: Check, speaking: tuple[type[Exception], ...]) -> Finding:
+def _run(check: Check, with_fix: tuple[type[Exception], ...]) -> Finding:
     try:
         return check.look()
-    except speaking as error:
-        said = " ".join(str(error).split())
-        found, separator, fix = said.rpartition("; ")
-        if not separator and isinstance(error, Unusable):  # which always says the fix
-            found, separator, fix = said.rpartition(": ")
-        return failed(found, fix) if separator else failed(said, check.fix)
-    except Exception as error:  # whatever it is, the others are to be looked at too
+    except with_fix as error:
+        message = " ".join(str(error).split())
+        found, separator, fix = message.rpartition("; ")
+        if not separator and isinstance(error, Unusable):  # always states a fix
+            found, separator, fix = message.rpartition(": ")
+        return failed(found, fix) if separator else failed(message, check.fix)
+    except Exception as error:  # an unexpected error must not stop the other checks
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         return failed(f"{type(error).__name__}: {reason}", check.fix)

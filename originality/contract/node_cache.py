@@ -1,8 +1,8 @@
-"""This machine's cache of weights: where it lies, taking turns at it, and checksums, each computed once.
+"""This machine's cache of weights: its folder, and checksums of files, each computed once.
 
-A checksum is remembered by a file's path, size, times and inode, in a small record of its own below the
-cache, so that a second start does not read gigabytes again. A record that is damaged, or that cannot be
-written, only means that the file is read again.
+A checksum is remembered by a file's path, size, times and inode in a small record below the cache, so that a
+second start does not read gigabytes again. If a record is damaged or cannot be written, the file is read
+again.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from pathlib import Path
 from originality.contract.config import SettingsError
 
 CHECKSUMS = "checksums"
-"""Folder of the records, below the cache."""
+"""Folder of the records of checksums, below the cache."""
 _REMEMBERED_BYTES = 1 << 20
-"""Smaller files are read faster than they are looked up."""
+"""Size from which on a checksum is remembered: reading a smaller file is as fast as looking it up."""
 _SETTLED_NS = 100_000_000
-"""A file written this recently may change again within one tick of the file system's clock, unseen."""
+"""A file written this recently may change again within the same tick of the file system's clock, so that its
+times would not show it."""
 
 _known: dict[Path, tuple[list[int], str]] = {}
-"""What this process has computed or read: also where no record can be written."""
+"""Checksums that this process computed or read. They serve also if no record can be written."""
 
 
 def cache_path() -> Path:
-    """ORIGINALITY_CACHE, or a folder below the user's own cache."""
+    """Folder of the cache: ORIGINALITY_CACHE, or a folder below the user's cache."""
     chosen = os.environ.get("ORIGINALITY_CACHE")
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -37,10 +38,10 @@ def cache_path() -> Path:
 
 
 def check_cache() -> None:
-    """Checks that the cache is a folder, or can be made one.
+    """Checks that the cache is a folder or can be created.
 
     Raises:
-        SettingsError: ORIGINALITY_CACHE is a file, or leads through one.
+        SettingsError: ORIGINALITY_CACHE is a file, or a file is among its parent folders.
     """
     place = cache_path()
     there = next((path for path in (place, *place.parents) if path.exists()), place)
@@ -49,20 +50,22 @@ def check_cache() -> None:
 
 
 def sha256(file: Path) -> str:
-    """Of a file's contents; a big file is read once as long as it is not written to."""
+    """sha256 of a file's content. A large file is read once, until it is written again."""
     about, began = _about(file), time.time_ns()
     if about[0] < _REMEMBERED_BYTES:
         return _computed(file)
     if (known := _recall(file, about)) is not None:
         return known
     digest = _computed(file)
+    # A checksum is remembered only if the file cannot have changed since: not while it was read, and not
+    # within the clock tick of its last write. Otherwise a later change could go unnoticed for ever.
     if _about(file) == about and began - about[1] > _SETTLED_NS:
         _record(file, about, digest)
     return digest
 
 
 def remember(file: Path, digest: str) -> None:
-    """Enters a checksum that was computed while the file was written, by who alone writes it."""
+    """Records a checksum that the file's only writer computed while writing it."""
     about = _about(file)
     if about[0] >= _REMEMBERED_BYTES:
         _record(file, about, digest)
@@ -74,7 +77,8 @@ def _computed(file: Path) -> str:
 
 
 def _about(file: Path) -> list[int]:
-    """Size, time of writing, inode, and time of any change (which ``touch`` cannot set back)."""
+    """Size, modification time, inode, and change time, which unlike the modification time no program can set
+    back."""
     stat = file.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns]
 
@@ -85,7 +89,7 @@ def _place(file: Path) -> Path:
 
 
 def _sealed(path: str, about: list[int], digest: str) -> str:
-    """What makes a record that was damaged, or belongs to another file, recognisable."""
+    """Checksum of a record, by which a damaged record, or one of a different file, is recognised."""
     return hashlib.sha256(json.dumps([path, about, digest]).encode()).hexdigest()[:16]
 
 
@@ -110,7 +114,7 @@ def _record(file: Path, about: list[int], digest: str) -> None:
     record = {"path": str(resolved), "about": about, "sha256": digest}
     place = _place(file)
     written = place.with_suffix(f".{uuid.uuid4().hex}")
-    with suppress(OSError):  # a cache that cannot be written: the file is read again next time
+    with suppress(OSError):  # the cache cannot be written: the file is read again next time
         place.parent.mkdir(parents=True, exist_ok=True)
         written.write_text(json.dumps({**record, "seal": _sealed(str(resolved), about, digest)}))
         written.replace(place)

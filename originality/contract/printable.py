@@ -1,7 +1,8 @@
-"""Text that a terminal may be given: names and messages may hold anything, commands of terminals included.
+"""Makes text safe to print: names and messages may contain anything, including terminal commands.
 
-What a job prints goes through streams that make it so (:func:`printable_streams`); who draws with rich, which
-needs the terminal's commands itself, escapes the texts and draws on the stream behind (:func:`unescaped`).
+All that a job prints goes through streams that escape it (:func:`printable_streams`). Code that draws with
+rich needs terminal commands itself: it escapes its texts and draws on the underlying stream
+(:func:`unescaped`).
 """
 
 from __future__ import annotations
@@ -16,22 +17,23 @@ from typing import Any, TextIO, cast
 from originality.contract.redaction import masked
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode's categories of what is no visible character: controls (ESC, DEL, C1), format characters (direction
+"""Unicode categories of invisible characters: controls (ESC, DEL, C1), format characters (direction
 marks and overrides, zero-width ones, tags), lone surrogates, private and unassigned ones, separators of lines
 and paragraphs."""
 _JOINERS = "\u200c\u200d"
-"""Some scripts and emoji need them. Beside Latin letters they would only make two names look alike."""
+"""Zero-width characters that some scripts and emoji need. Beside Latin letters they would only make two
+different names look the same, so there they are escaped."""
 _BEYOND_LATIN = 0x300
 _SUSPECT = re.compile(r"[^ -~]")
 _OF_LINES = re.compile(r"[^ -~\n\t]")
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """The text with each character that would hide or command as an escape of Python's: ``\\x1b``,
-    ``\\u202e``. Letters of all scripts, emoji and their sequences stay.
+    """Replaces invisible and control characters by Python escapes: ``\\x1b``, ``\\u202e``. Letters of all
+    scripts, emoji and their sequences are kept.
 
     Args:
-        lines: whether line breaks and tabs stay too.
+        lines: whether to keep line breaks and tabs too.
     """
     if (_OF_LINES if lines else _SUSPECT).search(text) is None:
         return text
@@ -42,7 +44,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 class PrintableStream:
-    """A text stream that writes to another what is printable, without secrets."""
+    """A text stream that escapes and masks what is written to it, and passes it on."""
 
     def __init__(self, unescaped: TextIO) -> None:
         self.unescaped = unescaped
@@ -60,13 +62,13 @@ class PrintableStream:
 
 
 def unescaped(stream: TextIO) -> TextIO:
-    """The stream behind, for who writes commands of terminals and escapes all texts by itself."""
+    """The underlying stream, for code that writes terminal commands and escapes all texts itself."""
     return stream.unescaped if isinstance(stream, PrintableStream) else stream
 
 
 @contextmanager
 def printable_streams() -> Iterator[None]:
-    """Makes all printable that goes to stdout and stderr while the context is open."""
+    """Escapes and masks all output to stdout and stderr while the context is open."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (
         stream if isinstance(stream, PrintableStream) else cast(TextIO, PrintableStream(stream))

@@ -1,9 +1,9 @@
-"""Secrets, masked before a text reaches a message, a record, a log, a report or a terminal.
+"""Masks secrets before a text reaches a message, a record, a log, a report or a terminal.
 
-Two ways, as neither is enough: the secrets that this process knows are replaced wherever they stand, and what
-has the form of a secret is replaced whoever it belongs to: a service that refuses a request likes to send
-back what was signed. What is ordinary stays: paths, digests, commits, image_ids, addresses, and random names
-of files and folders, unless one is a secret that this process knows.
+Two methods are combined, as neither is sufficient. Secrets that this process knows are replaced wherever they
+occur. Text in the form of a secret is replaced whoever it belongs to, since a service that refuses a request
+often returns what was signed. Ordinary text stays: paths, digests, commits, image_ids, addresses, and random
+names of files and folders, unless one is a secret that this process knows.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ _SECRET_VARIABLES = re.compile(
 """Names of environment variables whose value is a secret: AWS_SECRET_ACCESS_KEY, AZURE_STORAGE_ACCOUNT_KEY,
 HF_TOKEN, RAY_AUTH_TOKEN, …"""
 _URL_VARIABLES = re.compile(r"(?:^|_)(?:PROXY|ENDPOINT|ENDPOINT_URL\w*|URL)$", re.IGNORECASE)
-"""Of these the password is one, where their address has any."""
+"""Names of environment variables whose value may be an address with a password, which is then a secret."""
 _SHORTEST = 8
-"""Characters of a value that is looked for: shorter ones are placeholders, and stand in many words."""
+"""Least length of a known secret that is searched for. Shorter values are placeholders, and occur inside
+ordinary words."""
 
 _EXTENSION = r"\.[A-Za-z0-9]{2,8}(?![\w+=%-])"
-"""Of a file's name. Neither base64 nor hexadecimal digits have a dot."""
+"""Extension of a file name. Base64 and hexadecimal digits contain no dot, so a secret has none."""
 _NO_FILE = rf"(?![\w-]{{0,100}}{_EXTENSION})"
 _VALUE = rf"(?:[^\s&\"'<>,;)}}\]/]+(?=/[^\s&\"'<>,;]{{0,500}}{_EXTENSION})|[^\s&\"'<>,;)}}\]]+)"
-"""Of a field: up to the slash where the path of a file goes on, else with its slashes, which keys have."""
+"""Value of a field. It ends at a slash if a file's path follows; otherwise it includes its slashes, which
+keys may contain."""
 _NAME = r"[\w-]{0,40}"
 _FIELD = r"(?<![\w/-])"
-"""Before the name of a field. After a slash it is a part of a path, as "/year=2024/" is."""
+"""What must precede the name of a field. After a slash it would be part of a path, such as "/year=2024/"."""
 _SIGNED = (
     r"(?:x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|googleaccessid"
     r"|sharedaccess(?:key|signature)|sig|signature"
@@ -44,13 +46,13 @@ _SIGNED = (
     rf"|(?:{_NAME}[_-])?(?:access[_-]?key(?:[_-]?id)?|account[_-]?key|api[_-]?key"
     r"|(?:session|security|access|auth|refresh|sas|hub|hf)[_-]?token|id[_-]token))"
 )
-"""Names of fields whose value proves who asks."""
+"""Names of fields whose value authenticates a request."""
 _SIGNED_PARTS = ("sig", "credential", "token", "key", "accessid", "passw", "secret", "sharedaccess")
 _ECHOED = (
     r"(?:StringToSign|CanonicalRequest)(?:Bytes)?|SignatureProvided|AuthenticationErrorDetail|AWSAccessKeyId"
     r"|AccessKeyId|SecretAccessKey|SessionToken|Token-\d+"
 )
-"""Elements in which a service returns what was signed, with which key, or the token that it did not like."""
+"""Elements of an answer in which a service returns what was signed, the key, or the rejected token."""
 _ECHOED_PARTS = ("tosign", "canonicalrequest", "provided", "errordetail", "accesskey", "token")
 _NOT_YET = rf"(?!{re.escape(MASK)})"
 
@@ -123,35 +125,37 @@ _RULES: tuple[_Rule, ...] = (
         0,
     ),
 )
-"""What stands in a text, in small letters, where a rule may match; the rule; and what is written instead. All
-are bounded, as a text may be as long and as odd as who refuses wants it."""
+"""For each rule: lower-case substrings of which a text must contain one for the rule to match, the pattern,
+and its replacement. The substrings keep masking cheap. All repetitions in the patterns are bounded, since the
+text comes from a service and may be arbitrarily long: an unbounded pattern could take quadratic time."""
 _RUN = re.compile(r"(?<![\w/+%])(?:[A-Za-z0-9/+]|%2[BF]){40,}(?:=|%3D){0,2}(?![\w/+%=])", re.IGNORECASE)
-"""What may be base64: AWS's secret keys have 40 characters, Azure's 86, session tokens hundreds."""
+"""Text that may be base64. Secret keys of AWS have 40 characters, of Azure 86, session tokens hundreds."""
 _FILE_EXTENSION = re.compile(_EXTENSION)
 _PATH_ENDS = re.compile(r"[\s\"'`<>()\[\]{}=&?,;:@|]")
 _PATH_ENDS_OF_LONG = re.compile(_PATH_ENDS.pattern.replace("=", "").replace(":", ""))
-"""Characters before a path, or behind it. Of what is longer than a key a path may hold a "=" or ":"."""
+"""Characters that end a path. If the run is longer than a key, its path may contain "=" and ":"."""
 _FAR = 300
-"""Characters before a run in which its path may have begun."""
+"""How many characters before a run are searched for the start of its path."""
 _FEWEST_CHANGES = 0.38
-"""Of neighbours, those where capitals, small letters and digits alternate: in random base64 two of three; in
-words and dates, of which paths are made, few. Digests have no capitals."""
+"""Least share of neighbouring characters of different kinds (capital, small letter, digit) in a random text.
+In random base64 it is two of three; in words and dates, of which paths consist, it is small. Hexadecimal
+digests have no capitals."""
 _FEWEST_OF_KEY, _DISTINCT_OF_KEY = 0.27, 25
-"""Changes and different characters of what has just the length of a key: some are made to be read, as the
-examples in AWS's documents are."""
+"""Least share of changes, and least number of different characters, in text with the length of a key. The
+share is lower because some keys are made up, such as the examples in AWS's documentation."""
 _KEY, _LONG = 40, 80
-"""Characters of a secret key of S3 or GCS, and from which on a text is a token or a key of Azure's."""
+"""Length of a secret key of S3 or GCS, and least length of a token or of an Azure key."""
 
 _remembered: set[str] = set()
 
 
 def remember(*secrets: str | None) -> None:
-    """Takes note of secrets that are in no environment variable: keys of a profile or of a machine's role."""
+    """Adds secrets that are in no environment variable: keys of a profile or of a machine's role."""
     _remembered.update(secret for secret in secrets if secret and len(secret) >= _SHORTEST)
 
 
 def masked(text: str) -> str:
-    """The text without secrets. Masking it again changes nothing."""
+    """Replaces all secrets in a text by MASK. Masking the result again changes nothing."""
     for secret in _literal(_environment(), frozenset(_remembered)):
         text = text.replace(secret, MASK)
     small = text.lower()
@@ -162,21 +166,21 @@ def masked(text: str) -> str:
 
 
 def as_cause(error: BaseException) -> BaseException:
-    """Another's exception, its texts masked in place: tracebacks show the cause of an error too, as those
-    in the logs of Ray's workers do."""
+    """Masks the texts of a library's exception in place, before an error is raised from it: tracebacks, such
+    as those in the logs of Ray's workers, show the cause too."""
     error.args = tuple(masked(part) if isinstance(part, str) else part for part in error.args)
     return error
 
 
-class Masked(Exception):  # noqa: N818 - a part of our exceptions, never raised itself
-    """An exception whose texts are masked when it is made, so that none can be raised with a secret."""
+class Masked(Exception):  # noqa: N818 - base class, never raised itself
+    """Base of exceptions whose texts are masked on creation, so that none can be raised with a secret."""
 
     def __init__(self, *given: object) -> None:
         super().__init__(*(masked(part) if isinstance(part, str) else part for part in given))
 
 
 def _environment() -> tuple[str, ...]:
-    """Values of the variables that are a secret, or an address that may hold one."""
+    """Values of the environment variables that are a secret, or an address that may contain one."""
     return tuple(value for name, value in os.environ.items() if _may_be_secret(name, "://" in value))
 
 
@@ -187,7 +191,7 @@ def _may_be_secret(name: str, is_address: bool) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def _literal(values: tuple[str, ...], remembered: frozenset[str]) -> tuple[str, ...]:
-    """The secrets as they may be written, longest first: one may be a part of another."""
+    """All spellings of the secrets, longest first, since one may be part of another."""
     secrets = set(remembered)
     for value in values:
         secrets.update((_password(value),) if "://" in value else (value, value.strip()))
@@ -212,8 +216,8 @@ def _in_json(secret: str) -> str:
 
 
 def _is_name(run: re.Match[str]) -> bool:
-    """Whether it is a file's name, or stands in a path. A key may begin with a slash too, but long ones end
-    in a "=" where they are not of a form that is known."""
+    """Whether a run of characters is a file's name or part of a path. A key may begin with a slash too; but a
+    long key ends in "=", unless it has a known form and was masked by a rule."""
     text, start = run.string, run.start()
     if _FILE_EXTENSION.match(text, run.end()):
         return True
@@ -225,7 +229,7 @@ def _is_name(run: re.Match[str]) -> bool:
 
 def _is_random(run: str) -> bool:
     length = len(run.rstrip("="))
-    if length < _LONG and (length != _KEY or run.startswith("//")):  # of a URL: a path
+    if length < _LONG and (length != _KEY or run.startswith("//")):  # the path of a URL
         return False
     kinds = ["A" if c.isupper() else "a" if c.islower() else "0" if c.isdigit() else "" for c in run]
     if not {"A", "a", "0"} <= set(kinds):

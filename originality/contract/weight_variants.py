@@ -1,7 +1,7 @@
-"""Which files of a folder are its weights: the plain ones, or a variant of them ("model.fp16.safetensors").
+"""Selects the weight files of a folder: the plain ones, or a variant ("model.fp16.safetensors").
 
 The rule is the same for a folder on disk, a listing of a bucket and a listing of the hub, so that the machine
-that plans a run and those that work on it mean the same files.
+that plans a run and the workers select the same files.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import NamedTuple
 
 SUFFIX = ".safetensors"
 _FALLBACK = "fp16"
-"""The variant that "auto" takes of a folder without plain weights: the only one in common use."""
+"""The variant that "auto" selects in a folder without plain weights: the only one in common use."""
 _PIECE = r"(-\d+-of-\d+)?"
 
 
 class Weights(NamedTuple):
-    """A choice among the names of one folder."""
+    """Weight files selected in one folder."""
 
     variant: str | None
-    """As diffusers and transformers name it; None: the plain files."""
+    """Name of the variant in diffusers and transformers; None: the plain files."""
     names: list[str]
 
 
 def weights_among(names: Iterable[str], wanted: str = "none") -> Weights:
-    """The names of files of weights that are used.
+    """Selects among the files of one folder.
 
     Args:
-        names: of files in one folder; those that are no safetensors are passed over.
-        wanted: "none": plain files alone. "auto": those, or fp16 where there are none. Any other: that
-            variant, or the plain files of a folder without it.
+        names: file names; those that are not safetensors are ignored.
+        wanted: "none": plain files only. "auto": plain files, or fp16 if there are none. Any other: that
+            variant, or the plain files if the folder lacks it.
     """
     found = sorted(name for name in names if name.endswith(SUFFIX))
     plain = Weights(None, [name for name in found if PurePosixPath(name).suffixes == [SUFFIX]])

@@ -1,4 +1,4 @@
-"""What a file is instead of what its name promises: a pointer of git LFS, a web page, or empty."""
+"""Recognises a file whose content is not what its name says: a pointer of git LFS, a web page, or nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 def wrong_content(start: bytes) -> str | None:
-    """What else a file with these first bytes is, in place of what its name says."""
+    """Describes the wrong content that a file with these first bytes has; None if there is no sign of any."""
     if not start:
         return "is empty; fetch it again"
     if start.startswith(b"version https://git-lfs"):

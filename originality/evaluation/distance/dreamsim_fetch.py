@@ -196,7 +196,7 @@ class _Fetching:
         wanted = Download(url, self.scratch / re.sub(r"[^\w.-]", "_", url.rpartition("/")[2]), self.scratch)
         if not wanted.to.exists():  # otherwise an earlier call completed it before something else failed
             what = f"{wanted.name} of DreamSim from {urlsplit(url).netloc}"
-            with Progress(what, tell=self.tell) as progress:
+            with Progress(what, report=self.tell) as progress:
                 wanted.fetch(progress)
         return wanted.to
 

@@ -149,7 +149,7 @@ def test_folders_that_cannot_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["nan", "inf", "-1", "5 min", "-inf"])
-def test_a_patience_that_is_no_number_of_seconds_is_refused(
+def test_an_invalid_patience_is_refused(
     monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     monkeypatch.setenv(PATIENCE, given)

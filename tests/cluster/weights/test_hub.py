@@ -286,7 +286,7 @@ def test_a_wrong_file_is_never_a_copy(hub: list[str], tmp_path: Path) -> None:
     for name in (UNET, "vae/config.json"):
         hub.append(f"wrong {name}")
         said = error(start("org/shapes", COMMIT))
-        assert f"{name}: not the file that is published" in said
+        assert f"{name}: not the published file" in said
         assert not list((tmp_path / "cache").rglob(name))
         hub.remove(f"wrong {name}")
     assert files(answer(start("org/shapes", COMMIT))) == files(SHAPES)

@@ -279,7 +279,7 @@ class Liar(BaseHTTPRequestHandler):
         (
             "unet/huge.safetensors",
             10**16,
-            r"takes 10000000\.0 GB, and .* set ORIGINALITY_CACHE to a folder on",
+            r"10000000\.0 GB, .* ORIGINALITY_CACHE",
         ),
     ],
 )

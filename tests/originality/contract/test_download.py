@@ -102,13 +102,13 @@ def pauses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
 def bring(url: str, folder: Path, pauses: list[float], **more: object) -> tuple[bytes, list[str]]:
     """The file, and what was told."""
     told: list[str] = []
-    with Progress("w", tell=told.append) as progress:
+    with Progress("w", report=told.append) as progress:
         Download(url, folder / "in" / "w", folder, sleep=pauses.append, **more).fetch(progress)  # type: ignore[arg-type]
     assert {file.name for file in folder.iterdir() if file.is_file()} == set(), "no part stays"
     return (folder / "in" / "w").read_bytes(), told
 
 
-def test_a_file_comes_whole_and_its_checksum_is_remembered(
+def test_a_file_is_complete_and_its_checksum_is_remembered(
     url: str, host: Host, pauses: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, told = bring(url, tmp_path, pauses, size=len(DATA), sha256=DIGEST)
@@ -119,24 +119,26 @@ def test_a_file_comes_whole_and_its_checksum_is_remembered(
     assert node_cache.sha256(tmp_path / "in" / "w") == DIGEST
 
 
-def test_what_passes_is_waited_for(url: str, host: Host, pauses: list[float], tmp_path: Path) -> None:
+def test_a_passing_error_is_retried_after_a_pause(
+    url: str, host: Host, pauses: list[float], tmp_path: Path
+) -> None:
     host.orders = [503, "hang up", 429]
     data, told = bring(url, tmp_path, pauses)
     assert data == DATA and pauses == [1, 2, 4]
-    assert f"{url}: HTTP Error 503: Service Unavailable; tried again in 1 s" in told
+    assert any(url in line and "503" in line for line in told)
 
 
 @pytest.mark.parametrize("given", ["nan", "inf", "-1", "soon"])
-def test_a_patience_that_is_no_number_of_seconds_is_refused(
+def test_an_invalid_patience_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     monkeypatch.setenv("FETCH_PATIENCE_SECONDS", given)
     download = Download("http://127.0.0.1:1/weights", tmp_path / "weights", tmp_path)
     with pytest.raises(SettingsError, match=f"FETCH_PATIENCE_SECONDS is '{given}'; write a number of sec"):
-        download.fetch(Progress("weights", tell=lambda _: None))
+        download.fetch(Progress("weights", report=lambda _: None))
 
 
-def test_a_cut_is_resumed_and_patience_begins_anew(
+def test_a_broken_download_resumes_and_progress_renews_the_patience(
     url: str, host: Host, pauses: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FETCH_PATIENCE_SECONDS", "1")
@@ -148,16 +150,16 @@ def test_a_cut_is_resumed_and_patience_begins_anew(
 
 
 @pytest.mark.parametrize("more", [b"", b"of another version"], ids=["complete", "too long"])
-def test_what_was_kept_may_be_complete_or_too_long(
+def test_an_incomplete_file_may_be_complete_or_too_long(
     more: bytes, url: str, host: Host, pauses: list[float], tmp_path: Path
 ) -> None:
-    """A complete file is taken as it is; what is longer than the host's file is fetched anew."""
+    """A complete file is taken as it is; what is longer than the host's file is fetched from the start."""
     Download(url, tmp_path / "in" / "w", tmp_path).part.write_bytes(DATA + more)
     data, told = bring(url, tmp_path, pauses, sha256=DIGEST)
     assert data == DATA
     assert [wanted for wanted, _ in host.asked] == [f"bytes={len(DATA + more)}-", *([""] if more else [])]
     assert pauses == ([1] if more else [])
-    assert any("longer than the file; it is fetched anew" in line for line in told) == bool(more)
+    assert any("too long" in line for line in told) == bool(more)
 
 
 @pytest.mark.parametrize(
@@ -167,12 +169,12 @@ def test_what_was_kept_may_be_complete_or_too_long(
         ([403], "HTTP Error 403", 1),
         ([503] * 9, "HTTP Error 503", 6),
         (["page"], "127.0.0.1:.* answers with a web page", 1),
-        (["wrong", "wrong"], "not the file that is published", 2),
-        (["huge"], "takes 10000000.0 GB, and .* GB left; make room, or set ORIGINALITY_CACHE", 1),
+        (["wrong", "wrong"], "not the published file", 2),
+        (["huge"], "10000000.0 GB, .* ORIGINALITY_CACHE", 1),
     ],
     ids=["404", "403", "503 without end", "a page", "wrong twice", "no room"],
 )
-def test_what_is_not_given_is_the_machines_fault_in_one_line(
+def test_a_failed_download_is_a_machine_fault_in_one_line(
     orders: list[object], said: str, tries: int, url: str, host: Host, pauses: list[float], tmp_path: Path
 ) -> None:
     host.orders = orders
@@ -187,16 +189,16 @@ def test_a_wrong_file_is_fetched_again_once(
 ) -> None:
     host.orders = ["wrong"]
     data, told = bring(url, tmp_path, pauses, sha256=DIGEST)
-    assert data == DATA and "w.safetensors: not the file that is published; fetched again" in told
+    assert data == DATA and "w.safetensors: not the published file; fetching it again" in told
 
 
-def test_nobody_is_there(pauses: list[float], tmp_path: Path) -> None:
+def test_a_host_that_does_not_answer(pauses: list[float], tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"http://127\.0\.0\.1:9/w: .*Connection refused"):
         bring("http://127.0.0.1:9/w", tmp_path, pauses)
     assert pauses == [1, 2, 4, 8, 15]
 
 
-def test_credentials_stay_with_their_host(url: str, host: Host, pauses: list[float], tmp_path: Path) -> None:
+def test_credentials_are_not_sent_to_a_redirect(url: str, host: Host, pauses: list[float], tmp_path: Path) -> None:
     other = Host()
     with serving(other) as elsewhere:
         host.orders = [url, elsewhere]
@@ -205,7 +207,7 @@ def test_credentials_stay_with_their_host(url: str, host: Host, pauses: list[flo
     assert [secret for _, secret in host.asked] == ["Bearer secret"] * 2 and other.asked == [("", "")]
 
 
-def test_a_full_disk_is_one_line(url: str, host: Host, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_in_one_line(url: str, host: Host, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: the system refuses to write in the middle."""
     code = (
         "import sys\nfrom pathlib import Path\nfrom originality.contract.download import *\n"
@@ -225,11 +227,11 @@ def test_a_full_disk_is_one_line(url: str, host: Host, tmp_path: Path) -> None:
         preexec_fn=limited,
     )
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("originality.contract.download.FetchError: weights cannot be kept in"), done.stderr
-    assert "(File too large); make room there, or set ORIGINALITY_CACHE" in last
+    assert last.startswith("originality.contract.download.FetchError:"), done.stderr
+    assert "(File too large)" in last and "ORIGINALITY_CACHE" in last
 
 
-def test_a_scratch_folder_that_comes_and_goes_is_never_shared(tmp_path: Path) -> None:
+def test_processes_never_share_a_folder_of_incomplete_files(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom originality.contract.download import scratch_in\n"
         "for _ in range(50):\n"
@@ -243,7 +245,7 @@ def test_a_scratch_folder_that_comes_and_goes_is_never_shared(tmp_path: Path) ->
     assert not (tmp_path / ".fetch").exists()
 
 
-def test_progress_says_how_much_how_fast_and_how_long() -> None:
+def test_progress_reports_amount_rate_and_time_left() -> None:
     told: list[str] = []
     times = iter([0.0, 1.0, 6.0, 7.0, 10.0])
     with Progress("model", 100_000_000, told.append, clock=lambda: next(times)) as progress:

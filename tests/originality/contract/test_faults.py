@@ -75,7 +75,7 @@ def _named(error: Exception) -> str:
 
 
 @pytest.mark.parametrize("error", MACHINES, ids=_named)
-def test_the_machines(error: Exception) -> None:
+def test_machine_faults(error: Exception) -> None:
     assert is_machine_fault(error)
     wrapped = ValueError("cannot be embedded")
     wrapped.__cause__ = error
@@ -84,11 +84,11 @@ def test_the_machines(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", OTHERS, ids=_named)
-def test_not_the_machines(error: Exception) -> None:
+def test_errors_that_are_not_machine_faults(error: Exception) -> None:
     assert not is_machine_fault(error)
 
 
-def test_what_was_handled_before_is_no_cause() -> None:
+def test_an_error_handled_before_is_not_a_cause() -> None:
     """An item's own error that is raised ``from None`` while a machine's is handled stays the item's."""
     try:
         try:
@@ -113,7 +113,7 @@ def test_a_damaged_folder_is_still_one_line(error: Exception, tmp_path) -> None:
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_attention_is_not_chosen_by_a_card_that_failed(monkeypatch) -> None:
+def test_a_failed_gpu_does_not_choose_the_attention(monkeypatch) -> None:
     """A trial that ends in an error which the device does not survive says nothing of attention."""
     from originality.model import attention
 

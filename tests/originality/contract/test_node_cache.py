@@ -76,7 +76,7 @@ def test_a_file_that_is_being_written_is_not_remembered(file: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("harm", ["", "{", "[]", "cut", "flip"])
-def test_a_damaged_record_is_not_believed(file: Path, monkeypatch: pytest.MonkeyPatch, harm: str) -> None:
+def test_a_damaged_record_is_ignored(file: Path, monkeypatch: pytest.MonkeyPatch, harm: str) -> None:
     sha256(file)
     (record,) = (file.parent / "cache" / CHECKSUMS).iterdir()
     text = record.read_text()
@@ -101,7 +101,7 @@ def test_a_cache_below_the_users_home(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("below", ["", "/a/b"])
-def test_a_cache_that_is_a_file_is_refused_where_a_command_begins(
+def test_a_cache_that_is_a_file_is_refused_at_the_start_of_a_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], below: str
 ) -> None:
     file = tmp_path / "file"

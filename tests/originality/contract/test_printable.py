@@ -31,7 +31,7 @@ HIDDEN = {
 
 
 @pytest.mark.parametrize("name", HIDDEN)
-def test_what_hides_or_commands_is_shown(name: str) -> None:
+def test_invisible_and_control_characters_are_escaped(name: str) -> None:
     text, shown = HIDDEN[name]
     assert printable(text) == shown
 
@@ -49,19 +49,19 @@ def test_what_hides_or_commands_is_shown(name: str) -> None:
         "10\u00a0€",
     ],
 )
-def test_what_people_write_stays(text: str) -> None:
+def test_ordinary_text_is_kept(text: str) -> None:
     assert printable(text) == text
 
 
 @given(st.text(st.characters(categories=None)))
-def test_nothing_passes_that_is_no_visible_character(text: str) -> None:
+def test_every_invisible_character_is_escaped(text: str) -> None:
     shown = printable(text)
     categories = {unicodedata.category(c) for c in shown if c not in "\u200c\u200d"}
     assert not categories & {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
     assert printable(shown) == shown
 
 
-def test_streams_keep_lines_and_nothing_else() -> None:
+def test_streams_keep_line_breaks_only() -> None:
     behind = io.StringIO()
     stream = PrintableStream(behind)
     print("a\tb", "c\x1b[0m\rd", sep="\n", file=stream)
@@ -70,7 +70,7 @@ def test_streams_keep_lines_and_nothing_else() -> None:
     assert not stream.isatty() and unescaped(stream) is behind and unescaped(behind) is behind
 
 
-def test_streams_are_put_back(capsys: pytest.CaptureFixture[str]) -> None:
+def test_streams_are_restored(capsys: pytest.CaptureFixture[str]) -> None:
     before = sys.stdout, sys.stderr
     with printable_streams(), printable_streams():
         print("\x1b")

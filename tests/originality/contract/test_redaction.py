@@ -65,7 +65,7 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_what_has_the_form_of_a_secret_is_masked(name: str) -> None:
+def test_text_in_the_form_of_a_secret_is_masked(name: str) -> None:
     text, secret = SECRETS[name]
     assert secret in text and secret not in masked(text)
     assert "***" in masked(text) and masked(masked(text)) == masked(text)
@@ -79,7 +79,7 @@ def test_what_has_the_form_of_a_secret_is_masked(name: str) -> None:
         *("AZURE_STORAGE_SAS_TOKEN", "GOOGLE_SERVICE_ACCOUNT_KEY", "RAY_AUTH_TOKEN", "MY_DB_PASSWORD"),
     ],
 )
-def test_the_secrets_of_this_process_are_masked_however_written(
+def test_known_secrets_are_masked_in_every_spelling(
     variable: str, way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = "plain words & 'a/slash' <é>"
@@ -186,7 +186,7 @@ def test_names_that_look_like_fields_or_tokens_stay(name: str) -> None:
     assert masked(f"{name} does not exist") == f"{name} does not exist"
 
 
-def test_a_secret_that_is_known_is_masked_in_a_name_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_secret_is_masked_in_a_file_name_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
     assert masked(f"/photos/{KEY}.png and s3://b/{KEY}/x.png") == "/photos/***.png and s3://b/***/x.png"
 
@@ -204,7 +204,7 @@ def test_a_secret_that_is_known_is_masked_in_a_name_too(monkeypatch: pytest.Monk
         "cannot use Ray at RAY_ADDRESS=10.0.0.1:6379 (Connection refused)",
     ],
 )
-def test_our_own_words_stay(text: str) -> None:
+def test_messages_of_this_package_are_kept(text: str) -> None:
     assert masked(text) == text
 
 
@@ -212,13 +212,13 @@ def test_our_own_words_stay(text: str) -> None:
     "error",
     [StoreError, NotFound, Outage, Refused, EngineError, MachineFault, ItemFault],
 )
-def test_no_exception_of_ours_is_made_with_a_secret(error: type[Exception]) -> None:
+def test_our_exceptions_never_contain_a_secret(error: type[Exception]) -> None:
     made = error(f"refused: {KEY}")
     again = pickle.loads(pickle.dumps(made))
     for text in (str(made), repr(made), str(made.args), line_of(made), str(again)):
         assert KEY not in text and "refused: ***" in text
 
 
-def test_what_others_raise_is_masked_where_it_is_told() -> None:
+def test_errors_of_libraries_are_masked_as_causes() -> None:
     assert line_of(ValueError(f"refused: {KEY}")) == "ValueError: refused: ***"
     assert Unreadable("unreadable", f"refused: {KEY}").message == "refused: ***"

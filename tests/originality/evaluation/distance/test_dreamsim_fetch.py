@@ -187,7 +187,7 @@ def test_what_the_server_does_not_give_is_one_line(
     assert len(published.asked) == 4, "what was whole is not fetched again"
 
 
-def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_host_that_does_not_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         away = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -207,9 +207,7 @@ def test_what_passes_is_waited_for(
     told: list[str] = []
     published.faults[ZIP] = 503
     fetch(tmp_path, "clip_vitb32", sources, tell=told.append)
-    assert len(published.asked) == 2 and any(
-        "HTTP Error 503" in line and "tried again" in line for line in told
-    )
+    assert len(published.asked) == 2 and any("HTTP Error 503" in line and "retrying" in line for line in told)
 
 
 def test_a_destination_that_cannot_be_written(sources: Sources, tmp_path: Path) -> None:
