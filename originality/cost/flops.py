@@ -1,10 +1,10 @@
-"""Floating point operations of a model's passes: counted, with no numbers computed.
+"""Counts the floating point operations of a model's passes without computing any numbers.
 
-The model is built on PyTorch's ``meta`` device and one sample goes through each part under
-``FlopCounterMode``, which knows what products of matrices, convolutions and their gradients take: a
-multiplication and an addition are two. Norms, activations, samplers and the optimiser are left out.
-Attention is counted as the plain products that it is: PyTorch's own kernel on a CPU is none that the counter
-knows, and kernels that compute twice on the way back are not counted for it.
+The model is built on PyTorch's ``meta`` device, and one sample passes through each part under
+``FlopCounterMode``. It counts matrix products, convolutions and their gradients; a multiplication and an
+addition are two operations. Norms, activations, samplers and the optimiser are left out. Attention is counted
+as its plain matrix products: the counter does not know PyTorch's CPU kernel, and what fused kernels compute a
+second time in the backward pass is not counted.
 """
 
 from __future__ import annotations
@@ -25,19 +25,21 @@ from originality.settings.parts import DistanceSettings
 
 @dataclass(frozen=True)
 class Flops:
-    """Of one sample through the UNet, one image through the VAE, one prompt through the text encoders."""
+    """Operations of one sample in the UNet, one image in the VAE and one prompt in the text encoders."""
 
     forward: int
-    """UNet."""
+    """UNet, forward pass."""
     step: int
-    """UNet, forward and back to the text's states, all else frozen: a sample of an inversion."""
+    """UNet, forward pass and backward pass to the prompt embeddings, all weights frozen: one sample of an
+    inversion step."""
     encoding: int
-    """VAE, to the latents' moments."""
+    """VAE, from the image to the moments of the latents."""
     decoding: int
+    """VAE, from latents to the image."""
     text: int
-    """Text encoders, forward."""
+    """Text encoders, forward pass."""
     text_step: int
-    """Text encoders, forward and back to the pseudo-word."""
+    """Text encoders, forward pass and backward pass to the token vectors."""
 
     def __str__(self) -> str:
         return (
@@ -49,7 +51,7 @@ class Flops:
 
 
 def format_flops(flops: float) -> str:
-    """A number of operations as a person reads it: "66.8 PFLOP"."""
+    """Formats a number of operations: "66.8 PFLOP"."""
     for letter, unit in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9)):
         if flops >= unit:
             return f"{flops / unit:.3g} {letter}FLOP"
@@ -57,7 +59,7 @@ def format_flops(flops: float) -> str:
 
 
 def counted(work: Callable[[], object]) -> int:
-    """Operations of some work; see the module for which."""
+    """Operations of a function call, counted as the module says."""
     with FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops())
@@ -67,7 +69,8 @@ _known: dict[str, Flops] = {}
 
 
 def flops(architecture: Architecture) -> Flops:
-    """Counted once a process for an architecture: some seconds for Stable Diffusion."""
+    """Operations of an architecture. Counting takes some seconds for Stable Diffusion, so the result is
+    cached for the process."""
     key = architecture.key()
     if key not in _known:
         _known[key] = _Sample(architecture).flops()
@@ -75,7 +78,7 @@ def flops(architecture: Architecture) -> Flops:
 
 
 class _Sample:
-    """One sample on its way through a model without numbers."""
+    """One sample in a model on the meta device."""
 
     def __init__(self, architecture: Architecture) -> None:
         parts = architecture.built(eager=True)
@@ -86,7 +89,7 @@ class _Sample:
         self.latents = torch.empty((1, *architecture.latent_shape), device=META)
         self.image = torch.empty((1, 3, architecture.side, architecture.side), device=META)
         ids = torch.zeros((1, len(parts.encoders), architecture.length), dtype=torch.long, device=META)
-        self.prompts = Prompts(ids, ids[:, 0])  # told the pseudo-word's only token at every place
+        self.prompts = Prompts(ids, ids[:, 0])  # every position is the pseudo-word's only token
 
     def flops(self) -> Flops:
         text, text_step, words = self._text()
@@ -97,7 +100,7 @@ class _Sample:
         return Flops(forward, step, encoding, decoding, text, text_step)
 
     def _text(self) -> tuple[int, int, PromptEmbeddings]:
-        """Forward, forward and back, and what the UNet is told."""
+        """Operations of the forward pass, of forward and backward pass, and the prompt embeddings."""
         vectors = torch.empty((1, 1, sum(self.text.widths)), device=META, requires_grad=True)
         with FlopCounterMode(display=False) as counter:
             words = self.text.encode(self.prompts, vectors)
@@ -107,27 +110,28 @@ class _Sample:
         return forward, int(counter.get_total_flops()), words
 
     def _unet(self, words: PromptEmbeddings) -> tuple[int, int]:
-        """Forward, and forward and back."""
+        """Operations of the forward pass, and of forward and backward pass."""
         states = words.states.detach().requires_grad_()
         pooled = None if words.pooled is None else words.pooled.detach().requires_grad_()
         added: dict[str, Any] | None = None
-        if pooled is not None:  # SDXL: a text's sum, and six numbers that say sizes
+        if pooled is not None:  # SDXL: pooled embeddings, and six numbers for sizes and crops
             added = {"text_embeds": pooled, "time_ids": torch.empty((1, 6), device=META)}
         t = torch.zeros(1, dtype=torch.long, device=META)
         with FlopCounterMode(display=False) as counter:
-            said = self.unet(self.latents, t, states, added_cond_kwargs=added).sample
+            predicted = self.unet(self.latents, t, states, added_cond_kwargs=added).sample
             forward = int(counter.get_total_flops())
-            said.sum().backward()
+            predicted.sum().backward()
         return forward, int(counter.get_total_flops())
 
 
 _PATCHES = {"dino_vitb16": (16,), "clip_vitb32": (32,), "open_clip_vitb32": (32,), "ensemble": (16, 16, 16)}
-"""Pixels of a patch's side in each of the base-sized vision transformers that a branch of DreamSim is."""
+"""Patch sizes in pixels of the ViT-base networks of each DreamSim branch."""
 
 
 def judging(distance: DistanceSettings) -> int:
-    """Operations of the metric for one image; of DreamSim those of its backbones, without the adapters and
-    projections, which are some hundredth of them; 0 for a metric of another package."""
+    """Operations of the metric for one image. Of DreamSim only the backbones are counted: adapters and
+    projections add about one per cent. 0 for a metric of a different package, about which nothing is
+    known."""
     if distance.metric == "elements":
         from originality.shapes.detector import CHUNK, Detector
         from originality.shapes.drawing import CANVAS
@@ -142,14 +146,14 @@ def judging(distance: DistanceSettings) -> int:
         with META:
             network, image = EfficientNet.from_name("efficientnet-lite0"), torch.empty((1, 3, CROP, CROP))
         return _forward(lambda: network.eval().extract_features(image))
-    if distance.metric != "dreamsim":  # another package's, of which nothing is known
+    if distance.metric != "dreamsim":  # a metric of a different package
         return 0
     return sum(map(_vision_transformer, _PATCHES[distance.branch]))
 
 
 @functools.cache
 def _vision_transformer(patch: int) -> int:
-    """Of the base size, at 224 pixels."""
+    """Operations of a ViT-base network for one image of 224 pixels."""
     from transformers import ViTConfig, ViTModel
 
     config = ViTConfig(image_size=224, patch_size=patch, attn_implementation="eager")

@@ -1,8 +1,7 @@
-"""Counts that were measured (``make bench``), and what they say of an audit with other images or another
-model.
+"""Measured counts of work (``make bench``), and predictions from them for different images or models.
 
-The file is one JSON object: for each preset's name its mean counts an image, of how many images, and the
-whole settings that they were measured under::
+The file is one JSON object. For each preset it contains the mean counts of an image, the number of images,
+and all settings that they were measured under::
 
     {"laptop": {"counts": {"tokens_tried": 1.9, "step_samples": 912.0, ...}, "images": 60, "settings": {...}}}
 """
@@ -23,25 +22,25 @@ from originality.settings.audit import AuditSettings
 from originality.settings.roles import Decides, nested, paths
 
 SHIPPED = Path(__file__).with_name("counts.json")
-"""What was measured with the model that ships; it comes with the package."""
+"""Counts measured with the model that ships. The file is part of the package."""
 
 
 class Measured(Frozen):
-    """Of one preset."""
+    """Counts measured under one preset."""
 
     counts: Counts
-    """Mean of the images."""
+    """Mean over the images."""
     images: int = Field(ge=1)
     settings: AuditSettings
     places: BatchSlots = BatchSlots()
-    """What its passes held beside that."""
+    """Batch slots spent per slot counted."""
 
 
 def read(file: Path = SHIPPED) -> dict[str, Measured]:
-    """What is measured, by preset.
+    """Reads the measured counts, by preset.
 
     Raises:
-        SettingsError: the file cannot be read, or holds something else.
+        SettingsError: the file cannot be read, or does not contain counts.
     """
     if file == SHIPPED and not file.exists():
         return {}
@@ -53,34 +52,34 @@ def read(file: Path = SHIPPED) -> dict[str, Measured]:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"]))
         raise SettingsError(
-            f"{file} does not hold measured counts ({where or 'JSON'}: {problem['msg']}); write it with "
+            f"{file} does not contain measured counts ({where or 'JSON'}: {problem['msg']}); write it with "
             "make bench"
         ) from error
 
 
 def write(measured: Mapping[str, Measured], file: Path = SHIPPED) -> None:
-    """As ``read`` reads it."""
+    """Writes a file that :func:`read` reads."""
     rows = {preset: of.model_dump(mode="json") for preset, of in measured.items()}
     file.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 def known(measured: Mapping[str, Measured], settings: AuditSettings) -> Measured | None:
-    """What was measured by the method of these settings: of several the one that differs least, then that of
-    most images. None: nothing."""
+    """The counts measured under settings that ask for the same work. Of several, those with the fewest
+    differences, then those of most images. None if there are none."""
     method = _method(settings)
     same = [of for of in measured.values() if _method(of.settings) == method]
     return min(same, key=lambda of: (len(differences(of, settings)), -of.images), default=None)
 
 
 def _method(settings: AuditSettings) -> dict[str, Any]:
-    """The settings that decide how much is done. Others may differ from those measured under: they belong to
-    a model, or the amount of work does not depend on them."""
+    """The settings that decide the amount of work. Counts apply only to equal ones; the others may differ."""
     decisive = nested((path, True) for path in paths(AuditSettings, Decides.COST))
     return settings.model_dump(mode="json", include=decisive)
 
 
 def differences(measured: Measured, settings: AuditSettings) -> list[str]:
-    """What was otherwise when it was measured: "redraw.steps 35 in place of 50"."""
+    """Differences from the settings measured under that may change how many tokens images need:
+    "redraw.steps 35 in place of 50"."""
 
     def of(of_whom: AuditSettings, path: str) -> Any:
         value: Any = of_whom
@@ -94,8 +93,11 @@ def differences(measured: Measured, settings: AuditSettings) -> list[str]:
 
 
 def carried_over(measured: Measured, settings: AuditSettings) -> Counts:
-    """What was measured, for these settings: as many numbers of tokens are tried and checked, and of what
-    that allows, each part does the share that it did."""
+    """Predicts the counts for these settings.
+
+    It assumes that as many numbers of tokens are tried and checked as measured, and that each part does the
+    same share of the work that this allows.
+    """
     tokens = measured.counts.tokens_tried, measured.counts.tokens_checked
     there, here = protocol_counts(measured.settings, *tokens), protocol_counts(settings, *tokens)
 
@@ -107,8 +109,8 @@ def carried_over(measured: Measured, settings: AuditSettings) -> Counts:
 
 
 def origin_of_counts(measured: Measured, settings: AuditSettings, family: str | None = None) -> str:
-    """Where carried counts come from: "as measured" only of the same settings and the same model, which a
-    ``family`` says that it is not."""
+    """States where predicted counts come from: "as measured" only for equal settings and the same model. A
+    ``family`` means that the model is a different one."""
     model = f"{measured.images} images with the model {measured.settings.model.path!r}"
     if family or differences(measured, settings):
         return f"carried over from what {model} took"
@@ -117,13 +119,13 @@ def origin_of_counts(measured: Measured, settings: AuditSettings, family: str | 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What must hold for a predicted cost to be true, in words."""
+    """The assumptions of a predicted cost, in words."""
 
     lines: tuple[str, ...]
 
     @classmethod
     def of(cls, settings: AuditSettings, measured: Measured | None) -> Assumptions:
-        """``measured``: what the counts come from; None: the settings alone."""
+        """``measured``: the source of the counts; None if they follow from the settings only."""
         return cls(
             (*(_of_bound(settings) if measured is None else _of_carrying(settings, measured)), *_COUNTED)
         )
@@ -135,7 +137,7 @@ class Assumptions:
 _COUNTED = (
     "a multiplication and an addition are two operations; only products of matrices and convolutions are "
     "counted, not norms, activations, samplers and the optimiser",
-    "attention takes its plain products, and nothing of the UNet is computed twice "
+    "attention costs its plain matrix products, and no part of the UNet is computed twice "
     "(model.gradient_checkpointing)",
     "the check's detector, and CLIP where it chooses words, cost nothing",
     "each image is judged once: none fails, and no work is lost with a machine",
@@ -148,8 +150,8 @@ def _of_bound(settings: AuditSettings) -> tuple[str, ...]:
         f"{settings.max_tokens} for all",
         "nothing stops early: every number of tokens takes all steps, all redraws and all edit images",
         "each step reads as many different prompts as it may",
-        "passes hold nothing but these images' samples: none is short and filled up, and no number of tokens "
-        "is trained ahead of its need (inversion.ahead)",
+        "passes contain only samples that verdicts need: no padding, and no number of tokens trained ahead "
+        "(inversion.ahead)",
     )
 
 
@@ -161,17 +163,19 @@ def _of_carrying(settings: AuditSettings, measured: Measured) -> tuple[str, ...]
     ]
     if measured.places != BatchSlots():
         lines.append(
-            f"passes are as full: of places there are {measured.places.training:.3g} in training and "
+            f"passes are as full: there are {measured.places.training:.3g} batch slots in training and "
             f"{measured.places.drawing:.3g} in drawing for each that a verdict needs"
         )
     if otherwise := differences(measured, settings):
-        lines.append(f"that is so too with {', '.join(otherwise)}")
+        lines.append(f"this also holds with {', '.join(otherwise)}")
         there, here = protocol_counts(measured.settings, tried, checked), measured.counts
         shares = {
             "inversion": (here.step_samples, there.step_samples),
             "drawing": (here.drawing_samples, there.drawing_samples),
             "metric": (here.judged, there.judged),
         }
-        told = ", ".join(f"{name} {a / b:.0%}" for name, (a, b) in shares.items())
-        lines.append(f"inversions and evaluations stop at the same share of what the settings allow ({told})")
+        listed = ", ".join(f"{name} {a / b:.0%}" for name, (a, b) in shares.items())
+        lines.append(
+            f"inversions and evaluations stop at the same share of what the settings allow ({listed})"
+        )
     return tuple(lines)

@@ -1,4 +1,4 @@
-"""How the work of a model is cut into passes: a plan for a device, from what the passes take."""
+"""Plans how many samples each pass of a model holds on a device, from the memory that passes need."""
 
 from __future__ import annotations
 
@@ -12,30 +12,34 @@ from originality.settings.inversion import InversionSettings
 from originality.settings.parts import RedrawSettings
 
 SHARE = 0.9
-"""Of a GPU's memory that a plan may fill: the rest is for what libraries keep for themselves."""
+"""Share of a GPU's memory that a plan may use. The rest is for the libraries' own buffers."""
 
 CPU_ROOM = 4 * 2**30
-"""Bytes for a worker's passes on a CPU, whose memory its neighbours want too."""
+"""Bytes for the passes of a worker on a CPU, which shares its memory with other programs."""
 
-FEW = 4
-"""Samples that keep a GPU busy: where fewer fit, parts of the UNet are computed twice instead."""
+MIN_SAMPLES = 4
+"""If fewer samples fit in a pass, gradient checkpointing is turned on. Fewer do not keep a GPU busy, which
+costs more than computing parts of the UNet twice."""
 
 MOST_LANES = 8
+"""Largest number of lanes that ``inversion.lanes`` "auto" chooses."""
+"""Largest number of lanes that ``inversion.lanes`` "auto" chooses."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How the work of a model is cut into passes on one device. Numbers are samples."""
+    """Sizes of a model's passes on one device, in samples."""
 
     room: int
-    """Bytes for passes, beside the weights."""
+    """Bytes available for passes, in addition to the weights."""
     footprint: Footprint
     lanes: int
     step: int
-    """Of lanes x batch size, those in one pass."""
+    """Samples of an inversion pass, of lanes x batch size in a step."""
     denoising: int
     decoding: int
     checkpointing: bool
+    """Whether gradient checkpointing is used in inversion steps."""
 
     def __str__(self) -> str:
         each = self.footprint.checkpointed if self.checkpointing else self.footprint.step
@@ -44,58 +48,63 @@ class MemoryPlan:
             ("denoising", self.denoising, self.footprint.denoising),
             ("decoding", self.decoding, self.footprint.decoding),
         )
-        told = ", ".join(f"{name} {n} ({n * each / 2**30:.2g} GiB)" for name, n, each in parts)
-        twice = "; parts of the UNet computed twice" if self.checkpointing else ""
-        return f"samples a pass in {self.room / 2**30:.3g} GiB: {told}; lanes {self.lanes}{twice}"
+        sizes = ", ".join(f"{name} {n} ({n * each / 2**30:.2g} GiB)" for name, n, each in parts)
+        twice = "; with gradient checkpointing" if self.checkpointing else ""
+        return f"samples a pass in {self.room / 2**30:.3g} GiB: {sizes}; lanes {self.lanes}{twice}"
 
 
 def plan(model: LatentDiffusion, inversion: InversionSettings, redraw: RedrawSettings) -> MemoryPlan:
-    """The plan for a loaded model on its device: a function of both, whatever else runs there."""
-    return divided(footprint(model), room(model.device), model.checkpointing, inversion, redraw)
+    """Plans the passes of a loaded model on its device.
+
+    The plan depends on model and device only, not on the memory that other programs use at the moment.
+    Results depend on the size of passes in their last bits, so equal machines must use equal plans.
+    """
+    return pass_sizes(footprint(model), room(model.device), model.checkpointing, inversion, redraw)
 
 
-def divided(
-    takes: Footprint,
+def pass_sizes(
+    needed: Footprint,
     room: int,
     checkpointing: str,
     inversion: InversionSettings,
     redraw: RedrawSettings,
 ) -> MemoryPlan:
-    """Passes as large as the room, of equal size, of at least one sample."""
-    twice = checkpointing == "on"
+    """Plans passes as large as the room allows, of about equal size and at least one sample."""
+    checkpointed = checkpointing == "on"
     if checkpointing == "auto":
-        twice = room // takes.step < min(FEW, inversion.batch_size)
-    fitting = room // (takes.checkpointed if twice else takes.step)
+        checkpointed = room // needed.step < min(MIN_SAMPLES, inversion.batch_size)
+    fitting = room // (needed.checkpointed if checkpointed else needed.step)
     wanted = inversion.lanes
-    roomy = min(max(1, fitting // inversion.batch_size), MOST_LANES)
-    lanes = roomy if wanted == "auto" else wanted
+    automatic = min(max(1, fitting // inversion.batch_size), MOST_LANES)
+    lanes = automatic if wanted == "auto" else wanted
     guided = redraw.pass_size * redraw.unet_samples
     return MemoryPlan(
         room,
-        takes,
+        needed,
         lanes,
         _step(lanes, inversion.batch_size, fitting),
-        _even(guided, room // takes.denoising),
-        _even(redraw.pass_size, room // takes.decoding),
-        twice,
+        _even(guided, room // needed.denoising),
+        _even(redraw.pass_size, room // needed.decoding),
+        checkpointed,
     )
 
 
 def _step(lanes: int, batch_size: int, fitting: int) -> int:
-    """Samples of an inversion's pass, which holds whole lanes or a part of one."""
+    """Samples of an inversion pass. It holds complete lanes, or a part of one lane if none fits
+    completely."""
     if fitting < batch_size:
         return _even(batch_size, fitting)
     return _even(lanes, fitting // batch_size) * batch_size
 
 
 def _even(samples: int, fitting: int) -> int:
-    """The size of a pass where as few as possible, all about as large, do the samples."""
+    """Size of a pass if the samples are split evenly over as few passes as possible."""
     passes = -(-samples // max(1, fitting))
     return -(-samples // passes)
 
 
 def room(device: torch.device) -> int:
-    """Bytes for passes; call it when all weights are loaded."""
+    """Bytes available for passes. Call it after all weights are loaded."""
     if device.type != "cuda":
         return CPU_ROOM
     total: int = torch.cuda.get_device_properties(device).total_memory

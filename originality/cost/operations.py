@@ -1,4 +1,5 @@
-"""What an audit spends on an image: counts of work, and the floating point operations that they come to."""
+"""The work that an audit does for an image: counts, and the floating point operations that follow from
+them."""
 
 from __future__ import annotations
 
@@ -14,39 +15,39 @@ from originality.settings.parts import RedrawSettings
 
 
 class Counts(Frozen):
-    """Work done for an image, in the mean of several; each of all its numbers of tokens together. What fills
-    up a short pass is not counted, be it repeats or numbers of tokens ahead of the one in hand."""
+    """Mean work for an image, summed over its numbers of tokens. Padding of passes is not counted, whether
+    repeats or numbers of tokens trained ahead of need."""
 
     tokens_tried: float = Field(ge=1)
-    """Numbers of tokens: an image that stops at 3 tokens tried 3."""
+    """Numbers of tokens tried: an image that stops at 3 tokens tried 3."""
     tokens_checked: float = Field(ge=0)
-    """Those of which the in-distribution check was asked, or would be if there were one."""
+    """Numbers of tokens that the in-distribution check examined, or would have if there were one."""
     step_samples: float = Field(gt=0)
-    """Through the UNet forward and back: steps x batch size."""
+    """UNet samples in forward and backward pass: steps x batch size."""
     drawing_samples: float = Field(ge=0)
-    """Through the UNet forward, to denoise redraws and edit images; guidance takes two each time."""
+    """UNet samples in forward pass only, to denoise redraws and edit images. Guidance needs two for each."""
     decoded: float = Field(ge=0)
-    """Images out of the VAE."""
+    """Images decoded by the VAE."""
     encoded: float = Field(ge=0)
-    """Images into the VAE."""
+    """Images encoded by the VAE."""
     step_prompts: float = Field(ge=0)
-    """Through the text encoders forward and back."""
+    """Prompts in forward and backward pass of the text encoders."""
     prompts: float = Field(ge=0)
-    """Through the text encoders forward alone."""
+    """Prompts in forward pass only."""
     judged: float = Field(ge=0)
-    """Images embedded by the metric, the query among them."""
+    """Images embedded by the metric, including the query."""
 
 
 class BatchSlots(Frozen):
-    """Places in passes for each that a verdict came to need; the others held repeats, or numbers of tokens
-    that were trained ahead in vain."""
+    """Batch slots spent per slot that a verdict needed. The rest were padding, or numbers of tokens trained
+    ahead that turned out not to be needed."""
 
     training: float = Field(1.0, ge=1)
     drawing: float = Field(1.0, ge=1)
 
 
 def denoising_steps(redraw: RedrawSettings) -> int:
-    """Passes that one image takes through the UNet without guidance; PNDM makes one more than it is set."""
+    """UNet passes for one image without guidance. PNDM makes one more than its number of steps."""
     kind, extra = SCHEDULERS[redraw.scheduler]
     sampler = kind(**extra)
     sampler.set_timesteps(redraw.steps)
@@ -56,12 +57,12 @@ def denoising_steps(redraw: RedrawSettings) -> int:
 def protocol_counts(
     settings: AuditSettings, tokens_tried: float, tokens_checked: float | None = None
 ) -> Counts:
-    """What the settings themselves spend where nothing stops early: all steps and all redraws for each number
-    of tokens tried, all edit images for each that is checked.
+    """Work that the settings ask for if nothing stops early: all steps and all redraws for each number of
+    tokens tried, and all edit images for each number checked.
 
     Args:
-        tokens_tried: a mean need not be a whole number.
-        tokens_checked: None: all that are tried.
+        tokens_tried: may be a fraction, as the mean of several images.
+        tokens_checked: None: as many as tried.
     """
     inversion, redraw = settings.inversion, settings.redraw
     checked = tokens_tried if tokens_checked is None else tokens_checked
@@ -76,7 +77,7 @@ def protocol_counts(
         step_samples=tokens_tried * inversion.steps * inversion.batch_size,
         drawing_samples=sets * redraw.count * of_an_image,
         decoded=sets * redraw.count,
-        encoded=2 if inversion.flips == "half" else 1,  # as it is, and mirrored
+        encoded=2 if inversion.flips == "half" else 1,  # the image, and its mirror image
         step_prompts=tokens_tried * inversion.steps * prompts,
         prompts=sets,
         judged=tokens_tried * redraw.count + 1,  # the image itself
@@ -88,14 +89,17 @@ class Cost:
     """Floating point operations of an image, by part."""
 
     inversion: float
-    """UNet, forward and back."""
+    """UNet, forward and backward pass."""
     drawing: float
-    """UNet, forward, for redraws and edit images."""
+    """UNet, forward pass, for redraws and edit images."""
     decoding: float
+    """VAE decoder."""
     encoding: float
+    """VAE encoder."""
     text: float
+    """Text encoders."""
     judging: float
-    """By the metric."""
+    """Networks of the metric."""
 
     @property
     def unet(self) -> float:
@@ -106,14 +110,14 @@ class Cost:
         return float(sum(getattr(self, part.name) for part in fields(self)))
 
     def __str__(self) -> str:
-        """The total, and its parts, largest first, with their shares; none that are nothing."""
+        """The total, and the parts that are not zero with their shares, largest first."""
         parts = {part.name: float(getattr(self, part.name)) for part in fields(self)}
-        told = (
+        shares = (
             f"{name} {format_flops(of)} ({_share(of / self.total)})"
             for name, of in sorted(parts.items(), key=lambda part: -part[1])
             if of
         )
-        return f"{format_flops(self.total)} an image: {', '.join(told)}"
+        return f"{format_flops(self.total)} an image: {', '.join(shares)}"
 
 
 def _share(of: float) -> str:
@@ -121,11 +125,11 @@ def _share(of: float) -> str:
 
 
 def cost(counts: Counts, flops: Flops, judging: int = 0, places: BatchSlots = BatchSlots()) -> Cost:
-    """What counts come to on a model.
+    """Floating point operations of counted work on a model.
 
     Args:
-        judging: operations of the metric for one image (originality.cost.flops.judging).
-        places: what passes hold beside what is counted.
+        judging: operations of the metric for one image (:func:`originality.cost.flops.judging`).
+        places: batch slots spent per slot counted.
     """
     return Cost(
         inversion=counts.step_samples * places.training * flops.step,

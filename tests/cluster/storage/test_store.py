@@ -149,9 +149,7 @@ def test_folders_that_cannot_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["nan", "inf", "-1", "5 min", "-inf"])
-def test_an_invalid_patience_is_refused(
-    monkeypatch: pytest.MonkeyPatch, given: str
-) -> None:
+def test_an_invalid_patience_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv(PATIENCE, given)
     with pytest.raises(StoreError, match=f"^STORE_PATIENCE_SECONDS is '{given}'; write a number of seconds$"):
         patience_seconds()

@@ -129,9 +129,7 @@ def test_a_passing_error_is_retried_after_a_pause(
 
 
 @pytest.mark.parametrize("given", ["nan", "inf", "-1", "soon"])
-def test_an_invalid_patience_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
-) -> None:
+def test_an_invalid_patience_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv("FETCH_PATIENCE_SECONDS", given)
     download = Download("http://127.0.0.1:1/weights", tmp_path / "weights", tmp_path)
     with pytest.raises(SettingsError, match=f"FETCH_PATIENCE_SECONDS is '{given}'; write a number of sec"):
@@ -198,7 +196,9 @@ def test_a_host_that_does_not_answer(pauses: list[float], tmp_path: Path) -> Non
     assert pauses == [1, 2, 4, 8, 15]
 
 
-def test_credentials_are_not_sent_to_a_redirect(url: str, host: Host, pauses: list[float], tmp_path: Path) -> None:
+def test_credentials_are_not_sent_to_a_redirect(
+    url: str, host: Host, pauses: list[float], tmp_path: Path
+) -> None:
     other = Host()
     with serving(other) as elsewhere:
         host.orders = [url, elsewhere]

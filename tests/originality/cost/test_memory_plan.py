@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from originality.cost.memory_footprint import Footprint, Living, footprint
-from originality.cost.memory_plan import FEW, MOST_LANES, divided, plan
+from originality.cost.memory_footprint import Footprint, LiveTensors, footprint
+from originality.cost.memory_plan import MIN_SAMPLES, MOST_LANES, pass_sizes, plan
 from originality.model.diffusion import LatentDiffusion
 from originality.settings.audit import AuditSettings
 from originality.settings.inversion import InversionSettings
@@ -35,18 +35,18 @@ def real(model: LatentDiffusion, samples: int) -> tuple[int, int, int]:
     words = model.encode_prompts([""] * samples)
     t = torch.zeros(samples, dtype=torch.long)
     gc.collect()
-    with Living() as step:
+    with LiveTensors() as step:
         vectors = torch.zeros((samples, 1, sum(model.text.widths)), requires_grad=True)
         noisy = torch.zeros((samples, *model.latent_shape))
         said = model.predict(noisy, t, model.text.encode(prompts, vectors))
         torch.autograd.grad(said.square().mean(), [vectors])
     del said
     with torch.no_grad():
-        with Living() as denoising:
+        with LiveTensors() as denoising:
             model._unet(torch.zeros((samples, *model.latent_shape)), t[0], words)
-        with Living() as decoding:
+        with LiveTensors() as decoding:
             model.vae.decode(torch.zeros((samples, *model.latent_shape))).sample.float()
-    return step.most, denoising.most, decoding.most
+    return step.peak, denoising.peak, decoding.peak
 
 
 def test_what_is_counted_without_numbers_is_what_lives_with_them(tiny: LatentDiffusion) -> None:
@@ -94,7 +94,7 @@ def test_computing_parts_twice_changes_no_gradient(tiny: LatentDiffusion) -> Non
 )
 def test_passes_fit_the_room_are_even_and_do_all(room, batch, lanes, count, how) -> None:
     inversion = InversionSettings(batch_size=batch, lanes=lanes)
-    made = divided(TAKES, room, how, inversion, RedrawSettings(count=count, guidance_scale=3.0))
+    made = pass_sizes(TAKES, room, how, inversion, RedrawSettings(count=count, guidance_scale=3.0))
     each = TAKES.checkpointed if made.checkpointing else TAKES.step
     fitting = max(1, room // each)
     if made.step < batch:
@@ -115,7 +115,7 @@ def test_passes_fit_the_room_are_even_and_do_all(room, batch, lanes, count, how)
         assert -(-samples // size) == fewest
     assert made.lanes == lanes if lanes != "auto" else 1 <= made.lanes <= MOST_LANES
     if how == "auto":
-        assert made.checkpointing == (room // TAKES.step < min(FEW, batch))
+        assert made.checkpointing == (room // TAKES.step < min(MIN_SAMPLES, batch))
     else:
         assert made.checkpointing == (how == "on")
 

@@ -172,7 +172,7 @@ def test_what_is_carried_over_does_the_same_share_of_more() -> None:
         "in_distribution.check editability in place of positions",
     ]
     told = str(Assumptions.of(settings, MEASURED))
-    assert "that is so too with model.path CompVis/" in told
+    assert "model.path CompVis/" in told
     assert "the same share of what the settings allow (inversion 25%, drawing 50%, metric 51%)" in told
 
 
