@@ -1,7 +1,8 @@
-"""Thresholds from images that a person calls common or original: one token each, and what tells them apart.
+"""Chooses thresholds from images that a person labelled common or original, measured with one token each.
 
-``python -m jobs.calibrate LABELLED --out FILE.yaml``, or ``originality calibrate``. FILE.yaml is a file of
-settings for ``--config``; FILE.png shows what it rests on. The same command goes on where it was.
+``originality calibrate LABELLED --out FILE.yaml``, or ``python -m jobs.calibrate``. FILE.yaml is a settings
+file for ``--config``; FILE.png shows the measurements behind it. After an interruption the same command
+resumes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from jobs.audit import Science, audit_session, check_first, judge, planned, prep
 from jobs.auditing.labels import Found, Labels, check_enough, check_same, measured, read_labels
 from jobs.auditing.verdict_table import SCHEMA
 from jobs.commandline import exits, options
-from originality.calibration.report import few, figure, findings, thresholds
+from originality.calibration.report import few_images, figure, findings, thresholds
 from originality.calibration.thresholds import FALSE_COMMON, KEPT, calibrate, method_digest, weaknesses
 from originality.contract.config import SettingsError
 from originality.contract.printable import printable
@@ -37,7 +38,7 @@ from originality.settings.calibrated import Calibration
 from originality.settings.roles import exhaustive
 
 NO_USE = 4
-"""Exit code: the file is written, and warns that its thresholds tell nothing apart."""
+"""Exit code: the file is written, with a warning that its thresholds do not distinguish the labels."""
 
 _UNDECIDED = {
     **exhaustive(AuditSettings),
@@ -52,26 +53,28 @@ they are what is to be chosen: the same measurements then serve any of them."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("labelled", help="CSV or Parquet list: a column of uris, and one of labels")
     parser.add_argument("--out", required=True, metavar="FILE.yaml", help="the settings file to write")
-    parser.add_argument("--label-column", default="label", metavar="NAME", help="says common or original")
+    parser.add_argument(
+        "--label-column", default="label", metavar="NAME", help="column with the labels common and original"
+    )
     parser.add_argument(
         "--false-common",
         type=float,
         default=FALSE_COMMON,
         metavar="RATE",
-        help=f"most of the original images that may be taken for common ones (default {FALSE_COMMON})",
+        help=f"largest share of original images misclassified as common (default {FALSE_COMMON})",
     )
     parser.add_argument(
         "--kept",
         type=float,
         default=KEPT,
         metavar="RATE",
-        help=f"least of the common images that the check must keep (default {KEPT})",
+        help=f"least share of common images that must pass the check (default {KEPT})",
     )
     parser.add_argument(
         "--run",
         dest="folder",
         metavar="DIR",
-        help="run folder, default FILE.run; one of the same list goes on, an audit's too",
+        help="run folder, default FILE.run; a run of the same list, also of an audit, is resumed",
     )
     options.add_settings_arguments(parser)
     options.add_cluster_arguments(parser)
@@ -89,13 +92,13 @@ def run(arguments: argparse.Namespace) -> int:
         found = measured(_judged(science, arguments.labelled, labels, folder, how), labels)
     check_enough(arguments.labelled, Counter(found.images.values()))
     calibration = _calibration(science, found, arguments.false_common, arguments.kept)
-    told = findings(calibration, found.common, found.original, found.left_out)
+    lines = findings(calibration, found.common, found.original, found.left_out)
     weak = weaknesses(calibration)
-    warnings = [f"of no use: {reason}" for reason in weak] + few(calibration)
-    asked = (_command(arguments), f"{calibration.created:%Y-%m-%d %H:%M} UTC", _model(science.settings))
-    _put(out, _text((*asked, *told, *(f"WARNING: {w}" for w in warnings)), science.settings, calibration))
+    warnings = [f"useless: {reason}" for reason in weak] + few_images(calibration)
+    origin = (_command(arguments), f"{calibration.created:%Y-%m-%d %H:%M} UTC", _model(science.settings))
+    _put(out, _text((*origin, *lines, *(f"WARNING: {w}" for w in warnings)), science.settings, calibration))
     _put(out.with_suffix(".png"), figure(calibration, found.common, found.original))
-    for line in told:
+    for line in lines:
         print(line)
     for warning in warnings:
         sys.stderr.write(f"warning: {warning}\n")
@@ -104,34 +107,42 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _checked(arguments: argparse.Namespace) -> Path:
-    """The file to write.
+    """Checks the arguments before any image is measured, and returns the file to write.
 
     Raises:
-        SettingsError: what would be found out only after the images were measured.
+        SettingsError: an argument is invalid, or the file cannot be written.
     """
     out = Path(arguments.out)
     if out.suffix not in (".yaml", ".yml") or "://" in arguments.out:
-        raise SettingsError("--out: name a file of this machine that ends with .yaml")
+        raise SettingsError("--out: name a local file that ends with .yaml")
     if not 0 <= arguments.false_common < 1:
         raise SettingsError(f"--false-common {arguments.false_common:g}: give a share from 0 to under 1")
     if not 0 < arguments.kept <= 1:
         raise SettingsError(f"--kept {arguments.kept:g}: give a share over 0 up to 1")
     if arguments.max_tokens not in (None, 1):
-        raise SettingsError("--max-tokens has no say here: thresholds are chosen on what one token gives")
+        raise SettingsError(
+            "--max-tokens cannot be set here: thresholds are chosen from measurements at one token"
+        )
     if not arguments.folder and on_cluster():
-        raise SettingsError("--run is missing: on a cluster the measurements need a place that all reach")
+        raise SettingsError(
+            "--run is missing: on a cluster the measurements need a folder that all machines reach"
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"--out {arguments.out!r}: {error.strerror}") from error
     if out.is_dir() or not os.access(out if out.exists() else out.parent, os.W_OK):
-        raise SettingsError(f"--out {arguments.out!r} may not be written, or is a folder; name another file")
+        raise SettingsError(
+            f"--out {arguments.out!r} cannot be written, or is a folder; name a different file"
+        )
     return out
 
 
 def _as_begun(folder: str, settings: AuditSettings) -> AuditSettings:
-    """The settings of the run in a folder, where they differ from these in nothing that is measured; else
-    these."""
+    """The settings of the run in a folder if it measures the same as these; otherwise these.
+
+    An audit with one token measures the same whatever its thresholds are, so its run can serve a calibration.
+    """
     try:
         begun = AuditSettings.model_validate(open_run(folder).description.get("settings"))
     except (NotFound, ValidationError):
@@ -149,7 +160,7 @@ def _as_begun(folder: str, settings: AuditSettings) -> AuditSettings:
 
 
 def _judged(science: Science, labelled: str, labels: Labels, folder: str, how: ClusterSettings) -> RunFolder:
-    """The run with all of the list measured."""
+    """Measures all images of the list, and returns the run."""
     run = planned(science, labelled, folder)
     check_same(run, labels)
     selection = Selection()
@@ -193,7 +204,7 @@ def _model(settings: AuditSettings) -> str:
 
 
 def _text(header: Sequence[str], settings: AuditSettings, calibration: Calibration) -> bytes:
-    """The file of settings, under a comment of what was asked and found."""
+    """Content of the settings file: a comment with command and results, then the settings."""
     comment = "".join(f"# {printable(line)}\n" for line in header)
     body = thresholds(settings, calibration)
     return (comment + yaml.safe_dump(body, sort_keys=False, default_flow_style=None, width=110)).encode()
@@ -204,7 +215,7 @@ def _put(file: Path, data: bytes) -> None:
         file.write_bytes(data)
     except OSError as error:
         raise SettingsError(
-            f"cannot write {file}: {error.strerror}; mend that and run the same command again"
+            f"cannot write {file}: {error.strerror}; fix that and run the same command again to resume"
         ) from error
 
 

@@ -1,1 +1,1 @@
-"""Thresholds from labelled images."""
+"""Choosing thresholds from labelled images."""

@@ -1,5 +1,5 @@
-"""A calibration as a person sees it: lines, settings for a file, and a picture of the ROC curve and of
-how the two labels lie."""
+"""Output of a calibration: lines for the terminal, settings for a file, and a figure with the ROC curve and
+the histograms of both labels."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from originality.calibration.thresholds import FEW, Measured, alike_from, roc, share_under
+from originality.calibration.thresholds import MIN_IMAGES, Measured, equivalent_above, roc, share_under
 from originality.settings.audit import AuditSettings
 from originality.settings.calibrated import Calibration
 
 _COMMON, _ORIGINAL, _CUT = "#0072b2", "#d55e00", "#000000"
-"""Of Okabe and Ito's colour-blind safe palette. Hatching and dashes say the same without colour."""
+"""Colours of Okabe and Ito's palette, safe for colour-blind readers. Hatching and dashes distinguish the
+labels without colour too."""
 _BINS = (8, 30)
-"""Fewest, most."""
+"""Least and largest number of histogram bins."""
 
 
 def findings(
     calibration: Calibration, common: Measured, original: Measured, left_out: Counter[str]
 ) -> list[str]:
-    """What a person should know, in lines; ``left_out``: images that could not be used, by reason."""
+    """The results in lines. ``left_out``: number of images that could not be used, by reason."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
     fewest, passing, most = (100 * share for share in calibration.common_passing)
     least, worst = (100 * share for share in calibration.true_false_rate)
@@ -35,11 +36,11 @@ def findings(
         f"{calibration.metric}: AUC {_spread(calibration.auc[1], calibration.auc)}",
         f"distance.threshold {at}: {passing:.0f} % [{fewest:.0f}, {most:.0f}] of common images are under it, "
         f"at most {100 * calibration.false_common:.3g} % of these original ones ({least:.2g} to "
-        f"{worst:.2g} % of all like them)",
+        f"{worst:.2g} % of all such images)",
     ]
-    alike = alike_from((common, original), calibration.distance_threshold)
-    if alike is not None:
-        lines.append(f"every threshold over {alike:.4g} up to it decides these images alike")
+    above = equivalent_above((common, original), calibration.distance_threshold)
+    if above is not None:
+        lines.append(f"every threshold above {above:.4g} up to it classifies these images the same")
     if calibration.in_distribution_threshold is None:
         return [*lines, f"check {calibration.check}: no scores, so in_distribution.threshold stays as it is"]
     assert calibration.in_distribution_auc and calibration.in_distribution_interval
@@ -56,19 +57,19 @@ def _spread(value: float, interval: Sequence[float]) -> str:
     return f"{value:.4g} [{interval[0]:.4g}, {interval[-1]:.4g}]"
 
 
-def few(calibration: Calibration) -> list[str]:
-    """Warnings of labels that have too few images."""
+def few_images(calibration: Calibration) -> list[str]:
+    """Warnings about labels with few images."""
     counts = {"common": calibration.common, "original": calibration.original}
     return [
-        f"{count} {label} images are few, so the thresholds are uncertain; label {FEW} or more"
+        f"{count} {label} images are few, so the thresholds are uncertain; label {MIN_IMAGES} or more"
         for label, count in counts.items()
-        if count < FEW
+        if count < MIN_IMAGES
     ]
 
 
 def thresholds(settings: AuditSettings, calibration: Calibration) -> dict[str, Any]:
-    """The part of the settings that was calibrated: thresholds, with what they hold for, and where they come
-    from."""
+    """The settings to write to the file: the thresholds, the settings that they apply to, and their
+    origin."""
     distance = {"metric": settings.distance.metric, **_chosen(settings.distance, ("branch",))}
     check: dict[str, Any] = {"check": settings.in_distribution.check}
     if calibration.in_distribution_threshold is not None:
@@ -82,14 +83,14 @@ def thresholds(settings: AuditSettings, calibration: Calibration) -> dict[str, A
 
 
 def _chosen(part: BaseModel, names: Sequence[str]) -> dict[str, Any]:
-    """Those of the settings that are not at their defaults."""
+    """The named settings that are not at their defaults."""
     values = part.model_dump(mode="json")
     return {name: values[name] for name in names if values[name] != type(part).model_fields[name].default}
 
 
 def figure(calibration: Calibration, common: Measured, original: Measured) -> bytes:
-    """A PNG with the ROC curve of the distance, the histogram of distances, and that of the check's scores
-    where there are any."""
+    """PNG image with the ROC curve of the distance, the histogram of the distances and, if the check has
+    scores, their histogram."""
     from matplotlib.figure import Figure  # slow to import
 
     kept_from = calibration.in_distribution_threshold
@@ -137,7 +138,7 @@ def _draw_roc(axis: Any, calibration: Calibration, common: np.ndarray, original:
 def _draw_histograms(
     axis: Any, title: str, common: np.ndarray, original: np.ndarray, threshold: float, cut: str
 ) -> None:
-    """Shares of each label in the same bins: common filled, original hatched."""
+    """Histograms of both labels in the same bins: common filled, original hatched."""
     both = np.concatenate([common, original])
     low, high = float(both.min()), float(both.max())
     bins = int(np.clip(2 * np.sqrt(len(both)), *_BINS))

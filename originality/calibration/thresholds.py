@@ -1,10 +1,11 @@
-"""Thresholds chosen on images of which a person knows whether they are common or original.
+"""Chooses thresholds on images that a person labelled common or original.
 
-The paper redraws a common image with a single token and an original one with more, or never (Section 4.2). So
-what tells the two apart is the distance of the redraws at one token: this module draws its ROC curve
-("positive" is common, and called so is what is strictly under the threshold, as in
-:func:`originality.evaluation.verdict.passes`), and chooses the threshold by the share of original images that
-may be taken for common ones. The threshold of the check is chosen on the common images: it must keep them.
+In the paper a common image is redrawn with one token, and an original one with more or never (Section 4.2).
+So the distance of the redraws at one token distinguishes them. This module computes its ROC curve: "positive"
+is common, and an image is classified as common if its distance is strictly less than the threshold, as in
+:func:`originality.evaluation.verdict.passes`. The distance threshold is chosen by the share of original
+images that it may misclassify as common. The threshold of the in-distribution check is chosen on the common
+images, most of which must pass it.
 """
 
 from __future__ import annotations
@@ -23,63 +24,68 @@ from originality.settings.calibrated import Calibration, Interval
 from originality.settings.roles import Added, Decides, knobs
 
 FALSE_COMMON = 0.05
-"""Share of original images that may be taken for common ones, if no other is asked for. Our choice."""
+"""Default of the share of original images that may be misclassified as common. Our choice."""
 KEPT = 0.95
-"""Share of common images that the check must keep, if no other is asked for. Our choice."""
-FEW = 20
-"""Of fewer images 5 % are less than one."""
+"""Default of the share of common images that must pass the check. Our choice."""
+MIN_IMAGES = 20
+"""Fewest images of a label without a warning: 5 % of fewer are less than one image."""
 RESAMPLES = 2000
+"""Bootstrap resamples."""
 _TAILS = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one token gave for the images of one label."""
+    """Measurements at one token of the images of one label."""
 
     distances: np.ndarray
     """float64 (n,): mean distance of each image's redraws, finite."""
     scores: np.ndarray
-    """float64 (k,), k <= n: the in-distribution check's, of the images for which it gave one."""
+    """float64 (k,), k <= n: score of the in-distribution check, for the images that have one."""
 
 
 def roc(common: np.ndarray, original: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The ROC curve of distances, one point a distinct threshold: from nothing under it to everything.
+    """ROC curve of the distance, with a point for each distinct threshold, from no image under it to all.
 
     Returns:
-        Thresholds, ascending, the last inf; the share of ``original`` under each (false), and the share of
-        ``common`` (true). Equal distances are passed together, so that a tie is a slanted step.
+        Ascending thresholds, the last infinite; the share of ``original`` under each (false positives); the
+        share of ``common`` under each (true positives). Equal distances of both labels give a slanted step.
     """
     at = np.append(np.unique(np.concatenate([common, original])), np.inf)
     return at, share_under(original, at), share_under(common, at)
 
 
 def share_under(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Of ``values``, strictly under each threshold."""
+    """Share of ``values`` strictly less than each threshold."""
     return np.searchsorted(np.sort(values), thresholds, "left") / len(values)
 
 
 def auc(common: np.ndarray, original: np.ndarray) -> float:
-    """Area under the ROC curve: the chance that of a common and an original image the common one has the
-    smaller distance, where a tie counts half (Mann and Whitney's U over all pairs)."""
+    """Area under the ROC curve: the probability that a common image has a smaller distance than an original
+    one, where a tie counts half (Mann-Whitney U divided by the number of pairs)."""
     ordered = np.sort(original)
     twice = np.searchsorted(ordered, common, "left") + np.searchsorted(ordered, common, "right")
     return float(1 - twice.mean() / (2 * len(original)))
 
 
 def distance_threshold(original: np.ndarray, false_common: float) -> float:
-    """The largest threshold with at most this share, in [0, 1), of the original images strictly under it:
-    the distance of an original image itself."""
+    """Largest threshold with at most this share, in [0, 1), of the original images strictly under it. It is
+    the distance of one of them."""
     return float(np.sort(original)[_allowed(len(original), false_common)])
 
 
 def _allowed(images: int, share: float) -> int:
-    """How many of them are at most this share, which is under 1."""
+    """Largest number of images that is at most this share of them; ``share`` is less than 1."""
+    # By comparing quotients: share * images may be rounded up to the next whole number.
     return int(np.count_nonzero(np.arange(images) / images <= share)) - 1
 
 
 def true_false_rate(images: int, false_common: float) -> tuple[float, float]:
-    """In what range the share of all original images under such a threshold is, at 95 %, whatever their
-    distances' distribution (without ties: the share under the i-th smallest of n is Beta(i, n + 1 - i))."""
+    """95 % interval of the share of all original images under such a threshold.
+
+    It holds for every distribution of distances without ties: the share under the i-th smallest of n is
+    distributed as Beta(i, n + 1 - i).
+    """
     from scipy.special import betaincinv  # slow to import
 
     rank = _allowed(images, false_common) + 1
@@ -88,14 +94,14 @@ def true_false_rate(images: int, false_common: float) -> tuple[float, float]:
 
 
 def check_threshold(scores: np.ndarray, kept: float) -> float:
-    """The largest threshold that at least this share, in (0, 1], of the scores reach."""
+    """Largest threshold that at least this share, in (0, 1], of the scores reach."""
     short = np.count_nonzero(np.arange(1, len(scores) + 1) / len(scores) < kept)
     return float(np.sort(scores)[::-1][short])
 
 
-def alike_from(labelled: Sequence[Measured], threshold: float) -> float | None:
-    """The largest measured distance under a threshold: every threshold over it, up to this one, decides all
-    the images alike. None where no image is under it."""
+def equivalent_above(labelled: Sequence[Measured], threshold: float) -> float | None:
+    """Largest measured distance under a threshold: every threshold above it, up to this one, classifies all
+    images the same. None if no image is under it."""
     under = np.concatenate([measured.distances for measured in labelled])
     under = under[under < threshold]
     return float(under.max()) if len(under) else None
@@ -107,8 +113,8 @@ def bootstrap(
     original: np.ndarray,
     seed: int = 0,
 ) -> list[Interval]:
-    """Each statistic with its 95 % percentile interval; the labels are resampled each on its own, so that
-    their numbers stay."""
+    """Each statistic with its 95 % percentile interval. Each label is resampled separately, so that its
+    number of images stays the same."""
     rng = np.random.default_rng(seed)
     drawn = [
         statistics(*(group[rng.integers(len(group), size=len(group))] for group in (common, original)))
@@ -122,7 +128,8 @@ def bootstrap(
 def calibrate(
     common: Measured, original: Measured, false_common: float = FALSE_COMMON, kept: float = KEPT
 ) -> dict[str, Any]:
-    """What of a :class:`Calibration` follows from the measurements. Each label has an image at least."""
+    """Fields of a :class:`Calibration` that follow from the measurements. Each label needs at least one
+    image."""
 
     def of_distances(known: np.ndarray, new: np.ndarray) -> tuple[float, float, float]:
         threshold = distance_threshold(new, false_common)
@@ -180,50 +187,50 @@ def _method(part: BaseModel) -> dict[str, Any]:
 
 
 def weaknesses(calibration: Calibration) -> list[str]:
-    """Why a calibration is of no use: none where it is."""
+    """Reasons why a calibration is useless; empty if it is useful."""
     low, area, high = calibration.auc
     found = []
     if high < 0.5:
         found.append(
             f"common images are redrawn worse than original ones (AUC {area:.2f} [{low:.2f}, {high:.2f}]); "
-            "are the labels exchanged?"
+            "are the labels swapped?"
         )
     elif low <= 0.5:
         found.append(
-            f"the distance does not tell common from original images (AUC {area:.2f} [{low:.2f}, "
+            f"the distance does not distinguish common from original images (AUC {area:.2f} [{low:.2f}, "
             f"{high:.2f}] includes 0.5)"
         )
     if not calibration.common_passing[1]:
         found.append(
             f"no common image is under the threshold: with at most {calibration.false_common:.3g} of the "
-            "original images under it there is none that lets one pass"
+            "original images under it, none can let one pass"
         )
     return found
 
 
 def doubts(settings: AuditSettings, digests: Mapping[str, str]) -> list[str]:
-    """Why the calibration that comes with the settings does not speak for this audit: none where it does,
-    or where there is none.
+    """Reasons why the calibration in the settings does not apply to this audit; empty if it does, or if there
+    is none.
 
     Args:
-        digests: of originality.sweep.sweep.preflight.
+        digests: as :func:`originality.sweep.preflight.preflight` returns them.
     """
     known = settings.calibration
     if known is None:
         return []
     found = []
     for of, digest, weights in (
-        (known.model_digest, digests["model_digest"], "another model"),
-        (known.judge_digest, digests["judge_digest"], "other weights of metric or check"),
+        (known.model_digest, digests["model_digest"], "a different model"),
+        (known.judge_digest, digests["judge_digest"], "different weights of metric or check"),
     ):
         if of != digest:
             found.append(f"it was made with {weights} (digest {of}, here {digest})")
     if known.method_digest != method_digest(settings):
-        found.append("it was made with other settings of inversion, redraws, domain, metric or check")
+        found.append("it was made with different settings of inversion, redraws, domain, metric or check")
     for name, calibrated, used in (
         ("distance", known.distance_threshold, settings.distance.threshold),
         ("in_distribution", known.in_distribution_threshold, settings.in_distribution.threshold),
     ):
         if calibrated is not None and calibrated != used:
-            found.append(f"{name}.threshold is {used:.4g}, calibrated was {calibrated:.4g}")
+            found.append(f"{name}.threshold is {used:.4g}, but {calibrated:.4g} was calibrated")
     return found + weaknesses(known)
