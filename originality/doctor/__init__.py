@@ -1,1 +1,1 @@
-"""Checks of an installation: is all there that an audit needs, and does it compute?"""
+"""Checks of an installation: whether everything that an audit needs is present and works."""

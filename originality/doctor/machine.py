@@ -1,4 +1,4 @@
-"""What is installed, and the GPU as torch sees it."""
+"""Checks of installed packages, and of the GPU as torch sees it."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from originality.model.attention import WHEEL, choose
 from originality.model.device import DTYPES
 from originality.settings.parts import ModelSettings
 
-NAMED = ("originality", "torch", "diffusers", "transformers", "ray")
+REPORTED = ("originality", "torch", "diffusers", "transformers", "ray")
 
 HEADS = [40, 64, 80, 160]
-"""Widths of attention heads: 40, 80 and 160 of Stable Diffusion 1.x, 64 of 2.x and XL."""
+"""Widths of attention heads that xformers is tried with: 40, 80 and 160 occur in Stable Diffusion 1.x, 64 in
+2.x and XL."""
 
 _CUDA_12 = "libcudart.so.12"
+"""Named in the error of an xformers that is built for CUDA 12 and cannot be loaded."""
 
-_ELSEWHERE = (
-    "use --device cpu; on a cluster run this where the GPUs are: "
+_ON_A_GPU_NODE = (
+    "use --device cpu; on a cluster run this on a node with GPUs: "
     "ray job submit --entrypoint-num-gpus 1 -- python -m jobs.doctor ..."
 )
 
 
 def versions() -> Finding:
-    """Of Python and of what matters most, and whether they are those that Originality asks for."""
-    found = {"python": platform.python_version(), **{name: _version(name) for name in NAMED}}
-    told = ", ".join(f"{name} {number}" for name, number in found.items())
+    """Reports versions, and checks that all installed packages meet the requirements."""
+    found = {"python": platform.python_version(), **{name: _version(name) for name in REPORTED}}
+    text = ", ".join(f"{name} {number}" for name, number in found.items())
     wrong = [r for r in _required("originality") if _version(r.name) is None or not _meets(r)]
     if wrong:
         names = ", ".join(f"{r.name} {_version(r.name) or 'missing'}" for r in wrong)
         wanted = " ".join(f"'{r.name}{r.specifier}'" for r in wrong)
-        return failed(f"{told}; not as required: {names}", f"pip install {wanted}", **found)
-    return ok(told, **found)
+        return failed(f"{text}; requirements not met: {names}", f"pip install {wanted}", **found)
+    return ok(text, **found)
 
 
 def _version(name: str) -> str | None:
@@ -47,10 +49,10 @@ def _version(name: str) -> str | None:
 
 
 def _required(name: str) -> list[Requirement]:
-    """What a package asks for, its extras left out."""
+    """Requirements of a package, without those of its extras."""
     try:
         wanted = [Requirement(line) for line in requires(name) or ()]
-    except PackageNotFoundError:  # run from a folder that is not installed
+    except PackageNotFoundError:  # run from a checkout that is not installed
         return []
     return [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
 
@@ -60,65 +62,68 @@ def _meets(wanted: Requirement) -> bool:
 
 
 def gpu(settings: ModelSettings) -> Finding:
-    """Whether torch has a GPU that works, where one is wanted or is there."""
+    """Checks that torch can compute on a GPU if one is requested or present."""
     driver = nvidia.driver()
     if settings.device == "cpu":
         return ok("not used: device is cpu", driver=driver)
     reason = _no_cuda()
     if reason is None:
-        return _gpu_at_work(settings, driver)
+        return _working_gpu(settings, driver)
     found = f"torch {torch.__version__} sees no GPU: {reason}"
     no_cuda = torch.version.cuda is None and settings.device == "cuda"
-    fix = nvidia.fix(driver) or (nvidia.NO_CUDA if no_cuda else _ELSEWHERE)
+    fix = nvidia.fix(driver) or (nvidia.NO_CUDA if no_cuda else _ON_A_GPU_NODE)
     numbers = {"driver": driver, "cuda_of_torch": torch.version.cuda}
     if settings.device == "cuda":
         return failed(found, fix, **numbers)
     if driver:
         return warning(f"{found}; the CPU is used", fix, **numbers)
-    return ok("none here; the CPU is used", **numbers)
+    return ok("no GPU found; the CPU is used", **numbers)
 
 
 def _no_cuda() -> str | None:
-    """Why torch has no GPU, in its words; None where it has one."""
+    """Torch's reason why it has no GPU; None if it has one."""
     try:
         torch.cuda.init()
-    except (RuntimeError, AssertionError) as error:  # the second of a build without CUDA
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA
         return str(error).partition(". ")[0].strip().splitlines()[0]
     return None if torch.cuda.device_count() else "no GPU is visible (CUDA_VISIBLE_DEVICES?)"
 
 
-def _gpu_at_work(settings: ModelSettings, driver: str | None) -> Finding:
-    about = torch.cuda.get_device_properties(0)
+def _working_gpu(settings: ModelSettings, driver: str | None) -> Finding:
+    props = torch.cuda.get_device_properties(0)
     numbers = {
-        "gpu": about.name,
+        "gpu": props.name,
         "gpus": torch.cuda.device_count(),
-        "memory_bytes": about.total_memory,
-        "compute_capability": f"{about.major}.{about.minor}",
+        "memory_bytes": props.total_memory,
+        "compute_capability": f"{props.major}.{props.minor}",
         "cuda_of_torch": torch.version.cuda,
         "driver": driver,
     }
-    told = (
-        f"{about.name}, {about.total_memory / 2**30:.1f} GiB, compute capability "
-        f"{about.major}.{about.minor}; driver {driver or 'unknown'}, torch for CUDA {torch.version.cuda}"
+    text = (
+        f"{props.name}, {props.total_memory / 2**30:.1f} GiB, compute capability "
+        f"{props.major}.{props.minor}; driver {driver or 'unknown'}, torch for CUDA {torch.version.cuda}"
     )
     if torch.cuda.device_count() > 1:
-        told = f"{torch.cuda.device_count()} GPUs, the first {told}"
+        text = f"{torch.cuda.device_count()} GPUs, the first {text}"
     try:
         torch.ones(8, device="cuda").sum().item()
     except RuntimeError as error:
-        fix = f"install a torch with kernels for sm_{about.major}{about.minor}; this one has those for "
+        fix = f"install a torch with kernels for sm_{props.major}{props.minor}; this one has those for "
         return failed(
-            f"{told}; it does not compute: {str(error).splitlines()[0]}",
+            f"{text}; it does not compute: {str(error).splitlines()[0]}",
             fix + ", ".join(torch.cuda.get_arch_list()),
             **numbers,
         )
     if settings.dtype == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return warning(f"{told}; it has no bf16 of its own", "use --set model.dtype=fp16", **numbers)
-    return ok(told, **numbers)
+        return warning(
+            f"{text}; it has no hardware support for bf16", "use --set model.dtype=fp16", **numbers
+        )
+    return ok(text, **numbers)
 
 
 def xformers(settings: ModelSettings, device: torch.device) -> Finding:
-    """Whether it is there, fits torch and computes; failed only where it is asked for by name."""
+    """Checks that xformers is installed, matches torch and works. It fails only if the settings require
+    it."""
     installed = _version("xformers")
     wanted = settings.attention == "xformers"
     unfit = [r for r in _required("xformers") if r.name == "torch" and not _meets(r)] if installed else []

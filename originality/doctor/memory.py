@@ -1,4 +1,4 @@
-"""The memory plan, tried."""
+"""Check of the memory plan by running passes of its sizes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from originality.doctor.speed import inversion
 from originality.model.diffusion import LatentDiffusion
 from originality.settings.audit import AuditSettings
 
-FEW = 2
+CPU_SAMPLES = 2
 """Samples of the trial step on a CPU."""
 
 SLACK = 1.1
-"""By how much a trial may take more than was planned without a word: a plan leaves a tenth of a GPU free."""
+"""Factor by which a trial may exceed the planned memory without a warning: a plan leaves a tenth of a GPU
+free."""
 
-_NARROW = "use --set model.dtype=bf16 or fp32"
+_WIDER = "use --set model.dtype=bf16 or fp32"
 
 
 def memory(model: LatentDiffusion, settings: AuditSettings, planned: MemoryPlan) -> Finding:
-    """Follow the plan: on a GPU with a step and a drawing at its size, whose peaks are compared with it; on a
-    CPU, which tells no peaks, with a step of a few samples."""
+    """Tries the plan. On a GPU, an inversion step and a redraw of the planned sizes are run, and their peak
+    memory is compared with the plan. On a CPU, which reports no peaks, a step of few samples is run."""
     if planned.checkpointing:
         model.unet.enable_gradient_checkpointing()
     model.denoising.max_samples, model.decoding.max_samples = planned.denoising, planned.decoding
     on_gpu = model.device.type == "cuda"
-    tried = planned.step if on_gpu else min(planned.step, FEW)
+    tried = planned.step if on_gpu else min(planned.step, CPU_SAMPLES)
     inverter, lane = inversion(model, settings, tried)
     step = _peak(model.device, lambda: inverter.advance([lane]))
     lane.settle()
@@ -46,7 +47,7 @@ def memory(model: LatentDiffusion, settings: AuditSettings, planned: MemoryPlan)
         "peak_bytes": {"step": step},
     }
     if lane.failure:
-        return failed(f"{planned}; tried: {lane.failure}", _NARROW, **numbers)
+        return failed(f"{planned}; tried: {lane.failure}", _WIDER, **numbers)
     if not on_gpu:
         return ok(f"{planned}; a step of {tried} was tried", **numbers)
     redraw = settings.redraw.model_copy(update={"steps": 2})
@@ -58,22 +59,23 @@ def memory(model: LatentDiffusion, settings: AuditSettings, planned: MemoryPlan)
 
 
 def _compared(planned: MemoryPlan, step: int, drawing: int, halved: bool, numbers: dict[str, Any]) -> Finding:
-    """What was tried on a GPU against what was planned, in bytes."""
+    """Compares the peaks of a trial on a GPU, in bytes, with the plan."""
     takes = planned.footprint
     of_step = planned.step * (takes.checkpointed if planned.checkpointing else takes.step)
     of_drawing = max(planned.denoising * takes.denoising, planned.decoding * takes.decoding)
-    told = f"{planned}; tried: inversion {step / 2**30:.2g} GiB, drawing {drawing / 2**30:.2g} GiB"
+    text = f"{planned}; tried: inversion {step / 2**30:.2g} GiB, drawing {drawing / 2**30:.2g} GiB"
     if halved:
-        fix = "free the GPU of other programs; an audit goes on in halved passes, slower"
-        return warning(f"{told}; memory ran out", fix, **numbers)
+        fix = "close other programs on the GPU; an audit works with halved passes, but more slowly"
+        return warning(f"{text}; memory ran out", fix, **numbers)
     if step > SLACK * of_step or drawing > SLACK * of_drawing:
-        fix = "an audit halves passes that do not fit; report this with what --json says"
-        return warning(f"{told}: more than planned", fix, **numbers)
-    return ok(told, **numbers)
+        fix = "an audit halves passes that do not fit; please report this with the output of --json"
+        return warning(f"{text}: more than planned", fix, **numbers)
+    return ok(text, **numbers)
 
 
 def _peak(device: torch.device, work: Callable[[], object]) -> int:
-    """Most bytes that a GPU's tensors took beyond those before; 0 on a CPU, which does not tell."""
+    """Peak memory in bytes of tensors on the GPU during a call, beyond what was allocated before. 0 on a CPU,
+    which does not report it."""
     if device.type != "cuda":
         work()
         return 0

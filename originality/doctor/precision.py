@@ -1,4 +1,4 @@
-"""What half precision does to the UNet's prediction."""
+"""Measures the error of half precision in the UNet's prediction."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from originality.settings.parts import ModelSettings
 from originality.settings.roles import Decides, knobs
 
 BOUNDS = {"fp16": 1e-2, "bf16": 5e-2}
-"""Relative error from which on the prediction counts as wrong: ours. On CPU the model that ships has up to
-6e-4 in fp16 and 5e-3 in bf16, random models of each family up to 1.5e-3 and 1.2e-2."""
+"""Relative errors above which the prediction counts as wrong. Our choice: on a CPU the model that ships has
+up to 6e-4 in fp16 and 5e-3 in bf16, random models of each family up to 1.5e-3 and 1.2e-2."""
 
 LEVELS = 5
-"""Timesteps that are tried, from the first to the last."""
+"""Number of timesteps that are compared, from the first to the last."""
 
 
 def errors(
@@ -26,15 +26,15 @@ def errors(
 ) -> dict[int, float]:
     """How far the model's prediction is from that in fp32, for the same noisy latents and the same words.
 
-    The weights, too, are those in fp32: what they lost when they were rounded is part of the error.
+    The reference uses the weights in fp32 too, so that the error includes the rounding of the weights.
 
     Returns:
-        ``|half - full| / |full|`` by timestep; not finite where the prediction is not.
+        ``|half - full| / |full|`` by timestep; not finite if the prediction is not.
     """
-    half = _said(model, prompt)
+    half = _prediction(model, prompt)
     exact = _in_fp32(settings, folder, model.device)
     try:
-        full = _said(exact, prompt)
+        full = _prediction(exact, prompt)
     finally:
         del exact
         gc.collect()
@@ -45,22 +45,22 @@ def errors(
 
 
 def _in_fp32(settings: ModelSettings, folder: ModelFolder, device: torch.device) -> LatentDiffusion:
-    """The model a second time, on the CPU where the GPU has no room for it."""
+    """Loads the model a second time, on the CPU if the GPU has no memory for it."""
     usual = {knob.path: knob.default for knob in knobs(ModelSettings) if knob.has(Decides.SPEED)}
     exact = settings.model_copy(update={**usual, "attention": "sdpa", "device": device.type})
     try:
         return LatentDiffusion(exact, folder)
     except torch.OutOfMemoryError:
-        pass  # only outside of the handler is the traceback gone that holds what was loaded
+        pass  # the traceback keeps the loaded weights in memory until the handler has ended
     torch.cuda.empty_cache()
     return LatentDiffusion(exact.model_copy(update={"device": "cpu"}), folder)
 
 
 @torch.no_grad()
-def _said(model: LatentDiffusion, prompt: str) -> Tensor:
+def _prediction(model: LatentDiffusion, prompt: str) -> Tensor:
     """The model's prediction at each timestep, float32 (LEVELS, c, h, w) on the CPU."""
     generator = keyed_generator("half precision")
-    # normal numbers stand for an image's latents, which are scaled to unit variance
+    # Normal numbers represent an image's latents, which are scaled to unit variance.
     clean, noise = torch.randn((2, LEVELS, *model.latent_shape), generator=generator).to(model.device)
     t = _times(model).to(model.device)
     words = model.encode_prompts([prompt]).repeat_prompt(LEVELS)

@@ -1,4 +1,4 @@
-"""Model, metric and detector: are they there, do they compute, and how fast?"""
+"""Checks of model, metric and detector: whether they are present, work, and how fast they are."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from originality.settings.audit import AuditSettings
 from originality.settings.domains import edit_prompt
 from originality.settings.local_weights import Copies
 
-_MEMORY = "free the device of other programs, or use --set model.dtype=fp16 or a larger one"
-_REINSTALL = "give whole weights; if they are, report this with what --json says"
+_MEMORY = "close other programs on the device, or use --set model.dtype=fp16 or a larger device"
+_REINSTALL = "give complete weights; if they are, please report this with the output of --json"
 
 
 @dataclass
 class Checkup:
-    """The checks of one audit's settings; each leaves behind what later ones look at."""
+    """The checks for one audit's settings. Each stores what later checks need."""
 
     settings: AuditSettings
     copies: Callable[[str], Copies]
-    """Brings to this machine the weights of "model", "distance" or "in_distribution"."""
+    """Returns this machine's copies of the weights of "model", "distance" or "in_distribution"."""
     price: Callable[[str], tuple[str, float | None]]
-    """Of a GPU by torch's name of it, or of "CPU": its name in the table of prices, and US dollars an hour
-    of a worker there."""
+    """For a GPU by torch's name, or "CPU": its name in the table of prices, and the price of a worker on it
+    in US dollars an hour."""
     seconds: float = 10.0
-    """For measuring speed."""
+    """Time for measuring speed."""
     dreamsim_pictures: Path | None = None
     """Folder of the three pictures whose distances DreamSim's authors publish."""
     folder: ModelFolder | None = None
@@ -48,7 +48,7 @@ class Checkup:
     plan: MemoryPlan | None = None
     speed: Speed | None = None
     judging: dict[str, float | None] = field(default_factory=dict)
-    """Milliseconds an image, of metric and detector."""
+    """Milliseconds per image of metric and detector."""
 
     def of_machine(self) -> list[Check]:
         return [
@@ -58,7 +58,7 @@ class Checkup:
         ]
 
     def of_weights(self) -> list[Check]:
-        """After those of the machine."""
+        """Checks to run after those of the machine."""
         on_device = ("GPU",)
         return [
             Check("model", self._model),
@@ -80,21 +80,21 @@ class Checkup:
 
     @property
     def loaded(self) -> LatentDiffusion:
-        assert self.model is not None, "checks that look at the model need its loading"
+        assert self.model is not None, "checks of the model depend on loading"
         return self.model
 
     def _xformers(self) -> Finding:
         return machine.xformers(self.settings.model, self.device)
 
     def _model(self) -> Finding:
-        asked = self.settings.model
-        self.folder = folder = open_model(asked, self.copies("model").model)
+        wanted = self.settings.model
+        self.folder = folder = open_model(wanted, self.copies("model").model)
         about, size = folder.description, folder.weights_bytes
         encoders = (
             "one text encoder" if len(about.tokenizers) == 1 else f"{len(about.tokenizers)} text encoders"
         )
         return ok(
-            f"{asked.path}: {about.side} px, predicts {about.prediction}, {encoders}, "
+            f"{wanted.path}: {about.side} px, predicts {about.prediction}, {encoders}, "
             f"{size / 1e9:.2g} GB of weights",
             side=about.side,
             prediction=about.prediction,
@@ -115,12 +115,13 @@ class Checkup:
         )
 
     def _domain(self) -> Finding:
-        """Whether the model can say the prompts; told apart from loading, as another domain may do."""
+        """Checks that the prompts fit into the text encoders. Apart from loading, as a different domain may
+        fit."""
         settings, domain = self.settings, self.settings.selected_domain
         Inverter(self.loaded, domain, settings.inversion, settings.seed)
         edits = [edit_prompt(domain.subject_for(word)) for word in domain.initial_words]
-        said = [*domain.templates, settings.redraw.prompt, *edits]
-        self.loaded.text.tokenise(said, settings.max_tokens)
+        prompts = [*domain.templates, settings.redraw.prompt, *edits]
+        self.loaded.text.tokenise(prompts, settings.max_tokens)
         return ok(
             f"{domain.name}: starts at {' or '.join(domain.initial_words)}; its {len(domain.templates)} "
             f"templates have room for {settings.max_tokens} tokens",
@@ -130,15 +131,15 @@ class Checkup:
     def _attention(self) -> Finding:
         choice, found = self.loaded.attention, sorted(installed(self.loaded.unet))
         numbers = {"chosen": choice.name, "why": choice.why, "processors": found}
-        told = f"{choice}; the UNet's layers hold {', '.join(found)}"
+        text = f"{choice}; the UNet's layers use {', '.join(found)}"
         if found != [type(PROCESSORS[choice.name]()).__name__]:
-            return failed(told, "use --set model.attention=sdpa", **numbers)
-        return ok(told, **numbers)
+            return failed(text, "use --set model.attention=sdpa", **numbers)
+        return ok(text, **numbers)
 
     def _precision(self) -> Finding:
         kind = self.settings.model.dtype
         if kind == "fp32":
-            return skipped("model.dtype is fp32: there is nothing to compare")
+            return skipped("model.dtype is fp32: nothing to compare")
         prompt = self.settings.redraw.prompt.format(self.settings.selected_domain.initial_words[0])
         assert self.folder is not None, "a loaded model was opened before"
         found = errors(self.loaded, self.settings.model, self.folder, prompt)
@@ -146,13 +147,13 @@ class Checkup:
         numbers = {"dtype": kind, "bound": BOUNDS[kind], "errors": {str(t): finite.get(t) for t in found}}
         other = "--set model.dtype=bf16 or fp32" if kind == "fp16" else "--set model.dtype=fp32"
         if lost := [str(t) for t in found if t not in finite]:
-            told = f"the UNet's prediction in {kind} is not finite at timestep {', '.join(lost)}"
-            return failed(told, f"use {other}", **numbers)
+            text = f"the UNet's prediction in {kind} is not finite at timestep {', '.join(lost)}"
+            return failed(text, f"use {other}", **numbers)
         worst = max(finite, key=lambda t: finite[t])
-        told = f"{kind} is off fp32 by {finite[worst]:.2g} at timestep {worst}, the worst of "
-        told += f"{', '.join(map(str, found))}; up to {BOUNDS[kind]:g} is sound"
+        text = f"{kind} differs from fp32 by {finite[worst]:.2g} at timestep {worst}, the worst of "
+        text += f"{', '.join(map(str, found))}; up to {BOUNDS[kind]:g} is accepted"
         return (
-            ok(told, **numbers) if finite[worst] <= BOUNDS[kind] else failed(told, f"use {other}", **numbers)
+            ok(text, **numbers) if finite[worst] <= BOUNDS[kind] else failed(text, f"use {other}", **numbers)
         )
 
     def _memory(self) -> Finding:
@@ -189,7 +190,7 @@ class Checkup:
         return finding
 
     def _pace(self) -> Finding:
-        """Images an hour and their price, by the speeds that were measured."""
+        """Images per hour and their price, derived from the measured speeds."""
         assert self.speed is not None, "pace needs speed"
         settings, model = self.settings, self.loaded
         wanted = ["metric"] if settings.in_distribution.check == "none" else ["metric", "detector"]
@@ -198,17 +199,17 @@ class Checkup:
         gpu = device_name(model.device)
         kind, price = self.price(gpu)
         one, most = found.per_hour(1), found.per_hour(settings.max_tokens)
-        told = f"{one:.3g} images/h a worker where all stop at 1 token, "
-        told += f"{most:.3g} where all go to {settings.max_tokens}"
+        text = f"{one:.3g} images/h per worker if all stop at 1 token, "
+        text += f"{most:.3g} if all go to {settings.max_tokens}"
         if price:
-            told += (
+            text += (
                 f"; 1,000 cost ${1000 * price / one:.3g} to ${1000 * price / most:.3g} at ${price:g} an hour"
             )
         else:
-            told += f"; their price is not known (--set cluster.prices='{{{kind}: 1.5}}')"
-        told += f"; with full passes {found}" + "".join(f", without {name}" for name in not_counted)
+            text += f"; their price is unknown (--set cluster.prices='{{{kind}: 1.5}}')"
+        text += f"; with full passes {found}" + "".join(f", without {name}" for name in not_counted)
         return ok(
-            told,
+            text,
             images_per_hour={"at_one_token": one, "at_max_tokens": most},
             usd_per_1000={"at_one_token": 1000 * price / one, "at_max_tokens": 1000 * price / most}
             if price

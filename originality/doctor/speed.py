@@ -1,4 +1,4 @@
-"""How fast a model goes here, and how long an image then takes."""
+"""Measures the speed of a model on this machine, and derives the time for an image."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from originality.model.diffusion import LatentDiffusion, Moments
 from originality.settings.audit import AuditSettings
 
 RUNS = 5
-"""Times of which the median counts, where there is time for as many."""
+"""Number of runs whose median is used, if there is time for as many."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Of one kind of pass."""
+    """Speed of one kind of pass."""
 
     per_second: float
-    """Samples."""
+    """Samples per second."""
     at: int
-    """Samples a pass when it was timed."""
+    """Samples in the timed pass."""
 
     def __str__(self) -> str:
         return f"{self.per_second:.3g} samples/s ({self.at} a pass)"
@@ -34,17 +34,18 @@ class Rate:
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one worker."""
+    """Speed of one worker."""
 
     step: Rate
-    """Inversion steps: forward, back to the token vectors, and AdamW."""
+    """Inversion steps: forward pass, backward pass to the token vectors, and AdamW."""
     forward: Rate
-    """The UNet alone, without gradients."""
+    """UNet only, without gradients."""
     decoding: Rate
+    """VAE decoder."""
 
 
 def inversion(model: LatentDiffusion, settings: AuditSettings, samples: int) -> tuple[Inverter, Lane]:
-    """One lane of so many samples with the longest pseudo-word, of an image that is nothing but grey."""
+    """An inverter, and a lane with this many samples and the longest pseudo-word, for a plain grey image."""
     of_one = settings.inversion.model_copy(update={"batch_size": samples, "lanes": 1})
     inverter = Inverter(model, settings.selected_domain, of_one, settings.seed)
     zeros = torch.zeros(model.latent_shape)
@@ -53,8 +54,8 @@ def inversion(model: LatentDiffusion, settings: AuditSettings, samples: int) -> 
 
 
 def measure(model: LatentDiffusion, settings: AuditSettings, planned: MemoryPlan, seconds: float) -> Speed:
-    """Time the passes at their planned sizes, or at those that the time is enough for."""
-    started = 1 if settings.model.compile == "off" else None  # each size is compiled anew
+    """Times the passes at their planned sizes, or at the largest sizes that the time allows."""
+    started = 1 if settings.model.compile == "off" else None  # with torch.compile each size is compiled
 
     def step(samples: int) -> Callable[[], object]:
         inverter, lane = inversion(model, settings, samples)
@@ -79,10 +80,10 @@ def measure(model: LatentDiffusion, settings: AuditSettings, planned: MemoryPlan
 
 
 def rate(prepare: Callable[[int], Callable[[], object]], most: int, first: int, seconds: float) -> Rate:
-    """Samples a second of what ``prepare(samples)`` gives to do.
+    """Samples per second of the function that ``prepare(samples)`` returns.
 
-    The size is doubled from ``first`` as long as there seems to be time to run the next three times. Each is
-    run once unmeasured, but for a first one that already takes all the time.
+    The size is doubled from ``first`` as long as there is likely time to run the next size three times. Each
+    size is run once without timing, to warm up, unless the first run already takes all the time.
     """
     end, samples = time.monotonic() + seconds, first
     work = prepare(samples)
@@ -116,13 +117,14 @@ def _wait() -> None:
 
 @dataclass(frozen=True)
 class Pace:
-    """What a worker needs for one number of tokens of one image, whose cost is the same for each number."""
+    """Time of a worker for one number of tokens of one image. It is the same for every number."""
 
     inversion: float
-    """Seconds, as all that follow."""
+    """Seconds."""
     drawing: float
+    """Seconds for redraws and edit images."""
     judging: float
-    """By metric and check, as far as they were timed."""
+    """Seconds of metric and check, as far as they were timed."""
 
     @property
     def seconds(self) -> float:
@@ -130,17 +132,18 @@ class Pace:
 
     def __str__(self) -> str:
         return (
-            f"one number of tokens takes {self.seconds:.3g} s where nothing ends early "
+            f"one number of tokens takes {self.seconds:.3g} s if nothing stops early "
             f"(inversion {self.inversion:.3g}, drawing {self.drawing:.3g}, judging {self.judging:.3g})"
         )
 
     def per_hour(self, numbers: int) -> float:
-        """Images an hour when each is tried with so many numbers of tokens."""
+        """Images per hour if each is tried with this many numbers of tokens."""
         return 3600 / (numbers * self.seconds)
 
 
 def pace(model: LatentDiffusion, settings: AuditSettings, speed: Speed, judging: float) -> Pace:
-    """From speeds and settings; ``judging``: seconds of metric and check together, an image."""
+    """Derives the time for an image from speeds and settings. ``judging``: seconds of metric and check per
+    image."""
     redraw, inversion = settings.redraw, settings.inversion
     sets = 2 if settings.in_distribution.check == "editability" else 1  # redraws, and edit images
     drawn = redraw.count * model.unet_samples_per_redraw(redraw) / speed.forward.per_second
