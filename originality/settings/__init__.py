@@ -1,1 +1,1 @@
-"""Every knob of an audit: frozen pydantic models, each field with its unit and source."""
+"""All settings of an audit: frozen pydantic models, each field with its unit, source and role."""

@@ -6,7 +6,7 @@ A package names them by entry points in its pyproject.toml:
     my-metric = "my_package:MyMetric"
 
 They are then valid values of ``distance.metric`` and ``in_distribution.detector``. Workers on other machines
-need the package too. What :func:`register` was told is known to this process alone.
+need the package too. Objects given to :func:`register` are known to this process only.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _registered: dict[str, dict[str, Callable[..., Any]]] = {METRICS: {}, DETECTORS:
 
 
 def register(group: str, name: str, factory: Callable[..., Any]) -> None:
-    """Makes a metric or detector known to this process by its name, in place of one that had that name."""
+    """Registers a metric or detector under a name in this process, replacing one of the same name."""
     _registered[group][name] = factory
 
 
 def names(group: str) -> list[str]:
-    """All that are known beside the built-in ones."""
+    """Sorted names of all that are known in addition to the built-in ones."""
     return sorted({*_registered[group], *(point.name for point in entry_points(group=group))})
 
 
 def factory_of(group: str, name: str) -> Callable[..., Any]:
-    """What makes the metric or detector of this name.
+    """The factory of the metric or detector with this name.
 
     Raises:
         SettingsError: its package cannot be imported.

@@ -1,4 +1,4 @@
-"""Settings as a person gives them: named presets, YAML files over one, flags over all."""
+"""Loads settings: a named preset, YAML files that override it, and flags that override both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from originality.contract.config import SettingsError, nearest
 from originality.contract.settings_files import one_line, read_yaml
 from originality.settings.audit import AuditSettings, DomainMissing
 
-_PAPER: dict[str, Any] = {  # no domain: what the images show is asked for
+_PAPER: dict[str, Any] = {  # without a domain: the user must say what the images show
     "model": {
         "path": "CompVis/stable-diffusion-v1-4",
         "revision": "133a221b8aa7292a167afc5127cb63fb5005638b",
@@ -20,7 +20,7 @@ _PAPER: dict[str, Any] = {  # no domain: what the images show is asked for
     },
 }
 _PAPER_SHAPES: dict[str, Any] = {
-    "redraw": {"steps": 50, "guidance_scale": 3.0},  # at 7.5 the small model draws no shapes any more
+    "redraw": {"steps": 50, "guidance_scale": 3.0},  # at 7.5 the small model no longer draws shapes
     "distance": {"metric": "elements"},
     "in_distribution": {"check": "positions"},
 }
@@ -41,14 +41,14 @@ _FAST: dict[str, Any] = {
     "redraw": {"steps": 15, "scheduler": "dpm++", "round": 4, "together": 20},
     "in_distribution": {"ask": "redrawn"},
 }
-"""Fewer and larger steps of fewer samples, over draws that come again, until they bring too little
-(docs/bench/README.md)."""
+"""Fewer and larger steps with fewer samples, over noise that repeats in cycles, until a cycle no longer
+lowers the loss by enough (docs/bench/README.md)."""
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     if over.get("path", base.get("path")) != base.get("path"):
-        merged.pop("revision", None)  # a commit of another model
+        merged.pop("revision", None)  # it is a commit of the model that was replaced
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
             merged[key] = _merge(merged[key], value)
@@ -76,8 +76,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Named settings. ``paper``: Section 4.2 on Stable Diffusion v1-4, for a domain that must be given;
-``paper-shapes``: Appendix E.1 on the world of shapes; ``fast`` and ``fast-shapes``: meant to say the same for
-a twentieth of the cost (docs/bench/README.md); ``laptop``: the model that ships, on two cores."""
+``paper-shapes``: Appendix E.1 on the world of shapes; ``fast`` and ``fast-shapes``: meant to give the same
+verdicts at a twentieth of the cost (docs/bench/README.md); ``laptop``: the model that ships, on two cores."""
 
 DEFAULT_PRESET = "laptop"
 
@@ -87,19 +87,18 @@ def load_settings(
     files: Path | Sequence[Path] | None = None,
     flags: Mapping[str, Any] | None = None,
 ) -> AuditSettings:
-    """Settings from a preset, over it YAML files, a later one over an earlier, over all the flags (a nested
-    mapping).
+    """Merges a preset, YAML files and flags, in this order: a later value overrides an earlier one.
 
-    A YAML file may name its own ``preset``; a preset given by flag beats it.
+    A YAML file may name its own ``preset``, which the argument overrides. ``flags`` is a nested mapping.
 
     Raises:
-        DomainMissing: no domain is given, and none follows from the metric.
-        SettingsError: an unknown key, preset or domain, or an impossible value.
+        DomainMissing: no domain is given, and the metric does not imply one.
+        SettingsError: an unknown key, preset or domain, or an invalid value.
     """
     chosen: dict[str, Any] = {}
     for file in [files] if isinstance(files, Path) else files or ():
         chosen = _merge(chosen, read_yaml(file))
-    chosen.pop("cluster", None)  # the engine's own part
+    chosen.pop("cluster", None)  # the engine's settings, which cluster.settings reads
     file_preset = chosen.pop("preset", None)
     name = preset or file_preset or DEFAULT_PRESET
     if not isinstance(name, str) or name not in PRESETS:
