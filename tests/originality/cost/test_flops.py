@@ -23,7 +23,7 @@ N = 3
 """Samples of a real pass."""
 
 
-def test_what_one_can_count_by_hand() -> None:
+def test_operations_counted_by_hand() -> None:
     conv = nn.Conv2d(3, 5, kernel_size=3, padding=1).requires_grad_(False)
     linear = nn.Linear(7, 11).requires_grad_(False)
     image, rows = torch.zeros((2, 3, 8, 8), requires_grad=True), torch.zeros((4, 7), requires_grad=True)
@@ -60,7 +60,7 @@ def plain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return model
 
 
-def test_real_passes_of_several_samples_take_as_many_times_as_much(plain: LatentDiffusion) -> None:
+def test_passes_of_several_samples_take_a_multiple(plain: LatentDiffusion) -> None:
     """The one's architecture is read from its folder, the other's is its own."""
     described, _ = architecture_of(ModelSettings(path=plain.name))
     found = flops(described if plain.name == SHIPPED_MODEL else Architecture.of_model(plain))
@@ -82,7 +82,7 @@ def test_real_passes_of_several_samples_take_as_many_times_as_much(plain: Latent
     assert counted(lambda: said().sum().backward()) == N * (found.step + found.text_step)
 
 
-def test_a_name_says_its_family_and_another_says_nothing() -> None:
+def test_known_names_imply_a_family_and_unknown_ones_none() -> None:
     names = {
         "CompVis/stable-diffusion-v1-4": "sd1",
         "s3://bucket/weights/stable-diffusion-v1-5/": "sd1",
@@ -100,7 +100,7 @@ def test_a_name_says_its_family_and_another_says_nothing() -> None:
         Architecture.of_family("sd3")
 
 
-def test_features_take_what_they_really_take() -> None:
+def test_the_metrics_operations_are_those_of_its_network() -> None:
     settings = DistanceSettings(metric="imagenet", threshold=0.3)
     images = np.full((2, 64, 64, 3), 255, np.uint8)
     distance = load_distance(settings)
@@ -117,6 +117,6 @@ def test_dreamsim_is_counted_without_its_weights() -> None:
     assert judging(single) < one / 3
 
 
-def test_operations_are_told_in_a_fitting_unit() -> None:
+def test_operations_are_formatted_in_a_suitable_unit() -> None:
     told = [format_flops(of) for of in (66.8e15, 1.67e12, 803.3e9, 26.2e6, 0, 2.5e18)]
     assert told == ["66.8 PFLOP", "1.67 TFLOP", "803 GFLOP", "26.2 MFLOP", "0 MFLOP", "2.5 EFLOP"]

@@ -49,7 +49,7 @@ def real(model: LatentDiffusion, samples: int) -> tuple[int, int, int]:
     return step.peak, denoising.peak, decoding.peak
 
 
-def test_what_is_counted_without_numbers_is_what_lives_with_them(tiny: LatentDiffusion) -> None:
+def test_memory_counted_on_the_meta_device_is_that_of_real_passes(tiny: LatentDiffusion) -> None:
     counted = footprint(tiny)
     ones = (counted.step, counted.denoising, counted.decoding)
     for most, each in zip(real(tiny, 3), ones, strict=True):
@@ -59,7 +59,7 @@ def test_what_is_counted_without_numbers_is_what_lives_with_them(tiny: LatentDif
     assert footprint(tiny) is counted
 
 
-def test_slices_are_counted_as_a_step_keeps_them(tmp_path: Path) -> None:
+def test_sliced_attention_is_counted_as_a_step_stores_it(tmp_path: Path) -> None:
     path = str(sd1(tmp_path / "model"))
     fused, sliced = (
         LatentDiffusion(ModelSettings.model_validate({"path": path, "device": "cpu", "attention": how}))
@@ -69,7 +69,7 @@ def test_slices_are_counted_as_a_step_keeps_them(tmp_path: Path) -> None:
     assert footprint(sliced).step > 1.2 * footprint(fused).step
 
 
-def test_computing_parts_twice_changes_no_gradient(tiny: LatentDiffusion) -> None:
+def test_gradient_checkpointing_changes_no_gradient(tiny: LatentDiffusion) -> None:
     def gradient() -> torch.Tensor:
         vectors = tiny.text.word_vector("shape")[None, None].requires_grad_()
         words = tiny.text.encode(tiny.text.tokenise(["a {}"], 1), vectors)
@@ -92,7 +92,7 @@ def test_computing_parts_twice_changes_no_gradient(tiny: LatentDiffusion) -> Non
     count=st.integers(2, 40),
     how=st.sampled_from(("auto", "on", "off")),
 )
-def test_passes_fit_the_room_are_even_and_do_all(room, batch, lanes, count, how) -> None:
+def test_passes_fit_are_even_and_cover_all_samples(room, batch, lanes, count, how) -> None:
     inversion = InversionSettings(batch_size=batch, lanes=lanes)
     made = pass_sizes(TAKES, room, how, inversion, RedrawSettings(count=count, guidance_scale=3.0))
     each = TAKES.checkpointed if made.checkpointing else TAKES.step
@@ -120,7 +120,7 @@ def test_passes_fit_the_room_are_even_and_do_all(room, batch, lanes, count, how)
         assert made.checkpointing == (how == "on")
 
 
-def test_a_sweep_follows_its_plan_and_tells_it(
+def test_a_sweep_follows_and_reports_its_plan(
     quick: AuditSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("originality.cost.memory_plan.CPU_ROOM", 20 * 2**20)

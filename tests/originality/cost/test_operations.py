@@ -136,7 +136,7 @@ MEASURED = Measured(
 )
 
 
-def test_what_is_measured_under_the_same_settings_is_told_as_it_is() -> None:
+def test_counts_measured_under_the_same_settings_are_used_unchanged() -> None:
     found = known({"laptop": MEASURED}, load_settings("laptop", None, {"seed": 7}))
     assert found is MEASURED and carried_over(MEASURED, MEASURED.settings) == MEASURED.counts
     told = Assumptions.of(MEASURED.settings, MEASURED).lines
@@ -146,7 +146,7 @@ def test_what_is_measured_under_the_same_settings_is_told_as_it_is() -> None:
     assert not any("in place of" in line or "share" in line for line in told)
 
 
-def test_what_is_carried_over_does_the_same_share_of_more() -> None:
+def test_carried_over_counts_do_the_same_share_of_the_work() -> None:
     other = {
         "model": {"path": "CompVis/stable-diffusion-v1-4"},
         "domain": "houses",
@@ -186,27 +186,27 @@ def test_what_is_carried_over_does_the_same_share_of_more() -> None:
         {"in_distribution": {"ask": "redrawn"}},
     ],
 )
-def test_another_method_was_not_measured(otherwise: dict[str, Any]) -> None:
+def test_counts_of_a_different_method_are_not_used(otherwise: dict[str, Any]) -> None:
     settings = load_settings("laptop", None, otherwise)
     assert known({"laptop": MEASURED}, settings) is None
     told = Assumptions.of(settings, None).lines
     assert told[0].startswith("nothing was measured under these settings")
 
 
-def test_the_small_models_paper_speaks_for_the_papers_own() -> None:
+def test_counts_of_paper_shapes_apply_to_paper() -> None:
     shapes, paper = load_settings("paper-shapes"), load_settings("paper", None, HOUSES)
     measured = Measured(counts=protocol_counts(shapes, 2.5), images=12, settings=shapes)
     assert known({"laptop": MEASURED, "paper-shapes": measured}, paper) is measured
     assert carried_over(measured, paper) == protocol_counts(paper, 2.5)
 
 
-def test_of_several_the_nearest_speaks() -> None:
+def test_of_several_counts_the_nearest_are_used() -> None:
     far = MEASURED.model_copy(update={"settings": load_settings("laptop", None, {"redraw": {"steps": 30}})})
     near = MEASURED.model_copy(update={"images": 80})
     assert known({"a": far, "b": MEASURED, "c": near}, MEASURED.settings) is near
 
 
-def test_measured_counts_are_kept_and_read(tmp_path: Path) -> None:
+def test_measured_counts_are_written_and_read(tmp_path: Path) -> None:
     file = tmp_path / "counts.json"
     strict = load_settings("laptop", None, {"distance": {"threshold": 0.45}})
     kept = {"laptop": MEASURED, "strict": MEASURED.model_copy(update={"settings": strict})}
@@ -214,7 +214,7 @@ def test_measured_counts_are_kept_and_read(tmp_path: Path) -> None:
     assert read(file) == kept
 
 
-def test_a_file_of_something_else_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_file_without_counts_is_refused_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "counts.json"
     with pytest.raises(SettingsError, match=r"cannot read .*counts\.json: No such file"):
         read(file)

@@ -20,7 +20,7 @@ from originality.settings.domains import (
 from originality.settings.presets import load_settings
 
 
-def test_templates_are_as_many_as_published_and_all_different():
+def test_templates_have_the_published_number_and_all_differ():
     assert len(set(OBJECT_TEMPLATES)) == len(OBJECT_TEMPLATES) == 27
     assert len(set(ART_TEMPLATES)) == len(ART_TEMPLATES) == 20
     assert "a photo of the weird {}" in OBJECT_TEMPLATES
@@ -69,7 +69,7 @@ def test_domains_start_from_the_words_of_table_1():
     }
 
 
-def test_the_word_of_a_domain_with_several_must_be_said():
+def test_a_domain_with_several_words_needs_the_images_word():
     assert DOMAINS["houses"].initial_word == "house"
     with pytest.raises(WordMissing, match=r"'animals' has several words \(dog, cat, bird\)"):
         _ = DOMAINS["animals"].initial_word
@@ -86,13 +86,13 @@ def test_the_word_of_a_domain_with_several_must_be_said():
         ("bird", "cat"),
     ],
 )
-def test_nothing_is_asked_for_in_a_scene_of_itself(word, subject):
+def test_the_edit_subject_differs_from_the_initial_word(word, subject):
     assert DOMAINS["animals"].subject_for(word) == subject
     assert edit_prompt(subject) == f"{subject} in {{}}"
 
 
 @pytest.mark.parametrize("templates", [(), ("no place",), ("{} and {}",)])
-def test_a_template_holds_the_pseudo_word_once(templates):
+def test_a_template_contains_the_pseudo_word_once(templates):
     with pytest.raises(ValidationError):
         Domain(name="x", initial_words=("x",), templates=templates)
 
@@ -102,7 +102,7 @@ def of_yaml(text: str) -> Domain:
     return load_settings("laptop", None, {"domain": "mine", "domains": {"mine": values}}).selected_domain
 
 
-def test_a_domain_of_ones_own_needs_no_more_than_its_word():
+def test_a_user_domain_needs_only_an_initial_word():
     assert of_yaml("initial_word: ship") == Domain(name="mine", initial_words=("ship",))
     art = of_yaml("{initial_words: [sketch, drawing], templates: art, edit_subject: dog}")
     assert art.templates == ART_TEMPLATES
@@ -136,7 +136,7 @@ def test_a_domain_of_ones_own_needs_no_more_than_its_word():
         ("word", "'domains.mine'"),
     ],
 )
-def test_a_domain_that_cannot_be_is_one_line_that_says_the_fix(text, said):
+def test_an_invalid_domain_is_reported_in_one_line(text, said):
     with pytest.raises(SettingsError) as caught:
         of_yaml(text)
     assert said in str(caught.value)
@@ -178,7 +178,7 @@ def test_any_domain_is_read_as_written_or_refused_in_one_line(words, templates, 
     assert again.selected_domain == domain
 
 
-def test_the_vocabulary_holds_every_word_of_the_templates():
+def test_the_vocabulary_contains_every_word_of_the_templates():
     words = set(vocabulary())
     assert {"photo", "shape", "house", "cat", "artwork", "in"} <= words
     assert all(w == w.lower() for w in words)

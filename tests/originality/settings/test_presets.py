@@ -32,7 +32,7 @@ def test_paper_preset_is_the_published_protocol():
     assert load_settings("paper-shapes").redraw.steps == 50
 
 
-def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path):
+def test_flags_override_the_file_and_the_file_overrides_the_preset(tmp_path):
     file = tmp_path / "settings.yaml"
     file.write_text("preset: paper-shapes\nmax_tokens: 3\ninversion: {steps: 7}\n")
     settings = load_settings(None, file, {"max_tokens": 2})
@@ -40,7 +40,7 @@ def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path):
     assert load_settings("laptop", file).redraw.steps == load_settings("laptop").redraw.steps
 
 
-def test_a_later_file_beats_an_earlier_one_key_by_key(tmp_path):
+def test_a_later_file_overrides_an_earlier_one_key_by_key(tmp_path):
     own, other = tmp_path / "own.yaml", tmp_path / "other.yaml"
     own.write_text(
         "preset: paper-shapes\nmax_tokens: 3\ndistance: {threshold: 0.2}\ncluster: {max_workers: 2}\n"
@@ -80,7 +80,7 @@ def test_a_later_file_beats_an_earlier_one_key_by_key(tmp_path):
         ("distance: {metric: dreamsim}", "set in_distribution.check to editability or none"),
     ],
 )
-def test_bad_files_are_one_line_that_says_the_fix(tmp_path, text, said):
+def test_invalid_files_are_reported_in_one_line(tmp_path, text, said):
     file = tmp_path / "settings.yaml"
     file.write_text(text)
     with pytest.raises(SettingsError) as caught:
@@ -97,7 +97,7 @@ def test_a_missing_or_binary_file_is_named(tmp_path):
         load_settings(None, tmp_path / "binary.yaml")
 
 
-def test_a_metric_brings_its_own_threshold():
+def test_each_metric_has_its_default_threshold():
     check = {"check": "editability"}
     flags = {**HOUSES, "distance": {"metric": "dreamsim"}, "in_distribution": check}
     assert load_settings("laptop").distance.threshold == 0.3
@@ -106,7 +106,7 @@ def test_a_metric_brings_its_own_threshold():
     assert load_settings("laptop", None, given).distance.threshold == 0.2
 
 
-def test_the_domain_is_never_silent(tmp_path):
+def test_a_missing_domain_is_an_error(tmp_path):
     """It may be left out only where the metric reads nothing but the world of shapes."""
     photos = {"distance": {"metric": "imagenet", "threshold": 0.2}, "in_distribution": {"check": "none"}}
     own = {"model": {"path": "m"}}
@@ -129,13 +129,13 @@ def test_the_domain_is_never_silent(tmp_path):
     assert described(DOMAINS["artwork"]) == "artwork (painting, templates of art)"
 
 
-def test_settings_of_a_run_begun_before_open_as_they_are():
+def test_settings_of_an_earlier_run_are_read_unchanged():
     paper = load_settings("paper", flags=HOUSES)
     assert AuditSettings.model_validate(paper.model_dump(mode="json")) == paper
     assert paper.digest() == "93c3145caa93f122"  # recorded when the preset itself said houses
 
 
-def test_settings_are_frozen_and_the_digest_sees_every_change():
+def test_settings_are_frozen_and_every_change_changes_the_digest():
     settings = AuditSettings(domain="houses")
     with pytest.raises(ValidationError):
         settings.max_tokens = 3  # type: ignore[misc]
@@ -143,7 +143,7 @@ def test_settings_are_frozen_and_the_digest_sees_every_change():
     assert load_settings().digest() == load_settings().digest()
 
 
-def test_a_pipe_of_settings_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_settings_file_that_is_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     """Its text could be read only once, and is needed twice."""
     os.mkfifo(tmp_path / "mine.yaml")
     with pytest.raises(SettingsError, match="is a pipe, socket or device; save it as a file"):
