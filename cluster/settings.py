@@ -71,7 +71,7 @@ class ClusterSettings(Frozen):
     """How long a stop waits for the current step. An image whose step takes longer resumes from its last
     snapshot.
 
-    Unit: seconds. Source: our choice, below the 30 seconds after which Kubernetes kills a pod."""
+    Unit: seconds. Source: our choice; Kubernetes' default kills a pod after 30 seconds."""
     max_pixels: int = Field(Limits.pixels, ge=1)
     """Largest image, as width times height. A larger one is rejected as too-large before it is decoded,
     which may take 54 bytes of memory a pixel. ``originality retry --status rejected --reason

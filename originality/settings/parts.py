@@ -265,8 +265,8 @@ class InDistributionSettings(Frozen):
         "editability"
     )
     """How a pseudo-word is checked. "editability": the edit subject appears for the domain's edit prompt
-    (Section 4.2). "positions": elements stand at different places in every redraw (Section E.1, for
-    the world of shapes). "none": no check.
+    (Section 4.2). "positions": elements stand at different places in every redraw (Section 3.1 and
+    Appendix C, for the world of shapes). "none": no check.
 
     Source: paper, Section 4.2."""
     threshold: Annotated[float, Decides.VERDICT] = Field(0.5, ge=0)
