@@ -20,8 +20,8 @@ from cluster.weights.upload import put
 from cluster.weights.wanted import Wanted
 from jobs.commandline import exits
 from originality.contract.config import SettingsError, commit_of
-from originality.contract.download import to_stderr
 from originality.contract.node_cache import check_cache
+from originality.contract.transfer_progress import to_stderr
 from originality.evaluation.distance.dreamsim_fetch import DINO_CODE, DINO_HEAD, PUBLISHED, Sources, fetch
 from originality.evaluation.distance.dreamsim_weights import (
     BRANCHES,

@@ -21,9 +21,10 @@ from cluster.storage.store import NotFound, Store, StoreError, whole
 from cluster.weights.cache import DIGESTS, clear_leftovers, keeping
 from cluster.weights.wanted import SMALL, Wanted
 from originality.contract import outline
-from originality.contract.download import FetchError, Progress, check_disk_space, is_disk_full
+from originality.contract.download import FetchError, check_disk_space, is_disk_full
 from originality.contract.file_lock import locked
 from originality.contract.node_cache import cache_path, remember, sha256
+from originality.contract.transfer_progress import Progress
 
 _RANGE_BYTES = 32 * 2**20
 """Of one request: the one big file of a model, too, comes over several connections."""

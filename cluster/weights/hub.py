@@ -25,12 +25,12 @@ from originality.contract.config import SettingsError
 from originality.contract.download import (
     Download,
     FetchError,
-    Progress,
     check_disk_space,
     disk_errors_explained,
     scratch_in,
 )
 from originality.contract.node_cache import cache_path, sha256
+from originality.contract.transfer_progress import Progress
 
 
 class Entry(NamedTuple):

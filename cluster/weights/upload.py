@@ -12,8 +12,8 @@ import obstore
 
 from cluster.storage.store import NotFound, Store, whole
 from cluster.weights.cache import DIGESTS
-from originality.contract.download import Progress
 from originality.contract.node_cache import sha256
+from originality.contract.transfer_progress import Progress
 
 _CHUNK = 8 << 20
 """Bytes."""

@@ -10,7 +10,7 @@ from cluster.storage.store import NotFound
 from cluster.weights.node_copy import local_copy
 from cluster.weights.single_file import is_single_file, unpacked_copy
 from originality.contract.config import SettingsError
-from originality.contract.download import to_stderr
+from originality.contract.transfer_progress import to_stderr
 from originality.evaluation.distance.dreamsim_fetch import fetch
 from originality.evaluation.distance.dreamsim_weights import FORMATS, cache_folder, how_to_fetch, parts_of
 from originality.model import transformers_folder

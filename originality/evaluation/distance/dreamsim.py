@@ -33,8 +33,8 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from originality.contract.config import Precision, SettingsError
-from originality.contract.download import to_stderr
 from originality.contract.faults import is_machine_fault
+from originality.contract.transfer_progress import to_stderr
 from originality.evaluation.distance.dreamsim_fetch import fetch
 from originality.evaluation.distance.dreamsim_weights import (
     BRANCHES,

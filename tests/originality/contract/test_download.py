@@ -17,8 +17,9 @@ import pytest
 
 from originality.contract import node_cache
 from originality.contract.config import SettingsError
-from originality.contract.download import Download, FetchError, Progress
+from originality.contract.download import Download, FetchError
 from originality.contract.faults import is_machine_fault
+from originality.contract.transfer_progress import Progress
 from tests.support.waiting import PATIENCE
 
 DATA = os.urandom(3_000_000)
@@ -243,16 +244,3 @@ def test_processes_never_share_a_folder_of_incomplete_files(tmp_path: Path) -> N
     said = [racer.communicate(timeout=PATIENCE)[1] for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * 4, said
     assert not (tmp_path / ".fetch").exists()
-
-
-def test_progress_reports_amount_rate_and_time_left() -> None:
-    told: list[str] = []
-    times = iter([0.0, 1.0, 6.0, 7.0, 10.0])
-    with Progress("model", 100_000_000, told.append, clock=lambda: next(times)) as progress:
-        for _ in range(3):
-            progress.add(20_000_000)
-    assert told == [
-        "fetching model (100 MB)",
-        "model: 40 of 100 MB, 6.7 MB/s, 9 s left",
-        "model: 60 MB in 10 s (6.0 MB/s)",
-    ]
