@@ -112,7 +112,7 @@ def _cut_short(folder: Path) -> Path:
         (["--set", "distance.metric=dreamsim"], "set in_distribution.check to editability or none"),
         (["--out", ROOT / "examples"], "--out is the input itself"),
         (["--out", ""], "--out is missing"),
-        (["--set", "redraw.prompt=a photo"], "must hold {} exactly once"),
+        (["--set", "redraw.prompt=a photo"], "redraw.prompt 'a photo'"),
         (["--set", "model.device=cuda"], "use --device cpu"),
         (["--set", "inversion.batch_size=0"], "setting 'inversion.batch_size'"),
         (["--max-tokens", "0"], "setting 'max_tokens'"),

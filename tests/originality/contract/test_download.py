@@ -167,7 +167,7 @@ def test_an_incomplete_file_may_be_complete_or_too_long(
         ([404], "HTTP Error 404", 1),
         ([403], "HTTP Error 403", 1),
         ([503] * 9, "HTTP Error 503", 6),
-        (["page"], "127.0.0.1:.* answers with a web page", 1),
+        (["page"], "127.0.0.1:.* a web page", 1),
         (["wrong", "wrong"], "not the published file", 2),
         (["huge"], "10000000.0 GB, .* ORIGINALITY_CACHE", 1),
     ],

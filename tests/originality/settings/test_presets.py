@@ -67,9 +67,9 @@ def test_a_later_file_overrides_an_earlier_one_key_by_key(tmp_path):
         ("max_tokens: 0", "'max_tokens': Input should be greater than or equal to 1 (given: 0)"),
         ("inversion: {batch_size: 0}", "'inversion.batch_size'"),
         ("domain: hoses", "did you mean 'houses'?"),
-        ('domain: "\\ud83d\\ude00"', "writes a character in two halves"),
+        ('domain: "\\ud83d\\ude00"', "half of a character"),
         ("domains: {mine: {initial_wrd: x}}", "'domains.mine.initial_wrd'; did you mean 'initial_words'?"),
-        ("domains: {mine: {templates: object}}", "setting 'domains.mine.initial_words' is missing; write it"),
+        ("domains: {mine: {templates: object}}", "'domains.mine.initial_words'"),
         ("calibration: {metrik: x}", "unknown setting 'calibration.metrik'; did you mean 'metric'?"),
         ("preset: papr", "did you mean 'paper'?"),
         ("- a list", "key: value"),
@@ -77,7 +77,7 @@ def test_a_later_file_overrides_an_earlier_one_key_by_key(tmp_path):
         ("distance: {metric: lpips}", "'distance.metric'"),
         ("distance: {threshold: .inf}", "'distance.threshold': Input should be a finite number"),
         ("distance: {metric: imagenet}", "no threshold is known for distance.metric 'imagenet'"),
-        ("distance: {metric: dreamsim}", "set in_distribution.check to editability or none"),
+        ("distance: {metric: dreamsim}", "in_distribution.check"),
     ],
 )
 def test_invalid_files_are_reported_in_one_line(tmp_path, text, said):
