@@ -20,8 +20,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from originality.contract.config import SettingsError
-from originality.contract.download import NOT_FOUND_STATUSES, Download, FetchError, Progress, disk_errors_explained, scratch_in
+from originality.contract.download import (
+    NOT_FOUND_STATUSES,
+    Download,
+    FetchError,
+    disk_errors_explained,
+    scratch_in,
+)
 from originality.contract.node_cache import sha256
+from originality.contract.transfer_progress import Progress
 from originality.evaluation.distance.dreamsim_weights import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
