@@ -142,7 +142,7 @@ def _carried_out(science: Science, run: RunFolder, how: ClusterSettings, selecti
         heartbeat.check()
         run.clear_snapshots()
         summary, page = _sum_up(science, run, heartbeat)
-        with process.last_words():
+        with process.final_output():
             _tell(run)
             print(page)
         if summary["pending"]:

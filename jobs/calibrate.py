@@ -26,7 +26,7 @@ from cluster.run.folder import RunFolder, open_run
 from cluster.settings import ClusterSettings
 from cluster.storage.store import NotFound, unmade
 from jobs.audit import Science, audit_session, check_first, judge, planned, prepared, unsuited
-from jobs.auditing.labels import Found, Labels, check_enough, check_same, measured, read_labels
+from jobs.auditing.labels import LabelledResults, Labels, check_enough, check_same, measured, read_labels
 from jobs.auditing.verdict_table import SCHEMA
 from jobs.commandline import exits, options
 from originality.calibration.report import few_images, figure, findings, thresholds
@@ -174,7 +174,7 @@ def _judged(science: Science, labelled: str, labels: Labels, folder: str, how: C
     return run
 
 
-def _calibration(science: Science, found: Found, false_common: float, kept: float) -> Calibration:
+def _calibration(science: Science, found: LabelledResults, false_common: float, kept: float) -> Calibration:
     labelled = "".join(f"{image_id} {label}\n" for image_id, label in sorted(found.images.items()))
     return Calibration(
         metric=science.settings.distance.metric,

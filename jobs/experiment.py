@@ -1,7 +1,7 @@
-"""The paper's synthetic experiments: models are trained, then measured, each a task of its own.
+"""Run one of the paper's synthetic experiments: train models, then measure them, each as a separate task.
 
-OUT/train and OUT/measure are two runs: the same command goes on with both, and ``originality status`` says
-how far each is.
+OUT/train and OUT/measure are two runs. Run the same command again to resume both; ``originality status``
+shows the progress of each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from cluster.run.folder import RunFolder
 from jobs.commandline import exits, options
-from jobs.experimenting.kept import check_disk_space, keep
+from jobs.experimenting.kept import check_room, keep
 from jobs.experimenting.plan_runs import id_of
 from jobs.experimenting.takeover import Earlier, take_over
 from jobs.experimenting.two_runs import measure, measures, report_failures, train, trainings, wanted_of
@@ -27,43 +27,54 @@ EXPERIMENTS = ("frequency", "conditions", "diversity")
 
 
 def _keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
-    """Keeps what there is, and says it where that would be less than what is kept already."""
+    """Copy the results to a folder, or report on stderr why that would lose some that it holds."""
     lacking = keep(folder, models, run)
     if lacking:
         sys.stderr.write(
-            f"{folder} is left as it is: it keeps {', '.join(lacking)}, which this run has not measured; "
-            "go on with the same command\n"
+            f"{folder} was not changed: it holds {', '.join(lacking)}, which this run has not measured yet; "
+            "run the same command again to resume\n"
         )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("experiment", choices=EXPERIMENTS)
-    parser.add_argument("--out", required=True, help="run folder; the same one resumes")
-    parser.add_argument("--scale", choices=("laptop", "paper"), default="laptop")
+    parser.add_argument("experiment", choices=EXPERIMENTS, help="experiment to run")
+    parser.add_argument("--out", required=True, help="run folder; an existing one is resumed")
+    parser.add_argument(
+        "--scale",
+        choices=("laptop", "paper"),
+        default="laptop",
+        help="size of models and measurements (default: laptop)",
+    )
     parser.add_argument(
         "--before",
         nargs="+",
         default=[],
         metavar="RUN",
-        help="experiments' runs, or folders of --keep, of which the same trainings and measurements are "
-        "taken over",
+        help="earlier experiments (their --out or --keep folders) whose identical trainings and measurements "
+        "are reused",
     )
     parser.add_argument(
         "--keep",
         metavar="DIR",
-        help="folder of this machine; records and pictures are written there, also of what is measured when "
-        "it is stopped",
+        help="local folder for records and pictures of the results, small enough to commit; also written if "
+        "the command is stopped",
     )
-    parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="any setting")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        help="any setting of the experiment, by its path; may be repeated",
+    )
     options.add_cluster_arguments(parser)
     parser.set_defaults(config=[])
 
 
 def experiment_of(arguments: argparse.Namespace) -> Any:
-    """The experiment at its scale, with what was set.
+    """The experiment at its scale, with the settings that --set changes.
 
     Raises:
-        SettingsError: with the fix.
+        SettingsError: a setting is unknown or invalid.
     """
     from originality.experiments.scales import SCALES
     from originality.experiments.tasks.measure_pairs import PairsMeasure
@@ -73,7 +84,7 @@ def experiment_of(arguments: argparse.Namespace) -> Any:
     try:
         experiment = type(usual).model_validate(options.merged(usual.model_dump(), over))
         plans = experiment.plans()
-        # what would only come to light after a night of training
+        # Validated now, as mistakes in these settings would otherwise appear only after a night of training.
         for measure in experiment.measures({plan.name: plan.name for plan in plans}):
             if isinstance(measure, PairsMeasure):
                 measure.settings()
@@ -82,18 +93,18 @@ def experiment_of(arguments: argparse.Namespace) -> Any:
     return experiment
 
 
-def kept_at(said: str | None) -> Path | None:
+def keep_folder(given: str | None) -> Path | None:
     """The folder of --keep.
 
     Raises:
-        SettingsError: it is none of this machine's.
+        SettingsError: it is not a local folder.
     """
-    if said and "://" in said:
+    if given and "://" in given:
         raise SettingsError(
-            f"--keep {said}: give a folder of this machine, as what is kept is meant to be committed; --out "
-            "has all of it, and may be in a bucket"
+            f"--keep {given}: give a local folder, as its files are meant to be committed; --out, which "
+            "holds all results, may be in a bucket"
         )
-    return Path(said) if said else None
+    return Path(given) if given else None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -101,20 +112,20 @@ def run(arguments: argparse.Namespace) -> int:
     experiment, device = experiment_of(arguments), arguments.device or "auto"
     before = [Earlier.at(where) for where in arguments.before]
     plans, wanted = experiment.plans(), wanted_of(experiment)
-    kept = kept_at(arguments.keep)
+    kept = keep_folder(arguments.keep)
     if kept:
-        check_disk_space(
+        check_room(
             kept, [id_of(plan.document()) for plan in plans], chain.from_iterable(wanted.values())
         )
     models = trainings(f"{arguments.out}/train", plans)
     run = measures(f"{arguments.out}/measure", experiment)
     if before:
         take_over(models, run, wanted, before)
-        anew = [plan.name for plan in plans if not models.ledger.has_record(id_of(plan.document()))]
-        if anew:
+        missing = [plan.name for plan in plans if not models.ledger.has_record(id_of(plan.document()))]
+        if missing:
             sys.stderr.write(
-                f"{', '.join(anew)}: trained here, as no --before has the model, or all that is to be "
-                "measured of it\n"
+                f"{', '.join(missing)}: trained here, as no run of --before has the model or all its "
+                "measurements\n"
             )
     train(models, plans, device, how)
     failed = report_failures(models)
@@ -122,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
         return failed
     try:
         measure(run, models, device, how)
-    finally:  # what a stop leaves can be committed, and taken over
+    finally:  # also after a stop: partial results can be committed, and reused by --before
         if kept:
             _keep(kept, models, run)
     print(kept or run.store.url)

@@ -1,7 +1,7 @@
-"""The report of a run: what its folder holds, as a page that anyone can open.
+"""Write the report of a run: its verdicts with images and redraws, as a page for any browser.
 
-``python -m jobs.report OUTPUT``, or ``originality report OUTPUT``. It may be written at any time, also
-while the run is being worked on.
+``originality report OUTPUT``, or ``python -m jobs.report OUTPUT``. Works at any time, also while the run is
+in progress.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return exits.main("originality report", "Write a run's report anew.", add_arguments, run, argv)
+    return exits.main("originality report", __doc__, add_arguments, run, argv)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Small models of the world of shapes, trained from nothing by their plans: each a task of its own.
+"""Train small models of the world of shapes from scratch, one task per plan.
 
-A plan is a YAML file: a name, the set of images, and what of the recipe is not as the shipped model's::
+A plan is a YAML file: a name, the image set, and where the recipe differs from that of the shipped model::
 
     name: few-colours
     images: {kind: elements, colours: [red, blue], missing: [big red full square]}
@@ -24,8 +24,8 @@ from originality.contract.settings_files import one_line, read_yaml
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("plans", nargs="+", type=Path, metavar="PLAN.yaml")
-    parser.add_argument("--out", required=True, help="run folder; the same one resumes")
+    parser.add_argument("plans", nargs="+", type=Path, metavar="PLAN.yaml", help="plans of models to train")
+    parser.add_argument("--out", required=True, help="run folder; an existing one is resumed")
     options.add_cluster_arguments(parser)
     parser.set_defaults(config=[], set=[])
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise SettingsError(f"{file}: {one_line(error, ModelPlan)}") from error
     names = [plan.name for plan in plans]
     if len(set(names)) < len(names):
-        raise SettingsError(f"two plans are called {max(names, key=names.count)!r}; give each its own name")
+        raise SettingsError(f"two plans have the name {max(names, key=names.count)!r}; rename one of them")
     run = trainings(arguments.out, plans)
     train(run, plans, arguments.device or "auto", how)
     for record in run.ledger.rows():

@@ -1,2 +1,1 @@
-"""What stands behind the audit's commands: its rows, labels, predictions, and who may work on a run beside
-whom."""
+"""Behind the audit's commands: its run, report, rows and labels, predictions, and turns between processes."""

@@ -1,4 +1,4 @@
-"""Names what is damaged in a run folder to people, while the job goes on with the rest."""
+"""Warnings about damaged files in a run folder. Commands skip these files and continue with the rest."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from cluster.run.folder import RunFolder
 from jobs.commandline import process
 
 _MOST_LINES = 20
-"""Where a disk lost thousands of files, more would hide everything else."""
+"""Most warnings at once: if a disk lost thousands of files, more lines would hide all other output."""
 _MOST_NAMES = 8
+"""Most files that a summary names."""
 
 
 def warn_of_damage(run: RunFolder) -> None:
-    """A line on stderr for each damaged file that readers of the folder came upon since the last call."""
+    """Write a line to stderr for each damaged file that was found in the folder since the last call."""
     lines = run.damage.take()
     for line in lines[:_MOST_LINES]:
         sys.stderr.write(f"warning: {process.one_line(line)}\n")
     if len(lines) > _MOST_LINES:
-        sys.stderr.write(f"warning: {len(lines) - _MOST_LINES} more files of {run.store.url} are damaged\n")
+        sys.stderr.write(f"warning: {len(lines) - _MOST_LINES} more files in {run.store.url} are damaged\n")
 
 
 def damage_text(paths: Sequence[str]) -> str:
-    """For people: "2 damaged files: records/ab/….json, inputs/….parquet"."""
+    """Summary in words, such as "2 damaged files: records/ab/….json, inputs/….parquet"."""
     named = [process.one_line(path) for path in paths[:_MOST_NAMES]]
     if len(paths) > _MOST_NAMES:
         named.append(f"and {len(paths) - _MOST_NAMES} more")

@@ -1,4 +1,4 @@
-"""What an audit would reject: every image is read and decoded, no model loaded, nothing written."""
+"""Dry run of an audit: reads and decodes every image, loads no model, writes nothing."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from jobs.auditing.suitability import warn
 from jobs.commandline import exits, process
 from originality.settings.audit import AuditSettings
 
-_AT_ONCE = 8
-"""Images that wait for each reader: enough to keep a bucket busy."""
+_QUEUED_PER_READER = 8
+"""Images queued per reader thread: enough to keep a bucket busy."""
 
 
 def dry_run(settings: AuditSettings, source: str, selection: Selection, limits: Limits = Limits()) -> int:
-    """Lists on stdout what would be rejected and why, on stderr which files were skipped; the exit code."""
+    """List on stdout the images that an audit would reject, on stderr the skipped files; the exit code."""
     manifest = scan(source)
     if manifest.skipped:
         sys.stderr.write(f"{manifest.skipped_text}\n")
@@ -59,19 +59,20 @@ def dry_run(settings: AuditSettings, source: str, selection: Selection, limits: 
 def _checked(
     manifest: Manifest, numbers: Iterable[int], limits: Limits
 ) -> Iterator[tuple[int, str | None, tuple[str, str] | None]]:
-    """number, image_id, and reason code and message of what would be rejected, in order."""
-    mine = threading.local()
+    """Number, image_id, and reason (code and message) of a rejection or None, for each input in order."""
+    # A decoder is a subprocess that serves one caller at a time, so each thread has one.
+    per_thread = threading.local()
     decoders: list[Decoder] = []
 
     def check(number: int) -> tuple[int, str | None, tuple[str, str] | None]:
-        if not hasattr(mine, "decoder"):
-            mine.decoder = Decoder(limits)
-            decoders.append(mine.decoder)
+        if not hasattr(per_thread, "decoder"):
+            per_thread.decoder = Decoder(limits)
+            decoders.append(per_thread.decoder)
         image_id = None
         try:
             data = read_image(manifest.uri(number), lambda size: check_size(size, limits) if size else None)
             image_id = image_id_of(data)
-            mine.decoder.decode(data)
+            per_thread.decoder.decode(data)
         except (Unreadable, Rejection) as bad:
             return number, image_id, (bad.reason_code, bad.message)
         return number, image_id, None
@@ -80,7 +81,7 @@ def _checked(
     waiting = iter(numbers)
     try:
         with ThreadPoolExecutor(readers) as pool:
-            while batch := list(islice(waiting, readers * _AT_ONCE)):
+            while batch := list(islice(waiting, readers * _QUEUED_PER_READER)):
                 yield from pool.map(check, batch)
     finally:
         for decoder in decoders:

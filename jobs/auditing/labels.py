@@ -1,4 +1,4 @@
-"""Which images a person calls common or original: a column of the list that names them."""
+"""Labels of images, common or original, from a column of a list."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from originality.calibration.thresholds import Measured
 from originality.contract.config import SettingsError
 
 COMMON, ORIGINAL = "common", "original"
-FEWEST = 3
-"""Images of each label, without which nothing is said."""
+MIN_IMAGES = 3
+"""Fewest images of each label for a calibration."""
 _SHOWN = 40
+"""Characters of an invalid label that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -27,34 +28,35 @@ class Labels:
     """A labelled list."""
 
     uris: pa.ChunkedArray
-    """As the manifest of the list has them, in its order."""
+    """URIs of the images, in the order of the list's manifest."""
     labels: list[str]
-    """COMMON or ORIGINAL, one a uri."""
+    """COMMON or ORIGINAL, one per URI."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a run says of labelled images."""
+class LabelledResults:
+    """Results of a run for labelled images."""
 
     common: Measured
     original: Measured
     images: dict[str, str]
-    """Label by image_id, of those that were measured."""
+    """Label by image_id, of the images that were measured."""
     left_out: Counter[str]
-    """Other images, by reason."""
+    """Number of other images, by reason."""
 
 
 def read_labels(source: str, column: str) -> Labels:
-    """Reads a CSV or Parquet list with a column of uris and one of labels.
+    """Read a CSV or Parquet list with a column of URIs and a column of labels.
 
     Raises:
         InputError: the list cannot be read.
-        SettingsError: it has no such column, another label, or too few of one.
+        SettingsError: the column of labels is missing, a label is unknown, or a label has too few images.
     """
     uri = absolute(source)
     if not uri.lower().endswith(LISTS):
-        raise InputError(f"{source} is no list; give a .csv or .parquet with the columns uri and {column}")
-    manifest = scan(source)  # refuses what it cannot read, and keys in uris, before anything is shown
+        raise InputError(f"{source} is not a list; give a .csv or .parquet with the columns uri and {column}")
+    # The scan comes first: it rejects URIs that hold keys, so that no later error can show one.
+    manifest = scan(source)
     parent, _, name = uri.rpartition("/")
     values = _column(source, name, open_store(parent or "/", create=False).read(name), column)
     labels = [str(value or "").strip().lower() for value in values]
@@ -69,14 +71,16 @@ def read_labels(source: str, column: str) -> Labels:
 
 
 def check_enough(source: str, counts: Counter[str]) -> None:
-    """Raises:
-    SettingsError: a label has too few images.
+    """Check that each label has enough images.
+
+    Raises:
+        SettingsError: a label has too few.
     """
     for label in (COMMON, ORIGINAL):
-        if counts[label] < FEWEST:
+        if counts[label] < MIN_IMAGES:
             raise SettingsError(
-                f"{source} has {counts[label] or 'no'} {label} image{'s' * (counts[label] != 1)} that can be "
-                f"used; a calibration needs some of both labels, at least {FEWEST}, and better 20 or more"
+                f"{source} has {counts[label] or 'no'} usable {label} image{'s' * (counts[label] != 1)}; a "
+                f"calibration needs at least {MIN_IMAGES} images of each label, better 20 or more"
             )
 
 
@@ -85,50 +89,52 @@ def _column(source: str, name: str, data: bytes, column: str) -> list[str | None
     found = opened.column(column)
     if found is None:
         raise SettingsError(
-            f"{source} needs a column {column!r}, once, that says {COMMON} or {ORIGINAL}; it has "
-            f"{', '.join(opened.names)[:200]}; another name is given by --label-column"
+            f"{source} needs exactly one column {column!r} with the values {COMMON} and {ORIGINAL}; its "
+            f"columns are {', '.join(opened.names)[:200]}; give the name of the right one by --label-column"
         )
     return [value for (values,) in opened.batches([found]) for value in values.to_pylist()]
 
 
 def check_same(run: RunFolder, labels: Labels) -> None:
-    """Raises:
-    SettingsError: the list is not the one that the run was planned with.
+    """Check that a run was planned with this list.
+
+    Raises:
+        SettingsError: it was planned with different images.
     """
     if not run.manifest.table["uri"].equals(labels.uris):
         raise SettingsError(
-            f"{run.store.url} was begun with other images than the list has now; give another --run"
+            f"{run.store.url} was started with different images than the list has now; choose another --run"
         )
 
 
-def measured(run: RunFolder, labels: Labels) -> Found:
-    """The distances and scores at one token of the labelled images, each distinct image once."""
-    said: defaultdict[str, set[str]] = defaultdict(set)
+def measured(run: RunFolder, labels: Labels) -> LabelledResults:
+    """Distances and in-distribution scores of labelled images at one token, each distinct image once."""
+    labels_of: defaultdict[str, set[str]] = defaultdict(set)
     left_out: Counter[str] = Counter()
     for number, label in enumerate(labels.labels):
         image_id = run.identities[number]
         if image_id is None:
             left_out["pending"] += 1
         else:
-            said[image_id].add(label)
+            labels_of[image_id].add(label)
     images: dict[str, str] = {}
     numbers: dict[str, list[tuple[float, float | None]]] = {COMMON: [], ORIGINAL: []}
     for row in run.ledger.rows(["image_id", "status", "sweep", "error_class"]):
-        named = said.pop(row["image_id"], set())
-        if not named:
+        given = labels_of.pop(row["image_id"], set())
+        if not given:
             continue
         first = next((a for a in row.get("sweep") or () if a["tokens"] == 1), None)
-        if len(named) > 1:
+        if len(given) > 1:
             left_out["with both labels"] += 1
         elif row["status"] != "judged":
             left_out[row.get("error_class") or row["status"]] += 1
         elif first is None or first["distance_mean"] is None:
             left_out["not measured at one token"] += 1
         else:
-            images[row["image_id"]] = label = min(named)
+            images[row["image_id"]] = label = min(given)
             numbers[label].append((first["distance_mean"], first["editability"]))
-    left_out["pending"] += len(said)
-    return Found(_measured(numbers[COMMON]), _measured(numbers[ORIGINAL]), images, +left_out)
+    left_out["pending"] += len(labels_of)
+    return LabelledResults(_measured(numbers[COMMON]), _measured(numbers[ORIGINAL]), images, +left_out)
 
 
 def _measured(numbers: list[tuple[float, float | None]]) -> Measured:

@@ -1,4 +1,4 @@
-"""Data of the report of a run, read from its folder, and the writing of the page."""
+"""Write the report of a run: read its data from the run folder, render the page, store it."""
 
 from __future__ import annotations
 
@@ -30,26 +30,31 @@ from originality.report.order import GROUPS, Group, Marks, group_of, listed
 from originality.report.page import Card, ReportData, held, render
 
 PAGE = "report/index.html"
+"""Path of the page in the run folder."""
 DATA = "report/data"
-"""Folder of the files that the page's script reads."""
+"""Folder of the files that the page's script loads."""
 _LOCK = "progress/reporting.json"
 _BATCH = 10_000
-"""Rows that are held as Python objects at once."""
+"""Rows held as Python objects at once."""
 
 
 def write_report(run: RunFolder, before: Callable[[], object] = lambda: None) -> str:
-    """Writes ``report/index.html`` of a run, over an older one, and the files that it reads; its path or URL.
+    """Write ``report/index.html`` of a run and the files that it loads, replacing an older report.
 
-    The page names its files, so it is written when all of them are there, and the files of an older page are
-    removed when nothing refers to them any more. One writer at a time, from the first row that it reads:
-    another's files look as if they were old ones, and a later page is of a later state. Who was silent for so
-    long that another took its turn leaves the page to that one.
+    Args:
+        run: the run.
+        before: called just before the page is written; an exception from it keeps the older page.
 
-    ``before``: called just before the page is written.
+    Returns:
+        Path or URL of the page.
     """
     store = run.store
+    # One writer at a time, from its first read on: it removes files that its page does not name, which could
+    # be those of a concurrent writer, and so a later page always shows a later state. A writer that was
+    # suspended until its lock expired (LockLost) leaves page and files to the process that took the lock
+    # over.
     with Lock(store, _LOCK) as lock, suppress(LockLost), lock.kept():
-        report = gather(RunFolder(store, damage=run.damage))  # as it is by now
+        report = gather(RunFolder(store, damage=run.damage))  # opened again: others may have added to the run
         beside = len(report.listing) > len(report.cards)
         files = {f"{DATA}/{name}": data for name, data in report.listing.files()} if beside else {}
         with ThreadPoolExecutor(PARALLEL_REQUESTS) as writers:
@@ -58,20 +63,23 @@ def write_report(run: RunFolder, before: Callable[[], object] = lambda: None) ->
         page = render(report).encode()
         before()
         lock.check()
+        # The page comes after the files it names and before the removal of older files, so that a reader
+        # never finds a page whose files are missing.
         store.write(PAGE, page)
         for found in list(store.list(DATA)):
             if found.path not in files:
                 lock.check()
-                with suppress(StoreError):  # keys that may not delete leave it there
+                with suppress(StoreError):  # credentials without permission to delete: the old file stays
                     store.delete(found.path)
     return f"{store.url}/{PAGE}"
 
 
 def gather(run: RunFolder) -> ReportData:
-    """Everything that the report says, read from the run folder.
+    """All data of the report, read from the run folder.
 
-    Two passes over the rows: one for what every image is counted and ordered by, one for the images that can
-    be browsed. Of these only the text that is written is kept.
+    Reads the rows twice: first what all images are counted and ordered by, then the images that can be
+        browsed, of which only the text for the page's files is kept. So memory stays bounded for runs of
+        millions of images.
     """
     every, marks, reasons, finished = _survey(run)
     order = listed(marks)
@@ -97,8 +105,12 @@ def gather(run: RunFolder) -> ReportData:
 
 
 def _survey(run: RunFolder) -> tuple[pa.Array, Marks, Counter[Reason], datetime | None]:
-    """image_ids and marks of all images that have a row and an input, in the order of their first inputs,
-    how many of them have which reason, and when the last of them was done."""
+    """First pass over the rows, of all images that have a row and an input.
+
+    Returns:
+        image_ids and marks in the order of the images' first inputs; the number of images by reason; the time
+        when the last one was finished.
+    """
     ids: list[pa.Array] = [pa.array([], pa.string())]
     errors = list(ids)
     marks: list[Marks] = []
@@ -118,38 +130,42 @@ def _survey(run: RunFolder) -> tuple[pa.Array, Marks, Counter[Reason], datetime 
 
 
 def _reasons(marks: Marks, errors: pa.Array) -> Counter[Reason]:
-    """Images by reason; ``errors`` are their error classes, null where there is none."""
+    """Number of images that were not judged, by reason. ``errors``: error class of each image, or null."""
     reasons: Counter[Reason] = Counter()
     statuses: tuple[Literal["rejected", "failed"], ...] = ("rejected", "failed")
     for status in statuses:
-        theirs = errors.filter(pa.array(marks.group == GROUPS.index(status)))
-        for found in theirs.value_counts().to_pylist():
+        of_status = errors.filter(pa.array(marks.group == GROUPS.index(status)))
+        for found in of_status.value_counts().to_pylist():
             reasons[Reason(status, found["values"] or "")] += found["counts"]
     return reasons
 
 
 Mark = tuple[Group, int | None, float | None]
-_NO_VERDICT = (ValueError, LookupError, TypeError, AttributeError)
-"""Errors over a row that is none."""
+"""Group, min tokens and last distance of an image: what it is counted and ordered by."""
+_INVALID_ROW = (ValueError, LookupError, TypeError, AttributeError)
+"""Errors raised by a row that is not a valid verdict."""
 
 
 def _marked(run: RunFolder, columns: Sequence[str]) -> Iterator[tuple[dict[str, Any], Mark]]:
-    """Every row, and what it is counted and ordered by. Those of older versions have no checksum: one that is
-    no verdict is passed over."""
+    """Every valid row with its mark.
+
+    Invalid rows are noted as damage and skipped. Rows of older versions have no checksum, so their damage
+    shows only here.
+    """
     for row in run.ledger.rows(columns):
         try:
             datetime.fromisoformat(row.get("finished_at") or "2000-01-01")
             mark = _mark(row)
-        except _NO_VERDICT:
-            _note_no_verdict(run, row["image_id"])
+        except _INVALID_ROW:
+            _note_invalid_row(run, row["image_id"])
         else:
             yield row, mark
 
 
-def _note_no_verdict(run: RunFolder, image_id: str) -> None:
+def _note_invalid_row(run: RunFolder, image_id: str) -> None:
     damaged = Damaged()
     damaged.path = record_path(image_id)
-    damaged.found = f"{run.store.url}/{damaged.path} is damaged (it holds no verdict)"
+    damaged.found = f"{run.store.url}/{damaged.path} is damaged (it holds no valid verdict)"
     run.damage.note(damaged, "its row is left out")
 
 
@@ -162,34 +178,39 @@ def _mark(row: Mapping[str, Any]) -> Mark:
 Shown = tuple[Entry, Evidence, tuple[Attempt, ...]]
 
 
+"""An image that the page itself shows: its line in the table, its evidence and its sweep."""
+
+
 def _listing(run: RunFolder, ids: pa.Array, rule: Rule, first: int) -> tuple[Listing, list[Shown]]:
-    """These images in this order, and the first of them as values; what a retry has put back since the ids
-    were read is left out."""
+    """Second pass over the rows: these images in this order as text, and the first of them as values.
+
+    Images that a retry has put back since the first pass have no row any more and are left out.
+    """
     places = {image_id: place for place, image_id in enumerate(ids.to_pylist())}
     numbers = _inputs(run, places)
     rows: list[str] = [""] * len(places)
     evidence: list[str] = [""] * len(places)
-    whole: dict[int, Shown] = {}
+    shown: dict[int, Shown] = {}
     for raw in run.ledger.rows(of=ids):
         try:
             verdict = verdict_of(raw)
-        except _NO_VERDICT:
-            _note_no_verdict(run, raw["image_id"])
+        except _INVALID_ROW:
+            _note_invalid_row(run, raw["image_id"])
             continue
         place = places[verdict.image_id]
-        theirs, files = numbers[verdict.image_id]
-        uris = [run.manifest.uri(number) for number in theirs]
-        row = row_of(verdict, run.manifest.path(theirs[0]), uris, files)
+        inputs, files = numbers[verdict.image_id]
+        uris = [run.manifest.uri(number) for number in inputs]
+        row = row_of(verdict, run.manifest.path(inputs[0]), uris, files)
         entry, why = Entry.of(row), Evidence.of(row, verdict.sweep, rule)
         rows[place], evidence[place] = script_json(entry), script_json(why)
         if place < first:
-            whole[place] = entry, why, verdict.sweep
+            shown[place] = entry, why, verdict.sweep
     listing = Listing([text for text in rows if text], [text for text in evidence if text])
-    return listing, [whole[place] for place in sorted(whole)]
+    return listing, [shown[place] for place in sorted(shown)]
 
 
 def _inputs(run: RunFolder, ids: Collection[str]) -> dict[str, tuple[list[int], int]]:
-    """The first inputs of each of these images, and how many it has."""
+    """The first inputs of each of these images, and the number of all its inputs."""
     found: dict[str, tuple[list[int], int]] = {image_id: ([], 0) for image_id in ids}
     of_these = pc.is_in(run.identities.image_ids(), pa.array(list(ids), pa.string()))
     for number in np.flatnonzero(of_these.to_numpy(zero_copy_only=False)).tolist():
@@ -202,10 +223,14 @@ def _inputs(run: RunFolder, ids: Collection[str]) -> dict[str, tuple[list[int], 
 
 
 def verdict_of(raw: Mapping[str, Any]) -> Verdict:
-    """A recorded row as a verdict; columns that this version does not know are left out."""
+    """A recorded row as a verdict. Columns of later versions are left out.
+
+    Raises:
+        ValueError: the row is not a valid verdict.
+    """
     known = {key: raw[key] for key in Verdict.model_fields if raw.get(key) is not None}
     if message := known.get("error_message"):
-        known["error_message"] = masked(message)  # a record of an older version may hold what a store said
+        known["error_message"] = masked(message)  # records of older versions may hold a store's raw answer
     known["sweep"] = [
         {key: attempt[key] for key in Attempt.model_fields if key in attempt}
         for attempt in raw.get("sweep") or ()
@@ -214,7 +239,7 @@ def verdict_of(raw: Mapping[str, Any]) -> Verdict:
 
 
 def _about(description: Mapping[str, Any]) -> RunInfo:
-    """What run.json says. All that it holds beside the settings stands among the digests."""
+    """Settings, digests and start time from run.json. Plain values beside the settings count as digests."""
     created = description.get("created_at")
     beside = {
         key.replace("_", " "): str(value)
@@ -229,15 +254,15 @@ def _about(description: Mapping[str, Any]) -> RunInfo:
 
 
 def _notes(summary: Mapping[str, Any]) -> tuple[str, ...]:
-    """What must be known before the findings are read."""
+    """Warnings to read before the findings, as sentences."""
     try:
         sentence = str(Unsuited(**summary[UNSUITED]))
-    except (KeyError, TypeError):  # nothing was said, or by another version
+    except (KeyError, TypeError):  # no finding, or one of a different version
         return ()
     return (f"{sentence[0].upper()}{sentence[1:]}.",)
 
 
 def _damage(run: RunFolder) -> tuple[str, ...]:
-    """That files could not be read, so that their images are missing here or counted as pending."""
+    """A note that files could not be read, so that their images are missing here or counted as pending."""
     paths = run.damage.paths
-    return (f"{damage_text(paths)}; the next start of the audit mends them.",) if paths else ()
+    return (f"{damage_text(paths)}; run the same audit command again to repair them.",) if paths else ()

@@ -14,23 +14,24 @@ from originality.evaluation.verdict import Attempt
 from originality.report.data import Pictures
 
 _STRIP_TILE = 128
-"""Largest side of an embedded redraw in pixels: twice what the page shows it at."""
+"""Largest side of an embedded redraw in pixels: twice the size at which the page shows it."""
 _QUERY_SIDE = 320
-"""Largest side of an embedded image in pixels."""
+"""Largest height of an embedded image in pixels."""
 _LOSSLESS_SIDE = 96
-"""Up to this side a picture is kept to the bit: it is small, and a blur would show."""
+"""Up to this height in pixels a picture is stored losslessly: it is small, and artefacts would show."""
 PARALLEL_REQUESTS = 8
-"""Reads at once: a bucket answers each after a while, and any number together."""
+"""Concurrent requests: a bucket answers each after some latency, but many at the same time."""
 
 
 def pictures_by_folder(store: Store, sweeps: Mapping[str, Sequence[Attempt]]) -> dict[str, Pictures]:
+    """Pictures of images by their folders. ``sweeps``: the attempts of each image, by its folder."""
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as readers:
         pictures = readers.map(lambda item: _pictures_of(store, *item), sweeps.items())
         return dict(zip(sweeps, pictures, strict=True))
 
 
 def _pictures_of(store: Store, folder: str, sweep: Sequence[Attempt]) -> Pictures:
-    """Those that are missing or damaged are left out; the page says so."""
+    """Pictures of one image. Missing and damaged ones are left out; the page shows that they are missing."""
     if not sweep:
         return Pictures()
     query = _read(store, f"{folder}/query.webp")
@@ -42,21 +43,25 @@ def _pictures_of(store: Store, folder: str, sweep: Sequence[Attempt]) -> Picture
 
 
 def _read(store: Store, path: str) -> Image.Image | None:
-    """A picture of the run folder, or None where it is missing or damaged."""
+    """A picture from the run folder; None if it is missing or damaged.
+
+    Raises:
+        StoreError: the store is unavailable, which says nothing about the picture.
+    """
     try:
         image = Image.open(io.BytesIO(store.read(path)), formats=("WEBP", "PNG"))
         image.load()
     except NotFound:
         return None
     except StoreError:
-        raise  # an outage says nothing of the picture
+        raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None  # cut short by a full disk, say: the verdict stands without its picture
+        return None  # damaged, for example truncated by a full disk; the verdict is valid without it
     return image.convert("RGB")
 
 
 def strips(page: Image.Image, sweep: Sequence[Attempt]) -> Iterable[tuple[int, bytes]]:
-    """The sheet's rows, one an attempt in sweep order, each cut to the redraws that it holds."""
+    """Rows of a sheet of redraws by number of tokens: one per attempt, cut to the redraws that it holds."""
     sheet = RedrawSheet(page)
     for row, attempt in enumerate(sweep):
         if (strip := sheet.strip(row, attempt.redraws)) is not None:
@@ -64,7 +69,7 @@ def strips(page: Image.Image, sweep: Sequence[Attempt]) -> Iterable[tuple[int, b
 
 
 def _encode(image: Image.Image, side: int) -> bytes:
-    """WebP, shrunk so that the height is at most ``side``."""
+    """An image as WebP, shrunk to a height of at most ``side`` pixels."""
     lossless = image.height <= _LOSSLESS_SIDE
     if image.height > side:
         width = max(1, round(image.width * side / image.height))

@@ -1,4 +1,4 @@
-"""Whether the model that ships can judge these images: it knows drawings of shapes and nothing else."""
+"""Check whether the model that ships can judge given images: it knows drawings of simple shapes only."""
 
 from __future__ import annotations
 
@@ -22,45 +22,48 @@ from originality.settings.parts import SHIPPED_MODEL
 from originality.shapes.drawing import RGB
 
 UNSUITED = "unsuited"
-"""Where summary.json has what was found."""
+"""Key of the finding in summary.json."""
 _SAMPLE = 8
-"""Inputs that are looked at, spread over all."""
+"""Number of inputs that are examined, spread evenly over all."""
 _SIDE = 128
-"""Larger images are shrunk to a square of this side; a line of text is still dark then."""
+"""Larger images are shrunk to a square of this side in pixels. Lines of text stay dark at this size."""
 _NEAR = 50.0
-"""Distance of an RGB colour from those of the drawings that counts as the same: JPEG moves them so far."""
+"""Distance in RGB (0 to 255) up to which a colour counts as one of a drawing; JPEG shifts colours so far."""
 _WHITE = 60.0
-"""Distance from white from which a pixel counts as drawn on."""
+"""Distance in RGB from white beyond which a pixel counts as ink."""
 _GREY = 40.0
-"""Difference of a pixel's colours under which it is grey, as ink of text is and no element."""
-_LEAST = 0.9
-"""Share of a drawing's pixels that have its colours: photographs and scans of scikit-image reach 0.73,
-drawings as bad JPEGs have 0.95."""
-_MOST_GREY = 0.5
-"""Share of the pixels drawn on that may be grey: 0.8 on a page of text, 0.35 in drawings as bad JPEGs."""
+"""Difference between a pixel's channels below which it is grey, as the ink of text is and no element is."""
+_MIN_SHARE = 0.9
+"""Smallest share of pixels with the drawings' colours in a drawing: photographs and scans of scikit-image
+reach 0.73, drawings as bad JPEGs have 0.95."""
+_MAX_GREY = 0.5
+"""Largest share of grey ink in a drawing: a page of text has 0.8, drawings as bad JPEGs 0.35."""
 
 
 @dataclass(frozen=True)
 class Unsuited:
-    """Images that the model cannot judge, among those that were looked at."""
+    """Number of images that the model cannot judge, among the sampled ones."""
 
     sampled: int
     others: int
 
     def __str__(self) -> str:
         return (
-            f"the model {SHIPPED_MODEL!r} knows drawings of simple shapes only, and {self.others} of "
-            f"{self.sampled} sampled images are something else: their verdicts mean nothing"
+            f"the model {SHIPPED_MODEL!r} knows only drawings of simple shapes, but {self.others} of "
+            f"{self.sampled} sampled images are not such drawings: their verdicts are meaningless"
         )
 
     def fact(self) -> dict[str, Any]:
-        """As summary.json has it."""
+        """The finding as stored in summary.json."""
         return asdict(self)
 
 
 def warn(settings: AuditSettings, manifest: Manifest, numbers: Sequence[int] | np.ndarray) -> Unsuited | None:
-    """Says on stderr, in one line, that a model which knows only shapes is given other images, and how to use
-    another; None where that is not so."""
+    """Warn on stderr if the model that ships is used for images that are not drawings of shapes.
+
+    Returns:
+        The finding; None if the images are suitable or a different model is used.
+    """
     if settings.model.path != SHIPPED_MODEL:
         return None
     chosen = np.linspace(0, len(numbers) - 1, min(_SAMPLE, len(numbers))).round().astype(int)
@@ -70,32 +73,36 @@ def warn(settings: AuditSettings, manifest: Manifest, numbers: Sequence[int] | n
         return None
     unsuited = Unsuited(len(images), others)
     sys.stderr.write(
-        f"warning: {unsuited}; for photographs and art use a real model: originality audit "
+        f"warning: {unsuited}; for photographs and art use a full model: originality audit "
         f"{process.one_line(shlex.quote(manifest.source or 'INPUT'))} --out FOLDER --preset fast "
-        f"--domain DOMAIN, which is one of {', '.join(name for name in DOMAINS if name != SHIPPED_MODEL)}\n"
+        f"--domain DOMAIN (DOMAIN: {', '.join(name for name in DOMAINS if name != SHIPPED_MODEL)})\n"
     )
     return unsuited
 
 
 def is_drawing(image: Image.Image) -> bool:
-    """Whether an image has the colours of the world of shapes: white, its three, and what lies between white
-    and one of them at an edge."""
+    """Whether an image has the colours of a drawing of shapes.
+
+    These are white, the three colours of the elements, and their mixtures with white, as on smooth edges.
+    """
     image = image.convert("RGB")
     if max(image.size) > _SIDE:
         image = image.resize((_SIDE, _SIDE), Image.Resampling.BOX)
     pixels = np.asarray(image, float).reshape(-1, 3) - 255.0
-    away = np.full(len(pixels), np.inf)
+    away = np.full(
+        len(pixels), np.inf
+    )  # distance to the nearest segment from white to a colour of the drawings
     for colour in RGB.values():
         way = np.array(colour) - 255.0
         along = np.clip(pixels @ way / (way @ way), 0, 1)[:, None]
         away = np.minimum(away, np.linalg.norm(pixels - along * way, axis=1))
-    drawn = pixels[np.linalg.norm(pixels, axis=1) > _WHITE]
-    grey = np.ptp(drawn, axis=1) < _GREY
-    return bool((away < _NEAR).mean() >= _LEAST and (not len(drawn) or grey.mean() <= _MOST_GREY))
+    ink = pixels[np.linalg.norm(pixels, axis=1) > _WHITE]
+    grey = np.ptp(ink, axis=1) < _GREY
+    return bool((away < _NEAR).mean() >= _MIN_SHARE and (not len(ink) or grey.mean() <= _MAX_GREY))
 
 
 def _images(manifest: Manifest, numbers: Sequence[int]) -> list[Image.Image]:
-    """Those that can be read."""
+    """The decoded images of these inputs; unreadable ones are skipped, as the audit reports them itself."""
     images = []
     with Decoder() as decoder:
         for number in numbers:

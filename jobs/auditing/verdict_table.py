@@ -1,4 +1,4 @@
-"""The audit's rows: their columns, and what they amount to."""
+"""Rows of an audit: their columns, and the counts of summary.json."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SCHEMA = pa.schema(
 
 
 def blank(settings: AuditSettings) -> dict[str, Any]:
-    """What stands in every row of this audit, judged or not."""
+    """The values that every row of this audit has, whether judged or not."""
     verdict = Verdict(
         image_id="",
         status="failed",
@@ -67,16 +67,19 @@ def blank(settings: AuditSettings) -> dict[str, Any]:
 
 
 def min_tokens_text(row: Mapping[str, Any]) -> str:
-    """Min tokens as people write it: "+" for never, "-" for not judged."""
+    """Min tokens for people: the number, "+" if censored, "-" if not judged."""
     if row["status"] != "judged":
         return "-"
     return "+" if row["censored"] else str(row["min_tokens"])
 
 
 def summarise(run: RunFolder) -> dict[str, Any]:
-    """Counts: summary.json. ``images`` are distinct ones, as far as inputs were read; ``pending`` are inputs
-    whose image has no row yet. Rows of images that no input is, any more, are not counted. ``damaged``: files
-    that could not be read, as far as a count needs them."""
+    """Counts of a run: the content of summary.json.
+
+    ``images`` counts distinct images among the inputs read so far; ``pending`` counts inputs whose image has
+    no row yet. Rows of images that no input has any more are not counted. ``damaged`` lists the files that
+    could not be read for these counts.
+    """
     rows = _rows(run)
     ids = run.identities.image_ids()
     with_row = pc.sum(pc.is_in(ids, rows["image_id"].combine_chunks())).as_py() or 0
@@ -104,25 +107,25 @@ _COUNTED = pa.schema(
     [(name, pa.string()) for name in ("image_id", "status", "fewest", "error_class", "note")]
 )
 _BATCH = 10_000
-"""Rows that are held as Python objects at once."""
+"""Rows held as Python objects at once. Python objects take far more memory than Arrow columns."""
 
 
 def _rows(run: RunFolder) -> pa.Table:
-    """What is counted of every row."""
+    """The columns that are counted, of every row."""
     rows = run.ledger.rows(["image_id", "status", "censored", "min_tokens", "error_class", "note"])
     batches = []
-    while batch := [{**row, "fewest": _fewest(row)} for row in islice(rows, _BATCH)]:
+    while batch := [{**row, "fewest": _min_tokens_key(row)} for row in islice(rows, _BATCH)]:
         batches.append(pa.RecordBatch.from_pylist(batch, _COUNTED))
     return pa.Table.from_batches(batches, _COUNTED)
 
 
-def _fewest(row: Mapping[str, Any]) -> str | None:
+def _min_tokens_key(row: Mapping[str, Any]) -> str | None:
     if row["status"] != "judged" or "min_tokens" not in row:
         return None
     return "censored" if row.get("censored") else str(row["min_tokens"])
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    """How often each value occurs that is not empty, in their order."""
+    """Number of occurrences of each non-empty value, sorted by value."""
     counted = {found["values"]: found["counts"] for found in column.value_counts().to_pylist()}
     return {value: counted[value] for value in sorted(filter(None, counted))}

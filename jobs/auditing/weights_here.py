@@ -1,4 +1,4 @@
-"""The weights that settings name in a bucket or on the hub, brought to this machine."""
+"""Local copies of the weights that settings name in a bucket, on the hub or on the web."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from originality.vision.clip_towers import TOWERS, text_tower
 
 
 def copies_here(settings: AuditSettings, *, outlined: bool = False) -> Copies:
-    """Where the weights are on this machine; what is missing is brought.
+    """Paths of all weights on this machine. Downloads what is missing.
 
     Args:
-        outlined: outlines of model and metric are enough, where their checksums are known without them: for
-            a machine that plans a run and loads no model.
+        outlined: download only the configuration files of model and metric, where their checksums are known
+            without the weights: for a machine that plans a run and loads no model.
 
     Raises:
-        SettingsError, StoreError, FetchError: with the fix.
+        SettingsError, StoreError, FetchError: a source is invalid, unavailable, or cannot be copied here.
     """
-    several = len(settings.selected_domain.initial_words) > 1  # CLIP may have to choose
+    several = len(settings.selected_domain.initial_words) > 1  # CLIP may have to choose the initial word
     model = model_here(settings.model, towers=several, outlined=outlined)
     if outlined and several and model is not None and text_tower(model) is not None:
-        model = model_here(settings.model, towers=several)  # its towers are tried before the run
+        # The preflight runs CLIP's towers before the run starts, so their weights are needed here.
+        model = model_here(settings.model, towers=several)
     return Copies(
         model=model,
         distance=metric_here(settings.distance, outlined=outlined),
@@ -43,16 +44,19 @@ def copies_here(settings: AuditSettings, *, outlined: bool = False) -> Copies:
 
 
 def model_here(model: ModelSettings, *, towers: bool = False, outlined: bool = False) -> Path | None:
-    """The model's folder, brought to this machine or unpacked here; None where its settings name it.
+    """Local copy of the model's folder, downloaded or unpacked; None if the settings name a local folder.
 
     Args:
-        towers: whether its image tower is wanted as well, where it has one.
+        towers: include its CLIP image tower, if it has one.
+        outlined: see :func:`copies_here`.
     """
     if is_single_file(model.path) and not model.revision:
         from originality.model.single_file import FORMAT, unpack
 
         if outlined and "://" in model.path:
-            sys.stderr.write(f"{model.path} is one file, so its digest is known only after it is fetched\n")
+            sys.stderr.write(
+                f"{model.path} is a single file: it is downloaded here too, to compute its digest\n"
+            )
         made = functools.partial(unpack, prediction=model.prediction)
         return unpacked_copy(model.path, made, f"{FORMAT} {model.prediction}")
     parts = (*PARTS, *TOWERS) if towers else PARTS
@@ -60,16 +64,18 @@ def model_here(model: ModelSettings, *, towers: bool = False, outlined: bool = F
 
 
 def metric_here(settings: DistanceSettings, *, outlined: bool = False) -> Path | None:
-    """The metric's weights, where they lie in a bucket or, by default, on the web; None where they come with
-    the package or the settings name a folder."""
+    """Local copy of the metric's weights, from a bucket or, by default, from the web.
+
+    None if they come with the package or the settings name a local folder.
+    """
     if settings.metric != "dreamsim":
         return None
     if not settings.folder:
         if outlined:
-            told = how_to_fetch(settings.branch, "s3://BUCKET/weights/dreamsim")
+            command = how_to_fetch(settings.branch, "s3://BUCKET/weights/dreamsim")
             to_stderr(
-                "DreamSim's weights are fetched from the web, here and by every node; to fetch them once: "
-                f"{told}, then --set distance.folder=… to that"
+                "every node downloads DreamSim's weights from the web; to download them only once, run: "
+                f"{command}, then add --set distance.folder=s3://BUCKET/weights/dreamsim"
             )
         return fetch(cache_folder(), settings.branch, tell=to_stderr)
     if "://" not in settings.folder:
@@ -79,12 +85,15 @@ def metric_here(settings: DistanceSettings, *, outlined: bool = False) -> Path |
         return local_copy(settings.folder, parts, suffixes=FORMATS, outlined=outlined, setting="distance")
     except NotFound as error:
         fix = how_to_fetch(settings.branch, settings.folder)
-        raise SettingsError(f"{settings.folder} holds nothing of DreamSim; fill it first: {fix}") from error
+        raise SettingsError(f"{settings.folder} has no DreamSim weights; fill it first: {fix}") from error
 
 
 def detector_here(settings: InDistributionSettings, *, chooses: bool = False) -> Path | None:
-    """The detector's weights, where it has a folder or a name on the hub and is asked for: by the check, or
-    as it chooses words."""
+    """Local copy of the detector's weights; None if no detector is used, or its weights need no download.
+
+    Args:
+        chooses: the detector also chooses the initial word.
+    """
     wanted = settings.check == "editability" or chooses
     if not wanted or settings.detector not in ("detr", "clip") or not settings.folder:
         return None

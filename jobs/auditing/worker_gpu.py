@@ -10,10 +10,12 @@ from originality.contract.faults import MachineFault
 
 
 def check_gpu() -> None:
-    """Check that torch sees the GPU that Ray gave this worker; to be called before a model is loaded.
+    """Check that torch sees the GPU that Ray gave this worker. Call it before a model is loaded.
+
+    Without this check, the device "auto" would fall back to the CPU, at the price of a GPU.
 
     Raises:
-        MachineFault: it sees none. Without this the device "auto" would go on with the CPU, at a GPU's price.
+        MachineFault: torch sees no GPU.
     """
     given = ray.get_runtime_context().get_accelerator_ids().get("GPU") if ray.is_initialized() else None
     if not given:
@@ -22,6 +24,6 @@ def check_gpu() -> None:
 
     if not torch.cuda.is_available():
         raise MachineFault(
-            f"Ray gave this worker GPU {', '.join(given)} of {socket.gethostname()}, and torch sees none; "
-            "look at nvidia-smi on that machine (the driver must be 580 or newer)"
+            f"Ray gave this worker GPU {', '.join(given)} of {socket.gethostname()}, but torch sees no GPU; "
+            "check nvidia-smi on that machine (the driver must be 580 or newer)"
         )

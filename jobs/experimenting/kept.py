@@ -1,5 +1,8 @@
-"""What is kept of an experiment in a folder that can be committed: a line for each training and measurement,
-their pictures, and what the two runs were made with. Models are not kept."""
+"""Results of an experiment in a folder small enough to commit.
+
+The folder holds a JSON line per training and measurement, their pictures, and the identity of the two runs
+(made-with.json). Models are left out.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,20 @@ from jobs.experimenting.plan_runs import made_with
 from originality.contract.config import SettingsError
 
 TRAININGS, MEASURES = "trainings", "measures"
+"""Names of the files of lines, and the keys of made-with.json."""
 
 MADE_WITH = "made-with.json"
+"""File that records, for each of the two runs, everything that decides its results."""
 
 
 def keep(folder: Path, models: RunFolder, run: RunFolder) -> list[str]:
-    """Writes what came of an experiment's two runs to a folder of this machine; the lines last, so that what
-    they speak of is there.
+    """Copy the results of an experiment's two runs to a local folder.
+
+    The files of lines are written last, so that every picture they refer to is there.
 
     Returns:
-        Names of measurements that the folder keeps and the run does not have: where there are any, nothing is
-        written, as a run that was stopped would write over what a whole one left.
+        Names of measurements that the folder holds and the run lacks. If there are any, nothing is written:
+        an incomplete run must not overwrite the results of a complete one.
     """
     done = {record["image_id"] for record in judged(run)}
     lacking = [str(record["name"]) for record in _lines(folder, MEASURES) if record["image_id"] not in done]
@@ -50,28 +56,28 @@ def keep(folder: Path, models: RunFolder, run: RunFolder) -> list[str]:
 
 
 def _line(record: Mapping[str, Any]) -> str:
-    """Without the folder of its artefacts, which is the run's."""
+    """A record as a line of JSON, without its artefacts' folder, which exists only in the run."""
     return json.dumps({key: value for key, value in record.items() if key != ARTEFACTS}) + "\n"
 
 
 def _replace(file: Path, text: str) -> None:
-    """Writes a file whole or not at all, also where a stop takes too long and is cut off."""
+    """Write a file atomically, so that a process killed while stopping leaves no partial file."""
     aside = file.with_name(f"{file.name}.part")
     aside.write_text(text)
     aside.replace(file)
 
 
 def judged(run: RunFolder) -> list[dict[str, Any]]:
-    """The records of what came to its end, by name."""
+    """Records of the items that succeeded, sorted by name."""
     records = [record for record in run.ledger.rows() if record["status"] == "judged"]
     return sorted(records, key=lambda record: str(record["name"]))
 
 
 def _lines(folder: Path, part: str) -> list[dict[str, Any]]:
-    """The records that a folder keeps; none where it is no such folder.
+    """Records in a folder of results; none if the folder has no such file.
 
     Raises:
-        SettingsError: they are damaged.
+        SettingsError: the file is damaged.
     """
     file = folder / f"{part}.jsonl"
     try:
@@ -79,49 +85,54 @@ def _lines(folder: Path, part: str) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except ValueError as error:
-        raise SettingsError(f"{file} is damaged; remove it, or bring it back") from error
+        raise SettingsError(f"{file} is damaged; restore it or remove it") from error
 
 
 def is_kept(folder: str | Path) -> bool:
-    """Whether a folder is one of :func:`keep`, and no run."""
+    """Whether a folder was written by :func:`keep` (and is not a run)."""
     return (Path(folder) / f"{TRAININGS}.jsonl").is_file()
 
 
-def check_disk_space(folder: Path, trained: Iterable[str], measured: Iterable[str]) -> None:
-    """That nothing is kept in a folder which an experiment of these ids would write over.
+def check_room(folder: Path, trained: Iterable[str], measured: Iterable[str]) -> None:
+    """Check that an experiment with these ids would overwrite no other experiment's results in a folder.
 
     Raises:
-        SettingsError: there is, or what is kept is damaged.
+        SettingsError: it would, or the folder's files are damaged.
     """
     for part, ids in ((TRAININGS, set(trained)), (MEASURES, set(measured))):
         others = sorted(record["name"] for record in _lines(folder, part) if record["image_id"] not in ids)
         if others:
             raise SettingsError(
-                f"{folder} keeps {part} of another experiment, or by other settings: {', '.join(others)}; "
-                "give another --keep, or remove it"
+                f"{folder} holds {part} of a different experiment or of different settings: "
+                f"{', '.join(others)}; choose a different --keep, or remove the folder"
             )
 
 
 class Kept:
-    """What a folder keeps of one of the two runs. Implements jobs.experimenting.plan_runs.Source."""
+    """Results of one of an experiment's two runs, from a folder written by :func:`keep`.
+
+    Implements jobs.experimenting.takeover.Source.
+    """
 
     def __init__(self, folder: str, part: str) -> None:
-        """Raises:
-        SettingsError: it is not whole, or of before it was kept what runs are made with.
+        """Read the records.
+
+        Raises:
+            SettingsError: the folder is incomplete, or was written before made-with.json existed.
         """
         self.where = folder
         self._folder, self._pictures = Path(folder), part == MEASURES
         try:
             self.description: Mapping[str, Any] = json.loads((self._folder / MADE_WITH).read_text())[part]
         except (OSError, KeyError, ValueError) as error:
-            raise SettingsError(f"{folder} lacks a whole {MADE_WITH}; leave it out of --before") from error
+            raise SettingsError(f"{folder} has no complete {MADE_WITH}; leave it out of --before") from error
         self._records = {record["image_id"]: record for record in _lines(self._folder, part)}
 
     def record(self, image_id: str) -> dict[str, Any] | None:
         return self._records.get(image_id)
 
     def paths(self, image_id: str) -> list[str]:
-        """Pictures of a measurement; no model."""
+        """Paths of a measurement's pictures. Trainings have none, as models are not kept."""
         if not self._pictures:
             return []
         return sorted(file.name for file in self._place(image_id).glob("*.webp"))

@@ -1,5 +1,7 @@
-"""What an experiment takes over of what was done before: a model with all that was measured of it, so that no
-number is of other weights than the model that it is told of."""
+"""Reuse of an earlier experiment's results: a trained model together with all its measurements.
+
+Both are taken from one place only, so that no measurement can belong to different weights than its model.
+"""
 
 from __future__ import annotations
 
@@ -20,33 +22,35 @@ from originality.settings.parts import SHIPPED_MODEL
 
 
 class Source(Protocol):
-    """What came of the items of one of an experiment's two runs."""
+    """Results of one of an experiment's two runs."""
 
     @property
     def where(self) -> str: ...
 
     @property
     def description(self) -> Mapping[str, Any]:
-        """At least what :func:`jobs.experimenting.plan_runs.made_with` leaves of a run's."""
+        """The run's description, at least what :func:`jobs.experimenting.plan_runs.made_with` selects."""
         ...
 
     def record(self, image_id: str) -> dict[str, Any] | None:
-        """Of an item that came to its end; None where it did not."""
+        """Record of an item that succeeded; None otherwise."""
         ...
 
     def paths(self, image_id: str) -> list[str]:
-        """Of what came of an item beside its record."""
+        """Paths of an item's artefacts."""
         ...
 
     def read(self, image_id: str, path: str) -> bytes: ...
 
 
 class EarlierRun:
-    """A run. Implements :class:`Source`."""
+    """Results in a run folder. Implements :class:`Source`."""
 
     def __init__(self, uri: str, job: str) -> None:
-        """Raises:
-        NotFound: there is no such run.
+        """Open the run.
+
+        Raises:
+            NotFound: there is no such run.
         """
         self.where = uri
         self._run = open_run(uri, job)
@@ -58,7 +62,7 @@ class EarlierRun:
         try:
             record = self._run.ledger.record(image_id)
         except Damaged as damaged:
-            self._run.damage.note(damaged, "nothing of its item is taken over")
+            self._run.damage.note(damaged, "its item is not reused")
             warn_of_damage(self._run)
             return None
         return record if record["status"] == "judged" else None
@@ -76,16 +80,18 @@ class EarlierRun:
 
 @dataclass(frozen=True)
 class Earlier:
-    """An experiment of before: its two runs, or what was kept of them."""
+    """An earlier experiment: its two runs, or a folder of results."""
 
     trainings: Source
     measures: Source | None
-    """None: it has not come to measuring."""
+    """None: it has measured nothing yet."""
 
     @classmethod
     def at(cls, where: str) -> Earlier:
-        """Raises:
-        SettingsError: there is neither.
+        """Open an experiment's run folder or its folder of results.
+
+        Raises:
+            SettingsError: the place holds neither.
         """
         where = where.rstrip("/")
         if is_kept(where):
@@ -94,15 +100,19 @@ class Earlier:
             trainings = EarlierRun(f"{where}/train", "train")
         except NotFound as error:
             raise SettingsError(
-                f"{where} is neither the --out of an experiment nor a folder of --keep on this machine"
+                f"{where} is neither the --out of an experiment nor a local folder written by --keep"
             ) from error
         with suppress(NotFound):
             return cls(trainings, EarlierRun(f"{where}/measure", "measure"))
         return cls(trainings, None)
 
     def has(self, model: str, measures: Collection[str]) -> bool:
-        """Whether a model can be taken over, by the ids of its training and of all that is to be measured of
-        it: where the model itself is not there any more, every measurement must be."""
+        """Whether a model can be reused. If the model itself is gone, all its measurements must be there.
+
+        Args:
+            model: id of its training, or "shapes".
+            measures: ids of all its measurements.
+        """
         if model == SHIPPED_MODEL:
             return True
         if self.trainings.record(model) is None:
@@ -114,15 +124,16 @@ class Earlier:
 def take_over(
     models: RunFolder, run: RunFolder, wanted: Mapping[str, Collection[str]], before: Sequence[Earlier]
 ) -> None:
-    """Takes over what there is of models that are not trained yet, each with its measurements from one place.
+    """Copy models that are not trained yet, each with its measurements, from the first place that has them.
 
     Args:
         models: run of the trainings.
         run: run of the measurements.
-        wanted: ids of the measurements, by that of the model's training or "shapes".
+        wanted: ids of the measurements, by the id of the model's training or "shapes".
+        before: earlier experiments.
 
     Raises:
-        RunMismatch: something was made with something else than these runs, by more than its items.
+        RunMismatch: an earlier experiment differs from these runs in more than its items.
     """
     for earlier in before:
         check_made_alike(models, earlier.trainings)
@@ -136,25 +147,28 @@ def take_over(
         ]
         if earlier.measures is not None:
             adopt(run, earlier.measures, {measure for model in chosen for measure in wanted[model]})
-        adopt(models, earlier.trainings, chosen)  # last: so one that is cut off begins again
+        # Trainings come last: if the copying is cut off, the models lack records, so it is repeated.
+        adopt(models, earlier.trainings, chosen)
 
 
 def check_made_alike(run: RunFolder, source: Source) -> None:
-    """Raises:
-    RunMismatch: a source was made with something else than a run.
+    """Check that a source has the same identity as a run, apart from their items.
+
+    Raises:
+        RunMismatch: it differs.
     """
     ours, before = made_with(run.description), made_with(source.description)
     differ = [k for k in sorted(ours | before) if ours.get(k) != before.get(k)]
     if differ:
-        told = "; ".join(f"{k}: {before.get(k)!r} there, {ours.get(k)!r} here" for k in differ)
-        raise RunMismatch(f"{source.where} was made with something else ({told}); leave it out of --before")
+        details = "; ".join(f"{k}: {before.get(k)!r} there, {ours.get(k)!r} here" for k in differ)
+        raise RunMismatch(f"{source.where} was made differently ({details}); leave it out of --before")
 
 
 def adopt(run: RunFolder, source: Source, chosen: Collection[str]) -> None:
-    """Takes over what there is of these items, where the run has them and has no record of them."""
+    """Copy records and artefacts of these items, as far as the run has the items and no records of them."""
     for number in range(len(run.manifest)):
         image_id = image_id_of(run.store.read(f"items/{run.manifest.path(number)}"))
-        run.identities.learn(number, image_id)  # so that nobody is hired for what has its record
+        run.identities.learn(number, image_id)  # so that no worker is started for an item that has a record
         if image_id not in chosen or run.ledger.has_record(image_id):
             continue
         record = source.record(image_id)

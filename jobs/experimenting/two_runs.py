@@ -25,10 +25,15 @@ from originality.settings.parts import SHIPPED_MODEL
 _TRAINING_MEMORY = 4 * 2**30
 """Bytes of a worker that trains on CPU."""
 _MEASURING_MEMORY = 3 * 2**30
+"""Bytes of a worker that measures on CPU."""
 
 
 def trainer(device: str) -> Scorer[Any]:
-    """What a worker that trains calls once."""
+    """Build the scorer of a worker that trains models. Called once per worker.
+
+    Raises:
+        MachineFault: the worker's GPU is not usable.
+    """
     from originality.experiments.tasks.long_task import OneAtATime
     from originality.experiments.tasks.plans import ModelPlan
     from originality.experiments.tasks.train_model import Training
@@ -39,28 +44,35 @@ def trainer(device: str) -> Scorer[Any]:
     check_gpu()
     where = torch_device(ModelSettings.model_validate({"device": device}))
     cache = default_folder("experiments")
-    return OneAtATime(lambda said: Training(ModelPlan.model_validate(said), where, cache))
+    return OneAtATime(lambda document: Training(ModelPlan.model_validate(document), where, cache))
 
 
 def trainings(out: str, plans: Sequence[Any]) -> RunFolder:
-    """The run that trains the models of these plans."""
+    """Plan or open the run that trains the models of these plans."""
     items = {f"{k:03}-{plan.name}": plan.document() for k, plan in enumerate(plans)}
     identity = {"models": [plan.digest() for plan in plans], "autoencoder": _digest("shapes/vae")}
     return planned(out, items, {"job": "train", **identity, "code_version": version("originality")})
 
 
 def train(run: RunFolder, plans: Sequence[Any], device: str, how: ClusterSettings) -> None:
-    """Has the models of a run trained, as far as they are not."""
+    """Train the models of a run that are not trained yet."""
     from originality.training.shapes_model.vocabulary import place_of
 
     for plan in plans:
         if plan.recipe.text.pretrained is not None and not run.ledger.has_record(id_of(plan.document())):
-            place_of(plan.recipe.text)
+            place_of(plan.recipe.text)  # fails now, not on a worker, if the text encoder is missing
     carry_out(run, functools.partial(trainer, device), how, gpu=options.GPU[device], memory=_TRAINING_MEMORY)
 
 
 def measurer(models: str, device: str) -> Scorer[Any]:
-    """What a worker that measures calls once. ``models``: URI of the run that trained them."""
+    """Build the scorer of a worker that measures models. Called once per worker.
+
+    Args:
+        models: URI of the run that trained them.
+
+    Raises:
+        MachineFault: the worker's GPU is not usable.
+    """
     from pydantic import TypeAdapter
 
     from jobs.auditing.weights_here import model_here
@@ -76,8 +88,8 @@ def measurer(models: str, device: str) -> Scorer[Any]:
         Annotated[PairsMeasure | ElementsMeasure, Field(discriminator="kind")]
     )
 
-    def begin(said: Document) -> Work:
-        plan = either.validate_python(said)
+    def begin(document: Document) -> Work:
+        plan = either.validate_python(document)
         if plan.model == SHIPPED_MODEL:
             folder = MODELS / SHIPPED_MODEL
         else:
@@ -96,7 +108,7 @@ def _plans_of_measures(experiment: Any) -> list[Any]:
 
 
 def wanted_of(experiment: Any) -> dict[str, list[str]]:
-    """Ids of an experiment's measurements, by that of the model's training or "shapes"."""
+    """Ids of an experiment's measurements, by the id of the model's training or "shapes"."""
     from originality.experiments.tasks.plans import document
 
     wanted: dict[str, list[str]] = {}
@@ -106,7 +118,11 @@ def wanted_of(experiment: Any) -> dict[str, list[str]]:
 
 
 def measures(out: str, experiment: Any) -> RunFolder:
-    """The run that measures an experiment's models."""
+    """Plan or open the run that measures an experiment's models.
+
+    Raises:
+        RunMismatch: the folder holds a run of different measurements.
+    """
     from originality.experiments.tasks.plans import document
 
     items = {f"{k:03}-{plan.name}": document(plan) for k, plan in enumerate(_plans_of_measures(experiment))}
@@ -117,28 +133,29 @@ def measures(out: str, experiment: Any) -> RunFolder:
         return planned(out, items, {"job": "measure", **identity})
     except RunMismatch as error:
         raise RunMismatch(
-            f"{error}; for another measurement of the same models: another --out, with --before and this one"
+            f"{error}; to measure the same models differently, choose a different --out and reuse this one "
+            "by --before"
         ) from error
 
 
 def measure(run: RunFolder, models: RunFolder, device: str, how: ClusterSettings) -> None:
-    """Has the models of a run measured, as far as they are not."""
+    """Carry out the measurements of a run that are not done yet."""
     factory = functools.partial(measurer, models.store.url, device)
     carry_out(run, factory, how, gpu=options.GPU[device], memory=_MEASURING_MEMORY)
 
 
 def _digest(weights: str) -> str:
-    """Short digest of weights that ship."""
+    """Short digest of weights that ship with the package."""
     from originality.model.diffusers_folder import MODELS
 
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in sorted((MODELS / weights).rglob("*.safetensors")):
-        told.update(file.read_bytes())
-    return told.hexdigest()[:16]
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def report_failures(run: RunFolder) -> int:
-    """Says what failed, and how it is put back; the exit code."""
+    """Report on stderr which items failed and how to retry them; the exit code."""
     failed = [record for record in run.ledger.rows() if record["status"] != "judged"]
     names = {run.identities[number]: run.manifest.path(number) for number in range(len(run.manifest))}
     for record in failed:
@@ -146,7 +163,7 @@ def report_failures(run: RunFolder) -> int:
     if not failed:
         return exits.ALL_JUDGED
     sys.stderr.write(
-        f"{len(failed)} failed; put them back with originality retry {run.store.url} --status failed, and "
-        "start the same command again\n"
+        f"{len(failed)} failed; to retry them, run originality retry {run.store.url} --status failed, then "
+        "the same command again\n"
     )
     return exits.SOME_UNJUDGED

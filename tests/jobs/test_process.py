@@ -70,7 +70,7 @@ CASES = {
     ),
     "no home": Case("env -u HOME $O status $RUN"),
     "a home that cannot be written": Case("$O status $RUN", environment={"HOME": NO_PLACE}),
-    "output that nobody reads": Case("$O status $RUN | true; exit ${PIPESTATUS[0]}", exits.NOBODY_READS),
+    "output that nobody reads": Case("$O status $RUN | true; exit ${PIPESTATUS[0]}", exits.OUTPUT_CLOSED),
     "errors that nobody reads": Case(
         "{ $O audit $RUN/../in --dry-run >/dev/null; echo $? >&3; } 3>&1 2>&1 | cat"
     ),

@@ -227,7 +227,7 @@ def test_an_estimate_from_a_sample(images: Path, tmp_path: Path, local_ray: None
         outcome = judge(science, session, how)
     assert outcome is not None and outcome.worker_hours > 0
     assert outcome.cost == pytest.approx(outcome.worker_hours * 0.5, rel=0.05)
-    seconds = [estimate.seconds_from_environment(run, int(n)) for n in selection.numbers(run.manifest)]
+    seconds = [estimate.seconds_of(run, int(n)) for n in selection.numbers(run.manifest)]
     assert seconds == [60.0] * 4
     told = estimate.Estimate(1_000_000, estimate.spread([30.0, 60.0, 90.0]), 0.5)
     low, mean, high = told.hours

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.run.folder import RunFolder, RunMismatch
-from jobs.experimenting.kept import check_disk_space, judged, keep
+from jobs.experimenting.kept import check_room, judged, keep
 from jobs.experimenting.plan_runs import id_of, planned
 from jobs.experimenting.takeover import Earlier, check_made_alike, take_over
 from jobs.experimenting.two_runs import measures, trainings, wanted_of
@@ -130,7 +130,7 @@ def test_lines_that_are_damaged_are_named(tmp_path: Path, whole: Path) -> None:
         with pytest.raises(SettingsError, match=rf"{part}\.jsonl is damaged"):
             Earlier.at(str(tmp_path / "kept"))
         with pytest.raises(SettingsError, match=rf"{part}\.jsonl is damaged"):
-            check_disk_space(tmp_path / "kept", WANTED, IDS)
+            check_room(tmp_path / "kept", WANTED, IDS)
 
 
 def test_a_run_that_was_stopped_writes_over_no_whole_one(tmp_path: Path, whole: Path) -> None:
@@ -154,14 +154,14 @@ def test_a_folder_keeps_nothing_of_an_earlier_run(tmp_path: Path, whole: Path) -
     stale.write_bytes(b"of before")
     keep(tmp_path / "kept", models, run)
     assert not stale.exists() and (tmp_path / "kept" / "a-0" / "drawn.webp").exists()
-    check_disk_space(tmp_path / "kept", WANTED, IDS)
-    check_disk_space(tmp_path / "nowhere", [], [])
+    check_room(tmp_path / "kept", WANTED, IDS)
+    check_room(tmp_path / "nowhere", [], [])
     with pytest.raises(
         SettingsError, match=r"keeps trainings of another .* settings: b; give another --keep"
     ):
-        check_disk_space(tmp_path / "kept", list(WANTED)[:1], IDS)
+        check_room(tmp_path / "kept", list(WANTED)[:1], IDS)
     with pytest.raises(SettingsError, match=r"keeps measures of another .*: b-0, b-1; give another --keep"):
-        check_disk_space(tmp_path / "kept", WANTED, IDS[:2])
+        check_room(tmp_path / "kept", WANTED, IDS[:2])
     lines = (tmp_path / "kept" / "trainings.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in lines] == ["a", "b"]  # as it was
 
@@ -171,7 +171,7 @@ def test_what_is_committed_can_be_gone_on_with(experiment: str, tmp_path: Path) 
     folder = RESULTS / experiment
     said = SCALES["laptop"][experiment]
     ids, wanted = {plan.name: id_of(plan.document()) for plan in said.plans()}, wanted_of(said)
-    check_disk_space(folder, ids.values(), chain.from_iterable(wanted.values()))
+    check_room(folder, ids.values(), chain.from_iterable(wanted.values()))
     earlier = Earlier.at(str(folder))
     check_made_alike(trainings(str(tmp_path / "train"), said.plans()), earlier.trainings)
     assert earlier.measures is not None

@@ -1,4 +1,4 @@
-"""Every reason code that the code can give has its advice, and no other has."""
+"""Every error class that the code can record has advice in the report, and no other error class has."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from originality.report import words
 from tests.support.places import ROOT
 
 CODE_AT = {"Rejection": 0, "Unreadable": 0, "_error": 1, "fail": 2}
-"""Which argument of what ends an image without a verdict is the reason code."""
+"""Position of the error class among the arguments of the calls that end an image without a verdict."""
 
 FOREIGN = {"OutOfMemoryError"}
-"""Names of other libraries' exceptions that come up often enough to be advised on: torch's."""
+"""Names of exceptions of other libraries that are frequent enough to have advice: torch's."""
 
 
 def constants(node: ast.AST) -> set[str]:
@@ -22,7 +22,7 @@ def constants(node: ast.AST) -> set[str]:
 
 
 def assigned(scope: ast.AST, name: str) -> set[str]:
-    """Texts that a variable of a function may hold."""
+    """String constants that a variable of a function may hold."""
     return {
         text
         for node in ast.walk(scope)
@@ -33,7 +33,7 @@ def assigned(scope: ast.AST, name: str) -> set[str]:
 
 
 def codes(tree: ast.AST, scope: ast.AST) -> Iterator[str]:
-    """Reason codes that stand in the source: as arguments, or in a record."""
+    """Error classes in the source: as arguments, or in a record."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
@@ -55,12 +55,12 @@ def literal(node: ast.expr) -> set[str]:
 
 
 def in_source() -> set[str]:
-    files = [*ROOT.glob("cluster/*.py"), ROOT / "originality" / "verdict.py"]
+    files = [*ROOT.glob("cluster/**/*.py"), ROOT / "originality" / "evaluation" / "verdict.py"]
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
     return {code for tree in trees for code in codes(tree, tree)}
 
 
-def test_every_code_of_the_source_has_advice_and_no_other_code_has() -> None:
+def test_every_error_class_in_the_source_has_advice_and_no_other_has() -> None:
     assert in_source() == set(words.ADVICE) - FOREIGN
 
 
@@ -75,9 +75,9 @@ def test_every_code_of_the_source_has_advice_and_no_other_code_has() -> None:
         "Verdict(image_id='i', error_class='new')",
     ],
 )
-def test_a_new_code_would_be_found(source: str) -> None:
+def test_a_new_error_class_would_be_found(source: str) -> None:
     assert "new" in set(codes(ast.parse(source), ast.parse(source)))
 
 
-def test_what_is_final_is_advised_on() -> None:
+def test_final_error_classes_have_advice() -> None:
     assert set(words.ADVICE) >= words._FINAL

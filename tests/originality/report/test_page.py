@@ -1,4 +1,4 @@
-"""The page as text: what it says, in which order, and that nothing from outside gets through."""
+"""The report page as text: its content and order, and that nothing from outside gets through as markup."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from originality.report import words
 from originality.report.data import RunInfo, row_of
 from originality.report.listing import EVIDENCE, ROWS
-from originality.report.order import listed
+from originality.report.order import Histogram, listed
 from originality.report.page import ReportData, data_uri, render
 from tests.support import example_runs
 from tests.support.example_runs import judged, problem
@@ -70,13 +70,13 @@ def test_nine_images_are_answered_and_ordered_most_original_first() -> None:
     assert page.count('class="attempt passed"') == 7
 
 
-def test_evidence_stands_beside_each_image() -> None:
+def test_each_image_has_its_evidence() -> None:
     text = " ".join(Reader(render(example_runs.nine())).text.split())
-    assert "distance (under 0.30) 0.240 ± 0.021 ✓" in text
-    assert "places vary (0.50 or more) 0.87 ✓" in text
-    assert "image file is truncated truncated What to do: The file ends too early" in text
+    assert "0.30) 0.240 ± 0.021 ✓" in text  # threshold, distance
+    assert "0.50 or more) 0.87 ✓" in text  # threshold, in-distribution score
+    assert f"image file is truncated truncated What to do: {words.ADVICE['truncated']}" in text
     assert "three workers died with it" in text
-    assert "1 image has no verdict yet." in text
+    assert all(remark in text for remark in words.remarks(1, 1, pending=1))
 
 
 def test_the_page_refers_to_nothing_outside_itself() -> None:
@@ -115,24 +115,24 @@ def test_hostile_names_and_messages_are_text() -> None:
 @pytest.mark.parametrize("rows", [[], [("a.txt", problem("a", "rejected", "corrupt", "no"))]])
 def test_a_run_without_a_verdict_still_has_a_page(rows: list) -> None:
     page = render(example_runs.report(rows))
-    assert "No image has been judged." in page
-    assert ("There is no image to show." in page) == (not rows)
-    assert ("1 image could not be read and was rejected." in page) == bool(rows)
+    assert words.answer(Histogram((0,), 0)) in page
+    assert ('class="verdicts"' in page) == bool(rows)
+    assert all(remark in page for remark in words.remarks(len(rows), 0, 0))
 
 
-def test_missing_artefacts_and_settings_are_said() -> None:
-    shown = render(example_runs.report([("a.png", judged("a", 2))], pictures=False))
-    assert Reader(shown).text.count("picture missing") == 3
-    bare = render(ReportData.of_rows(RunInfo(), [row_of(judged("a", None), "a.png", [])], {}, {}))
-    assert "The details of this image are missing" in bare
-    assert "not recorded" in bare
+def test_missing_pictures_details_and_settings_are_shown_as_missing() -> None:
+    shown = Reader(render(example_runs.report([("a.png", judged("a", 2))], pictures=False)))
+    assert len([a for a in shown.all("p") if str(a.get("class")).startswith("missing ")]) == 3
+    bare = Reader(render(ReportData.of_rows(RunInfo(), [row_of(judged("a", None), "a.png", [])], {}, {})))
+    assert len([a for a in bare.all("p") if a.get("class") == "missing"]) == 1
+    assert "not recorded" in bare.text
 
 
-def test_an_attempt_that_failed_says_why() -> None:
+def test_a_failed_attempt_shows_its_error() -> None:
     verdict = judged("a", None, limit=1)
     failed = example_runs.attempt(2, None, False, failure="the loss of step 12 is nan")
     verdict = verdict.model_copy(update={"sweep": (*verdict.sweep, failed)})
-    assert "Not measured: the loss of step 12 is nan" in render(example_runs.report([("a", verdict)]))
+    assert "the loss of step 12 is nan" in render(example_runs.report([("a", verdict)]))
 
 
 def policy(page: str) -> str:
@@ -154,11 +154,11 @@ def many(images: int) -> ReportData:
 def test_a_page_holds_all_of_few_images_and_the_first_of_many() -> None:
     few = render(many(50))
     assert len(headings(few)) == few.count('<th scope="row"><a') == 50
-    assert "beside it" not in few and "nonce" not in policy(few) and "self" not in policy(few)
+    assert "note first" not in few and "nonce" not in policy(few) and "self" not in policy(few)
     page = render(many(51))
     assert headings(page) == headings(few)[:20] and page.count('<th scope="row"><a') == 20
     text = " ".join(Reader(page).text.split())
-    assert "These are the first 20 of 51 images, the most original ones." in text
+    assert "20 most original of 51" in text
     assert [int(n) for n in re.findall(r">(\d+)</text>", page)[::2]] == [5, 10, 10, 10, 10, 0]
 
 
@@ -188,7 +188,7 @@ def test_the_files_beside_the_page_have_every_image_once_and_are_plain_ascii() -
     assert max(len(message) for *_, message, _, _, _ in entries["evidence"]) < 10_000
 
 
-def test_another_report_has_other_files() -> None:
+def test_a_different_report_has_files_with_different_names() -> None:
     one, other = many(60), many(61)
     assert one.listing.generation == many(60).listing.generation != other.listing.generation
     assert f"'nonce-{one.listing.generation}'" in policy(render(one))
@@ -197,13 +197,12 @@ def test_another_report_has_other_files() -> None:
 def test_beyond_what_can_be_browsed_the_page_says_where_the_rest_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("originality.report.page.listed", lambda marks: listed(marks, 5))
     text = " ".join(Reader(render(example_runs.nine())).text.split())
-    assert "5 of 11 images can be browsed here, from the most original and from the best known:" in text
+    assert "5 of 11 images" in text
     assert "2 of 2 not redrawn, 1 of 7 redrawn, 1 of 1 rejected, 1 of 1 failed." in text
-    assert "/runs/one/verdicts/*.parquet" in text
-    assert "inputs/*.parquet has the names of each (number, uri, image_id)" in text
+    assert "/runs/one/verdicts/*.parquet" in text and "inputs/*.parquet" in text
 
 
-def test_unread_inputs_have_links_of_their_own() -> None:
+def test_unread_inputs_have_distinct_links() -> None:
     ids = [f"unread-{i:064x}" for i in range(3)] + [f"unread-{i << 240:064x}" for i in range(1, 4)]
     page = render(example_runs.report([(i, problem(i, "failed", "missing", "gone")) for i in ids]))
     assert len(set(re.findall(r'id="image-(unread-\w{12})"', page))) == 4
@@ -212,15 +211,15 @@ def test_unread_inputs_have_links_of_their_own() -> None:
 def test_reasons_are_counted_of_all_images_the_most_frequent_first() -> None:
     page = render(example_runs.many_problems())
     text = " ".join(Reader(page).text.split())
-    assert "Why 71 images were not judged 60 truncated rejected The file ends too early" in text
+    assert f"60 truncated rejected {words.ADVICE['truncated']}" in text and "71 images" in text
     listed = re.findall(r'<b class="number">(\d+)</b>\s*<code>(.*?)</code>', page)
     assert [int(count) for count, _ in listed] == [60, 5, 3, 2, 1]
     assert [code for _, code in listed][:3] == ["truncated", "missing", "not-an-image"]
-    assert "SomeErrorOf" in text and "The image's message says what stood in the way" in text
+    assert "SomeErrorOf" in text and words.STATUS_ADVICE["failed"] in text
     assert re.findall(r"<option>(.*?)</option>", page)[:2] == ["truncated", "missing"]
 
 
-def test_what_was_mended_goes_back_into_the_same_output() -> None:
+def test_images_that_a_retry_may_fix_come_with_the_command() -> None:
     page = render(example_runs.nine())
     text = " ".join(Reader(page).text.split())
     assert "originality retry /runs/one --status rejected" in text
@@ -229,13 +228,13 @@ def test_what_was_mended_goes_back_into_the_same_output() -> None:
     assert "not judged" not in Reader(render(example_runs.report([("a.png", judged("a", 1))]))).text
 
 
-def test_what_the_same_settings_bring_about_again_is_not_to_be_retried() -> None:
+def test_an_error_that_the_same_settings_repeat_comes_without_a_retry() -> None:
     page = render(example_runs.report([("a.png", problem("a", "failed", "InversionFailed", "nan"))]))
-    assert "into another output" in page
+    assert words.ADVICE["InversionFailed"] in page
     assert "originality retry" not in page and 'href="#again"' not in page
 
 
-def test_an_output_that_a_shell_would_take_apart_is_quoted() -> None:
+def test_the_retry_command_quotes_the_run_folder_for_a_shell() -> None:
     assert words.retry_command("my run; ls", "failed") == "originality retry 'my run; ls' --status failed"
 
 
@@ -244,7 +243,7 @@ def test_only_pictures_are_embedded(image: bytes | None) -> None:
     assert data_uri(image) is None
 
 
-def test_skipped_files_are_told_by_extension() -> None:
+def test_skipped_files_are_listed_by_extension() -> None:
     data = example_runs.nine()
     run = dataclasses.replace(data.run, skipped=1_020, skipped_kinds="8 .txt, 3 .<b>\u202e")
     text = " ".join(Reader(render(dataclasses.replace(data, run=run))).text.split())
@@ -252,6 +251,6 @@ def test_skipped_files_are_told_by_extension() -> None:
     assert "Skipped" not in Reader(render(data)).text
 
 
-def test_notes_stand_beside_what_was_judged() -> None:
+def test_a_judged_image_shows_its_note() -> None:
     noted = judged("a" * 64, 1).model_copy(update={"note": "the file <lacks> its end"})
-    assert "Note: the file &lt;lacks&gt; its end" in render(example_runs.report([("a.jpg", noted)]))
+    assert "the file &lt;lacks&gt; its end" in render(example_runs.report([("a.jpg", noted)]))
