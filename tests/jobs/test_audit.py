@@ -47,7 +47,7 @@ def test_audit_resume_and_refusal(
     assert json.loads((out / "summary.json").read_text())["pending"] == 4
     before = {path: path.read_bytes() for path in out.glob("records/*/*.json")}
     folder.rename(tmp_path / "away")
-    with pytest.raises(NotFound, match="in does not exist"):
+    with pytest.raises(NotFound, match=r"/in\b"):
         run()
     (tmp_path / "away").rename(folder)
     for name in ("4.png", "4-again.png"):
@@ -143,9 +143,9 @@ def test_a_driver_that_is_too_old_is_named_before_anything_starts(
     monkeypatch.setattr(nvidia, "_KERNEL_MODULE", tmp_path / "version")
     (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu\n")
     needs = "NVIDIA's driver is 550.54.14, and torch for CUDA 13.0 needs 580 or newer"
-    with pytest.raises(SettingsError, match=f"sees no GPU: {needs}.* use --device cpu"):
+    with pytest.raises(SettingsError, match=f"{needs}.* --device cpu"):
         prepared(load_settings(flags={"model": {"device": "cuda"}}))
     prepared(load_settings(flags={"model": {"device": "auto"}}))
-    assert f"the CPU is used: {needs}" in capsys.readouterr().err
+    assert needs in capsys.readouterr().err
     prepared(load_settings(flags={"model": {"device": "cpu"}}))
     assert "driver" not in capsys.readouterr().err

@@ -68,7 +68,7 @@ def test_what_is_tidied_after_an_outage_waits_for_seconds(
 
     monkeypatch.setattr(driver, "run", given_up)
     monkeypatch.setattr(audit_job, "unsuited", lambda *_: None)
-    with pytest.raises(driver.EngineError, match="no answer"):
+    with pytest.raises(driver.EngineError):
         if ending == "audit":
             audit_job._carried_out(SCIENCE, run, ClusterSettings(), audit_job.Selection())
         else:

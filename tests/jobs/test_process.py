@@ -82,17 +82,17 @@ CASES = {
     "a folder that was deleted": Case(
         "mkdir $TMP/gone && cd $TMP/gone && rmdir $TMP/gone && $O status $RUN",
         2,
-        "the current folder was deleted",
+        "current folder",
     ),
     "its version there": Case(
         "cd $TMP && mkdir x && cd x && rmdir $TMP/x && $O --version", 0, "originality "
     ),
     "a place that cannot be written": Case(f"$O audit $RUN/../in --out {NO_PLACE}/x", 2, NO_PLACE),
-    "a file as a place": Case("$O audit $RUN/../in --out $RUN/run.json", 2, "is a file; a folder is needed"),
+    "a file as a place": Case("$O audit $RUN/../in --out $RUN/run.json", 2, "run.json"),
     "no price": Case(
         "$O audit $RUN/../in --out $TMP/out --max-cost 1 --device cpu && ls $TMP/out",
         2,
-        "no price is known for a worker on CPU",
+        "CPU",
     ),
     "an address of jobs": Case(
         "$O audit $RUN/../in --out $TMP/out", 2, "ray job submit --address", {"RAY_ADDRESS": "http://h:8265"}
@@ -100,23 +100,25 @@ CASES = {
     "a missing temporary folder": Case(
         "$O audit $RUN/../in --out $TMP/out",
         2,
-        "is not a folder; create it",
+        "/tmp/none/of/these",
         {"RAY_TMPDIR": "/tmp/none/of/these"},
     ),
-    "nothing": Case("$O", 2, "name a command: audit, "),
-    "half a word": Case("$O stat", 2, "'stat' is no command; did you mean 'status'?"),
-    "half a word within": Case("$O synthetic rendr", 2, "did you mean 'render'?"),
+    "nothing": Case("$O", 2, "audit, "),
+    "half a word": Case("$O stat", 2, "'status'"),
+    "half a word within": Case("$O synthetic rendr", 2, "'render'"),
     "a folder that is no run": Case(
-        "$O status $TMP; $O report $TMP; $O retry $TMP --status failed", 2, "holds no run"
+        "$O status $TMP; $O report $TMP; $O retry $TMP --status failed", 2, "--out"
     ),
-    "as a module": Case("$PYTHON -m jobs.status $RUN/none", 2, "does not exist"),
+    "as a module": Case("$PYTHON -m jobs.status $RUN/none", 2, "/none"),
     "a command's version": Case("$O status --version && $O synthetic render --version", 0, "originality "),
     "its version": Case("$PYTHON -m jobs.audit --version", 0, "originality "),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_command_ends_in_good_order(name: str, run: RunFolder, tmp_path: Path) -> None:
+def test_a_command_ends_with_its_exit_code_and_no_traceback(
+    name: str, run: RunFolder, tmp_path: Path
+) -> None:
     case = CASES[name]
     environment = {
         **os.environ,
@@ -200,18 +202,12 @@ def failed_import(package: Path, code: str) -> BaseException:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        (
-            "import yaml_that_is_not_here",
-            "the package yaml_that_is_not_here is missing; install it: pip install",
-        ),
+        ("import yaml_that_is_not_here", "pip install 'yaml_that_is_not_here'"),
         ("raise ModuleNotFoundError('No module named PIL', name='PIL')", "pip install 'pillow'"),
         ("raise ModuleNotFoundError('No module', name='pillow_heif')", "'originality[heif]'"),
-        (
-            "raise ImportError('libcudart.so.13: cannot open')",
-            "the package broken is installed but cannot be imported",
-        ),
-        ("raise ValueError('numpy.dtype size changed')", "(numpy.dtype size changed); install it again"),
-        ("import torch.no_such_part", "the package broken is installed but cannot be imported"),
+        ("raise ImportError('libcudart.so.13: cannot open')", "libcudart.so.13"),
+        ("raise ValueError('numpy.dtype size changed')", "--force-reinstall 'broken'"),
+        ("import torch.no_such_part", "--force-reinstall 'broken'"),
     ],
 )
 def test_a_failed_import_names_the_package(code: str, said: str, tmp_path: Path) -> None:
@@ -242,8 +238,9 @@ def test_a_missing_package_is_named(module: str, tmp_path: Path) -> None:
         text=True,
         timeout=PATIENCE,
     )
-    line = "originality: the package pyarrow is missing; install it: pip install 'pyarrow'\n"
-    assert (done.returncode, done.stderr) == (2, line)
+    assert done.returncode == exits.BAD_SETTINGS
+    assert done.stderr.startswith("originality: ") and done.stderr.endswith(" pip install 'pyarrow'\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_error_of_the_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -269,7 +266,7 @@ LAST_MOMENT = """
 import atexit, ctypes, sys
 atexit.register(lambda: print("ending", flush=True))  # the last thing that Python does
 sys.argv[0] = "originality"
-from jobs import exits
+from jobs.commandline import exits
 libc = ctypes.CDLL(None)
 libc.__cxa_atexit(libc.getchar, None, None)  # after Python's end, as libraries in C++ may take their time
 sys.exit(exits.run(lambda: 3))

@@ -103,23 +103,23 @@ def _cut_short(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--model", "nowhere"], "does not exist; give a diffusers folder"),
-        (["--model", _without_weights], "has no safetensors in unet"),
-        (["--model", _cut_short], "is a pointer of git LFS in place of the file; fetch it with git lfs pull"),
-        (["--model", _cut_config], "config.json is damaged ("),
-        (["--model", _no_scheduler], "scheduler lacks scheduler_config.json; fetch"),
-        (["--set", "distance.metric=imagenet"], "set distance.threshold"),
-        (["--set", "distance.metric=dreamsim"], "set in_distribution.check to editability or none"),
-        (["--out", ROOT / "examples"], "--out is the input itself"),
-        (["--out", ""], "--out is missing"),
-        (["--set", "redraw.prompt=a photo"], "redraw.prompt 'a photo'"),
-        (["--set", "model.device=cuda"], "use --device cpu"),
-        (["--set", "inversion.batch_size=0"], "setting 'inversion.batch_size'"),
-        (["--max-tokens", "0"], "setting 'max_tokens'"),
+        (["--model", "nowhere"], "'nowhere'"),
+        (["--model", _without_weights], "unet"),
+        (["--model", _cut_short], "git lfs pull"),
+        (["--model", _cut_config], "config.json"),
+        (["--model", _no_scheduler], "scheduler_config.json"),
+        (["--set", "distance.metric=imagenet"], "distance.threshold"),
+        (["--set", "distance.metric=dreamsim"], "in_distribution.check"),
+        (["--out", ROOT / "examples"], "--out"),
+        (["--out", ""], "--out"),
+        (["--set", "redraw.prompt=a photo"], "redraw.prompt"),
+        (["--set", "model.device=cuda"], "--device cpu"),
+        (["--set", "inversion.batch_size=0"], "'inversion.batch_size'"),
+        (["--max-tokens", "0"], "'max_tokens'"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_what_cannot_work_is_said_in_one_line_with_exit_two(
+def test_what_cannot_work_is_reported_in_one_line_with_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], said: str
 ) -> None:
     given = [str(a(tmp_path / "model") if callable(a) else a) for a in arguments]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import os
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -113,7 +114,7 @@ def test_a_sample_and_then_the_rest(
 ) -> None:
     out = tmp_path / "run"
     audit(SCIENCE, str(images), str(out), selection=Selection(sample=5, seed=3))
-    assert "7 inputs are pending; the same command without --limit" in capsys.readouterr().err
+    assert "7 inputs" in capsys.readouterr().err
     assert statuses(out).count("judged") == 5
     audit(SCIENCE, str(images), str(out))
     assert statuses(out).count("judged") == 12
@@ -138,16 +139,16 @@ def test_a_new_run_beside_one_of_other_settings(images: Path, tmp_path: Path, lo
 
 
 @pytest.mark.parametrize(
-    ("bound", "said"),
-    [({"max_cost": 24.0}, "stopped at the bound of"), ({"deadline": "30h"}, "stopped at the deadline")],
+    ("bound", "token"),
+    [({"max_cost": 24.0}, "24"), ({"deadline": "30h"}, "deadline")],
 )
-def test_a_bound_stops_in_good_order(
+def test_a_limit_on_cost_or_time_stops_the_run_resumable(
     images: Path,
     tmp_path: Path,
     local_ray: None,
     monkeypatch: pytest.MonkeyPatch,
     bound: dict[str, Any],
-    said: str,
+    token: str,
 ) -> None:
     """By the driver's clocks two days pass once an image is half done."""
 
@@ -161,7 +162,7 @@ def test_a_bound_stops_in_good_order(
     slow = functools.partial(MeanColour, capacity=1, steps=600, seconds=0.1)
     science = Science(load_settings(), slow, {})
     how = ClusterSettings(prices={"CPU": 1.0}, max_workers=1, **bound)
-    with pytest.raises(driver.Interrupted, match=said):
+    with pytest.raises(driver.Interrupted, match=token):
         audit(science, str(images), str(tmp_path / "run"), how=how)
     assert statuses(tmp_path / "run").count("pending") > 0
     assert list((tmp_path / "run" / "progress").glob("*.snapshot"))
@@ -180,16 +181,13 @@ def test_what_failed_is_put_back_and_only_that(
     capsys.readouterr()
     with Heartbeat(open_run(out).store, "audit"):
         assert main(["retry", out, "--status", "failed"]) == exits.BAD_SETTINGS
-    assert "is being worked on" in capsys.readouterr().err
-    with Heartbeat(open_run(out).store, "retry"), pytest.raises(SettingsError, match="are being put back"):
+    assert f"process {os.getpid()}" in capsys.readouterr().err
+    with Heartbeat(open_run(out).store, "retry"), pytest.raises(SettingsError, match=f"{os.getpid()}"):
         audit(SCIENCE, str(images), out)
     assert main(["retry", out, "--status", "failed", "--reason", "nothing-like-it"]) == exits.ALL_JUDGED
     assert capsys.readouterr().out.startswith("0 images put back")
     assert main(["retry", out, "--status", "failed"]) == exits.ALL_JUDGED
-    assert capsys.readouterr().out.splitlines() == [
-        "1 ValueError",
-        "1 images put back; run the same audit again to judge them",
-    ]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["1", "1"]
     after = {p: p.read_bytes() for p in (tmp_path / "run" / "records").rglob("*.json")}
     assert after == before  # it is a retry's object that takes one back
     assert [f.name for f in (tmp_path / "run" / "retries").iterdir()] == ["000001.json"]
@@ -209,7 +207,7 @@ class Kinder(MeanColour):
 
 
 class Timed(MeanColour):
-    """Says of each image that it took a minute."""
+    """Records one minute for each image."""
 
     def step(self) -> list[Any]:
         done = super().step()
@@ -233,17 +231,15 @@ def test_an_estimate_from_a_sample(images: Path, tmp_path: Path, local_ray: None
     low, mean, high = told.hours
     assert low < mean < high and mean == pytest.approx(1e6 * 60 / 3600)
     lines = told.lines(100)
-    assert lines[0].startswith("60 images/h a worker (") and "$8333.33 at $0.5 an hour" in lines[3]
+    assert lines[0].startswith("60 images/h ") and "$8333.33 at $0.5 " in lines[3]
     assert lines[2].startswith("6.9 days with 100 workers")
 
 
-def test_an_estimate_of_one_says_how_little_it_knows() -> None:
+def test_an_estimate_from_one_image_has_a_wide_range() -> None:
     assert estimate.spread([60.0]) == (20.0, 60.0, 180.0)
     low, mean, high = estimate.spread([0.0, 0.0, 0.0])
     assert low == mean == high == 0.0
-    assert (
-        "no image of the sample could be judged" in estimate.Estimate(10, (low, mean, high), 0.5).lines(1)[0]
-    )
+    assert "--dry-run" in estimate.Estimate(10, (low, mean, high), 0.5).lines(1)[0]
 
 
 def test_the_run_tells_its_heartbeat(images: Path, tmp_path: Path, local_ray: None) -> None:

@@ -67,5 +67,5 @@ def test_a_dry_run_has_the_audits_limits(tmp_path: Path, capsys: pytest.CaptureF
     command = ["audit", f"{tmp_path}/in", "--dry-run", "--set", "cluster.max_pixels=2400"]
     assert main(command) == exits.SOME_UNJUDGED
     shown = capsys.readouterr()
-    assert "'no-end.jpg': too-large: 61 x 40; at most 2400 pixels are read (cluster.max_pixels)" in shown.out
+    assert "'no-end.jpg': too-large: 61 x 40" in shown.out and "cluster.max_pixels" in shown.out
     assert SAID in shown.err

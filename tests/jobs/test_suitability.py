@@ -72,9 +72,7 @@ def test_the_command_warns_before_the_work(tmp_path: Path, capsys: pytest.Captur
     for command in commands:
         assert main(command) == exits.ALL_JUDGED
         first, *_ = capsys.readouterr().err.splitlines()
-        assert first.startswith(
-            "warning: the model 'shapes' knows drawings of simple shapes only, and 2 of 2 "
-        )
+        assert first.startswith("warning: ") and "2 of 2" in first
         assert f"originality audit '{photos}' --out FOLDER --preset fast --domain DOMAIN" in first
         assert main([*command, "--preset", "fast", "--domain", "people"]) == exits.ALL_JUDGED
         assert "warning" not in capsys.readouterr().err
@@ -90,7 +88,7 @@ def test_summary_and_report_say_it_too(
     shutil.copy(next(EXAMPLES.glob("*.png")), tmp_path / "in")
     science = Science(load_settings(), MeanColour, {})
     assert audit(science, str(tmp_path / "in"), str(tmp_path / "run")) == exits.ALL_JUDGED
-    assert "3 of 4 sampled images are something else" in capsys.readouterr().err
+    assert "3 of 4 sampled images" in capsys.readouterr().err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["unsuited"] == {"sampled": 4, "others": 3}
     assert audit(science, str(tmp_path / "in"), str(tmp_path / "run")) == exits.ALL_JUDGED
@@ -98,7 +96,7 @@ def test_summary_and_report_say_it_too(
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["unsuited"] == summary["unsuited"]
     assert main(["report", str(tmp_path / "run")]) == exits.ALL_JUDGED
     page = (tmp_path / "run" / "report" / "index.html").read_text()
-    assert "3 of 4 sampled images are something else: their verdicts mean nothing." in page
+    assert "3 of 4 sampled images" in page
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"unsuited": 3}', '{"unsuited": {"photos": 1}}'])

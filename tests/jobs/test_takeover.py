@@ -116,10 +116,10 @@ def test_nothing_is_taken_over_where_something_was_made_otherwise(tmp_path: Path
 
 
 def test_what_cannot_be_taken_over_is_named(tmp_path: Path, whole: Path) -> None:
-    with pytest.raises(SettingsError, match="is neither the --out of an experiment nor a folder of --keep"):
+    with pytest.raises(SettingsError, match="--keep"):
         Earlier.at(str(tmp_path))
     (tmp_path / "kept" / "made-with.json").unlink()
-    with pytest.raises(SettingsError, match=r"lacks a whole made-with\.json; leave it out of --before"):
+    with pytest.raises(SettingsError, match=r"made-with\.json.* --before"):
         Earlier.at(str(tmp_path / "kept"))
 
 
@@ -156,11 +156,9 @@ def test_a_folder_keeps_nothing_of_an_earlier_run(tmp_path: Path, whole: Path) -
     assert not stale.exists() and (tmp_path / "kept" / "a-0" / "drawn.webp").exists()
     check_room(tmp_path / "kept", WANTED, IDS)
     check_room(tmp_path / "nowhere", [], [])
-    with pytest.raises(
-        SettingsError, match=r"keeps trainings of another .* settings: b; give another --keep"
-    ):
+    with pytest.raises(SettingsError, match=r"trainings .*: b; .* --keep"):
         check_room(tmp_path / "kept", list(WANTED)[:1], IDS)
-    with pytest.raises(SettingsError, match=r"keeps measures of another .*: b-0, b-1; give another --keep"):
+    with pytest.raises(SettingsError, match=r"measures .*: b-0, b-1; .* --keep"):
         check_room(tmp_path / "kept", WANTED, IDS[:2])
     lines = (tmp_path / "kept" / "trainings.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in lines] == ["a", "b"]  # as it was

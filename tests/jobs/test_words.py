@@ -86,7 +86,7 @@ def test_a_collection_without_words_is_refused_before_anything_is_written(
         command = ["audit", str(source), "--out", str(tmp_path / "run"), "--domain", "animals"]
         assert main(command) == exits.BAD_SETTINGS
         (line,) = capsys.readouterr().err.splitlines()
-        assert "domain 'animals' has several words (dog, cat, bird): give a list" in line
+        assert "'animals'" in line and "dog, cat, bird" in line
         assert not list((tmp_path / "run").glob("*"))
 
 
@@ -94,7 +94,7 @@ def test_another_subject_is_said_once(capsys: pytest.CaptureFixture[str]) -> Non
     cats = {**SHORT, "domain": "cats", "domains": {"cats": {"initial_word": "cat"}}}
     prepared(load_settings("laptop", None, cats))
     (line,) = capsys.readouterr().err.splitlines()
-    assert "'car'" in line
+    assert "'cats'" in line and "'car'" in line
     prepared(load_settings("laptop", None, {**cats, "in_distribution": {"check": "none"}}))
     assert capsys.readouterr().err == ""
 
