@@ -82,13 +82,20 @@ def add_commands(parser: Parser, jobs: Sequence[tuple[str, str, str]], argv: Seq
             continue
         job = importlib.import_module(module)
         plain = argparse.RawDescriptionHelpFormatter
-        command = commands.add_parser(name, help=what, description=job.__doc__, formatter_class=plain)
+        command = commands.add_parser(
+            name, help=what, description=_plain_text(job.__doc__), formatter_class=plain
+        )
         add_version(command)
         if hasattr(job, "run"):
             job.add_arguments(command)
             command.set_defaults(run=job.run)
         else:
             add_commands(command, job.JOBS, argv[argv.index(name) + 1 :])
+
+
+def _plain_text(docstring: str | None) -> str | None:
+    """A docstring for --help: without the marks of reStructuredText."""
+    return docstring and docstring.replace("``", "").replace("::\n", ":\n")
 
 
 def main(
@@ -100,7 +107,7 @@ def main(
 ) -> int:
     """Run one job as a command: parse the arguments, run it, return the exit code."""
     plain = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog=prog, description=description, formatter_class=plain)
+    parser = Parser(prog=prog, description=_plain_text(description), formatter_class=plain)
     add_version(parser)
     add_arguments(parser)
 

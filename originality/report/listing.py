@@ -40,7 +40,7 @@ _METRICS = {
 }
 _CHECKS = {
     "positions": "variety of positions",
-    "editability": "edit prompts that show the subject",
+    "editability": "subject in edit prompts",
 }
 """Name of the in-distribution score, by the setting in_distribution.check."""
 

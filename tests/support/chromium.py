@@ -1,6 +1,6 @@
-"""A headless Chromium under remote control, to see a page as a person would.
+"""A headless Chromium under remote control, for tests of a page in a real browser.
 
-Spoken to over the DevTools protocol with a plain WebSocket: one page, one connection, no framework.
+Uses the DevTools protocol over a plain WebSocket: one page, one connection, no framework.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ FLAGS = (
 )
 
 _REACHES = "(e, t) => [e, ...(e.labels ?? [])].some(part => part.contains(t))"
-"""Whether what lies under the mouse is an element, or its label."""
+"""Whether the element under the mouse is a given one or its label."""
 _SPOT = f"""e => {{
   const r = e.getBoundingClientRect(), at = [r.x + r.width / 2, r.y + r.height / 2];
   return ({_REACHES})(e, document.elementFromPoint(...at)) ? at : null;
 }}"""
-"""The middle of an element, or nothing where something else lies there."""
+"""The centre of an element, or null if a different element covers it."""
 
 
 def find() -> str | None:
-    """The browser's path, or None where none is installed."""
+    """Path of the browser, or None if none is installed."""
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class Page:
-    """One tab. Requests and complaints are kept from the first moment on."""
+    """One tab. Requests and complaints are recorded from the start."""
 
     def __init__(self, address: str) -> None:
         self._socket = websocket.create_connection(address, timeout=PATIENCE)
         self._last = 0
         self.requests: list[str] = []
-        """Every URL that the page asked for."""
+        """Every URL that the page requested."""
         self.complaints: list[str] = []
         """Console errors, uncaught exceptions and blocked content."""
         self._loaded = False
@@ -88,7 +88,7 @@ class Page:
             self.complaints.append(str(params["args"]))
 
     def open(self, file: Path, width: int = 1280, scheme: str = "light") -> None:
-        """Loads a local page and waits until it, and every picture in it, is there."""
+        """Load a local page and wait until it and all its pictures are loaded."""
         self.resize(width)
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.call("Emulation.setEmulatedMedia", features=[feature])
@@ -96,7 +96,7 @@ class Page:
         self.run("Promise.all([...document.images].map((image) => image.decode()))")
 
     def leave(self) -> None:
-        """Goes to an empty page: what the one before asked for and complained of is all told now."""
+        """Go to an empty page, after which all requests and complaints of the previous page are recorded."""
         self._go("about:blank")
 
     def _go(self, url: str) -> None:
@@ -118,15 +118,17 @@ class Page:
         )
 
     def run(self, script: str) -> Any:
-        """The value of an expression; a promise is waited for."""
+        """Value of an expression; promises are awaited."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{script}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
     def click(self, selector: str) -> None:
-        """Presses the mouse where the element is, as a hand would: once it stands still and nothing lies over
-        it. What moved away under the hand is aimed at again."""
+        """Click an element with the mouse, once it stands still and nothing covers it.
+
+        If it moves away meanwhile, try again.
+        """
         element = f"document.querySelector({json.dumps(selector)})"
         spot = f"({_SPOT})({element})"
         until = time.monotonic() + PATIENCE
@@ -148,12 +150,12 @@ class Page:
         raise TimeoutError(f"{selector} could not be clicked")
 
     def settle(self) -> None:
-        """Two frames: what was off screen has been laid out, and moved what is below it."""
+        """Wait two frames, until elements that came into view are laid out, which may move others."""
         frames = "requestAnimationFrame(() => requestAnimationFrame(done))"
         self.run(f"new Promise(done => {frames}).then(() => 1)")
 
     def press(self, key: str, code: int) -> None:
-        """One key, by its DevTools name and virtual key code."""
+        """Press a key, given by its DevTools name and virtual key code."""
         text = {"Enter": {"text": "\r"}}.get(key, {})
         for kind in ("keyDown", "keyUp"):
             self.call(
@@ -171,7 +173,7 @@ class Page:
         file.write_bytes(base64.b64decode(picture["data"]))
 
     def printed_pages(self) -> int:
-        """Sheets of paper, A4."""
+        """Number of A4 pages when printed."""
         inches = {"paperWidth": 8.27, "paperHeight": 11.69}
         pdf = base64.b64decode(self.call("Page.printToPDF", **inches)["data"])
         return len(re.findall(rb"/Type\s*/Page\b", pdf))
@@ -182,7 +184,7 @@ class Page:
 
 @contextmanager
 def browse(binary: str, profile: Path) -> Iterator[Page]:
-    """A browser with one page, ended and waited for at the end."""
+    """A browser with one page, terminated at the end of the context."""
     with (profile.parent / "chromium.log").open("wb") as log:
         process = subprocess.Popen(
             [binary, *FLAGS, f"--user-data-dir={profile}", "about:blank"], stdout=log, stderr=log
@@ -203,7 +205,7 @@ def browse(binary: str, profile: Path) -> Iterator[Page]:
 
 
 def _address(process: subprocess.Popen[bytes], profile: Path) -> str:
-    """The tab's WebSocket, once the browser has written its port down."""
+    """URL of the tab's WebSocket, as soon as the browser has written its port to a file."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         if process.poll() is not None:

@@ -1,4 +1,4 @@
-"""Runs to report on, made up: pictures that Pillow draws in a moment, names that mean harm."""
+"""Made-up runs for tests of the report: small drawn pictures, and hostile names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROBLEMS = (
 
 
 def picture(seed: int, tiles: int = 1) -> bytes:
-    """A WebP strip of square tiles, each with two shapes at places of its own."""
+    """A WebP strip of square tiles, each with two shapes at different positions."""
     image = Image.new("RGB", (TILE * tiles, TILE), "white")
     draw = ImageDraw.Draw(image)
     for tile in range(tiles):
@@ -106,7 +106,7 @@ def report(named: list[tuple[str, Verdict]], *, pictures: bool = True, pending: 
 
 
 def nine() -> ReportData:
-    """A run as ``make audit`` makes it, and a rejected and a failed image beside."""
+    """A run like that of ``make audit``, with a rejected and a failed image in addition."""
     tokens = (1, 1, 1, 2, 2, 3, 5, None, None)
     last = (0.04, 0.09, 0.13, 0.21, 0.18, 0.24, 0.2, 0.41, 0.62)
     kinds = ("familiar", "rare", "unseen")
@@ -120,7 +120,7 @@ def nine() -> ReportData:
 
 
 def many_problems() -> ReportData:
-    """A run of which a table of three rows tells little: one judged image, and many that were not."""
+    """A run with one judged image and many that were not judged."""
     named = [("a.png", judged("a" * 64, 1))]
     for status, error_class, count in PROBLEMS:
         names = [f"{error_class}-{i}" for i in range(count)]
@@ -129,7 +129,7 @@ def many_problems() -> ReportData:
 
 
 def hostile() -> ReportData:
-    """Names, messages and settings that would break a page that trusted them."""
+    """A run whose names, messages and settings would inject markup into a page that trusted them."""
     named = [(name, judged(f"{i:02d}" * 32, i % 5 + 1)) for i, name in enumerate(HOSTILE)]
     message = "</script><img src=https://evil.example/x.png onerror=alert(1)>"
     named.append(("bad.png", problem("cc" * 32, "rejected", "<i>corrupt</i>", message)))
@@ -137,7 +137,7 @@ def hostile() -> ReportData:
 
 
 def varied() -> ReportData:
-    """An image of every kind that a card tells apart."""
+    """A run with one image of every kind that a card shows differently."""
     named = [(name, judged(f"{i:02d}" * 32, (i % 5) + 1)) for i, name in enumerate(HOSTILE)]
     noted = judged("d" * 64, None).model_copy(update={"note": "the file lacks its end"})
     named.append(("never.png", noted))

@@ -1,4 +1,4 @@
-"""Audits of seconds, from a bucket or a folder."""
+"""Settings for audits that take seconds, and their results in a comparable form."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ SHORT = (
     *("--set", "inversion.steps=2", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
     *("--set", "redraw.steps=2", "--max-tokens", "1", "--max-workers", "1"),
 )
+"""Flags of a very short audit."""
 
 
 def verdicts(run: str) -> dict[str, str]:
-    """What was found of each image, without who found it and when."""
+    """Status, error class and sweep of each image by its path, without times and workers."""
     found = {}
     for row in inputs(open_run(run)):
         sweep = [{k: v for k, v in a.items() if k != "seconds"} for a in row["sweep"] or ()]

@@ -84,7 +84,7 @@ def until(page: Page, script: str, expected: object) -> None:
 def test_a_person_sees_the_answer_and_the_evidence(page: Page, files: dict[str, Path]) -> None:
     page.open(files["nine"])
     text = page.run("document.body.innerText")
-    assert "How original are these images to shapes?" in text
+    assert "How original" in text and "shapes" in text
     assert "2 could not be redrawn with up to five tokens" in text
 
     assert "distance.threshold" in text
