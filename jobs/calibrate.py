@@ -25,8 +25,9 @@ from cluster.ray_runtime.ray_address import on_cluster
 from cluster.run.folder import RunFolder, open_run
 from cluster.settings import ClusterSettings
 from cluster.storage.store import NotFound, unmade
-from jobs.audit import Science, audit_session, check_first, judge, planned, prepared, unsuited
+from jobs.auditing.audit_run import audit_session, judge, plan_audit, unsuited
 from jobs.auditing.labels import LabelledResults, Labels, check_enough, check_same, measured, read_labels
+from jobs.auditing.prepare import PreparedAudit, check_first, prepare
 from jobs.auditing.verdict_table import SCHEMA
 from jobs.commandline import exits, options
 from originality.calibration.report import few_images, figure, findings, thresholds
@@ -87,16 +88,16 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.folder or str(out.with_suffix(".run"))
     settings = _as_begun(folder, options.settings_of(arguments, _UNDECIDED, run=folder))
     check_first(settings, how, folder)
-    science = prepared(settings)
+    prepared = prepare(settings)
     with unmade(folder):
-        found = measured(_judged(science, arguments.labelled, labels, folder, how), labels)
+        found = measured(_judged(prepared, arguments.labelled, labels, folder, how), labels)
     check_enough(arguments.labelled, Counter(found.images.values()))
-    calibration = _calibration(science, found, arguments.false_common, arguments.kept)
+    calibration = _calibration(prepared, found, arguments.false_common, arguments.kept)
     lines = findings(calibration, found.common, found.original, found.left_out)
     weak = weaknesses(calibration)
     warnings = [f"useless: {reason}" for reason in weak] + few_images(calibration)
-    origin = (_command(arguments), f"{calibration.created:%Y-%m-%d %H:%M} UTC", _model(science.settings))
-    _put(out, _text((*origin, *lines, *(f"WARNING: {w}" for w in warnings)), science.settings, calibration))
+    origin = (_command(arguments), f"{calibration.created:%Y-%m-%d %H:%M} UTC", _model(prepared.settings))
+    _put(out, _text((*origin, *lines, *(f"WARNING: {w}" for w in warnings)), prepared.settings, calibration))
     _put(out.with_suffix(".png"), figure(calibration, found.common, found.original))
     for line in lines:
         print(line)
@@ -159,14 +160,16 @@ def _as_begun(folder: str, settings: AuditSettings) -> AuditSettings:
     return begun.model_copy(update={"model": settings.model})
 
 
-def _judged(science: Science, labelled: str, labels: Labels, folder: str, how: ClusterSettings) -> RunFolder:
+def _judged(
+    prepared: PreparedAudit, labelled: str, labels: Labels, folder: str, how: ClusterSettings
+) -> RunFolder:
     """Measures all images of the list, and returns the run."""
-    run = planned(science, labelled, folder)
+    run = plan_audit(prepared, labelled, folder)
     check_same(run, labels)
     selection = Selection()
     with audit_session(run, selection, how.deadline) as session:
-        unsuited(science, run, selection)
-        judge(science, session, how)
+        unsuited(prepared, run, selection)
+        judge(prepared, session, how)
         run = RunFolder(run.store)
         session.heartbeat.check()
         run.clear_snapshots()
@@ -174,14 +177,16 @@ def _judged(science: Science, labelled: str, labels: Labels, folder: str, how: C
     return run
 
 
-def _calibration(science: Science, found: LabelledResults, false_common: float, kept: float) -> Calibration:
+def _calibration(
+    prepared: PreparedAudit, found: LabelledResults, false_common: float, kept: float
+) -> Calibration:
     labelled = "".join(f"{image_id} {label}\n" for image_id, label in sorted(found.images.items()))
     return Calibration(
-        metric=science.settings.distance.metric,
-        check=science.settings.in_distribution.check,
-        model_digest=science.digests["model_digest"],
-        judge_digest=science.digests["judge_digest"],
-        method_digest=method_digest(science.settings),
+        metric=prepared.settings.distance.metric,
+        check=prepared.settings.in_distribution.check,
+        model_digest=prepared.digests["model_digest"],
+        judge_digest=prepared.digests["judge_digest"],
+        method_digest=method_digest(prepared.settings),
         labels_digest=hashlib.sha256(labelled.encode()).hexdigest()[:16],
         created=datetime.now(UTC).replace(microsecond=0),
         **calibrate(found.common, found.original, false_common, kept),

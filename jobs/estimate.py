@@ -19,8 +19,9 @@ from cluster.inputs.manifest import Selection
 from cluster.ray_runtime.ray_address import on_cluster
 from cluster.run.folder import RunFolder
 from cluster.storage.store import unmade
-from jobs.audit import audit_session, check_first, judge, planned, prepared
 from jobs.auditing import predict
+from jobs.auditing.audit_run import audit_session, judge, plan_audit
+from jobs.auditing.prepare import check_first, prepare
 from jobs.auditing.suitability import warn
 from jobs.commandline import exits, options
 from originality.contract.config import SettingsError
@@ -111,11 +112,11 @@ def run(arguments: argparse.Namespace) -> int:
     selection = Selection(sample=sample, seed=settings.seed)
     check_first(settings, how, arguments.out)
     with tempfile.TemporaryDirectory() as scratch, unmade(arguments.out or scratch):
-        science = prepared(settings)
-        folder = planned(science, arguments.input, arguments.out or scratch)
+        prepared = prepare(settings)
+        folder = plan_audit(prepared, arguments.input, arguments.out or scratch)
         warn(settings, folder.manifest, selection.numbers(folder.manifest))
         with audit_session(folder, selection, how.deadline) as session:
-            outcome = judge(science, session, how)
+            outcome = judge(prepared, session, how)
         numbers = [int(number) for number in selection.numbers(folder.manifest)]
         seconds = [seconds_of(folder, number) for number in numbers]
     price = outcome.cost / outcome.worker_hours if outcome and outcome.worker_hours else 0.0

@@ -29,7 +29,7 @@ BLANK = dict.fromkeys(("name", "error_class", "error_message"))
 """What a record has, beside what the engine adds, also where nobody worked on its item."""
 
 
-def planned(out: str, items: Mapping[str, Mapping[str, Any]], identity: Mapping[str, Any]) -> RunFolder:
+def plan_items(out: str, items: Mapping[str, Mapping[str, Any]], identity: Mapping[str, Any]) -> RunFolder:
     """The run in a folder, planned now or before.
 
     Args:

@@ -18,7 +18,7 @@ from cluster.settings import ClusterSettings
 from cluster.storage.store import open_store
 from jobs.auditing.worker_gpu import check_gpu
 from jobs.commandline import exits, options
-from jobs.experimenting.plan_runs import carry_out, id_of, planned
+from jobs.experimenting.plan_runs import carry_out, id_of, plan_items
 from originality.contract.scorer import Scorer
 from originality.settings.parts import SHIPPED_MODEL
 
@@ -51,7 +51,7 @@ def trainings(out: str, plans: Sequence[Any]) -> RunFolder:
     """Plan or open the run that trains the models of these plans."""
     items = {f"{k:03}-{plan.name}": plan.document() for k, plan in enumerate(plans)}
     identity = {"models": [plan.digest() for plan in plans], "autoencoder": _digest("shapes/vae")}
-    return planned(out, items, {"job": "train", **identity, "code_version": version("originality")})
+    return plan_items(out, items, {"job": "train", **identity, "code_version": version("originality")})
 
 
 def train(run: RunFolder, plans: Sequence[Any], device: str, how: ClusterSettings) -> None:
@@ -130,7 +130,7 @@ def measures(out: str, experiment: Any) -> RunFolder:
     if SHIPPED_MODEL in wanted_of(experiment):
         identity["shipped"] = _digest(SHIPPED_MODEL)
     try:
-        return planned(out, items, {"job": "measure", **identity})
+        return plan_items(out, items, {"job": "measure", **identity})
     except RunMismatch as error:
         raise RunMismatch(
             f"{error}; to measure the same models differently, choose a different --out and reuse this one "

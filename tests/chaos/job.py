@@ -10,13 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-import jobs.audit
-import jobs.report
-import jobs.retry
-import jobs.status
 from cluster.inputs.manifest import Selection
 from cluster.settings import ClusterSettings
-from jobs import cli
+from jobs import cli, report, retry, status  # noqa: F401 - limits.shorten sees what is imported
+from jobs.auditing import audit_run
+from jobs.auditing.prepare import PreparedAudit
 from jobs.commandline import exits
 from originality.settings.presets import load_settings
 from tests.chaos import chain, clock, limits
@@ -54,9 +52,9 @@ def main(argv: Sequence[str]) -> int:
 
 def audit(clocks: Mapping[str, float], source: str, output: str, shard: str = "1/1") -> int:
     """Runs the audit as the command does, including its report."""
-    jobs.audit.SCHEMA = functools.reduce(pa.Schema.append, OF_THE_CHAIN, jobs.audit.SCHEMA)
+    audit_run.SCHEMA = functools.reduce(pa.Schema.append, OF_THE_CHAIN, audit_run.SCHEMA)
     settings = load_settings(flags={"model": {"device": "cpu"}})
-    science = jobs.audit.Science(settings, functools.partial(chain.build, clocks), {})
+    science = PreparedAudit(settings, functools.partial(chain.build, clocks), {})
     how = ClusterSettings(max_workers=WORKERS, snapshot_every=0.1, stop_grace=5)
     number, of = map(int, shard.split("/"))
-    return jobs.audit.audit(science, source, output, how=how, selection=Selection(shard=(number, of)))
+    return audit_run.audit(science, source, output, how=how, selection=Selection(shard=(number, of)))

@@ -19,7 +19,9 @@ from PIL import Image
 from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunMismatch, open_run, plan
 from cluster.storage.store import open_store
-from jobs.audit import Science, add_arguments, audit, identity, prepared
+from jobs.audit import add_arguments
+from jobs.auditing.audit_run import audit, identity
+from jobs.auditing.prepare import PreparedAudit, prepare
 from jobs.calibrate import NO_USE
 from jobs.cli import main
 from jobs.commandline import exits
@@ -110,7 +112,7 @@ def test_from_the_list_to_an_audit_with_its_thresholds(
     capsys.readouterr()
 
     audited = settings_given("in", *SHORT, "--config", out)
-    science = replace(prepared(audited), factory=MeanColour)
+    science = replace(prepare(audited), factory=MeanColour)
     warned = capsys.readouterr().err.splitlines()
     assert len(warned) == 1 and "includes 0.5" in warned[0]
     source, folder = str(paint(tmp_path / "in", "1.png", (1, 1, 1)).parent), str(tmp_path / "run")
@@ -129,7 +131,9 @@ def test_from_the_list_to_an_audit_with_its_thresholds(
 def finished_run(source: Path, out: Path, settings: AuditSettings, distances: dict[str, float]) -> None:
     """A run folder in which every image of a list has been judged, with these distances at one token."""
     run = plan(
-        str(source), open_store(str(out)), identity(Science(settings, dict, preflight(settings)), str(source))
+        str(source),
+        open_store(str(out)),
+        identity(PreparedAudit(settings, dict, preflight(settings)), str(source)),
     )
     for number in range(len(run.manifest)):
         image_id = image_id_of(Path(run.manifest.uri(number)).read_bytes())
@@ -184,9 +188,9 @@ def test_a_finished_audit_serves_and_a_matching_audit_gets_no_warning(
     assert settings.in_distribution.threshold == 1.011  # nineteen of twenty reach it
     assert settings.max_tokens == 2 and settings.calibration is not None
     assert settings.calibration.auc == (1.0, 1.0, 1.0) and settings.calibration.common == 20
-    assert prepared(settings).doubts == [] and capsys.readouterr().err == ""
+    assert prepare(settings).doubts == [] and capsys.readouterr().err == ""
     overridden = settings_given("in", "--config", out, "--set", "distance.threshold=0.2")
-    assert len(prepared(overridden).doubts) == 1
+    assert len(prepare(overridden).doubts) == 1
     warned = capsys.readouterr().err
     assert "distance.threshold is 0.2" in warned and "0.51" in warned
 

@@ -15,7 +15,8 @@ from cluster.inputs.manifest import Selection
 from cluster.run.folder import open_run
 from cluster.run.layout import record_path
 from cluster.storage.store import Damaged
-from jobs.audit import Science, audit
+from jobs.auditing.audit_run import audit
+from jobs.auditing.prepare import PreparedAudit
 from jobs.cli import main
 from jobs.commandline import exits
 from jobs.retry import retry
@@ -38,7 +39,7 @@ DAMAGES: list[Callable[[bytes], bytes]] = [_middle, lambda data: data[: len(data
 
 
 def judged(source: Path, out: Path, limit: int | None = None) -> int:
-    science = Science(load_settings(), MeanColour, {"model_digest": "abc"})
+    science = PreparedAudit(load_settings(), MeanColour, {"model_digest": "abc"})
     return audit(science, str(source), str(out), selection=Selection(limit=limit))
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from jobs import audit
-from jobs.audit import Science, planned
+from jobs.auditing.audit_run import plan_audit
+from jobs.auditing.prepare import PreparedAudit
 from jobs.cli import main
 from jobs.commandline import exits, options
 from originality.settings.audit import AuditSettings, DomainMissing
@@ -48,7 +49,7 @@ def test_a_resumed_run_keeps_its_domain(tmp_path: Path, capsys: pytest.CaptureFi
     paint(tmp_path / "in", "a.png", (1, 2, 3))
     out = str(tmp_path / "run")
     begun = load_settings("paper", None, {"domain": "people"})
-    planned(Science(begun, MeanColour, {}), str(tmp_path / "in"), out)
+    plan_audit(PreparedAudit(begun, MeanColour, {}), str(tmp_path / "in"), out)
 
     def settings(*argv: str, run: str | None = out) -> AuditSettings:
         parser = argparse.ArgumentParser()

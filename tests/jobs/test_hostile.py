@@ -8,7 +8,8 @@ import boto3
 import pytest
 
 from cluster.run.folder import open_run
-from jobs.audit import Science, audit
+from jobs.auditing.audit_run import audit
+from jobs.auditing.prepare import PreparedAudit
 from jobs.commandline import exits
 from originality.settings.presets import load_settings
 from tests.support.hostile import write_good, write_hostile
@@ -16,7 +17,7 @@ from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import MeanColour
 from tests.support.seaweed import BUCKET
 
-SCIENCE = Science(load_settings(), MeanColour, {})
+SCIENCE = PreparedAudit(load_settings(), MeanColour, {})
 
 
 def test_all_good_ones_are_judged_and_each_bad_one_has_its_code(tmp_path: Path, local_ray: None) -> None:

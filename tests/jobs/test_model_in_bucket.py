@@ -11,7 +11,7 @@ import pytest
 from cluster.run.folder import open_run
 from cluster.storage.store import open_store
 from cluster.weights.upload import put
-from jobs.audit import scorer_of
+from jobs.auditing.prepare import scorer_of
 from jobs.cli import main
 from jobs.commandline import exits
 from originality.contract import outline

@@ -21,13 +21,14 @@ from cluster.storage.store import (
     StoreError,
     hurried_after_outage,
 )
-from jobs import audit as audit_job
-from jobs.audit import Science, planned
+from jobs.auditing import audit_run
+from jobs.auditing.audit_run import plan_audit
+from jobs.auditing.prepare import PreparedAudit
 from jobs.experimenting.plan_runs import carry_out
 from originality.settings.presets import load_settings
 from tests.support.mean_colour import MeanColour, paint
 
-SCIENCE = Science(load_settings(), MeanColour, {"model_digest": "abc"})
+SCIENCE = PreparedAudit(load_settings(), MeanColour, {"model_digest": "abc"})
 
 
 class Ends(Store):
@@ -53,7 +54,7 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     paint(tmp_path / "in", "a.png", (1, 1, 1))
-    store = planned(SCIENCE, str(tmp_path / "in"), str(tmp_path / "run")).store
+    store = plan_audit(SCIENCE, str(tmp_path / "in"), str(tmp_path / "run")).store
     return RunFolder(Ends(store.url, store.objects, patience=_PATIENCE_SECONDS), new=True)
 
 
@@ -67,10 +68,10 @@ def test_what_is_tidied_after_an_outage_waits_for_seconds(
         raise driver.EngineError("no answer") from Outage("no answer")
 
     monkeypatch.setattr(driver, "run", given_up)
-    monkeypatch.setattr(audit_job, "unsuited", lambda *_: None)
+    monkeypatch.setattr(audit_run, "unsuited", lambda *_: None)
     with pytest.raises(driver.EngineError):
         if ending == "audit":
-            audit_job._carried_out(SCIENCE, run, ClusterSettings(), audit_job.Selection())
+            audit_run._run_to_end(SCIENCE, run, ClusterSettings(), audit_run.Selection())
         else:
             carry_out(run, MeanColour, ClusterSettings(), gpu=False, memory=0)
     assert 0 < sum(waited) < 5 * _HURRY_SECONDS

@@ -8,7 +8,8 @@ from typing import Any
 
 import duckdb
 
-from jobs.audit import Science, audit
+from jobs.auditing.audit_run import audit
+from jobs.auditing.prepare import PreparedAudit
 from originality.evaluation.verdict import Attempt
 from originality.settings.presets import load_settings
 from tests.support.mean_colour import MeanColour, paint
@@ -44,7 +45,7 @@ def test_the_queries_of_the_documentation(tmp_path: Path, local_ray: None) -> No
         paint(tmp_path / "in", f"{i}.png", (i, i, i))
     paint(tmp_path / "in", "again.png", (0, 0, 0))
     (tmp_path / "in" / "text.png").write_text("no image")
-    audit(Science(load_settings(), Swept, {}), str(tmp_path / "in"), str(tmp_path / "run"))
+    audit(PreparedAudit(load_settings(), Swept, {}), str(tmp_path / "in"), str(tmp_path / "run"))
     spread, known, wrong, short = (
         duckdb.sql(query.replace("s3://BUCKET/run", str(tmp_path / "run"))).fetchall()
         for query in (*QUERY.findall(PAGE), *QUERY.findall(README))

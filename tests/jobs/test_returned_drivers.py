@@ -16,16 +16,16 @@ from cluster.settings import ClusterSettings
 from cluster.storage.heartbeat import DRIVERS, Heartbeat
 from cluster.storage.store import Store
 from cluster.storage.turns import Superseded
-from jobs import audit as audit_job
-from jobs.audit import Science, audit_session, planned
-from jobs.auditing import report_data
+from jobs.auditing import audit_run, report_data
+from jobs.auditing.audit_run import audit_session, plan_audit
+from jobs.auditing.prepare import PreparedAudit
 from jobs.experimenting.plan_runs import carry_out
 from originality.contract.config import SettingsError
 from originality.settings.presets import load_settings
 from tests.support.mean_colour import MeanColour, paint
 from tests.support.waiting import until
 
-SCIENCE = Science(load_settings(), MeanColour, {"model_digest": "abc"})
+SCIENCE = PreparedAudit(load_settings(), MeanColour, {"model_digest": "abc"})
 INPUTS = 3
 
 
@@ -33,7 +33,7 @@ INPUTS = 3
 def run(tmp_path: Path) -> RunFolder:
     for i in range(INPUTS):
         paint(tmp_path / "in", f"{i}.png", (i, i, i))
-    return planned(SCIENCE, str(tmp_path / "in"), str(tmp_path / "run"))
+    return plan_audit(SCIENCE, str(tmp_path / "in"), str(tmp_path / "run"))
 
 
 def judged(run: RunFolder, number: int) -> str:
@@ -42,7 +42,7 @@ def judged(run: RunFolder, number: int) -> str:
     mine = RunFolder(run.store)
     mine.identities.learn(number, image_id)
     mine.identities.save()
-    record = {**audit_job.blank(SCIENCE.settings), "status": "rejected", "error_class": f"of-{number}"}
+    record = {**audit_run.blank(SCIENCE.settings), "status": "rejected", "error_class": f"of-{number}"}
     assert mine.ledger.commit(image_id, record, {})
     return image_id
 
@@ -55,7 +55,7 @@ def lose(store: Store, *folders: str) -> None:
 
 
 def sum_up(run: RunFolder, heartbeat: Heartbeat) -> dict[str, Any]:
-    return audit_job._sum_up(SCIENCE, open_run(run.store.url), heartbeat)[0]
+    return audit_run._write_results(SCIENCE, open_run(run.store.url), heartbeat)[0]
 
 
 def first_time(function: Callable[..., Any], then: Callable[[], object]) -> Callable[..., Any]:
@@ -87,7 +87,7 @@ def test_one_that_returns_leaves_the_later_summary_and_report(
         with Heartbeat(run.store, "audit") as other:
             assert sum_up(run, other)["pending"] == 1
 
-    monkeypatch.setattr(audit_job, "summarise", first_time(audit_job.summarise, another_takes_over))
+    monkeypatch.setattr(audit_run, "summarise", first_time(audit_run.summarise, another_takes_over))
     with Heartbeat(run.store, "audit") as heartbeat, pytest.raises(Superseded):
         sum_up(run, heartbeat)
     assert RunFolder(run.store).summary()["pending"] == 1
@@ -110,7 +110,7 @@ def test_one_that_returns_before_the_page_is_written_writes_none(
     assert page_of(run) == "a later page"
 
 
-def test_one_whose_turn_to_sum_up_was_taken_ends_well(
+def test_one_whose_turn_to_write_results_was_taken_ends_well(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two with different shards: the other has summed up what both did."""
@@ -122,14 +122,14 @@ def test_one_whose_turn_to_sum_up_was_taken_ends_well(
         with Heartbeat(run.store, "audit") as other:
             sum_up(run, other)
 
-    monkeypatch.setattr(audit_job, "summarise", first_time(audit_job.summarise, another_sums_up))
+    monkeypatch.setattr(audit_run, "summarise", first_time(audit_run.summarise, another_sums_up))
     with Heartbeat(run.store, "audit") as heartbeat:
         assert sum_up(run, heartbeat)["pending"] == 2
     assert RunFolder(run.store).summary()["pending"] == 1
     assert "of-1" in page_of(run)
 
 
-def test_shards_that_end_together_sum_up_one_after_the_other(
+def test_shards_that_end_together_write_results_one_after_the_other(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged(run, 0)
@@ -148,7 +148,7 @@ def test_shards_that_end_together_sum_up_one_after_the_other(
             pool.submit(sum_up, run, heartbeat)
             until(lambda: len({f.path.partition(".")[0] for f in run.store.list("progress/summing")}) == 2)
 
-        monkeypatch.setattr(audit_job, "summarise", first_time(audit_job.summarise, another_ends))
+        monkeypatch.setattr(audit_run, "summarise", first_time(audit_run.summarise, another_ends))
         sum_up(run, heartbeat)
         until(lambda: len(written) == 2)
     assert written == [2, 1]
@@ -180,7 +180,7 @@ def test_one_that_returns_clears_no_snapshots(
     how = ClusterSettings()
     with pytest.raises(Superseded):
         if ending == "audit":
-            audit_job._carried_out(SCIENCE, run, how, audit_job.Selection())
+            audit_run._run_to_end(SCIENCE, run, how, audit_run.Selection())
         else:
             carry_out(run, MeanColour, how, gpu=False, memory=0)
     assert all(run.store.exists(path) for path in kept)

@@ -23,7 +23,8 @@ from cluster.settings import ClusterSettings
 from cluster.storage.heartbeat import Heartbeat
 from cluster.storage.store import open_store
 from jobs import estimate
-from jobs.audit import Science, audit, audit_session, identity, judge, planned
+from jobs.auditing.audit_run import audit, audit_session, identity, judge, plan_audit
+from jobs.auditing.prepare import PreparedAudit
 from jobs.cli import main
 from jobs.commandline import exits
 from originality.contract.config import SettingsError
@@ -31,7 +32,7 @@ from originality.settings.presets import load_settings
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import REFUSED, MeanColour, paint
 
-SCIENCE = Science(load_settings(), MeanColour, {"model_digest": "abc"})
+SCIENCE = PreparedAudit(load_settings(), MeanColour, {"model_digest": "abc"})
 
 
 @pytest.fixture
@@ -102,10 +103,10 @@ def test_a_run_whose_digest_counted_the_device_resumes(images: Path, tmp_path: P
     out = str(tmp_path / "run")
     begun = {**identity(science, str(images)), "settings_digest": "as it was"}
     plan(str(images), open_store(out), begun)
-    assert planned(science, str(images), out).description["settings_digest"] == "as it was"
+    assert plan_audit(science, str(images), out).description["settings_digest"] == "as it was"
     other = replace(science, settings=load_settings(flags={"seed": 1}))
     with pytest.raises(RunMismatch, match=r"settings\.seed: 0 -> 1"):
-        planned(other, str(images), out)
+        plan_audit(other, str(images), out)
 
 
 @pytest.mark.long
@@ -124,13 +125,13 @@ def test_a_sample_and_then_the_rest(
 def test_a_new_run_beside_one_of_other_settings(images: Path, tmp_path: Path, local_ray: None) -> None:
     out = tmp_path / "run"
     assert audit(SCIENCE, str(images), str(out)) == exits.ALL_JUDGED
-    other = Science(load_settings(flags={"seed": 4}), MeanColour, {"model_digest": "abc"})
+    other = PreparedAudit(load_settings(flags={"seed": 4}), MeanColour, {"model_digest": "abc"})
     with pytest.raises(RunMismatch, match="--force-new"):
         audit(other, str(images), str(out))
     before = {p: p.read_bytes() for p in out.rglob("*.json")}
     assert audit(other, str(images), str(out), force_new=True) == exits.ALL_JUDGED
     assert statuses(tmp_path / "run-2") == ["judged"] * 12
-    third = Science(load_settings(flags={"seed": 5}), MeanColour, {"model_digest": "abc"})
+    third = PreparedAudit(load_settings(flags={"seed": 5}), MeanColour, {"model_digest": "abc"})
     for limit, done in ((7, 7), (None, 12)):  # the same command goes on in the same folder
         audit(third, str(images), str(out), selection=Selection(limit=limit), force_new=True)
         assert statuses(tmp_path / "run-3").count("judged") == done
@@ -160,7 +161,7 @@ def test_a_limit_on_cost_or_time_stops_the_run_resumable(
     monkeypatch.setattr("cluster.driver.worker_pool.time", hours)
     monkeypatch.setattr("cluster.driver.dispatch.datetime", dates)
     slow = functools.partial(MeanColour, capacity=1, steps=600, seconds=0.1)
-    science = Science(load_settings(), slow, {})
+    science = PreparedAudit(load_settings(), slow, {})
     how = ClusterSettings(prices={"CPU": 1.0}, max_workers=1, **bound)
     with pytest.raises(driver.Interrupted, match=token):
         audit(science, str(images), str(tmp_path / "run"), how=how)
@@ -193,7 +194,7 @@ def test_what_failed_is_put_back_and_only_that(
     assert [f.name for f in (tmp_path / "run" / "retries").iterdir()] == ["000001.json"]
     rows = ds.dataset(tmp_path / "run" / "verdicts").to_table().to_pylist()
     assert sorted(row["status"] for row in rows) == ["judged"] * 12 + ["rejected"]
-    kinder = Science(load_settings(), Kinder, {"model_digest": "abc"})
+    kinder = PreparedAudit(load_settings(), Kinder, {"model_digest": "abc"})
     assert audit(kinder, str(images), out) == exits.SOME_UNJUDGED
     rows = ds.dataset(tmp_path / "run" / "verdicts").to_table().to_pylist()
     assert sorted(row["status"] for row in rows) == ["judged"] * 13 + ["rejected"]
@@ -217,8 +218,8 @@ class Timed(MeanColour):
 
 
 def test_an_estimate_from_a_sample(images: Path, tmp_path: Path, local_ray: None) -> None:
-    science = Science(load_settings(), Timed, {})
-    run = planned(science, str(images), str(tmp_path / "run"))
+    science = PreparedAudit(load_settings(), Timed, {})
+    run = plan_audit(science, str(images), str(tmp_path / "run"))
     how = ClusterSettings(prices={"CPU": 0.5})
     selection = Selection(sample=4, seed=0)
     with audit_session(run, selection) as session:
@@ -244,7 +245,7 @@ def test_an_estimate_from_one_image_has_a_wide_range() -> None:
 
 def test_the_run_tells_its_heartbeat(images: Path, tmp_path: Path, local_ray: None) -> None:
     states: list[dict[str, Any]] = []
-    run = planned(SCIENCE, str(images), str(tmp_path / "run"))
+    run = plan_audit(SCIENCE, str(images), str(tmp_path / "run"))
     leases = run.leases(Selection().numbers(run.manifest))
     task = driver.Task(run.store.url, functools.partial(MeanColour, seconds=0.1), {})
     driver.run(task, leases, learn=run.identities.learn, beat=states.append, stream=io.StringIO())

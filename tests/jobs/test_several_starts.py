@@ -25,7 +25,8 @@ from cluster.storage.heartbeat import DRIVERS, Heartbeat, pulses
 from cluster.storage.store import Refused, StoreError, open_store
 from cluster.storage.turns import Superseded
 from jobs import INTERRUPTED
-from jobs.audit import Science, audit, audit_session
+from jobs.auditing.audit_run import audit, audit_session
+from jobs.auditing.prepare import PreparedAudit
 from jobs.cli import main
 from jobs.commandline import exits
 from jobs.retry import retry
@@ -259,7 +260,7 @@ def test_two_audits_at_once_do_the_work_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    science = Science(load_settings(), MeanColour, {"model_digest": "abc"})
+    science = PreparedAudit(load_settings(), MeanColour, {"model_digest": "abc"})
     runs: list[int] = []
     carry_out = driver.run
 

@@ -10,7 +10,8 @@ import pytest
 from cluster.run.folder import open_run
 from cluster.settings import ClusterSettings
 from jobs import retry, status
-from jobs.audit import Science, audit
+from jobs.auditing.audit_run import audit
+from jobs.auditing.prepare import PreparedAudit
 from jobs.cli import main
 from jobs.commandline import exits
 from originality.settings.presets import load_settings
@@ -18,7 +19,7 @@ from tests.support.image_bytes import noise, saved
 from tests.support.joined_inputs import inputs
 from tests.support.mean_colour import MeanColour
 
-SCIENCE = Science(load_settings(), MeanColour, {})
+SCIENCE = PreparedAudit(load_settings(), MeanColour, {})
 SAID = "skipped 12 files: 8 .txt, 3 .json, 1 .mov"
 
 

@@ -12,7 +12,8 @@ import skimage.data
 from PIL import Image, ImageDraw
 
 from cluster.inputs.manifest import Selection
-from jobs.audit import Science, audit, planned, unsuited
+from jobs.auditing.audit_run import audit, plan_audit, unsuited
+from jobs.auditing.prepare import PreparedAudit
 from jobs.auditing.suitability import is_drawing
 from jobs.cli import main
 from jobs.commandline import exits
@@ -86,7 +87,7 @@ def test_summary_and_report_say_it_too(
     for number in range(3):
         paint(tmp_path / "in", f"{number}.png", (90, 90 + number, 90))
     shutil.copy(next(EXAMPLES.glob("*.png")), tmp_path / "in")
-    science = Science(load_settings(), MeanColour, {})
+    science = PreparedAudit(load_settings(), MeanColour, {})
     assert audit(science, str(tmp_path / "in"), str(tmp_path / "run")) == exits.ALL_JUDGED
     assert "3 of 4 sampled images" in capsys.readouterr().err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -104,8 +105,8 @@ def test_a_damaged_summary_ends_no_audit(tmp_path: Path, damage: str) -> None:
     """Nor does one of another version."""
     (tmp_path / "in").mkdir()
     shutil.copy(next(EXAMPLES.glob("*.png")), tmp_path / "in")
-    science = Science(load_settings(), MeanColour, {})
-    run = planned(science, str(tmp_path / "in"), str(tmp_path / "run"))
+    science = PreparedAudit(load_settings(), MeanColour, {})
+    run = plan_audit(science, str(tmp_path / "in"), str(tmp_path / "run"))
     (tmp_path / "run" / "summary.json").write_text(damage)
     assert unsuited(science, run, Selection()) is None
 
@@ -117,7 +118,7 @@ def test_an_interrupt_while_images_are_looked_at_leaves_no_run(
         raise KeyboardInterrupt
 
     paint(tmp_path / "in", "a.png", (1, 2, 3))
-    monkeypatch.setattr("jobs.audit.warn", interrupted)
+    monkeypatch.setattr("jobs.auditing.audit_run.warn", interrupted)
     out = tmp_path / "out"
     assert main(["audit", str(tmp_path / "in"), "--out", str(out)]) == exits.INTERRUPTED
     assert not out.exists()

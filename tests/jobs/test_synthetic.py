@@ -24,7 +24,7 @@ from jobs import experiment
 from jobs.cli import main
 from jobs.commandline import exits
 from jobs.commandline.options import merged
-from jobs.experimenting.plan_runs import id_of, planned
+from jobs.experimenting.plan_runs import id_of, plan_items
 from jobs.experimenting.takeover import Earlier
 from originality.contract.scorer import Item
 from originality.experiments.scales import SCALES
@@ -294,12 +294,12 @@ def test_a_start_that_was_cut_off_leaves_nothing_to_the_next(tmp_path: Path) -> 
         file.write_text('{"rate": 1}')
     asked = (str(tmp_path), {"000-x": {"rate": 2}}, {"job": "train", "models": ["2"]})
     with pytest.raises(StoreError, match=r"001-y\.json"):
-        planned(*asked)
+        plan_items(*asked)
     assert file.exists()
     file.unlink()
-    run = planned(*asked)
+    run = plan_items(*asked)
     assert [run.manifest.path(n) for n in range(len(run.manifest))] == ["000-x.json"]
     assert json.loads((tmp_path / "items" / "000-x.json").read_text()) == {"rate": 2}
     with pytest.raises(RunMismatch):
-        planned(str(tmp_path), {"000-x": {"rate": 3}}, {"job": "train", "models": ["3"]})
+        plan_items(str(tmp_path), {"000-x": {"rate": 3}}, {"job": "train", "models": ["3"]})
     assert json.loads((tmp_path / "items" / "000-x.json").read_text()) == {"rate": 2}

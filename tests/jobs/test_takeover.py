@@ -11,7 +11,7 @@ import pytest
 
 from cluster.run.folder import RunFolder, RunMismatch
 from jobs.experimenting.kept import check_room, judged, keep
-from jobs.experimenting.plan_runs import id_of, planned
+from jobs.experimenting.plan_runs import id_of, plan_items
 from jobs.experimenting.takeover import Earlier, check_made_alike, take_over
 from jobs.experimenting.two_runs import measures, trainings, wanted_of
 from originality.contract.config import SettingsError
@@ -32,9 +32,9 @@ IDS = [id_of(measure) for measure in MEASURES.values()]
 def runs(out: Path, detector: str = "d") -> tuple[RunFolder, RunFolder]:
     """Of trainings and of measurements."""
     identity = {"models": list(PLANS), "autoencoder": "x"}
-    models = planned(str(out / "train"), PLANS, {"job": "train", **identity})
+    models = plan_items(str(out / "train"), PLANS, {"job": "train", **identity})
     measures = {"job": "measure", "items": MEASURES, "detector": detector}
-    return models, planned(str(out / "measure"), MEASURES, measures)
+    return models, plan_items(str(out / "measure"), MEASURES, measures)
 
 
 def did(run: RunFolder, document: dict[str, Any], weights: str, **files: bytes) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from cluster.worker.messages import Orders, Task
 from cluster.worker.worker import Worker
-from jobs.audit import planned, prepared
+from jobs.auditing.audit_run import plan_audit
+from jobs.auditing.prepare import prepare
 from jobs.auditing.verdict_table import SCHEMA, blank, summarise
 from jobs.cli import main
 from jobs.commandline import exits
@@ -45,8 +46,8 @@ def test_words_of_a_list_reach_the_verdicts(
     tmp_path: Path, listed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = load_settings("laptop", None, SHORT)
-    science = prepared(settings)
-    run = planned(science, str(listed), str(tmp_path / "run"))
+    science = prepare(settings)
+    run = plan_audit(science, str(listed), str(tmp_path / "run"))
     said = capsys.readouterr().err
     assert said.startswith("1 inputs have no word and will fail: domain 'animals' has several words")
     leases = run.leases(np.arange(5)).grant("w", 5)
@@ -92,10 +93,10 @@ def test_a_collection_without_words_is_refused_before_anything_is_written(
 
 def test_another_subject_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     cats = {**SHORT, "domain": "cats", "domains": {"cats": {"initial_word": "cat"}}}
-    prepared(load_settings("laptop", None, cats))
+    prepare(load_settings("laptop", None, cats))
     (line,) = capsys.readouterr().err.splitlines()
     assert "'cats'" in line and "'car'" in line
-    prepared(load_settings("laptop", None, {**cats, "in_distribution": {"check": "none"}}))
+    prepare(load_settings("laptop", None, {**cats, "in_distribution": {"check": "none"}}))
     assert capsys.readouterr().err == ""
 
 
@@ -103,7 +104,7 @@ def test_records_from_before_words_are_read_as_well(tmp_path: Path, listed: Path
     from jobs.auditing.report_data import write_report
 
     settings = load_settings("laptop", None, {**SHORT, "domain": "houses"})
-    run = planned(prepared(settings), str(listed), str(tmp_path / "run"))
+    run = plan_audit(prepare(settings), str(listed), str(tmp_path / "run"))
     record = {k: v for k, v in blank(settings).items() if k not in ("initial_word", "edit_subject")}
     image_id = "0" * 64
     run.identities.learn(0, image_id)

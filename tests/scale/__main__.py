@@ -24,7 +24,8 @@ from typing import Any
 from cluster.inputs.manifest import Selection
 from cluster.run.folder import RunFolder, open_run
 from cluster.settings import ClusterSettings
-from jobs.audit import Science, audit_session, judge, planned
+from jobs.auditing.audit_run import audit_session, judge, plan_audit
+from jobs.auditing.prepare import PreparedAudit
 from jobs.auditing.report_data import write_report
 from jobs.auditing.verdict_table import SCHEMA, summarise
 from originality.settings.presets import load_settings
@@ -86,11 +87,11 @@ def report(run: Path, images: Path) -> dict[str, Any]:
     return {key: told[key] for key in ("inputs", "images", "judged", "pending")}
 
 
-_SCIENCE = Science(load_settings(flags={"model": {"device": "cpu"}}), Instant, {})
+_SCIENCE = PreparedAudit(load_settings(flags={"model": {"device": "cpu"}}), Instant, {})
 
 
 def _planned(run: Path, images: Path) -> RunFolder:
-    return planned(_SCIENCE, str(images), str(run))
+    return plan_audit(_SCIENCE, str(images), str(run))
 
 
 STAGES: dict[str, Callable[[Path, Path], dict[str, Any]]] = {

@@ -34,11 +34,12 @@ ALONE = """
 import sys, numpy, PIL.Image
 from originality.contract.scorer import Item
 from originality.sweep.sweep import build_scorer
-from jobs import audit, given
+from jobs import audit
+from jobs.commandline import options
 import argparse
 parser = argparse.ArgumentParser()
 audit.add_arguments(parser)
-scorer = build_scorer(given.settings_of(parser.parse_args(sys.argv[1:])))
+scorer = build_scorer(options.settings_of(parser.parse_args(sys.argv[1:])))
 scorer.admit(Item("0" * 64, PIL.Image.open(sys.argv[1])))
 while not scorer.step():
     pass

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import hflip
 
-from jobs.audit import _LATER
+from jobs.auditing.audit_run import LATER_DEFAULTS
 from originality.calibration.thresholds import method_digest
 from originality.contract.scorer import Item
 from originality.cost.operations import protocol_counts
@@ -155,7 +155,7 @@ def test_a_reading_changes_the_digests_only_if_it_is_not_the_default():
         assert len({s.digest() for s in (one, *of_hf)}) == 4
         assert len({method_digest(s) for s in (one, *of_hf)}) == 4
         assert all(getattr(one.inversion, name) == default for name, default in defaults.items())
-        assert _LATER["settings"]["inversion"].items() >= defaults.items(), (
+        assert LATER_DEFAULTS["settings"]["inversion"].items() >= defaults.items(), (
             "for runs that were started before"
         )
     paper = load_settings("paper", None, {**HOUSES, "inversion": HF})
