@@ -16,23 +16,11 @@ FOLDER = Path("docs/bench")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", type=Path, default=FOLDER, help=f"folder for verdicts and report (default: {FOLDER})"
-    )
-    parser.add_argument(
-        "--variants",
-        nargs="+",
-        choices=variants.VARIANTS,
-        default=list(variants.VARIANTS),
-        help="variants to judge (default: all)",
-    )
+    every = list(variants.VARIANTS)
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for verdicts and report")
+    parser.add_argument("--variants", nargs="+", choices=every, default=every, help="variants to judge")
     parser.add_argument("--seeds", nargs="+", type=int, help="only these of a variant's seeds")
-    parser.add_argument(
-        "--part",
-        default="1/1",
-        metavar="K/N",
-        help="only every N-th run, starting with the K-th, and no report (default: all)",
-    )
+    parser.add_argument("--part", default="1/1", help="K/N: every N-th run from the K-th on, and no report")
     parser.add_argument("--report", action="store_true", help="judge nothing, only write the report")
     arguments = parser.parse_args()
     k, n = map(int, arguments.part.split("/"))

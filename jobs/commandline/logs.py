@@ -1,4 +1,4 @@
-"""What a command logs: on a terminal by rich, elsewhere plain lines with time, level and node."""
+"""Log handlers of a command: rich on a terminal, elsewhere plain lines with time, level and node."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def add_level(parser: argparse.ArgumentParser) -> None:
         "--log-level",
         choices=LEVELS,
         default="info",
-        help="least level of what is logged to stderr (default: info); results on stdout do not depend on it",
+        help="lowest level of log lines on stderr (default: info); results on stdout do not depend on it",
     )
 
 
 def set_up(level: str) -> None:
-    """Logs to stderr from now on."""
+    """Send log lines of this level and above to stderr."""
     log_to(_on_terminal() if sys.stderr.isatty() else _Plain(), level)
 
 
 class _Plain(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to whatever ``sys.stderr`` is at the time: it is replaced while a command runs."""
+    """Handler that writes to the current ``sys.stderr``, which is replaced while a command runs."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -49,13 +49,14 @@ def _on_terminal() -> logging.Handler:
             safe.msg, safe.args = safe_message(record), None
             super().emit(safe)
 
-    # The colours are ours, so they go past the stream that makes commands of terminals visible.
+    # Rich's colour codes must not be escaped, so they bypass the stream that escapes control characters; the
+    # messages themselves were made safe above.
     console = Console(file=cast(TextIO, _Stderr()), force_terminal=True)
     return Rich(console=console, show_time=False, show_path=False, highlighter=NullHighlighter())
 
 
 class _Stderr:
-    """Whatever ``sys.stderr`` is at the time: the live view of the progress takes it over."""
+    """Stream that writes to the current ``sys.stderr``, which the live progress view replaces."""
 
     def write(self, text: str) -> int:
         return unescaped(sys.stderr).write(text)

@@ -1,7 +1,7 @@
-"""Runs whose items are plain documents and not images: models to train, models to measure.
+"""Runs whose items are documents instead of images: models to train, models to measure.
 
-A run folder as an audit's: ``items/NAME.json`` are its inputs, and ``images/<id>/`` holds what came of each
-beside its record. It resumes, is looked at and is put back by the same commands.
+The run folder is like an audit's: ``items/NAME.json`` are its inputs, ``images/<id>/`` holds the artefacts of
+each. The same commands resume it, show its status and put failed items back.
 """
 
 from __future__ import annotations
@@ -23,30 +23,34 @@ from jobs.auditing.damaged import warn_of_damage
 from jobs.commandline import process
 
 _ITEMS = ("models", "items", "created_at")
-"""What a run's description says of which items it has, and since when."""
+"""Keys of a run's description that name its items and its age, and so do not decide what an item gives."""
 
 BLANK = dict.fromkeys(("name", "error_class", "error_message"))
-"""What a record has, beside what the engine adds, also where nobody worked on its item."""
+"""Columns that every record has, beside those of the engine, even if no worker reached its item."""
 
 
 def plan_items(out: str, items: Mapping[str, Mapping[str, Any]], identity: Mapping[str, Any]) -> RunFolder:
-    """The run in a folder, planned now or before.
+    """Plan a run of documents, or open it if it was planned before.
+
+    Items of the run that are damaged or missing are written again.
 
     Args:
         items: documents by name.
-        identity: all that decides what comes of them.
+        identity: everything that decides their results.
 
     Raises:
-        RunMismatch: the folder holds a run of another identity.
-        StoreError: it holds items of no run, which are not this one's.
+        RunMismatch: the folder holds a run with a different identity.
+        StoreError: it holds no run, but items that are not this run's.
     """
     store = open_store(out)
     wanted = {f"items/{name}.json": written(document) for name, document in items.items()}
     if not store.exists(RUN_FILE):
-        for found in store.list("items"):  # of a start that was cut off before it was planned, say
+        for found in store.list("items"):  # left, for example, by a start that was killed before it planned
             if found.path not in wanted:
-                where = f"{store.url} holds {found.path}"
-                raise StoreError(f"{where}, which is no item of this run; remove it, or use another --out")
+                raise StoreError(
+                    f"{store.url} holds {found.path}, which is not an item of this run; remove it, or choose "
+                    "a different --out"
+                )
         for path, data in wanted.items():
             store.write(path, data)
     run = plan(f"{store.url}/items", store, identity, listing=documents)
@@ -58,7 +62,7 @@ def plan_items(out: str, items: Mapping[str, Mapping[str, Any]], identity: Mappi
 
 
 def _differs(store: Store, path: str, data: bytes) -> bool:
-    """Whether an object is damaged or gone: it would be another item, or none."""
+    """Whether an object is damaged or missing. As it is, it would be a different item, or none."""
     try:
         return store.read(path) != data
     except NotFound:
@@ -68,7 +72,7 @@ def _differs(store: Store, path: str, data: bytes) -> bool:
 def carry_out(
     run: RunFolder, factory: ScorerFactory, how: ClusterSettings, *, gpu: bool | None, memory: int
 ) -> None:
-    """Does what has no record yet, when nobody else does it.
+    """Work on the items that have no record yet, after waiting for other processes that work on the run.
 
     Raises:
         EngineError, Unusable: as of :func:`cluster.driver.driver.run`.
@@ -97,15 +101,15 @@ def carry_out(
 
 
 def written(document: Mapping[str, Any]) -> bytes:
-    """A document as an item's file."""
+    """Content of the file of a document."""
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
 def id_of(document: Mapping[str, Any]) -> str:
-    """The id of the item that a document is."""
+    """Id of the item that a document describes."""
     return image_id_of(written(document))
 
 
 def made_with(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a run's description what decides, with an item, what comes of it."""
+    """Part of a run's description that decides, together with an item, the item's results."""
     return {name: value for name, value in description.items() if name not in _ITEMS}
