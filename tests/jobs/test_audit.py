@@ -1,4 +1,4 @@
-"""The audit from folder to report, with a small scorer in place of the science."""
+"""The audit from folder to report, with a small scorer instead of a model."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ OF_BEFORE = {
 DIGEST_OF_BEFORE = "34cbd5fedf014275"
 
 
-def test_a_run_from_before_some_settings_goes_on(tmp_path: Path) -> None:
+def test_a_run_from_before_some_settings_existed_resumes(tmp_path: Path) -> None:
     """Where those stand at their defaults; and only there."""
     paint(tmp_path / "in", "0.png", (0, 0, 0))
     source, out = str(tmp_path / "in"), str(tmp_path / "run")
@@ -123,7 +123,7 @@ def test_a_run_from_before_some_settings_goes_on(tmp_path: Path) -> None:
         plan_audit(other, source, out)
 
 
-def test_what_cannot_be_judged_is_exit_three(tmp_path: Path, local_ray: None) -> None:
+def test_images_that_cannot_be_judged_give_exit_code_3(tmp_path: Path, local_ray: None) -> None:
     folder, out = tmp_path / "in", tmp_path / "run"
     paint(folder, "refused.png", REFUSED)
     (folder / "text.png").write_text("no image")

@@ -20,7 +20,7 @@ from tests.support.waiting import PATIENCE
 
 
 @pytest.mark.long
-def test_from_bucket_to_bucket_as_from_folder_to_folder(tmp_path: Path, s3: str, local_ray: None) -> None:
+def test_an_audit_in_buckets_equals_one_in_folders(tmp_path: Path, s3: str, local_ray: None) -> None:
     images = tmp_path / "in"
     images.mkdir()
     for name in ("familiar-1.png", "unseen-1.png"):

@@ -60,7 +60,7 @@ def motifs(folder: Path, count: int) -> list[tuple[str, str]]:
 
 
 def said(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
-    """The one line of a refused command."""
+    """The one line on stderr of a command with exit code 2."""
     capsys.readouterr()
     assert main([str(a) for a in argv]) == exits.BAD_SETTINGS
     (line,) = capsys.readouterr().err.splitlines()

@@ -228,7 +228,7 @@ def test_bugs_of_this_program_are_not_hidden() -> None:
         exits.run(job)
 
 
-def test_sigterm_is_an_interrupt_from_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sigterm_is_handled_as_an_interrupt_from_the_start(capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Ray of this process may have left its own
 
     def job() -> int:
@@ -312,7 +312,7 @@ def test_what_is_damaged_is_named_and_stops_nothing(
     assert main(["retry", str(finished), "--status", "failed"]) == exits.ALL_JUDGED
 
 
-def test_rows_of_images_that_are_no_input_are_not_counted(
+def test_rows_of_images_that_no_input_has_are_not_counted(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An image that was written over after it was judged, say: its row stays, as it may come back."""
@@ -328,7 +328,7 @@ def test_rows_of_images_that_are_no_input_are_not_counted(
         assert said["min_tokens"] == said["errors"] == said["notes"] == {}
 
 
-def test_files_of_the_system_in_a_run_folder_are_passed_over(
+def test_files_of_the_operating_system_in_a_run_folder_are_skipped(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for folder in ("records", "verdicts", "."):
@@ -338,7 +338,7 @@ def test_files_of_the_system_in_a_run_folder_are_passed_over(
     assert main(["report", str(finished)]) == 0
 
 
-def test_a_run_folder_is_no_input(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_folder_is_refused_as_input(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert str(finished) in said(capsys, "audit", str(finished), "--dry-run")
     said(capsys, "audit", "", "--dry-run")
 

@@ -1,4 +1,4 @@
-"""The doctor: what is whole is called so, and of what is not, the reason and a fix are told."""
+"""The doctor: working parts pass, broken ones are reported with reason and fix."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in report["findings"]}
 
 
-def test_the_shipped_model_is_well(healthy: dict[str, Any]) -> None:
+def test_the_shipped_model_passes(healthy: dict[str, Any]) -> None:
     found = rows(healthy)
     assert list(found) == ROWS and healthy["ok"] is True
     assert {row["state"] for row in found.values()} <= {"ok", "warning", "skipped"}
@@ -82,7 +82,7 @@ def test_the_shipped_model_is_well(healthy: dict[str, Any]) -> None:
     assert found["memory"]["numbers"]["samples_a_pass"]["step"] == 2
 
 
-def test_half_precision_is_near_but_is_not_full(healthy: dict[str, Any]) -> None:
+def test_half_precision_is_near_full_precision_but_differs(healthy: dict[str, Any]) -> None:
     half = rows(healthy)["half precision"]["numbers"]
     assert len(half["errors"]) == 5
     assert all(1e-4 < error < BOUNDS["bf16"] for error in half["errors"].values())
@@ -101,7 +101,9 @@ def test_pace_and_price_follow_from_speed_and_settings(healthy: dict[str, Any]) 
     assert usd["at_one_token"] == pytest.approx(1000 * 0.1 / hours["at_one_token"])
 
 
-def test_the_table_says_what_json_says(healthy: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_the_findings_of_the_json(
+    healthy: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     findings = [
         Finding(r["state"], r["found"], r["fix"], r["numbers"], r["name"]) for r in healthy["findings"]
     ]
@@ -136,7 +138,9 @@ def test_a_broken_model_is_a_row_with_its_fix(tmp_path: Path) -> None:
     assert found["metric"]["state"] == found["Ray"]["state"] == "ok", "the others are looked at"
 
 
-def test_what_is_no_model_and_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_model_and_an_invalid_store_are_rows_with_fixes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     (tmp_path / "file").write_text("")
     flags = ("--model", "llama3:8b", "--device", "cpu", "--out", str(tmp_path / "file"))
@@ -177,7 +181,7 @@ def test_the_driver_is_nvidia_smis_where_no_kernel_module_says_it(
     assert nvidia.driver() is None
 
 
-def test_a_gpu_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
     wanted = machine.gpu(ModelSettings(device="cuda"))
@@ -202,7 +206,7 @@ def test_a_gpu_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert build.state == "failed" and build.fix and "--force-reinstall torch" in build.fix
 
 
-def test_xformers_that_is_not_there() -> None:
+def test_missing_xformers() -> None:
     if machine._version("xformers"):
         pytest.skip("it is installed")
     cpu = torch.device("cpu")
@@ -211,7 +215,7 @@ def test_xformers_that_is_not_there() -> None:
     assert asked.state == "failed" and asked.fix == "use --set model.attention=sdpa"
 
 
-def test_xformers_of_another_cuda_has_its_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_xformers_for_a_different_cuda_version_has_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its wheel is of CUDA 12, and torch's of 13: seen on an H200."""
     why = "xformers of version 0.0.35 fails on heads of 40: libcudart.so.12: cannot open shared object file"
     monkeypatch.setattr(machine, "choose", lambda *given: Choice("sdpa", why))
@@ -231,7 +235,7 @@ def test_xformers_of_another_cuda_has_its_fix(monkeypatch: pytest.MonkeyPatch) -
         (1100, 210, True, "memory ran out"),
     ],
 )
-def test_peaks_of_a_gpu_are_held_against_the_plan(
+def test_peak_memory_of_a_gpu_is_compared_with_the_plan(
     step: int, drawing: int, halved: bool, told: str | None
 ) -> None:
     takes = Footprint(100, 50, 10, 40)
@@ -255,7 +259,7 @@ def test_on_a_gpu_all_rows_are_measured() -> None:
     assert found["pace"]["numbers"]["kind"] != "CPU"
 
 
-def test_a_secret_that_is_wrong(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_secret(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right = engine.store(f"{s3}/doctor")
     assert right.state == "ok" and right.numbers == {"url": f"{s3}/doctor"}
     assert not list(open_store(f"{s3}/doctor").list()), "nothing is left behind"
@@ -266,7 +270,7 @@ def test_a_secret_that_is_wrong(s3: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "another" not in wrong.found
 
 
-def test_a_bucket_that_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
@@ -276,7 +280,7 @@ def test_a_bucket_that_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     assert out.state == "failed" and out.fix and "AWS_ENDPOINT_URL" in out.fix
 
 
-def test_what_was_not_foreseen_ends_nothing() -> None:
+def test_an_unexpected_error_stops_no_other_check() -> None:
     def boom() -> Finding:
         raise ZeroDivisionError("by zero\nand more")
 

@@ -1,4 +1,4 @@
-"""Which domain a command uses where none is given: it is asked for, or said."""
+"""The domain that a command uses if none is given: an error, or a default that is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A collection in which more is hostile than good: the good is judged, the bad rejected by its right name."""
+"""A collection of mostly hostile files: good images are judged, bad ones rejected with the right code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.seaweed import BUCKET
 SCIENCE = PreparedAudit(load_settings(), MeanColour, {})
 
 
-def test_all_good_ones_are_judged_and_each_bad_one_has_its_code(tmp_path: Path, local_ray: None) -> None:
+def test_good_images_are_judged_and_each_bad_one_has_its_error_class(tmp_path: Path, local_ray: None) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     expected = write_hostile(folder)
@@ -40,10 +40,10 @@ def test_all_good_ones_are_judged_and_each_bad_one_has_its_code(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("place", ["folder", "bucket"])
-def test_names_harm_nothing(
+def test_hostile_names_do_no_harm(
     tmp_path: Path, local_ray: None, s3: str, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Newlines, quotes, markup, terminal commands, other alphabets, and what looks like a way out."""
+    """Newlines, quotes, markup, escape sequences, alphabets, and names that look like parent folders."""
     names = [
         "a\nb.png",
         "quote'\".png",

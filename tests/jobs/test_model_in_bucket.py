@@ -1,4 +1,4 @@
-"""The audit with a model that lies in a bucket, as a person starts it."""
+"""The audit with a model in a bucket."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def test_the_verdicts_are_those_of_the_same_model_in_a_folder(
     assert one["model_digest"] == other["model_digest"] and one["model"] == model
 
 
-def test_a_model_that_is_not_the_one_of_the_run_judges_nothing(model: str) -> None:
+def test_a_different_model_than_that_of_the_run_judges_nothing(model: str) -> None:
     settings = load_settings(None, None, {"model": {"path": model, "device": "cpu"}})
     with pytest.raises(SettingsError, match="0123456789abcdef"):
         scorer_of(settings, "0123456789abcdef")
 
 
-def test_a_prefix_without_a_model_is_said_in_one_line(
+def test_a_prefix_without_a_model_is_reported_in_one_line(
     tmp_path: Path, s3: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, model = str(tmp_path / "run"), f"{s3}/nothing-here"
@@ -78,7 +78,7 @@ def test_a_prefix_without_a_model_is_said_in_one_line(
 
 
 def verdicts(run: Path) -> dict[str, str]:
-    """What was found of each image, without who found it and when."""
+    """Results of each image, without times and workers."""
     found = {}
     for row in inputs(open_run(str(run))):
         sweep = [{k: v for k, v in a.items() if k != "seconds"} for a in row["sweep"]]

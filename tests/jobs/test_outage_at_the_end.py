@@ -1,4 +1,4 @@
-"""A start that an outage has ended: what it tidies waits for the store no longer than seconds."""
+"""A start ended by an outage: its clean-up waits for the store no longer than seconds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCIENCE = PreparedAudit(load_settings(), MeanColour, {"model_digest": "abc"})
 
 
 class Ends(Store):
-    """A store that is out from some moment on."""
+    """A store that is unavailable from some moment on."""
 
     out = False
 
@@ -44,7 +44,7 @@ class Ends(Store):
 
 @pytest.fixture
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses in which the store was waited for, on a clock that they alone move."""
+    """Pauses of retries of the store, on a clock that only they advance."""
     pauses: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: sum(pauses), sleep=pauses.append)
     monkeypatch.setattr("cluster.storage.store.time", clock)

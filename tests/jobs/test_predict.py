@@ -25,7 +25,7 @@ def said(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
     return told.out.splitlines()
 
 
-def test_the_ends_of_settings_that_were_not_measured(
+def test_settings_without_measured_counts_give_both_extremes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "counts.json").write_text("{}")
@@ -46,7 +46,7 @@ def test_the_ends_of_settings_that_were_not_measured(
     assert "0.01 TFLOP/s" in lines[-1]
 
 
-def test_what_was_measured_speaks_for_another_model(
+def test_measured_counts_are_used_for_a_different_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = load_settings("laptop")
@@ -61,7 +61,7 @@ def test_what_was_measured_speaks_for_another_model(
     assert lines[6].startswith("- ") and "1.5" in lines[6]
 
 
-def test_only_the_same_settings_and_model_are_as_measured() -> None:
+def test_only_the_same_settings_and_model_count_as_measured() -> None:
     settings = load_settings("laptop")
     source = Measured(counts=protocol_counts(settings, 1.5), images=60, settings=settings)
     assert origin_of_counts(source, settings) == "as measured on 60 images with the model 'shapes'"
@@ -70,7 +70,7 @@ def test_only_the_same_settings_and_model_are_as_measured() -> None:
         assert it == "carried over from what 60 images with the model 'shapes' took"
 
 
-def test_a_worker_has_a_price_where_it_is_known_which() -> None:
+def test_a_worker_has_a_price_if_its_type_is_known() -> None:
     gpu, cpu = load_settings(), load_settings("laptop", None, {"model": {"device": "cpu"}})
     assert predict.price_of(gpu, ClusterSettings()) is None
     assert predict.price_of(cpu, ClusterSettings()) is None

@@ -30,7 +30,7 @@ SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
 
 def raw(text: str) -> list[str]:
-    """What of the hostile characters stands in a text."""
+    """Hostile characters that occur in a text."""
     return [char for char in HOSTILE if not char.isprintable() and char in text.replace("\r\n", "\n")]
 
 
@@ -113,7 +113,7 @@ class Terminal(io.StringIO):
 
 
 def test_a_live_view_and_what_is_printed_beside_it_are_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """rich writes commands of terminals, so what it is given must hold none."""
+    """rich writes escape sequences itself, so the text given to it must hold none."""
     monkeypatch.setenv("TERM", "xterm")
     out, before = Terminal(), (sys.stdout, sys.stderr)
     monkeypatch.setattr(sys, "stderr", out)
@@ -141,7 +141,7 @@ def test_lines_of_progress_are_plain_text() -> None:
     assert SHOWN in out.getvalue() and not raw(out.getvalue()) and SECRET not in out.getvalue()
 
 
-def test_an_error_is_told_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_printed_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     def job() -> int:
         raise SettingsError(f"refused: {HOSTILE} {SECRET}")
 
@@ -149,8 +149,8 @@ def test_an_error_is_told_without_secrets(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == f"originality: refused: {SHOWN} ***\n"
 
 
-def test_a_traceback_is_told_without_secrets() -> None:
-    """Of an error that is nobody's mistake but ours."""
+def test_a_traceback_is_printed_without_secrets() -> None:
+    """The error is a bug of this program."""
     code = (
         "from jobs import process; process.begin()\n"
         f"raise KeyError('refused: \\x1b[2J {SECRET}\\u202e') from OSError('{SECRET}')\n"

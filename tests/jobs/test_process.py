@@ -1,4 +1,4 @@
-"""Commands as a shell starts them, where not all is as usual: each ends in a line, not a traceback."""
+"""Commands as a shell starts them, in unusual environments: each ends in one line, not a traceback."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from tests.support.waiting import PATIENCE, until
 
 NO_UTF8 = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "LANG": "C"}
 NO_PLACE = "/proc/1"
-"""Where nobody may make a file, not even root."""
+"""A folder where nobody can create a file, not even root."""
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
-    """A run of one image whose name is no ASCII, with a driver that is at work."""
+    """A run of one image with a non-ASCII name, and a driver that works on it."""
     folder = tmp_path_factory.mktemp("process")
     paint(folder / "in", "bild·ü.png", (1, 1, 1))
     run = plan(str(folder / "in"), open_store(str(folder / "run")), {"model": "m"})
@@ -51,12 +51,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
 
 @dataclass(frozen=True)
 class Case:
-    """A command line of a shell, where ``$O`` is the command and ``$RUN`` a run folder; how it must end."""
+    """A shell command line, where ``$O`` is the command and ``$RUN`` a run folder, and how it must end."""
 
     line: str
     code: int = 0
     said: str = ""
-    """Part of its output or errors."""
+    """Token in its output or errors."""
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -155,7 +155,7 @@ def test_help_and_version_import_nothing_heavy() -> None:
 def interrupted(
     command: list[str], environment: dict[str, str], when: Callable[[int], bool]
 ) -> tuple[int, str]:
-    """Exit code and errors of a command that gets Ctrl-C as soon as its process is so far."""
+    """Exit code and stderr of a command that gets Ctrl-C as soon as its process reaches a given state."""
     child = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -187,7 +187,7 @@ def test_an_interrupt_while_it_imports_is_one_line(library: str, how: list[str],
 
 
 def failed_import(package: Path, code: str) -> BaseException:
-    """What the import of a module with this code raises, by another package as in real life."""
+    """Exception raised by the import of a module with this code."""
     package.mkdir()
     (package / "__init__.py").write_text(code)
     spec = importlib.util.spec_from_file_location(package.name, package / "__init__.py")
@@ -215,7 +215,7 @@ def test_a_failed_import_names_the_package(code: str, said: str, tmp_path: Path)
     assert told is not None and said in told
 
 
-def test_other_errors_are_no_failed_imports() -> None:
+def test_other_errors_do_not_count_as_failed_imports() -> None:
     try:
         raise KeyError("x")
     except KeyError as error:
@@ -225,7 +225,7 @@ def test_other_errors_are_no_failed_imports() -> None:
 
 @pytest.mark.parametrize("module", ["jobs.cli", "jobs.audit"])
 def test_a_missing_package_is_named(module: str, tmp_path: Path) -> None:
-    """One that is there, but raises as one that is not."""
+    """The package exists, but its import raises like that of a missing one."""
     (tmp_path / "pyarrow.py").write_text(
         "raise ModuleNotFoundError('No module named pyarrow', name='pyarrow')\n"
     )

@@ -1,4 +1,4 @@
-"""The audit as a person starts it: the command, the model that ships, Ray, and the report."""
+"""The audit as a user runs it: the command, the model that ships, Ray, and the report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def originality(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    """A shape, a photograph, and a file that only calls itself an image."""
+    """A drawing of shapes, a photograph, and a text file named as an image."""
     folder = tmp_path / "mixed"
     folder.mkdir()
     shutil.copy(ROOT / "examples" / "familiar-1.png", folder)

@@ -1,4 +1,4 @@
-"""From a run folder, as the engine leaves it, to the page."""
+"""The report from a run folder as the engine leaves it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def webp(image: Image.Image) -> bytes:
 
 
 def sheet(verdict: Verdict, side: int) -> bytes:
-    """A row of eight tiles an attempt, each row in a grey of its own."""
+    """A row of eight tiles per attempt, each row in a different grey."""
     page = Image.new("RGB", (8 * side, side * len(verdict.sweep)))
     for row in range(len(verdict.sweep)):
         grey = 40 * (row + 1)
@@ -44,7 +44,7 @@ def sheet(verdict: Verdict, side: int) -> bytes:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    """Five different images and a copy: two judged, one without artefacts, a rejection, one to do."""
+    """Five different images and a copy: two judged, one without artefacts, one rejected, one pending."""
     source = tmp_path / "in"
     (source / "sub").mkdir(parents=True)
     for i, name in enumerate(("<b>.png", "big.png", "lost.png", "bad.png", "todo.png")):
@@ -111,7 +111,7 @@ def test_a_row_with_fewer_redraws_is_cut_to_them(run: RunFolder) -> None:
     assert (tokens, Image.open(io.BytesIO(strip)).size) == (1, (3 * 64, 64))
 
 
-def test_the_job_says_where_the_page_is(
+def test_the_command_prints_the_path_of_the_page(
     run: RunFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert report.main([run.store.url]) == 0
@@ -180,7 +180,7 @@ def test_a_writer_whose_turn_was_taken_leaves_page_and_files_of_the_other(
     later: list[bytes] = []
 
     def overtaken(data: ReportData) -> str:
-        """While its page is rendered it is suspended, and another writes of a later state."""
+        """The writer is suspended while it renders, and a different one writes a later state."""
         page = render(data)
         if not later:
             later.append(b"")
@@ -218,7 +218,7 @@ def test_inputs_of_one_image_are_counted_and_the_first_of_them_named(tmp_path: P
     assert "and 6 more files with the same bytes" in render(report_data.gather(run))
 
 
-def test_columns_of_a_later_version_are_no_obstacle() -> None:
+def test_columns_of_a_later_version_are_ignored() -> None:
     raw = json.loads(json.dumps(example_runs.judged("a", 1).row()))
     raw["sweep"][0]["later"] = 1
     assert report_data.verdict_of({**raw, "later": 2}).min_tokens == 1

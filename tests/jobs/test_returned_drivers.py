@@ -1,4 +1,4 @@
-"""Drivers that were suspended at the end of their work, and return when another has taken their place."""
+"""Drivers that were suspended at the end of their work and resume after another one has taken their place."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def judged(run: RunFolder, number: int) -> str:
-    """Has an input judged by a process of its own; its image_id."""
+    """Judge an input as a separate process would; its image_id."""
     image_id = image_id_of(bytes([number]))
     mine = RunFolder(run.store)
     mine.identities.learn(number, image_id)
@@ -48,7 +48,7 @@ def judged(run: RunFolder, number: int) -> str:
 
 
 def lose(store: Store, *folders: str) -> None:
-    """Removes this process's places, as whoever takes over does."""
+    """Remove this process's claims, as a process that takes over does."""
     for folder in folders:
         for found in list(store.list(folder)):
             store.delete(found.path)
@@ -59,7 +59,7 @@ def sum_up(run: RunFolder, heartbeat: Heartbeat) -> dict[str, Any]:
 
 
 def first_time(function: Callable[..., Any], then: Callable[[], object]) -> Callable[..., Any]:
-    """A function after whose first call something else happens, while its caller is suspended."""
+    """A function after whose first call something else happens, as if its caller were suspended."""
     calls: list[object] = []
 
     def called(*arguments: Any, **named: Any) -> Any:
@@ -113,7 +113,7 @@ def test_one_that_returns_before_the_page_is_written_writes_none(
 def test_one_whose_turn_to_write_results_was_taken_ends_well(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two with different shards: the other has summed up what both did."""
+    """Two drivers with different shards: the other one has written the results of both."""
     judged(run, 0)
 
     def another_sums_up() -> None:

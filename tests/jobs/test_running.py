@@ -1,4 +1,4 @@
-"""How a run is carried out: pieces, bounds, putting back, estimates. With a small scorer, on a real Ray."""
+"""Running audits with a small scorer on a real Ray: shards, limits, retries, estimates."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def refuse() -> MeanColour:
 
 
 @pytest.mark.long
-def test_a_refused_run_binds_nobody(
+def test_a_refused_run_leaves_no_plan(
     images: Path, tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "deep" / "run"
@@ -85,7 +85,7 @@ def test_a_refused_run_binds_nobody(
 
 @pytest.mark.long
 @pytest.mark.parametrize("devices", [("auto", "cpu"), ("cpu", "auto")])
-def test_the_device_makes_no_other_run(
+def test_a_different_device_resumes_the_same_run(
     images: Path, tmp_path: Path, local_ray: None, devices: tuple[str, str]
 ) -> None:
     first, second = (
@@ -122,7 +122,9 @@ def test_a_sample_and_then_the_rest(
 
 
 @pytest.mark.long
-def test_a_new_run_beside_one_of_other_settings(images: Path, tmp_path: Path, local_ray: None) -> None:
+def test_force_new_starts_a_run_beside_one_with_different_settings(
+    images: Path, tmp_path: Path, local_ray: None
+) -> None:
     out = tmp_path / "run"
     assert audit(SCIENCE, str(images), str(out)) == exits.ALL_JUDGED
     other = PreparedAudit(load_settings(flags={"seed": 4}), MeanColour, {"model_digest": "abc"})
@@ -151,7 +153,7 @@ def test_a_limit_on_cost_or_time_stops_the_run_resumable(
     bound: dict[str, Any],
     token: str,
 ) -> None:
-    """By the driver's clocks two days pass once an image is half done."""
+    """By the driver's clocks, two days pass as soon as an image is half done."""
 
     def passed() -> timedelta:
         return timedelta(days=2 * any((tmp_path / "run" / "progress").glob("*.snapshot")))
@@ -201,7 +203,7 @@ def test_what_failed_is_put_back_and_only_that(
 
 
 class Kinder(MeanColour):
-    """Takes every colour."""
+    """Accepts every colour."""
 
     def admit(self, item: Any) -> None:
         self._in_flight[item.item_id] = (item, self._steps)
@@ -243,7 +245,9 @@ def test_an_estimate_from_one_image_has_a_wide_range() -> None:
     assert "--dry-run" in estimate.Estimate(10, (low, mean, high), 0.5).lines(1)[0]
 
 
-def test_the_run_tells_its_heartbeat(images: Path, tmp_path: Path, local_ray: None) -> None:
+def test_the_driver_reports_its_progress_in_the_heartbeat(
+    images: Path, tmp_path: Path, local_ray: None
+) -> None:
     states: list[dict[str, Any]] = []
     run = plan_audit(SCIENCE, str(images), str(tmp_path / "run"))
     leases = run.leases(Selection().numbers(run.manifest))

@@ -1,4 +1,4 @@
-"""Several starts of one run: who works beside whom, who waits, and who is refused."""
+"""Several starts of one run: which work concurrently, which wait, and which are refused."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Counting:
-    """How many are at work at once."""
+    """Counts how many work at the same time."""
 
     def __init__(self) -> None:
         self.most, self.now, self.turns = 0, 0, 0
@@ -67,7 +67,7 @@ class Counting:
 
 
 def waits(run: RunFolder) -> bool:
-    """Whether the second start of a run has looked at who is at work."""
+    """Whether the second start of a run has seen that the first one works."""
     return len({found.path.partition(".")[0] for found in run.store.list(DRIVERS)}) == 2
 
 
@@ -120,7 +120,7 @@ def test_selections_overlap_where_they_share_an_input(one: Selection, other: Sel
     "said",
     [None, {}, {"selection": 3}, {"selection": {"shard": [0, 0], "limit": None, "sample": None, "seed": 0}}],
 )
-def test_a_selection_that_is_damaged_is_none(said: Any) -> None:
+def test_a_damaged_selection_is_ignored(said: Any) -> None:
     assert selection_of(said or {}) is None
 
 
@@ -180,7 +180,7 @@ def test_a_retry_whose_place_was_taken_puts_nothing_back(run: RunFolder) -> None
     assert retry(run, "failed", None).total() == 1
 
 
-def test_who_waits_leaves_at_the_deadline(run: RunFolder) -> None:
+def test_a_waiting_start_stops_at_the_deadline(run: RunFolder) -> None:
     long_ago = datetime.now(UTC) - timedelta(hours=1)
     with (
         turn(run, "audit"),
@@ -240,7 +240,7 @@ def test_a_damaged_heartbeat_ends_no_command(
         assert "the run is being worked on" in capsys.readouterr().err
 
 
-def test_who_may_only_read_sees_who_is_audit_session(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_without_write_access_see_who_works(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     with Heartbeat(run.store, "audit"):
 
         def refused(path: str, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of skipped files, noted images and rows without an image: at the audit, and later."""
+"""Skipped files, notes on images and rows without a URI, as the audit, status and report show them."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def submit(head: Head, *job: str, options: tuple[str, ...] = ()) -> subprocess.C
         time.sleep(1)
 
 
-def test_the_jobs_api_wants_the_token(head: Head) -> None:
+def test_the_jobs_api_requires_the_token(head: Head) -> None:
     token = head.environment["RAY_AUTH_TOKEN"]
     assert asked(head.dashboard, None) == 401
     assert asked(head.dashboard, "0" * len(token)) == 403

@@ -1,4 +1,4 @@
-"""Photographs, art and scans under the model that ships, which knows drawings of shapes alone."""
+"""Photographs, art and scans with the model that ships, which knows only drawings of shapes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def screenshot() -> Image.Image:
     return page
 
 
-def test_photographs_and_scans_are_no_drawings() -> None:
+def test_photographs_and_scans_are_not_taken_for_drawings() -> None:
     taken = [name for name in OTHERS if is_drawing(Image.open(PHOTOS / name))]
     assert taken == [] and not is_drawing(screenshot())
 
@@ -81,7 +81,7 @@ def test_the_command_warns_before_the_work(tmp_path: Path, capsys: pytest.Captur
     assert "warning" not in capsys.readouterr().err
 
 
-def test_summary_and_report_say_it_too(
+def test_summary_and_report_contain_the_warning(
     tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(3):
@@ -101,8 +101,8 @@ def test_summary_and_report_say_it_too(
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"unsuited": 3}', '{"unsuited": {"photos": 1}}'])
-def test_a_damaged_summary_ends_no_audit(tmp_path: Path, damage: str) -> None:
-    """Nor does one of another version."""
+def test_a_damaged_summary_stops_no_audit(tmp_path: Path, damage: str) -> None:
+    """Neither does a summary of a different version."""
     (tmp_path / "in").mkdir()
     shutil.copy(next(EXAMPLES.glob("*.png")), tmp_path / "in")
     science = PreparedAudit(load_settings(), MeanColour, {})
@@ -111,7 +111,7 @@ def test_a_damaged_summary_ends_no_audit(tmp_path: Path, damage: str) -> None:
     assert unsuited(science, run, Selection()) is None
 
 
-def test_an_interrupt_while_images_are_looked_at_leaves_no_run(
+def test_an_interrupt_while_images_are_sampled_leaves_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*given: object) -> None:

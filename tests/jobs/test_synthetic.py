@@ -1,4 +1,4 @@
-"""The world of shapes as a person uses it: render, detect, train, and the experiments on a real Ray."""
+"""The commands of the world of shapes: render, detect, train, and the experiments on a real Ray."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TINY = {
         "denoiser": {"channels": [32, 32], "heads": 4, "images": 600, "batch_size": 4, "steps": [150]},
     },
 }
-"""Of the diversity experiment, so that it takes seconds."""
+"""Settings of the diversity experiment with which it takes seconds."""
 
 
 def synthetic(*arguments: object) -> int:
@@ -151,7 +151,7 @@ def test_mistakes_are_reported_in_one_line(
     assert message in told and told.count("\n") == 1
 
 
-def test_what_images_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_detected_elements_are_those_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     synthetic("render", "elements", "--out", tmp_path / "set", "--count", 30, "--side", 256)
     truth = lines(tmp_path / "set" / "00000" / "metadata.jsonl")
     (tmp_path / "set" / "00000" / "text.png").write_text("no image")
@@ -191,14 +191,14 @@ def killed_at_work(process: subprocess.Popen[str], run: Path) -> None:
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    """What it printed, all of it done."""
+    """Output of a command that succeeded."""
     out, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == exits.ALL_JUDGED, error
     return out.strip()
 
 
 def with_more_seconds(snapshot: bytes, more: float) -> bytes:
-    """A snapshot as if so much longer had been worked on it."""
+    """A snapshot with this much more working time recorded."""
     start = len(FORMAT) + hashlib.sha256().digest_size
     kept = torch.load(io.BytesIO(snapshot[start:]), weights_only=True)
     body = io.BytesIO()
@@ -271,7 +271,9 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     assert "'measure'" in capsys.readouterr().err
 
 
-def test_what_was_measured_until_a_stop_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measurements_made_before_an_interrupt_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stopped(run: RunFolder, *_: object) -> None:
         item = json.loads(run.store.read("items/000-elements-4-0.json"))
         run.ledger.commit(id_of(item), {"name": "elements-4-0", "status": "judged"}, {})
@@ -286,8 +288,8 @@ def test_what_was_measured_until_a_stop_is_kept(tmp_path: Path, monkeypatch: pyt
     assert kept["name"] == "elements-4-0"
 
 
-def test_a_start_that_was_cut_off_leaves_nothing_to_the_next(tmp_path: Path) -> None:
-    """Before it was planned: its items are not those of the next one."""
+def test_items_of_a_killed_start_are_not_taken_for_those_of_the_next(tmp_path: Path) -> None:
+    """The start was killed before it planned its run, and its items differ from the next one's."""
     for name in ("000-x", "001-y"):
         file = tmp_path / "items" / f"{name}.json"
         file.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Words of a real sweep, exported, in diffusers' hands."""
+"""Pseudo-words of a real sweep, exported and loaded by diffusers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.support.places import EXAMPLES
 
 @pytest.fixture(scope="module")
 def run(quick: AuditSettings, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """Two images, one of them twice, through a short sweep that neither passes; and one that failed."""
+    """A run of two images, one of them twice, with a short sweep that neither passes, and one that failed."""
     source = tmp_path_factory.mktemp("in")
     for name in ("familiar-1.png", "unseen-1.png"):
         shutil.copy(EXAMPLES / name, source)
@@ -76,7 +76,7 @@ def _exported(
 
 
 @pytest.mark.long
-def test_an_exported_word_redraws_what_ours_does(
+def test_an_exported_pseudo_word_gives_the_same_redraws(
     run: RunFolder, model: LatentDiffusion, tmp_path: Path
 ) -> None:
     assert main(["tokens", "export", run.store.url, "--to", str(tmp_path)]) == exits.ALL_JUDGED
@@ -105,7 +105,7 @@ def test_an_exported_word_redraws_what_ours_does(
     assert np.abs(ours.astype(int) - another.astype(int)).max() > 10
 
 
-def test_every_image_once_and_those_without_a_word_are_counted(
+def test_each_image_is_exported_once_and_those_without_a_pseudo_word_are_counted(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["tokens", "export", run.store.url, "--to", str(tmp_path)]) == exits.ALL_JUDGED
@@ -148,7 +148,7 @@ def _id(run: RunFolder, path: str) -> str:
     return next(str(run.identities[n]) for n in range(len(run.manifest)) if run.manifest.path(n) == path)
 
 
-def test_what_cannot_be_exported_is_one_line(run: RunFolder, tmp_path: Path) -> None:
+def test_export_errors_are_one_line(run: RunFolder, tmp_path: Path) -> None:
     to = open_store(str(tmp_path / "to"))
     with pytest.raises(SettingsError, match=r"'nowhere\.png'.* --image"):
         export(run, to, ["familiar-1.png", "nowhere.png"])
@@ -157,7 +157,7 @@ def test_what_cannot_be_exported_is_one_line(run: RunFolder, tmp_path: Path) -> 
     assert not list(to.list())
 
 
-def test_a_damaged_word_keeps_no_other_from_being_exported(
+def test_a_damaged_pseudo_word_does_not_prevent_the_export_of_others(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(run.store.url, tmp_path / "run")
@@ -175,7 +175,7 @@ def test_a_damaged_word_keeps_no_other_from_being_exported(
             export(torn, open_store(str(tmp_path / "to")), ["familiar-1.png"])
 
 
-def test_a_run_is_no_place_for_exported_words(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_folder_is_refused_as_target(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     before = {file.path for file in run.store.list()}
     assert main(["tokens", "export", run.store.url, "--to", f"{run.store.url}/"]) == exits.BAD_SETTINGS
     assert (

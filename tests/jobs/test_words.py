@@ -1,4 +1,4 @@
-"""A list with a column of words, from the command's own planning to the table of verdicts."""
+"""A list with a column of words, from planning to the table of verdicts."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_collection_without_words_is_refused_before_anything_is_written(
         assert not list((tmp_path / "run").glob("*"))
 
 
-def test_another_subject_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_switched_edit_subject_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     cats = {**SHORT, "domain": "cats", "domains": {"cats": {"initial_word": "cat"}}}
     prepare(load_settings("laptop", None, cats))
     (line,) = capsys.readouterr().err.splitlines()
@@ -100,7 +100,7 @@ def test_another_subject_is_said_once(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == ""
 
 
-def test_records_from_before_words_are_read_as_well(tmp_path: Path, listed: Path) -> None:
+def test_records_without_word_columns_are_read(tmp_path: Path, listed: Path) -> None:
     from jobs.auditing.report_data import write_report
 
     settings = load_settings("laptop", None, {**SHORT, "domain": "houses"})

@@ -81,7 +81,7 @@ def until(page: Page, script: str, expected: object) -> None:
         page.settle()
 
 
-def test_a_person_sees_the_answer_and_the_evidence(page: Page, files: dict[str, Path]) -> None:
+def test_the_page_shows_the_answer_and_the_evidence(page: Page, files: dict[str, Path]) -> None:
     page.open(files["nine"])
     text = page.run("document.body.innerText")
     assert "How original" in text and "shapes" in text
@@ -114,7 +114,7 @@ def test_a_page_of_few_images_sorts_and_filters_by_itself(page: Page, files: dic
     assert page.run("document.querySelector('.pager').checkVisibility()") is False
 
 
-def test_pages_are_turned_and_read_when_they_are_shown(page: Page, files: dict[str, Path]) -> None:
+def test_pages_are_loaded_when_they_are_shown(page: Page, files: dict[str, Path]) -> None:
     page.open(files["many"])
     assert [url for url in page.requests if url.startswith("file:")] == [files["many"].as_uri()]
     assert page.run(STATUS) == "Images 1 to 20 of 1,200."
@@ -163,7 +163,9 @@ def test_columns_sort_all_rows_and_not_those_of_the_page(page: Page, files: dict
     assert nearest == sorted(nearest) and float(nearest[-1]) < float(farthest[-1])
 
 
-def test_what_was_not_judged_is_found_by_status_reason_and_name(page: Page, files: dict[str, Path]) -> None:
+def test_images_that_were_not_judged_are_found_by_status_reason_and_name(
+    page: Page, files: dict[str, Path]
+) -> None:
     page.open(files["many"])
     page.click("input[value=rejected]")
     until(page, STATUS, "Images 1 to 20 of 40 (1,200 in all).")
@@ -194,7 +196,7 @@ def test_a_link_leads_to_an_image_wherever_it_is(page: Page, files: dict[str, Pa
     until(page, f"{STATUS}.includes('not in the report')", True)
 
 
-def test_a_card_built_by_the_script_is_the_one_that_was_written(
+def test_a_card_built_by_the_script_equals_the_one_in_the_page(
     page: Page, files: dict[str, Path], tmp_path: Path
 ) -> None:
     """The same image as the page holds it and as the script builds it, pictures aside."""
@@ -253,7 +255,7 @@ def test_pictures_are_those_of_the_run_folder(page: Page, files: dict[str, Path]
     assert page.run("document.querySelector('dialog .window').getBoundingClientRect().height") > 200
 
 
-def test_a_page_that_was_copied_alone_says_what_is_missing(
+def test_a_page_copied_without_its_run_folder_reports_what_is_missing(
     page: Page, files: dict[str, Path], tmp_path: Path
 ) -> None:
     shutil.copy(files["many"], tmp_path / "copy.html")
@@ -365,7 +367,7 @@ def test_a_picture_is_enlarged_and_put_away(page: Page, files: dict[str, Path]) 
 @pytest.mark.parametrize("name", ["nine", "many", "hostile", "problems", "empty"])
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_sticks_out_at_any_width(
+def test_nothing_overflows_at_any_width(
     page: Page, files: dict[str, Path], name: str, width: int, scheme: str
 ) -> None:
     page.open(files[name], width, scheme)
@@ -385,7 +387,7 @@ def test_hostile_names_do_nothing(page: Page, files: dict[str, Path]) -> None:
     assert set(example_runs.HOSTILE[:3]) <= set(page.run(NAMES))
 
 
-def test_without_its_script_the_page_still_tells_all(page: Page, files: dict[str, Path]) -> None:
+def test_the_page_works_without_its_script(page: Page, files: dict[str, Path]) -> None:
     page.call("Emulation.setScriptExecutionDisabled", value=True)
     try:
         page.open(files["nine"])

@@ -79,7 +79,7 @@ def test_the_order_is_that_of_a_plain_sort(given_: list[tuple[Group, int, float 
         (0, 0, 2, []),
     ],
 )
-def test_of_too_many_both_ends_can_be_browsed(
+def test_above_the_limit_both_ends_can_be_browsed(
     judged_: int, problems: int, limit: int, expected: list[int]
 ) -> None:
     rows = [row(f"{i}", None, 1 - i / 100) for i in range(judged_)] + [REJECTED] * problems
@@ -133,6 +133,6 @@ def test_hidden_characters_are_shown(text: str, shown: str) -> None:
     assert words.visible(text) == shown
 
 
-def test_the_last_distance_is_that_of_the_most_tokens() -> None:
+def test_the_last_distance_is_that_of_the_largest_number_of_tokens() -> None:
     assert row_of(judged("a", 3, 0.2), "a", []).last_distance == pytest.approx(0.2)
     assert row_of(problem("a", "failed", "X", "y"), "a", []).last_distance is None

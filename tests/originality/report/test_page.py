@@ -162,7 +162,7 @@ def test_a_page_holds_all_of_few_images_and_the_first_of_many() -> None:
     assert [int(n) for n in re.findall(r">(\d+)</text>", page)[::2]] == [5, 10, 10, 10, 10, 0]
 
 
-def test_the_page_of_thousands_is_no_larger() -> None:
+def test_the_page_does_not_grow_with_the_number_of_images() -> None:
     hundred, thousands = render(many(100)), render(many(3000))
     assert abs(len(thousands) - len(hundred)) < 200
     assert len(Reader(thousands).tags) == len(Reader(hundred).tags)
@@ -194,7 +194,7 @@ def test_a_different_report_has_files_with_different_names() -> None:
     assert f"'nonce-{one.listing.generation}'" in policy(render(one))
 
 
-def test_beyond_what_can_be_browsed_the_page_says_where_the_rest_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_names_the_files_of_images_that_cannot_be_browsed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("originality.report.page.listed", lambda marks: listed(marks, 5))
     text = " ".join(Reader(render(example_runs.nine())).text.split())
     assert "5 of 11 images" in text
@@ -239,7 +239,7 @@ def test_the_retry_command_quotes_the_run_folder_for_a_shell() -> None:
 
 
 @pytest.mark.parametrize("image", [None, b"", b"<svg onload=alert(1)>", b"RIFF0000WAVE"])
-def test_only_pictures_are_embedded(image: bytes | None) -> None:
+def test_only_raster_pictures_are_embedded(image: bytes | None) -> None:
     assert data_uri(image) is None
 
 
