@@ -168,7 +168,7 @@ def test_images_that_were_not_judged_are_found_by_status_reason_and_name(
 ) -> None:
     page.open(files["many"])
     page.click("input[value=rejected]")
-    until(page, STATUS, "Images 1 to 20 of 40 (1,200 in all).")
+    until(page, STATUS, "Images 1 to 20 of 40 (1,200 in total).")
     assert set(page.run(REASONS)) == {"truncated", "not-an-image"}
     page.open(files["many"])
     page.run("[...document.querySelectorAll('.reasons a')].find(a => a.hash.includes('truncated')).click()")
@@ -178,9 +178,9 @@ def test_images_that_were_not_judged_are_found_by_status_reason_and_name(
     page.open(files["many"])
     page.run("document.querySelector('[name=find]').focus()")
     page.call("Input.insertText", text="PHOTOGRAPH-000004")
-    until(page, STATUS, "Images 1 to 10 of 10 (1,200 in all).")
+    until(page, STATUS, "Images 1 to 10 of 10 (1,200 in total).")
     page.call("Input.insertText", text="x")
-    until(page, STATUS, "No such image.")
+    until(page, STATUS, "No matching images.")
 
 
 def test_a_link_leads_to_an_image_wherever_it_is(page: Page, files: dict[str, Path]) -> None:
@@ -320,7 +320,7 @@ def test_the_keyboard_does_what_the_mouse_does(page: Page, files: dict[str, Path
     assert page.run("document.activeElement.innerText") == "Skip to the images"
     page.run("document.querySelector('input[value=all]').focus()")
     page.press("ArrowRight", 39)
-    until(page, STATUS, "Images 1 to 20 of 206 (1,200 in all).")
+    until(page, STATUS, "Images 1 to 20 of 206 (1,200 in total).")
     focused = "document.activeElement.name || document.activeElement.innerText"
     seen = []
     while len(seen) < 20 and "Reason" not in seen:
@@ -345,7 +345,7 @@ def test_the_keyboard_does_what_the_mouse_does(page: Page, files: dict[str, Path
     assert page.run("document.activeElement.innerText").strip() == "Image"
     page.run("document.querySelectorAll('.pager [name=next]')[1].focus()")
     page.press("Enter", 13)
-    until(page, STATUS, "Images 21 to 40 of 206 (1,200 in all).")
+    until(page, STATUS, "Images 21 to 40 of 206 (1,200 in total).")
     until(page, "document.activeElement.id", "images-title")
     page.run("document.querySelector('.zoom').focus()")
     page.press(" ", 32)
