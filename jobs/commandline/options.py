@@ -163,9 +163,9 @@ def settings_of(
     try:
         return load_settings(arguments.preset, arguments.config, flags)
     except DomainMissing:
-        if (begun := _domain_of(run)) is not None:
-            flags["domain"] = begun
-            sys.stderr.write(f"using domain {begun}, as in the run in {run}\n")
+        if (previous := _domain_of(run)) is not None:
+            flags["domain"] = previous
+            sys.stderr.write(f"using domain {previous}, as in the run in {run}\n")
         elif any_domain:
             flags["domain"] = _ASSUMED_DOMAIN
             sys.stderr.write(f"assuming domain {_ASSUMED_DOMAIN}; an audit requires --domain\n")
