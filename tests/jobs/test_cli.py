@@ -201,7 +201,7 @@ def test_exit_codes(error: BaseException, code: int, capsys: pytest.CaptureFixtu
     ("error", "token"),
     [
         (MachineFault("the card fell off its bus"), "the card fell off its bus"),
-        (FetchError("hub: HTTP Error 503; start again", 503), "HTTP Error 503"),
+        (FetchError("hub: HTTP Error 503; start again", 503), "hub: HTTP Error 503"),
         (
             RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
             "RuntimeError: CUDA error: out of memory",
