@@ -86,7 +86,7 @@ def test_a_run_folder_becomes_a_page(run: RunFolder, compacted: bool) -> None:
     assert "<dt>Files</dt><dd>6," in page
     assert "sub/copy.png" in page
     assert "broken &lt;i&gt;data&lt;/i&gt;" in page
-    assert page.count(">picture missing<") == 2
+    assert page.count(">picture not found<") == 2
     assert "model digest" in page and "abcd" in page
 
 
