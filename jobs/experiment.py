@@ -114,9 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     plans, wanted = experiment.plans(), wanted_of(experiment)
     kept = keep_folder(arguments.keep)
     if kept:
-        check_room(
-            kept, [id_of(plan.document()) for plan in plans], chain.from_iterable(wanted.values())
-        )
+        check_room(kept, [id_of(plan.document()) for plan in plans], chain.from_iterable(wanted.values()))
     models = trainings(f"{arguments.out}/train", plans)
     run = measures(f"{arguments.out}/measure", experiment)
     if before:

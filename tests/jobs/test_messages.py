@@ -67,7 +67,7 @@ def test_a_resume_with_different_settings(tmp_path: Path) -> None:
         plan(str(tmp_path / "in"), store, {"settings": {"seed": 1}})
     assert str(caught.value) == (
         f"{store.url} holds a run with other settings (settings.seed: 0 -> 1); "
-        "start as before, or into another --out (of an audit also: --force-new, into a folder beside it)"
+        "use the same settings, or a different --out (of an audit also: --force-new, for a folder beside it)"
     )
 
 
