@@ -16,7 +16,7 @@ from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from cluster.ray_runtime.ray_address import cluster_address
 from cluster.ray_runtime.runtime import available_cpus, ray_running
 from cluster.settings import ClusterSettings
-from cluster.storage.store import PATIENCE, open_store, unmade
+from cluster.storage.store import PATIENCE, open_store, removing_empty_folders
 from originality.contract.findings import Check, Finding, failed, ok, skipped, warning
 from originality.contract.node_cache import cache_path
 
@@ -71,7 +71,7 @@ def store(out: str | None) -> Finding:
     """Checks that the place for a run can create an object only once. Leaves nothing there."""
     if not out:
         return skipped("no --out given")
-    with unmade(out):
+    with removing_empty_folders(out):
         opened = open_store(out)
         opened.check_create()
     return ok(f"{opened.url} writes an object only once", url=opened.url)

@@ -24,7 +24,7 @@ from cluster.inputs.manifest import Selection
 from cluster.ray_runtime.ray_address import on_cluster
 from cluster.run.folder import RunFolder, open_run
 from cluster.settings import ClusterSettings
-from cluster.storage.store import NotFound, unmade
+from cluster.storage.store import NotFound, removing_empty_folders
 from jobs.auditing.audit_run import audit_session, judge, plan_audit, unsuited
 from jobs.auditing.labels import LabelledResults, Labels, check_enough, check_same, measured, read_labels
 from jobs.auditing.prepare import PreparedAudit, check_first, prepare
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = _as_begun(folder, options.settings_of(arguments, _UNDECIDED, run=folder))
     check_first(settings, how, folder)
     prepared = prepare(settings)
-    with unmade(folder):
+    with removing_empty_folders(folder):
         found = measured(_judged(prepared, arguments.labelled, labels, folder, how), labels)
     check_enough(arguments.labelled, Counter(found.images.values()))
     calibration = _calibration(prepared, found, arguments.false_common, arguments.kept)

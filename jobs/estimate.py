@@ -18,7 +18,7 @@ from cluster.driver.progress import duration
 from cluster.inputs.manifest import Selection
 from cluster.ray_runtime.ray_address import on_cluster
 from cluster.run.folder import RunFolder
-from cluster.storage.store import unmade
+from cluster.storage.store import removing_empty_folders
 from jobs.auditing import predict
 from jobs.auditing.audit_run import audit_session, judge, plan_audit
 from jobs.auditing.prepare import check_first, prepare
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingsError("--out is missing: on a cluster, name a run folder that all nodes can reach")
     selection = Selection(sample=sample, seed=settings.seed)
     check_first(settings, how, arguments.out)
-    with tempfile.TemporaryDirectory() as scratch, unmade(arguments.out or scratch):
+    with tempfile.TemporaryDirectory() as scratch, removing_empty_folders(arguments.out or scratch):
         prepared = prepare(settings)
         folder = plan_audit(prepared, arguments.input, arguments.out or scratch)
         warn(settings, folder.manifest, selection.numbers(folder.manifest))

@@ -79,7 +79,7 @@ def fetch_model(name: str, revision: str | None, to: str, variant: str = "auto")
     known = commit.entries()
     # A diffusion model has a folder per network; the files of a detector lie at the top.
     parts = PARTS if any(path.startswith("unet/") for path in known) else transformers_folder.PARTS
-    entries = {path: known[path] for path in Wanted((*parts, *TOWERS), variant=variant).among(known)}
+    entries = {path: known[path] for path in Wanted((*parts, *TOWERS), variant=variant).select(known)}
     if not entries:
         raise SettingsError(f"{name} at {revision} has no safetensors weights of a supported kind")
     store = open_store(to)

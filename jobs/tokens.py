@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from cluster.run.folder import RunFolder, open_run
 from cluster.run.ledger import ARTEFACTS, artefacts_of
-from cluster.storage.store import Damaged, NotFound, Store, open_store, whole
+from cluster.storage.damage import damage_errors
+from cluster.storage.store import Damaged, NotFound, Store, open_store
 from jobs.auditing.damaged import warn_of_damage
 from jobs.commandline import exits
 from originality.contract.config import SettingsError
@@ -106,7 +107,7 @@ def _word(run: RunFolder, folder: str, tokens: int) -> bytes | None:
     """A pseudo-word from an image's artefacts; None if it is absent, or its file is missing or damaged."""
     path = f"{folder}/tokens.safetensors"
     try:
-        with whole(run.store, path):
+        with damage_errors(run.store, path):
             word: Word | None = words_of(run.store.read(path)).get(tokens)
     except NotFound:
         return None

@@ -54,7 +54,7 @@ class Session:
         try:
             with hurried_after_outage(run.store):  # so that the save below does not wait for the store again
                 return driver.run(
-                    task, leases, settings, gpu=gpu, learn=run.identities.learn, beat=self.heartbeat.tell
+                    task, leases, settings, gpu=gpu, learn=run.identities.learn, beat=self.heartbeat.update
                 )
         finally:
             # Suppressed: the store may be what ended the run, and its own error says more. What is not saved

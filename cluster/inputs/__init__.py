@@ -1,1 +1,2 @@
-"""What is judged: listed and frozen, read and decoded, each input known by the digest of its bytes."""
+"""The inputs of a run: listed once and frozen, then read, decoded, and identified by a digest of their
+bytes."""

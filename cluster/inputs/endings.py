@@ -1,8 +1,8 @@
-"""Files that lack only their end: a JPEG without its end marker, a PNG or GIF without its last block.
+"""Truncated files: a JPEG without its end marker, a PNG or GIF without its last block.
 
-Pillow accepts such a PNG or GIF without a word. It refuses such a JPEG, because it cannot tell it from one
-that lacks rows; the functions below can. Of WebP and AVIF they tell, by the lengths written in them, whether
-a file that cannot be decoded was cut.
+Pillow accepts such a PNG or GIF silently. It refuses such a JPEG, because it cannot tell it from one that
+lacks rows; the functions below can. For WebP and AVIF they tell, from the lengths written in them, whether a
+file that cannot be decoded was truncated.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Iterator
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""In a scan of a JPEG; what is left out are stuffed bytes and restart markers."""
+"""A marker behind a scan of a JPEG: stuffed bytes and restart markers belong to the scan."""
 _BOX = re.compile(rb"[\s\S]{4}[a-zA-Z0-9 ]{4}")
-"""Size and kind of a box."""
+"""Size and kind at the start of a box."""
 _FRAMES = (0xC0, 0xC1, 0xC2)
-"""Start of frame: baseline, extended and progressive. libjpeg reads few others."""
+"""Start of frame: baseline, extended, progressive. libjpeg reads few others."""
 _SCAN, _RESTART_INTERVAL, _END = 0xDA, 0xDD, 0xD9
 _COEFFICIENTS = 64
 
 _FILLER_BYTES = 4096
-"""Enough for any block that may be missing to come out differently."""
+"""Enough bytes for any missing block to be decoded differently from each filler."""
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 
 
@@ -39,29 +39,33 @@ def lacks_end(data: bytes) -> bool:
 
 
 def cut_short(data: bytes) -> bool:
-    """Whether a WebP, or a file in boxes (ISO 14496-12) as AVIF and HEIF are, is shorter than it says."""
+    """Whether a WebP, or a file in boxes (ISO 14496-12) such as AVIF and HEIF, is shorter than its header
+    states."""
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return len(data) < 8 + int.from_bytes(data[4:8], "little")
     return data[4:8] == b"ftyp" and _boxes_end(data) > len(data)
 
 
 def _boxes_end(data: bytes) -> int:
-    """Where the last box that begins in a file ends; what follows sound boxes may be anything."""
+    """The offset at which the last box that begins in the file ends. Behind valid boxes there may be
+    anything."""
     at = 0
     while _BOX.match(data, at):
         size = int.from_bytes(data[at : at + 4], "big")
-        if size == 1:  # it is written behind the kind
+        if size == 1:  # a 64-bit size follows the kind
             size = int.from_bytes(data[at + 8 : at + 16], "big")
-        if size < 8:  # 0: up to the file's end
+        if size < 8:  # 0: the box extends to the end of the file
             break
         at += size
     return at
 
 
 def completed(data: bytes) -> list[bytes]:
-    """A JPEG without an end marker, completed in several ways. If all decode to the same picture, the file
-    holds all of it: a missing block would be read from the bytes that differ. Empty if whole scans are
-    missing."""
+    """A JPEG without an end marker, completed in several ways; empty if complete scans are missing.
+
+    If all of them decode to the same picture, the file contains all of it: a missing block would be decoded
+    from the filler bytes, which differ.
+    """
     if not _all_scans_there(data):
         return []
     fillers = [b"", *(bytes((value,)) * _FILLER_BYTES for value in (0x00, 0x55, 0xAA))]
@@ -71,18 +75,18 @@ def completed(data: bytes) -> list[bytes]:
 
 
 def _intervals(data: bytes) -> bytes:
-    """Restart markers in turn with bytes between: where data end just before the next one, libjpeg would skip
-    bytes without it."""
+    """A filler of restart markers in order with bytes between them. If the data ends just before a restart
+    marker, libjpeg would skip all filler bytes that do not begin with the expected one."""
     found = _RESTART.findall(data, data.rindex(bytes((0xFF, _SCAN))))
     following = found[-1][0] + 1 if found else 0
     return b"".join(bytes((0xFF, 0xD0 + (following + i) % 8)) + b"\x55" * 64 for i in range(64))
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Markers and contents of a JPEG, up to its end or the file's.
+    """Markers and contents of the segments of a JPEG, up to its end marker or the end of the file.
 
     Raises:
-        ValueError: what follows a segment is no marker.
+        ValueError: a segment is not followed by a marker.
     """
     at = 2
     while at < len(data):
@@ -107,7 +111,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _jpeg_lacks_end(data: bytes) -> bool:
-    """In a scan, that is; what ends before has no picture."""
+    """Whether a JPEG ends within a scan. One that ends before its first scan has no picture."""
     last = None
     try:
         for marker, _ in _segments(data):
@@ -118,7 +122,7 @@ def _jpeg_lacks_end(data: bytes) -> bool:
 
 
 def _all_scans_there(data: bytes) -> bool:
-    """Whether the scans bring every coefficient of every component to its last bit."""
+    """Whether the scans contain every coefficient of every component, down to its last bit."""
     components: list[int] = []
     low_bits: defaultdict[int, list[int]] = defaultdict(lambda: [-1] * _COEFFICIENTS)
     for marker, content in _segments(data):
@@ -134,14 +138,14 @@ def _all_scans_there(data: bytes) -> bool:
 
 
 def _gif_ends(data: bytes) -> bool:
-    """Whether the last block is followed by the trailer; anything may follow that."""
+    """Whether the last block of a GIF is followed by the trailer; anything may follow the trailer."""
     at = 13 + _palette_bytes(data[10:11])
     while at < len(data):
         kind = data[at]
         if kind == 0x3B:
             return True
         if kind not in (0x21, 0x2C):
-            return True  # not sound: nothing is said
+            return True  # damaged otherwise: nothing can be said about its end
         at += 2 if kind == 0x21 else 11 + _palette_bytes(data[at + 9 : at + 10])
         while at < len(data) and data[at]:
             at += 1 + data[at]
@@ -150,4 +154,5 @@ def _gif_ends(data: bytes) -> bool:
 
 
 def _palette_bytes(flags: bytes) -> int:
+    """Bytes of the palette that a GIF's flags announce."""
     return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0

@@ -1,7 +1,7 @@
-"""Image formats by name and by content: those that are decoded, and those that are only recognised.
+"""Image formats by extension and by content: those that are decoded, and those that are only recognised.
 
-What is recognised but not decoded is rejected by its own name and with a way out, so that nobody has to guess
-what a file under a wrong name is.
+A file that is recognised but not decoded is rejected by the name of its format, with a fix, so that nobody
+has to guess what a file with a wrong extension is.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ _KNOWN = {
     "GIF": (None, (".gif",)),
     "AVIF": ("avif", (".avif", ".avifs")),
 }
-"""Format to what Pillow has to be built with, and extensions. MPO and JPS are JPEGs with a second view."""
+"""By format: the feature that Pillow has to be built with, and the extensions. MPO and JPS are JPEGs with a
+second view."""
 _HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
 
 
 def _pillow_has(feature: str | None) -> bool:
-    """Pillow warns about features that it does not know, as an older one does about AVIF."""
+    """Whether Pillow was built with a feature. It is looked up first, as Pillow warns about features that it
+    does not know (an older version about AVIF)."""
     known = {**features.modules, **features.codecs}
     return feature is None or (feature in known and bool(features.check(feature)))
 
 
 def _register_heif() -> bool:
-    """Whether the extra ``heif`` is installed. Its wheel holds GPL code (the x265 encoder), so nothing here
-    requires it. One thread, as the decoder's process counts the address space of each."""
+    """Register the reader of HEIF; whether the extra ``heif`` is installed. Its wheel contains GPL code (the
+    x265 encoder), so it is not required. It gets one thread, because the decoder process limits its address
+    space, and each thread takes some."""
     try:
         import pillow_heif
     except ImportError:
@@ -45,11 +48,11 @@ def _register_heif() -> bool:
 _HEIF = _register_heif()
 _BUILT_IN = tuple(name for name, (feature, _) in _KNOWN.items() if _pillow_has(feature))
 FORMATS = (*_BUILT_IN, "HEIF") if _HEIF else _BUILT_IN
-"""What is decoded here, by Pillow's names."""
+"""Formats that are decoded here, by Pillow's names."""
 EXTENSIONS = tuple(
     extension for name in FORMATS for extension in (_KNOWN[name][1] if name in _KNOWN else _HEIF_EXTENSIONS)
 )
-"""What these are called, in lower case."""
+"""Extensions of these formats, in lower case."""
 
 _STILL = "convert it to JPEG or PNG"
 _RAW = "export it from the camera's or a photo program as JPEG or TIFF"
@@ -63,7 +66,7 @@ _FIXES = {
 
 @dataclass(frozen=True)
 class Foreign:
-    """A file that is known by its content and not decoded here."""
+    """The format of a file that is recognised by its content, but not decoded here."""
 
     name: str
     fix: str
@@ -117,7 +120,7 @@ _BY_BEGINNING: tuple[tuple[str, str, bytes], ...] = (
     ("Ogg", _FILM, rb"OggS"),
     ("QuickTime", _FILM, rb"[\s\S]{4}(moov|mdat|wide|pnot)"),
 )  # fmt: skip
-"""Name, way out, and how such files begin."""
+"""Name, fix, and how such files begin."""
 _BEGINNINGS = tuple((name, fix, re.compile(pattern)) for name, fix, pattern in _BY_BEGINNING)
 
 _BRANDS = (
@@ -128,11 +131,12 @@ _BRANDS = (
     ("HEIF", _FIXES["HEIC"], (b"mif1", b"mif2", b"msf1")),
     ("MOV", _FILM, (b"qt  ",)),
 )  # fmt: skip
-"""Of files in boxes (ISO 14496-12), by their brands; the first that fits."""
+"""Formats in boxes (ISO 14496-12) by their brands; the first match counts. No fix: it depends on what is
+installed."""
 _MOST_BRANDS = 64
 
 _SVG_HEAD = 8192
-"""Bytes in which an SVG's first element is looked for."""
+"""Bytes in which the first element of an SVG is looked for."""
 _TGA_END = b"TRUEVISION-XFILE.\0"
 
 _DNG_VERSION, _MAKE, _SUB_DIRECTORIES, _PHOTOMETRIC = 50706, 271, 330, 262
@@ -142,11 +146,12 @@ _MAKERS = {
     "NIKON": "NEF", "SONY": "ARW", "PENTAX": "PEF", "RICOH": "PEF", "CANON": "CR2", "SAMSUNG": "SRW",
     "HASSELBLAD": "3FR", "PHASE ONE": "IIQ", "LEICA": "RWL", "EPSON": "ERF", "KODAK": "DCR",
 }  # fmt: skip
-"""Who writes which raw files, all of which are TIFFs in which Pillow would find a thumbnail at most."""
+"""Raw formats by camera maker. All are TIFFs, in which Pillow would find at most a thumbnail."""
 
 
 def foreign(data: bytes) -> Foreign | None:
-    """What a file is that cannot be opened; None where its content does not tell, or is read here."""
+    """The format of a file that cannot be opened; None if its content does not tell, or it is decoded
+    here."""
     if data[4:8] == b"ftyp":
         return _boxed(data)
     for name, fix, beginning in _BEGINNINGS:
@@ -158,7 +163,7 @@ def foreign(data: bytes) -> Foreign | None:
 
 
 def _is_svg(text: bytes) -> bool:
-    """Whether the first element of an XML text is that of a drawing."""
+    """Whether the first element of an XML text is ``svg``."""
     text = text.removeprefix(b"\xef\xbb\xbf").lstrip()
     while text.startswith((b"<?xml", b"<!--")):
         text = text.partition(b"-->" if text.startswith(b"<!--") else b">")[2].lstrip()
@@ -166,14 +171,15 @@ def _is_svg(text: bytes) -> bool:
 
 
 def camera_raw(data: bytes) -> Foreign | None:
-    """A camera's raw file, which is a TIFF for Pillow, and shown as the thumbnail that comes first."""
+    """The raw format of a camera; None if the file is not one. Pillow reads such a file as a TIFF, and would
+    decode the thumbnail that comes first."""
     if data[:4] not in (b"II*\0", b"MM\0*"):
         return None
     if data[8:10] == b"CR":
         return Foreign("CR2 (camera raw)", _RAW)
     try:
         return _raw_by_tags(data)
-    except Exception:  # damage, which is for the decoder to name
+    except Exception:  # damaged: the decoder reports that
         return None
 
 
@@ -191,7 +197,7 @@ def _raw_by_tags(data: bytes) -> Foreign | None:
 
 
 def _directory(data: bytes, at: int | None) -> TiffImagePlugin.ImageFileDirectory_v2:
-    """Tags of a TIFF's directory: the first, or the one at an offset."""
+    """Tags of a TIFF's directory: the first one, or that at an offset."""
     directory = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
     stream = io.BytesIO(data)
     stream.seek(directory.next if at is None else at)

@@ -1,4 +1,4 @@
-"""Files and folders that belong to the system or to a program, and are no part of anybody's collection."""
+"""Hidden files and folders: they belong to the system or a program, and not to a collection."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _FOLDERS = (
 )  # fmt: skip
 _FILES = ("Thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "Icon\r")
 SYSTEM = (*_FOLDERS, *_FILES)
-"""Hidden, in upper or lower case, beside all names that begin with a dot (.git, .thumbnails, .DS_Store,
-a Mac's ._photo.jpg)."""
+"""Names that are hidden, in upper or lower case, besides all that begin with a dot (.git, .thumbnails,
+.DS_Store, a Mac's ._photo.jpg)."""
 
 _NAMES = "|".join(sorted({re.escape(name) for known in SYSTEM for name in (known, quote(known))}))
 _HIDDEN = rf"(?is)(?:^|/)(?:\.(?:[^./][^/]*|\.[^/]+)|{_NAMES})(?:/|$)"
-"""The parts "." and ".." of a bucket's key are no hidden names."""
+"""The parts "." and ".." of a bucket's key do not count as hidden names."""
 
 
 def is_hidden(path: str) -> bool:
@@ -33,7 +33,8 @@ def is_hidden(path: str) -> bool:
 
 
 def hidden(paths: pa.ChunkedArray, named: Sequence[str] = ()) -> pa.ChunkedArray:
-    """``is_hidden`` of each path. ``named``: regular expressions of parts that somebody asked for by name."""
+    """``is_hidden`` of each path. ``named``: regular expressions of parts that the user gave by name; they do
+    not count as hidden."""
     if named:
         part = f"(?:{'|'.join(named)})"
         framed = pc.binary_join_element_wise("", paths, "/")

@@ -1,8 +1,8 @@
-"""Untrusted bytes to a safe RGB image, or a named rejection.
+"""Decodes untrusted bytes to an RGB image, or rejects them with a reason code.
 
-Reason codes are stable, as they end up in verdict rows: empty, not-an-image, too-large, too-small,
-truncated, corrupt, unsupported. ``cluster.inputs.decoder`` does the same in a process of its own, and adds
-the ways in which that can end.
+Reason codes are stable, as they are recorded in verdict rows: empty, not-an-image, too-large, too-small,
+truncated, corrupt, unsupported. ``cluster.inputs.decoder`` does the same in a separate process, and adds
+codes for the ways in which that process can end.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from originality.contract.redaction import Masked, masked
 __all__ = ["EXTENSIONS", "FORMATS", "NOTE", "Limits", "OutOfMemory", "Rejection", "check_size", "decode"]
 
 Image.MAX_IMAGE_PIXELS = None
-"""Pillow's own bound, which is no setting; ``Limits.pixels`` is checked before a pixel is decoded."""
+"""Pillow's own bound is turned off: it is not a setting of ours. ``Limits.pixels`` is checked before any
+pixel is decoded."""
 
 NOTE = "note"
-"""Key in the ``info`` of a decoded image: a remark on its file that belongs in its row."""
+"""Key in the ``info`` of a decoded image: a remark on its file, to be recorded in its row."""
 _NO_END = {
     "JPEG": "the JPEG lacks its end marker; every row of it is there",
     "PNG": "the PNG lacks its end chunk (IEND); every row of it is there",
@@ -36,12 +37,13 @@ _NO_END = {
 
 _SMALLEST_SIDE = 2
 _SHORTEST_FILE = 64
-"""Bytes. What begins like an image, is shorter than this and cannot be decoded was cut in its header."""
+"""Bytes. A file that begins like an image, is shorter than this and cannot be decoded was truncated in its
+header."""
 _UNSUPPORTED = ("unknown pixel mode", "cannot handle", "pixel depth", "bitfields layout", "bmp compression")
-"""How Pillow says that a sound file is of a kind that it does not read."""
+"""How Pillow reports a valid file of a kind that it does not read."""
 
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 274, 258, 262
-"""Tags of TIFF; EXIF has the first too."""
+"""Tags of TIFF; EXIF has the first one too."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -51,24 +53,24 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation to what undoes it."""
+"""By EXIF orientation, the transposition that undoes it."""
 
 _MOST_PROFILE_BYTES = 16 * 2**20
 PngImagePlugin.MAX_TEXT_CHUNK = _MOST_PROFILE_BYTES
-"""Of one profile or text, unpacked. Pillow's own bound, 1 MiB, refuses images for large profiles."""
+"""Bytes of one profile or text, unpacked. Pillow's own bound, 1 MiB, refuses images with large profiles."""
 PngImagePlugin.MAX_TEXT_MEMORY = 256 * 2**20
-"""Of all texts of a file: more than any file of uncompressed text holds."""
-_SPARED = (png_chunks.PROFILE, png_chunks.TEXTS, png_chunks.PROFILE | png_chunks.TEXTS)
-"""Chunks over which Pillow refuses a PNG, in the order in which the picture is tried without them."""
+"""Bytes of all texts of a file: more than a file within ``Limits.bytes`` holds uncompressed."""
+_REMOVABLE = (png_chunks.PROFILE, png_chunks.TEXTS, png_chunks.PROFILE | png_chunks.TEXTS)
+"""Chunks for which Pillow may refuse a PNG, in the order in which the picture is tried without them."""
 _DEVICE_CLASSES = ("mntr", "scnr", "prtr", "spac")
-"""Of ICC profiles that say what an image's numbers mean; the others link or adapt profiles."""
+"""Classes of ICC profiles that define an image's colours; the other classes link or adapt profiles."""
 _ROUNDING = 2
-"""Of 255. A profile that moves no colour further than the many spellings of sRGB differ is sRGB."""
+"""Of 255. A profile that changes no colour by more than the variants of sRGB differ counts as sRGB."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before it is decoded."""
+    """Limits beyond which a file is rejected before it is decoded."""
 
     bytes: int = 200 * 2**20
     """``cluster.max_bytes``"""
@@ -77,7 +79,7 @@ class Limits:
 
 
 class Rejection(Masked):
-    """These bytes are no image that can be judged, and why."""
+    """These bytes are not an image that can be judged; with the reason."""
 
     def __init__(self, reason_code: str, message: str) -> None:
         super().__init__(reason_code, message)
@@ -86,26 +88,31 @@ class Rejection(Masked):
 
 
 class OutOfMemory(Rejection):
-    """A rejection as too-large, where it was the memory that was too little."""
+    """A rejection as too-large because the memory did not suffice, not because of a limit."""
 
     def __init__(self) -> None:
-        super().__init__("too-large", "decoding takes more memory than there is")
+        super().__init__("too-large", "decoding takes more memory than is available")
 
 
 def check_size(size: int, limits: Limits = Limits()) -> None:
-    """Rejects by length alone: before fetching, where the length is known from a listing."""
+    """Reject a file by its size alone: before it is fetched, if the size is known from a listing.
+
+    Raises:
+        Rejection: empty or too-large.
+    """
     if size == 0:
-        raise Rejection("empty", "the file holds no bytes")
+        raise Rejection("empty", "the file contains no bytes")
     if size > limits.bytes:
         raise Rejection("too-large", f"{size} bytes; at most {limits.bytes} are read (cluster.max_bytes)")
 
 
 def decode(data: bytes, limits: Limits = Limits()) -> Image.Image:
-    """Decodes one image: RGB, 8 bits, sRGB where a colour profile says how, upright, on white where it
-    was transparent; the first frame of several. Its ``info`` holds at most a ``NOTE``.
+    """Decode one image to RGB of 8 bits: converted to sRGB by its colour profile, upright by its EXIF
+    orientation, on white where it was transparent, the first frame of several. Its ``info`` contains at most
+    a ``NOTE``.
 
     Raises:
-        Rejection: with the reason; no other exception comes out, whatever the bytes.
+        Rejection: with the reason. No other exception is raised, whatever the bytes.
     """
     check_size(len(data), limits)
     if not lacks_end(data):
@@ -117,14 +124,16 @@ def decode(data: bytes, limits: Limits = Limits()) -> Image.Image:
 
 
 def _completed(data: bytes, limits: Limits) -> Image.Image:
-    """A JPEG that lacks its end marker and nothing else.
+    """Decode a JPEG that lacks its end marker and nothing else.
 
     Raises:
-        Rejection: as truncated where more is missing.
+        Rejection: truncated, if more is missing.
     """
     image: Image.Image | None = None
-    for whole in completed(data):
-        other = _decoded(whole, limits)
+    # completed() yields the file with different fillers in place of what may be missing. If the pictures
+    # differ, the fillers are visible in them.
+    for candidate in completed(data):
+        other = _decoded(candidate, limits)
         if image is not None and ImageChops.difference(image, other).getbbox():
             image = None
             break
@@ -135,22 +144,32 @@ def _completed(data: bytes, limits: Limits) -> Image.Image:
 
 
 def _decoded(data: bytes, limits: Limits) -> Image.Image:
-    """Raises: Rejection."""
+    """Decode a complete file.
+
+    Raises:
+        Rejection: with the reason.
+    """
     try:
         rgb = _read(data, limits)
     except Rejection:
         raise
     except Exception as error:
-        # Codecs meet hostile bytes with whatever exception the damage happens to reach.
+        # Given hostile bytes, codecs raise any exception that the damage happens to trigger.
         if (plain := _read_plain(data, limits)) is None:
             raise _refusal(error, data) from error
         rgb = plain
-    rgb.info.clear()  # else a copy saved from it would carry the profile that has been applied
+    # The profile has been applied: a copy saved with it would be converted a second time.
+    rgb.info.clear()
     return rgb
 
 
 def _read(data: bytes, limits: Limits) -> Image.Image:
-    """Raises: Rejection, or whatever a codec does."""
+    """Decode with Pillow.
+
+    Raises:
+        Rejection: with the reason.
+        Exception: any that a codec raises over damaged bytes.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if (raw := camera_raw(data)) is not None:
@@ -163,10 +182,12 @@ def _read(data: bytes, limits: Limits) -> Image.Image:
 
 
 def _read_plain(data: bytes, limits: Limits) -> Image.Image | None:
-    """A PNG without its profile, its texts or both, which are no part of the picture: the fewest that it must
-    do without, as profiles say what its colours are, and texts may say how it was held. None where that
-    helps nothing."""
-    for kinds in _SPARED:
+    """Decode a PNG without its profile, its texts or both; None if that does not help.
+
+    They are not part of the picture. As few as possible are removed, because profiles define the colours and
+    texts may hold the orientation.
+    """
+    for kinds in _REMOVABLE:
         if (plain := png_chunks.without(data, kinds)) is not None:
             try:
                 return _read(plain, limits)
@@ -178,8 +199,11 @@ def _read_plain(data: bytes, limits: Limits) -> Image.Image | None:
 
 
 def _open(data: bytes) -> Image.Image:
-    """Reads the header. Pillow keeps to itself why it opened nothing, so the one format that it may be
-    is asked again."""
+    """Read the header of a file.
+
+    Pillow does not tell why it could not open a file. So the plugin of the format that accepts the first
+    bytes is called once more directly, for its error.
+    """
     try:
         return Image.open(io.BytesIO(data), formats=(*FORMATS, "DIB"))  # a BMP without its file header
     except UnidentifiedImageError:
@@ -189,23 +213,28 @@ def _open(data: bytes) -> Image.Image:
             factory, accepts = Image.OPEN[name]
             if accepts is not None and accepts(data[:16]) is True:
                 factory(io.BytesIO(data), "")
-        raise Rejection("not-an-image", f"none of {', '.join(FORMATS)}") from None
+        raise Rejection("not-an-image", f"not one of {', '.join(FORMATS)}") from None
 
 
 def _refusal(error: Exception, data: bytes) -> Rejection:
-    said = _first_line(error)
-    if isinstance(error, MemoryError) or "out of memory" in said.lower():
+    """The rejection for an exception of a codec."""
+    reason = _first_line(error)
+    if isinstance(error, MemoryError) or "out of memory" in reason.lower():
         return OutOfMemory()
-    if any(phrase in said.lower() for phrase in _UNSUPPORTED):
-        return Rejection("unsupported", said)
+    if any(phrase in reason.lower() for phrase in _UNSUPPORTED):
+        return Rejection("unsupported", reason)
     ends = isinstance(error.__cause__ or error, EOFError | IndexError | struct.error)
-    if ends or len(data) < _SHORTEST_FILE or "truncated" in said.lower() or cut_short(data):
-        return Rejection("truncated", said)
-    return Rejection("corrupt", said)
+    if ends or len(data) < _SHORTEST_FILE or "truncated" in reason.lower() or cut_short(data):
+        return Rejection("truncated", reason)
+    return Rejection("corrupt", reason)
 
 
 def _check_pixels(image: Image.Image, limits: Limits) -> None:
-    """From the header, before any pixel is decoded."""
+    """Check the size of a picture from its header, before any pixel is decoded.
+
+    Raises:
+        Rejection: too-large or too-small.
+    """
     width, height = image.size
     if width * height > limits.pixels:
         most = f"at most {limits.pixels} pixels are read (cluster.max_pixels)"
@@ -215,13 +244,13 @@ def _check_pixels(image: Image.Image, limits: Limits) -> None:
 
 
 def _check_palette(image: Image.Image) -> None:
-    """Pillow would take another palette for the missing one."""
+    """Reject a PNG without the palette that it refers to: Pillow would use a default palette."""
     if image.format == "PNG" and image.mode == "P" and not (image.palette and image.palette.palette):
         raise Rejection("corrupt", "the PNG lacks the palette (PLTE) that its pixels refer to")
 
 
 def _upright(picture: Image.Image, image: Image.Image) -> Image.Image:
-    """The picture as the camera was held. Damaged EXIF says nothing of it, so that is passed over."""
+    """The picture rotated as EXIF states. Damaged EXIF is ignored."""
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:
@@ -230,6 +259,7 @@ def _upright(picture: Image.Image, image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    """RGB of 8 bits in sRGB, on white where it is transparent."""
     profile = image.info.get("icc_profile")
     image = _eight_bits(image)
     transform = _to_srgb(profile, image.mode)
@@ -244,15 +274,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _toned(image: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> Image.Image:
-    """RGB, by the transform where there is one."""
+    """Convert to RGB, by the transform if there is one."""
     if transform is None:
         return image.convert("RGB")
     return transform.apply(image.convert(transform.input_mode))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey to 8 bits by its high byte; Pillow's own conversion clips everything to white.
-    Colour of 16 bits has 8 when it comes from Pillow."""
+    """Convert 16-bit grey to 8 bits by its high byte; Pillow's own conversion would clip nearly everything to
+    white. Pillow itself converts 16-bit colour to 8 bits on loading."""
     if image.mode == "F":
         raise Rejection("unsupported", "32-bit float pixels; save the image with 8 or 16 bits")
     if image.mode in ("La", "RGBa"):
@@ -265,7 +295,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     tags = getattr(image, "tag_v2", {})
     high = (grey.astype(np.uint16) >> (min(max(tags.get(_BITS_PER_SAMPLE, (16,))), 16) - 8)).astype(np.uint8)
     if tags.get(_PHOTOMETRIC) == 0:
-        high = 255 - high  # white is zero: Pillow turns it around for 8 bits, not for 16
+        high = 255 - high  # zero means white: Pillow inverts that for 8 bits, but not for 16
     shallow = Image.fromarray(high)
     if "transparency" in image.info:
         shallow.putalpha(Image.fromarray((grey != image.info["transparency"]).astype(np.uint8) * 255))
@@ -273,7 +303,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(profile: object, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From the embedded profile; None where that is missing, damaged, unfitting or sRGB itself."""
+    """The transform from the embedded profile to sRGB; None if the profile is missing, damaged, does not
+    match the mode, or is sRGB."""
     if not isinstance(profile, bytes) or len(profile) > _MOST_PROFILE_BYTES or mode == "LAB":
         return None
     try:
@@ -282,9 +313,10 @@ def _to_srgb(profile: object, mode: str) -> ImageCms.ImageCmsTransform | None:
         return None
 
 
-@functools.lru_cache(maxsize=4)  # as collections come from few cameras
+@functools.lru_cache(maxsize=4)  # most collections come from few cameras
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """None where it would move nothing. Raises whatever the damage reaches."""
+    """The transform from a profile to sRGB; None if it would change nothing. Over a damaged profile it raises
+    any exception."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     space = {"L": "GRAY"}.get(mode, mode)
     if source.profile.xcolor_space.strip() != space or source.profile.device_class not in _DEVICE_CLASSES:
@@ -295,13 +327,13 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         mode,
         "RGB",
         ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        ImageCms.Flags.BLACKPOINTCOMPENSATION,  # white stays white and black black, as in Photoshop
+        ImageCms.Flags.BLACKPOINTCOMPENSATION,  # keeps white white and black black, as in Photoshop
     )
     return transform if mode == "CMYK" or _moves(transform, mode) else None
 
 
 def _moves(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Whether it changes any of a few thousand colours by more than rounding does."""
+    """Whether a transform changes any of a few thousand colours by more than rounding."""
     levels = np.arange(0, 256, 15 if mode == "RGB" else 1, dtype=np.uint8)
     colours = np.stack(np.meshgrid(*[levels] * len(mode)), axis=-1).reshape(1, -1, len(mode))
     before = Image.fromarray(colours.squeeze(-1) if mode == "L" else colours)

@@ -1,4 +1,4 @@
-"""A PNG without some of its chunks."""
+"""Removes chunks from a PNG."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Collection
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FRAME_BYTES = 12
-"""Of each chunk beside its content: length, kind and checksum."""
+"""Bytes of each chunk besides its contents: length, kind and checksum."""
 _KIND = re.compile(rb"[A-Za-z]{4}")
 PROFILE = frozenset((b"iCCP",))
 TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 
 
 def without(data: bytes, kinds: Collection[bytes]) -> bytes | None:
-    """A PNG without its chunks of some kinds, whole or cut; None where it has none of them, or is no PNG."""
+    """A PNG without its chunks of these kinds, complete or truncated ones; None if it has none of them, or is
+    not a PNG."""
     if not data.startswith(_SIGNATURE):
         return None
     kept = bytearray()

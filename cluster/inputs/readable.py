@@ -1,4 +1,4 @@
-"""Whether a collection can be read at all: a few of its objects are tried before anything is spent on it."""
+"""Checks that a collection can be read at all: a few of its objects are tried before work begins."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from cluster.inputs.sources import remember_readable, try_to_read
 from cluster.storage.store import NotFound, Refused, StoreError, Unaddressable
 
 _TRIES = 5
-"""Objects of each bucket that are tried, until one can be read."""
+"""Objects tried in each bucket, until one can be read."""
 _MOST_BUCKETS = 100
 
 
 def check_readable(manifest: Manifest) -> dict[str, str]:
-    """Refuses a collection whose bucket is not there, or of which the keys may list the objects but not read
-    them. What concerns some objects only is found out where they are read. Returns, by bucket, the key of one
-    that can be read.
+    """Check that the buckets of a collection exist, and that the credentials may not only list their objects
+    but also read them. Problems of single objects show when they are read.
+
+    Returns:
+        By bucket, the key of an object that can be read.
 
     Raises:
-        StoreError: with the fix.
+        StoreError: a bucket cannot be read; with the fix.
     """
     uris = manifest.table["uri"]
     found_in = pc.extract_regex(uris, r"^(?P<bucket>(?:s3|gs|az)://[^/]+)/")
@@ -36,7 +38,9 @@ def check_readable(manifest: Manifest) -> dict[str, str]:
 
 
 def _first_readable(uris: list[str]) -> str | None:
-    """The key of the first that can be read; None where some are missing, which says that the store answers.
+    """The key of the first object that can be read.
+
+    None if one is missing, which shows as well that the store answers.
 
     Raises:
         StoreError: none can be read, or the whole bucket is refused.
@@ -46,7 +50,7 @@ def _first_readable(uris: list[str]) -> str | None:
         try:
             return try_to_read(uri)
         except Refused as error:
-            if error.of_all:
+            if error.refuses_all:
                 raise
             refusal = refusal or error
         except (NotFound, Unaddressable):

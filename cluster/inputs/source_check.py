@@ -1,7 +1,7 @@
-"""Whether the folder or prefix in which an image should lie is there at all, on this machine.
+"""Checks whether the folder or prefix of a missing image exists at all on this machine.
 
-Where it is not (a share that is not mounted, a folder that was moved, a bucket of that name elsewhere), no
-image in it can be found, and none is to blame.
+If it does not (a share that is not mounted, a folder that was moved, a bucket of that name elsewhere), none
+of its images can be found, and the images are not at fault.
 """
 
 from __future__ import annotations
@@ -13,32 +13,33 @@ import time
 from pathlib import Path
 
 from cluster.inputs.sources import local_path, walk
-from cluster.storage.bounds import Late, within
+from cluster.storage.bounds import Late, call_within
 from cluster.storage.store import NotFound, Refused, StoreError
 from originality.contract.faults import MachineFault
 
 _REST_SECONDS = 5.0
-"""After a folder was there it is not looked for again: a listing is not asked for with every image."""
+"""Seconds for which a folder that was found is not looked for again: not every missing image costs a
+listing."""
 _MOST_KNOWN = 1000
-"""Folders of which it is remembered."""
+"""Folders that are remembered as found."""
 _LOOK_SECONDS = 300.0
-"""For a local folder to be listed in, or its mount hangs."""
+"""Bound on listing a local folder; if it takes longer, its mount hangs."""
 _EMPTY = "is empty"
 
 
 class SourceGone(MachineFault):
-    """The collection that was listed is not there on this machine."""
+    """The collection does not exist on this machine."""
 
 
 class SourceCheck:
-    """Of one collection, for one worker, whose threads may share it."""
+    """The check for one collection and one worker, whose threads may share it."""
 
     def __init__(self, source: str, one_input: bool = False) -> None:
         """
         Args:
-            source: the folder or prefix in which the listing saw images; empty for a list of images, which
-                lie anywhere.
-            one_input: whether the collection is one image: a folder that held only it may be empty now.
+            source: the folder or prefix in which images were listed; empty for a list, whose images may be
+                anywhere.
+            one_input: whether the collection is a single image. Without it, its folder may be empty.
         """
         self._source = source
         self._one_input = one_input
@@ -46,10 +47,10 @@ class SourceCheck:
         self._lock = threading.Lock()
 
     def check(self) -> None:
-        """To be called where an image is missing. What a listing cannot answer says nothing.
+        """Check the source after an image was missing. A listing that fails shows nothing.
 
         Raises:
-            SourceGone: the source does not exist, or is empty as a mount point is.
+            SourceGone: the source does not exist, or is empty as an unmounted share's mount point is.
             MachineFault: its mount hangs.
             Refused: the store would refuse every request.
         """
@@ -57,12 +58,12 @@ class SourceCheck:
         if why:
             raise SourceGone(
                 f"{self._source} {why} on {socket.gethostname()}, though images were listed in it; mount "
-                "or bring it back"
+                "or restore it"
             )
 
     def has_folder_of(self, uri: str) -> bool:
-        """Whether the folder or prefix of an image that is missing holds anything: one below the source, or
-        of a list, may be a mount point too.
+        """Whether the folder or prefix of a missing image contains anything: a folder below the source, or of
+        a list's image, may be a mount point too.
 
         Raises:
             MachineFault: its mount hangs.
@@ -75,7 +76,7 @@ class SourceCheck:
             there_at = self._there_at.get(folder)
         if there_at is not None and time.monotonic() - there_at < _REST_SECONDS:
             return ""
-        why = _why_gone(folder)  # not under the lock: it may take minutes
+        why = _why_gone(folder)  # without the lock: it may take minutes
         if why and not (self._one_input and why == _EMPTY):
             return why
         with self._lock:
@@ -86,39 +87,40 @@ class SourceCheck:
 
 
 def folder_of(uri: str) -> str:
-    """The folder or prefix in which an input lies."""
+    """The folder or prefix of an input."""
     folder, slash, _ = uri.rpartition("/")
     return folder or slash or "."
 
 
 def _why_gone(folder: str) -> str:
+    """Why a folder or prefix does not contain anything; empty if it does, or if that cannot be found out."""
     try:
         if "://" in folder and not folder.startswith("file://"):
             return "" if next(walk(folder), None) else _EMPTY
-        return _why_not_here(folder)
+        return _why_gone_here(folder)
     except NotFound:
         return "does not exist"
     except Refused as refusal:
-        if refusal.of_all:
+        if refusal.refuses_all:
             raise
     except (StoreError, OSError):
-        pass  # it may be there, and not to be listed
+        pass  # it may exist, although it cannot be listed
     return ""
 
 
-def _why_not_here(folder: str) -> str:
-    """Of a local folder.
+def _why_gone_here(folder: str) -> str:
+    """Why a local folder does not contain anything; empty if it does.
 
     Raises:
         MachineFault: its mount hangs.
     """
     try:
-        return within(folder, _LOOK_SECONDS, lambda: _looked(local_path(folder)))
+        return call_within(folder, _LOOK_SECONDS, lambda: _look(local_path(folder)))
     except Late as error:
         raise MachineFault(f"{error} on {socket.gethostname()}; does its mount hang?") from error
 
 
-def _looked(folder: Path) -> str:
+def _look(folder: Path) -> str:
     if not folder.is_dir():
         return "does not exist"
     with os.scandir(folder) as entries:

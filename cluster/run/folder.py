@@ -21,17 +21,24 @@ import pyarrow.compute as pc
 
 from cluster.inputs.identities import UNREAD, Identities
 from cluster.inputs.listing import scan
-from cluster.inputs.manifest import MANIFEST_FILE, RUN_FILE, Manifest
-from cluster.run.layout import snapshot_path
+from cluster.inputs.manifest import Manifest
+from cluster.run.layout import (
+    IMAGES,
+    INPUTS,
+    MANIFEST_FILE,
+    PROGRESS,
+    RECORDS,
+    RUN_FILE,
+    SUMMARY_FILE,
+    VERDICTS,
+    snapshot_image_id,
+)
 from cluster.run.leases import Lease, Leases
 from cluster.run.ledger import Ledger
 from cluster.storage.checksums import json_bytes, read_json
-from cluster.storage.damage import A_FOLDER, Damage
-from cluster.storage.store import Damaged, NotFound, Store, StoreError, damaged_object, open_store, whole
+from cluster.storage.damage import A_FOLDER, Damage, damage_errors, damaged_object
+from cluster.storage.store import Damaged, NotFound, Store, StoreError, open_store
 from originality.contract.redaction import Masked
-
-_SUMMARY = "summary.json"
-_SNAPSHOT = ".snapshot"
 
 LAYOUT = 2
 """Version of the run folder's layout; a folder with a different one is refused."""
@@ -71,7 +78,7 @@ class RunFolder:
         Raises:
             Damaged: it is damaged, and cannot be recreated.
         """
-        with whole(self.store, MANIFEST_FILE):
+        with damage_errors(self.store, MANIFEST_FILE):
             return Manifest.from_parquet(self.store.read(MANIFEST_FILE))
 
     @cached_property
@@ -98,7 +105,7 @@ class RunFolder:
 
     def _begun(self) -> bool:
         """Whether there is anything by the numbers of a manifest, or by a description's settings."""
-        return any(next(self.store.list(folder), None) for folder in ("records", "inputs"))
+        return any(next(self.store.list(folder), None) for folder in (RECORDS, INPUTS))
 
     def mend(self) -> None:
         """Removes what is damaged, so that it is made again: images whose record was damaged are judged
@@ -126,9 +133,9 @@ class RunFolder:
     def clear_snapshots(self, of_failed: bool = True) -> None:
         """Removes those of images that have their record: a worker that was cut off may leave one.
         ``of_failed``: also of images that failed, with which a retry would go on."""
-        for found in list(self.store.list("progress")):
-            image_id = found.path.rpartition("/")[2].removesuffix(_SNAPSHOT)
-            if found.path != snapshot_path(image_id) or not self.ledger.has_record(image_id):
+        for found in list(self.store.list(PROGRESS)):
+            image_id = snapshot_image_id(found.path)
+            if image_id is None or not self.ledger.has_record(image_id):
                 continue
             if of_failed or self.ledger.outcome(image_id)["status"] != "failed":
                 self.store.delete(found.path)
@@ -136,13 +143,13 @@ class RunFolder:
     @property
     def empty(self) -> bool:
         """Whether nothing came of it yet."""
-        if any(next(self.store.list(folder), None) for folder in ("records", "verdicts", "images")):
+        if any(next(self.store.list(folder), None) for folder in (RECORDS, VERDICTS, IMAGES)):
             return False
-        return not any(found.path.endswith(_SNAPSHOT) for found in self.store.list("progress"))
+        return all(snapshot_image_id(found.path) is None for found in self.store.list(PROGRESS))
 
     def withdraw(self) -> None:
         """Takes the plan back, so that it binds nobody: for a run that was refused before it began."""
-        for found in list(self.store.list("inputs")):
+        for found in list(self.store.list(INPUTS)):
             self.store.delete(found.path)
         self.store.delete(
             MANIFEST_FILE
@@ -163,7 +170,7 @@ class RunFolder:
     def summary(self) -> dict[str, Any]:
         """The summary written last; empty if there is none, or it is damaged."""
         try:
-            return read_json(self.store, _SUMMARY)
+            return read_json(self.store, SUMMARY_FILE)
         except NotFound:
             return {}
         except Damaged as damaged:
@@ -172,11 +179,11 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes it, unless a folder is in its place, which is noted: the rows do not need it."""
-        if self.store.is_folder(_SUMMARY):
-            barred = damaged_object(self.store, _SUMMARY, A_FOLDER)
+        if self.store.is_folder(SUMMARY_FILE):
+            barred = damaged_object(self.store, SUMMARY_FILE, A_FOLDER)
             self.damage.note(barred, "remove it; the next start of the run writes the summary")
             return
-        self.store.write(_SUMMARY, json_bytes(summary, indent=2))
+        self.store.write(SUMMARY_FILE, json_bytes(summary, indent=2))
 
 
 def open_run(uri: str, job: str | None = None) -> RunFolder:

@@ -26,13 +26,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.run.layout import record_path
+from cluster.run.layout import COMPACTING_LOCK, RECORDS, artefacts_folder, record_path
 from cluster.run.parts import Part, firsts, read_parts, replace_part, rows_of, write_part
 from cluster.run.retries import Retries, write_over
 from cluster.storage.checksums import json_bytes, read_json
-from cluster.storage.damage import A_FOLDER, Damage
+from cluster.storage.damage import A_FOLDER, Damage, damage_errors, damaged_object
 from cluster.storage.lock import Lock
-from cluster.storage.store import Damaged, NotFound, Store, StoreError, damaged_object, whole
+from cluster.storage.store import Damaged, NotFound, Store, StoreError
 from originality.contract.redaction import masked
 
 T = TypeVar("T")
@@ -41,7 +41,6 @@ _PART_ROWS = 10_000
 """Rows of one compacted part: few enough that many parts fit in memory."""
 _READERS = 16
 """Reads at once: a bucket answers each after a while, and any number together."""
-_LOCK = "progress/compacting.json"
 STATUSES = ("judged", "rejected", "failed")
 """Statuses of a record."""
 _LISTED = 50_000
@@ -98,7 +97,7 @@ class Ledger:
             ValueError: the record is not plain JSON, or contains a NaN.
         """
         path = self._path(image_id)
-        folder = f"images/{image_id}/{uuid.uuid4().hex[:12]}"
+        folder = artefacts_folder(image_id, uuid.uuid4().hex[:12])
         named = {ARTEFACTS: folder if files else None} if files or ARTEFACTS in record else {}
         data = json_bytes({**record, "image_id": image_id, **named})
         if files and self.store.exists(path):
@@ -168,8 +167,8 @@ class Ledger:
         Returns:
             The paths of the new parts.
         """
-        with Lock(self.store, _LOCK) as lock:
-            view = self._tidied(lock.keep)
+        with Lock(self.store, COMPACTING_LOCK) as lock:
+            view = self._tidied(lock.renew)
             new = self._recorded(view.retries, beside=view.ids).sort()
             parts = []
             if full_parts_only:
@@ -178,9 +177,9 @@ class Ledger:
                 ids = new[start : start + _PART_ROWS].to_pylist()
                 rows = []
                 for row in self._read_records(ids, view.retries):
-                    lock.keep()
+                    lock.renew()
                     rows.append(row)
-                lock.keep()
+                lock.renew()
                 if rows:
                     parts.append(write_part(self.store, rows, schema, view.retries.count))
         return parts
@@ -241,8 +240,8 @@ class Ledger:
             if self._retries().add(self.store, chosen, why):
                 break  # else another retry came first, and may have taken back the same
         # They are put back by now, whatever becomes of this; the next compaction does it otherwise.
-        with suppress(StoreError), Lock(self.store, _LOCK) as lock:
-            self._tidied(lock.keep)
+        with suppress(StoreError), Lock(self.store, COMPACTING_LOCK) as lock:
+            self._tidied(lock.renew)
         return chosen
 
     def mend(self) -> list[str]:
@@ -279,7 +278,7 @@ class Ledger:
             "images that it put back and that were not judged since have their old rows: put them back again",
         )
         name = re.compile(rf".*/([^/.]+)\.{retry}\.json")
-        listed = (name.fullmatch(item.path) for item in self.store.list("records"))
+        listed = (name.fullmatch(item.path) for item in self.store.list(RECORDS))
         self._pieced[retry] = [found[1] for found in listed if found]
         return self._pieced[retry]
 
@@ -309,7 +308,7 @@ class Ledger:
 
     def _barred(self, retries: Retries) -> Iterator[str]:
         """The image_ids whose record cannot be created, as a folder is in its place."""
-        for path in self.store.folders("records"):
+        for path in self.store.folders(RECORDS):
             image_id = path.rpartition("/")[2].partition(".")[0]
             if path == record_path(image_id, retries.of(image_id)):
                 self._damage.note(damaged_object(self.store, path, A_FOLDER), "its image is judged again")
@@ -333,7 +332,7 @@ class Ledger:
         """Returns the image_ids that have a record that counts, without those in ``beside``."""
         chunks: list[pa.Array] = []
         names: list[str] = []
-        for found in self.store.list("records"):
+        for found in self.store.list(RECORDS):
             name = found.path.rpartition("/")[2]
             if name.endswith(".json"):
                 image_id, _, number = name.removesuffix(".json").partition(".")
@@ -375,7 +374,7 @@ class Ledger:
 
     def _read(self, image_id: str, retries: Retries) -> dict[str, Any]:
         path = record_path(image_id, retries.of(image_id))
-        with whole(self.store, path):
+        with damage_errors(self.store, path):
             record = read_json(self.store, path)
             if not (record["image_id"] == image_id and record["status"] in STATUSES):
                 raise ValueError("it is of another image, or of none")
@@ -388,7 +387,7 @@ class Ledger:
 def artefacts_of(record: Mapping[str, Any]) -> str:
     """The folder of what came of an image beside its record; in runs of older versions one for all
     attempts."""
-    return str(record.get(ARTEFACTS) or f"images/{record['image_id']}")
+    return str(record.get(ARTEFACTS) or artefacts_folder(record["image_id"]))
 
 
 def sign(

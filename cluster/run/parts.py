@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.run.layout import VERDICTS, verdicts_part_path, verdicts_part_retries
 from cluster.storage.checksums import checked_parquet, parquet_bytes
-from cluster.storage.store import Damaged, NotFound, Store, damaged_object, whole
+from cluster.storage.damage import damage_errors, damaged_object
+from cluster.storage.store import Damaged, NotFound, Store
 
-_FOLDER = "verdicts"
-_NAME = re.compile(rf"{_FOLDER}/part-(\d{{6}})-[0-9a-f]+\.parquet")
 _PAUSE_SECONDS = 0.1
 """Before parts are listed again: a listing may be older than a replacement."""
 
@@ -39,8 +38,7 @@ class Part:
     @property
     def retries(self) -> int:
         """How many retries its writer knew of."""
-        name = _NAME.fullmatch(self.path)
-        return int(name[1]) if name else 0
+        return verdicts_part_retries(self.path)
 
 
 def read_parts(
@@ -68,7 +66,7 @@ def read_parts(
 
 def _parts(store: Store, sought: set[str], passed_over: Callable[[Damaged], None]) -> Iterator[Part]:
     """``sought``: paths that could not be found before; those that cannot be found now are added."""
-    for path in sorted(f.path for f in store.list(_FOLDER) if f.path.endswith(".parquet")):
+    for path in sorted(f.path for f in store.list(VERDICTS) if f.path.endswith(".parquet")):
         try:
             ids = _table(store, path, ["image_id"])["image_id"].combine_chunks()
         except NotFound:
@@ -89,7 +87,7 @@ def _table(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.
         NotFound: it was replaced meanwhile.
         Damaged: it is not a valid part, in which each row has an image_id.
     """
-    with whole(store, path):
+    with damage_errors(store, path):
         file = pq.ParquetFile(checked_parquet(store.read(path)))
         ids = file.schema_arrow.field("image_id")
         table = file.read([c for c in columns if c in file.schema_arrow.names] if columns else None)
@@ -114,7 +112,7 @@ def rows_of(
         Damaged: it is damaged. No row was yielded before.
     """
     table = _table(store, part.path, columns)
-    with whole(store, part.path):
+    with damage_errors(store, part.path):
         kept = table.filter(pa.array(wanted))
     for batch in kept.to_batches(max_chunksize=1000):
         for row in batch.to_pylist():
@@ -128,7 +126,7 @@ def write_part(store: Store, rows: list[dict[str, Any]], schema: pa.Schema, retr
     times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
     for row in rows:
         row.update({t: datetime.fromisoformat(row[t]) for t in times if row.get(t)})
-    path = _path(retries, digest)
+    path = verdicts_part_path(retries, digest)
     store.create(path, parquet_bytes(pa.Table.from_pylist(rows, schema=schema)))
     return path
 
@@ -144,13 +142,9 @@ def replace_part(
     left = _table(store, part.path).filter(pa.array(stays))
     if left.num_rows:
         data = parquet_bytes(left)
-        store.create(_path(retries, hashlib.sha256(data).hexdigest()), data)
+        store.create(verdicts_part_path(retries, hashlib.sha256(data).hexdigest()), data)
     before()
     store.delete(part.path)
-
-
-def _path(retries: int, digest: str) -> str:
-    return f"{_FOLDER}/part-{retries:06}-{digest[:16]}.parquet"
 
 
 def firsts(parts: Sequence[Part], counts: Sequence[np.ndarray]) -> list[np.ndarray]:

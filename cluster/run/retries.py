@@ -9,7 +9,6 @@ disconnected while a retry happened, is recognised as outdated by its name alone
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,12 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.run.layout import RETRIES, retry_number, retry_path
 from cluster.storage.checksums import json_bytes, read_json
-from cluster.storage.store import Damaged, NotFound, Store, damaged_object, whole
+from cluster.storage.damage import damage_errors, damaged_object
+from cluster.storage.store import Damaged, NotFound, Store
 
-_FOLDER = "retries"
-_NAME = re.compile(rf"{_FOLDER}/(\d{{6}})\.json")
-"""Older versions, which removed rows, noted them here under names that begin with a date."""
 _MOST_LOST = 100
 """Most consecutive retries that may be lost. A larger number in the name of a record was not written by the
 engine."""
@@ -60,8 +58,8 @@ class Retries:
     ) -> Retries:
         """With those that came since. ``instead``: which images one took back that is damaged, or lost, by
         its number. ``seen``: numbers that stand in names of records and parts, whose retries were there."""
-        paths = [*(found.path for found in store.list(_FOLDER)), *store.folders(_FOLDER)]
-        there = [int(name[1]) for path in paths if (name := _NAME.fullmatch(path))]
+        paths = [*(found.path for found in store.list(RETRIES)), *store.folders(RETRIES)]
+        there = [number for path in paths if (number := retry_number(path)) is not None]
         until = max(there, default=0)
         until = max([until, *(number for number in seen if number <= until + _MOST_LOST)])
         if until <= self.count:
@@ -75,19 +73,19 @@ class Retries:
         """Whether one of these numbers, from names of records, is that of a later retry that is lost. If the
         retry is there, it only came after these were read."""
         later = (number for number in seen if self.count < number <= self.count + _MOST_LOST)
-        return any(not store.exists(path_of(number)) for number in later)
+        return any(not store.exists(retry_path(number)) for number in later)
 
     def add(self, store: Store, images: Mapping[str, str], why: Mapping[str, Any]) -> bool:
         """Takes images back, with the reason for each, where nobody else did since these were read; whether
         it did."""
-        return store.create(path_of(self.count + 1), _written(images, why))
+        return store.create(retry_path(self.count + 1), _written(images, why))
 
 
 def write_over(store: Store, number: int, images: Mapping[str, str], why: Mapping[str, Any]) -> None:
     """Puts a retry in the place of one that is damaged, or lost; not where a folder with files is in its
     place."""
-    if not store.is_folder(path_of(number)):
-        store.write(path_of(number), _written(images, why))
+    if not store.is_folder(retry_path(number)):
+        store.write(retry_path(number), _written(images, why))
 
 
 def _written(images: Mapping[str, str], why: Mapping[str, Any]) -> bytes:
@@ -99,9 +97,9 @@ def _images(store: Store, number: int, instead: Callable[[Damaged, int], Iterabl
     failed on the way. One that is not found counts as damaged: there are later ones."""
 
     def read() -> list[str]:
-        path = path_of(number)
+        path = retry_path(number)
         try:
-            with whole(store, path):
+            with damage_errors(store, path):
                 return [str(image_id) for image_id in read_json(store, path)["images"]]
         except NotFound as lost:
             raise damaged_object(store, path, "it cannot be found") from lost
@@ -112,7 +110,3 @@ def _images(store: Store, number: int, instead: Callable[[Damaged, int], Iterabl
         return read()
     except Damaged as damaged:
         return instead(damaged, number)
-
-
-def path_of(number: int) -> str:
-    return f"{_FOLDER}/{number:06}.json"

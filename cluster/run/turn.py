@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from cluster.inputs.manifest import RUN_FILE, Manifest, Selection
+from cluster.inputs.manifest import Manifest, Selection
 from cluster.run.folder import RunFolder
 from cluster.run.interrupted import Interrupted
+from cluster.run.layout import RUN_FILE
 from cluster.storage.heartbeat import Heartbeat
 from cluster.storage.store import StoreError, hurried_after_outage
 from cluster.storage.turns import Claim
@@ -62,7 +63,7 @@ def turn(
 
     def blocks_us(claim: Claim) -> bool:
         # A claim whose selection cannot be read may be of any input, so it blocks too.
-        other = selection_of(claim.told)
+        other = selection_of(claim.content)
         return _is_retry(claim) or other is None or overlap(selection, other, manifest)
 
     with Heartbeat(run.store, role, {_SELECTION: asdict(selection)}) as heartbeat:
@@ -75,11 +76,11 @@ def turn(
                 raise SettingsError(f"images are being put back by {who}; start again when that is done")
             if not waited:
                 say(f"{_who_works(first)}; waiting for it to end; press Ctrl-C to leave")
-                heartbeat.tell({"waits": True})
+                heartbeat.update({"waits": True})
                 heartbeat.check()
             waited = True
             time.sleep(_LOOK_SECONDS)
-        heartbeat.tell({})
+        heartbeat.update({})
         if waited:
             # This process may have been suspended while it waited, and have lost its place.
             heartbeat.check()
@@ -138,7 +139,7 @@ def selection_of(state: Mapping[str, Any]) -> Selection | None:
 
 
 def _is_retry(claim: Claim) -> bool:
-    return claim.told.get("role") == RETRY
+    return claim.content.get("role") == RETRY
 
 
 def _who_works(claim: Claim) -> str:

@@ -1,2 +1,1 @@
-"""Objects in a folder or a bucket behind one interface, with what is built on them: locks, turns,
-heartbeats."""
+"""Object stores behind one interface, and what is built on them: queues, locks, heartbeats, checksums."""

@@ -1,7 +1,8 @@
-"""Bounds on calls that may never return: a request whose answer drips, a mount that hangs in the kernel.
+"""Bounds on calls that may never return: a request answered byte by byte, a mount that hangs in the kernel.
 
-Neither can be interrupted from Python. So the call is made in a helper thread, which is left behind if the
-call is not done in time; a thread whose call returns after all is used again.
+Neither can be interrupted from Python: a thread in an uninterruptible system call cannot even be killed. So
+the call is made in a helper thread, which is abandoned if the call does not return in time. A thread whose
+call returns after all is reused.
 """
 
 from __future__ import annotations
@@ -17,56 +18,65 @@ from typing import Any, Generic, TypeVar, cast
 from cluster.storage.store_errors import Outage
 
 SLOWEST = 20_000
-"""Bytes a second: what is sent or arrives more slowly counts as hung. A slow home line is four times as fast,
-as four images are read at once."""
+"""Bytes a second: a transfer that is slower counts as hung. A slow home line is four times as fast, as four
+images are read at once."""
+_PIECE_BYTES = 2**20
+"""Read at a time, after which the progress is noted."""
 _LOOK_SECONDS = 1.0
-"""Between two looks at the time."""
+"""Between two readings of the clock while a call is waited for."""
 _LONGEST_LOOK = 10.0
-"""Seconds that count between two looks at most; in more than that the process itself was suspended."""
+"""Seconds that count between two readings of a clock, at most. A longer gap means that this process itself
+was suspended (a closed laptop, Ctrl-Z), which says nothing about the call."""
 _MOST_STUCK = 64
-"""Calls that may be stuck at once in a process; beyond these none is begun."""
+"""Abandoned calls a process may have at once. Beyond these no call is started: each one holds a thread and a
+connection or file."""
 _EXIT_SECONDS = 2.0
-"""For how long calls that are under way are waited for when the process ends. One that returns while Python
-shuts down would abort the process from within the stores' driver."""
+"""How long the process waits for running calls when it exits. A call of obstore's that returns while Python
+shuts down would abort the process."""
 
 T = TypeVar("T")
 
 
 class Late(Outage):
-    """A call was not done within its bound. It may still be under way, or be carried out later."""
+    """A call did not return within its bound. It may still be running, or be carried out later."""
 
 
 class Stopwatch:
-    """Seconds since it was made, without those in which this process was suspended: between two readings few
-    count. For use by one thread."""
+    """Seconds since it was created, not counting those in which this process was suspended.
+
+    Between two readings at most ten seconds count, so it must be read more often than that. For use by one
+    thread.
+    """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        """``clock``: for tests; monotonic."""
+        """``clock``: seconds, monotonic; given by tests."""
         self._clock = clock or _clock
         self._read_at = self._clock()
         self._seconds = 0.0
 
     def read(self) -> float:
+        """Seconds so far."""
         now = self._clock()
         self._seconds += min(now - self._read_at, _LONGEST_LOOK)
         self._read_at = now
         return self._seconds
 
 
-def within(where: str, seconds: float, call: Callable[[], T], size: int = 0) -> T:
-    """What a call returns, or raises.
+def call_within(where: str, seconds: float, call: Callable[[], T], size: int = 0) -> T:
+    """Make a call in a helper thread; return what it returns, raise what it raises.
 
     Args:
-        where: what it is about, for the message.
-        seconds: how long it may take, beside the time for its bytes.
-        size: bytes that it sends, or fetches in one go; of what it fetches in pieces, see :func:`arrived`.
+        where: the file or object, for the message.
+        seconds: how long the call may take, beside the time for its bytes.
+        size: bytes that it sends, or fetches in one go. For bytes fetched in pieces see
+            :func:`bytes_arrived`.
 
     Raises:
-        Late: it is not done in time.
+        Late: the call did not return in time.
     """
     job = _Job(call, seconds + size / SLOWEST)
     if not _begin(job):
-        raise Late(f"{where}: {_MOST_STUCK} other requests and reads hang already")
+        raise Late(f"{where}: {_MOST_STUCK} earlier requests and reads still hang")
     watch = Stopwatch()
     taken = 0.0
     try:
@@ -74,29 +84,38 @@ def within(where: str, seconds: float, call: Callable[[], T], size: int = 0) -> 
             taken = watch.read()
             if taken >= job.seconds:
                 raise Late(f"{where}: {job.so_far()} in {taken:.0f} s")
-    except BaseException:  # Ctrl-C too
-        _leave_behind(job)
+    except BaseException:  # also KeyboardInterrupt: the thread must not count as running
+        _abandon(job)
         raise
     return job.result()
 
 
-def expect(size: int) -> None:
-    """Notes how many bytes the call that this thread makes will fetch, for the message."""
+def expect_bytes(size: int) -> None:
+    """Note how many bytes the current call of this thread will fetch, for the message."""
     if (job := _current()) is not None:
         job.size = size
 
 
-def arrived(count: int) -> None:
-    """Notes bytes of the call that this thread makes: it may take the longer.
+def bytes_arrived(count: int) -> None:
+    """Note bytes fetched by the current call of this thread, which extends its bound.
 
     Raises:
-        Late: nobody waits for them any more.
+        Late: the caller has given up waiting.
     """
     if (job := _current()) is not None:
         job.arrived += count
         job.seconds += count / SLOWEST
-        if job.is_left:
-            raise Late("nobody waits for this any more")
+        if job.is_abandoned:
+            raise Late("the caller has given up waiting")
+
+
+def read_in_pieces(file: Any) -> bytes:
+    """The rest of a file, or of a boto3 response body; each piece extends the bound of the current call."""
+    pieces = []
+    while piece := file.read(_PIECE_BYTES):
+        bytes_arrived(len(piece))
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 class _Job(Generic[T]):
@@ -104,10 +123,10 @@ class _Job(Generic[T]):
 
     def __init__(self, call: Callable[[], T], seconds: float) -> None:
         self.seconds = seconds
-        """How long it may take."""
+        """How long it may take; grows as bytes arrive."""
         self.size: int | None = None
         self.arrived = 0
-        self.is_left = False
+        self.is_abandoned = False
         self.done = threading.Event()
         self._call = call
         self._value: T | None = None
@@ -117,13 +136,14 @@ class _Job(Generic[T]):
         _local.job = self
         try:
             self._value = self._call()
-        except BaseException as error:  # the caller's; drivers raise some that are no Exception
+        except BaseException as error:  # raised again by result(); obstore raises some that are no Exception
             self._error = error
         finally:
             _local.job = None
 
     def result(self) -> T:
-        error, self._error = self._error, None  # whose traceback leads back here
+        # Its traceback refers to this object: keeping it would make a cycle that holds the returned bytes.
+        error, self._error = self._error, None
         if error is not None:
             raise error
         return cast(T, self._value)
@@ -135,7 +155,7 @@ class _Job(Generic[T]):
 _local = threading.local()
 _lock = threading.Lock()
 _idle: list[queue.SimpleQueue[_Job[Any]]] = []
-"""Ways to helper threads that wait for a call."""
+"""Queues of the helper threads that have no call at the moment."""
 _running: set[_Job[Any]] = set()
 _clock: Callable[[], float] = time.monotonic
 
@@ -145,9 +165,9 @@ def _current() -> _Job[Any] | None:
 
 
 def _begin(job: _Job[Any]) -> bool:
-    """Whether a helper thread makes the call."""
+    """Start a call in a helper thread; False if too many calls hang already."""
     with _lock:
-        if sum(other.is_left for other in _running) >= _MOST_STUCK:
+        if sum(other.is_abandoned for other in _running) >= _MOST_STUCK:
             return False
         _running.add(job)
         jobs = _idle.pop() if _idle else None
@@ -166,15 +186,16 @@ def _serve(jobs: queue.SimpleQueue[_Job[Any]]) -> None:
             _running.discard(job)
             _idle.append(jobs)
         job.done.set()
-        del job  # and what it returned
+        del job  # else this thread would hold what the call returned until its next call
 
 
-def _leave_behind(job: _Job[Any]) -> None:
+def _abandon(job: _Job[Any]) -> None:
     with _lock:
-        job.is_left = True
+        job.is_abandoned = True
 
 
 def _at_exit() -> None:
+    """Wait a moment for the running calls (see _EXIT_SECONDS)."""
     watch = Stopwatch(time.monotonic)
     with _lock:
         running = list(_running)
@@ -183,7 +204,8 @@ def _at_exit() -> None:
 
 
 def _after_fork() -> None:
-    """A forked process has none of its parent's threads."""
+    """Forget the helper threads: a forked process has none of its parent's threads, and one of them may have
+    held the lock."""
     global _lock
     _lock = threading.Lock()
     _idle.clear()

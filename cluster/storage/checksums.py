@@ -1,7 +1,7 @@
-"""Objects of a run folder with a checksum inside, so that a damaged one is never read as another.
+"""JSON and Parquet with a checksum inside, so that damage is never read as different contents.
 
-A JSON object has it in the field "checksum", over its other fields; a Parquet file among its metadata, over
-all its bytes. Those that older versions wrote have none, and are read as they are.
+A JSON object has it in the field "checksum", computed over its other fields; a Parquet file has it in its
+metadata, computed over all its bytes. Files of earlier versions have none, and are read unchecked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.storage.store import Store, whole
+from cluster.storage.damage import damage_errors
+from cluster.storage.store import Store
 from originality.contract import checksum
 
 FIELD = "checksum"
@@ -24,25 +25,26 @@ _VALUE = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def json_bytes(values: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """Plain JSON values with their checksum.
+    """Encode plain JSON values with their checksum.
 
     Raises:
-        ValueError: they are not plain JSON, or hold a NaN.
+        ValueError: a value is not plain JSON, or is NaN.
     """
     plain = json.loads(json.dumps(values, allow_nan=False))
     return json.dumps({**plain, FIELD: _checksum(plain)}, indent=indent, sort_keys=True).encode()
 
 
 def json_values(data: bytes) -> dict[str, Any]:
-    """What :func:`json_bytes` was given.
+    """Decode what :func:`json_bytes` encoded.
 
     Raises:
         ValueError: it is damaged.
     """
     values = json.loads(data)
     if not isinstance(values, dict):
-        raise ValueError("it holds no JSON object")
-    # by name and by value: where one of the two is damaged, the other still says that there was a checksum
+        raise ValueError("not a JSON object")
+    # The checksum is recognised by its name and by its value: if one of the two is damaged, the other still
+    # shows that there was one, and the object does not pass for one of an earlier version.
     named = [key for key, value in values.items() if isinstance(value, str) and _VALUE.fullmatch(value)]
     if FIELD not in values and not named:
         return values
@@ -53,16 +55,18 @@ def json_values(data: bytes) -> dict[str, Any]:
 
 
 def read_json(store: Store, path: str) -> dict[str, Any]:
-    """Raises:
-    NotFound: there is none.
-    Damaged: it is no JSON object, or another than was written.
+    """Read a JSON object and check it.
+
+    Raises:
+        NotFound: there is no such object.
+        Damaged: it is not JSON, or its checksum does not match.
     """
-    with whole(store, path):
+    with damage_errors(store, path):
         return json_values(store.read(path))
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as a Parquet file with its checksum."""
+    """Encode a table as a Parquet file with its checksum."""
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
         writer.write_table(table)
@@ -71,7 +75,8 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 def checked_parquet(data: bytes) -> pa.BufferReader:
-    """A Parquet file for pyarrow; a damaged one may end the process where it is parsed.
+    """A checked Parquet file, for pyarrow. The check comes first: pyarrow may crash the process over a
+    damaged file.
 
     Raises:
         ValueError: it is damaged.

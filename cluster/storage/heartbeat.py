@@ -1,4 +1,4 @@
-"""That somebody works on a run, and how far they are: told through the run folder alone."""
+"""Heartbeats of the processes that work on a run, and their progress, kept in the run folder alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
+from cluster.run.layout import DRIVERS
 from cluster.storage.periodic import regularly
 from cluster.storage.processes import ended_here
 from cluster.storage.store import Store, StoreError
@@ -16,14 +17,12 @@ from cluster.storage.turns import Claim, Place, Superseded, content_of, objects_
 
 EVERY_SECONDS = 15.0
 STALE_SECONDS = 120.0
-"""Whoever has not been heard of for so long is gone."""
-DRIVERS = "progress/drivers"
-"""Folder of the queue in which those stand who work on a run, or want to."""
+"""Seconds without a heartbeat after which a process counts as gone."""
 
 
 class Heartbeat:
-    """One process's, at work on a run or waiting for its turn: kept fresh while the context is open, and gone
-    when it ends in good order."""
+    """The heartbeat of a process that works on a run or waits for its turn. A background thread renews it
+    while the context is open; a regular exit removes it."""
 
     def __init__(
         self,
@@ -36,7 +35,7 @@ class Heartbeat:
         """
         Args:
             role: "audit", "retry" or "experiment".
-            about: what else others should know, so that they can tell whether they may work beside it.
+            about: what else others need in order to decide whether they may work at the same time.
         """
         self._place = Place(
             store, DRIVERS, {**(about or {}), "role": role}, stale_seconds=STALE_SECONDS, clock=clock
@@ -46,41 +45,42 @@ class Heartbeat:
         self._ended = False
         self._beating = regularly(EVERY_SECONDS, self._beat)
 
-    def tell(self, state: Mapping[str, Any]) -> None:
-        """How far it is; told to others with the next beat.
+    def update(self, state: Mapping[str, Any]) -> None:
+        """Set the progress that is published with the next heartbeat.
 
         Raises:
-            Superseded: another has taken its place.
+            Superseded: another process has taken its place.
         """
         self._state = state
         if self._superseded is not None:
             raise self._superseded
 
     def check(self) -> None:
-        """Makes sure before a step that cannot be undone; waits for the store.
+        """Make sure that this process still has its place, before a step that cannot be undone. Waits for
+        the store.
 
         Raises:
-            Superseded: another has taken its place.
+            Superseded: another process has taken its place.
         """
         self._beat()
-        self.tell(self._state)
+        self.update(self._state)
 
     def ahead(self, matters: Callable[[Claim], bool]) -> list[Claim]:
-        """Who came earlier, matters and is not gone, the earliest first."""
+        """The earlier processes that matter and are not gone, the earliest first."""
         return self._place.ahead(matters)
 
     @property
     def alone(self) -> bool:
-        """Whether nobody else works on the run, or waits."""
+        """Whether no other process works on the run or waits."""
         return all(claim.gone for claim in self._place.others())
 
     def __enter__(self) -> Self:
         try:
-            self._place.take()
+            self._place.join()
             self._beat()
         except BaseException:
-            with suppress(StoreError):
-                self._place.give_back()
+            with suppress(StoreError):  # if it cannot be removed, it goes stale by itself
+                self._place.leave()
             raise
         self._beating.__enter__()
         return self
@@ -90,32 +90,34 @@ class Heartbeat:
     ) -> None:
         self._ended = True
         self._beating.__exit__(None, None, None)
-        with suppress(StoreError):  # it becomes stale by itself
-            self._place.give_back()
+        with suppress(StoreError):  # if it cannot be removed, it goes stale by itself
+            self._place.leave()
 
     def _beat(self) -> None:
         if self._superseded is not None:
             return
         try:
-            self._place.keep(self._state)
+            self._place.renew(self._state)
         except Superseded as superseded:
             self._superseded = superseded
-        if self._ended:  # meanwhile, while the store did not answer
-            self._place.give_back()
+        # The context may have closed while this thread waited for the store: then __exit__ removed the place
+        # before this heartbeat was written, and it would stay behind.
+        if self._ended:
+            self._place.leave()
 
 
 @dataclass(frozen=True)
 class Pulse:
-    """What somebody at work last said of itself."""
+    """The last heartbeat of a process."""
 
     state: dict[str, Any]
-    """Empty where that is damaged."""
+    """Its identity and progress; empty if the heartbeat is damaged."""
     age: float
-    """Seconds since, by the store's clock where one may write there, else by one's own."""
+    """Seconds since it was written: by the store's clock if one may write there, else by this machine's."""
 
     @property
     def host(self) -> str:
-        return str(self.state.get("host", "a machine whose name is damaged"))
+        return str(self.state.get("host", "an unknown machine (its heartbeat is damaged)"))
 
     @property
     def alive(self) -> bool:
@@ -123,8 +125,10 @@ class Pulse:
 
 
 def pulses(store: Store) -> list[Pulse]:
-    """Of all that work on a run, or died at it, the latest first. Only looks: who wants to work itself takes
-    its turn (:class:`Heartbeat`)."""
+    """The heartbeats of all processes that work on a run, or died while they did, the latest first.
+
+    For display only: a process that wants to work on the run joins the queue (:class:`Heartbeat`).
+    """
     drivers = objects_of(store, DRIVERS)
     if not drivers:
         return []
@@ -141,5 +145,5 @@ def pulses(store: Store) -> list[Pulse]:
 def _now(store: Store) -> datetime:
     try:
         return store.now(DRIVERS)
-    except StoreError:  # whoever may only read has no better clock
+    except StoreError:  # with read-only access there is no better clock
         return datetime.now(UTC)

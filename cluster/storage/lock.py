@@ -1,4 +1,4 @@
-"""A lock that every store has: the turn in a queue of those who want it."""
+"""A lock that needs only a store: whoever is first in a queue holds it."""
 
 from __future__ import annotations
 
@@ -13,33 +13,37 @@ from cluster.storage.store import Outage, Store, StoreError
 from cluster.storage.turns import Place, Superseded, ticks
 
 STALE_SECONDS = 180.0
-_KEEP_SECONDS = STALE_SECONDS / 10
+"""Without renewal, after which a holder is taken for dead."""
+_RENEW_SECONDS = STALE_SECONDS / 10
 _PAUSE_SECONDS = 1.0
 
 
 class LockLost(Outage):
-    """Another has taken the lock, as nothing was heard of this process for minutes. What was done under it
-    may be done again by the other; a later attempt may succeed."""
+    """Another process took the lock, as this one did not renew it for minutes. The other may repeat what was
+    done under it; a later attempt may succeed."""
 
 
 class Lock:
-    """Held by one at a time, as a context. Who holds it calls ``keep`` every minute or so; one that was not
-    kept for three minutes belonged to somebody who died, and goes to the next (see
-    :mod:`cluster.storage.turns`). That one may only have been suspended, so what is done under a lock must be
-    harmless if done twice."""
+    """A context that one process at a time can hold.
 
-    def __init__(self, store: Store, path: str, clock: Callable[[], float] = ticks) -> None:
-        """``path``: names the lock; what there is of it lies below, without an ending ".json"."""
-        self._path = path
+    The holder calls ``renew`` every minute or so. A lock that was not renewed for three minutes goes to the
+    next process in the queue (see :mod:`cluster.storage.turns`): its holder is taken for dead. It may only
+    have been suspended, though, and not know yet that it lost the lock. So what is done under a lock must be
+    harmless if two processes do it.
+    """
+
+    def __init__(self, store: Store, folder: str, clock: Callable[[], float] = ticks) -> None:
+        """``folder``: names the lock; contains the queue of the processes that want it."""
+        self._folder = folder
         self._lost = False
-        self._place = Place(store, path.removesuffix(".json"), stale_seconds=STALE_SECONDS, clock=clock)
+        self._place = Place(store, folder, stale_seconds=STALE_SECONDS, clock=clock)
 
     def __enter__(self) -> Self:
         try:
-            self._place.take()
+            self._place.join()
             while self._place.ahead():
                 time.sleep(_PAUSE_SECONDS)
-                self._stay()
+                self._stay_in_queue()
         except BaseException:
             self._release()
             raise
@@ -50,41 +54,41 @@ class Lock:
     ) -> None:
         self._release()
 
-    def keep(self) -> None:
-        """To be called often: looks only now and then.
+    def renew(self) -> None:
+        """Tell the others that the holder is alive. Cheap: most calls return without a request.
 
         Raises:
-            LockLost: it is held by another now.
+            LockLost: another process holds it now.
         """
-        if self._lost or self._place.silent_seconds > _KEEP_SECONDS:
+        if self._lost or self._place.silent_seconds > _RENEW_SECONDS:
             self.check()
 
     def check(self) -> None:
-        """Makes sure before a step that another's work must not meet.
+        """Make sure that the lock is still held, before a step that must not overlap another's.
 
         Raises:
-            LockLost: as of ``keep``.
+            LockLost: another process holds it now.
         """
         try:
-            self._place.keep()
+            self._place.renew()
         except Superseded as superseded:
             self._lost = True
-            raise LockLost(f"the lock {self._path} was lost: {superseded}") from superseded
+            raise LockLost(f"the lock {self._folder} was lost: {superseded}") from superseded
 
-    def kept(self) -> AbstractContextManager[None]:
-        """Keeps it while the context is open, beside work that takes long. Whether it was lost all the same,
-        ``keep`` and ``check`` say."""
-        return regularly(_KEEP_SECONDS, self.keep)
+    def renewed(self) -> AbstractContextManager[None]:
+        """Renew the lock from a background thread while the context is open, beside work that takes long.
+        ``renew`` and ``check`` still report whether it was lost."""
+        return regularly(_RENEW_SECONDS, self.renew)
 
-    def _stay(self) -> None:
-        """Keeps the place of one that waits, or joins again behind those who came in the meantime."""
+    def _stay_in_queue(self) -> None:
+        """Renew the place of a waiting process; one that lost it joins again at the end of the queue."""
         try:
-            if self._place.silent_seconds > _KEEP_SECONDS:
-                self._place.keep()
+            if self._place.silent_seconds > _RENEW_SECONDS:
+                self._place.renew()
         except Superseded:
             self._release()
-            self._place.take()
+            self._place.join()
 
     def _release(self) -> None:
-        with suppress(StoreError):  # it becomes stale by itself
-            self._place.give_back()
+        with suppress(StoreError):  # if it cannot be removed, it goes stale by itself
+            self._place.leave()

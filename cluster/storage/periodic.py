@@ -1,4 +1,4 @@
-"""What is to be done now and then, beside the work."""
+"""Tasks that run periodically in the background."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def regularly(seconds: float, task: Callable[[], object]) -> Iterator[None]:
-    """Calls ``task`` every so often while the context is open, in a thread of its own. What fails is tried
-    again the next time: no error ends the thread, as nobody would notice before the end."""
+    """Call ``task`` every ``seconds`` while the context is open, in a separate thread.
+
+    A call that fails is retried at the next interval. No error ends the thread: nobody would notice before
+    the context closes that the task is not done any more.
+    """
     ended = threading.Event()
 
     def repeat() -> None:
@@ -25,9 +28,11 @@ def regularly(seconds: float, task: Callable[[], object]) -> Iterator[None]:
             try:
                 task()
             except StoreError:
-                pass  # the work itself meets it, and says so
+                pass  # the work in the context meets the same outage, and reports it
             except Exception as error:
-                _log.warning("tried again in %.0f s: %s: %s", seconds, type(error).__name__, error)
+                _log.warning(
+                    "a periodic task failed; retrying in %.0f s: %s: %s", seconds, type(error).__name__, error
+                )
 
     thread = threading.Thread(target=repeat, name="regularly", daemon=True)
     thread.start()

@@ -1,8 +1,8 @@
-"""Which process is meant: told so that another process can say for certain that it has ended.
+"""The identity of a process, by which another process can tell for certain that it has ended.
 
-A host name and a process id are not enough. Containers share host names and each count their processes from
-1; ids are given again after a while, and after each start of the machine. So a process also tells the
-machine's start, the namespace in which its id is counted, and when it was started itself.
+A host name and a process id are not enough. Containers may share a host name, and each counts its processes
+from 1; ids are reused after a while, and after each reboot. So the identity also holds the machine's boot,
+the namespace of process ids, and the start time of the process.
 """
 
 from __future__ import annotations
@@ -19,63 +19,72 @@ import psutil
 
 _PROC = Path("/proc")
 _STATE, _START = 0, 19
-"""Fields of /proc/PID/stat, counted from behind the program's name."""
+"""Fields of /proc/PID/stat, counted from the one behind the program's name."""
 _ENDED = ("Z", "X")
-"""States of a process that has ended and still has its id, as its parent has not asked how it ended."""
+"""States of a process that has ended but keeps its id until its parent has fetched its exit status."""
 
 
 def this_process() -> dict[str, Any]:
-    """What identifies this process, as plain JSON values."""
+    """The identity of this process, as plain JSON values."""
     pid = os.getpid()
     return {**_here(), "pid": pid, "started": _started(pid)}
 
 
-def ended_here(told: Mapping[str, Any]) -> bool:
-    """Whether the process that told :func:`this_process` of itself ran where its id means the same as here,
-    and has ended. False where that is not certain: of another machine or container, or told by halves."""
-    pid, started = told.get("pid"), told.get("started")
-    if any(value is None or told.get(name) != value for name, value in _here().items()):
+def ended_here(identity: Mapping[str, Any]) -> bool:
+    """Whether a process with this identity (see :func:`this_process`) has certainly ended.
+
+    That can be known only of processes whose ids are counted in the same namespace of the same machine. False
+    if in doubt: for other machines and containers, and for incomplete identities.
+    """
+    pid, started = identity.get("pid"), identity.get("started")
+    if any(value is None or identity.get(name) != value for name, value in _here().items()):
         return False
     if not isinstance(pid, int) or isinstance(pid, bool) or pid < 1 or started is None:
         return False
     now = _started(pid)
-    if now is None:  # it cannot be looked at, which may be for want of rights
+    if now is None:  # not readable, perhaps only for lack of permission
         return not psutil.pid_exists(pid)
     return now != started
 
 
 @cache
 def _here() -> dict[str, Any]:
-    """What those have in common to whom a process id means the same."""
+    """What all processes share whose ids are counted in the same place."""
     return {"host": socket.gethostname(), "boot": _boot(), "namespace": _namespace()}
 
 
 def _boot() -> str:
-    """Another after each start of the machine. Where the system has no id for that, it is the time of the
-    start: as that moves with the clock, a process from before the clock was set is not recognised."""
+    """The id of the machine's boot; a different one after each.
+
+    On a system without such ids it is the time of the boot. As that moves when the clock is set, a process
+    from before is not recognised then, and counts as alive until its heartbeat is stale.
+    """
     with suppress(OSError):
         return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
     return str(round(psutil.boot_time()))
 
 
 def _namespace() -> int:
-    """In which process ids are counted; 0 where the system has but one."""
+    """The namespace of process ids; 0 on a system with only one."""
     with suppress(OSError):
         return (_PROC / "self/ns/pid").stat().st_ino
     return 0
 
 
 def _started(pid: int) -> float | None:
-    """When a process was started, in a unit of the system's; None where there is no such process that is not
-    ended, or it cannot be looked at. On Linux in clock ticks since the machine's start, as the date that
-    psutil makes of them moves with the clock."""
+    """When a process was started, in a unit of the system's; -1 if it has ended, None if it does not exist or
+    cannot be inspected.
+
+    On Linux in clock ticks since the boot: the date that psutil computes from them moves when the clock is
+    set.
+    """
     if (_PROC / "self/stat").exists():
         try:
-            said = (_PROC / f"{pid}/stat").read_text(errors="replace")
+            stat = (_PROC / f"{pid}/stat").read_text(errors="replace")
         except OSError:
             return None
-        # the program's name, in brackets, may hold anything, brackets included
-        fields = said.rpartition(")")[2].split()
+        # The program's name stands in brackets and may contain anything, brackets too.
+        fields = stat.rpartition(")")[2].split()
         state, start = fields[_STATE], fields[_START]
         return -1.0 if state in _ENDED else float(start)
     try:

@@ -1,4 +1,8 @@
-"""Whether what answers is an object store, and has the bucket: found out where an answer leaves it open."""
+"""Finds out whether what answers at a bucket's URL is an object store and has the bucket.
+
+A login page, a proxy or a web console may answer in its place, and some of their answers look like those of a
+store. Only a doubtful answer is looked into, as that costs a further request.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +19,13 @@ from cluster.storage.store_errors import (
     NotFound,
     Outage,
     Refused,
+    driver_errors,
     looks_like_a_page,
-    named_errors,
-    no_store,
+    not_a_store,
 )
 
-NOBODYS = "originality-asks-whether-this-store-answers"
-"""A key at which there is nothing."""
+ABSENT_KEY = "originality-asks-whether-this-store-answers"
+"""A key at which no object is expected."""
 
 
 class Contact:
@@ -29,71 +33,75 @@ class Contact:
 
     def __init__(self, url: str, objects: ObjectStore, s3: S3Access | None) -> None:
         self.answered = False
-        """Whether anything has answered."""
+        """Whether the service has answered any request."""
         self._url = url
         self._objects = objects
         self._s3 = s3
-        self._greeted = False
+        self._identified = False
         self._listed = s3 is None
 
     @contextmanager
-    def watched(self, path: str) -> Iterator[None]:
-        """While it is open, one request is made; an answer that may be of no store is looked into."""
+    def checked(self, path: str) -> Iterator[None]:
+        """Make one request in the context; an answer that may not be a store's is looked into."""
         try:
-            with named_errors(self._url, path):
+            with driver_errors(self._url, path):
                 yield
         except NotFound as missing:
             self.answered = True
-            if not missing.code:  # as of HEAD, whose answer has no body: the bucket itself may be missing
-                self._greet()
+            if not missing.code:  # such as of a HEAD, whose answer has no body: the bucket may be missing
+                self._identify()
             raise
         except Misdirected:
-            self._greet()  # which may have more to say
+            self._identify()  # may raise an error with more details
             raise
         self.answered = True
 
-    def suspect(self, path: str, content_type: str) -> None:
-        """Looks into an object that says it is a web page, as a login page in its place would."""
+    def check_content_type(self, path: str, content_type: str) -> None:
+        """Look into an object with a web page's content type: a login page may have been served for it."""
         if content_type.startswith("text/html") and not path.endswith((".html", ".htm")):
-            self._greet()
+            self._identify()
 
-    def _greet(self) -> None:
-        """Once: reads an object that is not there. The answer has a body, which says whether this is a store
-        and has the bucket.
+    def _identify(self) -> None:
+        """Read an absent object, once. The answer has a body, which tells whether this is a store that has
+        the bucket.
 
         Raises:
-            Refused: it has not, or what answers is no store.
+            Refused: there is no such bucket, or what answers is not a store.
         """
-        if self._greeted:
+        if self._identified:
             return
         try:
-            with named_errors(self._url, ""):
-                page = bytes(obstore.get(self._objects, NOBODYS).bytes()).decode(errors="replace")
+            with driver_errors(self._url, ""):
+                page = bytes(obstore.get(self._objects, ABSENT_KEY).bytes()).decode(errors="replace")
             if looks_like_a_page(page):
                 title = Answer.of_body(200, "", page).message
-                raise no_store(self._url, f"an HTML page: {title or 'without a title'}")
+                raise not_a_store(self._url, f"an HTML page: {title or 'without a title'}")
         except Outage:
-            return  # next time
+            return  # try again at the next doubtful answer
         except NotFound:
             pass
         except Refused as refusal:
-            if refusal.of_all:
+            if refusal.refuses_all:
                 raise
-        self._greeted = True
+        self._identified = True
 
     def check_listing(self) -> None:
-        """Of an empty listing: the driver takes a web page for one, and boto3 shows what it was."""
+        """Check an empty listing: obstore takes a web page for one. boto3 returns what the answer contained.
+
+        Raises:
+            Misdirected: it was not a listing.
+        """
         if self._listed or self._s3 is None:
             return
         with s3_errors(self._url, "LIST"):
             bucket = self._url.split("/")[2]
             page = self._s3.client.list_objects_v2(Bucket=bucket, MaxKeys=1, **self._s3.payer)
         if not {"Name", "KeyCount", "IsTruncated"} & page.keys():
-            raise no_store(self._url, "a listing that is none")
+            raise not_a_store(self._url, "a listing without the fields of one")
         self._listed = True
 
     def with_region(self, refusal: Refused) -> Refused:
-        """A redirect says where a bucket is in a header, which the driver does not pass on."""
+        """A redirect with the bucket's region added, which S3 names in a header that obstore ignores."""
         if refusal.code != "PermanentRedirect" or self._s3 is None or "AWS_REGION=" in str(refusal):
             return refusal
         region = self._s3.region_of(self._url.split("/")[2])
@@ -101,5 +109,5 @@ class Contact:
             return refusal
         text = str(refusal).rpartition(";")[0]
         named = Refused(f"{text}; the bucket is in {region}: set AWS_REGION={region}")
-        named.code, named.of_all = refusal.code, True
+        named.code, named.refuses_all = refusal.code, True
         return named

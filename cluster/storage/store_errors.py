@@ -1,10 +1,10 @@
-"""Errors of object stores: what the service or the connection said, in one line, with the fix and told apart
-by whose fault it is.
+"""Errors of object stores: the answer of the service or the failure of the connection in one line, with the
+fix, and distinguished by whose fault it is.
 
-The driver (obstore) keeps a service's answer in the text of its exceptions; boto3 has it in parts. Both
-become an :class:`Answer`, and that becomes one of the errors below. Nothing secret may pass: of a body only
-its code, message and region are taken, of an address only the host, and what a service writes into these is
-masked (originality.contract.redaction): some return the key, the token or all that was signed.
+obstore keeps a service's answer in the text of its exceptions; boto3 has it in parts. Both become an
+:class:`Answer`, and that becomes one of the errors below. No secret may pass: of a body only the code,
+message and region are taken, of an address only the host, and what a service writes into these is masked
+(originality.contract.redaction), because some services return the key, the token or all that was signed.
 """
 
 from __future__ import annotations
@@ -25,52 +25,52 @@ from originality.contract.redaction import MASK, Masked, as_cause, masked
 
 
 class StoreError(Masked, OSError):
-    """A store that cannot be used as asked; the message is one line."""
+    """A request to a store that failed; the message is one line."""
 
 
 class NotFound(StoreError):  # noqa: N818
-    """No such object, or no such folder."""
+    """The object or folder does not exist."""
 
     code = ""
-    """The service's own; empty where its answer had none."""
+    """The service's error code; empty if its answer had none."""
 
 
 class Unaddressable(StoreError):  # noqa: N818
-    """A name that the driver cannot express: with a control character, an empty part or a ".."."""
+    """A name that obstore cannot express: it has a control character, an empty part or a ".."."""
 
 
 class Damaged(StoreError):  # noqa: N818
-    """An object of a run folder is there, and is not what was written."""
+    """An object of a run folder exists, but is not what was written."""
 
     path = ""
-    """Of the object, within its store."""
+    """Path of the object in its store."""
     found = ""
-    """Which object it is, and how that shows; without what to do."""
+    """Which object is damaged and how it shows, without the fix."""
 
 
 class Outage(StoreError):  # noqa: N818
-    """The store did not answer, or failed; a later request may succeed. Whether this one was carried out is
-    not known."""
+    """The store did not answer, or failed internally; a later request may succeed. Whether this one was
+    carried out is unknown."""
 
 
 class Unreachable(Outage):
-    """No such host, or no secure connection to it. At the first contact the address is wrong; after that, it
-    is an outage of the network."""
+    """The host is unknown, or no secure connection to it is possible. On the first contact the address is
+    wrong; after that it is an outage of the network."""
 
 
 class Refused(StoreError):  # noqa: N818
-    """The service answered and refused."""
+    """The service answered, and refused the request."""
 
     code = ""
-    """The service's own; empty where its answer had none."""
-    of_all = False
-    """Whether it would refuse every request: the keys, the clock, the bucket or the region are wrong."""
+    """The service's error code; empty if its answer had none."""
+    refuses_all = False
+    """Whether it would refuse every request: the credentials, clock, bucket or region are wrong."""
 
 
 class Misdirected(Refused):
-    """What answers at this address is no object store, but a login page, a proxy or a web console."""
+    """What answers at this address is not an object store, but a login page, a proxy or a web console."""
 
-    of_all = True
+    refuses_all = True
 
 
 _LONGEST_MESSAGE = 300
@@ -82,46 +82,48 @@ _STATUS = re.compile(r"(?:non-2xx status code: (\d{3}) ?([^:\n]*)|error response
 _REQUEST = re.compile(r"Error performing ([A-Z]+) (\S+)")
 """A listing's text says "Error performing list request: " before it."""
 _NO_STORE = ("Got invalid ", "Header missing from response", "Received non-partial response")
-"""How the driver says that an answer is not what a store would send."""
+"""How obstore reports an answer that no store would send."""
 _NO_HOST = re.compile(r"Name or service not known|nodename nor servname|No address associated|No such host")
 _KEY_SERVERS = ("//169.254.169.254", "//169.254.170.2", "//metadata.google.internal")
-"""Where clouds give keys to their own machines."""
+"""Where clouds issue credentials to their own machines."""
 _PROVIDER = "External AWS credential provider: "
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a service said of a request that it refused."""
+    """A service's answer to a request that it refused."""
 
     status: int
     reason: str
-    """HTTP's name of the status."""
+    """HTTP's name for the status."""
     code: str
     message: str
     region: str | None = None
-    """The one that the service says is right."""
+    """The correct region, if the service names it."""
     is_page: bool = False
-    """Whether it answered with a web page."""
+    """Whether the answer is a web page."""
 
     @classmethod
     def of_body(cls, status: int, reason: str, body: str) -> Answer:
-        """Reads XML of S3, GCS and Azure, JSON of GCS and of token services, web pages and plain text."""
+        """Parse XML of S3, GCS and Azure, JSON of GCS and of token services, web pages and plain text."""
         reason = clean(reason)[:_LONGEST_CODE]
-        code, said = as_code(_element("Code", body)), _element("Message", body)
-        if code or said:
-            region = _element("Region", body) or next(iter(re.findall(r"expecting '([\w-]+)'", said)), None)
+        code, message = as_code(_element("Code", body)), _element("Message", body)
+        if code or message:
+            region = _element("Region", body) or next(
+                iter(re.findall(r"expecting '([\w-]+)'", message)), None
+            )
             endpoint = re.search(r"s3[.-]([a-z]+-[a-z]+-\d)\.amazonaws", _element("Endpoint", body))
-            told = re.match(r"The ([a-z]+-[a-z-]+-\d) location constraint", said)
-            region = region or (endpoint[1] if endpoint else told[1] if told else None)
-            return cls(status, reason, code, clean(said), region)
+            constraint = re.match(r"The ([a-z]+-[a-z-]+-\d) location constraint", message)
+            region = region or (endpoint[1] if endpoint else constraint[1] if constraint else None)
+            return cls(status, reason, code, clean(message), region)
         if looks_like_a_page(body):
             title = re.search(r"<(title|h1)[^>]*>(.*?)</\1>", body, re.DOTALL | re.IGNORECASE)
             return cls(status, reason, "", clean(html.unescape(title[2])) if title else "", is_page=True)
         return cls(status, reason, *_of_json(body))
 
     def __str__(self) -> str:
-        said = ": ".join(filter(None, (self.code, self.message)))
-        return ", ".join(filter(None, (f"{self.status} {self.reason}".strip(), said)))
+        details = ": ".join(filter(None, (self.code, self.message)))
+        return ", ".join(filter(None, (f"{self.status} {self.reason}".strip(), details)))
 
 
 def looks_like_a_page(body: str) -> bool:
@@ -135,29 +137,31 @@ def _element(name: str, body: str) -> str:
 
 
 def as_code(text: object) -> str:
-    """An error code as services write them; empty for anything longer or other, which is none."""
+    """The text if it has the form of a service's error code, and holds no secret; else empty."""
     code = str(text)
     return code if _CODE.fullmatch(code) and masked(code) == code else ""
 
 
 def _of_json(body: str) -> tuple[str, str]:
-    """Code and message; of plain text, as proxies answer, no code and what words its first line has."""
+    """Code and message of a JSON body. For plain text, as proxies answer, no code and the words of its first
+    line."""
     try:
-        said: Any = json.loads(body)
+        content: Any = json.loads(body)
     except ValueError:
         return "", _words(body)
-    if not isinstance(said, dict):
+    if not isinstance(content, dict):
         return "", ""
-    error = said.get("error", said)
+    error = content.get("error", content)
     if not isinstance(error, dict):  # OAuth: {"error": "invalid_grant", "error_description": …}
-        return as_code(error), clean(str(said.get("error_description", "")))
+        return as_code(error), clean(str(content.get("error_description", "")))
     reasons = error.get("errors") or [{}]
     code = error.get("status") or reasons[0].get("reason") or error.get("code") or error.get("Code") or ""
     return as_code(code), clean(str(error.get("message") or error.get("Message") or ""))
 
 
 def _words(body: str) -> str:
-    """The words of a plain text's first line; what is XML, or neither word nor number, is left out."""
+    """The words of a plain text's first line. XML is left out, and anything that is neither a word nor a
+    number is masked: it may be a secret."""
     first = body.strip().partition("\n")[0]
     if first.startswith(("<", "{", "[")):
         return ""
@@ -165,7 +169,8 @@ def _words(body: str) -> str:
 
 
 def clean(text: str) -> str:
-    """One line, not too long, without a URL's query or user, which may hold a signature or a password."""
+    """The text masked, on one line of limited length, without the query or user of a URL, which may hold a
+    signature or a password."""
     text = re.sub(r"\s+", " ", masked(text)).strip()
     text = re.sub(r"(?i)\s*(RequestId|Request ID|Time):\s*\S+", "", text)
     text = re.sub(r"(\w+://)[^\s/@]+@", r"\1", text)
@@ -173,18 +178,18 @@ def clean(text: str) -> str:
     return (text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…").rstrip(" .")
 
 
-def of_driver(error: BaseException, where: str, url: str) -> StoreError:
-    """The driver's exception as ours. ``where`` names what the request was of, below ``url``."""
+def error_of_driver(error: BaseException, where: str, url: str) -> StoreError:
+    """Our error for an exception of obstore. ``where``: the object that was requested, below ``url``."""
     text, _, details = str(error).partition("\n\nDebug source:")
     first = clean(text.partition("\n")[0])
-    if isinstance(error, InvalidPathError):  # such a name spoils the listing of its whole folder
+    if isinstance(error, InvalidPathError):  # one such name makes the listing of its folder fail
         name = str(error).encode("unicode_escape").decode()
-        return Unaddressable(f"{url} holds a name that cannot be addressed; rename it: {name}")
+        return Unaddressable(f"{url} contains a name that cannot be addressed; rename it: {name}")
     if first.startswith("Could not parse path"):
         return Unaddressable(f"{where} cannot be addressed; rename it")
     if _PROVIDER in text:
-        name, _, said = text.partition(_PROVIDER)[2].partition(": ")
-        return of_keys(name, said, where)
+        name, _, message = text.partition(_PROVIDER)[2].partition(": ")
+        return error_of_credentials(name, message, where)
     if any(server in text for server in _KEY_SERVERS) or "token request" in text:
         return _no_keys(text, where, url)
     request = _REQUEST.search(text)
@@ -193,20 +198,22 @@ def of_driver(error: BaseException, where: str, url: str) -> StoreError:
         operation = "DELETE"
     if (answered := _STATUS.search(text)) is not None:
         status, reason, body = answered.groups()
-        return of_answer(Answer.of_body(int(status or 200), reason or "", body), operation, where, url)
+        return error_of_answer(Answer.of_body(int(status or 200), reason or "", body), operation, where, url)
     if "redirect without LOCATION" in text:
-        return of_answer(Answer(301, "Moved Permanently", "PermanentRedirect", ""), operation, where, url)
+        return error_of_answer(
+            Answer(301, "Moved Permanently", "PermanentRedirect", ""), operation, where, url
+        )
     if "HTTP error" in text:
         return _unanswered(text, details, where, request[2] if request else "")
     if any(phrase in text for phrase in _NO_STORE):
-        return no_store(where, clean(text.partition("error: ")[2]))
+        return not_a_store(where, clean(text.partition("error: ")[2]))
     if isinstance(error, FileNotFoundError):
         return NotFound(f"{where} does not exist")
     return StoreError(f"{where}: {first or type(error).__name__}")
 
 
-def of_answer(answer: Answer, operation: str, where: str, url: str) -> StoreError:
-    """A service's refusal as an error."""
+def error_of_answer(answer: Answer, operation: str, where: str, url: str) -> StoreError:
+    """Our error for a service's answer: NotFound, Outage if a retry may succeed, or Refused."""
     status, code = answer.status, answer.code
     bucket_gone = code in ("NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted")
     if status == 404 and not (bucket_gone or answer.is_page) and operation in ("GET", "HEAD", "DELETE"):
@@ -218,36 +225,37 @@ def of_answer(answer: Answer, operation: str, where: str, url: str) -> StoreErro
         fix = fix_of(answer.code, status, operation, url)
         return Outage("; ".join(filter(None, (f"{where}: {answer}", fix))))
     if status == 511 or (answer.is_page and status not in (407, 413, 501)):
-        return no_store(where, f"an HTML page: {answer}")
-    said = str(answer)
+        return not_a_store(where, f"an HTML page: {answer}")
+    reason = str(answer)
     if operation == "HEAD" and not code:
-        said += " (answers to HEAD give no reason)"
+        reason += " (answers to HEAD give no reason)"
     fix = fix_of(code, status, operation, url, answer.region)
-    refused = Refused("; ".join(filter(None, (f"{where}: {said}", fix))))
+    refused = Refused("; ".join(filter(None, (f"{where}: {reason}", fix))))
     refused.code = code or str(status)
-    refused.of_all = code in OF_ALL or status in (401, 407)
+    refused.refuses_all = code in OF_ALL or status in (401, 407)
     return refused
 
 
-def no_store(where: str, what: str) -> Misdirected:
+def not_a_store(where: str, what: str) -> Misdirected:
+    """The error for an answer that no object store sends. ``what``: what answered."""
     return Misdirected(
-        f"{where}: what answers here is no object store ({what}); look at the endpoint and its port "
-        "(AWS_ENDPOINT_URL), and for a proxy or a network's login page on the way"
+        f"{where}: what answers here is not an object store ({what}); check the endpoint and its port "
+        "(AWS_ENDPOINT_URL), and whether a proxy or a network's login page is in between"
     )
 
 
 def _unanswered(text: str, details: str, where: str, address: str) -> StoreError:
-    """No connection, or one that broke off."""
+    """Our error for a connection that failed or broke off."""
     parts = urlsplit(address)
     host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.hostname else "the store"
-    named = f"no host {parts.hostname} is known here" if parts.hostname else "its host is not known here"
+    named = f"host {parts.hostname} not found" if parts.hostname else "its host was not found"
     causes = re.findall(r'(?:message|error): "([^"]+)"', details)  # such as "Connection refused"
-    said = clean(": ".join([text.partition("HTTP error: ")[2].partition("\n")[0], *causes[-1:]]))
+    reason = clean(": ".join([text.partition("HTTP error: ")[2].partition("\n")[0], *causes[-1:]]))
     if "kind: Builder" in details:
-        return StoreError(f"{where}: {host} is no address of a store ({said}); look at the endpoint")
+        return StoreError(f"{where}: {host} is not an address of a store ({reason}); check the endpoint")
     if _NO_HOST.search(details):
         return Unreachable(
-            f"{where}: {named} ({said}); look at the endpoint "
+            f"{where}: {named} ({reason}); check the endpoint "
             "(AWS_ENDPOINT_URL), the region (AWS_REGION) and this machine's network"
         )
     if "InvalidContentType" in details or "WRONG_VERSION" in details:
@@ -255,43 +263,47 @@ def _unanswered(text: str, details: str, where: str, address: str) -> StoreError
     if re.search(r"InvalidCertificate|UnknownIssuer|invalid peer certificate", details):
         why = re.search(r"InvalidCertificate\(\s*(\w+)", details)
         return Unreachable(
-            f"{where}: the certificate of {host} is not trusted ({why[1] if why else said}); set "
+            f"{where}: the certificate of {host} is not trusted ({why[1] if why else reason}); set "
             "SSL_CERT_FILE to its issuer's certificate"
         )
-    return Outage(": ".join([where, *([host] if parts.hostname else []), said]))
+    return Outage(": ".join([where, *([host] if parts.hostname else []), reason]))
 
 
-def of_keys(name: str, said: str, where: str) -> StoreError:
-    """What kept boto3 from finding keys: an exception's name, and what it says."""
-    said = re.sub(r"[A-Za-z0-9/+=]{40,}", MASK, clean(said)) or "no reason given"
-    message = f"{where}: no AWS keys: {name}: {said}".removeprefix(": ")
+def error_of_credentials(name: str, message: str, where: str) -> StoreError:
+    """Our error for an exception of boto3 while it looked for credentials, by its name and message."""
+    # A message may quote the output of a credential process: what is long enough for a key is masked.
+    reason = re.sub(r"[A-Za-z0-9/+=]{40,}", MASK, clean(message)) or "no reason given"
+    text = f"{where}: no AWS credentials: {name}: {reason}".removeprefix(": ")
     if re.search("Endpoint|Timeout|ConnectionClosed|MetadataRetrieval", name):
-        return Outage(f"{message}; is this machine online?")
-    return StoreError(f"{message}; {fix_of(name, None, '', 's3://')}")
+        return Outage(f"{text}; is this machine online?")
+    return StoreError(f"{text}; {fix_of(name, None, '', 's3://')}")
 
 
 def _no_keys(text: str, where: str, url: str) -> StoreError:
+    """Our error for a metadata or token service that issues no credentials."""
     answered = _STATUS.search(text)
-    said = clean(answered[3].partition("\n")[0]) if answered else "it does not answer"
+    reason = clean(answered[3].partition("\n")[0]) if answered else "it does not answer"
     if answered and "token request" in text and not any(server in text for server in _KEY_SERVERS):
         answer = Answer.of_body(int(answered[1] or 200), answered[2] or "", answered[3])
-        return StoreError(f"{where}: no keys: {answer}; {fix_of(answer.code or 'NoKeys', None, '', url)}")
+        return StoreError(
+            f"{where}: no credentials: {answer}; {fix_of(answer.code or 'NoKeys', None, '', url)}"
+        )
     return StoreError(
-        f"{where}: no keys are set, and this machine's metadata service gives none ({said}); "
+        f"{where}: no credentials are set, and this machine's metadata service issues none ({reason}); "
         f"{fix_of('NoKeys', None, '', url)}"
     )
 
 
 @contextmanager
-def named_errors(url: str, path: str) -> Iterator[None]:
-    """Turns the driver's many exceptions into ours, with the object named."""
+def driver_errors(url: str, path: str) -> Iterator[None]:
+    """Turn obstore's exceptions into ours, which name the object."""
     try:
         yield
     except StoreError:
         raise
     except (BaseError, OSError, ValueError) as error:
-        raise of_driver(error, f"{url}/{path}" if path else url, url) from as_cause(error)
+        raise error_of_driver(error, f"{url}/{path}" if path else url, url) from as_cause(error)
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # the driver's, which is no Exception
+        if type(error).__name__ != "PanicException":  # obstore's; it is not an Exception
             raise
         raise StoreError(f"{url}: {error}; check the endpoint, and the keys for blanks") from as_cause(error)

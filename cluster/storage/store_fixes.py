@@ -1,4 +1,4 @@
-"""What to do about the usual refusals of object stores, by the services' own error codes.
+"""Fixes for the usual refusals of object stores, by the services' own error codes.
 
 Sources: the error lists of Amazon S3, Google Cloud Storage (XML API) and Azure Blob Storage.
 """
@@ -12,18 +12,16 @@ TRANSIENT = frozenset(
         *("RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "Throttling"),
         *("ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "TemporaryRedirect"),
         *("ServerBusy", "OperationTimedOut", "KMS.ThrottlingException"),
-        # a write that met another: nothing was written, and it may be repeated
+        # A write that met a concurrent one: nothing was written, and it may be repeated.
         *("ConditionalRequestConflict", "OperationAborted"),
     )
 )
-"""Codes after which the same request may succeed, whatever the HTTP status."""
+"""Codes after which a retry of the same request may succeed, whatever the HTTP status."""
 
-_LOGIN = "log in anew (aws sso login, or a new AWS_SESSION_TOKEN)"
-_KEYS = (
-    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, and that AWS_ENDPOINT_URL is theirs"
-)
+_LOGIN = "log in again (aws sso login, or a new AWS_SESSION_TOKEN)"
+_KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, and that AWS_ENDPOINT_URL is right"
 _REGION = "set AWS_REGION to the bucket's region"
-_BUCKET = "check the bucket's name, and that the endpoint and the keys are of the account that has it"
+_BUCKET = "check the bucket's name, and that the endpoint and the credentials are of the account that owns it"
 _AZURE_KEYS = "check AZURE_STORAGE_ACCOUNT_NAME and the key, SAS or login in use"
 
 _OF_ALL = {
@@ -50,7 +48,7 @@ _OF_ALL = {
     "AuthenticationFailed": _AZURE_KEYS + ", and this machine's clock; it says {now}",
     "InvalidAuthenticationInfo": _AZURE_KEYS,
     "NoAuthenticationInformation": _AZURE_KEYS,
-    "KeyBasedAuthenticationNotPermitted": "the account takes no keys; use az login or a managed identity",
+    "KeyBasedAuthenticationNotPermitted": "the account accepts no keys; use az login or a managed identity",
     "AuthorizationFailure": "the account's firewall may not let this machine in",
     "PublicAccessNotPermitted": _AZURE_KEYS,
     "AccountIsDisabled": "ask the support of the account",
@@ -58,10 +56,10 @@ _OF_ALL = {
     "ContainerBeingDeleted": "the container is being deleted; use another",
 }
 OF_ALL = frozenset(_OF_ALL)
-"""Codes that say nothing of the one object: every request would be refused."""
+"""Codes that do not concern the one object: every request would be refused."""
 
 ARCHIVED = frozenset(("InvalidObjectState", "BlobArchived"))
-"""Codes that concern one object, and never the keys."""
+"""Codes that concern one object, and never the credentials."""
 
 _OTHERS = {
     "InvalidObjectState": "it is archived: restore it (aws s3api restore-object), or leave it out",
@@ -72,13 +70,13 @@ _OTHERS = {
     "once); use another store for --out",
     "AuthorizationPermissionMismatch": "the login needs the role Storage Blob Data Contributor "
     "(Reader for inputs)",
-    "invalid_grant": "log in anew: gcloud auth application-default login",
-    "EntityTooLarge": "the store takes no object of this size",
+    "invalid_grant": "log in again: gcloud auth application-default login",
+    "EntityTooLarge": "the store accepts no object of this size",
     # exceptions of boto3, where it finds no keys
     "ProfileNotFound": "check AWS_PROFILE against ~/.aws/config, or unset it",
-    "ConfigParseError": "mend or remove that file",
-    "PartialCredentialsError": "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY both, or none of them",
-    "CredentialRetrievalError": "log in anew; where the profile has a credential_process, run that by hand",
+    "ConfigParseError": "repair or remove that file",
+    "PartialCredentialsError": "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY both, or neither",
+    "CredentialRetrievalError": "log in again; if the profile has a credential_process, run it by hand",
     "SSOTokenLoadError": "log in: aws sso login",
     "UnauthorizedSSOTokenError": "log in: aws sso login",
     "TokenRetrievalError": "log in: aws sso login",
@@ -114,12 +112,12 @@ _NO_KEYS = {
 
 
 def fix_of(code: str, status: int | None, operation: str, url: str, region: str | None = None) -> str:
-    """What to do about a refusal; empty where nobody knows.
+    """The fix for a refusal; empty if none is known.
 
     Args:
-        code: of the service, or the name of an exception of boto3.
+        code: the service's error code, or the name of an exception of boto3.
         operation: HTTP's method, or LIST.
-        region: the right one, where the service names it.
+        region: the correct one, if the service names it.
     """
     scheme = url.partition("://")[0]
     fix = _OF_ALL.get(code) or _OTHERS.get(code)
@@ -140,7 +138,7 @@ def fix_of(code: str, status: int | None, operation: str, url: str, region: str 
     if status == 403:
         return _permission(scheme, operation)
     if status is None:
-        return "look at the profile in ~/.aws/config, what it runs or reads, and the AWS_ variables"
+        return "check the profile in ~/.aws/config, what it runs or reads, and the AWS_ variables"
     return ""
 
 
@@ -150,7 +148,7 @@ def _permission(scheme: str, operation: str) -> str:
     needed = _PERMISSIONS.get(scheme, {}).get(operation)
     if not needed:
         return ""
-    fix = f"the keys need the permission {needed}"
+    fix = f"the credentials need the permission {needed}"
     if scheme == "s3" and operation in ("GET", "HEAD", "LIST"):
         fix += " (of a requester-pays bucket: AWS_REQUEST_PAYER=requester)"
     return fix

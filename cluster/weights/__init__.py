@@ -1,1 +1,1 @@
-"""One copy of a model on each node, from a bucket or the hub."""
+"""Model weights on each node: one copy of a model, fetched from a bucket or the hub."""

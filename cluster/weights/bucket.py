@@ -1,4 +1,4 @@
-"""Weights from a prefix of a bucket, each file once a node, resumed where it broke off."""
+"""Fetches weights from a prefix of a bucket, each file once per node; an interrupted copy is resumed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import obstore
 
-from cluster.storage.store import NotFound, Store, StoreError, whole
-from cluster.weights.cache import DIGESTS, clear_leftovers, keeping
+from cluster.storage.damage import damage_errors
+from cluster.storage.store import NotFound, Store, StoreError
+from cluster.weights.cache import DIGESTS, cache_errors, clear_leftovers
 from cluster.weights.wanted import SMALL, Wanted
 from originality.contract import outline
 from originality.contract.download import FetchError, check_disk_space, is_disk_full
@@ -27,32 +28,37 @@ from originality.contract.node_cache import cache_path, remember, sha256
 from originality.contract.transfer_progress import Progress
 
 _RANGE_BYTES = 32 * 2**20
-"""Of one request: the one big file of a model, too, comes over several connections."""
+"""Bytes of one request: even the one big file of a model comes over several connections."""
 _CONNECTIONS = 8
 _JOURNAL = "pieces"
-"""In a copy that is not complete: which pieces are on the disk."""
+"""File in an incomplete copy that lists the pieces which are on the disk."""
 
 
 class Listed(NamedTuple):
+    """An object as the bucket lists it."""
+
     path: str
     size: int
     tag: str
-    """Another one for other bytes: the store's entity tag, or the time it was written."""
+    """Changes with the bytes: the store's entity tag, or the time of writing."""
 
 
 def from_bucket(store: Store, wanted: Wanted, outlined: bool) -> Path:
+    """The folder of the copy on this machine; see :func:`cluster.weights.node_copy.local_copy`."""
+    # The name of a copy follows from the listing with its entity tags. A prefix that changed gives another
+    # name, so that no process ever reads a mixture of two versions.
     listed = _list(store, wanted)
     complete = _folder_of(store, listed)
-    if _is_whole(complete, listed):
+    if _is_complete(complete, listed):
         return complete
-    absent = _known(store, listed) if outlined else {}
+    absent = _checksums_of_big_files(store, listed) if outlined else {}
     folder = _folder_of(store, listed, sorted(absent.items())) if absent else complete
     here = [found for found in listed if found.path not in absent]
-    with keeping(folder.parent):
+    with cache_errors(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
         clear_leftovers(folder.parent, but=folder)
         with locked(folder.with_suffix(".lock"), store.url):
-            if not _is_whole(folder, here):
+            if not _is_complete(folder, here):
                 _download(store, wanted, listed, folder, absent)
     return folder
 
@@ -62,7 +68,8 @@ def _folder_of(store: Store, listed: Sequence[Listed], *more: object) -> Path:
 
 
 def _list(store: Store, wanted: Wanted) -> list[Listed]:
-    """What is wanted under the prefix. The store refuses names that lead out of a folder ("..")."""
+    """The wanted objects under the prefix. Store refuses names with "..", so no file lands outside the
+    folder."""
 
     def ask() -> list[Listed]:
         return sorted(
@@ -71,14 +78,15 @@ def _list(store: Store, wanted: Wanted) -> list[Listed]:
             for meta in page
         )
 
-    found = store.ask("", ask)
-    chosen = wanted.among(one.path for one in found)
+    found = store.request("", ask)
+    chosen = wanted.select(one.path for one in found)
     if not chosen:
-        raise NotFound(f"{store.url} holds no model; give the prefix under which its folder lies")
+        raise NotFound(f"{store.url} contains no model; give the prefix of its folder")
     return [one for one in found if one.path in chosen]
 
 
-def _is_whole(folder: Path, listed: Sequence[Listed]) -> bool:
+def _is_complete(folder: Path, listed: Sequence[Listed]) -> bool:
+    """Whether a copy has all files, undamaged by their digests."""
     try:
         digests = json.loads((folder / DIGESTS).read_text())
         return all(
@@ -90,31 +98,32 @@ def _is_whole(folder: Path, listed: Sequence[Listed]) -> bool:
         return False
 
 
-def _known(store: Store, listed: Sequence[Listed]) -> dict[str, outline.Absent]:
-    """The big files by their checksums in the prefix; nothing, and a line on stderr, where it lacks some."""
+def _checksums_of_big_files(store: Store, listed: Sequence[Listed]) -> dict[str, outline.Absent]:
+    """Size and checksum of each big file, from the prefix; empty, with a line on stderr, if a checksum is
+    missing."""
     digests = _digests_in(store)
     big = [found for found in listed if Path(found.path).suffix not in SMALL]
     unknown = [found.path for found in big if not re.fullmatch("[0-9a-f]{64}", digests.get(found.path, ""))]
     if unknown:
         sys.stderr.write(
             f"{store.url} has no checksum of {unknown[0]} (`originality models fetch` writes {DIGESTS}): its "
-            "weights are fetched here too, to compute it\n"
+            "weights are fetched to this machine too, to compute it\n"
         )
         return {}
     return {found.path: outline.Absent(found.size, digests[found.path]) for found in big}
 
 
 def _digests_in(store: Store) -> dict[str, str]:
-    """What lies in the bucket beside the files, where somebody put it there."""
+    """The digests.json of the prefix; empty if there is none."""
     try:
-        with whole(store, DIGESTS):
+        with damage_errors(store, DIGESTS):
             return {str(path): str(digest) for path, digest in json.loads(store.read(DIGESTS)).items()}
     except NotFound:
         return {}
 
 
-class _Changed(StoreError):  # noqa: N818 - it says what the prefix did
-    """What was copied is not what the prefix holds, or not what it says that it holds."""
+class _Changed(StoreError):  # noqa: N818 - names what happened
+    """The copied files differ from those in the prefix, or from its digests.json."""
 
 
 def _download(
@@ -124,19 +133,20 @@ def _download(
     folder: Path,
     absent: Mapping[str, outline.Absent],
 ) -> None:
-    """Copies all but what is absent into a folder beside, which at the end takes the place of a damaged one,
-    or of none. When it breaks off, what is copied stays, to resume from."""
+    """Copy all files that are not ``absent`` to a temporary folder, and rename that to ``folder`` at the end.
+
+    A damaged copy is replaced. An interrupted copy stays in the temporary folder, to be resumed.
+    """
     part, old = folder.with_suffix(".part"), folder.with_suffix(".old")
     try:
         digests = copy_objects(store, [found for found in listed if found.path not in absent], part)
         if _list(store, wanted) != listed:
             raise _Changed(f"{store.url} changed while it was copied; start again")
-        said = _digests_in(store)
-        wrong = [path for path in digests if said.get(path, digests[path]) != digests[path]]
+        published = _digests_in(store)
+        wrong = [path for path in digests if published.get(path, digests[path]) != digests[path]]
         if wrong:
             raise _Changed(
-                f"{store.url}/{wrong[0]} is not what {DIGESTS} beside it says; put the whole folder there "
-                "again"
+                f"{store.url}/{wrong[0]} does not match {DIGESTS} beside it; upload the complete folder again"
             )
         (part / DIGESTS).write_text(json.dumps(digests, indent=2))
         if absent:
@@ -145,7 +155,7 @@ def _download(
             folder.rename(old)
         part.rename(folder)
     except (_Changed, OSError, FetchError) as error:
-        if isinstance(error, _Changed) or is_disk_full(error):  # on a full disk others need the room
+        if isinstance(error, _Changed) or is_disk_full(error):  # on a full disk, make room for others
             shutil.rmtree(part, ignore_errors=True)
         raise
     finally:
@@ -155,10 +165,15 @@ def _download(
 
 
 def copy_objects(store: Store, listed: Sequence[Listed], folder: Path) -> dict[str, str]:
-    """Copies objects into a folder over several connections at once; the sha256 of each, by its path. What an
-    earlier call brought, as the folder's journal says, is not brought again."""
+    """Copy objects into a folder over several connections at once.
+
+    Pieces that an earlier call copied, by the folder's journal, are not copied again.
+
+    Returns:
+        The sha256 of each object, by path.
+    """
     journal = _Journal(folder / _JOURNAL)
-    # before the pieces are counted: a listing may claim any size
+    # Checked before the list of pieces is made: a listing may claim any size.
     check_disk_space(
         folder, sum(found.size for found in listed) - len(journal.done) * _RANGE_BYTES, store.url
     )
@@ -177,7 +192,7 @@ def copy_objects(store: Store, listed: Sequence[Listed], folder: Path) -> dict[s
     def copy_range(piece: tuple[Listed, int]) -> None:
         found, start = piece
         length = min(_RANGE_BYTES, found.size - start)
-        data = store.ask(
+        data = store.request(
             found.path,
             lambda: obstore.get_range(store.objects, found.path, start=start, length=length),
             size=length,
@@ -188,7 +203,7 @@ def copy_objects(store: Store, listed: Sequence[Listed], folder: Path) -> dict[s
             handle.seek(start)
             handle.write(memoryview(data))
             handle.flush()
-            os.fdatasync(handle.fileno())  # the journal speaks of what is on the disk
+            os.fdatasync(handle.fileno())  # the journal may name only pieces that are on the disk
         journal.enter(found.path, start)
         progress.add(length)
 
@@ -202,20 +217,22 @@ def copy_objects(store: Store, listed: Sequence[Listed], folder: Path) -> dict[s
 
 
 class _Journal:
-    """Which pieces of a copy are on the disk: a line each."""
+    """The pieces of a copy that are on the disk, one per line."""
 
     def __init__(self, file: Path) -> None:
         self._file, self._lock = file, threading.Lock()
         text = file.read_text() if file.exists() else ""
-        text = text[: text.rfind("\n") + 1]  # a line that was cut off is of no piece
+        text = text[: text.rfind("\n") + 1]  # a truncated last line counts for nothing
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         lines = (line.partition(" ") for line in text.splitlines())
         self.done = {(path, int(start)) for start, _, path in lines}
 
     def enter(self, path: str, start: int) -> None:
+        """Note that a piece is on the disk."""
         with self._lock, self._file.open("a") as handle:
             handle.write(f"{start} {path}\n")
 
     def remove(self) -> None:
+        """Delete the journal, as the copy is complete."""
         self._file.unlink()

@@ -1,4 +1,4 @@
-"""What all copies of weights on a node share: digests, leftovers, a full disk."""
+"""The cache of weights on a node: digests, leftovers of killed processes, errors of a full disk."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from originality.contract.download import disk_errors_explained
 from originality.contract.file_lock import locked_if_free
 
 DIGESTS = "digests.json"
-"""In every copy from a bucket, and in a prefix that was prepared: the sha256 of each file, by its path."""
+"""File in every copy from a bucket, and in a prepared prefix: the sha256 of each file, by path."""
 
 
 @contextmanager
-def keeping(folder: Path) -> Iterator[None]:
-    """As disk_errors_explained, around what asks a store too, whose errors are told as they are."""
+def cache_errors(folder: Path) -> Iterator[None]:
+    """Like disk_errors_explained, for code that also makes requests to a store, whose errors pass
+    unchanged."""
     try:
         yield
     except StoreError:
@@ -28,10 +29,10 @@ def keeping(folder: Path) -> Iterator[None]:
 
 
 def clear_leftovers(cache: Path, but: Path | None = None) -> None:
-    """Removes what killed processes left half done, of any other model."""
+    """Remove the incomplete copies that killed processes left. ``but``: the model whose copy is resumed."""
     for leftover in [*cache.glob("*.part"), *cache.glob("*.old")]:
         if but is not None and leftover == but.with_suffix(".part"):
-            continue  # it is resumed
+            continue
         with locked_if_free(leftover.with_suffix(".lock")) as free:
             if free:  # no process is working on it
                 shutil.rmtree(leftover, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""Models of Hugging Face's hub at a commit: what belongs to one, and its files on this machine.
+"""Models of Hugging Face's hub at a commit: their list of files, and their copies on this machine.
 
-A commit never changes, so its list of files is asked for once. It has a checksum of each file: big ones have
-a sha256, by which a run's digest is known before anything big is downloaded; small ones have git's sha1. A
-copy in the hub library's own cache is used where it is complete.
+A commit never changes, so its list of files is requested only once. The list has a checksum of each file. Big
+ones have a sha256, by which a run's digest is known before anything big is downloaded; small ones have git's
+sha1. A copy in the hub library's own cache is used if it is complete.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ class Entry(NamedTuple):
     size: int
     """Bytes."""
     checksum: str
-    """sha256 (64 hex digits) or git's sha1 of a blob (40)."""
+    """In hex digits: sha256 (64 digits), or git's sha1 of a blob (40)."""
 
     @property
     def is_big(self) -> bool:
+        """Whether the hub stores it apart from git, as it does with weights."""
         return len(self.checksum) == 64
 
     def is_in(self, file: Path) -> bool:
-        """Whether a file is this one."""
+        """Whether a file on this machine has this size and checksum."""
         try:
             if file.stat().st_size != self.size:
                 return False
@@ -62,21 +63,21 @@ def _git_sha1(file: Path) -> str:
 
 @dataclass(frozen=True)
 class Commit:
-    """A model of the hub as it was at a commit."""
+    """A model of the hub at a commit."""
 
     repository: str
     revision: str
     setting: str = "model"
-    """The part of the settings that names it, for messages."""
+    """The section of the settings that names it, for messages."""
 
     @property
     def folder(self) -> Path:
-        """Where its files are kept on this machine."""
+        """Folder of its files on this machine."""
         return cache_path() / "hub" / self.repository.replace("/", "--") / self.revision
 
     @property
-    def librarys(self) -> Path:
-        """Where the hub's own library keeps it."""
+    def library_folder(self) -> Path:
+        """Folder in which the hub's own library would have it."""
         from huggingface_hub import constants
 
         name = self.repository.replace("/", "--")
@@ -86,7 +87,7 @@ class Commit:
         """Its files, by path.
 
         Raises:
-            SettingsError: there is no such model or commit, or it may not be seen.
+            SettingsError: there is no such model or commit, or it is not public.
             FetchError: the hub does not answer.
         """
         kept = self.folder.with_suffix(".json")
@@ -95,9 +96,9 @@ class Commit:
         try:
             found = self._listed()
         except FetchError:
-            if not (found := _of_links(self.librarys)):
+            if not (found := _entries_from_links(self.library_folder)):
                 raise
-            return found  # as far as that library was asked for them
+            return found  # only the files that were requested through that library
         with suppress(OSError):
             kept.parent.mkdir(parents=True, exist_ok=True)
             part = kept.with_suffix(f".{hashlib.sha256(str(found).encode()).hexdigest()[:8]}.part")
@@ -106,16 +107,16 @@ class Commit:
         return found
 
     def _listed(self) -> dict[str, Entry]:
-        from huggingface_hub import HfApi, constants, errors  # heavy, and seldom needed
+        from huggingface_hub import HfApi, constants, errors  # slow to import, and rarely needed
         from huggingface_hub.hf_api import RepoFile
 
         name = self.repository
         try:
-            with _no_warnings():
+            with _without_warnings():
                 tree = list(HfApi().list_repo_tree(name, revision=self.revision, recursive=True))
         except errors.GatedRepoError as error:
             raise SettingsError(
-                f"the hub shows {name} only to who accepted its licence: do so at "
+                f"the hub shows {name} only to accounts that accepted its licence: do so at "
                 f"{constants.ENDPOINT}/{name}, then set HF_TOKEN"
             ) from error
         except errors.RepositoryNotFoundError as error:
@@ -128,14 +129,14 @@ class Commit:
             raise SettingsError(
                 f"the hub's model {name} has no commit {self.revision}; set its revision to one"
             ) from error
-        except Exception as error:  # of the library's network stack, whichever it is
+        except Exception as error:  # of any kind: it depends on the library's network stack
             gone = moved(name, self.setting)
             if gone and getattr(getattr(error, "response", None), "status_code", None) in (401, 404):
                 raise SettingsError(gone) from error
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise FetchError(
                 f"{name} at {self.revision} is not complete in {self.folder.parent}, and the hub "
-                f"{constants.ENDPOINT} is out of reach or HF_HUB_OFFLINE is set ({reason}); go online once, "
+                f"{constants.ENDPOINT} is unavailable or HF_HUB_OFFLINE is set ({reason}); go online once, "
                 f"or fill a folder or prefix elsewhere (originality models fetch {name} --revision "
                 f"{self.revision} --to s3://…) and give that as the model" + (f" ({gone})" if gone else "")
             ) from error
@@ -143,28 +144,28 @@ class Commit:
         return {f.path: Entry(f.size, f.lfs.sha256 if f.lfs else f.blob_id) for f in files}
 
     def copy(self, entries: Mapping[str, Entry]) -> Path:
-        """A folder on this machine with these of its files; what is missing is fetched.
+        """The folder on this machine with these files; missing ones are fetched.
 
         Raises:
-            FetchError: a file cannot be fetched or kept.
+            FetchError: a file cannot be fetched or written.
         """
-        if (complete := self.kept(entries)) is not None:
+        if (complete := self.complete_folder(entries)) is not None:
             return complete
         self.fill(self.folder, entries)
         return self.folder
 
-    def kept(self, entries: Mapping[str, Entry]) -> Path | None:
-        """The folder that has all of these files, undamaged; None where there is none."""
-        for folder in (self.folder, self.librarys):
+    def complete_folder(self, entries: Mapping[str, Entry]) -> Path | None:
+        """A folder with all of these files, undamaged; None if there is none."""
+        for folder in (self.folder, self.library_folder):
             if all(entry.is_in(folder / path) for path, entry in entries.items()):
                 return folder
         return None
 
     def outline(self, small: Mapping[str, Entry], big: Mapping[str, Entry]) -> Path:
-        """A folder with the small files; of the others only what they are.
+        """A folder with the small files, and only size and checksum of the big ones.
 
         Raises:
-            FetchError: a file cannot be fetched or kept.
+            FetchError: a file cannot be fetched or written.
         """
         self.fill(self.folder, small)
         with disk_errors_explained(self.folder):
@@ -172,10 +173,10 @@ class Commit:
         return self.folder
 
     def fill(self, folder: Path, entries: Mapping[str, Entry]) -> None:
-        """Fetches into a folder what is missing there or damaged.
+        """Fetch the files that are missing in a folder, or damaged.
 
         Raises:
-            FetchError: a file cannot be fetched or kept.
+            FetchError: a file cannot be fetched or written.
             SettingsError: the hub refuses the files.
         """
         try:
@@ -190,8 +191,8 @@ class Commit:
                     "its page there, and set HF_TOKEN to a token of that account"
                 ) from error
             raise FetchError(
-                f"{self.repository} cannot be fetched from the hub: {error}; start again, it resumes from "
-                "here, or give a folder of weights"
+                f"{self.repository} cannot be fetched from the hub: {error}; start again to resume, or "
+                "give a folder of weights"
             ) from error
 
     def _fetch(self, missing: Mapping[str, Entry], folder: Path, scratch: Path) -> None:
@@ -199,9 +200,9 @@ class Commit:
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
         if constants.HF_HUB_OFFLINE:
-            lacking = (path for path, entry in missing.items() if not entry.is_in(self.librarys / path))
+            lacking = (path for path, entry in missing.items() if not entry.is_in(self.library_folder / path))
             raise FetchError(
-                f"it is not complete in {folder} or {self.librarys}, or damaged "
+                f"it is not complete in {folder} or {self.library_folder}, or damaged "
                 f"({min(lacking, default='')}), and HF_HUB_OFFLINE is set; go online once"
             )
         size = sum(entry.size for entry in missing.values())
@@ -221,8 +222,8 @@ class Commit:
 
 
 @contextmanager
-def _no_warnings() -> Iterator[None]:
-    """The hub's library logs each of its retries; the outcome is reported here."""
+def _without_warnings() -> Iterator[None]:
+    """Silence the hub library, which logs each of its retries; the outcome is reported here."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -232,9 +233,9 @@ def _no_warnings() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _of_links(folder: Path) -> dict[str, Entry]:
-    """What a snapshot of the hub's library says of its files: each is a link to one that is named by its
-    checksum; on systems without links nothing is known of it."""
+def _entries_from_links(folder: Path) -> dict[str, Entry]:
+    """The list of files from a snapshot of the hub's library, where each file is a link to one that is named
+    by its checksum. Empty on systems without links."""
     found = {}
     for link in (file for file in folder.rglob("*") if file.is_symlink() and file.exists()):
         name = link.readlink().name
@@ -244,16 +245,17 @@ def _of_links(folder: Path) -> dict[str, Entry]:
 
 
 def from_hub(commit: Commit, wanted: Wanted, outlined: bool) -> Path:
+    """The folder of the copy on this machine; see :func:`cluster.weights.node_copy.local_copy`."""
     known = commit.entries()
-    entries = {path: known[path] for path in wanted.among(known)}
+    entries = {path: known[path] for path in wanted.select(known)}
     if not entries:
         raise SettingsError(
-            f"{commit.repository} at {commit.revision} holds none of {', '.join(wanted.parts)}; name another "
+            f"{commit.repository} at {commit.revision} has none of {', '.join(wanted.parts)}; name another "
             "model of the hub"
         )
     big = {path: entry for path, entry in entries.items() if Path(path).suffix not in SMALL}
     if not outlined or not all(entry.is_big for entry in big.values()):
         return commit.copy(entries)
-    if (complete := commit.kept(entries)) is not None:
+    if (complete := commit.complete_folder(entries)) is not None:
         return complete
     return commit.outline({path: entries[path] for path in entries.keys() - big.keys()}, big)

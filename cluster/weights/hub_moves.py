@@ -1,4 +1,5 @@
-"""Models that are gone from the hub under the name that papers and code still use, and where they are now."""
+"""Models that were removed from the hub under the names that papers and code still use, and where they are
+now."""
 
 from __future__ import annotations
 
@@ -6,15 +7,15 @@ from typing import NamedTuple
 
 
 class Home(NamedTuple):
-    """Where a model is now."""
+    """The present location of a model on the hub."""
 
     name: str
     commit: str | None = None
-    """One that public code names; None: the model's page lists them."""
+    """A commit that public code names; None if there is none, and the model's page must be looked at."""
 
 
 _MIRROR = "sd2-community"
-"""Has what Stability removed in November 2025."""
+"""Account with copies of the models that Stability removed in November 2025."""
 MOVED = {
     "runwayml/stable-diffusion-v1-5": Home(
         "stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
@@ -34,20 +35,20 @@ MOVED = {
     ),
     "stabilityai/stable-diffusion-2-depth": Home(f"{_MIRROR}/stable-diffusion-2-depth"),
 }
-"""By the name that is gone. What is at a new home was put there by others than the models' authors."""
+"""By the removed name. The copies at the new locations were not uploaded by the models' authors."""
 
 _BY_LOWER = {name.lower(): home for name, home in MOVED.items()}
 
 
 def moved(name: str, setting: str = "model") -> str | None:
-    """Where a model is now, as flags of the command line; None where nothing is known of it.
+    """The message with a removed model's new location, as command line flags; None for other models.
 
     Args:
-        setting: the part of the settings that names it.
+        setting: the section of the settings that names the model.
     """
     home = _BY_LOWER.get(name.lower())
     if home is None:
         return None
     where = f"--model {home.name}" if setting == "model" else f"--set {setting}.folder={home.name}"
     commit = home.commit or "(a commit of 40 hex digits, which its page on the hub lists)"
-    return f"{name} is gone from the hub; use {where} --set {setting}.revision={commit}"
+    return f"{name} was removed from the hub; use {where} --set {setting}.revision={commit}"

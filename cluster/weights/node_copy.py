@@ -1,10 +1,10 @@
 """Weights of models and metrics on the machine that needs them, from a prefix of a bucket or from the hub.
 
-Copied once a node and shared by its workers: the first takes a lock and copies while the others wait. A copy
-appears complete or not at all, under a name that follows from what the bucket lists, so that a prefix that
-changed is another copy; a copy that broke off is resumed. Every start checks the digests of what it uses;
-what is damaged is fetched anew. A machine that loads nothing may ask for an outline: the small files, and of
-the weights only sizes and checksums.
+They are copied once per node and shared by its workers: the first takes a lock and copies while the others
+wait. A copy appears complete or not at all, under a name derived from the bucket's listing, so that a prefix
+that changed gets a new copy. An interrupted copy is resumed. Every start checks the digests of the files it
+uses, and damaged ones are fetched again. A machine that loads nothing may request an outline: the small
+files, and only sizes and checksums of the weights.
 """
 
 from __future__ import annotations
@@ -33,23 +33,25 @@ def local_copy(
     setting: str = "model",
     outlined: bool = False,
 ) -> Path | None:
-    """The folder on this machine where the weights of a bucket's prefix or of the hub are; they are
-    brought there if they are not. None for all other names, as there is nothing to bring: a folder of this
-    machine, or a model that ships.
+    """The folder on this machine with the weights of a bucket's prefix or of a model of the hub, which are
+    fetched if they are missing. None for any other name (a local folder, or a model that ships), for which
+    nothing is to be fetched.
 
     Args:
-        parts: names of the files and folders that are wanted, at the top of the model.
-        revision: the commit of a hub's model.
-        suffixes: of the files that are taken. Whoever adds pickles to them must read those as tensors only.
+        parts: names of the wanted files and folders at the top level of the model.
+        revision: the commit of a model of the hub.
+        suffixes: of the files that are fetched. If pickles are among them, they must be read as tensors only.
         variant: which of the files of weights (originality.contract.weight_variants).
-        setting: the part of the settings that names it, for messages.
+        setting: the section of the settings that names the model, for messages.
         outlined: whether an outline of the folder is enough (originality.contract.outline).
 
     Raises:
-        SettingsError: a hub's model without its commit or that does not exist, or a commit of anything else.
-        StoreError: the bucket cannot be used, the prefix holds no model, or its files are not what its
-            digests.json says.
-        FetchError: this machine cannot fetch or keep them.
+        SettingsError: a model of the hub is named without a commit or does not exist, or a commit is given
+            for
+            anything else.
+        StoreError: the bucket cannot be read, the prefix contains no model, or its files do not match its
+            digests.json.
+        FetchError: this machine cannot fetch or write them.
     """
     in_hub = not Path(uri).exists() and HUB_ID.fullmatch(uri) is not None
     if revision and not in_hub:
@@ -61,16 +63,10 @@ def local_copy(
         if gone := moved(uri, setting):
             raise SettingsError(gone)
         raise SettingsError(
-            f"{setting} {uri!r} is no folder here; give a folder of weights, or, for the hub's model of "
+            f"{setting} {uri!r} is not a local folder; give a folder of weights, or, for the hub's model of "
             f"that name, its commit: --set {setting}.revision=(40 hex digits)"
         )
     wanted = Wanted(parts, suffixes, variant)
     if in_hub:
         return from_hub(Commit(uri, str(revision), setting), wanted, outlined)
     return from_bucket(open_store(uri), wanted, outlined) if "://" in uri else None
-
-
-# From the hub
-
-
-# From a bucket

@@ -1,4 +1,4 @@
-"""Weights put where other machines find them: below a prefix of a bucket, or in a folder."""
+"""Uploads weights to where other machines find them: a prefix of a bucket, or a folder."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from pathlib import Path
 
 import obstore
 
-from cluster.storage.store import NotFound, Store, whole
+from cluster.storage.damage import damage_errors
+from cluster.storage.store import NotFound, Store
 from cluster.weights.cache import DIGESTS
 from originality.contract.node_cache import sha256
 from originality.contract.transfer_progress import Progress
 
 _CHUNK = 8 << 20
-"""Bytes."""
+"""Bytes sent at a time."""
 
 
 def put(files: Mapping[str, Path], store: Store) -> None:
-    """Copies files to their paths in a store, and enters them in its digests.json.
+    """Copy files to their paths in a store, and add them to its digests.json.
 
-    What is there already, to the bit, is not sent again, so that an interrupted call may be repeated. The
-    digests come last: of a prefix that is being filled, nobody takes an old file for one of the new.
+    Identical files that exist already are not sent again, so an interrupted call may be repeated. The digests
+    are written last: while a prefix is being filled, its old digests do not match the new files, so that
+    nobody mixes the two.
 
     Raises:
-        StoreError: the store cannot be used.
+        StoreError: the store cannot be written to.
     """
     digests = {path: sha256(file) for path, file in sorted(files.items())}
     missing = [path for path, digest in digests.items() if _digest(store, path, files[path]) != digest]
@@ -35,13 +37,13 @@ def put(files: Mapping[str, Path], store: Store) -> None:
         with Progress(f"weights to {store.url}", size, doing="sending") as progress:
             for path in missing:
                 chunks = partial(_chunks, files[path], progress)
-                store.ask(
+                store.request(
                     path,
                     lambda path=path, chunks=chunks: obstore.put(store.objects, path, chunks()),  # type: ignore[misc]
                     size=files[path].stat().st_size,
                 )
     try:
-        with whole(store, DIGESTS):
+        with damage_errors(store, DIGESTS):
             digests = dict(json.loads(store.read(DIGESTS))) | digests
     except NotFound:
         pass
@@ -56,7 +58,7 @@ def _chunks(file: Path, progress: Progress) -> Iterator[bytes]:
 
 
 def _digest(store: Store, path: str, file: Path) -> str | None:
-    """sha256 of an object that may be a file's copy; None where there is none, or its size is different."""
+    """sha256 of an object that may be a copy of a file; None if it does not exist or has a different size."""
 
     def ask() -> str:
         total = hashlib.sha256()
@@ -68,6 +70,6 @@ def _digest(store: Store, path: str, file: Path) -> str | None:
         if "://" not in store.url:
             return sha256(Path(store.url) / path)
         size = file.stat().st_size
-        return store.ask(path, ask, size) if store.size(path) == size else None
+        return store.request(path, ask, size) if store.size(path) == size else None
     except (NotFound, FileNotFoundError):
         return None

@@ -1,4 +1,4 @@
-"""Which files of a model are copied to a node."""
+"""Selects the files of a model that are copied to a node."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from pathlib import Path
 from originality.contract.weight_variants import SUFFIX, weights_among
 
 SMALL = (".json", ".txt", ".model")
+"""Suffixes of small files, which are part of an outline."""
 SAFE = (SUFFIX, *SMALL)
-"""Suffixes of what is taken of a model: nothing that runs code when it is read, as pickles may."""
+"""Suffixes of the files that are fetched: none that can run code when it is read, as a pickle can."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which files are brought."""
+    """The selection of files."""
 
     parts: Sequence[str]
-    """Names of files and folders at the top."""
+    """Names of the files and folders at the top level."""
     suffixes: Sequence[str] = SAFE
     variant: str = "none"
-    """Of the weights: see originality.contract.weight_variants."""
+    """Variant of the weights; see originality.contract.weight_variants."""
 
-    def among(self, paths: Iterable[str]) -> set[str]:
-        """The paths that are wanted, of all that there are."""
+    def select(self, paths: Iterable[str]) -> set[str]:
+        """The wanted paths among all paths of a model."""
         folders = defaultdict(list)
         for path in paths:
             if path.split("/")[0] in self.parts and Path(path).suffix in self.suffixes:

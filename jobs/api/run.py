@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from cluster.run import folder
 from cluster.run.folder import RunFolder
+from cluster.run.ledger import artefacts_of
 from cluster.storage.store import NotFound
 from jobs.api.verdict import Verdict
 from jobs.auditing.verdict_table import SCHEMA, summarise
@@ -74,7 +75,7 @@ class Run:
             what = "several images have" if known else "no image has"
             raise KeyError(f"{what} a verdict and an id that begins with {image_id!r} in {self.uri}")
         row = run.ledger.record(known[0])
-        return Verdict(row, partial(self._artefact, known[0], row))
+        return Verdict(row, partial(self._artefact, row))
 
     def status(self) -> dict[str, Any]:
         """How far the run is: counts of inputs, images and verdicts, and who works on it, as ``originality
@@ -82,10 +83,9 @@ class Run:
         run = self._reread()
         return as_json(run, summarise(run))
 
-    def _artefact(self, image_id: str, row: dict[str, Any], name: str) -> bytes | None:
-        place = row.get("artefacts") or f"images/{image_id}"
+    def _artefact(self, row: dict[str, Any], name: str) -> bytes | None:
         try:
-            return self._run.store.read(f"{place}/{name}")
+            return self._run.store.read(f"{artefacts_of(row)}/{name}")
         except NotFound:
             return None
 

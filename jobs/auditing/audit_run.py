@@ -15,6 +15,7 @@ from cluster.driver.session import Session, run_session
 from cluster.inputs.manifest import Selection
 from cluster.inputs.readable import check_readable
 from cluster.run.folder import RunFolder, RunMismatch, beside, plan
+from cluster.run.layout import SUMMARY_LOCK
 from cluster.settings import ClusterSettings
 from cluster.storage.heartbeat import Heartbeat
 from cluster.storage.lock import Lock, LockLost
@@ -24,7 +25,7 @@ from cluster.storage.store import (
     StoreError,
     absolute,
     open_store,
-    unmade,
+    removing_empty_folders,
 )
 from cluster.worker.messages import Task
 from jobs.auditing.damaged import warn_of_damage
@@ -39,7 +40,6 @@ _TABLE_ROWS = 40
 """Most rows of the table on stdout."""
 _NAME_WIDTH = 60
 """Largest width of its first column, in characters."""
-_SUMMARY_LOCK = "progress/summing.json"
 LATER_DEFAULTS = {"settings": later_defaults()}
 """Values of settings that did not exist yet when an older run was planned."""
 _NOT_IDENTITY = ("settings.model.device", "settings_digest")
@@ -64,7 +64,7 @@ def audit(
         selection: inputs to judge this time; a later start may judge the others.
         force_new: if the folder holds a run with different settings, start a new one in a folder beside it.
     """
-    with unmade(output):
+    with removing_empty_folders(output):
         return _run_to_end(prepared, plan_audit(prepared, source, output, force_new), how, selection)
 
 
@@ -134,7 +134,7 @@ def _write_results(
     run.ledger.compact(SCHEMA)
     # Shards that end at the same time write one after the other. Each reads the run only when it holds the
     # lock, so the last one to write has seen all records.
-    with Lock(run.store, _SUMMARY_LOCK) as lock, lock.kept():
+    with Lock(run.store, SUMMARY_LOCK) as lock, lock.renewed():
         run = RunFolder(run.store, damage=run.damage)
         summary = summarise(run)
         if calibration := prepared.settings.calibration:

@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.driver.progress import size
-from cluster.inputs.manifest import RUN_FILE, WORD, Manifest
+from cluster.inputs.manifest import WORD, Manifest
 from cluster.ray_runtime.ray_address import on_cluster
 from cluster.ray_runtime.runtime import check_ray
 from cluster.run.folder import RunFolder
+from cluster.run.layout import RUN_FILE
 from cluster.settings import ClusterSettings
 from cluster.storage.store import (
     open_store,
-    unmade,
+    removing_empty_folders,
 )
 from cluster.worker.messages import ScorerFactory, Task
 from jobs.auditing.suitability import Unsuited
@@ -95,7 +96,7 @@ def check_first(settings: AuditSettings, how: ClusterSettings, output: str | Non
     options.check_price(settings, how)
     check_ray()
     if output:
-        with unmade(output):
+        with removing_empty_folders(output):
             store = open_store(output)
             RunFolder(store).check()
             if not store.exists(RUN_FILE):

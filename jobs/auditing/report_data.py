@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.run.folder import RunFolder
-from cluster.run.layout import record_path
+from cluster.run.layout import REPORT_DATA, REPORT_LOCK, REPORT_PAGE, record_path
+from cluster.run.ledger import artefacts_of
 from cluster.storage.lock import Lock, LockLost
 from cluster.storage.store import Damaged, StoreError
 from jobs.auditing.damaged import damage_text
@@ -29,11 +30,6 @@ from originality.report.listing import URIS, Entry, Evidence, Listing, Rule, scr
 from originality.report.order import GROUPS, Group, Marks, group_of, listed
 from originality.report.page import Card, ReportData, held, render
 
-PAGE = "report/index.html"
-"""Path of the page in the run folder."""
-DATA = "report/data"
-"""Folder of the files that the page's script loads."""
-_LOCK = "progress/reporting.json"
 _BATCH = 10_000
 """Rows held as Python objects at once."""
 
@@ -53,25 +49,25 @@ def write_report(run: RunFolder, before: Callable[[], object] = lambda: None) ->
     # be those of a concurrent writer, and so a later page always shows a later state. A writer that was
     # suspended until its lock expired (LockLost) leaves page and files to the process that took the lock
     # over.
-    with Lock(store, _LOCK) as lock, suppress(LockLost), lock.kept():
+    with Lock(store, REPORT_LOCK) as lock, suppress(LockLost), lock.renewed():
         report = gather(RunFolder(store, damage=run.damage))  # opened again: others may have added to the run
         beside = len(report.listing) > len(report.cards)
-        files = {f"{DATA}/{name}": data for name, data in report.listing.files()} if beside else {}
+        files = {f"{REPORT_DATA}/{name}": data for name, data in report.listing.files()} if beside else {}
         with ThreadPoolExecutor(PARALLEL_REQUESTS) as writers:
             for _ in writers.map(store.write, files, files.values()):
-                lock.keep()
+                lock.renew()
         page = render(report).encode()
         before()
         lock.check()
         # The page comes after the files it names and before the removal of older files, so that a reader
         # never finds a page whose files are missing.
-        store.write(PAGE, page)
-        for found in list(store.list(DATA)):
+        store.write(REPORT_PAGE, page)
+        for found in list(store.list(REPORT_DATA)):
             if found.path not in files:
                 lock.check()
                 with suppress(StoreError):  # credentials without permission to delete: the old file stays
                     store.delete(found.path)
-    return f"{store.url}/{PAGE}"
+    return f"{store.url}/{REPORT_PAGE}"
 
 
 def gather(run: RunFolder) -> ReportData:
@@ -229,6 +225,7 @@ def verdict_of(raw: Mapping[str, Any]) -> Verdict:
         ValueError: the row is not a valid verdict.
     """
     known = {key: raw[key] for key in Verdict.model_fields if raw.get(key) is not None}
+    known["artefacts"] = artefacts_of(raw)
     if message := known.get("error_message"):
         known["error_message"] = masked(message)  # records of older versions may hold a store's raw answer
     known["sweep"] = [

@@ -13,8 +13,8 @@ from typing import Any
 from cluster.driver.session import run_session
 from cluster.inputs.identities import image_id_of
 from cluster.inputs.listing import documents
-from cluster.inputs.manifest import RUN_FILE
 from cluster.run.folder import RunFolder, plan
+from cluster.run.layout import ITEMS, RUN_FILE, item_path
 from cluster.settings import ClusterSettings
 from cluster.storage.store import NotFound, Store, StoreError, open_store
 from cluster.worker.messages import ScorerFactory, Task
@@ -43,9 +43,9 @@ def plan_items(out: str, items: Mapping[str, Mapping[str, Any]], identity: Mappi
         StoreError: it holds no run, but items that are not this run's.
     """
     store = open_store(out)
-    wanted = {f"items/{name}.json": written(document) for name, document in items.items()}
+    wanted = {item_path(f"{name}.json"): written(document) for name, document in items.items()}
     if not store.exists(RUN_FILE):
-        for found in store.list("items"):  # left, for example, by a start that was killed before it planned
+        for found in store.list(ITEMS):  # left, for example, by a start that was killed before it planned
             if found.path not in wanted:
                 raise StoreError(
                     f"{store.url} holds {found.path}, which is not an item of this run; remove it, or choose "
@@ -53,9 +53,9 @@ def plan_items(out: str, items: Mapping[str, Mapping[str, Any]], identity: Mappi
                 )
         for path, data in wanted.items():
             store.write(path, data)
-    run = plan(f"{store.url}/items", store, identity, listing=documents)
+    run = plan(f"{store.url}/{ITEMS}", store, identity, listing=documents)
     for number in range(len(run.manifest)):
-        path = f"items/{run.manifest.path(number)}"
+        path = item_path(run.manifest.path(number))
         if path in wanted and _differs(store, path, wanted[path]):
             store.write(path, wanted[path])
     return run

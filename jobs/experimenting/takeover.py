@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunFolder, RunMismatch, open_run
+from cluster.run.layout import item_path
 from cluster.run.ledger import artefacts_of
 from cluster.storage.store import Damaged, NotFound
 from jobs.auditing.damaged import warn_of_damage
@@ -167,7 +168,7 @@ def check_made_alike(run: RunFolder, source: Source) -> None:
 def adopt(run: RunFolder, source: Source, chosen: Collection[str]) -> None:
     """Copy records and artefacts of these items, as far as the run has the items and no records of them."""
     for number in range(len(run.manifest)):
-        image_id = image_id_of(run.store.read(f"items/{run.manifest.path(number)}"))
+        image_id = image_id_of(run.store.read(item_path(run.manifest.path(number))))
         run.identities.learn(number, image_id)  # so that no worker is started for an item that has a record
         if image_id not in chosen or run.ledger.has_record(image_id):
             continue

@@ -70,11 +70,6 @@ class Verdict(BaseModel):
     worker: str | None = None
     finished_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
-    @property
-    def folder(self) -> str:
-        """Folder of the artefacts. Runs of older versions have one folder per image for all its attempts."""
-        return self.artefacts or f"images/{self.image_id}"
-
     def row(self) -> dict[str, Any]:
         """The verdict as plain JSON values."""
         return self.model_dump(mode="json")

@@ -125,5 +125,5 @@ def row_of(verdict: Verdict, name: str, uris: Sequence[str], files: int | None =
         error_message=verdict.error_message,
         files=len(uris) if files is None else files,
         note=verdict.note,
-        folder=verdict.folder,
+        folder=verdict.artefacts or "",
     )

@@ -20,9 +20,9 @@ REQUEST = 5.0
 LIMITS: dict[str, dict[str, float]] = {
     "cluster.driver.dispatch": {"SILENCE_SECONDS": SILENCE},
     "cluster.storage.heartbeat": {"EVERY_SECONDS": 0.5, "STALE_SECONDS": STALE},
-    "cluster.storage.lock": {"STALE_SECONDS": STALE, "_KEEP_SECONDS": 0.4, "_PAUSE_SECONDS": 0.2},
+    "cluster.storage.lock": {"STALE_SECONDS": STALE, "_RENEW_SECONDS": 0.4, "_PAUSE_SECONDS": 0.2},
     "cluster.storage.turns": {"CONFIRM_SECONDS": 2.0},
-    "cluster.storage.store": {"_REQUEST_SECONDS": REQUEST},
+    "cluster.storage.requests": {"_REQUEST_SECONDS": REQUEST},
     "cluster.ray_runtime.ray_health": {"ANSWER_SECONDS": 20.0, "_GONE_SECONDS": 10.0, "_LOOK_SECONDS": 2.0},
     "cluster.run.ledger": {"_PART_ROWS": 5},
     "cluster.run.turn": {"_LOOK_SECONDS": 0.3},

@@ -355,7 +355,7 @@ def test_status_of_a_run_in_progress(tmp_path: Path, capsys: pytest.CaptureFixtu
     run.identities.save()
     state = {"inputs": 3, "done": 2, "workers": 4, "per_hour": 7200.0, "seconds_left": 30, "cost": 1.5}
     heartbeat = Heartbeat(run.store, "audit")
-    heartbeat.tell(state)
+    heartbeat.update(state)
     with heartbeat:
         assert main(["status", str(tmp_path / "run")]) == 0
     *lines, at_work = capsys.readouterr().out.splitlines()

@@ -11,16 +11,10 @@ import pytest
 from cluster.driver import driver
 from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunFolder, open_run
+from cluster.run.layout import DRIVERS
 from cluster.settings import ClusterSettings
-from cluster.storage.heartbeat import DRIVERS
-from cluster.storage.store import (
-    _HURRY_SECONDS,
-    _PATIENCE_SECONDS,
-    Outage,
-    Store,
-    StoreError,
-    hurried_after_outage,
-)
+from cluster.storage.requests import _HURRY_SECONDS
+from cluster.storage.store import _PATIENCE_SECONDS, Outage, Store, StoreError, hurried_after_outage
 from jobs.auditing import audit_run
 from jobs.auditing.audit_run import plan_audit
 from jobs.auditing.prepare import PreparedAudit
@@ -36,10 +30,17 @@ class Ends(Store):
 
     out = False
 
-    def _request(self, *arguments: Any) -> Any:
-        if self.out:
-            raise Outage("no answer")
-        return super()._request(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        attempt = self._requests._attempt
+
+        def attempt_or_outage(*request: Any) -> Any:
+            if self.out:
+                raise Outage("no answer")
+            return attempt(*request)
+
+        # Private: only a single attempt may fail, so that the retries and their pauses are the real ones.
+        self._requests._attempt = attempt_or_outage  # type: ignore[method-assign]
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pauses of retries of the store, on a clock that only they advance."""
     pauses: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: sum(pauses), sleep=pauses.append)
-    monkeypatch.setattr("cluster.storage.store.time", clock)
+    monkeypatch.setattr("cluster.storage.requests.time", clock)
     return pauses
 
 

@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
     run.identities.save()
     state = {"inputs": 1, "done": 1, "workers": 4, "per_hour": 7200.0, "seconds_left": 30, "cost": 1.5}
     heartbeat = Heartbeat(run.store, "audit")
-    heartbeat.tell(state)
+    heartbeat.update(state)
     with heartbeat:
         yield run
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunFolder, plan
+from cluster.run.layout import REPORT_PAGE
 from cluster.run.ledger import Ledger
 from cluster.storage.store import open_store
 from jobs import report
@@ -144,7 +145,7 @@ def test_images_that_a_retry_puts_back_meanwhile_are_left_out(
 
 
 def beside(run: RunFolder) -> set[str]:
-    return {found.path for found in run.store.list("report")} - {report_data.PAGE}
+    return {found.path for found in run.store.list("report")} - {REPORT_PAGE}
 
 
 def test_a_page_and_its_files_are_of_one_writing(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +168,7 @@ def test_a_page_and_its_files_are_of_one_writing(run: RunFolder, monkeypatch: py
     assert beside(run) > first  # the page that is there still has its files
     report_data.write_report(run)
     assert len(beside(run)) == 2 and not beside(run) & first
-    page = run.store.read(report_data.PAGE).decode()
+    page = run.store.read(REPORT_PAGE).decode()
     assert all(path.split("-")[1] in page for path in beside(run))
     assert not list(run.store.list("progress"))
 
@@ -188,12 +189,12 @@ def test_a_writer_whose_turn_was_taken_leaves_page_and_files_of_the_other(
                 run.store.delete(found.path)
             assert retry(run, "rejected", None) == {"corrupt": 1}
             report_data.write_report(run)
-            later[0] = run.store.read(report_data.PAGE)
+            later[0] = run.store.read(REPORT_PAGE)
         return page
 
     monkeypatch.setattr(report_data, "render", overtaken)
     report_data.write_report(run)
-    page = run.store.read(report_data.PAGE)
+    page = run.store.read(REPORT_PAGE)
     assert page == later[0]
     named = {path for path in beside(run) if path.split("-")[1] in page.decode()}
     assert len(named) == 2

@@ -11,9 +11,9 @@ import pytest
 
 from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunFolder, open_run
-from cluster.run.layout import snapshot_path
+from cluster.run.layout import DRIVERS, REPORT_LOCK, REPORT_PAGE, SUMMARY_LOCK, snapshot_path
 from cluster.settings import ClusterSettings
-from cluster.storage.heartbeat import DRIVERS, Heartbeat
+from cluster.storage.heartbeat import Heartbeat
 from cluster.storage.store import Store
 from cluster.storage.turns import Superseded
 from jobs.auditing import audit_run, report_data
@@ -73,7 +73,7 @@ def first_time(function: Callable[..., Any], then: Callable[[], object]) -> Call
 
 
 def page_of(run: RunFolder) -> str:
-    return run.store.read(report_data.PAGE).decode()
+    return run.store.read(REPORT_PAGE).decode()
 
 
 def test_one_that_returns_leaves_the_later_summary_and_report(
@@ -82,7 +82,7 @@ def test_one_that_returns_leaves_the_later_summary_and_report(
     judged(run, 0)
 
     def another_takes_over() -> None:
-        lose(run.store, DRIVERS, "progress/summing")
+        lose(run.store, DRIVERS, SUMMARY_LOCK)
         judged(run, 1)
         with Heartbeat(run.store, "audit") as other:
             assert sum_up(run, other)["pending"] == 1
@@ -101,8 +101,8 @@ def test_one_that_returns_before_the_page_is_written_writes_none(
     judged(run, 0)
 
     def another_takes_over() -> None:
-        lose(run.store, DRIVERS, "progress/reporting")
-        run.store.write(report_data.PAGE, b"a later page")
+        lose(run.store, DRIVERS, REPORT_LOCK)
+        run.store.write(REPORT_PAGE, b"a later page")
 
     monkeypatch.setattr(report_data, "render", first_time(report_data.render, another_takes_over))
     with Heartbeat(run.store, "audit") as heartbeat, pytest.raises(Superseded):
@@ -117,7 +117,7 @@ def test_one_whose_turn_to_write_results_was_taken_ends_well(
     judged(run, 0)
 
     def another_sums_up() -> None:
-        lose(run.store, "progress/summing")
+        lose(run.store, SUMMARY_LOCK)
         judged(run, 1)
         with Heartbeat(run.store, "audit") as other:
             sum_up(run, other)
@@ -146,7 +146,7 @@ def test_shards_that_end_together_write_results_one_after_the_other(
         def another_ends() -> None:
             judged(run, 1)
             pool.submit(sum_up, run, heartbeat)
-            until(lambda: len({f.path.partition(".")[0] for f in run.store.list("progress/summing")}) == 2)
+            until(lambda: len({f.path.partition(".")[0] for f in run.store.list(SUMMARY_LOCK)}) == 2)
 
         monkeypatch.setattr(audit_run, "summarise", first_time(audit_run.summarise, another_ends))
         sum_up(run, heartbeat)

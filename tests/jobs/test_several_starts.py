@@ -20,8 +20,9 @@ from cluster.driver import driver
 from cluster.inputs.manifest import Manifest, Selection
 from cluster.run import turn as turn_module
 from cluster.run.folder import RunFolder, open_run, plan
+from cluster.run.layout import DRIVERS
 from cluster.run.turn import exclusive_turn, overlap, selection_of, turn
-from cluster.storage.heartbeat import DRIVERS, Heartbeat, pulses
+from cluster.storage.heartbeat import Heartbeat, pulses
 from cluster.storage.store import Refused, StoreError, open_store
 from cluster.storage.turns import Superseded
 from jobs import INTERRUPTED
@@ -159,13 +160,13 @@ def test_an_audit_and_a_retry_in_the_same_instant_are_never_both_at_work(run: Ru
 
 def test_one_whose_place_was_taken_stops_as_interrupted(run: RunFolder) -> None:
     with turn(run, "audit") as heartbeat:
-        heartbeat.tell({"done": 1})
+        heartbeat.update({"done": 1})
         for found in list(run.store.list(DRIVERS)):  # as whoever takes over does
             run.store.delete(found.path)
         with pytest.raises(Superseded, match="another has taken its place") as caught:
             heartbeat.check()
         with pytest.raises(Superseded):
-            heartbeat.tell({"done": 2})
+            heartbeat.update({"done": 2})
     assert exits.code_of(caught.value) == INTERRUPTED
     assert list(run.store.list("progress")) == []
 

@@ -1,4 +1,4 @@
-"""Files with one bit different, as disks and memories give them back now and then."""
+"""Files with one bit flipped, as disks and memories return them now and then."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import random
 from collections.abc import Iterator
 
 FLIPS = 300
-"""By lot, of each file; beside its first and last bits."""
+"""Random bits for each file, besides its first and last ones."""
 _ENDS = 48
 
 
 def flipped(data: bytes, seed: int) -> Iterator[bytes]:
-    """The same with one bit different: each of the first and of the last, and others by lot."""
+    """The data with one bit flipped: each of the first and last bits, and some at random."""
     chosen = random.Random(seed)
     ends = [*range(_ENDS), *range(len(data) * 8 - _ENDS, len(data) * 8)]
     for bit in (*ends, *(chosen.randrange(len(data) * 8) for _ in range(FLIPS))):

@@ -1,4 +1,4 @@
-"""The files that start machines, as their readers read them."""
+"""The deployment files, parsed as their programs parse them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEPLOY = ROOT / "cluster" / "deploy"
 CLUSTER_FILE = ROOT / "ray_cluster.yaml"
 CLUSTER: dict[str, Any] = yaml.safe_load(CLUSTER_FILE.read_text())
 KINDS: dict[str, Any] = CLUSTER["available_node_types"]
-"""Kinds of machines by name."""
+"""Node types by name."""
 
 MANIFESTS: dict[tuple[str, str], Any] = {
     (document["kind"], document["metadata"]["name"]): document
@@ -29,7 +29,7 @@ POD_GROUPS: list[dict[str, Any]] = [KUBERAY["headGroupSpec"], *KUBERAY["workerGr
 
 
 def set_at(tree: Any, path: str, value: Any) -> Any:
-    """A copy with one value set, which may be new."""
+    """A copy with one value set, at an existing or a new path."""
     changed = copy.deepcopy(tree)
     *parents, last = path.split("/")
     node = changed
@@ -40,7 +40,7 @@ def set_at(tree: Any, path: str, value: Any) -> Any:
 
 
 def ray_start_parses(command: str) -> dict[str, Any]:
-    """Options of a ``ray start`` line, as Ray's own parser reads them."""
+    """Options of a ``ray start`` line, parsed by Ray's own parser."""
     words = shlex.split(command)
     assert words[:2] == ["ray", "start"]
     return start.make_context("ray start", words[2:]).params

@@ -1,4 +1,4 @@
-"""A proxy before an HTTP server that fails when it is told to: what a store does on a bad day."""
+"""A proxy in front of an HTTP server that fails on request, as an unreliable store does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOOK_SECONDS = 0.02
 
 @dataclass
 class _Fault:
-    """What befalls requests, and which of them."""
+    """A fault, and the requests that it affects."""
 
     mode: Mode = "pass"
     status: int = 503
@@ -33,7 +33,7 @@ class _Fault:
     over: threading.Event = field(default_factory=threading.Event)
 
     def strikes(self, head: bytes | None) -> bool:
-        """Whether it befalls the request that begins so; None stands for a connection that has asked nothing
+        """Whether the fault affects the request with this head; None for a connection without a request
         yet."""
         if self.mode == "pass" or (head is None) != (self.mode == "refuse"):
             return False
@@ -53,13 +53,13 @@ class _Fault:
         )
 
     async def held(self) -> None:
-        """Until another fault takes its place, or none."""
+        """Wait until the fault is replaced or removed."""
         while not self.over.is_set():
             await asyncio.sleep(_LOOK_SECONDS)
 
 
 class FaultyProxy:
-    """Forwards every byte as it is, so that signatures hold, from a free loopback port to a server's.
+    """Forwards every byte unchanged, so that signatures stay valid, from a free loopback port to a server's.
     Runs in a thread of its own; ``fault`` and ``heal`` may be called from any other, at any time, and
     hold from the next request on. Messages are forwarded whole: what is sent must fit in memory.
 
@@ -74,9 +74,9 @@ class FaultyProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="faulty proxy", daemon=True)
         self.port = 0
-        """Its own, once it is entered."""
+        """Port of the proxy, once it is entered."""
         self.dripped = 0
-        """Bytes of answers that were sent one at a time."""
+        """Bytes of answers that were sent one by one."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -99,7 +99,7 @@ class FaultyProxy:
 
     @property
     def struck(self) -> int:
-        """How many requests (for ``refuse``, connections) the present fault has befallen."""
+        """How many requests (for ``refuse``, connections) the present fault has affected."""
         return self._fault.struck
 
     def fault(
@@ -115,7 +115,7 @@ class FaultyProxy:
         header: str = "",
         times: int | None = None,
     ) -> None:
-        """Sets what befalls requests from now on, in place of what did.
+        """Set the fault from now on, in place of the present one.
 
         - ``error``: answered with ``status`` and an XML body as S3 writes it; not forwarded.
         - ``refuse``: connections are closed at once, and those that were open with them.
@@ -138,7 +138,7 @@ class FaultyProxy:
             self._run(self._hang_up())
 
     def heal(self) -> None:
-        """Everything passes again."""
+        """Remove the fault: everything is forwarded again."""
         self.fault("pass")
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -151,19 +151,21 @@ class FaultyProxy:
         await asyncio.gather(*connections, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, to its end."""
+        """Serve one connection until it ends."""
         connection = asyncio.current_task()
         assert connection
         self._open.add(connection)
         if not self._fault.strikes(None):
-            with suppress(OSError, EOFError, asyncio.CancelledError):  # either side has gone, or was told to
+            with suppress(
+                OSError, EOFError, asyncio.CancelledError
+            ):  # either side closed, or the proxy is being stopped
                 await self._forward(reader, writer)
         self._open.discard(connection)
         writer.close()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Request after request, until one is struck so that the connection ends. While connections are
-        refused each has only one, so that the next must knock again."""
+        """Forward request after request, until a fault ends the connection. While connections are refused,
+        each carries only one request, so that the next request must connect again."""
         behind: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         try:
             while True:
@@ -209,7 +211,7 @@ def _method(request: bytes) -> str:
 
 
 def _left_of(answer: bytes, mode: Mode) -> bytes:
-    """What is sent of an answer."""
+    """The part of an answer that is sent."""
     if mode == "lose_answer":
         return b""
     if mode == "cut":
@@ -230,7 +232,7 @@ async def _request(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _answer(reader: asyncio.StreamReader, method: str) -> bytes:
-    """With the interim answers before it, if there are any."""
+    """An answer's head, with the interim answers before it, if any."""
     head = await reader.readuntil(b"\r\n\r\n")
     status = int(head.split(b" ", 2)[1])
     if status < 200:
@@ -241,7 +243,7 @@ async def _answer(reader: asyncio.StreamReader, method: str) -> bytes:
 
 
 async def _body(reader: asyncio.StreamReader, head: bytes) -> bytes:
-    """As it is on the wire: by its length, in chunks, or none."""
+    """A body as sent: by its length, in chunks, or empty."""
     fields = dict(line.split(b":", 1) for line in head.lower().split(b"\r\n")[1:] if b":" in line)
     if fields.get(b"transfer-encoding", b"").strip() != b"chunked":
         return await reader.readexactly(int(fields.get(b"content-length", b"0")))

@@ -1,4 +1,4 @@
-"""A clock that a test holds."""
+"""A clock that moves only while something hangs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import threading
 
 
 class Clock:
-    """Stands still, so that what is slow on a busy machine is never late; while something ``hangs``, ten
-    seconds pass from one reading to the next."""
+    """Stands still, so that nothing is late on a slow machine. While something ``hangs``, ten seconds pass
+    between two readings."""
 
     def __init__(self) -> None:
         self.hangs = threading.Event()

@@ -1,5 +1,8 @@
-"""Files as a collection from strangers may hold them: hostile ones, each with the code that it is rejected
-with, and odd ones that are images all the same. The same bytes in every run."""
+"""Files that a collection from strangers may contain.
+
+Hostile files, each with its reason code, and unusual ones that are valid images. The bytes are the same in
+every run.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from tests.support.image_bytes import TIFF_TAGS, bmp, noise, png, profile, rows,
 
 
 def write_hostile(folder: Path) -> dict[str, str]:
-    """Returns: file name to the reason code that the file is rejected with."""
+    """Write the hostile files; returns the reason code of each by file name."""
     expected = {}
     parts = (_renamed(), _foreign(), _sizes(), _cut(), _damaged(), _unreadable(), _names())
     for name, code, data in itertools.chain(*parts):
@@ -30,7 +33,7 @@ def write_hostile(folder: Path) -> dict[str, str]:
 
 
 def write_good(folder: Path) -> list[str]:
-    """Returns: names of files that all decode, odd as they are."""
+    """Write the unusual but valid images; returns their names."""
     names = []
     for name, data in _good():
         assert name not in names
@@ -40,7 +43,7 @@ def write_good(folder: Path) -> list[str]:
 
 
 def _renamed() -> Iterator[tuple[str, str, bytes]]:
-    """What is no image, under an image's name."""
+    """Files that are not images, with an image's extension."""
     others = {
         "text.png": b"a text that was renamed",
         "bmx.tif": b"II is a roman numeral, and MM another",
@@ -67,7 +70,7 @@ def _renamed() -> Iterator[tuple[str, str, bytes]]:
 
 
 def _foreign() -> Iterator[tuple[str, str, bytes]]:
-    """Sound files of kinds that are recognised and not read, under other names."""
+    """Valid files of formats that are recognised but not decoded, with wrong extensions."""
     others = {
         "drawing.png": b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
         "document.jpeg": b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF",
@@ -83,7 +86,7 @@ def _foreign() -> Iterator[tuple[str, str, bytes]]:
 
 
 def _sizes() -> Iterator[tuple[str, str, bytes]]:
-    """Headers that announce too much; the pixels that they announce are not there. And too little."""
+    """Headers that announce too many pixels, which the file does not contain, or too few."""
     for form in FORMATS:
         yield f"dot.{_extension(form)}", "too-small", saved(noise(width=1, height=1), form)
     yield "line.png", "too-small", saved(noise(width=300, height=1), "PNG")
@@ -113,7 +116,7 @@ def _sizes() -> Iterator[tuple[str, str, bytes]]:
 
 
 def _cut() -> Iterator[tuple[str, str, bytes]]:
-    """Whole images of which the end is missing."""
+    """Truncated images."""
     for form in ("JPEG", "PNG", "BMP", "GIF", "TIFF"):
         whole = saved(noise(), form)
         for percent in (30, 60, 90) if form != "GIF" else (40, 60, 90):
@@ -172,7 +175,7 @@ def _damaged() -> Iterator[tuple[str, str, bytes]]:
 
 
 def _unreadable() -> Iterator[tuple[str, str, bytes]]:
-    """Sound files of kinds that have no 8-bit picture in them, or that Pillow does not read."""
+    """Valid files without an 8-bit picture, or of kinds that Pillow does not read."""
     yield "float.tif", "unsupported", saved(Image.new("F", (4, 4), 0.5), "TIFF")
     yield "deep.tif", "unsupported", saved(Image.new("I", (4, 4), 1 << 20), "TIFF")
     yield "negative.tif", "unsupported", saved(Image.new("I", (4, 4), -5), "TIFF")
@@ -182,7 +185,7 @@ def _unreadable() -> Iterator[tuple[str, str, bytes]]:
 
 
 def _names() -> Iterator[tuple[str, str, bytes]]:
-    """Names that a careless reader breaks on."""
+    """File names that careless code fails on."""
     shell = (
         "-rf",
         "--out=x",

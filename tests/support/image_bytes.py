@@ -1,4 +1,4 @@
-"""Image files byte by byte, as no library would write them."""
+"""Image files built byte by byte, which no library would write."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def png(width: int, height: int, *chunks: tuple[bytes, bytes], depth: int = 8, c
 
 
 def rows(count: int, row: bytes) -> tuple[bytes, bytes]:
-    """PNG's pixels: the same unfiltered row over and over."""
+    """The pixel chunk of a PNG: the same unfiltered row repeated."""
     return b"IDAT", zlib.compress((b"\0" + row) * count)
 
 
 def tiff(body: bytes, next_directory: int = 0, **tags: int | tuple[int, ...] | bytes) -> bytes:
-    """Little-endian; header, directory, long values, and the body as the one strip."""
+    """A little-endian TIFF: header, directory, long values, and the body as its only strip."""
     usual = {"width": 4, "height": 4, "bits": 8, "compression": 1, "photometric": 1, "samples": 1}
     given = {**usual, "strip": 0, "strip_bytes": len(body), **tags}
     values = {TIFF_TAGS[name]: value for name, value in given.items()}
@@ -74,8 +74,8 @@ def bmp(width: int, height: int, bits: int = 24, compression: int = 0, header: i
 
 
 def profile(space: str) -> bytes:
-    """An ICC profile that nobody could overlook. RGB: red and green change places. GRAY: the numbers are
-    light itself. CMYK: cyan ink is red."""
+    """An ICC profile with an obvious effect. RGB: red and green are swapped. GRAY: values are linear light.
+    CMYK: cyan ink is red."""
 
     def numbers(*values: float) -> bytes:
         return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))

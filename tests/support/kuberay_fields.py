@@ -1,5 +1,8 @@
-"""The fields of KubeRay's RayJob (v1, of KubeRay 1.6) and of Kubernetes' own objects, as far as rayjob.yaml
-goes, with their types: JSON schemas in which an unknown key is an error. Kubernetes itself would drop one."""
+"""JSON schemas for the fields that rayjob.yaml uses.
+
+KubeRay's RayJob (v1, of KubeRay 1.6) and Kubernetes' own objects, with types. An unknown key is an error
+here; Kubernetes itself would silently drop it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def many(item: Schema) -> Schema:
 
 
 def fields(required: str = "", /, **known: Schema) -> Schema:
-    """An object of these keys and no others; ``required`` of them, separated by blanks."""
+    """An object with these keys only. ``required``: names of required keys, separated by spaces."""
     return {
         "type": "object",
         "properties": known,
@@ -171,4 +174,4 @@ OBJECTS = {
     "PersistentVolumeClaim": _object("v1", spec=CLAIM),
     "RayJob": _object("ray.io/v1", spec=RAY_JOB),
 }
-"""By kind."""
+"""Schemas by kind."""

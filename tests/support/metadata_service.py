@@ -1,4 +1,4 @@
-"""A web server that speaks as the metadata services of EC2 and GCE."""
+"""A web server that imitates the metadata services of EC2 and GCE."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SILENT = -1
-"""A status with which the connection is closed without an answer."""
+"""Status for which the connection is closed without an answer."""
 NOWHERE = "http://127.0.0.1:9"
-"""Nobody listens there."""
+"""A URL at which nothing listens."""
 
 
 class Cloud(ThreadingHTTPServer):
-    """Both clouds at once, as they document themselves; what is said is set by the test."""
+    """Both clouds at once, by their documentation; the test sets the answers."""
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Metadata)
@@ -24,7 +24,7 @@ class Cloud(ThreadingHTTPServer):
         self.preempted = "FALSE"
         self.flavor = "Google"
         self.ailing = 0
-        """Status that every request is answered with, if not 0."""
+        """Status of the answer to every request, if not 0."""
         self.asked: list[str] = []
 
     @property

@@ -1,4 +1,4 @@
-"""The network between this machine and the gateway, in the hands of a test."""
+"""The network between this machine and the gateway, controlled by a test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.waiting import PATIENCE
 
 
 class Line:
-    """The network before the gateway: counts what is asked, and can go quiet in the middle of an answer."""
+    """The network in front of the gateway: counts requests, and can stall in the middle of an answer."""
 
     def __init__(self, port: int) -> None:
         self._gateway = port
@@ -21,12 +21,12 @@ class Line:
         self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
         self.quiet, self.through = Event(), Event()
         self.most: float = float("inf")
-        """Bytes of answers after which it goes quiet, until it is let through."""
+        """Bytes of answers after which it stalls, until it is released."""
         self._told = 0
         Thread(target=self._accept, daemon=True).start()
 
     def gets(self) -> Counter[str]:
-        """How often each object was asked for."""
+        """How often each object was requested."""
         paths = re.findall(r"GET /test/(\S+) HTTP", "\n".join(b.decode("latin-1") for b in self._asked))
         return Counter(path.split("/", 1)[1] for path in paths if "list-type" not in path)
 

@@ -1,4 +1,4 @@
-"""A loopback HTTP server that answers as a test says, as real services do and no gateway here does."""
+"""A loopback HTTP server with scripted answers, for answers of real services that no gateway here gives."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class Answer(NamedTuple):
     status: int
     body: str = ""
     kind: str = XML
-    headers: dict[str, str] = {}  # noqa: RUF012 - a default that nobody writes to
+    headers: dict[str, str] = {}  # noqa: RUF012 - a default that is never modified
 
 
 class Request(NamedTuple):
     method: str
     path: str
-    """Unquoted, with the query behind it."""
+    """Unquoted path, followed by the query."""
     headers: dict[str, str]
-    """By name in lower case."""
+    """Headers by name, in lower case."""
     body: bytes
 
 
 def refusal(status: int, code: str, message: str = "As the service says.", extra: str = "") -> Answer:
-    """As S3 writes it."""
+    """A refusal in S3's format."""
     return Answer(
         status,
         f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message>'
@@ -64,7 +64,8 @@ def found(body: str = "x") -> Answer:
 
 
 class Server:
-    """``answer`` may be changed at any time; ``requests`` are those since it was last cleared."""
+    """The state of the server. ``answer`` may be replaced at any time; ``requests`` holds all since it was
+    last cleared."""
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -1,4 +1,4 @@
-"""A real S3 gateway for tests: SeaweedFS, on loopback, with a secret; it can be killed and comes back."""
+"""A real S3 gateway for tests: SeaweedFS on loopback, with credentials. It can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ _KEYS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "not-a-real-sec
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports in a row of which each is free, and 10,000 above it too: SeaweedFS opens both. All lie below
-    those that Linux gives to outgoing connections, so that a killed gateway finds its own again."""
+    """Consecutive ports that are free, and also the ports 10,000 above: SeaweedFS opens both.
+
+    All are below those that Linux gives to outgoing connections, so that a killed gateway gets its own again.
+    """
     while True:
         first = random.randrange(20_000, 22_700)
         with ExitStack() as held:
@@ -51,12 +53,12 @@ class Gateway:
 
     @property
     def port(self) -> int:
-        """Of its S3 interface."""
+        """Port of its S3 interface."""
         return self._ports[0]
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that lead to it, as AWS's tools read them."""
+        """Environment variables that select it, as AWS's tools read them."""
         endpoint = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}", "AWS_DEFAULT_REGION": "us-east-1"}
         return {**_KEYS, **endpoint}
 
@@ -77,7 +79,7 @@ class Gateway:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """SIGKILL, as when its machine is lost."""
+        """Send SIGKILL, as if its machine were lost."""
         if self._server is not None:
             self._server.kill()
             self._server.wait(20)
@@ -88,7 +90,7 @@ class Gateway:
         self.start()
 
     def stop(self) -> None:
-        """SIGTERM, so that it ends in good order, where the machine is not too busy for that."""
+        """Send SIGTERM for a regular exit; on a busy machine it may take too long, and is killed."""
         if self._server is not None:
             self._server.terminate()
             try:
@@ -116,8 +118,11 @@ class Gateway:
             self._server = subprocess.Popen(command, env={**os.environ, **_KEYS}, stdout=log, stderr=log)
 
     def _answers(self) -> bool:
-        """Whether it gives and takes objects. The port opens before the bucket is there; after a kill the
-        names are there before the contents, and these before room for more."""
+        """Whether objects can be read and written.
+
+        The port opens before the bucket exists. After a kill the names are there before the contents, and the
+        contents before there is room for more.
+        """
         bucket = S3Store(
             BUCKET,
             endpoint=f"http://127.0.0.1:{self.port}",
@@ -127,7 +132,7 @@ class Gateway:
             client_options={"allow_http": True, "timeout": timedelta(seconds=30)},
             retry_config={"max_retries": 0},
         )
-        with suppress(BaseError, FileNotFoundError):  # the second is of the bucket
+        with suppress(BaseError, FileNotFoundError):  # FileNotFoundError: the bucket
             if self._lived:
                 obstore.get(bucket, "ready").bytes()
             obstore.put(bucket, "ready", b"ready")
@@ -138,7 +143,7 @@ class Gateway:
 
 @contextmanager
 def seaweed(folder: Path) -> Iterator[dict[str, str]]:
-    """A running gateway with an empty bucket; the environment that leads to it, as AWS's tools read it."""
+    """A running gateway with an empty bucket; yields the environment variables that select it."""
     gateway = Gateway(folder)
     try:
         gateway.start()
@@ -148,7 +153,7 @@ def seaweed(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def wait_for_bucket(url: str) -> None:
-    """The gateway answers a little before its bucket is there."""
+    """Wait for the bucket: the gateway answers a little before it exists."""
     give_up = time.monotonic() + PATIENCE
     while True:
         try:

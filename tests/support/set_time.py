@@ -1,10 +1,10 @@
-"""Time as a test sets it."""
+"""A clock set by a test."""
 
 from __future__ import annotations
 
 
 class SetTime:
-    """What a clock reads."""
+    """A clock that shows what a test sets."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0

@@ -1,4 +1,4 @@
-"""Clocks that a test sets: a store's, and those of the processes that use it."""
+"""Clocks controlled by a test: that of a store, and those of the processes that use it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cluster.storage.store import Store, StoredObject
 
 @dataclass
 class Time:
-    """What time it is; ``pass_by`` is all that moves it."""
+    """The time; only ``pass_by`` moves it."""
 
     seconds: float = 0.0
     set_by: float = 0.0
-    """By how much the store's clock was set, since."""
+    """Seconds by which the store's clock was set."""
 
     def __call__(self) -> float:
-        """A clock that nobody sets, as a process has one."""
+        """A process's monotonic clock."""
         return self.seconds
 
     @property
@@ -33,10 +33,10 @@ class Time:
 
 
 class ClockedStore(Store):
-    """A store in memory whose clock is a test's."""
+    """A store in memory whose clock a test controls."""
 
     def __init__(self, time: Time, whole_seconds: bool = False) -> None:
-        """``whole_seconds``: as S3 tells when an object was written."""
+        """``whole_seconds``: times of writing are rounded, as with S3."""
         super().__init__("memory://", MemoryStore())
         self._time = time
         self._whole_seconds = whole_seconds

@@ -1,4 +1,4 @@
-"""A node with several processes that want the same weights."""
+"""Several processes of one node that need the same weights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ print(local_copy(**json.loads(sys.argv[1])))
 
 
 def start(uri: str, revision: str | None = None, **environment: str) -> subprocess.Popen[str]:
-    """Another process of this node that wants the weights, and prints where they are."""
+    """Start a process that fetches the weights and prints their folder."""
     asked = json.dumps({"uri": uri, "parts": PARTS, "revision": revision})
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-c", _COPY, asked]
@@ -42,14 +42,14 @@ def answer(process: subprocess.Popen[str]) -> Path:
 
 
 def error(process: subprocess.Popen[str]) -> str:
-    """The last line of a traceback, before which the hub's library told nothing of its own."""
+    """The last line of a traceback; checks that the hub's library printed nothing before it."""
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1 and "[Retry 1/" not in errors, errors
     return errors.strip().splitlines()[-1]
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """What is needed of a model's folder, by path."""
+    """The needed files of a model's folder, by path."""
     found = (f for f in folder.rglob("*") if f.is_file() and f.suffix in (".safetensors", ".json", ".txt"))
     named = {f.relative_to(folder).as_posix(): f.read_bytes() for f in found}
     return {name: data for name, data in named.items() if name.split("/")[0] in PARTS}
@@ -57,7 +57,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @contextmanager
 def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
-    """URL of a server on loopback."""
+    """Run a server on loopback; yields its URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:  # type: ignore[arg-type]
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"

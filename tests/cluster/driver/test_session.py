@@ -15,10 +15,11 @@ import pytest
 from cluster.driver import driver, session
 from cluster.driver.session import run_session
 from cluster.inputs.identities import image_id_of
-from cluster.inputs.manifest import RUN_FILE, Selection
+from cluster.inputs.manifest import Selection
 from cluster.run.folder import RunFolder, open_run, plan
+from cluster.run.layout import DRIVERS, RUN_FILE
 from cluster.settings import ClusterSettings
-from cluster.storage.heartbeat import DRIVERS, pulses
+from cluster.storage.heartbeat import pulses
 from cluster.storage.store import open_store
 from cluster.worker.messages import Task
 from tests.support.mean_colour import MeanColour, paint

@@ -1,4 +1,4 @@
-"""The children die here as they would: by signals, by the memory limit, with their parent."""
+"""Child processes that really die: by signals, by the memory limit, with their parent."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from tests.support.waiting import PATIENCE, until
 
 SMALL = saved(noise(), "PNG")
 LARGE = png(8_000, 8_000, rows(8_000, bytes(8_000)), colour=0)
-"""64 megapixels in a small file: long to decode, and much memory."""
+"""64 megapixels in a small file: slow to decode, with much memory."""
 BUSY_BYTES = 150 * 2**20
-"""More than a child holds before it decodes ``LARGE``, and less than while it does."""
+"""More memory than a child holds before it decodes ``LARGE``, and less than while it does."""
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,10 @@ def gone(process: psutil.Process) -> bool:
 
 
 def killed_in_the_middle(patch: pytest.MonkeyPatch, deaths: int) -> list[int]:
-    """Ids of the children that are killed from now on: so many, each in the middle of ``LARGE``. The parent
-    takes no byte of the answer before, so a child is never done too early."""
+    """Kill so many children from now on, each in the middle of ``LARGE``; their ids.
+
+    The parent reads no byte of the answer before, so no child finishes too early.
+    """
     killed: list[int] = []
     read = _Child._read
 
@@ -74,7 +76,7 @@ def rejected(decoder: Decoder, data: bytes) -> str:
     return caught.value.reason_code
 
 
-def test_hostile_files_get_the_code_that_they_get_in_process(shared: Decoder, tmp_path: Path) -> None:
+def test_hostile_files_get_the_same_code_as_in_process(shared: Decoder, tmp_path: Path) -> None:
     expected = write_hostile(tmp_path)
     got = {name: rejected(shared, (tmp_path / name).read_bytes()) for name in expected}
     assert got == expected
@@ -96,7 +98,9 @@ def test_an_image_of_many_strips(shared: Decoder) -> None:
 
 @settings(max_examples=50)
 @given(st.sampled_from(FORMATS), st.integers(0, 10_000), st.binary(min_size=1, max_size=8))
-def test_damage_is_an_image_or_a_rejection(shared: Decoder, form: str, where: int, junk: bytes) -> None:
+def test_damaged_files_give_an_image_or_a_rejection(
+    shared: Decoder, form: str, where: int, junk: bytes
+) -> None:
     data = bytearray(saved(noise(), form))
     where %= len(data)
     data[where : where + len(junk)] = junk
@@ -153,7 +157,7 @@ def test_a_child_killed_between_images_costs_no_attempt(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("data", [SMALL, SMALL + bytes(2**22)], ids=["reading", "writing"])
-def test_a_child_that_hangs_is_killed(data: bytes) -> None:
+def test_a_hanging_child_is_killed(data: bytes) -> None:
     with Decoder(seconds=PATIENCE) as decoder:
         child = child_of(decoder)
         child.suspend()
@@ -178,7 +182,7 @@ def test_too_little_memory_for_the_file() -> None:
 
 @pytest.mark.long
 def test_the_largest_images_fit_into_the_usual_memory() -> None:
-    """80 megapixels of the costliest kind: transparent, with a profile, on their side."""
+    """80 megapixels of the most expensive kind: transparent, with a profile, rotated."""
     exif = Image.Exif()
     exif[274] = 6
     picture = Image.new("RGBA", (10_000, 8_000), (200, 100, 50, 128))
@@ -191,13 +195,13 @@ def test_the_largest_images_fit_into_the_usual_memory() -> None:
 
 @pytest.fixture
 def ctrl_c_counts() -> Iterator[None]:
-    """Also where the tests were started in the background, which makes them deaf to it."""
+    """Deliver Ctrl-C, also if the tests were started in the background, where it is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_leaves_no_half_answer_behind(ctrl_c_counts: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_leaves_no_partial_answer(ctrl_c_counts: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with Decoder() as decoder:
         child = child_of(decoder)
         child.suspend()  # so that it is waited for
@@ -209,7 +213,7 @@ def test_ctrl_c_leaves_no_half_answer_behind(ctrl_c_counts: None, monkeypatch: p
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
-def test_where_memory_ends_the_child_goes_first() -> None:
+def test_the_child_is_the_first_to_be_killed_when_memory_runs_out() -> None:
     with Decoder() as decoder:
         assert Path(f"/proc/{child_of(decoder).pid}/oom_score_adj").read_text().strip() == "1000"
 
@@ -222,7 +226,7 @@ def test_the_child_leaves_ctrl_c_to_the_parent() -> None:
         assert child_of(decoder) == child
 
 
-def test_codecs_do_not_talk_in_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+def test_codecs_print_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     chatter = tiff(b"no LZW stream at all, by any means" * 4, compression=5)
     with pytest.raises(Rejection):
         images.decode(chatter)
@@ -238,7 +242,9 @@ def test_from_other_threads() -> None:
             assert thread.submit(decoder.decode, SMALL).result().size == (60, 40)
 
 
-def test_what_does_not_start_is_no_rejection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_child_that_does_not_start_is_not_a_rejection(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for python, said in (("/nowhere/python", "/nowhere/python"), ("/bin/false", "gone")):
         monkeypatch.setattr(sys, "executable", python)
         with pytest.raises(DecoderError, match=said):
@@ -251,9 +257,7 @@ def test_what_does_not_start_is_no_rejection(monkeypatch: pytest.MonkeyPatch, tm
 
 
 @pytest.mark.parametrize("answer", [b"\1" + b"\xff" * 8, b"\0" + b"\xff" * 8, b"\1" + bytes(8), b"?"])
-def test_nonsense_for_an_answer_is_a_crash(
-    answer: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_invalid_answer_is_a_crash(answer: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "answer").write_bytes(b"ready" + answer)
     liar = tmp_path / "liar"
     liar.write_text(f"#!/bin/sh\ncat '{tmp_path}/answer'; head -c 8 > /dev/null\n")
@@ -273,7 +277,7 @@ time.sleep(600)
 
 
 def test_the_child_ends_with_its_parent_and_starts_in_any_folder(tmp_path: Path) -> None:
-    """The package is found by PYTHONPATH alone, in a folder with modules that nobody should import."""
+    """The package is found by PYTHONPATH alone, in a folder with modules that must not be imported."""
     (tmp_path / "small.png").write_bytes(SMALL)
     for name in ("PIL", "numpy", "struct", "cluster"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the working directory')")
@@ -323,7 +327,7 @@ def raw_child(seconds: float) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("sent", [b"", b"\1\0", (100).to_bytes(8, "little") + b"half"])
-def test_the_child_ends_when_nobody_can_ask_any_more(sent: bytes) -> None:
+def test_the_child_ends_when_its_requests_end(sent: bytes) -> None:
     child = raw_child(PATIENCE)
     assert child.communicate(sent, timeout=PATIENCE)[0] == b""
     assert child.returncode == 0

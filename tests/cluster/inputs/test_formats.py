@@ -1,4 +1,4 @@
-"""What a file is by its name and by its content, and whether only its end is missing."""
+"""Formats by extension and by content, and files that lack only their end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_extensions_of_cameras_and_programs() -> None:
 
 
 @pytest.mark.skipif("HEIF" in FORMATS, reason="pillow-heif is installed")
-def test_heic_says_what_to_install() -> None:
+def test_heic_names_the_package_to_install() -> None:
     for brands in (b"heic\0\0\0\0mif1heic", b"mif1\0\0\0\0mif1heic", b"hevc\0\0\0\0hevcheic"):
         assert rejected(BOX + brands + bytes(100)) == (
             "unsupported",
@@ -41,7 +41,7 @@ def test_heic_says_what_to_install() -> None:
 
 
 @pytest.mark.skipif("HEIF" not in FORMATS, reason="pillow-heif is not installed")
-def test_heic_where_it_can_be_read() -> None:
+def test_heic_if_it_can_be_read() -> None:
     exif = Image.Exif()
     exif[274] = 6
     smooth = Image.linear_gradient("L").resize((64, 32)).convert("RGB")
@@ -85,7 +85,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_other_formats_are_named_with_a_way_out(name: str) -> None:
+def test_other_formats_are_named_with_a_fix(name: str) -> None:
     code, message = rejected(FOREIGN[name])
     assert code == "unsupported" and message.startswith(name.strip()) and "; " in message
 
@@ -95,10 +95,10 @@ def ascii_text(text: str) -> bytes:
 
 
 def test_camera_raw_files_are_not_taken_for_their_thumbnails() -> None:
-    """They are TIFFs, of which Pillow would read the small picture in front."""
+    """They are TIFFs, of which Pillow would read the thumbnail that comes first."""
 
     def raw(make: str, dng: bool, inner: int | None) -> bytes:
-        """A thumbnail, and a second directory that says what the pixels behind it mean."""
+        """A thumbnail, and a second directory that describes the pixels behind it."""
         directory = struct.pack("<HHHII", 1, 262, 4, 1, inner or 0) + bytes(4)
         entries: dict[int, tuple[int, bytes]] = {271: (2, ascii_text(make))}
         if dng:
@@ -131,7 +131,7 @@ def test_camera_raw_files_are_not_taken_for_their_thumbnails() -> None:
 
 
 def test_large_profiles_and_texts_of_a_png() -> None:
-    """Profiles of 2 MiB count as in a TIFF, and one that is larger than any is left out as there."""
+    """Profiles of 2 MiB are applied as in a TIFF; a larger one than any real profile is ignored, as there."""
     for size, form in ((2 * 2**20, "applied"), (17 * 2**20, "left out")):
         icc = profile("RGB") + bytes(size)
         pixels = [decode(saved(NOISE, kind, icc_profile=icc)).tobytes() for kind in ("PNG", "TIFF")]
@@ -144,7 +144,7 @@ def test_large_profiles_and_texts_of_a_png() -> None:
     assert decode(saved(NOISE, "PNG", pnginfo=text)).tobytes() == NOISE.tobytes()
 
 
-def test_bombs_stay_out_whatever_the_limit() -> None:
+def test_decompression_bombs_are_rejected_whatever_the_limit() -> None:
     bomb = zlib.compress(bytes(2**25))
     chunk = b"zTXt" + b"Title\0\0" + bomb
     whole = saved(NOISE, "PNG")
@@ -196,14 +196,14 @@ def test_a_jpeg_that_lacks_only_its_end_marker(way: str, mode: str) -> None:
         assert rejected(whole[: whole.rindex(b"\xff\xda")])[0] == "truncated"
 
 
-def test_what_follows_the_end_does_not_matter() -> None:
+def test_bytes_behind_the_end_do_not_matter() -> None:
     for form in (form for form in FORMATS if form != "HEIF"):
         data = saved(NOISE, form)
         found = decode(data + b"PK\3\4" + bytes(1000))
         assert found.tobytes() == decode(data).tobytes() and not found.info
 
 
-def test_pngs_and_gifs_without_their_end() -> None:
+def test_pngs_and_gifs_without_an_end() -> None:
     for form, cut, said in (("PNG", 12, "IEND"), ("GIF", 1, "trailer")):
         whole = saved(NOISE, form)
         with Decoder() as decoder:
@@ -214,7 +214,7 @@ def test_pngs_and_gifs_without_their_end() -> None:
     assert not decode(frames).info and NOTE in decode(frames[:-200]).info
 
 
-def test_a_second_view_or_page_that_is_broken() -> None:
+def test_a_broken_second_view_or_page() -> None:
     buffer = io.BytesIO()
     NOISE.save(buffer, "MPO", save_all=True, append_images=[Image.new("RGB", (60, 40), "red")])
     whole = buffer.getvalue()

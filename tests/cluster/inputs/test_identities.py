@@ -22,9 +22,7 @@ FACTS = st.tuples(st.integers(0, INPUTS - 1), st.integers(-1, 3), st.booleans())
 
 
 @given(st.lists(FACTS, max_size=30), st.integers(1, 4))
-def test_what_was_learnt_last_is_known_by_whoever_comes_later(
-    facts: list[tuple[int, int, bool]], rows: int
-) -> None:
+def test_later_processes_know_what_was_learnt_last(facts: list[tuple[int, int, bool]], rows: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster.inputs.identities, "_PART_ROWS", rows)
         store = open_store("memory://")
@@ -43,7 +41,7 @@ def test_what_was_learnt_last_is_known_by_whoever_comes_later(
         assert later.image_ids().to_pylist() == [known.get(n) for n in range(INPUTS)]
 
 
-def test_a_part_has_what_a_query_joins_by() -> None:
+def test_a_part_has_the_columns_that_queries_join_on() -> None:
     store = open_store("memory://")
     identities = Identities(store, MANIFEST)
     identities.learn(3, image_id_of(b"x"))
@@ -54,7 +52,7 @@ def test_a_part_has_what_a_query_joins_by() -> None:
 
 
 class Slow(Store):
-    """Its first write waits until it is let go."""
+    """A store whose first write waits until it is released."""
 
     def __init__(self, objects: ObjectStore) -> None:
         super().__init__("memory://", objects)
@@ -67,7 +65,7 @@ class Slow(Store):
         super().write(path, data)
 
 
-def test_an_older_state_does_not_come_to_lie_over_a_newer() -> None:
+def test_an_older_state_does_not_overwrite_a_newer_one() -> None:
     store = Slow(open_store("memory://").objects)
     identities = Identities(store, MANIFEST)
     identities.learn(0, image_id_of(b"0"))
@@ -91,7 +89,7 @@ class Fails(Store):
         raise StoreError("out")
 
 
-def test_what_could_not_be_saved_is_saved_later() -> None:
+def test_a_failed_save_is_repeated_later() -> None:
     objects = open_store("memory://").objects
     identities = Identities(Fails("memory://", objects), MANIFEST)
     identities.learn(0, image_id_of(b"0"))
@@ -102,8 +100,8 @@ def test_what_could_not_be_saved_is_saved_later() -> None:
     assert Identities(Store("memory://", objects), MANIFEST)[0] == image_id_of(b"0")
 
 
-def test_what_is_learnt_later_counts_over_what_a_fast_clock_wrote() -> None:
-    """Of a part of an older version, whose name is the writer's time, and of one with a number."""
+def test_later_identities_override_those_of_a_fast_clock() -> None:
+    """For a part of an earlier version, whose name is the writer's time, and for one with a number."""
     store = open_store("memory://")
     for old in ("99991231T235959000000-00000", "20260101T000000000000-00000"):
         early = Identities(store, MANIFEST)
@@ -122,7 +120,7 @@ def test_what_is_learnt_later_counts_over_what_a_fast_clock_wrote() -> None:
         assert Identities(store, MANIFEST)[0] == image_id_of(image)
 
 
-def test_of_two_that_began_at_once_whoever_comes_next_counts_over_both() -> None:
+def test_the_next_process_overrides_two_simultaneous_ones() -> None:
     store = open_store("memory://")
     suspended, other = Identities(store, MANIFEST), Identities(store, MANIFEST)
     other.learn(0, image_id_of(b"0"))

@@ -43,7 +43,7 @@ def test_hostile_files_are_rejected_with_their_code(tmp_path: Path) -> None:
     assert on_disk < 20e6
 
 
-def test_odd_files_are_images_all_the_same(tmp_path: Path) -> None:
+def test_unusual_files_are_images(tmp_path: Path) -> None:
     for name in write_good(tmp_path):
         decoded = decode((tmp_path / name).read_bytes())
         noted = {NOTE} if name.startswith("no-end") else set()
@@ -57,7 +57,7 @@ def test_every_format(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_cut_short_is_truncated(form: str) -> None:
+def test_a_shortened_file_is_truncated(form: str) -> None:
     data = saved(NOISE, form)
     assert rejected(data[: len(data) // 2]) in ("truncated", "corrupt")
 
@@ -69,11 +69,11 @@ def test_plain_truncation_has_its_code(form: str, kept: float) -> None:
     assert rejected(data[: int(len(data) * kept)]) == "truncated"
 
 
-def test_a_cut_header_is_truncated() -> None:
+def test_a_shortened_header_is_truncated() -> None:
     assert rejected(saved(NOISE, "PNG")[:12]) == "truncated"
 
 
-def test_what_is_no_image() -> None:
+def test_files_that_are_not_images() -> None:
     assert rejected(b"") == "empty"
     assert rejected(b"a text that was renamed .png") == "not-an-image"
     assert rejected(np.random.default_rng(3).bytes(4096)) == "not-an-image"
@@ -110,7 +110,7 @@ def test_cmyk_and_sixteen_bits() -> None:
     assert rejected(saved(Image.new("I", (4, 4), 1 << 20), "TIFF")) == "unsupported"
 
 
-def test_sixteen_bits_with_more_to_say() -> None:
+def test_sixteen_bits_with_further_tags() -> None:
     keyed = png(4, 4, (b"tRNS", b"\1\1"), rows(4, b"\1\1\1\2" * 2), depth=16, colour=0)
     assert np.asarray(decode(keyed))[0, :2, 0].tolist() == [255, 1]
     colour = png(4, 4, rows(4, b"\x80\xff\x40\xff\x20\xff" * 4), depth=16)
@@ -127,7 +127,7 @@ def test_premultiplied_grey() -> None:
 
 
 def upright(turned: np.ndarray, orientation: int) -> np.ndarray:
-    """By EXIF's words for where row 0 and column 0 lie."""
+    """The picture by EXIF's definition of where row 0 and column 0 are."""
     ways = {1: turned, 2: turned[:, ::-1], 3: turned[::-1, ::-1], 4: turned[::-1]}
     ways |= {5: turned.swapaxes(0, 1), 6: np.rot90(turned, -1), 8: np.rot90(turned)}
     return ways.get(orientation, turned[::-1, ::-1].swapaxes(0, 1))
@@ -145,7 +145,7 @@ def test_exif_orientation(form: str, orientation: int) -> None:
     assert decoded.shape == expected.shape and np.abs(decoded - expected).mean() < 10
 
 
-def test_damaged_exif_is_passed_over() -> None:
+def test_damaged_exif_is_ignored() -> None:
     for exif in (
         b"Exif\0\0" + b"junk" * 20,
         b"Exif\0\0II*\0\xff\xff\xff\xff",
@@ -154,7 +154,7 @@ def test_damaged_exif_is_passed_over() -> None:
         assert decode(saved(NOISE, "JPEG", exif=exif)).size == (60, 40)
 
 
-def test_a_profile_says_what_the_numbers_mean() -> None:
+def test_a_profile_defines_the_colours() -> None:
     light = (np.asarray(NOISE) / 255.0)[..., [1, 0, 2]] ** 2
     expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     for form in ("PNG", "TIFF"):
@@ -206,14 +206,14 @@ SPARED = {
 
 @pytest.mark.parametrize("name", SPARED)
 @pytest.mark.parametrize("behind", [False, True])
-def test_what_is_no_part_of_a_png_s_picture_is_passed_over(name: str, behind: bool) -> None:
+def test_damaged_profiles_and_texts_of_a_png_are_ignored(name: str, behind: bool) -> None:
     pixels = rows(4, bytes(range(12)))
     chunks = (pixels, SPARED[name]) if behind else (SPARED[name], pixels)
     assert decode(png(4, 4, *chunks)).tobytes() == decode(png(4, 4, pixels)).tobytes()
     assert rejected(png(4, 4, *chunks), Limits(pixels=15)) == "too-large"
 
 
-def test_a_text_that_is_passed_over_leaves_the_profile() -> None:
+def test_an_ignored_text_leaves_the_profile() -> None:
     whole = saved(NOISE, "PNG", icc_profile=profile("RGB"))
     text = png(4, 4, SPARED["large text"])[33:-12]
     assert decode(whole[:33] + text + whole[33:]).tobytes() == decode(whole).tobytes()
@@ -231,7 +231,7 @@ def test_first_frame_of_several() -> None:
 
 
 @given(st.sampled_from(FORMATS), st.integers(0, 10_000), st.binary(min_size=1, max_size=8))
-def test_damage_never_gets_out(form: str, where: int, junk: bytes) -> None:
+def test_damage_raises_only_rejections(form: str, where: int, junk: bytes) -> None:
     data = bytearray(saved(NOISE, form))
     where %= len(data)
     data[where : where + len(junk)] = junk

@@ -61,12 +61,12 @@ def test_a_glob(pictures: Path, pattern: str, found: list[str]) -> None:
     ]
 
 
-def test_a_glob_of_nothing(pictures: Path) -> None:
-    with pytest.raises(InputError, match="matches no image; put it in quotes"):
+def test_a_glob_without_a_match(pictures: Path) -> None:
+    with pytest.raises(InputError, match=r"\*\*"):
         scan(f"{pictures}/*.webp")
     with pytest.raises(InputError, match="name the bucket"):
         scan("s3://*/x.png")
-    with pytest.raises(InputError, match="is no pattern"):
+    with pytest.raises(InputError, match="pattern"):
         scan(f"{pictures}/[z-a]*.png")
 
 
@@ -76,14 +76,14 @@ NAMES = st.text(
 
 
 @given(st.lists(NAMES, min_size=1, max_size=3))
-def test_a_pattern_without_wildcards_is_itself(names: list[str]) -> None:
+def test_a_pattern_without_wildcards_matches_itself(names: list[str]) -> None:
     path = "/".join(name.translate(dict.fromkeys(map(ord, "*?["))) for name in names)
     assert re.search(glob_regex(path), path)
     assert not re.search(glob_regex(path), path + "x")
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_a_list_keeps_its_order_and_its_repeats(pictures: Path, tmp_path: Path, form: str) -> None:
+def test_a_list_keeps_its_order_and_repetitions(pictures: Path, tmp_path: Path, form: str) -> None:
     given = ["deep/c.jpg", str(pictures / "b.png"), "s3://bucket/x.png", "deep/c.jpg"]
     table = pa.table({"label": ["1", "2", "3", "4"], "uri": given})
     file = pictures / f"list.{form}"
@@ -112,7 +112,7 @@ def test_a_list_keeps_its_order_and_its_repeats(pictures: Path, tmp_path: Path, 
         ("uri,uri\nx.png,y.png\n", "needs a first line with a column named"),
     ],
 )
-def test_a_list_that_is_none(tmp_path: Path, text: str, said: str) -> None:
+def test_invalid_lists(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(InputError) as caught:
         scan(str(tmp_path / "list.csv"))
@@ -167,7 +167,7 @@ def test_a_list_may_have_a_column_of_words(tmp_path: Path, form: str) -> None:
     assert again.table == manifest.table and again.columns(4) == {"word": "fire truck"}
 
 
-def test_without_words_a_manifest_is_as_it_always_was(tmp_path: Path) -> None:
+def test_a_manifest_without_words_is_unchanged(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("uri,words\na.png,dog\n")
     manifest = scan(str(tmp_path / "list.csv"))
     assert pq.read_schema(pa.BufferReader(manifest.to_parquet())).names == SCHEMA.names
@@ -177,7 +177,7 @@ def test_without_words_a_manifest_is_as_it_always_was(tmp_path: Path) -> None:
 
 def test_words_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("uri,word,word\na.png,dog,cat\n")
-    with pytest.raises(InputError, match="several columns named word; leave one"):
+    with pytest.raises(InputError, match="word"):
         scan(str(tmp_path / "list.csv"))
     pq.write_table(pa.table({"uri": ["a.png"], "word": [{"a": 1}]}), tmp_path / "struct.parquet")
     with pytest.raises(InputError, match="cannot be read as a list"):
@@ -194,7 +194,7 @@ GIVEN = (
 
 @example(given=[".", "./", ".//./.", "./..//.a./", "a/."])
 @given(given=st.lists(GIVEN, min_size=1))
-def test_what_is_relative_is_relative_to_the_list(
+def test_relative_uris_are_relative_to_the_list(
     tmp_path_factory: pytest.TempPathFactory, given: list[str]
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
@@ -225,7 +225,7 @@ def test_a_long_list_is_read_in_parts_and_rows_keep_their_numbers(tmp_path: Path
     assert scan(str(file)).uri(140_000) == "row 140001 without a uri"
     uris[140_000] = "ftp://x/y"
     write()
-    with pytest.raises(InputError, match="row 140001 is a web address"):
+    with pytest.raises(InputError, match="row 140001"):
         scan(str(file))
 
 
@@ -247,9 +247,9 @@ def test_a_long_list_is_read_in_parts_and_rows_keep_their_numbers(tmp_path: Path
         "file://me:SECRET@host/a.png",
     ],
 )
-def test_rows_that_may_hold_a_key_are_refused_by_number(tmp_path: Path, value: str) -> None:
+def test_rows_that_may_contain_credentials_are_refused_by_number(tmp_path: Path, value: str) -> None:
     (tmp_path / "list.csv").write_text(f"uri\na.png\n{value}\nb.png\n")
-    with pytest.raises(InputError, match=r"row 2 is a web address, .*s3://bucket/key, gs://") as caught:
+    with pytest.raises(InputError, match=r"row 2 .*s3://bucket/key, gs://") as caught:
         scan(str(tmp_path / "list.csv"))
     assert "SECRET" not in str(caught.value)
 
@@ -267,14 +267,14 @@ def test_urls_of_every_known_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["https://h/?sig=SECRET,b\n1,2\n", "uri\nhttps://h/?sig=SECRET,b\n"])
-def test_a_list_that_cannot_be_read_shows_no_key(tmp_path: Path, text: str) -> None:
+def test_an_unreadable_list_shows_no_credentials(tmp_path: Path, text: str) -> None:
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(InputError) as caught:
         scan(str(tmp_path / "list.csv"))
     assert "SECRET" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_run_json_of_somebody_else_hides_nothing(pictures: Path) -> None:
+def test_a_foreign_run_json_hides_nothing(pictures: Path) -> None:
     (pictures / "run.json").write_text("{}")
     assert len(scan(str(pictures))) == 3
     (pictures / "deep" / "run.json").write_text("{}")
@@ -282,15 +282,15 @@ def test_a_run_json_of_somebody_else_hides_nothing(pictures: Path) -> None:
     assert paths(scan(str(pictures))) == ["a.PNG", "b.png"]
 
 
-def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     for uri in (str(tmp_path / "pipe.png"), "/dev/zero", str(tmp_path)):
-        with pytest.raises(Unreadable, match="no regular file"):
+        with pytest.raises(Unreadable, match="regular file"):
             read_image(uri, lambda size: None)
 
 
 def test_any_name_of_a_file(tmp_path: Path) -> None:
-    """Newlines, quotes, control characters, bytes that are no text: all are listed and can be read."""
+    """Newlines, quotes, control characters, bytes that are not text: all are listed and can be read."""
     names = [b"a\nb.png", b"quote'\".png", "ü 漢.png".encode(), b"\xff\xfe.png", b"tab\t.png", b"%2e.png"]
     (tmp_path / "..png").write_bytes(b"of the system")
     for name in names:
@@ -300,7 +300,7 @@ def test_any_name_of_a_file(tmp_path: Path) -> None:
     assert read == set(names)
 
 
-def test_links_that_lead_round(pictures: Path) -> None:
+def test_circular_links(pictures: Path) -> None:
     (pictures / "deep" / "up").symlink_to(pictures)
     (pictures / "gone.png").symlink_to(pictures / "nowhere")
     assert paths(scan(str(pictures))) == ["a.PNG", "b.png", "deep/c.jpg", "gone.png"]
@@ -326,7 +326,7 @@ def test_a_folder_may_be_named_like_an_image(tmp_path: Path) -> None:
 
 
 def test_a_name_comes_before_a_pattern(tmp_path: Path, s3: str) -> None:
-    """Locally and in a bucket: folders, prefixes and files with brackets, stars or question marks in them."""
+    """Locally and in a bucket: folders, prefixes and files with brackets, stars or question marks."""
     prefix = f"{s3}/{uuid.uuid4().hex}"
     names = ["photos [2024]/a.png", "photos [2024]/b[1].png", "what?/c.png", "st*r/d.png", "p2/e.png"]
     for name in names:
@@ -361,12 +361,13 @@ def test_nothing_to_judge(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no files in"):
         scan(str(tmp_path))
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(InputError, match=r"holds 1 file but no image; accepted are \.jpg"):
+    with pytest.raises(InputError, match=r"1 file .*\.jpg"):
         scan(str(tmp_path))
 
 
-def test_a_damaged_file_is_told_from_a_disk_that_fails(tmp_path: Path) -> None:
-    """By the files beside it: a link to this process's memory stands for one that the disk cannot read."""
+def test_a_damaged_file_is_distinguished_from_a_failing_disk(tmp_path: Path) -> None:
+    """By the files beside it. A link to this process's memory stands in for a file that the disk cannot
+    read."""
     damaged = tmp_path / "damaged.png"
     damaged.symlink_to("/proc/self/mem")
     with pytest.raises(MachineFault, match="Input/output error"):
@@ -376,7 +377,7 @@ def test_a_damaged_file_is_told_from_a_disk_that_fails(tmp_path: Path) -> None:
         read_image(str(damaged), lambda size: None)
 
 
-def test_a_name_that_speaks_of_the_machine_is_no_fault_of_it(tmp_path: Path) -> None:
+def test_a_file_name_like_a_machine_error_is_not_a_machine_fault(tmp_path: Path) -> None:
     loop = tmp_path / "CUDA error, out of memory.png"
     loop.symlink_to(loop)
     with pytest.raises(Unreadable, match="symbolic links"):

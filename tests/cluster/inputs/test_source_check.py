@@ -13,7 +13,7 @@ from tests.support.mean_colour import paint
 from tests.support.waiting import PATIENCE
 
 
-def test_a_folder_that_is_gone_or_empty_is_no_images_fault(
+def test_a_missing_or_empty_folder_is_not_an_images_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source_check, "_REST_SECONDS", 0.0)
@@ -22,7 +22,7 @@ def test_a_folder_that_is_gone_or_empty_is_no_images_fault(
     path = paint(folder, "a.png", (1, 1, 1))
     check.check()
     path.unlink()
-    with pytest.raises(SourceGone, match=r"in is empty on .*mount or bring it back"):
+    with pytest.raises(SourceGone, match="in is empty on "):
         check.check()
     folder.rmdir()
     with pytest.raises(SourceGone, match="in does not exist on "):
@@ -33,7 +33,7 @@ def test_a_folder_that_is_gone_or_empty_is_no_images_fault(
     SourceCheck("").check()  # of a list, whose images lie anywhere
 
 
-def test_the_folder_of_an_image_is_there_if_it_holds_anything(
+def test_an_images_folder_exists_if_it_contains_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source_check, "_REST_SECONDS", 0.0)
@@ -48,7 +48,7 @@ def test_the_folder_of_an_image_is_there_if_it_holds_anything(
 
 
 def test_a_mount_that_hangs_is_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And holds up no other thread: nothing is looked into under a lock."""
+    """It blocks no other thread: no folder is listed under a lock."""
     answers = threading.Event()
     monkeypatch.setattr(source_check, "_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(source_check, "_looked", lambda folder: str(answers.wait(PATIENCE)))
@@ -63,7 +63,7 @@ def test_a_mount_that_hangs_is_the_machines(tmp_path: Path, monkeypatch: pytest.
         answers.set()
 
 
-def test_a_source_that_was_there_is_not_listed_for_each_image(
+def test_a_source_that_was_found_is_not_listed_for_each_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[str] = []
@@ -74,7 +74,7 @@ def test_a_source_that_was_there_is_not_listed_for_each_image(
     assert 1 <= len(looks) < 100
 
 
-def test_a_prefix_or_bucket_that_is_gone(s3: str) -> None:
+def test_a_missing_prefix_or_bucket(s3: str) -> None:
     open_store(f"{s3}/source-check").write("a.png", b"x")
     SourceCheck(f"{s3}/source-check").check()
     with pytest.raises(SourceGone, match="source-check-moved is empty on "):

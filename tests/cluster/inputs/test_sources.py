@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cluster.inputs import sources
+from cluster.inputs import local_files
 from cluster.inputs.listing import scan
 from cluster.inputs.manifest import Manifest
 from cluster.inputs.sources import walk
@@ -20,8 +20,8 @@ from tests.support.waiting import PATIENCE
 
 @pytest.fixture(autouse=True)
 def _one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is removed after one file was told is not listed already."""
-    monkeypatch.setattr(sources, "_LISTED_AT_ONCE", 1)
+    """List single files, so that what is removed after one file was yielded is not listed yet."""
+    monkeypatch.setattr(local_files, "_LISTED_AT_ONCE", 1)
 
 
 def test_a_folder_that_vanishes_while_it_is_listed_is_noted(pictures: Path) -> None:
@@ -42,22 +42,22 @@ def test_a_folder_that_vanishes_while_it_is_listed_is_noted(pictures: Path) -> N
         assert pictures / "b.png" in found
 
 
-def test_a_root_that_vanishes_while_it_is_listed_is_one_line(pictures: Path, tmp_path: Path) -> None:
+def test_a_root_that_vanishes_while_it_is_listed_is_a_one_line_error(pictures: Path, tmp_path: Path) -> None:
     listing = walk(str(pictures))
     next(listing)
     pictures.rename(tmp_path / "away")
-    with pytest.raises(StoreError, match="vanished while it was listed; bring it back and start again"):
+    with pytest.raises(StoreError, match="vanished"):
         list(listing)
     (tmp_path / "away").rename(pictures)
     listing = walk(str(pictures))
     next(listing)
     pictures.rename(tmp_path / "away")
     pictures.mkdir()  # as the empty folder does on which a share was mounted
-    with pytest.raises(StoreError, match="vanished while it was listed"):
+    with pytest.raises(StoreError, match="vanished"):
         list(listing)
 
 
-def test_vanished_folders_are_told_with_the_files_that_were_skipped(
+def test_vanished_folders_are_reported_with_the_skipped_files(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = os.stat
@@ -75,10 +75,10 @@ def test_vanished_folders_are_told_with_the_files_that_were_skipped(
 
 
 @pytest.mark.parametrize("call", ["stat", "scandir"])
-def test_a_mount_that_hangs_as_it_is_listed_is_one_line(
+def test_a_mount_that_hangs_while_it_is_listed_is_a_one_line_error(
     pictures: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """Whether it is asked what it is, or what it holds."""
+    """Whether its type is requested, or its contents."""
     goes_on = threading.Event()
     asked = getattr(os, call)
 

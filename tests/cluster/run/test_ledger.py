@@ -343,7 +343,7 @@ def test_a_compaction_that_has_lost_its_turn_reads_no_further(monkeypatch: pytes
             raise LockLost("taken")
 
     monkeypatch.setattr(Ledger, "_if_readable", noted)
-    monkeypatch.setattr(Lock, "keep", lost)
+    monkeypatch.setattr(Lock, "renew", lost)
     with pytest.raises(LockLost):
         Ledger(store).compact(SCHEMA)
     assert 0 < len(read) < len(every)

@@ -5,8 +5,8 @@ from cluster.storage.store import StoreError
 from tests.support.waiting import until
 
 
-def test_what_fails_is_tried_again() -> None:
-    """A thread that ended would be missed by nobody: its driver would be taken for dead."""
+def test_a_failed_task_is_retried() -> None:
+    """Nobody would notice a thread that ended, and its driver would be taken for dead."""
     errors = [StoreError("out"), ValueError("damaged"), RuntimeError("anything")]
     calls: list[int] = []
 

@@ -14,11 +14,11 @@ from cluster.storage.processes import ended_here, this_process
 from tests.support.waiting import until
 
 
-def test_a_process_that_runs_has_not_ended() -> None:
+def test_a_running_process_has_not_ended() -> None:
     assert not ended_here(this_process())
 
 
-def test_one_that_was_killed_has_ended_also_before_its_parent_asks() -> None:
+def test_a_zombie_has_ended() -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     told = {**this_process(), "pid": child.pid, "started": processes._started(child.pid)}
     try:
@@ -30,7 +30,7 @@ def test_one_that_was_killed_has_ended_also_before_its_parent_asks() -> None:
     assert ended_here(told)
 
 
-def test_an_id_that_was_given_again_is_another_process() -> None:
+def test_a_reused_id_is_a_different_process() -> None:
     told = this_process()
     assert ended_here({**told, "started": told["started"] - 100})
 
@@ -48,20 +48,20 @@ OF_OTHERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", OF_OTHERS.values(), ids=OF_OTHERS)
-def test_of_others_nothing_is_certain(change: dict[str, Any]) -> None:
-    """Though there is no process with this id here."""
+def test_processes_of_other_machines_are_never_certain_to_have_ended(change: dict[str, Any]) -> None:
+    """Even though no process has this id here."""
     gone = {**this_process(), "pid": 2**22 + 1}
     assert ended_here(gone)
     assert not ended_here({**gone, **change})
 
 
-def test_a_process_that_may_not_be_looked_at_is_no_dead_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_be_inspected_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_started", lambda pid: None)
     assert not ended_here({**this_process(), "started": 1.0})
     assert ended_here({**this_process(), "pid": 2**22 + 1, "started": 1.0})
 
 
-def test_where_there_is_no_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS."""
     monkeypatch.setattr(processes, "_PROC", tmp_path)
     processes._here.cache_clear()

@@ -1,4 +1,4 @@
-"""Stores that answer without end: each request has a bound, and what comes of it is told apart."""
+"""Stores whose answers never end: each request has a bound, and its failure is attributed correctly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.inputs.sources import Unreadable, _readable, _root, read_image
+from cluster.inputs.bucket_objects import _readable, _root
+from cluster.inputs.sources import Unreadable, read_image
 from cluster.storage import bounds
 from cluster.storage.bounds import Late
 from cluster.storage.store import PATIENCE as STORE_PATIENCE
@@ -32,7 +33,7 @@ from tests.support.scripted_server import (
 from tests.support.waiting import PATIENCE
 
 LARGE = "x" * 100_000
-"""So long that it never arrives drop by drop."""
+"""So long that it never arrives byte by byte."""
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    """Before the server. A minute passes with each byte that drips, and no time otherwise."""
+    """A proxy in front of the server. A minute passes with each single byte, and no time otherwise."""
     with FaultyProxy(server.port) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         monkeypatch.setattr(bounds, "_clock", lambda: 60.0 * proxy.dripped)
@@ -60,9 +61,7 @@ def proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyPro
         yield proxy
 
 
-def test_an_object_that_drips_is_unreadable_and_a_store_that_is_out_as_well_is_waited_for(
-    server: Server, proxy: FaultyProxy
-) -> None:
+def test_a_dripping_object_is_unreadable_but_an_outage_is_retried(server: Server, proxy: FaultyProxy) -> None:
     key = "in/a.png"
     server.answer = lambda request: found(LARGE) if request.path.endswith("a.png") else NO_SUCH_KEY
     assert read_image(f"s3://b/{key}", lambda size: None) == LARGE.encode()
@@ -75,7 +74,7 @@ def test_an_object_that_drips_is_unreadable_and_a_store_that_is_out_as_well_is_w
         read_image(f"s3://b/{key}", lambda size: None)
 
 
-def test_a_listing_that_drips_is_taken_up_again(server: Server, proxy: FaultyProxy) -> None:
+def test_a_dripping_listing_is_resumed(server: Server, proxy: FaultyProxy) -> None:
     keys = [f"k{i:04}" for i in range(300)]
     server.answer = lambda request: listing(*keys)
     proxy.fault("drip", seconds=0.01, name="list-type", times=1)
@@ -86,8 +85,8 @@ def test_a_listing_that_drips_is_taken_up_again(server: Server, proxy: FaultyPro
         list(open_store("s3://b").list())
 
 
-def test_a_creator_whose_put_hangs_is_told_the_truth(server: Server, clock: Clock) -> None:
-    """The one that was left behind wrote the object after all."""
+def test_create_is_right_after_a_put_that_hung(server: Server, clock: Clock) -> None:
+    """The abandoned request wrote the object after all."""
     go, puts = threading.Event(), []
 
     def answer(request: Request) -> Answer:
@@ -108,9 +107,7 @@ def test_a_creator_whose_put_hangs_is_told_the_truth(server: Server, clock: Cloc
     go.set()
 
 
-def test_a_worker_whose_put_hangs_ends_with_the_stores_fault(
-    tmp_path: Path, server: Server, clock: Clock
-) -> None:
+def test_a_worker_whose_put_hangs_blames_the_store(tmp_path: Path, server: Server, clock: Clock) -> None:
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     go = threading.Event()
 

@@ -27,7 +27,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "new" / "folder") if request.param == "local" else "memory://")
 
 
-def test_what_is_written_is_read(store: Store) -> None:
+def test_read_returns_what_was_written(store: Store) -> None:
     store.write("a/b.bin", b"one")
     store.write("a/b.bin", b"two")
     assert store.read("a/b.bin") == b"two"
@@ -42,26 +42,26 @@ def test_missing_objects_are_named(store: Store) -> None:
     store.delete("a/nothing")
 
 
-def test_create_is_won_once(store: Store) -> None:
+def test_one_of_many_creators_succeeds(store: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
         won = list(pool.map(lambda i: store.create("key", bytes([i])), range(16)))
     assert won.count(True) == 1
     assert store.read("key") == bytes([won.index(True)])
 
 
-def test_create_is_won_once_by_equal_bytes_too(store: Store) -> None:
+def test_one_of_many_creators_of_equal_bytes_succeeds(store: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
         won = list(pool.map(lambda _: store.create("key", b"the same"), range(16)))
     assert won.count(True) == 1
 
 
-def test_a_store_that_can_create_is_left_as_it_was(store: Store) -> None:
+def test_check_create_leaves_no_object(store: Store) -> None:
     store.check_create()
     assert list(store.list()) == []
 
 
 class _Overwriting(BaseHTTPRequestHandler):
-    """An S3 gateway that takes every object, whatever the conditions of the request."""
+    """An S3 gateway that accepts every object, whatever the conditions of the request."""
 
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -83,7 +83,7 @@ class _Overwriting(BaseHTTPRequestHandler):
 
 
 def test_a_store_that_overwrites_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether or not answers are lost on the way."""
+    """Whether or not answers are lost."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Overwriting) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tester")
@@ -99,14 +99,16 @@ def test_a_store_that_overwrites_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         server.shutdown()
 
 
-def test_wrong_keys_are_one_line_without_them(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_credentials_are_one_line_that_does_not_show_them(
+    s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
     with pytest.raises(StoreError) as caught:
         open_store(f"{s3}/run").write("a", b"x")
     assert "\n" not in str(caught.value) and "wrong-secret" not in str(caught.value)
 
 
-def test_list_goes_by_whole_parts(store: Store) -> None:
+def test_list_matches_complete_path_parts(store: Store) -> None:
     for path in ("a/1", "a/b/2", "ab/3"):
         store.write(path, b"xx")
     assert {found.path for found in store.list("a")} == {"a/1", "a/b/2"}
@@ -118,7 +120,7 @@ def test_list_goes_by_whole_parts(store: Store) -> None:
     assert list(store.list("nothing")) == []
 
 
-def test_odd_local_names(tmp_path: Path) -> None:
+def test_unusual_local_names(tmp_path: Path) -> None:
     names = {"a b.png", "é.png", 'q"u.png', "h#a%20s.png", "[b]*.png", "tilde~.png"}
     for name in names:
         (tmp_path / name).write_bytes(name.encode())
@@ -138,7 +140,7 @@ def test_paths_cannot_leave_the_store(store: Store) -> None:
         store.read("../secret")
 
 
-def test_folders_that_cannot_be(tmp_path: Path) -> None:
+def test_invalid_folders(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         open_store(str(tmp_path / "none"), create=False)
     (tmp_path / "file").write_text("x")

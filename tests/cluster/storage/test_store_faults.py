@@ -1,4 +1,4 @@
-"""The store on bad days: a gateway behind a proxy that fails as it is told, and one that is killed."""
+"""Faults of the store: a gateway behind a proxy that fails on request, and a gateway that is killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cluster.inputs.sources import Unreadable, _root, read_image
+from cluster.inputs.bucket_objects import _root
+from cluster.inputs.sources import Unreadable, read_image
 from cluster.storage.store import PATIENCE, NotFound, Outage, Store, StoreError, open_store
 from tests.support.failing_proxy import FaultyProxy
 from tests.support.seaweed import BUCKET, Gateway
@@ -24,7 +25,7 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def proxy(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    """Before the gateway of all tests; the environment leads through it."""
+    """A proxy in front of the gateway of all tests; the environment selects it."""
     with FaultyProxy(urlsplit(os.environ["AWS_ENDPOINT_URL"]).port or 0) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         yield proxy
@@ -36,7 +37,7 @@ def store(proxy: FaultyProxy) -> Store:
 
 
 def _a_day_of_work(store: Store, day: int) -> None:
-    """Everything that a store is asked for; each answer is what it would be on a good day."""
+    """Every operation of a store; each result is the same as without faults."""
     big, small = os.urandom(400_000), uuid.uuid4().bytes
     store.write(f"{day}/big", b"old")
     store.write(f"{day}/big", big)
@@ -65,14 +66,14 @@ FAULTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: " ".join(map(str, fault.values())))
-def test_work_ends_right_whatever_fails(store: Store, proxy: FaultyProxy, fault: dict[str, Any]) -> None:
+def test_work_is_right_whatever_fails(store: Store, proxy: FaultyProxy, fault: dict[str, Any]) -> None:
     proxy.fault(**fault, share=0.3, seed=7)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda day: _a_day_of_work(store, day), range(6)))
     assert proxy.struck >= 10
 
 
-def test_a_large_upload_in_parts_ends_right(store: Store, proxy: FaultyProxy) -> None:
+def test_a_large_multipart_upload_is_right(store: Store, proxy: FaultyProxy) -> None:
     data = os.urandom(12_000_000)
     for mode in ("error", "cut", "lose_answer"):
         proxy.fault(mode, share=0.2, seed=1)
@@ -81,7 +82,7 @@ def test_a_large_upload_in_parts_ends_right(store: Store, proxy: FaultyProxy) ->
         assert proxy.struck
 
 
-def test_one_creator_wins_though_answers_are_lost(store: Store, proxy: FaultyProxy) -> None:
+def test_one_creator_succeeds_although_answers_are_lost(store: Store, proxy: FaultyProxy) -> None:
     for key in range(2):
         proxy.fault("lose_answer", share=0.3, seed=key)
         with ThreadPoolExecutor(8) as pool:
@@ -102,7 +103,7 @@ def test_a_good_store_is_not_refused_when_answers_are_lost(store: Store, proxy: 
     assert list(store.list()) == []
 
 
-def test_a_creator_whose_answer_is_lost_is_told_the_truth(store: Store, proxy: FaultyProxy) -> None:
+def test_create_is_right_after_a_lost_answer(store: Store, proxy: FaultyProxy) -> None:
     for mode in ("lose_answer", "cut"):
         proxy.fault(mode, method="PUT", times=1)
         assert store.create(f"{mode}/mine", b"mine")
@@ -114,7 +115,7 @@ def test_a_creator_whose_answer_is_lost_is_told_the_truth(store: Store, proxy: F
         assert (store.read(f"{mode}/mine"), store.read(f"{mode}/theirs")) == (b"mine", b"theirs")
 
 
-def test_a_creator_that_met_another_request_asks_again(store: Store, proxy: FaultyProxy) -> None:
+def test_create_retries_after_a_concurrent_request(store: Store, proxy: FaultyProxy) -> None:
     proxy.fault("error", status=409, method="PUT", header="if-none-match", times=2)
     store.write("plain", b"is no creation")
     assert proxy.struck == 0
@@ -123,7 +124,7 @@ def test_a_creator_that_met_another_request_asks_again(store: Store, proxy: Faul
     assert not store.create("once", b"theirs")
 
 
-def test_a_put_that_is_held_arrives_late(store: Store, proxy: FaultyProxy) -> None:
+def test_a_delayed_put_arrives_late(store: Store, proxy: FaultyProxy) -> None:
     proxy.fault("hold", method="PUT", name="/late", times=1)
     with ThreadPoolExecutor(1) as pool:
         writing = pool.submit(store.write, "late", b"data")
@@ -135,7 +136,7 @@ def test_a_put_that_is_held_arrives_late(store: Store, proxy: FaultyProxy) -> No
     assert store.read("late") == b"data"
 
 
-def test_an_answer_that_drips_comes_whole_when_that_is_over(store: Store, proxy: FaultyProxy) -> None:
+def test_a_dripping_answer_completes_once_the_fault_ends(store: Store, proxy: FaultyProxy) -> None:
     data = os.urandom(100_000)
     store.write("slow", data)
     proxy.fault("drip", seconds=0.001, method="GET", name="/slow")
@@ -147,8 +148,8 @@ def test_an_answer_that_drips_comes_whole_when_that_is_over(store: Store, proxy:
         assert reading.result(PATIENCE_SECONDS) == data
 
 
-def test_a_listing_that_breaks_off_is_taken_up(store: Store, proxy: FaultyProxy) -> None:
-    """Over pages of 1,000 and through folders whose names sort about the slash."""
+def test_an_interrupted_listing_is_resumed(store: Store, proxy: FaultyProxy) -> None:
+    """Across pages of 1,000, and folders whose names sort around the slash."""
     names = {f"{folder}{i:04}" for folder in ("a/", "a-b/", "a.", "a/b/") for i in range(650)}
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: store.write(name, b"x"), names))
@@ -159,9 +160,7 @@ def test_a_listing_that_breaks_off_is_taken_up(store: Store, proxy: FaultyProxy)
         assert len(listed) == len(names) and set(listed) == names
 
 
-def test_a_store_that_stays_out_is_given_up_with_the_reason(
-    proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_outage_ends_with_its_reason(proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORE_PATIENCE_SECONDS", "1.5")
     store = open_store(f"s3://{BUCKET}/run")
     proxy.fault("error", status=503)
@@ -173,7 +172,7 @@ def test_a_store_that_stays_out_is_given_up_with_the_reason(
         open_store("s3://test/run", patience=0).read("a")
 
 
-def test_what_no_waiting_mends_is_said_at_once(store: Store, proxy: FaultyProxy) -> None:
+def test_permanent_failures_are_reported_at_once(store: Store, proxy: FaultyProxy) -> None:
     proxy.fault("error", status=400)
     for ask in (store.read, store.size, store.delete, lambda path: store.create(path, b"")):
         with pytest.raises(StoreError) as caught:
@@ -183,7 +182,7 @@ def test_what_no_waiting_mends_is_said_at_once(store: Store, proxy: FaultyProxy)
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_one_object_that_cannot_be_read_is_not_the_store(
+def test_one_unreadable_object_is_not_an_outage(
     proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     monkeypatch.setenv(PATIENCE, "1")
@@ -204,8 +203,8 @@ def test_one_object_that_cannot_be_read_is_not_the_store(
     _root.cache_clear()
 
 
-def test_the_proxy_tells_requests_of_one_connection_apart(s3: str, proxy: FaultyProxy) -> None:
-    """Chunked bodies and bodies by length, answers with and without a body."""
+def test_the_proxy_separates_requests_of_one_connection(s3: str, proxy: FaultyProxy) -> None:
+    """Chunked bodies and bodies with a length; answers with and without a body."""
     wire = http.client.HTTPConnection("127.0.0.1", proxy.port)
     proxy.fault("error", method="PUT", times=2, status=500)
     for body in (b"x" * 100_000, iter([b"PUT / HTTP/1.1\r\n\r\n", b"y"])):  # the second goes in chunks
@@ -220,9 +219,7 @@ def test_the_proxy_tells_requests_of_one_connection_apart(s3: str, proxy: Faulty
     assert proxy.struck == 2
 
 
-def test_a_gateway_that_was_killed_has_what_it_said_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_gateway_keeps_what_it_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = Gateway(tmp_path)
     try:
         gateway.start()
@@ -241,8 +238,8 @@ def test_a_gateway_that_was_killed_has_what_it_said_it_has(
         gateway.stop()
 
 
-def test_work_goes_on_when_the_gateway_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is away for longer than the driver's own retries last, which is 2 to 7 seconds."""
+def test_work_resumes_when_the_gateway_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is gone for longer than obstore's own retries last, which is 2 to 7 seconds."""
     gateway = Gateway(tmp_path)
     try:
         gateway.start()

@@ -1,4 +1,4 @@
-"""A store that sends back what was signed, with which key and token: nothing of it reaches a message."""
+"""A store that returns what was signed, with key and token: none of it reaches a message."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.inputs.sources import Unreadable, _readable, _root, read_image
+from cluster.inputs.bucket_objects import _readable, _root
+from cluster.inputs.sources import Unreadable, read_image
 from cluster.ray_runtime import ray_address
 from cluster.run.ledger import sign
 from cluster.storage.aws import checked_endpoint
 from cluster.storage.store import PATIENCE, StoreError, open_store
 from cluster.storage.store_errors import Answer as Said
-from cluster.storage.store_errors import of_keys
+from cluster.storage.store_errors import error_of_credentials
 from tests.support.scripted_server import Answer, Server, answering, refusal
 
 KEY_ID = "ASIAIOSFODNN7EXAMPLE"
@@ -66,14 +67,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """What a traceback would show."""
+    """The text that a traceback would show."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_nothing_secret_of_a_body_passes(server: Server, name: str) -> None:
+def test_no_secret_of_a_body_passes(server: Server, name: str) -> None:
     server.answer = lambda request: BODIES[name]
     for ask in (
         lambda: open_store("s3://b/run").read("k"),
@@ -91,7 +92,7 @@ def test_nothing_secret_of_a_body_passes(server: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_code_and_words_of_a_body_stay(name: str) -> None:
+def test_code_and_words_of_a_body_are_kept(name: str) -> None:
     expected = {
         "as S3 writes it": "403 Forbidden, SignatureDoesNotMatch: As the service says",
         "in the message": "400 Forbidden, ExpiredToken: The token *** of *** has expired; ***",
@@ -107,21 +108,21 @@ def test_code_and_words_of_a_body_stay(name: str) -> None:
     assert said == expected.get(name, said)
 
 
-def test_a_record_holds_no_secret_whoever_made_its_message() -> None:
+def test_no_record_contains_a_secret() -> None:
     said = {"status": "failed", "error_message": f"ValueError: {SECRET}"}
     record = sign(said, blank={}, attempts=1, worker="w")
     assert record["error_message"] == "ValueError: ***"
 
 
-def test_what_a_credential_process_prints_does_not_pass() -> None:
+def test_output_of_a_credential_process_does_not_pass() -> None:
     said = f"Error when retrieving credentials: {{'SessionToken': '{TOKEN}', 'SecretAccessKey': '{SECRET}'}}"
-    text = str(of_keys("CredentialRetrievalError", said, "s3://b"))
+    text = str(error_of_credentials("CredentialRetrievalError", said, "s3://b"))
     assert "CredentialRetrievalError" in text and not [leak for leak in LEAKS if leak in text]
 
 
 @pytest.mark.parametrize("value", ["http://joe:s3cr3t@host:9000", "joe:s3cr3t@host:9000", "s3cr3t@host"])
-def test_an_endpoint_with_a_password_is_refused_without_telling_it(value: str) -> None:
-    with pytest.raises(StoreError, match="AWS_ENDPOINT_URL holds a user or key; set AWS_ACC") as caught:
+def test_an_endpoint_with_a_password_is_refused_without_showing_it(value: str) -> None:
+    with pytest.raises(StoreError, match="AWS_ACCESS_KEY_ID") as caught:
         checked_endpoint(value, "AWS_ENDPOINT_URL")
     assert "s3cr3t" not in str(caught.value)
 
@@ -129,7 +130,7 @@ def test_an_endpoint_with_a_password_is_refused_without_telling_it(value: str) -
 @pytest.mark.parametrize(
     "address", ["http://joe:s3cr3t@h:8265", "ray://joe:s3cr3t@h:10001", "joe:s3cr3t@h:6379"]
 )
-def test_an_address_of_ray_with_a_password_is_refused_without_telling_it(address: str) -> None:
+def test_an_address_of_ray_with_a_password_is_refused_without_showing_it(address: str) -> None:
     with pytest.raises(ray_address.Unusable) as caught:
         ray_address.check(address)
     assert "s3cr3t" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Queues and locks, with clocks that jump, holders that sleep and objects that are damaged."""
+"""Queues and locks, with clocks that jump, holders that are suspended and objects that are damaged."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def place(store: Any, time: Time, **about: Any) -> Place:
 
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch, host: str = "elsewhere") -> None:
-    """Lets what is written from here on be told by processes of another machine."""
+    """Let everything that is written from now on come from processes of a different machine."""
     monkeypatch.setattr(turns, "this_process", lambda: {"host": host, "pid": 1})
 
 
 def taken(store: Any, time: Time, **about: Any) -> Place:
     one = place(store, time, **about)
-    one.take()
+    one.join()
     return one
 
 
 def watched(one: Place, time: Time, seconds: float) -> list[bool]:
-    """Whether anybody is ahead, at looks for so long."""
+    """Whether anybody is ahead, at each look within so many seconds."""
     seen = []
     for _ in range(int(seconds)):
         seen.append(bool(one.ahead()))
@@ -51,23 +51,25 @@ def watched(one: Place, time: Time, seconds: float) -> list[bool]:
     return seen
 
 
-def test_those_who_come_later_wait() -> None:
+def test_later_processes_wait() -> None:
     time = Time()
     store = ClockedStore(time)
     first, second, third = (taken(store, time, name=name) for name in "abc")
     assert first.number < second.number < third.number
     assert first.ahead() == []
-    assert [claim.told["name"] for claim in third.ahead()] == ["a", "b"]
-    second.give_back()
-    assert [claim.told["name"] for claim in third.ahead()] == ["a"]
-    assert third.ahead(lambda claim: claim.told["name"] != "a") == []
+    assert [claim.content["name"] for claim in third.ahead()] == ["a", "b"]
+    second.leave()
+    assert [claim.content["name"] for claim in third.ahead()] == ["a"]
+    assert third.ahead(lambda claim: claim.content["name"] != "a") == []
     for one in (first, third):
-        one.give_back()
+        one.leave()
     assert list(store.list()) == []
 
 
-def test_a_number_below_one_at_work_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that looked before anybody was there, and creates its claim when another has begun."""
+def test_a_process_with_a_lower_number_than_a_started_one_joins_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process that looked while the queue was empty, and creates its claim after another has started."""
     time = Time()
     store = ClockedStore(time)
     late, quick = place(store, time), place(store, time)
@@ -77,21 +79,21 @@ def test_a_number_below_one_at_work_is_given_back(monkeypatch: pytest.MonkeyPatc
 
     def overtaken(path: str, data: bytes) -> bool:
         store.create = create  # type: ignore[method-assign]
-        quick.take()
+        quick.join()
         return create(path, data)
 
     store.create = overtaken  # type: ignore[method-assign, assignment]
-    late.take()
+    late.join()
     assert late.number > quick.number == 2_000_001
     assert quick.ahead() == [] and len(late.ahead()) == 1
 
 
 @given(ahead_by=st.floats(-HOUR, HOUR), whole_seconds=st.booleans(), silent=st.floats(0, 3 * STALE))
-def test_who_is_alive_is_judged_by_no_clock_of_the_holder(
+def test_liveness_does_not_depend_on_the_holders_clock(
     ahead_by: float, whole_seconds: bool, silent: float
 ) -> None:
-    """Whatever its own clock says, a holder that is silent for less than it may keeps its place, and one that
-    died loses it soon after."""
+    """Whatever its own clock shows, a holder that is silent for less than the limit keeps its place, and one
+    that died loses it soon after."""
     time = Time()
     store = ClockedStore(time, whole_seconds)
     with pytest.MonkeyPatch.context() as patch:
@@ -100,7 +102,7 @@ def test_who_is_alive_is_judged_by_no_clock_of_the_holder(
         patch.setattr(turns, "datetime", skewed)
         patch.setattr(turns.time, "time", lambda: datetime.now(UTC).timestamp() + ahead_by)
         holder = taken(store, time)
-        holder.keep()
+        holder.renew()
     time.pass_by(silent)
     other = taken(store, time)
     assert other.number > holder.number
@@ -110,7 +112,7 @@ def test_who_is_alive_is_judged_by_no_clock_of_the_holder(
 
 
 @given(set_by=st.floats(-HOUR, HOUR), when=st.floats(0, 60))
-def test_a_store_whose_clock_is_set_drops_no_one_who_is_alive(set_by: float, when: float) -> None:
+def test_setting_the_stores_clock_drops_no_living_process(set_by: float, when: float) -> None:
     time = Time()
     store = ClockedStore(time)
     with pytest.MonkeyPatch.context() as patch:
@@ -120,22 +122,22 @@ def test_a_store_whose_clock_is_set_drops_no_one_who_is_alive(set_by: float, whe
             if second >= when:
                 time.set_by = set_by
             if second % 15 == 0:
-                holder.keep()
-                other.keep()
+                holder.renew()
+                other.renew()
             assert other.ahead()
             time.pass_by(1.0)
     # the holder dies, and goes when the silence has lasted, whatever the store's clock said before
     assert not watched(other, time, STALE + CONFIRM_SECONDS)[-1]
 
 
-def test_one_that_died_before_the_clock_was_set_back_goes_all_the_same(
+def test_a_process_that_died_before_the_clock_was_set_back_is_removed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     time = Time(set_by=HOUR)
     store = ClockedStore(time)
     with monkeypatch.context() as patch:
         elsewhere(patch)
-        taken(store, time).keep()
+        taken(store, time).renew()
     time.set_by = 0.0
     other = taken(store, time)
     (claim,) = other.ahead()
@@ -144,32 +146,32 @@ def test_one_that_died_before_the_clock_was_set_back_goes_all_the_same(
     assert all(seen[: int(STALE) - 1]) and not seen[-1]
 
 
-def test_nobody_is_dropped_while_the_store_is_out_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_for_all_drops_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     time = Time()
     store = ClockedStore(time)
     elsewhere(monkeypatch)
     holder, other = taken(store, time), taken(store, time)
     assert all(watched(other, time, 10))
     time.pass_by(4 * STALE)  # in which no request is answered
-    other.keep()
+    other.renew()
     assert all(watched(other, time, 15))
-    holder.keep()
+    holder.renew()
     assert all(watched(other, time, STALE - 5))
 
 
-def test_one_that_is_known_to_have_ended_goes_at_once() -> None:
+def test_a_process_known_to_have_ended_is_removed_at_once() -> None:
     time = Time()
     store = ClockedStore(time)
     with pytest.MonkeyPatch.context() as patch:
         dead = {**turns.this_process(), "pid": 2**22 + 1}
         patch.setattr(turns, "this_process", lambda: dead)
-        taken(store, time).keep()
+        taken(store, time).renew()
     other = taken(store, time)
     assert other.ahead() == []
     assert len(list(store.list())) == 1
 
 
-def test_a_process_of_the_same_id_in_another_container_is_no_dead_one() -> None:
+def test_a_process_of_the_same_id_in_a_different_container_is_not_dead() -> None:
     time = Time()
     store = ClockedStore(time)
     with pytest.MonkeyPatch.context() as patch:
@@ -191,17 +193,17 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 @pytest.mark.parametrize("what", ["claim", "beat"])
-def test_what_is_damaged_is_somebody_until_it_is_too_old(damage: Callable[[bytes], bytes], what: str) -> None:
+def test_a_damaged_claim_counts_until_it_is_stale(damage: Callable[[bytes], bytes], what: str) -> None:
     time = Time()
     store = ClockedStore(time)
     holder = taken(store, time)
-    holder.keep()
+    holder.renew()
     for found in store.list(FOLDER):
         if what in found.path:
             store.write(found.path, damage(store.read(found.path)))
     other = taken(store, time)
     assert other.ahead()[0].who
-    holder.keep()  # is not disturbed
+    holder.renew()  # is not affected
     time.pass_by(STALE / 2)
     assert other.ahead()
     for found in store.list(FOLDER):
@@ -212,7 +214,7 @@ def test_what_is_damaged_is_somebody_until_it_is_too_old(damage: Callable[[bytes
     assert all(str(other.number) in found.path for found in store.list(FOLDER))
 
 
-def test_a_suspended_holder_finds_that_another_has_its_place() -> None:
+def test_a_suspended_holder_finds_its_place_taken() -> None:
     time = Time()
     store = ClockedStore(time)
     holder, other = taken(store, time), taken(store, time)
@@ -221,17 +223,17 @@ def test_a_suspended_holder_finds_that_another_has_its_place() -> None:
     assert not watched(other, time, CONFIRM_SECONDS + 2)[-1]
     before = {found.path: store.read(found.path) for found in store.list(FOLDER)}
     with pytest.raises(Superseded, match="another has taken its place"):
-        holder.keep()
-    holder.give_back()
+        holder.renew()
+    holder.leave()
     assert {found.path: store.read(found.path) for found in store.list(FOLDER)} == before
-    other.keep()
+    other.renew()
 
 
-def test_a_holder_that_returns_at_the_last_moment_is_waited_for() -> None:
+def test_a_holder_that_resumes_at_the_last_moment_is_waited_for() -> None:
     time = Time()
     store = ClockedStore(time)
     holder, other = taken(store, time), taken(store, time)
-    holder.keep()
+    holder.renew()
     time.pass_by(STALE + 1)
     assert all(watched(other, time, CONFIRM_SECONDS))
     delete = store.delete
@@ -240,13 +242,13 @@ def test_a_holder_that_returns_at_the_last_moment_is_waited_for() -> None:
         store.delete = delete  # type: ignore[method-assign]
         delete(path)
         with pytest.raises(Superseded):
-            holder.keep()
+            holder.renew()
 
     store.delete = returning  # type: ignore[method-assign]
     while len(other.ahead()) == 1 and store.delete is returning:
         time.pass_by(1.0)
-    assert len(other.ahead()) == 1  # it stops by and by
-    holder.give_back()
+    assert len(other.ahead()) == 1  # it stops soon
+    holder.leave()
     assert other.ahead() == []
 
 
@@ -257,7 +259,7 @@ def a_store(request: pytest.FixtureRequest, tmp_path: Any) -> Any:
     return open_store(str(tmp_path / "run") if request.param == "local" else "memory://")
 
 
-def test_of_many_in_the_same_instant_one_holds_the_lock(
+def test_one_of_many_simultaneous_processes_holds_the_lock(
     a_store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cluster.storage.lock._PAUSE_SECONDS", 0.01)
@@ -268,7 +270,7 @@ def test_of_many_in_the_same_instant_one_holds_the_lock(
     def work(number: int) -> None:
         together.wait(PATIENCE)
         for _ in range(3):
-            with Lock(a_store, "progress/lock.json"):
+            with Lock(a_store, "progress/lock"):
                 with mutex:
                     inside.append(number)
                     most.append(len(inside))
@@ -281,7 +283,7 @@ def test_of_many_in_the_same_instant_one_holds_the_lock(
     assert list(a_store.list("progress")) == []
 
 
-def test_a_lock_is_waited_for() -> None:
+def test_processes_wait_for_a_lock() -> None:
     store = open_store("memory://")
     order: list[str] = []
 
@@ -298,38 +300,38 @@ def test_a_lock_is_waited_for() -> None:
     assert order == ["first", "other"]
 
 
-def test_a_lock_that_was_lost_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_lock_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     time = Time()
     store = ClockedStore(time)
     monkeypatch.setattr("cluster.storage.lock.time", SimpleNamespace(sleep=time.pass_by))
     with Lock(store, "lock", time) as lock:
-        lock.keep()
+        lock.renew()
         time.pass_by(STALE_SECONDS + 1)
         with Lock(store, "lock", time) as other:
             with pytest.raises(LockLost, match="the lock lock was lost"):
-                lock.keep()
-            other.keep()
+                lock.renew()
+            other.renew()
     assert list(store.list()) == []
 
 
-def test_a_lock_that_was_just_kept_is_looked_at_before_a_step_that_matters() -> None:
+def test_check_looks_at_a_lock_that_was_just_renewed() -> None:
     store = open_store("memory://")
     with Lock(store, "lock") as lock:
         lock.check()
         for found in list(store.list("lock")):  # as whoever takes it does
             store.delete(found.path)
-        lock.keep()  # too early to look
+        lock.renew()  # too early to look
         with pytest.raises(LockLost):
             lock.check()
         with pytest.raises(LockLost):  # as is known by now
-            lock.keep()
+            lock.renew()
     assert list(store.list()) == []
 
 
-def test_what_is_told_can_be_read_by_people() -> None:
+def test_claims_and_heartbeats_are_readable_json() -> None:
     store = open_store("memory://")
     one = Place(store, FOLDER, {"role": "audit"}, stale_seconds=STALE)
-    one.take()
-    one.keep({"done": 3})
+    one.join()
+    one.renew({"done": 3})
     told = [json.loads(store.read(found.path)) for found in store.list(FOLDER)]
     assert {said["role"] for said in told} == {"audit"} and any(said.get("done") == 3 for said in told)

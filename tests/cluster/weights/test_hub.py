@@ -1,4 +1,5 @@
-"""Weights from a hub that says what huggingface_hub wants to hear, and from that library's cache."""
+"""Weights from a stand-in of the hub that speaks huggingface_hub's protocol, and from that library's
+cache."""
 
 from __future__ import annotations
 
@@ -40,10 +41,8 @@ from tests.support.waiting import PATIENCE
 from tests.support.weight_processes import COMMIT, SHAPES, UNET, answer, error, files, serving, start
 
 
-def test_a_hub_model_wants_its_commit_and_nothing_else_has_one(tmp_path: Path) -> None:
-    with pytest.raises(
-        SettingsError, match=r"no folder here; give a folder of weights, .* --set model\.revision="
-    ):
+def test_a_hub_model_needs_a_commit_and_nothing_else_has_one(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"folder of weights, .* --set model\.revision="):
         local_copy("CompVis/stable-diffusion-v1-4", PARTS)
     for name in ("shapes", "s3://test/model", str(tmp_path)):
         with pytest.raises(SettingsError, match=r"use --set model\.revision=null"):
@@ -56,7 +55,7 @@ def test_a_commit_is_forty_hex_digits(revision: str) -> None:
         load_settings(None, None, {"model": {"path": "org/shapes", "revision": revision}})
 
 
-def test_a_commit_goes_with_its_model_and_old_digests_hold() -> None:
+def test_a_commit_belongs_to_its_model_and_earlier_digests_hold() -> None:
     assert load_settings("laptop").digest() == "34cbd5fedf014275"  # recorded before there were commits
     one, other = (
         load_settings(None, None, {"model": {"path": "org/shapes", "revision": r}}) for r in (None, COMMIT)
@@ -70,7 +69,7 @@ def test_a_commit_goes_with_its_model_and_old_digests_hold() -> None:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The part of the hub's protocol that a download needs, over one folder."""
+    """The part of the hub's protocol that a download needs, for one folder."""
 
     def __init__(self, folder: Path, asked: list[str], *rest: object) -> None:
         self.folder, self.asked = folder, asked
@@ -146,7 +145,7 @@ def blob_name(name: str, data: bytes) -> str:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What is asked of a hub that has org/shapes, with pickles and variants; the hub's cache is empty."""
+    """Requests to a hub that has org/shapes, with pickles and variants; the library's cache is empty."""
     folder, asked = tmp_path / "repository", list[str]()
     shutil.copytree(SHAPES, folder)
     for name in ("unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.safetensors"):
@@ -183,7 +182,7 @@ def test_a_commit_of_the_hub_is_downloaded_once(hub: list[str], tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", [UNET, "tokenizer/merges.txt"])
-def test_a_damaged_hub_cache_is_fetched_anew(hub: list[str], name: str) -> None:
+def test_damaged_files_of_the_hub_are_fetched_again(hub: list[str], name: str) -> None:
     folder = answer(start("org/shapes", COMMIT))
     (folder / name).write_bytes(b"damaged")
     hub.clear()
@@ -196,12 +195,12 @@ def test_a_damaged_hub_cache_is_fetched_anew(hub: list[str], name: str) -> None:
 
 
 MOVED_TO = (
-    "runwayml/stable-diffusion-v1-5 is gone from the hub; use --model stable-diffusion-v1-5/"
+    "--model stable-diffusion-v1-5/"
     "stable-diffusion-v1-5 --set model.revision=451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 )
 
 
-def test_where_models_that_are_gone_are_now() -> None:
+def test_new_locations_of_removed_models() -> None:
     for name, home in MOVED.items():
         told = moved(name.upper())
         assert told and f"--model {home.name} " in told and moved(home.name) is None
@@ -231,7 +230,7 @@ def test_where_models_that_are_gone_are_now() -> None:
         *("gated", "offline", "out of reach"),
     ],
 )
-def test_what_the_hub_does_not_give_is_one_line(
+def test_what_the_hub_refuses_is_a_one_line_error(
     hub: list[str], name: str, revision: str | None, environment: dict[str, str], said: str
 ) -> None:
     last = error(start(name, revision, **environment))
@@ -282,7 +281,7 @@ def test_a_head_knows_the_digest_before_anything_big_is_downloaded(
     )
 
 
-def test_a_wrong_file_is_never_a_copy(hub: list[str], tmp_path: Path) -> None:
+def test_a_file_with_a_wrong_checksum_is_never_a_copy(hub: list[str], tmp_path: Path) -> None:
     for name in (UNET, "vae/config.json"):
         hub.append(f"wrong {name}")
         said = error(start("org/shapes", COMMIT))
@@ -311,10 +310,10 @@ def test_a_half_filled_target_is_completed(hub: list[str], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_files_behind_a_licence_are_a_matter_of_the_settings(
+def test_files_behind_a_licence_are_a_settings_error(
     status: int, hub: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The hub lists the files of such a model to everyone, and refuses their contents."""
+    """The hub lists the files of such a model for everyone, but refuses their contents."""
     command = ["fetch", "org/shapes", "--revision", COMMIT, "--to", str(tmp_path / "to")]
     hub.append(f"refuse {status}")
     assert models.main(command) == exits.BAD_SETTINGS
@@ -327,7 +326,7 @@ def test_files_behind_a_licence_are_a_matter_of_the_settings(
 
 
 def test_variants_follow_from_the_setting(hub: list[str], tmp_path: Path) -> None:
-    """A repository with both has either brought; one with fp16 alone has that. Digests tell them apart."""
+    """Of a repository with both, either can be fetched; of one with only fp16, that. Their digests differ."""
     repository = tmp_path / "repository"
     for file in sorted(repository.rglob("*.safetensors")):
         if len(file.suffixes) == 1:
@@ -363,7 +362,7 @@ def test_variants_follow_from_the_setting(hub: list[str], tmp_path: Path) -> Non
         brought("none")
 
 
-def test_a_file_that_breaks_off_is_one_line(hub: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_download_is_a_one_line_error(hub: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     hub.append("cut")
     said = error(start("org/shapes", COMMIT))
     assert said.startswith("originality.contract.download.FetchError: org/shapes") and "Traceback" not in said
@@ -374,7 +373,7 @@ def test_a_file_that_breaks_off_is_one_line(hub: list[str], monkeypatch: pytest.
 
 
 def test_a_filled_hub_cache_is_used_offline(hub: list[str], tmp_path: Path) -> None:
-    """Laid out as huggingface_hub does: blobs under their digests, and links to them by commit."""
+    """In huggingface_hub's layout: blobs under their digests, and links to them by commit."""
     kept = tmp_path / "hf" / "hub" / "models--org--shapes"
     (kept / "blobs").mkdir(parents=True)
     for name, data in files(SHAPES).items():

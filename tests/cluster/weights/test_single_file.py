@@ -1,4 +1,4 @@
-"""Models of one file: unpacked once a node, whole or not at all."""
+"""Models in a single file: unpacked once per node, completely or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def unpack(file: Path, into: Path) -> None:
-    """A folder whose files say what they were made of, and how often that was done."""
+    """A folder whose files tell what they were unpacked from, and how often."""
     (into / "unet").mkdir(parents=True)
     (into / "unet" / "weights").write_bytes(file.read_bytes() * 3)
     (into / "index.json").write_text("{}")
@@ -70,7 +70,7 @@ def test_a_file_of_a_bucket(s3: str, cache: Path, file: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["flip", "remove"])
-def test_a_damaged_folder_is_made_anew(
+def test_a_damaged_folder_is_unpacked_again(
     cache: Path, file: Path, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
     folder = unpacked_copy(str(file), unpack)
@@ -83,7 +83,7 @@ def test_a_damaged_folder_is_made_anew(
     assert (folder / "unet" / "weights").read_bytes() == b"weights" * 3
 
 
-def test_what_cannot_be_unpacked_leaves_nothing(cache: Path, file: Path) -> None:
+def test_a_failed_unpacking_leaves_nothing(cache: Path, file: Path) -> None:
     with pytest.raises(SettingsError, match="is none"):
         unpacked_copy(str(file), fail)
     assert {path.suffix for path in cache.iterdir() if path.name != CHECKSUMS} == {".lock"}
@@ -97,7 +97,7 @@ def test_what_cannot_be_unpacked_leaves_nothing(cache: Path, file: Path) -> None
         unpacked_copy(str(file), unpack)
 
 
-def test_of_racing_processes_one_unpacks(cache: Path, file: Path) -> None:
+def test_one_of_several_racing_processes_unpacks(cache: Path, file: Path) -> None:
     context = multiprocessing.get_context("fork")
     racers = [context.Process(target=unpacked_copy, args=(str(file), unpack)) for _ in range(6)]
     for racer in racers:
@@ -107,7 +107,7 @@ def test_of_racing_processes_one_unpacks(cache: Path, file: Path) -> None:
     assert [racer.exitcode for racer in racers] == [0] * 6 and made(cache) == 1
 
 
-def test_which_names_mean_one_file(tmp_path: Path) -> None:
+def test_names_of_single_files(tmp_path: Path) -> None:
     (tmp_path / "odd.safetensors").mkdir()
     files = ("a.safetensors", "s3://b/c/A.SafeTensors", "/x/y.ckpt")
     assert all(map(is_single_file, files))

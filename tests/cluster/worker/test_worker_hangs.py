@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.inputs import sources
+from cluster.inputs import local_files
 from cluster.inputs.sources import Unreadable, read_image
 from cluster.storage import bounds
 from cluster.storage.store import Outage
@@ -224,7 +224,7 @@ def test_a_mount_that_hangs_is_the_machines(
         assert go.wait(PATIENCE)
         return b""
 
-    monkeypatch.setattr(sources, "_whole", reads)
+    monkeypatch.setattr(local_files, "read_in_pieces", reads)
     worker = hire(task(tmp_path))
     with pytest.raises(MachineFault, match=r"a\.png: 0 of \d+ bytes arrived in 300 s on .* mount hang\?"):
         work(worker, list(lease_all(tmp_path / "in").values()), lambda r: False)
@@ -238,7 +238,7 @@ def test_one_file_that_hangs_beside_others_is_not_its_mount(
     seconds = itertools.chain(range(0, 400, 10), itertools.repeat(400))  # then no more pass
     monkeypatch.setattr(bounds, "_clock", lambda: float(next(seconds)))
     monkeypatch.setattr(bounds, "_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(sources, "_whole", lambda file: go.wait(PATIENCE))
+    monkeypatch.setattr(local_files, "read_in_pieces", lambda file: go.wait(PATIENCE))
     with pytest.raises(Unreadable, match=r"a\.png: 0 of \d+ bytes arrived in 300 s$") as caught:
         read_image(str(hangs), lambda size: None)
     assert caught.value.reason_code == "unreadable"
