@@ -90,7 +90,7 @@ def test_a_worker_has_a_price_if_its_type_is_known() -> None:
         (("--predict", "--tflops", "0"), "--tflops 0"),
         (("--predict", "--out", "x"), "--out"),
         (("--predict", "--family", "sd9"), "'sd9'"),
-        (("--predict", "--model", "somebody/else"), "--family sd1"),
+        (("--predict", "--model", "somebody/else"), "--family"),
         (("--predict", "--counts", "nowhere.json"), "nowhere.json"),
         (("nowhere", "--predict"), "nowhere"),
     ],
