@@ -55,8 +55,12 @@ def test_a_holder_may_remove_the_folder_that_others_wait_in(tmp_path: Path) -> N
         for other in others:
             assert other.stderr is not None and other.stderr.readline()
         shutil.rmtree(folder)
-    said = [other.communicate("\n", timeout=PATIENCE)[0] for other in others]
-    assert said == ["held\n"] * 2
+    for other in others:  # any of them may get the lock first, and must not wait for its line then
+        assert other.stdin is not None
+        other.stdin.write("\n")
+        other.stdin.flush()
+    printed = [other.communicate(timeout=PATIENCE)[0] for other in others]
+    assert printed == ["held\n"] * 2
     assert (folder / "lock").exists()
 
 
