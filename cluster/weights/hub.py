@@ -218,7 +218,7 @@ class Commit:
                 Download(url, folder / path, scratch, entry.size, digest, headers).fetch(progress)
                 if not entry.is_in(folder / path):
                     (folder / path).unlink()
-                    raise FetchError(f"{url}: not the file that is published (its checksum is different)")
+                    raise FetchError(f"{url}: not the published file (checksum mismatch)")
 
 
 @contextmanager

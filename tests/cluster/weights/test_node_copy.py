@@ -224,7 +224,7 @@ def test_a_prefix_without_a_model_and_a_cache_without_a_place(
     with pytest.raises(NotFound, match="no model"):
         local_copy(f"{s3}/nothing-here", PARTS)
     cache.write_text("a file")
-    with pytest.raises(FetchError, match="set ORIGINALITY_CACHE to a folder"):
+    with pytest.raises(FetchError, match="ORIGINALITY_CACHE"):
         local_copy(prefix, PARTS)
 
 
