@@ -19,6 +19,7 @@ from functools import reduce
 import numpy as np
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from originality.inversion.lane import Lane, LossScale
 from originality.inversion.step_noise import StepNoise, StepNoiseSource
@@ -106,7 +107,9 @@ class Inverter:
             lane.optimiser.param_groups[0]["lr"] = learning_rate(
                 self.settings, lane.step, lane.end(self.settings)
             )
-        reading = HostCopy(torch.stack([lane.update(*own) for lane, own in zip(lanes, found, strict=True)]))
+        with record_function("audit: optimiser"):
+            updated = [lane.update(*own) for lane, own in zip(lanes, found, strict=True)]
+        reading = HostCopy(torch.stack(updated))
         for row, lane in enumerate(lanes):
             lane.record(reading, row)
         # The device now works on the step. The next one's noise is generated before the host waits for the
@@ -140,10 +143,12 @@ class Inverter:
             for start in range(0, samples, size):
                 part = slice(start, start + size)
                 share = self._losses(filled, part, (read, prompt_of))[: len(group)]
-                word_gradients.append(torch.autograd.grad((share * scales).sum(), read.tensors))
+                with record_function("audit: UNet, backward"):
+                    word_gradients.append(torch.autograd.grad((share * scales).sum(), read.tensors))
                 losses.append(share.detach())
             summed = [reduce(torch.add, parts) for parts in zip(*word_gradients, strict=True)]
-            gradients = torch.autograd.grad(words.tensors, [lane.vectors for lane in group], summed)
+            with record_function("audit: text encoder, backward"):
+                gradients = torch.autograd.grad(words.tensors, [lane.vectors for lane in group], summed)
             found += zip(reduce(torch.add, losses).unbind(), gradients, strict=True)
         return found
 

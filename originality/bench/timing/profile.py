@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch.autograd.profiler_util import FunctionEvent
@@ -32,8 +31,8 @@ from originality.bench.timing.profiler_scopes import (
     UNET,
     UNET_BACK,
     VAE,
+    mark_scopes,
     scope,
-    scopes,
 )
 from originality.bench.variants import FIRST, GROUPS
 from originality.experiments.held_out import Query, queries
@@ -157,12 +156,15 @@ def measure(settings: AuditSettings, asked: Sequence[Query], every: int = 10) ->
         encoder and with it; and each kind of work by itself.
     """
     sweep = Sweep(settings)
+    mark_scopes(sweep)
     kinds = {"admitting": Kind(1), "steps": Kind(every), "redraws": Kind(1)}
-    owners = ((sweep, "admit"), (sweep.inverter, "advance"), (sweep.judge, "advance"))
-    with scopes(sweep), patch.object(*owners[0], kinds["admitting"](sweep.admit)):
-        steps, redraws = kinds["steps"](sweep.inverter.advance), kinds["redraws"](sweep.judge.advance)
-        with patch.object(*owners[1], steps), patch.object(*owners[2], redraws):
-            judged, seconds = _timed(audit, sweep, asked)
+    for name, owner, method in (
+        ("admitting", sweep, "admit"),
+        ("steps", sweep.inverter, "advance"),
+        ("redraws", sweep.judge, "advance"),
+    ):
+        setattr(owner, method, kinds[name](getattr(owner, method)))  # of this one sweep alone
+    judged, seconds = _timed(audit, sweep, asked)
     seconds -= sum(kind.profiling for kind in kinds.values())
     parts: defaultdict[str, float] = defaultdict(float)
     for kind in kinds.values():
