@@ -1,7 +1,7 @@
-"""What is to be said of values by group: means, differences and rank correlations, with 95 % intervals.
+"""Statistics of values by group of images: means, differences and rank correlations with 95 % intervals.
 
-Intervals are over images (or kinds of them, :func:`once_each`), for the models that there are: how much these
-differ is told by each alone.
+Intervals are over images (or over kinds of image, see :func:`average_by_kind`), for the models at hand. How
+much models of other seeds would differ, they do not say; the pages list each model by itself for that.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 from scipy import stats
 
 RESAMPLES = 4000
-"""Bootstrap resamples."""
+"""Number of bootstrap resamples."""
 
 ByGroup = Mapping[str, np.ndarray]
-"""A value of each image, (models, images) of each group, the groups in their order."""
+"""One value of each image under each model, (models, images) for each group, groups in their order."""
 
 Interval = tuple[float, float]
 
@@ -49,16 +49,16 @@ def bootstrap(statistic: Callable[..., np.ndarray], images: Sequence[int]) -> np
     return np.asarray(found.bootstrap_distribution)
 
 
-def _drawn(found: ByGroup, drawn: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """The values of the images that were drawn, of all models: (resamples, models x images) of each group."""
+def _values_of(found: ByGroup, drawn: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Values of the drawn images under all models: (resamples, models x images) for each group."""
     return {
         group: values[:, which].swapaxes(0, 1).reshape(len(which), -1)
         for (group, values), which in zip(found.items(), drawn, strict=True)
     }
 
 
-def bounds(values: np.ndarray) -> Interval:
-    """In which 95 % of resamples lie."""
+def percentile_interval(values: np.ndarray) -> Interval:
+    """95 % percentile interval of a bootstrap distribution (n,)."""
     low, high = np.percentile(values, [2.5, 97.5])
     return round(float(low), 3), round(float(high), 3)
 
@@ -67,15 +67,18 @@ def mean_interval(values: np.ndarray) -> Interval:
     """95 % interval of a mean over images, by Student's t, as a bootstrap of eight images is too narrow.
 
     Args:
-        values: of two images or more (models, images).
+        values: (models, images), of two images or more.
     """
-    found = values.mean(0)
-    return _student(float(found.mean()), found.var(ddof=1) / len(found), len(found) - 1)
+    # One number an image: several models' numbers of one image are not independent draws.
+    by_image = values.mean(0)
+    return _student(float(by_image.mean()), by_image.var(ddof=1) / len(by_image), len(by_image) - 1)
 
 
 def contrast(*of: tuple[np.ndarray, int]) -> dict[str, Any]:
-    """A sum of means, each with its sign, of images that are none of the others'; values as of
-    :func:`mean_interval`.
+    """A signed sum of the means of groups that share no image.
+
+    Args:
+        of: values as in :func:`mean_interval`, each with its sign.
 
     Returns:
         "mean" and its 95 % "interval", by Welch's t.
@@ -83,15 +86,15 @@ def contrast(*of: tuple[np.ndarray, int]) -> dict[str, Any]:
     # Welch and Satterthwaite's formula written out: stats.ttest_ind compares two groups, and here a contrast
     # may have four (the difference of two differences).
     found = [values.mean(0) for values, _ in of]
-    spread = np.array([values.var(ddof=1) / len(values) for values in found])
-    own = sum(part**2 / (len(values) - 1) for part, values in zip(spread, found, strict=True))
-    freedom = spread.sum() ** 2 / own if own else 1.0
+    variances = np.array([values.var(ddof=1) / len(values) for values in found])
+    weighted = sum(part**2 / (len(values) - 1) for part, values in zip(variances, found, strict=True))
+    freedom = variances.sum() ** 2 / weighted if weighted else 1.0
     mean = sum(sign * float(values.mean()) for values, (_, sign) in zip(found, of, strict=True))
-    return {"mean": round(mean, 3), "interval": _student(mean, spread.sum(), freedom)}
+    return {"mean": round(mean, 3), "interval": _student(mean, variances.sum(), freedom)}
 
 
 def _student(mean: float, variance: float, freedom: float) -> Interval:
-    """95 % interval of a mean of that variance."""
+    """95 % interval of a mean with this variance, by Student's t with these degrees of freedom."""
     # Not stats.t.interval: it gives nan for a variance of 0, as of images that all need the same number.
     half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
     return round(mean - half, 3), round(mean + half, 3)
@@ -100,25 +103,37 @@ def _student(mean: float, variance: float, freedom: float) -> Interval:
 def rho_interval(found: ByGroup) -> Interval:
     """95 % bootstrap interval of :func:`rho` over images."""
     sizes = [values.shape[1] for values in found.values()]
-    return bounds(bootstrap(lambda *drawn: rank_correlation(*_order_and_values(_drawn(found, drawn))), sizes))
+    return percentile_interval(
+        bootstrap(lambda *drawn: rank_correlation(*_order_and_values(_values_of(found, drawn))), sizes)
+    )
 
 
 def rho(found: ByGroup) -> float:
     """Spearman's rank correlation of the groups' order with the values."""
-    flat = {group: of.reshape(1, -1) for group, of in found.items()}
+    flat = {group: values.reshape(1, -1) for group, values in found.items()}
     return float(rank_correlation(*_order_and_values(flat))[0])
 
 
 def _order_and_values(found: ByGroup) -> tuple[np.ndarray, np.ndarray]:
-    """Of the groups' (rows, images): each image's group by number, (1, all images), and the values, (rows,
-    all images)."""
-    order = np.concatenate([np.full(of.shape[1], k) for k, of in enumerate(found.values())])
+    """Each image's group as a number, (1, all images), and its values, (rows, all images).
+
+    Args:
+        found: (rows, images) for each group.
+    """
+    order = np.concatenate([np.full(values.shape[1], k) for k, values in enumerate(found.values())])
     return order[None], np.hstack(list(found.values()))
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Spearman's, of each row of (rows, n) with the same row of the other, or with its only one; 0 where
-    one's values are all the same."""
+    """Spearman's rank correlation, row by row.
+
+    Args:
+        first, second: (rows, n); either may have a single row, which is then compared with every row of the
+            other.
+
+    Returns:
+        float64 (rows,); 0 where all values of a row are equal.
+    """
     ranks = [stats.rankdata(of, axis=1) for of in (first, second)]
     # Spearman's is Pearson's of the ranks. stats.spearmanr has no row-wise form: thousands of calls, one a
     # resample, would take minutes. Where all values of a row are equal, the correlation is undefined (nan).
@@ -128,91 +143,94 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def differences(found: ByGroup) -> dict[str, dict[str, Any]]:
-    """How much more each group has than the one before, and the last than the first."""
-    return {f"{b} - {a}": _difference(found[a], found[b]) for a, b in twos(found)}
+    """Differences of each group from the one before, and of the last from the first, by name "b - a"."""
+    return {f"{b} - {a}": _difference(found[a], found[b]) for a, b in adjacent_pairs(found)}
 
 
-def twos(found: ByGroup) -> list[tuple[str, str]]:
+def adjacent_pairs(found: ByGroup) -> list[tuple[str, str]]:
     """Neighbouring groups, and the first with the last."""
     groups = list(found)
     return [*itertools.pairwise(groups), (groups[0], groups[-1])]
 
 
 def _difference(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """How much more one group has than another.
+    """Mean difference of the second group from the first.
 
     Returns:
-        "mean"; its "interval"; "p" of a one-sided Mann-Whitney test that it is none, of means over models by
-        image, as several models' numbers of one image are no independent draws; and "detectable": the
-        difference that four of five such samples would tell from none.
+        "mean"; its "interval"; "p" of a one-sided Mann-Whitney test of no difference, on means over models
+        by image, as several models' numbers of one image are not independent draws; and "detectable": the
+        difference that such samples would detect with 80 % power.
     """
-    told = contrast((first, -1), (second, 1))
-    low, high = told["interval"]
+    found = contrast((first, -1), (second, 1))
+    low, high = found["interval"]
     test = stats.mannwhitneyu(first.mean(0), second.mean(0), alternative="less")
     return {
-        **told,
+        **found,
         "p": round(float(test.pvalue), 4),
+        # Standard error, from the interval's width, times the normal quantiles of 97.5 % and of 80 %.
         "detectable": round((high - low) / (2 * 1.96) * (1.96 + 0.84), 2),
     }
 
 
-def once_each(found: ByGroup, kinds: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
-    """The mean of each kind of image, which then counts once however many there are of it.
+def average_by_kind(found: ByGroup, kinds: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
+    """The mean over the images of each kind, so that each kind counts once however many images it has.
 
     Args:
-        kinds: of what kind each image is, by group.
+        kinds: the kind of each image, by group.
 
     Returns:
-        (models, kinds) of each group.
+        (models, kinds) for each group.
     """
-    told = {}
+    averaged = {}
     for group, values in found.items():
         names = np.array(kinds[group])
-        told[group] = np.stack([values[:, names == kind].mean(1) for kind in dict.fromkeys(kinds[group])], 1)
-    return told
+        columns = [values[:, names == kind].mean(1) for kind in dict.fromkeys(kinds[group])]
+        averaged[group] = np.stack(columns, 1)
+    return averaged
 
 
-def from_first(found: ByGroup) -> dict[str, dict[str, Any]]:
+def differences_from_first(found: ByGroup) -> dict[str, dict[str, Any]]:
     """:func:`contrast` of each group with the first."""
     first, *others = found
     return {f"{group} - {first}": contrast((found[first], -1), (found[group], 1)) for group in others}
 
 
 def correlations(values: ByGroup, other: ByGroup) -> dict[str, Any]:
-    """Spearman's rank correlations of values with their groups' order and with others of the same images.
+    """Spearman's rank correlations of values with their groups' order and with other values of the images.
 
     Returns:
-        "mean" and bootstrap "interval" of "group", "other", and the partial ones: "group, other alike" and
-        "other, group alike".
+        "mean" and bootstrap "interval" of "group" and "other", and of the partial correlations "group, other
+        alike" and "other, group alike".
     """
     both = values, other
     found = _correlations(*({g: of.reshape(1, -1) for g, of in one.items()} for one in both))
     sizes = [of.shape[1] for of in values.values()]
     resampled = bootstrap(
-        lambda *drawn: np.stack(list(_correlations(*(_drawn(one, drawn) for one in both)).values())), sizes
+        lambda *drawn: np.stack(list(_correlations(*(_values_of(one, drawn) for one in both)).values())),
+        sizes,
     )
     return {
-        name: {"mean": round(float(of[0]), 3), "interval": bounds(row)}
+        name: {"mean": round(float(of[0]), 3), "interval": percentile_interval(row)}
         for (name, of), row in zip(found.items(), resampled, strict=True)
     }
 
 
 def _correlations(values: ByGroup, other: ByGroup) -> dict[str, np.ndarray]:
-    """:func:`correlations` of each row of the groups' (rows, images)."""
+    """:func:`correlations` of each row of the groups' (rows, images), without intervals."""
     order, ours = _order_and_values(values)
     _, theirs = _order_and_values(other)
-    to_group, to_other, between = (
+    with_group, with_other, group_with_other = (
         rank_correlation(*two) for two in ((order, ours), (theirs, ours), (order, theirs))
     )
     return {
-        "group": to_group,
-        "other": to_other,
-        "group, other alike": _partial(to_group, between, to_other),
-        "other, group alike": _partial(to_other, between, to_group),
+        "group": with_group,
+        "other": with_other,
+        "group, other alike": _partial_correlation(with_group, group_with_other, with_other),
+        "other, group alike": _partial_correlation(with_other, group_with_other, with_group),
     }
 
 
-def _partial(of: np.ndarray, other: np.ndarray, others_own: np.ndarray) -> np.ndarray:
-    """Partial correlations from the three plain ones; 0 where there is no room for any."""
-    room = (1 - other**2) * (1 - others_own**2)
-    return np.divide(of - other * others_own, np.sqrt(room), out=np.zeros(len(of)), where=room > 0)
+def _partial_correlation(xy: np.ndarray, xz: np.ndarray, yz: np.ndarray) -> np.ndarray:
+    """Partial correlation of x and y with z held fixed; 0 where z determines one of them."""
+    unexplained = (1 - xz**2) * (1 - yz**2)
+    return np.divide(xy - xz * yz, np.sqrt(unexplained), out=np.zeros(len(xy)), where=unexplained > 0)

@@ -13,10 +13,10 @@ import matplotlib
 import numpy as np
 
 from originality.experiments.statistics import (
+    average_by_kind,
     contrast,
     differences,
     mean_interval,
-    once_each,
     rho,
     rho_interval,
 )
@@ -127,7 +127,7 @@ def by_pair(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     tokens = {group: np.array([values], float) for group, values in found.items()}
     return {
         "pairs": {group: len(set(of)) for group, of in kinds.items()},
-        "differences": differences(once_each(tokens, kinds)),
+        "differences": differences(average_by_kind(tokens, kinds)),
     }
 
 

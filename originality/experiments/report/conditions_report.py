@@ -1,4 +1,4 @@
-"""What the grid of conditions tells: its rows beside each other, and how much of them is chance."""
+"""Statistics of the grid of conditions: its rows side by side, and how much of them is chance."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ SEEDS = "other-seeds"
 """The frequency experiment's other models as a row of the grid."""
 
 STRICTER = 0.2
-"""Threshold beside the usual one."""
+"""A second, stricter threshold of the distance, reported beside the usual one."""
 
 
 def rows(
     measures: Sequence[Record], of_frequency: Sequence[Record], threshold: float
 ) -> dict[str, dict[str, Any]]:
-    """The grid by condition, as far as it is measured, and as a row of it the frequency experiment's models,
-    on the same images."""
+    """Rows of the grid that have been measured, by condition.
+
+    One row, :data:`SEEDS`, is of the frequency experiment's other models, restricted to the grid's images.
+    """
     measured: dict[str, list[Record]] = {record["name"]: [record] for record in measures}
     order = (BASE, SEEDS, *CHANGED)
     found = [measured[name][0] for name in order if name in measured]
     if not found:
         return {}
     seeds: list[Record] = [
-        frequency_report.shared(record, found[0])
+        frequency_report.common_images(record, found[0])
         for record in of_frequency
-        if record["name"].startswith("pairs-") and record["name"] != BASE and _asked_alike(record, found[0])
+        if record["name"].startswith("pairs-") and record["name"] != BASE and _same_settings(record, found[0])
     ]
     if seeds and all(len(r["rows"]) == len(found[0]["rows"]) for r in seeds):
         measured[SEEDS] = seeds
@@ -55,15 +57,17 @@ def rows(
     }
 
 
-def _asked_alike(record: Record, other: Record) -> bool:
-    """Whether two measurements have the same settings, of whatever model."""
+def _same_settings(record: Record, other: Record) -> bool:
+    """Whether two measurements have the same settings, apart from the model."""
     ours, theirs = ({k: v for k, v in r["settings"].items() if k != "model"} for r in (record, other))
     return ours == theirs
 
 
 def detectable(grid: Mapping[str, Any]) -> dict[str, float]:
-    """Differences from the common pairs that the rows would have seen with 80 % power, those aside where all
-    images need the same."""
+    """Smallest and largest difference from the common pairs that a row would detect with 80 % power.
+
+    Rows where all images need the same number of tokens, and so have no variance, are left out.
+    """
     found = [
         difference["detectable"]
         for row in grid.values()
@@ -74,19 +78,21 @@ def detectable(grid: Mapping[str, Any]) -> dict[str, float]:
 
 
 def one_token(measures: Sequence[Record], threshold: float) -> dict[str, Any] | None:
-    """One token by the paper's own budget, beside the same images by the usual one."""
+    """Results of one token with the paper's own budget, and of the same images with the grid's budget."""
     measured = {record["name"]: record for record in measures}
     if not {ONE_TOKEN, BASE} <= measured.keys():
         return None
     by_paper = measured[ONE_TOKEN]
     return {
-        budget: frequency_report.at_one_token(frequency_report.shared(measured[name], by_paper), threshold)
+        budget: frequency_report.at_one_token(
+            frequency_report.common_images(measured[name], by_paper), threshold
+        )
         for budget, name in (("paper-shapes", ONE_TOKEN), ("the grid's", BASE))
     }
 
 
-def asked_again(measures: Sequence[Record], threshold: float) -> dict[str, dict[str, float | None]]:
-    """By how the first model was asked otherwise, how far that agrees with the usual on the same images."""
+def repeat_agreement(measures: Sequence[Record], threshold: float) -> dict[str, dict[str, float | None]]:
+    """Agreement of the first model's other measurements with its usual one, by what was changed."""
     measured = {record["name"]: record for record in measures}
     return {
         name: frequency_report.agreement([measured[BASE], measured[name]], threshold)
@@ -95,20 +101,24 @@ def asked_again(measures: Sequence[Record], threshold: float) -> dict[str, dict[
     }
 
 
-def trained_once(training: Record) -> tuple[str, float]:
-    """What one training alone has: one that is done again may end with the same weights."""
+def training_key(training: Record) -> tuple[str, float]:
+    """Identity of one training run: a repeated training may end with the same weights, but not in the same
+    time."""
     return training["weights_digest"], training["seconds"]
 
 
-def repeat(
+def repeated_training(
     trainings_before: Sequence[Record],
     measures_before: Sequence[Record],
     trainings: Sequence[Record],
     measures: Sequence[Record],
 ) -> dict[str, Any] | None:
-    """Where the grid's first model was trained anew, and not taken over from the frequency experiment (the
-    one before): whether it is the same, and how many of the distances that both measured are equal to the
-    last bit."""
+    """Comparison of the grid's first model with the frequency experiment's, where it was trained again.
+
+    Returns:
+        Whether it has the "same weights", and how many of the "distances" measured of both are "equal" to
+        the last bit; None if the model was taken over rather than trained again.
+    """
     trained, measured = (
         [{record["name"]: record for record in of} for of in both]
         for both in ((trainings_before, trainings), (measures_before, measures))
@@ -116,9 +126,9 @@ def repeat(
     if not all(BASE in of for of in (*trained, *measured)):
         return None
     first, second = (of[BASE] for of in trained)
-    if trained_once(first) == trained_once(second):
+    if training_key(first) == training_key(second):
         return None
-    shown = [frequency_report.shared(of[BASE], measured[1][BASE])["rows"] for of in measured]
+    shown = [frequency_report.common_images(of[BASE], measured[1][BASE])["rows"] for of in measured]
     sweeps = [{r["image_id"]: [a["distance_mean"] for a in r["sweep"]] for r in of} for of in shown]
     both = [two for name in sweeps[0] for two in zip(*(of[name] for of in sweeps), strict=True)]
     return {

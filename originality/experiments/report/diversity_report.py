@@ -1,4 +1,4 @@
-"""What is to be said of generalisation against diversity: Figure 3 with the numbers behind it."""
+"""Statistics of generalisation against diversity: Figure 3, and the numbers behind it."""
 
 from __future__ import annotations
 
@@ -14,59 +14,60 @@ from originality.experiments.tasks.plans import ElementsPlan, ModelPlan
 
 
 def is_control(record: Mapping[str, Any]) -> bool:
-    """Whether it is of a model that was trained once more, with an autoencoder of its own."""
+    """Whether the record is of a control: a model trained with an autoencoder of its own."""
     return str(record["name"]).startswith(f"{CONTROL}-")
 
 
 def asks_for_shown(record: Mapping[str, Any]) -> bool:
-    """Whether it is of elements that training shows, and not of missing ones."""
+    """Whether the record is of prompts for elements that the training set shows, not for missing ones."""
     return str(record["name"]).endswith(f"-{SHOWN}")
 
 
 def diversity_of(record: Mapping[str, Any]) -> int:
-    """The number of elements of a model's set, by the measurement's name: "elements-60-1", "own-60-0"."""
+    """The number of elements in a model's set, from the measurement's name: "elements-60-1", "own-60-0"."""
     return int(record["name"].split("-")[1])
 
 
 def frequencies(record: Mapping[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """How often each missing element of a model comes, unprompted and by its own prompt.
+    """How often a model draws each missing element, with the empty prompt and with the element's own.
 
     Returns:
         "images": share of the images that show it; "elements": its share of all detected elements (the
         paper's measure, Appendix B.2); each with "empty" and "prompted", a number for each missing element.
     """
-    by_prompt = {told["prompt"]: told for told in record["prompts"]}
-    wanted = [prompt for prompt in by_prompt if prompt]
+    by_prompt = {prompt["prompt"]: prompt for prompt in record["prompts"]}
+    wanted = [name for name in by_prompt if name]
     found: dict[str, dict[str, list[float]]] = {"images": {}, "elements": {}}
     for kind in ("empty", "prompted"):
-        told = [(name, by_prompt["" if kind == "empty" else name]) for name in wanted]
-        found["images"][kind] = [t["shown"][name] / t["images"] for name, t in told]
+        chosen = [(name, by_prompt["" if kind == "empty" else name]) for name in wanted]
+        found["images"][kind] = [t["shown"][name] / t["images"] for name, t in chosen]
         found["elements"][kind] = [
-            t["elements"].get(name, 0) / max(1, sum(t["elements"].values())) for name, t in told
+            t["elements"].get(name, 0) / max(1, sum(t["elements"].values())) for name, t in chosen
         ]
     return found
 
 
 def shares_by_element(record: Mapping[str, Any], plan: ModelPlan) -> dict[str, Any]:
-    """How often a model draws each element of its set (Figure 3, sides).
+    """How often a model draws each element of its set (the side panels of Figure 3).
 
     Returns:
-        "missing": their names; "empty" and "prompted", each with "shown", shares of all detected elements of
-        those that training shows, "missing", of the missing ones, where prompted each by its own prompt (and
-        "shown" a mean over these prompts), and "detected", how many elements there are.
+        "missing", the names of the missing elements; "empty" and "prompted", each with shares of all detected
+        elements: "shown", of the elements in the training set (prompted: the mean over the prompts) and
+        "missing", of the missing ones (prompted: each by its own prompt); and "detected", how many elements
+        were detected.
     """
     assert isinstance(plan.images, ElementsPlan)
     missing = list(record["measure"]["wanted"])
     shown = [str(e) for e in plan.images.shown]
 
-    def shares(told: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
-        drawn = max(1, sum(told["elements"].values()))
-        return np.array([told["elements"].get(name, 0) / drawn for name in names])
+    def shares(prompt: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
+        drawn = max(1, sum(prompt["elements"].values()))
+        return np.array([prompt["elements"].get(name, 0) / drawn for name in names])
 
     def detected(of: Sequence[Mapping[str, Any]]) -> int:
-        return sum(sum(told["elements"].values()) for told in of)
+        return sum(sum(prompt["elements"].values()) for prompt in of)
 
-    by_prompt = {told["prompt"]: told for told in record["prompts"]}
+    by_prompt = {prompt["prompt"]: prompt for prompt in record["prompts"]}
     asked = [by_prompt[name] for name in missing]
     return {
         "missing": missing,
@@ -76,30 +77,38 @@ def shares_by_element(record: Mapping[str, Any], plan: ModelPlan) -> dict[str, A
             "detected": detected([by_prompt[""]]),
         },
         "prompted": {
-            "shown": np.mean([shares(told, shown) for told in asked], axis=0).tolist(),
-            "missing": [float(shares(told, [name])[0]) for told, name in zip(asked, missing, strict=True)],
+            "shown": np.mean([shares(prompt, shown) for prompt in asked], axis=0).tolist(),
+            "missing": [
+                float(shares(prompt, [name])[0]) for prompt, name in zip(asked, missing, strict=True)
+            ],
             "detected": detected(asked),
         },
     }
 
 
 def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means by diversity with 95 % intervals over models, and what else of the quality the detector tells;
-    "shown prompted" is of elements that training shows, all else of missing ones. Without controls."""
+    """Means by number of elements with 95 % intervals over models, and the detector's measures of quality.
+
+    "shown prompted" is about elements that the training set shows, everything else about missing ones.
+    Controls are left out.
+    """
     missing: dict[int, list[Mapping[str, Any]]] = {}
     shown: dict[int, list[Mapping[str, Any]]] = {}
     for record in records:
         if not is_control(record):
             of = shown if asks_for_shown(record) else missing
             of.setdefault(diversity_of(record), []).append(record)
-    told = {str(n): _of_one(missing[n]) for n in sorted(missing)}
+    summary = {str(n): _of_one(missing[n]) for n in sorted(missing)}
     for n, of_shown in shown.items():
-        if n not in missing:  # of a run that was stopped
+        if n not in missing:  # the run was stopped before these models were measured
             continue
         means = [float(np.mean(frequencies(record)["images"]["prompted"])) for record in of_shown]
         drawn = sum(p["images"] for record in of_shown for p in record["prompts"] if p["prompt"])
-        told[str(n)]["shown prompted"] = {"mean": _rounded(np.mean(means)), "interval": share(means, drawn)}
-    return told
+        summary[str(n)]["shown prompted"] = {
+            "mean": _rounded(np.mean(means)),
+            "interval": share(means, drawn),
+        }
+    return summary
 
 
 def _of_one(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -108,27 +117,30 @@ def _of_one(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "empty": [p for record in records for p in record["prompts"] if not p["prompt"]],
         "prompted": [p for record in records for p in record["prompts"] if p["prompt"]],
     }
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "models": len(records),
         "images": {kind: sum(p["images"] for p in chosen) for kind, chosen in prompts.items()},
     }
     sure = {kind: sum(sum(p["elements"].values()) for p in chosen) for kind, chosen in prompts.items()}
-    for measure, seen_of in (("images", told["images"]), ("elements", sure)):
+    for measure, seen_of in (("images", summary["images"]), ("elements", sure)):
         means = {kind: [float(np.mean(one[measure][kind])) for one in each] for kind in prompts}
         for kind, values in means.items():
             of = {"mean": _rounded(np.mean(values)), "interval": share(values, seen_of[kind])}
-            told[f"{measure} {kind}"] = of
+            summary[f"{measure} {kind}"] = of
         gain = np.subtract(means["prompted"], means["empty"]).tolist()
-        told[f"{measure} gain"] = {"mean": _rounded(np.mean(gain)), "interval": _within(mean_of(gain), -1.0)}
+        summary[f"{measure} gain"] = {
+            "mean": _rounded(np.mean(gain)),
+            "interval": _within(mean_of(gain), -1.0),
+        }
     seen = [relative(record) for record in records]
-    told["relative empty"] = {
+    summary["relative empty"] = {
         "mean": _rounded(np.mean(seen)),
         "interval": _within(mean_of(seen), 0.0, math.inf),
     }
     for kind, chosen in prompts.items():
         unsure = sum(p["unsure"] for p in chosen)
-        told[f"well formed {kind}"] = _rounded(sure[kind] / max(1, sure[kind] + unsure))
-        told[f"elements an image {kind}"] = _rounded(sure[kind] / max(1, told["images"][kind]))
+        summary[f"well formed {kind}"] = _rounded(sure[kind] / max(1, sure[kind] + unsure))
+        summary[f"elements an image {kind}"] = _rounded(sure[kind] / max(1, summary["images"][kind]))
         scores = [
             (p["confidence"][name], made_out)
             for p in chosen
@@ -136,19 +148,21 @@ def _of_one(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             if made_out and p["prompt"] in ("", name)
         ]
         weights = sum(made_out for _, made_out in scores)
-        told[f"score of missing {kind}"] = (
+        summary[f"score of missing {kind}"] = (
             _rounded(sum(score * made_out for score, made_out in scores) / weights) if weights else None
         )
         without = sum(p["counts"].get("0", 0) for p in chosen)
-        told[f"none sure {kind}"] = _rounded(without / told["images"][kind])
-    return told
+        summary[f"none sure {kind}"] = _rounded(without / summary["images"][kind])
+    return summary
 
 
 def controls(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each control and the model of the shared autoencoder that it repeats: shares of images that show the
-    missing elements, with 95 % intervals over images (Wilson's)."""
+    """Each control beside the model with the shared autoencoder that it repeats.
+
+    Shares of images that show the missing elements, with 95 % intervals over images (Wilson's).
+    """
     named = {record["name"]: record for record in records}
-    told = []
+    rows = []
     for record in records:
         if not is_control(record) or asks_for_shown(record):
             continue
@@ -164,22 +178,22 @@ def controls(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     "mean": _rounded(np.mean(shares)),
                     "interval": wilson(float(np.mean(shares)), drawn),
                 }
-            told.append(row)
-    return told
+            rows.append(row)
+    return rows
 
 
 def relative(record: Mapping[str, Any]) -> float:
-    """How often the empty prompt gives a missing element, for each time that it gives one that was shown."""
-    told = next(told for told in record["prompts"] if not told["prompt"])
-    missing = told["shown"].keys()
-    others = sum(count for name, count in told["elements"].items() if name not in missing)
+    """How often the empty prompt draws a missing element, relative to an element that training shows."""
+    empty = next(empty for empty in record["prompts"] if not empty["prompt"])
+    missing = empty["shown"].keys()
+    others = sum(count for name, count in empty["elements"].items() if name not in missing)
     each = others / (diversity_of(record) - len(missing))
-    own = sum(told["elements"].get(name, 0) for name in missing) / len(missing)
+    own = sum(empty["elements"].get(name, 0) for name in missing) / len(missing)
     return own / each if each else 0.0
 
 
 def mean_of(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % interval of a mean over models, by Student's t: with few models it is wide. None of one."""
+    """95 % interval of a mean over models, by Student's t, which is wide for few models; None for one."""
     n = len(values)
     if n < 2:
         return None
@@ -188,16 +202,24 @@ def mean_of(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def share(values: Sequence[float], seen: int) -> tuple[float, float]:
-    """95 % interval of a mean share over models: Student's, within 0..1 (all of it of one model), and never
-    narrower than that of so many images or elements (Wilson's), as models that all show nothing have still
-    been seen little of."""
+    """95 % interval of a mean share over models.
+
+    Args:
+        seen: number of images or elements that the share is of, over all models.
+
+    Returns:
+        Student's interval, within 0..1 (all of 0..1 for one model), and never narrower than Wilson's for
+        ``seen`` draws.
+    """
+    # Student's interval has no width where all models show nothing, however few images were drawn; Wilson's
+    # keeps it as wide as the number of draws allows.
     low, high = mean_of(values) or (0.0, 1.0)
     least, most = wilson(float(np.mean(values)), seen)
     return _rounded(max(0.0, min(least, low))), _rounded(min(1.0, max(most, high)))
 
 
 def wilson(mean: float, seen: int) -> tuple[float, float]:
-    """95 % interval of a share of so many; 0..1 of none."""
+    """95 % interval of a share of ``seen`` draws, by Wilson's method; 0..1 for no draws."""
     if not seen:
         return 0.0, 1.0
     found = stats.binomtest(round(mean * seen), seen).proportion_ci(method="wilson")
@@ -209,5 +231,5 @@ def _rounded(value: Any) -> float:
 
 
 def _within(bounds: tuple[float, float] | None, low: float, high: float = 1.0) -> tuple[float, float] | None:
-    """An interval as far as it is possible."""
+    """An interval clipped to the possible values; None stays None."""
     return bounds and (_rounded(max(low, bounds[0])), _rounded(min(high, bounds[1])))

@@ -1,4 +1,4 @@
-"""The experiments' figures: for print and for colour-blind readers (Okabe and Ito's palette, and hatches)."""
+"""The experiments' figures, for print and colour-blind readers (Okabe and Ito's palette, and hatches)."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def _saved(figure: Any, file: Path) -> None:
 
 
 def min_tokens(summary: Mapping[str, Any], file: Path) -> None:
-    """Figure 6: how many images of each group need how many tokens; "+" for those never reconstructed."""
+    """Plot Figure 6: the share of each group's images by number of tokens needed ("+": never redrawn)."""
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
     most = summary["max_tokens"]
     places = np.arange(1, most + 2)
     width = 0.8 / len(summary["groups"])
-    for k, (group, told) in enumerate(summary["groups"].items()):
-        shares = [told["counts"][str(n)] / told["images"] for n in places]
+    for k, (group, found) in enumerate(summary["groups"].items()):
+        shares = [found["counts"][str(n)] / found["images"] for n in places]
         at = places + (k - (len(summary["groups"]) - 1) / 2) * width
         axis.bar(
             at,
@@ -54,7 +54,7 @@ def min_tokens(summary: Mapping[str, Any], file: Path) -> None:
 
 
 def diversity(summary: Mapping[str, Any], file: Path) -> None:
-    """Figure 3: how often a missing element is drawn, against the number of elements, by kind of prompt."""
+    """Plot Figure 3: how often a missing element is drawn, by number of elements and kind of prompt."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharex=True)
@@ -63,12 +63,12 @@ def diversity(summary: Mapping[str, Any], file: Path) -> None:
         (axes[0], "images", "share of images that show it"),
         (axes[1], "elements", "its share of all detected elements"),
     ):
-        for k, (kind, said, mark, line) in enumerate(
+        for k, (kind, label_of_kind, mark, line) in enumerate(
             (("prompted", "prompt names it", "o", "-"), ("empty", "empty prompt", "s", "--"))
         ):
-            told = [summary[str(n)][f"{measure} {kind}"] for n in numbers]
-            means = np.array([t["mean"] for t in told])
-            bounds = np.array([t["interval"] for t in told]).T
+            points = [summary[str(n)][f"{measure} {kind}"] for n in numbers]
+            means = np.array([t["mean"] for t in points])
+            bounds = np.array([t["interval"] for t in points]).T
             axis.errorbar(
                 numbers,
                 means,
@@ -77,7 +77,7 @@ def diversity(summary: Mapping[str, Any], file: Path) -> None:
                 linestyle=line,
                 capsize=3,
                 color=COLOURS[k],
-                label=said,
+                label=label_of_kind,
             )
         axis.set_xscale("log")
         axis.set_xticks(numbers, [str(n) for n in numbers])
@@ -91,18 +91,18 @@ def diversity(summary: Mapping[str, Any], file: Path) -> None:
 
 
 def conditions(rows: Sequence[tuple[str, Mapping[str, Any]]], file: Path) -> None:
-    """Mean min tokens of each group under each condition, with 95 % intervals."""
+    """Plot mean min tokens of each group under each condition, with 95 % intervals."""
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7.5, 0.45 * len(rows) + 1.2), layout="constrained")
     for k, group in enumerate(rows[0][1]["groups"]):
         for row, (_, summary) in enumerate(rows):
-            told = summary["groups"][group]
-            low, high = told["interval"]
+            found = summary["groups"][group]
+            low, high = found["interval"]
             axis.errorbar(
-                told["mean"],
+                found["mean"],
                 row + (k - 1) * 0.2,
-                xerr=[[told["mean"] - low], [high - told["mean"]]],
+                xerr=[[found["mean"] - low], [high - found["mean"]]],
                 marker="os^"[k],
                 color=COLOURS[k],
                 capsize=2,
@@ -119,27 +119,30 @@ def conditions(rows: Sequence[tuple[str, Mapping[str, Any]]], file: Path) -> Non
 
 
 def elements(rows: Sequence[tuple[str, Mapping[str, Any]]], file: Path) -> None:
-    """Figure 3's sides: each element's share of all that a model draws, those first that the empty prompt
-    draws most often, the missing ones apart; a panel for each model."""
+    """Plot the side panels of Figure 3: each element's share of all elements that a model draws.
+
+    A panel for each model; elements are ordered by how often the empty prompt draws them, and the missing
+    ones stand by themselves on the right.
+    """
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
         1, len(rows), figsize=(9, 3.4), layout="constrained", width_ratios=[1, 2][: len(rows)], squeeze=False
     )
-    for axis, (title, told) in zip(axes[0], rows, strict=True):
-        apart = max(1.0, len(told["empty"]["shown"]) / 12)
-        order = np.lexsort([told[kind]["shown"] for kind in ("prompted", "empty")])[::-1]
+    for axis, (title, shares) in zip(axes[0], rows, strict=True):
+        gap = max(1.0, len(shares["empty"]["shown"]) / 12)
+        order = np.lexsort([shares[kind]["shown"] for kind in ("prompted", "empty")])[::-1]
         for k, (kind, said) in enumerate((("prompted", "prompt names it"), ("empty", "empty prompt"))):
-            shown = np.array(told[kind]["shown"])[order]
-            missing = len(shown) + apart + np.arange(len(told["missing"]))
+            shown = np.array(shares[kind]["shown"])[order]
+            missing = len(shown) + gap + np.arange(len(shares["missing"]))
             at = np.concatenate([np.arange(len(shown)), missing]) + (0.2 if k else -0.2)
-            axis.bar(at, [*shown, *told[kind]["missing"]], 0.4, color=COLOURS[k], label=said)
-        edge = len(shown) - 0.5 + apart / 2
+            axis.bar(at, [*shown, *shares[kind]["missing"]], 0.4, color=COLOURS[k], label=said)
+        edge = len(shown) - 0.5 + gap / 2
         axis.axvline(edge, color="black", linewidth=0.6, linestyle=":")
         axis.text(edge, axis.get_ylim()[1], "shown  ", ha="right", va="top")
         axis.text(edge, axis.get_ylim()[1], "  missing", va="top")
         axis.set_xticks([])
-        detected = " and ".join(str(told[kind]["detected"]) for kind in ("prompted", "empty"))
+        detected = " and ".join(str(shares[kind]["detected"]) for kind in ("prompted", "empty"))
         axis.set_title(f"{title} ({detected} detected)", fontsize=10)
         axis.set_ylabel("share of all detected elements")
         axis.spines[["top", "right"]].set_visible(False)
@@ -150,8 +153,12 @@ def elements(rows: Sequence[tuple[str, Mapping[str, Any]]], file: Path) -> None:
 def labelled_rows(
     rows: Sequence[tuple[str, Sequence[Image.Image]]], heads: Sequence[str], label: int = 170
 ) -> Image.Image:
-    """Framed pictures in rows behind a label each (so many pixels wide), under column heads (as many as
-    pictures of a row)."""
+    """Framed pictures in labelled rows under column heads.
+
+    Args:
+        rows: a label and its pictures, as many as there are heads.
+        label: width of the labels in pixels.
+    """
     head, gap = 22, 3
     wide = max(sum(p.width + gap for p in pictures) for _, pictures in rows)
     tall = sum(max(p.height for p in pictures) + gap for _, pictures in rows)

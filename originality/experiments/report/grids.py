@@ -1,4 +1,4 @@
-"""The page's figures that are made of pictures which were kept."""
+"""The page's figures that are assembled from stored pictures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _tokens(m: int) -> str:
 
 
 def reconstructions(folder: Path, file: Path) -> None:
-    """Figure 5: query images, and two redraws at each number of tokens."""
+    """Draw Figure 5: query images, and two redraws at each number of tokens."""
     rows: list[tuple[str, Sequence[Image.Image]]] = []
     tokens = 0
     for group in GROUPS:
@@ -45,7 +45,7 @@ def reconstructions(folder: Path, file: Path) -> None:
 
 
 def first_near(record: Mapping[str, Any], folder: Path, threshold: float, file: Path) -> None:
-    """Figure 11: common query images, and redraws of the first word that is near enough, or of one token."""
+    """Draw Figure 11: common query images, and redraws of the first near word or, if none, of one token."""
     rows: list[tuple[str, Sequence[Image.Image]]] = []
     for number in range(SHOWN):
         start = folder / record["name"] / f"{GROUPS[0].replace(' ', '-')}-{number}"
@@ -63,7 +63,7 @@ def first_near(record: Mapping[str, Any], folder: Path, threshold: float, file: 
 
 
 def samples(folder: Path, of: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Figure 13: what models draw by each prompt."""
+    """Draw Figure 13: images of each model from each prompt."""
     rows: list[tuple[str, Sequence[Image.Image]]] = []
     for record in of:
         sheets = [Image.open(folder / record["name"] / sheet_of(p["prompt"])) for p in record["prompts"]]
@@ -76,8 +76,11 @@ def samples(folder: Path, of: Sequence[Mapping[str, Any]], file: Path) -> None:
 
 
 def strips(folder: Path, of: Sequence[Mapping[str, Any]], file: Path) -> bool:
-    """Figure 12: missing elements, a row each by the empty prompt and by its name, where it came; whether any
-    did, so that there is a figure."""
+    """Draw Figure 12: missing elements as drawn, a row each for the empty prompt and for the element's name.
+
+    Returns:
+        Whether any missing element was drawn; if none was, no file is written.
+    """
     rows: list[tuple[str, Sequence[Image.Image]]] = []
     for record in of:
         number = diversity_report.diversity_of(record)

@@ -1,7 +1,7 @@
-"""The page of the experiments (docs/paper.md) and its figures, from the records that were kept.
+"""Write the page of the experiments (docs/paper.md) and its figures from the stored records.
 
-A folder of results has a folder for each experiment: ``trainings.jsonl``, ``measures.jsonl``, and the
-pictures of each measurement under its name.
+The results folder has a folder for each experiment: ``trainings.jsonl``, ``measures.jsonl``, and the pictures
+of each measurement in a folder of its name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from originality.experiments.report import (
     frequency_report,
     grids,
 )
-from originality.experiments.report.conditions_report import STRICTER, trained_once
+from originality.experiments.report.conditions_report import STRICTER, training_key
 from originality.experiments.scales import SCALES
 from originality.experiments.tasks.measure_pairs import GROUPS
 from originality.experiments.tasks.plans import ElementsPlan, ModelPlan
@@ -30,43 +30,46 @@ from originality.settings.parts import THRESHOLDS
 EXPERIMENTS = tuple(SCALES["laptop"])
 
 THRESHOLD = THRESHOLDS["elements"]
-"""Of the distance."""
+"""Threshold of the distance, as in the presets."""
 
 OTHER_THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
 
 def records(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Lines of a file of results, none where it is not there."""
+    """Records in a results file; an empty list if the file does not exist."""
     file = folder / f"{name}.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def write(results: Path, page: Path) -> str:
-    """Writes the page, and beside it, in a folder of its name, the figures; what it says as text.
+    """Write the page, and its figures in a folder of the page's name beside it.
+
+    Returns:
+        The page's text.
 
     Raises:
-        FileNotFoundError: there are no results.
+        FileNotFoundError: the folder has no results.
     """
     if not any(records(results / name, "measures") for name in EXPERIMENTS):
-        raise FileNotFoundError(f"{results} holds no results of an experiment; give the folder of --keep")
+        raise FileNotFoundError(f"no experiment results in {results}; give the folder that --keep named")
     place = page.with_suffix("")
     place.mkdir(parents=True, exist_ok=True)
-    told: dict[str, Any] = {"figures": place.name, "threshold": THRESHOLD}
-    told["frequency"] = _frequency(results / "frequency", place)
-    told["fixed"] = _fixed(results / "frequency", place)
-    told.update(_conditions(results, place))
-    told["content"] = _content(results / "conditions", place)
-    told["diversity"] = _diversity(results / "diversity", place)
-    told["stricter"] = STRICTER
-    told["controls"] = diversity_report.controls(records(results / "diversity", "measures"))
+    values: dict[str, Any] = {"figures": place.name, "threshold": THRESHOLD}
+    values["frequency"] = _frequency(results / "frequency", place)
+    values["fixed"] = _fixed(results / "frequency", place)
+    values.update(_conditions(results, place))
+    values["content"] = _content(results / "conditions", place)
+    values["diversity"] = _diversity(results / "diversity", place)
+    values["stricter"] = STRICTER
+    values["controls"] = diversity_report.controls(records(results / "diversity", "measures"))
     trainings = _first_of_each({name: records(results / name, "trainings") for name in EXPERIMENTS})
-    told["trainings"] = {name: list(map(_training, of)) for name, of in trainings.items()}
-    told["minutes"] = {
+    values["trainings"] = {name: list(map(_training, of)) for name, of in trainings.items()}
+    values["minutes"] = {
         name: _minutes_by_device(of, records(results / name, "measures")) for name, of in trainings.items()
     }
-    told["missing"] = _missing(results)
-    told["notes"] = {name: _notes(results / name) for name in EXPERIMENTS}
-    (place / "summary.json").write_text(json.dumps(told, indent=1) + "\n")
+    values["missing"] = _missing(results)
+    values["notes"] = {name: _notes(results / name) for name in EXPERIMENTS}
+    (place / "summary.json").write_text(json.dumps(values, indent=1) + "\n")
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
@@ -76,50 +79,50 @@ def write(results: Path, page: Path) -> str:
         "(one model)" if bounds is None else f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
     )
     environment.filters["difference"] = _difference
-    text = environment.get_template("page.md.j2").render(told)
+    text = environment.get_template("page.md.j2").render(values)
     page.write_text(text)
     return text
 
 
-def _difference(told: Mapping[str, Any]) -> str:
-    """A difference with its interval, bold where it is above zero."""
-    low, high = told["interval"]
-    text = f"{told['mean']:+.2f} [{low:.2f}, {high:.2f}]"
+def _difference(found: Mapping[str, Any]) -> str:
+    """A difference with its interval, in bold where the interval is above zero."""
+    low, high = found["interval"]
+    text = f"{found['mean']:+.2f} [{low:.2f}, {high:.2f}]"
     return f"**{text}**" if low > 0 else text
 
 
 def _missing(results: Path) -> list[str]:
-    """Of what no results are kept at laptop scale: experiments, and measurements of those not whole."""
-    told = []
+    """Experiments without results at laptop scale, and missing measurements of incomplete ones."""
+    missing = []
     for name, experiment in SCALES["laptop"].items():
         wanted = experiment.measures({plan.name: plan.name for plan in experiment.plans()})
         there = {record["name"] for record in records(results / name, "measures")}
         lacking = [measure.name for measure in wanted if measure.name not in there]
         if lacking:
-            told.append(f"{name} ({', '.join(lacking)})" if there else name)
-    return told
+            missing.append(f"{name} ({', '.join(lacking)})" if there else name)
+    return missing
 
 
 def _notes(folder: Path) -> str:
-    """What a person says of an experiment's results: its notes.md, which is kept with them."""
+    """The hand-written discussion of an experiment's results: notes.md in its folder."""
     file = folder / "notes.md"
     return file.read_text().strip() if file.exists() else ""
 
 
 def _minutes(of: Sequence[Mapping[str, Any]]) -> int:
-    """That all of them took."""
+    """Minutes that all these records took."""
     return round(sum(record["seconds"] for record in of) / 60)
 
 
 def _device(record: Mapping[str, Any]) -> str:
-    """Those records that do not name it are of a CPU."""
+    """Device of a record. Records from before devices were recorded name none: those were on a CPU."""
     return str(record.get("device", "CPU"))
 
 
 def _minutes_by_device(
     trainings: Sequence[Mapping[str, Any]], measures: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, int]]:
-    """Those of trainings and of measurements, of whoever finished them."""
+    """Minutes of training and of measuring, by device."""
     return {
         device: {
             "trainings": _minutes([record for record in trainings if _device(record) == device]),
@@ -132,13 +135,13 @@ def _minutes_by_device(
 def _first_of_each(
     trainings: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> dict[str, list[Mapping[str, Any]]]:
-    """By experiment, the models that it trained: without those that it took over from one before."""
+    """The models that each experiment trained itself, without those it took over from an earlier one."""
     seen: set[tuple[str, float]] = set()
-    told = {}
+    first = {}
     for name, of in trainings.items():
-        told[name] = [record for record in of if trained_once(record) not in seen]
-        seen |= set(map(trained_once, of))
-    return told
+        first[name] = [record for record in of if training_key(record) not in seen]
+        seen |= set(map(training_key, of))
+    return first
 
 
 def _training(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,7 +191,7 @@ def _frequency(folder: Path, place: Path) -> dict[str, Any] | None:
 
 
 def _fixed(folder: Path, place: Path) -> dict[str, Any] | None:
-    """Figure 11: redraws of common pairs that always stood at the same places."""
+    """Figure 11: redraws of common pairs that always stand at the same places."""
     measured = {r["name"]: r for r in records(folder, "measures")}
     if "fixed-location" not in measured:
         return None
@@ -212,7 +215,7 @@ def _fixed(folder: Path, place: Path) -> dict[str, Any] | None:
 
 
 def _conditions(results: Path, place: Path) -> dict[str, Any]:
-    """What the grid tells."""
+    """The grid of conditions."""
     measured, of_frequency = (records(results / name, "measures") for name in ("conditions", "frequency"))
     trained, before = (records(results / name, "trainings") for name in ("conditions", "frequency"))
     rows = conditions_report.rows(measured, of_frequency, THRESHOLD)
@@ -222,13 +225,13 @@ def _conditions(results: Path, place: Path) -> dict[str, Any]:
         "conditions": rows or None,
         "detectable": conditions_report.detectable(rows),
         "one_token": conditions_report.one_token(measured, THRESHOLD),
-        "again": conditions_report.asked_again(measured, THRESHOLD),
-        "repeat": conditions_report.repeat(before, of_frequency, trained, measured),
+        "again": conditions_report.repeat_agreement(measured, THRESHOLD),
+        "repeat": conditions_report.repeated_training(before, of_frequency, trained, measured),
     }
 
 
 def _content(folder: Path, place: Path) -> dict[str, Any] | None:
-    """Images of one element to four, by the same model."""
+    """Images of one to four elements, redrawn by the same model."""
     measured = [r for r in records(folder, "measures") if r["name"] == CONTENT]
     if not measured:
         return None
@@ -239,13 +242,13 @@ def _content(folder: Path, place: Path) -> dict[str, Any] | None:
 
 def _diversity(folder: Path, place: Path) -> dict[str, Any] | None:
     """Figures 3, 12 and 13."""
-    whole = records(folder, "measures")
-    measured = [record for record in whole if not diversity_report.asks_for_shown(record)]
+    everything = records(folder, "measures")
+    measured = [record for record in everything if not diversity_report.asks_for_shown(record)]
     firsts = [r for r in sorted(measured, key=diversity_report.diversity_of) if r["name"].endswith("-0")]
     usual = [record for record in firsts if not diversity_report.is_control(record)]
     if not usual:
         return None
-    summary = diversity_report.summarise(whole)
+    summary = diversity_report.summarise(everything)
     figures.diversity(summary, place / "diversity.png")
     plans = {r["name"]: ModelPlan.model_validate(r["plan"]) for r in records(folder, "trainings")}
     shares = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from originality.experiments.report import frequency_report
-from originality.experiments.statistics import contrast, differences, mean_interval, once_each
+from originality.experiments.statistics import average_by_kind, contrast, differences, mean_interval
 from originality.experiments.tasks.measure_pairs import GROUPS
 from tests.support.kept_records import record, sweep
 
@@ -86,7 +86,7 @@ def test_four_of_five_samples_tell_the_difference_that_is_called_detectable(imag
 
 def test_kinds_count_once_each():
     found = {"a": np.array([[1.0, 2, 6], [3, 4, 8]]), "b": np.array([[5.0, 1, 3], [5, 1, 3]])}
-    told = once_each(found, {"a": ["x", "x", "y"], "b": ["x", "y", "x"]})
+    told = average_by_kind(found, {"a": ["x", "x", "y"], "b": ["x", "y", "x"]})
     assert told["a"].tolist() == [[1.5, 6], [3.5, 8]] and told["b"].tolist() == [[4, 1], [4, 1]]
 
 
