@@ -1,4 +1,4 @@
-"""The page of the experiments, with its figures, from what is kept."""
+"""The page of the experiments and its figures, written from stored results."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tests.support.kept_records import measured, record
 from tests.support.places import ROOT
 
 
-def test_a_run_that_was_stopped_is_told_as_far_as_it_came(tmp_path):
+def test_results_of_a_stopped_run_are_reported_as_incomplete(tmp_path):
     of_shown = {**measured(4, 1, 1.0, 0.0), "name": "elements-4-1-shown"}
     assert list(diversity_report.summarise([measured(60, 0, 0.9, 0.1), of_shown])) == ["60"]
     folder = tmp_path / "results" / "diversity"
     folder.mkdir(parents=True)
     (folder / "measures.jsonl").write_text(json.dumps(of_shown) + "\n")
     text = write(folder.parent, tmp_path / "p.md")
-    (lacking,) = re.findall(r"no results are kept of frequency; conditions; diversity \((.*)\)\.", text)
-    assert {"elements-4-1", "own-60-0"} < set(lacking.split(", ")) and "elements-4-1-shown" not in lacking
+    (missing,) = re.findall(r"no results are stored for frequency; conditions; diversity \((.*)\)\.", text)
+    assert {"elements-4-1", "own-60-0"} < set(missing.split(", ")) and "elements-4-1-shown" not in missing
 
 
 def pictures(folder, names, size):
@@ -37,13 +37,13 @@ def pictures(folder, names, size):
 
 
 @pytest.mark.long
-def test_the_page_in_docs_is_that_of_the_results_in_docs(tmp_path):
+def test_the_committed_page_is_that_of_the_committed_results(tmp_path):
     docs = ROOT / "docs"
     (tmp_path / "paper").mkdir()
     text = write(docs / "paper" / "results", tmp_path / "paper.md")
     assert nearly_text(text, (docs / "paper.md").read_text()), "make paper-page"
     for name in ("summary.json", *(f.name for f in (docs / "paper").glob("*.png"))):
-        assert (tmp_path / "paper" / name).exists(), f"{name} is of no use any more"
+        assert (tmp_path / "paper" / name).exists(), f"no figure {name} is written any more"
     ours, theirs = ((at / "paper" / "summary.json").read_text() for at in (tmp_path, docs))
     assert nearly(json.loads(ours), json.loads(theirs))
 
@@ -51,19 +51,19 @@ def test_the_page_in_docs_is_that_of_the_results_in_docs(tmp_path):
 def test_a_folder_without_results_leaves_the_page_as_it_is(tmp_path):
     page = tmp_path / "paper.md"
     page.write_text("as it was")
-    with pytest.raises(FileNotFoundError, match="holds no results"):
+    with pytest.raises(FileNotFoundError, match="resluts"):
         write(tmp_path / "resluts", page)
     assert page.read_text() == "as it was" and not (tmp_path / "paper").exists()
 
 
 @pytest.mark.long
-def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
+def test_the_page_reports_every_stored_result(tmp_path):
     results = tmp_path / "paper" / "results"
     of_pairs: dict[str, object] = {"kind": "pairs"}
     of_elements = {"kind": "elements", "missing": ["big red full square", "big blue full circle"]}
     training = {"seconds": 600.0, "losses": {"denoiser-1": [1.0, 0.5]}}
 
-    def kept(experiment, measures):
+    def store(experiment, measures):
         folder = results / experiment
         folder.mkdir(parents=True)
         images = of_elements if experiment == "diversity" else of_pairs
@@ -91,10 +91,10 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
                 pictures(folder / one["name"], cut, (400, 36))
 
     page = tmp_path / "paper.md"
-    kept("frequency", [record(name, (1, 3, 5)) for name in ("pairs-0", "pairs-1", "fixed-location")])
-    assert "no results are kept of frequency (pairs-2); conditions; diversity." in write(results, page)
-    (results / "frequency" / "notes.md").write_text("a person says so")
-    kept("conditions", [record("named", (1, 4, 4))])  # before the base is measured
+    store("frequency", [record(name, (1, 3, 5)) for name in ("pairs-0", "pairs-1", "fixed-location")])
+    assert "no results are stored for frequency (pairs-2); conditions; diversity." in write(results, page)
+    (results / "frequency" / "notes.md").write_text("a discussion")
+    store("conditions", [record("named", (1, 4, 4))])  # before the base is measured
     early = write(results, page).partition("## Under which conditions")[2]
     assert re.search(r"^\| other-seeds \| [^|]*\| 1\.30, 2\.95, 4\.95 \|", early, re.M)
     assert "| named | - | - | - | - | - | 0.10, 0.10, 0.10 |" in early
@@ -104,11 +104,11 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     one_token["rows"] = [{**row, "sweep": row["sweep"][:1]} for row in one_token["rows"]]
     grid = [record("pairs-0", (1, 3, 5)), record("shorter", (2, 2, 2)), content, one_token]
     grid += [record(name, (1, 3, 5)) for name in ("another-seed", "shipped", "longer")]
-    kept("conditions", grid)
+    store("conditions", grid)
     control = {**measured(60, 0, 0.85, 0.2), "name": "own-60-0"}
     of_shown = [{**measured(n, 0, 0.7, 0.1), "name": f"elements-{n}-0-shown"} for n in (60, 4)]
     of_shown.append({**of_shown[0], "name": "own-60-0-shown"})
-    kept("diversity", [measured(60, 0, 0.9, 0.1), measured(4, 0, 0.0, 0.0), control, *of_shown])
+    store("diversity", [measured(60, 0, 0.9, 0.1), measured(4, 0, 0.0, 0.0), control, *of_shown])
     text = write(results, page)
     assert text == page.read_text()
     shown = re.findall(r"\(paper/([\w-]+)\.png\)", text)
@@ -121,23 +121,23 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert "| 60 elements: prompted, shown in at least 80 % of images | 90 % | met |" in text
     assert "| 4 elements: prompted, shown in at most 10 % of images | 0 % | met |" in text
     assert "| frequency | pairs-0 | 2 | CPU | 10 | 0.5000 | `of-pairs-0` |" in text
-    assert text.count("`of-pairs-0`") == 1 and "1,920,000 image samples" in text  # it was taken over
+    assert text.count("`of-pairs-0`") == 1 and "1,920,000 image samples" in text
     assert "| 60 | shared | 90 % [0.85, 0.93] | 10 % [0.06, 0.17] |" in text
     assert "| 60 | own | 85 % [0.79, 0.89] | 20 % [0.13, 0.29] |" in text
     assert text.count(" | 70 % [0.00, 1.00] |\n") == 2  # of shown elements, of one model each
-    assert "a person says so" in text
-    lacking = "weaker-text, pretrained-text, terse, named"
-    assert f"conditions (more-steps, smaller-steps, fewer-steps, {lacking})" in text
+    assert "a discussion" in text
+    missing = "weaker-text, pretrained-text, terse, named"
+    assert f"conditions (more-steps, smaller-steps, fewer-steps, {missing})" in text
     assert "| paper-shapes | 6 | 4 | 0.33 | 2 | 0.57 | 0 | 0.80 |" in text
     assert "| the grid's | 6 | 4 | 0.33 | 0 | 0.80 | 0 | 0.80 |" in text
     assert "| four elements | 4.9" in text and "four elements - one element: +3." in text
     assert "| fixed-location | 94 | 1.00 | 0 % | 61 | 1.00 | 0 % | 21 |" in text
-    assert "| another-seed | 1.0 | 1.0 |" in text and "**Done again.**" not in text
-    conditions = text.partition("## Under which conditions")[2].partition("## ")[0]
+    assert "| another-seed | 1.0 | 1.0 |" in text and "**Reproducibility.**" not in text
+    conditions = text.partition("## Under which conditions")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| ([\w-]+) \| [^|]*\| (\d\.\d\d, \d.*)$", conditions, re.M)
     names = [name for name, _ in rows]
     assert names[:6] == ["base", "other-seeds", "shorter", "longer", "shipped", "another-seed"]
-    above = {name for name, row in rows if row.count("**+") == 5}  # all, at both thresholds
+    above = {name for name, row in rows if row.count("**+") == 5}  # all differences, at both thresholds
     assert above == {"base", "other-seeds", "longer", "shipped", "another-seed"}
     assert "| base | - | - | - |" in conditions
     assert re.search(r"^\| other-seeds \|.*\+0\.00 \[0\.00, 0\.00\]", conditions, re.M)
@@ -145,12 +145,12 @@ def test_the_page_is_written_from_the_results_that_are_kept(tmp_path):
     assert "| content |" not in conditions
     assert write(results, page) == text
 
-    trainings = results / "conditions" / "trainings.jsonl"  # as if the base had been trained anew
+    trainings = results / "conditions" / "trainings.jsonl"  # as if the base had been trained again
     trainings.write_text(trainings.read_text().replace('"seconds": 600.0', '"seconds": 660.0', 1))
     measures = results / "conditions" / "measures.jsonl"
     first, *others = [json.loads(line) for line in measures.read_text().splitlines()]
     first["rows"][0]["sweep"][0]["distance_mean"] = 0.123
     measures.write_text("".join(json.dumps(one) + "\n" for one in (first, *others)))
-    anew = write(results, page)
-    assert anew.count("`of-pairs-0`") == 2
-    assert "the same, to the digest,\nand 299 of 300 distances" in anew
+    again = write(results, page)
+    assert again.count("`of-pairs-0`") == 2
+    assert "the same, to the digest,\nand 299 of 300 distances" in again
