@@ -1,8 +1,8 @@
-"""How well each variant learns pseudo-words: how the settings of ``fast`` were chosen.
+"""Compare how well variants of the settings learn pseudo-words; the settings of ``fast`` were chosen by this.
 
-Words of given numbers of tokens are learned for images that no benchmark judges, and all are redrawn alike.
-Of each is told what the noise loss is over draws that no inversion saw, the same for every variant, and how
-far its redraws are. What is there is not learned again.
+Words of given numbers of tokens are learned for images that no benchmark judges, and all are redrawn with the
+same settings. For each word the noise loss is measured over noise draws that no inversion saw, the same for
+every variant, and the distance of its redraws. Words in the results file are not learned again.
 ``python -m originality.bench.learning --out docs/bench/words.jsonl [--variants NAME ...]``
 """
 
@@ -27,14 +27,14 @@ from originality.settings.audit import AuditSettings
 from originality.sweep.sweep import Sweep
 
 FIRST = 300
-"""Number of each group's first image: far from those that are judged."""
+"""Number of each group's first image, far from the images that the benchmarks judge."""
 
 DRAWS = 192
-"""Noise draws of an image that a word's loss is taken over, their timesteps spread evenly."""
+"""Noise draws of an image over which a word's loss is measured, their timesteps spread evenly."""
 
 
 def _tens(**settings: Any) -> dict[str, Any]:
-    """Steps of ten samples, as the preset had them at first."""
+    """Inversion settings with steps of ten samples, as an earlier version of the preset had them."""
     first = {"batch_size": 10, "steps": 180, "cycle": 20, "cooldown": 20, "tolerance": 0.02}
     return {"inversion": {**first, **settings}}
 
@@ -62,25 +62,26 @@ TRIED = (
     Variant("half-rate", "steps half as large", flags={"inversion": {"learning_rate": 5e-3}}),
     Variant("twice-rate", "steps twice as large", flags={"inversion": {"learning_rate": 2e-2}}),
 )
-"""The preset otherwise."""
+"""Alternatives to the preset's settings that were tried."""
 
-_OF_JUDGING = {"whole", "pndm", "not-ahead", "apart"}
-"""Variants that learn as the preset does."""
+_SAME_LEARNING = {"whole", "pndm", "not-ahead", "apart"}
+"""Variants that differ from the preset in judging alone, and so learn the same words."""
 
-LEARNING = {v.name: v for v in (REDUCED, FAST, *TRIED, *WITHOUT) if v.name not in _OF_JUDGING}
+LEARNING = {v.name: v for v in (REDUCED, FAST, *TRIED, *WITHOUT) if v.name not in _SAME_LEARNING}
 
 
 def settings_of(variant: Variant) -> AuditSettings:
-    """The variant's, its words redrawn as the preset does: differences are then of learning alone."""
+    """The variant's settings with the preset's redraws, so that variants differ in learning alone."""
     return variant.settings(0).model_copy(update={"redraw": FAST.settings(0).redraw})
 
 
 def key_of(variant: Variant) -> dict[str, str]:
+    """Columns of the results file that identify a variant with its present settings."""
     return {"variant": variant.name, "inversion_digest": settings_of(variant).digest()}
 
 
 def learn(variant: Variant, asked: Iterable[tuple[Query, int]], results: Path) -> None:
-    """Words that have no line yet; a line each."""
+    """Learn the words that the results file does not have yet, and add a line for each."""
     key = key_of(variant)
     done = {(row["image_id"], row["tokens"]) for row in kept(results, key)}
     waiting = [(query, m) for query, m in asked if (query.image_id, m) not in done]
@@ -90,12 +91,16 @@ def learn(variant: Variant, asked: Iterable[tuple[Query, int]], results: Path) -
     for lane, picture in learned(sweep, waiting):
         row = {**_found(sweep, lane, picture), **key}
         keep(results, row)
-        told = f"{row['samples']} samples, loss {row['loss']:.4f}, distance {row['distance']:.2f}"
-        print(f"{variant.name}: {lane.image_id}, m={lane.tokens}: {told}", flush=True)
+        result = f"{row['samples']} samples, loss {row['loss']:.4f}, distance {row['distance']:.2f}"
+        print(f"{variant.name}: {lane.image_id}, m={lane.tokens}: {result}", flush=True)
 
 
 def learned(sweep: Sweep, asked: Sequence[tuple[Query, int]]) -> Iterator[tuple[Lane, np.ndarray]]:
-    """Words of so many tokens for images, as many at once as there are lanes; and the images as fitted."""
+    """Learn words of the given numbers of tokens, as many at once as there are lanes.
+
+    Yields:
+        The finished lane, and the image as the model sees it, uint8 (side, side, 3).
+    """
     for k in range(0, len(asked), sweep.inverter.lanes):
         now = asked[k : k + sweep.inverter.lanes]
         pictures = [sweep.model.fit(query.scene.image()) for query, _ in now]
@@ -116,14 +121,14 @@ def _found(sweep: Sweep, lane: Lane, picture: np.ndarray) -> dict[str, Any]:
 
 
 def distances(sweep: Sweep, redraws: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """Of redraws, uint8 (n, side, side, 3), from a fitted image: float64 (n,)."""
+    """Distances of redraws, uint8 (n, side, side, 3), from an image as the model sees it: float64 (n,)."""
     (query,) = sweep.distance.embed(picture[None])
     return np.asarray(sweep.distance.between(query, sweep.distance.embed(redraws)), np.float64)
 
 
 @torch.no_grad()
 def word_losses(sweep: Sweep, lane: Lane) -> Tensor:
-    """Mean squared error of each of DRAWS predictions, float32 (DRAWS,), from the least noise to the most."""
+    """Mean squared error of each of DRAWS noise predictions, float32 (DRAWS,), from least to most noise."""
     model, moments = sweep.model, lane.moments
     rng = keyed_generator("how well a word is learned", lane.image_id)
     times = (torch.arange(DRAWS) + 0.5) / DRAWS * len(model.alphas_cumprod)
@@ -133,15 +138,18 @@ def word_losses(sweep: Sweep, lane: Lane) -> Tensor:
     losses = []
     for part in torch.arange(DRAWS).split(48):
         clean, eps, t = moments.mean + moments.std * posterior[part], noise[part], times[part].long()
-        said = model.predict(model.add_noise(clean, eps, t), t, words.select(part % len(templates)))
-        losses.append((said - model.target(clean, eps, t)).square().flatten(1).mean(1))
+        predicted = model.predict(model.add_noise(clean, eps, t), t, words.select(part % len(templates)))
+        losses.append((predicted - model.target(clean, eps, t)).square().flatten(1).mean(1))
     return torch.cat(losses)
 
 
 def table(results: Path) -> str:
-    """Every variant's samples a word, and its loss and distance less those that ``reduced`` came to, in
-    Markdown; with the standard error of the mean over the words that both learned. Both are redrawn from the
-    same noise, so that how far their distances are apart (root mean square) is of training alone."""
+    """Compare every variant with ``reduced`` over the words that both learned, as a Markdown table.
+
+    Samples a word, and the differences of loss and distance with the standard error of their mean. Both
+    variants' words are redrawn from the same noise, so that the root mean square difference of their
+    distances comes from training alone.
+    """
     threshold = FAST.settings(0).distance.threshold
     lines = [
         "| variant | words | step samples a word | loss more than reduced's, thousandths | distance more "
@@ -170,17 +178,17 @@ def table(results: Path) -> str:
             f"{fmean(same):.0%}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", _scale(rows[REDUCED.name])])
+    return "\n".join([*lines, "", _gain_of_a_token(rows[REDUCED.name])])
 
 
-def _scale(reduced: Mapping[tuple[str, int], dict[str, Any]]) -> str:
-    """What a token more brings, of images that have words of both lengths."""
-    told = []
+def _gain_of_a_token(reduced: Mapping[tuple[str, int], dict[str, Any]]) -> str:
+    """How much one more token lowers the loss, over images that have words of both lengths."""
+    gains = []
     for tokens in sorted({m + 1 for _, m in reduced}):
         both = [image for image, m in reduced if m == tokens and (image, m - 1) in reduced]
         less = [reduced[image, tokens - 1]["loss"] - reduced[image, tokens]["loss"] for image in both]
-        told += [f"{1e3 * fmean(less):.1f} by token {tokens}"] if less else []
-    return f"reduced's loss comes down by a token more, in thousandths: {', '.join(told)}"
+        gains += [f"{1e3 * fmean(less):.1f} by token {tokens}"] if less else []
+    return f"reduced's loss comes down by a token more, in thousandths: {', '.join(gains)}"
 
 
 def _word(row: dict[str, Any]) -> tuple[str, int]:

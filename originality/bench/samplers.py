@@ -1,7 +1,7 @@
-"""How the same words are redrawn by other samplers, and by fewer steps.
+"""Compare samplers and numbers of steps on redraws of the same pseudo-words.
 
-Words are learned as ``fast`` does, for images that no benchmark judges, and each is drawn from the same noise
-by every sampler; and by the first also from other noise, for scale.
+Words are learned as in preset ``fast``, for images that no benchmark judges. Each is redrawn from the same
+noise with every sampler, and with the first sampler also from other noise, as a scale for the differences.
 ``python -m originality.bench.samplers --out docs/bench/sampling.json``
 """
 
@@ -28,8 +28,8 @@ SAMPLERS: tuple[tuple[Any, int], ...] = (
     *(("pndm", 35), ("pndm", 50), ("dpm++", 20), ("dpm++", 15), ("dpm++", 10)),
     *(("unipc", 15), ("unipc", 10), ("ddim", 15), ("euler", 15)),
 )
-"""Each with its steps; first those that are published, of Stable Diffusion v1-4 and of the synthetic
-setting."""
+"""Samplers with their steps. The first two are the published ones, for Stable Diffusion v1-4 and for the
+synthetic setting."""
 
 OTHER_NOISE = "other noise"
 
@@ -39,11 +39,11 @@ def measure(
     asked: Sequence[tuple[Query, int]],
     samplers: Sequence[tuple[Any, int]] = SAMPLERS,
 ) -> dict[str, Any]:
-    """Learn the words and have every sampler draw them.
+    """Learn the words and redraw them with every sampler.
 
     Returns:
-        "threshold"; "passes": of a redraw through the UNet, without guidance, by sampler; "words", each with
-        its image, number of tokens and "distances": of every redraw, by sampler.
+        "threshold"; "passes", the UNet passes of a redraw without guidance, by sampler; "words", each with
+        its image, number of tokens and "distances", of every redraw by sampler.
     """
     sweep, redraw = Sweep(settings), settings.redraw
     how = {f"{kind} {n}": redraw.model_copy(update={"scheduler": kind, "steps": n}) for kind, n in samplers}
@@ -60,7 +60,7 @@ def measure(
 def _drawn(
     sweep: Sweep, lane: Lane, picture: np.ndarray, noise_of: str, redraw: RedrawSettings
 ) -> list[float]:
-    """Distances of a word's redraws, from the noise that an image of this name would have."""
+    """Distances of a word's redraws, drawn from the noise that belongs to the image id ``noise_of``."""
     noise = sweep.judge.noise(noise_of, lane.tokens, redraw.prompt, range(redraw.count))
     found: list[float] = distances(
         sweep, sweep.model.redraw(redraw.prompt, lane.vectors.detach(), noise, redraw), picture
@@ -69,8 +69,11 @@ def _drawn(
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """Each sampler beside the first one, in Markdown: how the distances of their redraws correlate, how the
-    words' means differ, with a standard error, and how often both are on one side of the threshold."""
+    """Each sampler compared with the first one, as a Markdown table.
+
+    The correlation of the redraws' distances, the difference of the words' means with its standard error, and
+    how often both are on the same side of the threshold.
+    """
     words, threshold = found["words"], found["threshold"]
     first = next(iter(found["passes"]))
     each = {

@@ -1,4 +1,4 @@
-"""Verdicts of held-out images of each rarity under every variant: long work, that resumes."""
+"""Judge held-out images of each rarity under every variant of the settings. Takes hours; resumes."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from originality.sweep.sweep import Sweep
 
 GROUPS = ("familiar", "rare", "unseen")
 FIRST, MOTIFS = 10, 20
-"""Number of each group's first image, and of its motifs, which come by turns: settings were chosen on the
-first ten of them (originality.bench.learning, docs/effect/README.md)."""
+"""Number of each group's first image, and number of its motifs, which the images go through in turn. Settings
+were chosen on images of the first ten motifs (originality.bench.learning, docs/effect/README.md)."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Settings under which images are judged."""
+    """A named variant of the settings, and the images to judge with it."""
 
     name: str
     says: str
-    """What it is, for the table."""
+    """Description for the table."""
     preset: str = "fast-shapes"
     flags: Mapping[str, Any] = field(default_factory=dict)
-    """Over the preset."""
+    """Settings that override the preset's."""
     images: int = 4
-    """Of each group."""
+    """Number of images in each group."""
     seeds: tuple[int, ...] = (3,)
 
     def settings(self, seed: int) -> AuditSettings:
@@ -40,7 +40,7 @@ class Variant:
 
 
 def untouched(image_id: str) -> bool:
-    """Whether no setting was chosen on the image's motif."""
+    """Whether no setting was chosen on images of this image's motif."""
     return int(image_id.rpartition(" ")[2]) % MOTIFS >= FIRST
 
 
@@ -58,8 +58,9 @@ REDUCED = Variant(
     seeds=(2,),
 )
 FAST = Variant("fast", "the preset", images=20, seeds=(3, 4, 5))
-"""As a seed decides the noise of redraws whatever else is set, references have seeds that nothing else has:
-what agrees with them then does not owe it to that. Without one of its parts it has the preset's first."""
+"""The references have seeds that no other variant has. A seed decides the noise of the redraws whatever the
+other settings are, and runs that share it agree more often for that reason alone. Variants without a part
+have the preset's first seed, as they are compared with the preset itself."""
 
 WITHOUT = (
     Variant("uniform", "timesteps drawn independently", flags=_inversion(timesteps="uniform")),
@@ -74,16 +75,16 @@ WITHOUT = (
     Variant("not-ahead", "repeats where nothing waits for a place", flags=_inversion(ahead=False)),
     Variant("apart", "each round of redraws in a pass of its own", flags={"redraw": {"together": None}}),
 )
-"""The preset less one of its parts."""
+"""The preset without one of its parts each."""
 
 VARIANTS = {v.name: v for v in (PAPER, REDUCED, FAST, *WITHOUT)}
 
 
 def results_of(folder: Path, variant: Variant, seed: int) -> Path:
-    """The file of a variant's verdicts."""
+    """The file of a variant's verdicts under one seed."""
     return folder / f"{variant.name}-{seed}.jsonl"
 
 
 def run(variant: Variant, seed: int, folder: Path) -> None:
-    """Judge the images that have no line yet."""
+    """Judge the images that the results file does not have yet."""
     measure(Sweep(variant.settings(seed)), variant.asked(), results_of(folder, variant, seed))

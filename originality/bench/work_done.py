@@ -1,4 +1,4 @@
-"""What judged images cost: counts of work from their verdicts, and operations from those."""
+"""Counts of work from the verdicts of judged images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 
 def counts(rows: Sequence[Row], settings: AuditSettings) -> Counts:
-    """The mean of the images; what filled up short passes is not in it."""
+    """Mean counts of work for an image, without the padding of passes that were not full."""
     return Counts(**{name: float(np.mean([_of(row, settings)[name] for row in rows])) for name in _FIELDS})
 
 
@@ -49,7 +49,7 @@ def _steps(row: Row) -> int:
 
 
 def _drawn(row: Row, settings: AuditSettings) -> float:
-    """Redraws and edit images."""
+    """Number of images drawn: redraws and images of the edit prompt."""
     samples = sum(a["unet_samples"] for a in row["sweep"]) - _steps(row) * settings.inversion.batch_size
     return float(samples / _samples_a_redraw(settings))
 
@@ -59,12 +59,12 @@ def _samples_a_redraw(settings: AuditSettings) -> int:
 
 
 def places(rows: Sequence[Row], settings: AuditSettings) -> BatchSlots:
-    """How many places the passes of a run had for each that a verdict came to need. A run of one lane and
-    of whole evaluations need not tell: it has no other places.
+    """Batch slots in a run's passes for each slot that a verdict needed.
 
     Raises:
-        KeyError: the rows of another do not tell.
+        KeyError: the rows do not record their batch slots, and the settings do not make them all needed.
     """
+    # With one lane and full evaluations every slot is needed, so these rows need not record them.
     if settings.inversion.lanes == 1 and settings.redraw.pass_size == settings.redraw.count:
         return BatchSlots()
     there = {kind: sum(row["places"][kind] for row in rows) for kind in ("training", "drawing")}

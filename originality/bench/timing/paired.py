@@ -1,7 +1,7 @@
-"""Wall time of ``paper`` against ``fast``, in one paired run.
+"""Measure the time of ``paper`` against ``fast`` in one paired run.
 
-One number of tokens is learned and judged for each image: batches of held-out images under ``fast-shapes``,
-and in turn with them single images under ``paper-shapes``, so that a busy machine slows both alike.
+One number of tokens is learned and judged for each image: batches of held-out images under ``fast-shapes``
+alternate with single images under ``paper-shapes``, so that a busy machine slows both alike.
 ``python -m originality.bench.timing.paired --out docs/bench/paired.json``
 """
 
@@ -28,11 +28,11 @@ ORDER = "FPFPF"
 """F: a batch under ``fast``, P: an image under ``paper``."""
 
 LANES = 8
-"""Images of a fast batch: all its lanes are held."""
+"""Images of a batch under ``fast``: one for each of its lanes."""
 
 
 def audit(sweep: Sweep, asked: Sequence[Query]) -> list[Finished]:
-    """Judge images, from their pixels to their verdicts."""
+    """Judge images from their pixels to their verdicts."""
     waiting, judged = list(asked), list[Finished]()
     while len(judged) < len(asked):
         while waiting and len(asked) - len(waiting) - len(judged) < sweep.capacity:
@@ -45,11 +45,11 @@ def audit(sweep: Sweep, asked: Sequence[Query]) -> list[Finished]:
 def measure(
     fast: AuditSettings, paper: AuditSettings, order: str = ORDER, batch: int = LANES
 ) -> dict[str, Any]:
-    """Time the two in turn, on images of which none comes twice; loading the models is left out.
+    """Time the two presets in turns, each image used once; loading the models is not counted.
 
     Returns:
-        Seconds for a number of tokens, learned and judged, by the clock ("wall") and by the processor's time
-        of this process ("cpu"), means over all images; and the presets' ratios. Each turn is in "runs".
+        Mean seconds to learn and judge one number of tokens, by the clock ("wall") and by this process's
+        processor time ("cpu"), and the presets' ratios. "runs" holds each turn.
     """
     sweeps, sizes = {"F": Sweep(fast), "P": Sweep(paper)}, {"F": batch, "P": 1}
     images = _images()
@@ -68,8 +68,8 @@ def measure(
             "cpu": cpu,
         }
         runs.append(run)
-        told = f"{wall / tokens:.1f} s a number of tokens, {cpu / tokens:.1f} s of the processor"
-        print(f"{number}/{len(order)} {run['preset']}: {told}", flush=True)
+        pace = f"{wall / tokens:.1f} s a number of tokens, {cpu / tokens:.1f} s of processor time"
+        print(f"{number}/{len(order)} {run['preset']}: {pace}", flush=True)
     return {
         "threads": torch.get_num_threads(),
         "wall": _summary(runs, "wall"),
@@ -104,11 +104,11 @@ def main() -> None:
     found = measure(
         load_settings("fast-shapes", None, flags), load_settings("paper-shapes", None, flags), arguments.order
     )
-    told = json.dumps(found, indent=1)
-    print(told)
+    text = json.dumps(found, indent=1)
+    print(text)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(told + "\n")
+        arguments.out.write_text(text + "\n")
 
 
 if __name__ == "__main__":

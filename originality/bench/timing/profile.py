@@ -1,8 +1,8 @@
-"""Where the time of an audit goes, by torch's profiler on the CPU.
+"""Profile an audit on the CPU with torch's profiler: how much of its time each part of the method takes.
 
-An audit is made of a few kinds of work: images are admitted, optimiser steps are taken, redraws are drawn and
-judged. All calls of a kind are timed; of the steps, which are alike, one in a few is also profiled, and what
-its profiled calls say of a kind's parts is taken for all its time. Between the calls it is the sweep's.
+An audit consists of a few kinds of work: images are admitted, optimiser steps are taken, redraws are drawn
+and judged. All calls of a kind are timed. Of the steps, which are alike, only one in a few is also profiled,
+and the shares of its parts are applied to the time of all. The time between calls counts as the sweep's own.
 ``python -m originality.bench.timing.profile --out docs/bench/profile.json``
 """
 
@@ -46,24 +46,24 @@ BETWEEN = "the sweep between passes"
 
 @dataclass
 class Kind:
-    """One kind of an audit's work."""
+    """Times of one kind of an audit's work."""
 
     every: int
-    """One call in so many is profiled."""
+    """One call in this many is profiled."""
     calls: int = 0
     seconds: float = 0.0
-    """Of all calls."""
+    """Seconds of all calls."""
     profiled: int = 0
     profiled_seconds: float = 0.0
     profiling: float = 0.0
-    """Seconds that the profiler itself took, before and after what it looked at."""
+    """Seconds that the profiler itself took, before and after the profiled work."""
     scopes: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Seconds of the profiled calls by scope, each without the scopes inside of it."""
+    """Seconds of the profiled calls by scope, without those of the scopes inside it."""
     rest: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Of what is in no scope: seconds of torch's operations, by name."""
+    """Seconds of torch's operations outside all scopes, by name."""
 
     def __call__(self, work: Callable[..., Any]) -> Callable[..., Any]:
-        """The work, timed and now and then profiled."""
+        """Wrap a function: each call is timed, and one in ``every`` profiled."""
 
         def call(*args: Any) -> Any:
             profile = self.calls % self.every == 0
@@ -85,10 +85,10 @@ class Kind:
 
     def parts(self) -> dict[str, float]:
         """Seconds of all calls, by scope."""
-        whole = sum(self.scopes.values())
-        return {name: self.seconds * own / whole for name, own in self.scopes.items()}
+        total = sum(self.scopes.values())
+        return {name: self.seconds * own / total for name, own in self.scopes.items()}
 
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         each = {op: 1e3 * seconds / self.profiled for op, seconds in _largest(self.rest)[:8]}
         return {
             "calls": self.calls,
@@ -109,7 +109,7 @@ def _timed(work: Callable[..., Any], *args: Any) -> tuple[Any, float]:
 def attribute(
     events: Sequence[FunctionEvent], scopes: defaultdict[str, float], rest: defaultdict[str, float]
 ) -> None:
-    """Give each moment to the innermost scope around it, and each outermost operation of OURS to its name."""
+    """Add each moment to the innermost scope around it, and each outermost operation of OURS to its name."""
     (whole,) = (event for event in events if event.name == SCOPE + OURS)
     begin, done = _span(whole)
     operation_until = last = begin
@@ -141,19 +141,19 @@ def attribute(
 
 
 def _span(event: FunctionEvent) -> tuple[float, float]:
-    """Begin and end in seconds."""
+    """Start and end in seconds."""
     return event.time_range.start / 1e6, event.time_range.end / 1e6
 
 
 def measure(settings: AuditSettings, asked: Sequence[Query], every: int = 10) -> dict[str, Any]:
-    """Audit images; loading the model is left out.
+    """Audit images and profile it; loading the model is not counted.
 
     Args:
-        every: one step in so many is profiled.
+        every: one step in this many is profiled.
 
     Returns:
-        Seconds and shares of the whole by part; the share inside of UNet, VAE and metric, without the text
-        encoder and with it; and each kind of work by itself.
+        Seconds and shares of the total by part; the share of UNet, VAE and metric, without and with the text
+        encoder; and each kind of work by itself.
     """
     sweep = Sweep(settings)
     mark_scopes(sweep)
@@ -182,7 +182,7 @@ def measure(settings: AuditSettings, asked: Sequence[Query], every: int = 10) ->
         "parts": {name: {"seconds": own, "share": own / seconds} for name, own in _largest(parts)},
         "unet_vae_metric": networks,
         "unet_vae_metric_text": networks + text,
-        "kinds": {name: kind.told() for name, kind in kinds.items()},
+        "kinds": {name: kind.summary() for name, kind in kinds.items()},
     }
 
 
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--max-tokens", type=int, default=1)
     parser.add_argument("--steps", type=int, help="fewer than the preset's, for a quick look")
-    parser.add_argument("--every", type=int, default=10, help="one step in so many is profiled")
+    parser.add_argument("--every", type=int, default=10, help="one step in this many is profiled")
     parser.add_argument("--out", type=Path, help="write the figures there as JSON")
     arguments = parser.parse_args()
     flags: dict[str, Any] = {"model": {"device": "cpu"}, "max_tokens": arguments.max_tokens}

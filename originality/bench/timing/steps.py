@@ -1,9 +1,9 @@
-"""What a step of an inversion costs here, as ratios in one run.
+"""Measure the time of an inversion step in three implementations, as ratios within one run.
 
-Three ways of the same work are timed in turn, so that a busy machine slows all alike: a plain loop as the
-method is usually written down (the image opened, resized and encoded anew for every sample of every step, the
-whole token table differentiated and decayed), our loop for one image, and our loop for several images in one
-UNet pass: with the paper's 20 samples of an image in a step, and with those of ``fast``.
+They are timed in turns, so that a busy machine slows all alike: a plain loop as the method is usually
+implemented (the image opened, resized and encoded again for every sample of every step, the entire token
+table differentiated and decayed), our loop for one image, and our loop for several images in one UNet pass;
+with the paper's 20 samples of an image in a step, and with those of ``fast``.
 ``python -m originality.bench.timing.steps --out docs/bench/steps.json``
 """
 
@@ -36,19 +36,21 @@ from originality.settings.presets import load_settings
 from originality.shapes.image_sets import TaughtSet
 
 SAMPLES = 20
-"""Noise samples of an image in a step, as the paper."""
+"""Noise samples of an image in a step, as in the paper."""
 
-FEWEST = 5
-"""Rounds at least, beside the first, which warms up."""
+MIN_ROUNDS = 5
+"""Least number of rounds, without the first, which warms up."""
 
 DOMAIN = DOMAINS["shapes"]
 
 
 class PlainLoop:
-    """Textual inversion of one image by one token, from the method's description (Gal et al. 2022)."""
+    """Textual inversion of one image with one token, after the method's description (Gal et al. 2022)."""
 
     def __init__(self, model: LatentDiffusion, image: Path, samples: int = SAMPLES) -> None:
-        """``image``: a file, read again for each sample."""
+        """Args:
+        image: a file, which is read again for each sample.
+        """
         self.model, self.image, self.samples = model, image, samples
         self.tokenizer = copy.deepcopy(model.text.tokenizers[0])
         self.encoder = copy.deepcopy(model.text.encoders[0])
@@ -74,8 +76,8 @@ class PlainLoop:
         noise = torch.randn(latents.shape, generator=self.rng)
         t = torch.randint(len(model.alphas_cumprod), (self.samples,), generator=self.rng)
         words = PromptEmbeddings(self.encoder(torch.cat([ids for _, ids in drawn]))[0])
-        said = model.predict(model.add_noise(latents, noise, t), t, words)
-        (said - model.target(latents, noise, t)).square().mean().backward()
+        predicted = model.predict(model.add_noise(latents, noise, t), t, words)
+        (predicted - model.target(latents, noise, t)).square().mean().backward()
         self.optimiser.step()
         self.optimiser.zero_grad()
         with torch.no_grad():
@@ -95,7 +97,7 @@ class PlainLoop:
 
 
 def lanes_step(model: LatentDiffusion, lanes: int, samples: int = SAMPLES) -> Callable[[], None]:
-    """A step of ``fast`` on ``lanes`` images at once, each of one token."""
+    """An inversion step of ``fast`` on ``lanes`` images at once, each with one token."""
     fast = load_settings("fast-shapes").inversion
     endless = {"steps": 10**9, "stop": "never", "cooldown": 0}
     settings = fast.model_copy(update={"batch_size": samples, "lanes": lanes, **endless})
@@ -106,13 +108,17 @@ def lanes_step(model: LatentDiffusion, lanes: int, samples: int = SAMPLES) -> Ca
 
 
 def measure(
-    model: LatentDiffusion, seconds: float, lanes: int = 8, samples: int = SAMPLES, fewest: int = FEWEST
+    model: LatentDiffusion,
+    seconds: float,
+    lanes: int = 8,
+    samples: int = SAMPLES,
+    min_rounds: int = MIN_ROUNDS,
 ) -> dict[str, Any]:
-    """Take turns for so many seconds, ``fewest`` rounds at least.
+    """Time the three implementations in turns for so many seconds, ``min_rounds`` rounds at least.
 
     Returns:
-        Medians over the rounds in milliseconds a sample, and their ratios, by the clock ("wall") and by the
-        processor's time of this process ("cpu", which a busy machine moves less).
+        Medians over the rounds in milliseconds a sample, and their ratios, by the clock ("wall") and by this
+        process's processor time ("cpu", which a busy machine affects less).
     """
     together = f"lanes{lanes}"
     images = {"plain": 1, "single": 1, together: lanes}
@@ -121,16 +127,16 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "image.png"
         TaughtSet().scene(2, 0).image().save(file)
-        ways = {
+        implementations = {
             "plain": PlainLoop(model, file, samples).step,
             "single": lanes_step(model, 1, samples),
             together: lanes_step(model, lanes, samples),
         }
-        for step in ways.values():
+        for step in implementations.values():
             step()
         until = time.perf_counter() + seconds
-        while len(wall["plain"]) < fewest or time.perf_counter() < until:
-            for name, step in ways.items():
+        while len(wall["plain"]) < min_rounds or time.perf_counter() < until:
+            for name, step in implementations.items():
                 started = time.perf_counter(), time.process_time()
                 step()
                 each = 1e3 / images[name] / samples
@@ -163,11 +169,11 @@ def main() -> None:
     arguments = parser.parse_args()
     model = LatentDiffusion(ModelSettings(path=arguments.model, device="cpu"))
     fast = load_settings("fast-shapes").inversion.batch_size
-    told = json.dumps([measure(model, arguments.seconds, samples=n) for n in (SAMPLES, fast)], indent=1)
-    print(told)
+    text = json.dumps([measure(model, arguments.seconds, samples=n) for n in (SAMPLES, fast)], indent=1)
+    print(text)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(told + "\n")
+        arguments.out.write_text(text + "\n")
 
 
 if __name__ == "__main__":

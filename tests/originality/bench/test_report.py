@@ -113,7 +113,7 @@ def test_two_evaluations_of_the_same_words_agree_as_often_as_the_chance_of_redra
     keys = ("distance_mean", "distance_sem", "editable")
     sweep = [{"tokens": m, **dict(zip(keys, of, strict=True))} for m, of in enumerate(attempts, 1)]
     rows = [{"image_id": "a", "status": "judged", "max_tokens": 2, "sweep": sweep}]
-    assert agreement.drawn_again(rows, 0.3)["a"] == pytest.approx(agree, abs=0.04)
+    assert agreement.reevaluation_agreement(rows, 0.3)["a"] == pytest.approx(agree, abs=0.04)
 
 
 def test_without_a_part_fast_is_compared_with_itself_under_the_same_seed(folder):
@@ -207,7 +207,7 @@ def test_settings_were_chosen_on_other_motifs_than_paper_judges():
 
 
 def test_an_interval_holds_its_statistic():
-    low, here, high = agreement.interval(np.array([0.0, 0.0, 1.0, 1.0, 1.0]))
+    low, here, high = agreement.bootstrap_interval(np.array([0.0, 0.0, 1.0, 1.0, 1.0]))
     assert here == pytest.approx(0.6)
     assert low <= here <= high
     assert (low, high) != (here, here)

@@ -52,7 +52,7 @@ def test_the_plain_loop_learns_its_word_and_no_other(model: LatentDiffusion, tmp
 
 
 def test_ratios_of_steps_are_those_of_their_times(model: LatentDiffusion) -> None:
-    found = steps.measure(model, 0.0, lanes=2, samples=2, fewest=2)
+    found = steps.measure(model, 0.0, lanes=2, samples=2, min_rounds=2)
     assert found["rounds"] == 2
     for clock in ("wall", "cpu"):
         ms = found[clock]["ms_a_sample"]
