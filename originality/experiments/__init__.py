@@ -1,2 +1,1 @@
-"""The paper's experiments on the world of shapes, beside which familiarity is measured on the model that
-ships."""
+"""The paper's experiments on the world of shapes, and min tokens against familiarity on the shipped model."""

@@ -1,7 +1,7 @@
-"""Under which conditions do rare and unseen pairs need more tokens? (beside Section 5)
+"""Conditions under which rare and unseen pairs need more tokens (an addition to Section 5).
 
-One thing at a time is changed of the frequency experiment's model, or of how it is asked: each row of the
-grid is a training or a measurement of its own, on the same query images.
+One thing at a time is changed in the frequency experiment's model or in the inversion: each row of the grid
+is a separate training or measurement, on the same query images.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from originality.settings.parts import SHIPPED_MODEL
 from originality.training.shapes_model.recipe import Frozen, ShapesRecipe, TextRecipe
 
 BASE = "pairs-0"
-"""The model from which all others differ in one thing: the frequency experiment's first."""
+"""The model from which all others differ in one thing: the first one of the frequency experiment."""
 
 Training = Literal["shorter", "longer", "weaker-text", "pretrained-text", "terse", "named"]
 Budget = Literal["more-steps", "smaller-steps", "fewer-steps", "another-seed"]
 
-AGAIN = "another-seed"
-"""The first model measured once more with other random numbers."""
+REPEAT = "another-seed"
+"""The base model measured again with other random numbers."""
 
 SHIPPED = "shipped"
-"""The model that ships: 1.9 million samples, of a set that has these pairs and much else beside them, also
-motifs with words of their own. It differs in more than one thing."""
+"""The shipped model: trained on 1.9 million samples, of a set that contains these pairs and much else, such
+as motifs with names. It differs from the base in more than one thing."""
 
 CONTENT = "content"
-"""The first model's other measurement: images of one element to four, none of them a pair."""
+"""Another measurement of the base model: images of one to four elements, none of them a pair."""
 
 ONE_TOKEN = "one-token"
-"""One token of the first model by preset ``paper-shapes``, the paper's own budget: for a quarter of the
+"""One token for the base model under preset ``paper-shapes``, the paper's own budget, on a quarter of the
 images, as each takes minutes."""
 
 
@@ -50,42 +50,47 @@ CHANGED: Mapping[str, str] = {
     "more-steps": "eight thirds of the inversion's steps",
     "smaller-steps": "a quarter of the inversion's learning rate",
     "fewer-steps": "a third of the inversion's steps",
-    AGAIN: "other random numbers of inversion and redraws",
+    REPEAT: "other random numbers of inversion and redraws",
 }
-"""What a row of the grid changes of the base, in the order of rows."""
+"""What each row of the grid changes in the base, in the order of rows. The page prints it."""
 
 
 class Conditions(Frozen):
-    """A grid around one model."""
+    """A grid of conditions around one model."""
 
     recipe: ShapesRecipe
     autoencoder: Autoencoder = "shared"
     trainings: tuple[Training, ...] = get_args(Training)
-    """What is changed of the model."""
+    """What is changed in the model."""
     budgets: tuple[Budget, ...] = get_args(Budget)
-    """What is changed of the inversion."""
+    """What is changed in the inversion."""
     shipped: bool = True
-    """Whether the model that ships is measured too."""
+    """Whether the shipped model is measured too."""
     content: bool = True
-    """Whether images of one element to four are measured too: what an image holds, rather than how often it
-    was seen."""
+    """Whether images of one to four elements are measured too: the effect of how much an image holds, rather
+    than of how often it was seen."""
     one_token: bool = True
-    """Whether one token is measured by the paper's own budget too, where the preset is another."""
+    """Whether one token is also measured with the paper's own budget, if the preset is a different one."""
     queries: int = Field(8, ge=2)
     """Images of each group, half of them pairs of one colour."""
     preset: str = "laptop"
-    """Of the measurements' settings, where nothing of them is changed."""
+    """Preset of the measurements, where a row does not change it."""
 
     _recipe_has_no_seed = field_validator("recipe")(unseeded)
 
     def plans(self) -> list[ModelPlan]:
+        """Models to train."""
         base = ModelPlan(
             name=BASE, images=PairsPlan(kind="pairs"), recipe=self.recipe, autoencoder=self.autoencoder
         )
-        return [base, *(trained_otherwise(base, how) for how in self.trainings)]
+        return [base, *(changed_training(base, how) for how in self.trainings)]
 
     def measures(self, trained: Mapping[str, str]) -> list[PairsMeasure]:
-        """What is to be measured of the models, whose trainings' ids are given by name; the longest first."""
+        """Measurements to make, the longest first.
+
+        Args:
+            trained: ids of the models' trainings, by name.
+        """
         usual = measures_of(self.plans(), trained, self.queries, self.preset, even_colours=True)
         base = usual[0]
         by_paper = {"preset": "paper-shapes", "over": {"max_tokens": 1}, "queries": -(-self.queries // 4)}
@@ -96,14 +101,16 @@ class Conditions(Frozen):
         ]
         return [
             *(base.model_copy(update={"name": name, **how}) for name, wanted, how in others if wanted),
-            *(asked_otherwise(base, how) for how in self.budgets),
+            *(changed_inversion(base, how) for how in self.budgets),
             *usual,
         ]
 
 
-def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
-    """The plan of another model, which differs in one thing, as :data:`CHANGED` says; at the paper's scale
-    weaker-text stands in place of BERT."""
+def changed_training(base: ModelPlan, how: Training) -> ModelPlan:
+    """The plan of a model that differs in one thing, as :data:`CHANGED` describes.
+
+    At the paper's scale weaker-text replaces BERT.
+    """
     recipe, images = base.recipe, base.images
     text, denoiser = recipe.text, recipe.denoiser
     if how == "named":
@@ -121,9 +128,9 @@ def trained_otherwise(base: ModelPlan, how: Training) -> ModelPlan:
     return base.model_copy(update={"name": how, "images": images, "recipe": recipe})
 
 
-def asked_otherwise(base: PairsMeasure, how: Budget) -> PairsMeasure:
-    """The same model measured by another inversion, as :data:`CHANGED` says."""
-    if how == AGAIN:
+def changed_inversion(base: PairsMeasure, how: Budget) -> PairsMeasure:
+    """The measurement of the same model with another inversion, as :data:`CHANGED` describes."""
+    if how == REPEAT:
         return base.model_copy(update={"name": how, "over": {**base.over, "seed": 1}})
     usual = base.settings().inversion
     changed: dict[str, Any] = {

@@ -1,9 +1,10 @@
-"""Generalisation against diversity: is an element drawn that no training image shows? (Section 2, Figure 3,
-Appendix B.2)
+"""Generalisation against diversity: how often a model draws an element that no training image shows.
+
+Section 2, Figure 3 and Appendix B.2 of the paper.
 
 A set of elements is the cross product of some shapes, colours, sizes and textures. Two elements are left out
-whose features all remain: red square and blue circle, or, mirrored, blue square and red circle; so that over
-repeats no colour and no shape is favoured.
+whose features all occur in other elements: red square and blue circle or, mirrored, blue square and red
+circle, so that over repeats no colour and no shape is favoured.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from originality.shapes.elements import SIZES, TEXTURES, Size, Texture
 from originality.training.shapes_model.recipe import Frozen, ShapesRecipe
 
 SIMPLE: dict[str, tuple[str, ...]] = {"shapes": ("square", "circle"), "colours": ("red", "blue")}
-"""What the least diverse sets are spanned by."""
+"""Shapes and colours of the least diverse sets."""
 
 Elements = Literal[4, 8, 15, 30, 60]
 
@@ -40,15 +41,15 @@ PLACES: tuple[tuple[Size, Texture], ...] = (
 """Size and texture of the missing elements, by repeat."""
 
 REPEATS = 2 * len(PLACES)
-"""After which they come again."""
+"""Number of different repeats; after these the sets recur."""
 
 
 def spanned(elements: Elements, repeat: int) -> ElementsPlan:
-    """The set of a repeat.
+    """The image set of a repeat.
 
-    Size and texture of the missing elements go through all four combinations, and what is missing is mirrored
-    so that over four repeats each size and each texture has either; sets of 8 and 30 have two sizes and two
-    textures by turns. Over eight repeats all of it is crossed.
+    Size and texture of the missing elements go through all four combinations, and the missing pair is
+    mirrored so that over four repeats each size and each texture occurs with both; sets of 8 and 30 have two
+    sizes or two textures alternately. Over eight repeats all combinations are crossed.
     """
     k, again = repeat % len(PLACES), repeat // len(PLACES) % 2
     size, texture = PLACES[k]
@@ -68,17 +69,17 @@ def spanned(elements: Elements, repeat: int) -> ElementsPlan:
 
 
 SHOWN = "shown"
-"""How names of measurements end that ask for elements which training shows."""
+"""Suffix of the names of measurements that ask for elements in the training set."""
 
 _ASKED, _OF_EACH = 8, 32
-"""Of a set's shown elements, how many are asked for, and images of each."""
+"""Number of shown elements that are asked for, and images of each."""
 
 CONTROL = "own"
-"""How names of models begin that are trained once more, with an autoencoder of their own."""
+"""Prefix of the names of controls: models trained again, with an autoencoder of their own."""
 
 
 class Diversity(Frozen):
-    """Models of sets of different diversity, and how often each draws what it was not shown."""
+    """Models of sets of different diversity, and how often each draws elements that it was not shown."""
 
     recipe: ShapesRecipe
     autoencoder: Autoencoder = "shared"
@@ -86,19 +87,19 @@ class Diversity(Frozen):
     max_elements: PositiveInt = 4
     """Most elements of a training image."""
     repeats: PositiveInt = 4
-    """Models of each diversity, each trained under a seed of its own (:func:`spanned`)."""
+    """Models of each diversity, each trained with its own seed (:func:`spanned`)."""
     controls: tuple[Elements, ...] = ()
-    """Where the autoencoder is shared: diversities of which the first model is trained once more, with one
-    that learns from its set alone, and so has seen no missing element either."""
+    """If the autoencoder is shared: diversities whose first model is trained again, with an autoencoder that
+    learns from the model's set alone and so has not seen the missing elements either."""
     images: PositiveInt = 256
-    """Drawn by the empty prompt, and as many by that of each missing element; 1,024 in the paper."""
+    """Images drawn for the empty prompt and for that of each missing element; 1,024 in the paper."""
     redraw: RedrawSettings = REDRAW
     """How they are drawn."""
 
     _recipe_has_no_seed = field_validator("recipe")(unseeded)
 
     def plans(self) -> list[ModelPlan]:
-        """All models; the controls first, as they take longest."""
+        """Models to train; the controls first, as they take longest."""
         controls = self.controls if self.autoencoder == "shared" else ()
         return [
             *(self._control(elements) for elements in controls),
@@ -122,9 +123,13 @@ class Diversity(Frozen):
         )
 
     def measures(self, trained: Mapping[str, str]) -> list[ElementsMeasure]:
-        """What is to be measured of the models, whose trainings' ids are given by name: first the missing
-        elements, then some of those that training shows, as a model that cannot draw these says nothing of
-        the others."""
+        """Measurements to make: first of the missing elements, then of some that training shows.
+
+        A model that cannot draw the latter says nothing about the former.
+
+        Args:
+            trained: ids of the models' trainings, by name.
+        """
         usual, shown = [], []
         for plan in self.plans():
             assert isinstance(plan.images, ElementsPlan)

@@ -14,24 +14,25 @@ from originality.training.shapes_model.recipe import Frozen, ShapesRecipe
 
 
 class Frequency(Frozen):
-    """Models of the set of Appendix E.1, and what each makes of 20 query images a group."""
+    """Models of the set of Appendix E.1, each measured on query images of common, rare and unseen pairs."""
 
     recipe: ShapesRecipe
     autoencoder: Autoencoder = "shared"
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
-    """One training each."""
+    """Seeds of the trainings, one model each."""
     fixed_location: bool = True
-    """Whether a model is trained besides whose common pairs always stand at the same places (Appendix C)."""
+    """Whether to also train a model whose common pairs always stand at the same places (Appendix C)."""
     queries: int = Field(20, ge=2)
-    """Images of each group."""
+    """Query images of each group."""
     preset: str = "laptop"
-    """Of the measurement's settings."""
+    """Preset of the measurement."""
     over: Mapping[str, Any] = Field(default_factory=dict)
-    """Settings over the preset's."""
+    """Settings that override the preset's."""
 
     _recipe_has_no_seed = field_validator("recipe")(unseeded)
 
     def plans(self) -> list[ModelPlan]:
+        """Models to train."""
         plans = [
             ModelPlan(
                 name=f"pairs-{seed}",
@@ -49,7 +50,11 @@ class Frequency(Frozen):
         return plans
 
     def measures(self, trained: Mapping[str, str]) -> list[PairsMeasure]:
-        """What is to be measured of the models, whose trainings' ids are given by name."""
+        """Measurements to make.
+
+        Args:
+            trained: ids of the models' trainings, by name.
+        """
         return measures_of(self.plans(), trained, self.queries, self.preset, self.over)
 
 
@@ -61,7 +66,7 @@ def measures_of(
     over: Mapping[str, Any] = MappingProxyType({}),
     even_colours: bool = False,
 ) -> list[PairsMeasure]:
-    """A measurement for each plan of a model of pairs, all alike; arguments as of :class:`PairsMeasure`."""
+    """The same measurement for each plan of a model of pairs; arguments as in :class:`PairsMeasure`."""
     return [
         PairsMeasure(
             kind="pairs",

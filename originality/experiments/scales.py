@@ -1,4 +1,4 @@
-"""The sizes at which experiments are run."""
+"""The scales at which the experiments are run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from originality.training.shapes_model.recipe import (
 _PAIRS = ShapesRecipe(denoiser=DenoiserRecipe(steps=(6000,), batch_size=64))
 
 _PLAIN = {"template_share": 0.0, "generic_caption": 0.0}
-"""Captions that only name elements, as they are asked for: no word is to be learned here."""
+"""Captions that only name elements, as the prompts do: no pseudo-word is learned in this experiment."""
 
 _ELEMENTS = ShapesRecipe(
     denoiser=DenoiserRecipe(images=50_000, steps=(6000,), batch_size=32, snr_offset=1.0, **_PLAIN)
 )
-"""The usual ``snr_offset`` of 0.1 weighs the noise at which shapes are told apart down: under it, and with
-half of the captions in templates, a model of 30 elements drew few of those that it was shown."""
+"""The usual ``snr_offset`` of 0.1 gives little weight to the noise levels at which shapes can be
+distinguished: with it, and with half of the captions in templates, a model of 30 elements drew few of those
+that it was shown."""
 
 _IMAGES = 100_000
 _PAPER = ShapesRecipe(
@@ -44,7 +45,7 @@ _PAPER = ShapesRecipe(
     text=TextRecipe(
         pretrained="google-bert/bert-base-uncased",
         revision="86b5e0934494bd15c9632b12f734a8a67f723594",
-        max_length=40,  # "hexagon" is three of its words, and there may be four
+        max_length=40,  # "hexagon" is three of its tokens, and a caption may name four elements
     ),
     denoiser=DenoiserRecipe(
         channels=(320, 640, 1280, 1280),
@@ -59,11 +60,12 @@ _PAPER = ShapesRecipe(
     ),
 )
 """Appendices B.1 and E.1: a VAE for 8 epochs of 32 images at 1e-5, then a UNet for 15 epochs of 64 at 6.4e-5,
-on a pretrained BERT. Not stated, and so our choice: 256 pixels, Stable Diffusion v1's architecture, AdamW's
-decay, averaged weights, one caption in ten empty, one in twenty the initial word alone, half in templates."""
+on a pretrained BERT. The paper does not state, so these are our choice: 256 pixels, Stable Diffusion v1's
+architecture, AdamW's decay, averaged weights, one caption in ten empty, one in twenty the initial word alone,
+half in templates."""
 
 _PAPER_ELEMENTS = _PAPER.model_copy(update={"denoiser": _PAPER.denoiser.model_copy(update=_PLAIN)})
-"""For sets of elements: neither the initial word nor templates."""
+"""For sets of elements, without the initial word or templates in captions."""
 
 SCALES: dict[str, dict[str, Any]] = {
     "laptop": {

@@ -1,4 +1,4 @@
-"""What the effect's measurement says: group means, differences and rank correlation with intervals."""
+"""Report of min tokens against familiarity: group means, differences and rank correlations with intervals."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from originality.shapes.motifs import GROUP_SHARE, GROUPS
 matplotlib.use("Agg")
 
 SHARE = {**GROUP_SHARE, "unseen": 0.0, "common pair": 0.3, "rare pair": 0.001, "unseen pair": 0.0}
-"""Share of the training images that one motif has (pairs: the whole group)."""
+"""Share of the training images that show one motif (for pairs: the entire group)."""
 
 PAIRS = tuple(group for group in SHARE if group.endswith("pair"))
-"""Of Appendix E.1."""
+"""The groups of pairs of Appendix E.1."""
 
 INK = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#999999")
-"""Okabe and Ito's colour-blind safe palette, few tokens to never."""
+"""Okabe and Ito's colour-blind safe palette, from one token to never."""
 
 
 def tokens_of(row: dict[str, Any]) -> int:
-    """Min tokens; one more than the most that were tried where none passed."""
+    """Min tokens of a verdict; one more than the largest number tried if none passed."""
     return row["min_tokens"] or row["max_tokens"] + 1
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means, shares of one token, differences of neighbouring groups and rho, with intervals.
 
-    Images that could not be judged (an inversion that diverged) count for no group; their number is told.
+    Images that could not be judged (an inversion that diverged) belong to no group; "failed" counts them.
     """
-    everything = rows
+    all_rows = rows
     rows = [r for r in rows if r["status"] == "judged"]
     by_group = {
         group: np.array([[tokens_of(r) for r in rows if r["group"] == group]], float)
@@ -55,7 +55,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     summary: dict[str, Any] = {
         "images": len(rows),
-        "failed": len(everything) - len(rows),
+        "failed": len(all_rows) - len(rows),
         "groups": {},
         "differences": {},
         "rho": {},
@@ -94,14 +94,14 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def by_colours(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Pairs of one colour and of two, by group: how many images, their mean tokens, and how many of them need
-    one token."""
-    told: dict[str, dict[str, Any]] = {}
+    """Pairs of one colour and of two, by group: number of images, mean tokens, and how many need one
+    token."""
+    tokens: dict[str, dict[str, Any]] = {}
     for row in rows:
         if row["group"].endswith("pair") and row["status"] == "judged":
             count = len({element.colour for element in elements_of(row["caption"])})
             name = "one colour" if count == 1 else "two colours"
-            told.setdefault(name, {}).setdefault(row["group"], []).append(tokens_of(row))
+            tokens.setdefault(name, {}).setdefault(row["group"], []).append(tokens_of(row))
     return {
         name: {
             group: {
@@ -111,13 +111,12 @@ def by_colours(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             }
             for group, found in sorted(groups.items())
         }
-        for name, groups in sorted(told.items())
+        for name, groups in sorted(tokens.items())
     }
 
 
 def by_pair(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Differences of the groups of pairs where each pair of colours counts once, with the mean of its
-    images."""
+    """Differences of the groups of pairs where each pair of colours counts once, by its images' mean."""
     kinds: dict[str, list[str]] = {group: [] for group in PAIRS}
     found: dict[str, list[int]] = {group: [] for group in PAIRS}
     for row in rows:
@@ -132,7 +131,7 @@ def by_pair(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def summarise_steps(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Median of the steps to pass by group (None: more than half never did), and rho over the motifs."""
+    """Median steps to pass by group (None if more than half never passed), and rho over the motif groups."""
     never = math.inf
     by_group = {
         group: np.array([r["steps"] or never for r in rows if r["group"] == group], float)
@@ -155,7 +154,7 @@ def summarise_steps(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
-    """Stacked shares of min tokens by group, "+" for never."""
+    """Plot stacked shares of min tokens by group, with "+" for never."""
     import matplotlib.pyplot as plt
 
     groups = [g for g in SHARE if any(r["group"] == g for r in rows)]
@@ -212,10 +211,14 @@ def write_report(
     folder: Path,
     tuned: int = 0,
 ) -> str:
-    """Write summary.json and min-tokens.png; the table and the correlations as text.
+    """Write summary.json and min-tokens.png.
 
-    ``tuned``: motif images under this number are of compositions that the settings were chosen on; the
-    others are summed up by themselves too.
+    Args:
+        tuned: motif images with smaller numbers show motifs that the settings were chosen on; the others are
+            also summarised separately, under "untouched".
+
+    Returns:
+        The table of groups and the correlations and differences, as text.
     """
     summary = summarise(rows)
     untouched = [r for r in rows if r["group"] in GROUPS and _number(r) >= tuned]
@@ -234,13 +237,14 @@ def write_report(
         shares = [f"{g} {100 * v['one_token']:.0f} %" for g, v in summary["untouched"]["groups"].items()]
         notes += [
             "",
-            f"Motifs from {tuned} on alone; one token: {', '.join(shares)}",
+            f"Motifs from number {tuned} on only; one token: {', '.join(shares)}",
             *_notes(summary["untouched"]),
         ]
     return "\n".join([table(summary), "", *notes])
 
 
 def _number(row: dict[str, Any]) -> int:
+    """The image's number within its group."""
     return int(row["image_id"].rpartition(" ")[2])
 
 

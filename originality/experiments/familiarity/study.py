@@ -1,9 +1,9 @@
-"""Does the number of tokens follow how often the model saw an image? (paper Section 5, Figure 6)
+"""Measure min tokens against how often the model saw an image (paper Section 5, Figure 6).
 
-``python -m originality.experiments.familiarity.study``: held-out images, 20 a group. The motif groups are of
-equal complexity (three elements each, dealt from one lot) and differ only in how often the model saw them;
-the pairs of Appendix E.1 are measured beside them. Each image is one line of results.jsonl, written when it
-is judged: a run that was cut off goes on with the others.
+``python -m originality.experiments.familiarity.study``: held-out images, 20 a group. The motif groups have
+equal complexity (three elements each, drawn in one lot) and differ only in how often the model saw them; the
+pairs of Appendix E.1 are measured beside them. Each image is one line of results.jsonl, written when it is
+judged, so that an interrupted run resumes with the remaining images.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from originality.sweep.sweep import Sweep
 
 PAIR_GROUPS = ("common pair", "rare pair", "unseen pair")
 CHECKPOINTS = (5, 10, 20, 40, 80, 160)
-"""Optimiser steps after which steps-to-pass looks at the redraws."""
+"""Optimiser steps after which the steps-to-pass measurement judges the redraws."""
 
 TUNED = 10
-"""The settings were chosen on other images (effect_tuning) of each group's first motifs, this many: the
-later ones are summed up by themselves as well. Of pairs no image is the same."""
+"""Settings were chosen on other images of this many first motifs of each group
+(originality.experiments.familiarity.tuning), so the later motifs are also summarised separately. No image of
+pairs was used in tuning."""
 
 
 def measure_steps(
@@ -40,10 +41,16 @@ def measure_steps(
     results: Path,
     checkpoints: Sequence[int] = CHECKPOINTS,
 ) -> list[dict[str, Any]]:
-    """How long each image's word of ``tokens`` tokens must be trained until its distance passes.
+    """Measure how many steps a word of ``tokens`` tokens must be trained until its distance passes.
 
-    The same numbers as the sweep's, stopped at each of the checkpoints (steps) to look; one line an image in
-    ``results``, those that have one are not measured again. All lines of these settings.
+    Training is the sweep's own, paused at each checkpoint to judge the redraws. Each image is one line in
+    ``results``; images that have a line are not measured again.
+
+    Args:
+        checkpoints: optimiser steps.
+
+    Returns:
+        All lines of these settings.
     """
     sweep = Sweep(settings)
     about = {"settings_digest": settings.digest(), "tokens": tokens, "checkpoints": list(checkpoints)}
@@ -109,8 +116,10 @@ def main() -> None:
 
 
 def examples(folder: Path) -> None:
-    """Write the nine example images: three each of familiar, rare and unseen motifs, the first of those
-    that no setting was chosen on."""
+    """Write the nine example images: three each of familiar, rare and unseen motifs.
+
+    They are of the first motifs that no setting was chosen on.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for group in ("familiar", "rare", "unseen"):
         for number in range(3):

@@ -1,8 +1,8 @@
-"""How far the redraws are after so many steps, by group: what the preset ``laptop`` was chosen from.
+"""Measure the redraws' distance by group and number of steps; the preset ``laptop`` was chosen by this.
 
 ``python -m originality.experiments.familiarity.tuning --tokens 1 5 --settings '{"inversion": {"steps":
-160}}'``: the images are others than those that measure the effect. Each is one line of a file, as there; a
-run that was cut off goes on.
+160}}'``: the images are not those that measure the effect. Each is one line of a file, and an interrupted
+run resumes.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from originality.settings.presets import load_settings
 from originality.shapes.motifs import GROUPS
 
 FIRST = 200
-"""Number of the first image of a group; the measurement's own begin at 0."""
+"""Number of a group's first image; those that measure the effect begin at 0."""
 
 THRESHOLDS = (0.25, 0.3, 0.35, 0.4)
 
 
 def table(rows: Sequence[dict[str, Any]], checkpoints: Sequence[int]) -> str:
-    """Mean distance of each group after each of the steps, and the share of images under each threshold."""
+    """Mean distance of each group after each checkpoint, and the shares of images under each threshold."""
     groups = list(dict.fromkeys(r["group"] for r in rows))
     lines = ["| steps | " + " | ".join(groups) + " |", "|---" * (len(groups) + 1) + "|"]
     for k, steps in enumerate(checkpoints):
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--preset", default="laptop")
     parser.add_argument("--settings", type=json.loads, default={}, help="JSON over the preset's settings")
     arguments = parser.parse_args()
-    never = {"distance": {"threshold": 0.0}}  # so that every checkpoint is looked at
+    never = {"distance": {"threshold": 0.0}}  # no distance passes, so every checkpoint is measured
     settings = load_settings(arguments.preset, None, {**arguments.settings, **never})
     under = "/".join(f"{t:g}" for t in THRESHOLDS)
     for tokens in arguments.tokens:

@@ -1,1 +1,1 @@
-"""What the experiments show: statistics, figures, and the page docs/paper.md."""
+"""Statistics and figures of the experiments, and the page docs/paper.md."""
