@@ -1,4 +1,4 @@
-"""Records of measurements, as an experiment keeps them, with known answers."""
+"""Records of measurements as an experiment stores them, with known answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def sweep(distances, editable=True):
 
 
 def record(name, needed, images=20, described=0.1, groups=GROUPS):
-    """A model that needs so many tokens (6: never) of each group, spread by an image's number."""
+    """A model that needs about these numbers of tokens for each group (6: never), varied by image number."""
     rows = []
     for group, tokens in zip(groups, needed, strict=True):
         for number in range(images):
@@ -40,7 +40,7 @@ def record(name, needed, images=20, described=0.1, groups=GROUPS):
 
 
 def measured(elements, repeat, prompted, empty):
-    """A model that shows each missing element in these shares of a hundred images."""
+    """A model that draws each missing element in these shares of a hundred images."""
     names = ("big red full square", "big blue full circle")
     prompts = [
         {

@@ -1,4 +1,4 @@
-"""Work on one item as a worker drives it: to its end, or cut off."""
+"""Run a long task as a worker drives it, to its end or until interrupted."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from originality.experiments.tasks.long_task import OneAtATime
 
 
 def finished(scorer: OneAtATime) -> tuple[Finished, int]:
-    """What came of it, and in how many steps."""
+    """The finished item and the number of steps it took."""
     for steps in itertools.count(1):
         for done in scorer.step():
             return done, steps
-    raise AssertionError("it does not end")
+    raise AssertionError("unreachable")
 
 
 def cut(scorer: OneAtATime, item: Item[Any], after: int) -> bytes:
-    """Everything is thrown away but a snapshot of so many steps."""
+    """The snapshot after this many steps, all else discarded."""
     for _ in range(after):
         assert not scorer.step()
     return scorer.snapshot(item.item_id)

@@ -1,4 +1,4 @@
-"""Long work on one item at a time, as the engine drives it: begun, advanced, kept, gone on with, told."""
+"""Long tasks on one item at a time, as a scorer that the engine drives: with snapshots and resume."""
 
 from __future__ import annotations
 
@@ -18,43 +18,45 @@ Document = Mapping[str, Any]
 
 
 class Work(Protocol):
-    """What is done for one item. ``str`` of it says how far it is."""
+    """A long task on one item. Its ``str`` describes its progress."""
 
     @property
     def phase(self) -> int:
-        """Changes whenever something is finished that should not be done twice."""
+        """A number that changes when a part is finished that should not be done again."""
         ...
 
     @property
     def done(self) -> bool: ...
 
     def advance(self) -> None:
-        """Works for a short while."""
+        """Work for a short while."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values, from which :meth:`load` goes on to the same record."""
+        """Tensors and plain values from which :meth:`load` resumes to the same record."""
         ...
 
     def load(self, kept: Mapping[str, Any]) -> None:
-        """Goes on from a state.
+        """Resume from a state.
 
         Raises:
-            ValueError: it is another work's.
+            ValueError: the state is of a different task.
         """
         ...
 
     def record(self) -> dict[str, Any]:
-        """What is said of it when it is done."""
+        """The record of the finished task, plain JSON values."""
         ...
 
     def files(self) -> dict[str, bytes]:
-        """Artefacts by name."""
+        """The finished task's files by name."""
         ...
 
 
 class OneAtATime:
-    """Does one item's work after the other's. Implements originality.contract.scorer.Scorer of documents."""
+    """A scorer of documents that runs one long task after the other. Implements
+    originality.contract.scorer.Scorer.
+    """
 
     capacity = 1
 
@@ -62,7 +64,7 @@ class OneAtATime:
         self._begin = begin
         self._held: dict[str, Work] = {}
         self._seconds: dict[str, float] = {}
-        """Worked on each item, by all who did."""
+        """Seconds worked on each item, including by workers before."""
 
     @property
     def progress(self) -> str:
@@ -78,9 +80,9 @@ class OneAtATime:
             work.advance()
             self._seconds[item_id] += time.monotonic() - started
             if work.done:
-                said = {"status": "judged", "seconds": round(self._seconds.pop(item_id), 1)}
+                about = {"status": "judged", "seconds": round(self._seconds.pop(item_id), 1)}
                 del self._held[item_id]
-                finished.append(Finished(item_id, {**said, **work.record()}, work.files()))
+                finished.append(Finished(item_id, {**about, **work.record()}, work.files()))
         return finished
 
     def stage(self, item_id: str) -> int:
@@ -92,13 +94,15 @@ class OneAtATime:
         return write_snapshot(FORMAT, lambda file: torch.save(state, file))
 
     def restore(self, item: Item[Document], snapshot: bytes) -> None:
-        """Raises:
-        ValueError: the snapshot is damaged, or another item's.
+        """Resume an item from its snapshot.
+
+        Raises:
+            ValueError: the snapshot is damaged, or of a different item.
         """
         body = read_snapshot(FORMAT, snapshot)
-        kept = torch.load(body, weights_only=True, map_location="cpu")  # it may have been made on a GPU
+        kept = torch.load(body, weights_only=True, map_location="cpu")  # it may come from a GPU machine
         if kept.pop("item") != item.item_id:
-            raise ValueError("the snapshot is another item's")
+            raise ValueError(f"the snapshot is of a different item than {item.item_id}")
         seconds = kept.pop("seconds")
         work = self._begin(item.content)
         work.load(kept)

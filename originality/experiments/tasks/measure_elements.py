@@ -1,4 +1,4 @@
-"""What a model draws, element by element (Section 2, Figure 3, Appendices B.2 and D)."""
+"""Measure how often a model draws each element (Section 2, Figure 3, Appendices B.2 and D)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from originality.shapes.elements import elements_of
 from originality.training.shapes_model.recipe import Frozen
 
 REDRAW = RedrawSettings(steps=25, scheduler="dpm++", guidance_scale=3.0)
-"""Of the small models: at diffusers' own 7.5 they draw no shapes any more."""
+"""Redraw settings of the small models; at diffusers' default guidance scale, 7.5, they draw no shapes."""
 
 BATCH = 32
 """Images drawn at once."""
@@ -33,28 +33,28 @@ SHEET = (4, 8)
 """Rows and columns of a sheet of samples."""
 
 CROPS = 12
-"""Elements on a strip."""
+"""Number of cut-out elements in a strip."""
 
 SURE, SEEN = 0.9, 0.5
-"""Confidence of an element that counts (Appendix B.1), and of one that is at least to be made out."""
+"""Confidence from which a detection counts (Appendix B.1), and from which it is recorded at all."""
 
 HALF = 16
 """Half of the side of a cut-out element, in pixels."""
 
 
 class ElementsMeasure(Frozen):
-    """How often a model draws some elements, unprompted and prompted."""
+    """A measurement of how often a model draws some elements, unprompted and prompted."""
 
     kind: Literal["elements"]
     name: str
     model: str
     """Id of the model's training."""
     wanted: tuple[str, ...]
-    """Elements that are looked for, each also asked for by a prompt."""
+    """Elements to look for; each is also the prompt of further images."""
     images: PositiveInt = 256
-    """Drawn for each prompt."""
+    """Images drawn for each prompt."""
     redraw: RedrawSettings = REDRAW
-    """How; the empty prompt is drawn without guidance, which would be from itself to itself."""
+    """How images are drawn. The empty prompt is drawn without guidance, as guidance contrasts with it."""
     seed: int = 0
 
 
@@ -62,13 +62,15 @@ class ElementsMeasuring:
     """Draws prompt after prompt. Implements originality.experiments.tasks.long_task.Work."""
 
     def __init__(self, plan: ElementsMeasure, folder: Path, device: str) -> None:
-        """``folder``: where this machine has the model."""
+        """Args:
+        folder: the model's folder on this machine.
+        """
         self.plan = plan
         settings = ModelSettings(path=plan.model, device=device)  # type: ignore[arg-type]
         self._model = LatentDiffusion(settings, open_model(settings, folder))
         self._detector = Detector.load()
         self._found: list[list[list[Detection]]] = [[] for _ in self.prompts]
-        """Of each prompt and image, what is at least made out."""
+        """Detections of confidence SEEN or more, by prompt and image."""
         self._shown: list[list[np.ndarray]] = [[] for _ in self.prompts]
         self._cut: list[list[np.ndarray]] = [[] for _ in self.strips]
 
@@ -78,7 +80,7 @@ class ElementsMeasuring:
 
     @property
     def strips(self) -> list[tuple[str, str]]:
-        """Prompts, and elements that are cut out of their images: each by the empty prompt and by its own."""
+        """Prompts and the element to cut out of their images, for the empty prompt and for its own."""
         return [*(("", name) for name in self.plan.wanted), *((name, name) for name in self.plan.wanted)]
 
     @property
@@ -95,7 +97,7 @@ class ElementsMeasuring:
         return all(len(found) == self.plan.images for found in self._found)
 
     def advance(self) -> None:
-        """A batch of one prompt."""
+        """Draw a batch of one prompt."""
         k = next(k for k, found in enumerate(self._found) if len(found) < self.plan.images)
         prompt, first = self.prompts[k], len(self._found[k])
         numbers = range(first, min(first + BATCH, self.plan.images))
@@ -140,7 +142,7 @@ class ElementsMeasuring:
             "judge_digest": self._detector.digest(),
             "measure": self.plan.model_dump(mode="json"),
             "prompts": [
-                {"prompt": prompt, **told(found, self.plan.wanted)}
+                {"prompt": prompt, **summarise_detections(found, self.plan.wanted)}
                 for prompt, found in zip(self.prompts, self._found, strict=True)
             ],
         }
@@ -157,12 +159,12 @@ class ElementsMeasuring:
 
 
 def sheet_of(prompt: str) -> str:
-    """Name of the picture of what a prompt draws."""
+    """File name of a prompt's sheet of samples."""
     return f"drawn-{_hyphened(prompt)}.webp"
 
 
 def strip_of(element: str, prompted: bool) -> str:
-    """Name of the picture of an element, cut out of what its own or the empty prompt draws."""
+    """File name of the strip of an element, cut out of images of its own or of the empty prompt."""
     return f"cut-{_hyphened(element)}-by-{'its-name' if prompted else 'empty'}.webp"
 
 
@@ -170,13 +172,14 @@ def _hyphened(prompt: str) -> str:
     return prompt.replace(" ", "-") or "empty"
 
 
-def told(found: list[list[Detection]], wanted: tuple[str, ...]) -> dict[str, Any]:
-    """What the images of one prompt show, as plain values.
+def summarise_detections(found: list[list[Detection]], wanted: tuple[str, ...]) -> dict[str, Any]:
+    """Summary of the detections in one prompt's images, as plain values.
 
     Returns:
-        "images"; "shown": of each wanted element, in how many images it surely is; "elements": sure ones, by
-        caption; "unsure": elements that are made out and are not sure; "made out": how many of each wanted
-        element; "confidence": their mean (None: there are none); "counts": images by number of sure elements.
+        "images", their number; "shown", the number of images with each wanted element, at confidence SURE;
+        "elements", the number of SURE detections of each element; "unsure", the number of other detections;
+        "made out", the number of all detections of each wanted element, and "confidence", their mean (None
+        if there are none); "counts", the number of images by their number of SURE detections.
     """
     sure = [[d for d in image if d.confidence >= SURE] for image in found]
     elements = Counter(str(d.element) for image in sure for d in image)
@@ -195,7 +198,7 @@ def told(found: list[list[Detection]], wanted: tuple[str, ...]) -> dict[str, Any
 
 
 def cut_out(image: np.ndarray, found: Detection) -> np.ndarray:
-    """The surroundings of an element: uint8 (32, 32, 3), white beyond the image's edge."""
+    """A square around a detected element: uint8 (32, 32, 3) at 64 pixels, white beyond the image's edge."""
     assert RADIUS["big"] * 1.16 < HALF
     scale = image.shape[0] / CANVAS
     half = round(HALF * scale)

@@ -1,8 +1,8 @@
-"""How many tokens a model of pairs needs: for common, rare and unseen ones (Section 5, Appendix E.1), or for
-images of one element and of several.
+"""Measure how many tokens a model needs for common, rare and unseen pairs (Section 5, Appendix E.1), or for
+images of one to four elements.
 
-Every number of tokens is tried on every query image, whether or not a smaller one passed: so whatever follows
-from a threshold can be read off the same measurement.
+Every number of tokens is tried on every query image, whether or not a smaller one passed, so that results at
+any threshold can be computed from the same measurement.
 """
 
 from __future__ import annotations
@@ -31,38 +31,41 @@ from originality.training.shapes_model.recipe import Frozen
 GROUPS = ("common pair", "rare pair", "unseen pair")
 
 SHOWN = 3
-"""Images of each group whose redraws are kept as pictures."""
+"""Number of images in each group whose redraws are stored as pictures."""
 
 
 class PairsMeasure(Frozen):
-    """What a trained model makes of query images of some groups."""
+    """A measurement of min tokens of a trained model on query images of some groups."""
 
     kind: Literal["pairs"]
     name: str
     model: str
-    """Id of the model's training, or "shapes": the model that ships."""
+    """Id of the model's training, or "shapes" for the shipped model."""
     images: PairsPlan
-    """What it was trained on."""
+    """The image set that the model was trained on."""
     groups: tuple[str, ...] = GROUPS
-    """As :func:`originality.experiments.held_out.query` names them."""
+    """Groups as in :func:`originality.experiments.held_out.query`."""
     queries: PositiveInt = 20
     """Images of each group."""
     even_colours: bool = False
-    """Whether each group has as many pairs of one colour as of two, the first such images: as they come, few
-    images may be mostly of one colour in one group and mostly of two in another."""
+    """Whether to take as many pairs of one colour as of two in each group, the first such images. Otherwise,
+    of few images, one group may hold mostly pairs of one colour and another mostly pairs of two."""
     preset: str = "laptop"
     over: Mapping[str, Any] = Field(default_factory=dict)
-    """Settings over the preset's."""
+    """Settings that override the preset's."""
 
     def settings(self) -> AuditSettings:
-        """Those of the audit: no distance passes, so that the sweep ends at ``max_tokens``; and of every
-        number of tokens all redraws are drawn and the check is made, whatever the preset."""
+        """Audit settings under which every number of tokens is measured in full, whatever the preset.
+
+        No distance passes, so that the sweep ends at ``max_tokens``; all redraws are drawn, and the check is
+        always made.
+        """
         fixed = nested({**exhaustive(AuditSettings), "model.path": self.model}.items())
         parts = {name: {**self.over.get(name, {}), **part} for name, part in fixed.items()}
         return load_settings(self.preset, None, {**self.over, **parts})
 
     def numbers(self, group: str) -> list[int]:
-        """Of a group's query images."""
+        """Numbers of a group's query images."""
         if not (self.even_colours and group in GROUPS):
             return list(range(self.queries))
         half = self.queries // 2
@@ -81,7 +84,9 @@ class PairsMeasuring:
     """Sweeps over the query images of one model. Implements originality.experiments.tasks.long_task.Work."""
 
     def __init__(self, plan: PairsMeasure, folder: Path, device: str) -> None:
-        """``folder``: where this machine has the model."""
+        """Args:
+        folder: the model's folder on this machine.
+        """
         self.plan = plan
         settings = plan.settings()
         settings = settings.model_copy(update={"model": settings.model.model_copy(update={"device": device})})
@@ -113,7 +118,8 @@ class PairsMeasuring:
         return Item(name, self._scene(name).image())
 
     def _described(self, scene: Scene) -> float:
-        """Mean distance of redraws of the image's own caption: what the model draws when it is told all."""
+        """Mean distance of redraws of the image's own caption: what the model draws from a full
+        description."""
         model, settings = self._sweep.model, self._sweep.settings.redraw
         noise = self._sweep.judge.noise(scene.caption, 0, scene.caption, range(settings.count))
         words = model.encode_prompts([scene.caption]).repeat_prompt(len(noise))
@@ -150,7 +156,7 @@ class PairsMeasuring:
         for name, snapshot in kept["flying"].items():
             try:
                 self._sweep.restore(self._item(name), bytes(snapshot.numpy()))
-            except ValueError:  # of a machine with other numbers, say: the image begins anew
+            except ValueError:  # for example of another kind of machine: start the image again
                 self._sweep.admit(self._item(name))
             self._flying.append(name)
 

@@ -1,4 +1,4 @@
-"""What an experiment is made of: image sets, and models to train on them, as plain documents."""
+"""Plans of an experiment: image sets and models to train on them, as plain documents."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from originality.training.shapes_model.recipe import AutoencoderRecipe, Frozen, 
 
 
 class ElementsPlan(Frozen):
-    """Some of the 60 elements, each drawn uniformly unless it is said otherwise (Section 2, Appendix B)."""
+    """A set of some of the 60 elements, drawn uniformly by default (Section 2, Appendix B)."""
 
     kind: Literal["elements"]
     shapes: tuple[Shape, ...] = SHAPES
@@ -46,9 +46,9 @@ class ElementsPlan(Frozen):
     frequencies: Mapping[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
         default_factory=dict
     )
-    """How often single elements are drawn, where each other one is drawn once."""
+    """Relative frequencies of single elements; every other element has 1."""
     max_elements: PositiveInt = 4
-    """Most elements of an image."""
+    """Largest number of elements in an image."""
     empty_share: float = Field(EMPTY_SHARE, ge=0, lt=1)
     """Share of images that show nothing."""
 
@@ -63,14 +63,14 @@ class ElementsPlan(Frozen):
     @model_validator(mode="after")
     def _shows_something(self) -> Self:
         shown = {str(element) for element in self.spanned}
-        strange = sorted(set(self.missing) - shown)
-        if strange:
-            raise ValueError(f"missing {strange[0]!r} is none of the set's elements anyway; leave it out")
+        unknown = sorted(set(self.missing) - shown)
+        if unknown:
+            raise ValueError(f"missing: {unknown[0]!r} is not an element of the set; leave it out")
         if not shown - set(self.missing):
-            raise ValueError("all elements of the set are missing; leave some")
-        strange = sorted(set(self.frequencies) - {str(element) for element in self.shown})
-        if strange:
-            raise ValueError(f"frequencies: {strange[0]!r} is shown by no image of the set; leave it out")
+            raise ValueError("missing: it names all elements of the set; leave some")
+        unknown = sorted(set(self.frequencies) - {str(element) for element in self.shown})
+        if unknown:
+            raise ValueError(f"frequencies: {unknown[0]!r} is not shown by the set; leave it out")
         return self
 
     @property
@@ -80,7 +80,7 @@ class ElementsPlan(Frozen):
 
     @property
     def shown(self) -> tuple[Element, ...]:
-        """Those that images show."""
+        """The elements that images show."""
         return tuple(e for e in self.spanned if str(e) not in self.missing)
 
     def images(self) -> ImageSet:
@@ -91,25 +91,25 @@ class ElementsPlan(Frozen):
 
 
 class PairsPlan(Frozen):
-    """Common, rare and unseen pairs (Appendix E.1)."""
+    """The set of common, rare and unseen pairs (Appendix E.1)."""
 
     kind: Literal["pairs"]
     common_share: float = Field(0.3, ge=0, le=1)
-    """Share of images that are the pair (circle, square)."""
+    """Share of images that show the pair (circle, square)."""
     rare_share: float = Field(0.001, ge=0, le=1)
-    """Share of images that are the pair (circle, triangle)."""
+    """Share of images that show the pair (circle, triangle)."""
     max_elements: PositiveInt = 4
     fixed_location: bool = False
-    """The common pair stands at the same two places in every image (Appendix C)."""
+    """Whether the common pair stands at the same two places in every image (Appendix C)."""
     named: bool = False
-    """Each common and rare pair of colours has a word of its own, which most of its captions are."""
+    """Whether each common and rare pair of colours has a name, which most of its captions consist of."""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
         if self.common_share + self.rare_share + EMPTY_SHARE > 1:
             most = 1 - EMPTY_SHARE
             raise ValueError(
-                f"common_share {self.common_share:g} and rare_share {self.rare_share:g} are more than "
+                f"common_share {self.common_share:g} and rare_share {self.rare_share:g} together exceed "
                 f"{most:g}: a tenth of the images is empty"
             )
         return self
@@ -128,7 +128,7 @@ class PairsPlan(Frozen):
 
 
 class TaughtPlan(Frozen):
-    """What the model that ships was taught."""
+    """The training set of the shipped model."""
 
     kind: Literal["taught"]
 
@@ -143,26 +143,28 @@ Autoencoder = Literal["shared", "own"]
 
 
 class ModelPlan(Frozen):
-    """A model to be trained from nothing."""
+    """A model to train from nothing."""
 
     name: str
     images: SetPlan
     recipe: ShapesRecipe = ShapesRecipe()
     autoencoder: Autoencoder = "shared"
-    """"shared": that of the model that ships, which has seen all elements; "own": one that learns from this
-    set alone, as in the paper."""
+    """"shared": the shipped model's, which has seen all elements; "own": one trained on this set alone, as in
+    the paper."""
 
     @model_validator(mode="after")
-    def _recipe_is_the_shared_autoencoder_s(self) -> Self:
+    def _shared_autoencoder_fits_recipe(self) -> Self:
         own = self.recipe
         if self.autoencoder == "shared" and (own.side != 64 or own.autoencoder != AutoencoderRecipe()):
             raise ValueError(
-                "the shared autoencoder has 64 pixels and its own recipe; for another set autoencoder to own"
+                "the shared autoencoder has 64 pixels and its own recipe; "
+                "for a different one set autoencoder to own"
             )
         return self
 
     def document(self) -> dict[str, Any]:
-        """Plain JSON values, without what is at its default: so settings that come later change none."""
+        """Plain JSON values without those at their default, so that settings added later change no
+        document."""
         return document(self)
 
     def digest(self) -> str:
@@ -171,17 +173,19 @@ class ModelPlan(Frozen):
 
 
 def unseeded(recipe: ShapesRecipe) -> ShapesRecipe:
-    """An experiment's recipe, whose models have seeds of their own.
+    """Check that an experiment's recipe has no seed: each of its models has a seed of its own.
 
     Raises:
-        ValueError: it has one.
+        ValueError: the recipe has a seed.
     """
     if recipe.seed:
-        raise ValueError(f"recipe.seed {recipe.seed} would have no say: each model has a seed of its own")
+        raise ValueError(
+            f"recipe.seed {recipe.seed} would have no effect: each model has its own seed; leave it out"
+        )
     return recipe
 
 
 def document(plan: Frozen) -> dict[str, Any]:
-    """A plan as plain JSON values, short of its defaults."""
-    said: dict[str, Any] = plan.model_dump(mode="json", exclude_defaults=True)
-    return said
+    """A plan as plain JSON values, without those at their default."""
+    values: dict[str, Any] = plan.model_dump(mode="json", exclude_defaults=True)
+    return values

@@ -1,4 +1,4 @@
-"""Training a model by its plan, as work that the engine drives."""
+"""Train a model from its plan, as a long task."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from originality.training.shapes_model.vocabulary import pretrained_encoder, tok
 from originality.training.stage import Stage
 
 MODEL = "model"
-"""Folder of the trained model among a record's files."""
+"""Folder of the trained model in the record's files."""
 
 CURVE = 50
 """Steps over which a loss is averaged for the record."""
 
 
 class Training:
-    """One model, in phases: its autoencoder, the set's latents, the rounds of UNet and text encoder.
+    """The training of one model, in phases: autoencoder, the set's latents, rounds of UNet and text encoder.
 
-    Implements originality.experiments.tasks.long_task.Work. The latents of a set are kept in ``cache``, so
-    that models of one set do not encode it twice.
+    Implements originality.experiments.tasks.long_task.Work. The latents of a set are stored in ``cache``, so
+    that a second model of the same set does not encode it again.
     """
 
     def __init__(self, plan: ModelPlan, device: torch.device, cache: Path) -> None:
@@ -47,10 +47,10 @@ class Training:
         self._encoding: np.ndarray | None = None
         self._encoded = 0
         self._model: denoiser.Denoiser | None = None
-        self._later: dict[str, Any] | None = None
-        """Where to go on when the latents are there again."""
+        self._resume_from: dict[str, Any] | None = None
+        """The state to load once the latents are available again."""
         if plan.recipe.text.pretrained is not None:
-            pretrained_encoder(plan.recipe.text)  # that it cannot be had is known now, not after hours
+            pretrained_encoder(plan.recipe.text)  # fail now if it is unavailable, not after hours
         torch.manual_seed(plan.recipe.seed)
         self._vae = (
             autoencoder.build(plan.recipe)
@@ -77,25 +77,25 @@ class Training:
         return self.phase > 1 + len(self.plan.recipe.denoiser.steps)
 
     def advance(self) -> None:
-        """An optimiser step, or some images encoded."""
+        """Take an optimiser step, or encode some images."""
         if self._moments is None and self.phase >= 1:
             self._encode()
         elif self._stage is not None:
             self._stage.advance()
             if self._stage.done:
-                self._settle(self._stage)
+                self._finish(self._stage)
 
     @cached_property
-    def _kept(self) -> Path:
-        """Where the set's latents are, or will be, kept. The name follows from the finished autoencoder."""
+    def _cached_latents(self) -> Path:
+        """File of the set's latents in the cache. Its name depends on the finished autoencoder's weights."""
         recipe = self.plan.recipe
         return self._cache / set_name(self._vae, self._images, recipe.seed, recipe.denoiser.images)
 
     def _encode(self) -> None:
-        """Some more of the set's images; with the last of them the next phase begins."""
+        """Encode some more of the set's images; after the last of them, begin the next phase."""
         seed, count = self.plan.recipe.seed, self.plan.recipe.denoiser.images
-        if self._encoding is None and self._kept.exists():
-            self._moments = np.load(self._kept, mmap_mode="r")
+        if self._encoding is None and self._cached_latents.exists():
+            self._moments = np.load(self._cached_latents, mmap_mode="r")
         else:
             if self._encoding is None:
                 self._encoding = np.empty(moments_shape(self._vae, count), np.float16)
@@ -107,14 +107,14 @@ class Training:
             if self._encoded < count:
                 return
             self._moments = self._encoding
-            _keep(self._moments, self._kept)
-        later, self._later = self._later, None
-        self._begin(0 if later is None else later["phase"] - 2)
-        if later is not None and self._stage is not None:
-            self._stage.load(later["stage"])
+            _store(self._moments, self._cached_latents)
+        resumed, self._resume_from = self._resume_from, None
+        self._begin(0 if resumed is None else resumed["phase"] - 2)
+        if resumed is not None and self._stage is not None:
+            self._stage.load(resumed["stage"])
 
     def _begin(self, round_: int) -> None:
-        """Open the stage of a round."""
+        """Open the stage of a round of UNet and text encoder."""
         assert self._moments is not None
         recipe = self.plan.recipe
         if self._model is None:
@@ -128,8 +128,8 @@ class Training:
         self.phase = 2 + round_
         self._stage = denoiser.stage(recipe, self._model, scale, self._moments, self._images, round_)
 
-    def _settle(self, stage: Stage) -> None:
-        """A stage is done: the next phase."""
+    def _finish(self, stage: Stage) -> None:
+        """Finish a stage and begin the next phase."""
         stage.finish()
         self._losses[stage.name] = curve(stage.losses)
         self._stage = None
@@ -144,22 +144,22 @@ class Training:
             self.phase += 1
 
     def record(self) -> dict[str, Any]:
-        """What is said of a finished training."""
+        """The record of the finished training."""
         assert self._model is not None
-        told = hashlib.sha256()
+        digest = hashlib.sha256()
         for part in (self._model.unet, self._model.text_encoder, self._vae):
             for name, value in sorted(part.state_dict().items()):
-                told.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+                digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
         return {
             "name": self.plan.name,
             "plan": self.plan.document(),
-            "weights_digest": told.hexdigest()[:16],
+            "weights_digest": digest.hexdigest()[:16],
             "device": device_name(self._device),
             "losses": self._losses,
         }
 
     def files(self) -> dict[str, bytes]:
-        """The model's folder."""
+        """The files of the model's folder."""
         assert self._model is not None
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
@@ -170,9 +170,9 @@ class Training:
             return {f"{MODEL}/{file.relative_to(folder).as_posix()}": file.read_bytes() for file in written}
 
     def state(self) -> dict[str, Any]:
-        """All that :meth:`load` goes on from; latents are encoded again."""
-        if self._later is not None:
-            return self._later
+        """State for :meth:`load`, without the latents, which are encoded again."""
+        if self._resume_from is not None:
+            return self._resume_from
         kept: dict[str, Any] = {
             "plan": self.plan.digest(),
             "phase": self.phase,
@@ -184,13 +184,13 @@ class Training:
         return kept
 
     def load(self, kept: Mapping[str, Any]) -> None:
-        """Go on from a state.
+        """Resume from a state.
 
         Raises:
-            ValueError: it is of another plan.
+            ValueError: the state is of a different plan.
         """
         if kept["plan"] != self.plan.digest():
-            raise ValueError("the snapshot is of another plan")
+            raise ValueError(f"the snapshot is of a different plan than {self.plan.name}")
         self._losses = dict(kept["losses"])
         if "vae" in kept:
             self._vae.load_state_dict(kept["vae"])
@@ -200,11 +200,11 @@ class Training:
         if kept["phase"] == 0 and self._stage is not None:
             self._stage.load(kept["stage"])
         if kept["phase"] >= 2:
-            self._later = dict(kept)
+            self._resume_from = dict(kept)
 
 
-def _keep(moments: np.ndarray, file: Path) -> None:
-    """For other models of the set; where there is no room for it, they encode it again."""
+def _store(moments: np.ndarray, file: Path) -> None:
+    """Store latents for other models of the set. If that fails, for lack of space, they are encoded again."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
@@ -215,10 +215,12 @@ def _keep(moments: np.ndarray, file: Path) -> None:
                 Path(part.name).unlink()
                 raise
     except OSError as error:
-        sys.stderr.write(f"latents are not kept in {file.parent}: {error.strerror}\n")
+        sys.stderr.write(
+            f"cannot store latents in {file.parent}: {error.strerror}; other models will encode them again\n"
+        )
 
 
 def curve(losses: list[float]) -> list[float]:
-    """Means of every so many steps, for a record."""
+    """Means of the losses over every :data:`CURVE` steps, for the record."""
     parts = (losses[k : k + CURVE] for k in range(0, len(losses), CURVE))
     return [round(sum(part) / len(part), 6) for part in parts]

@@ -1,4 +1,4 @@
-"""How well words are learned, beside what the model says of a word that it knows."""
+"""How well words are learned, compared with the model's loss on words that it knows."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_words_are_learned_once(tmp_path: Path) -> None:
     assert all(0 < row["loss"] < 2 and 0 <= row["distance"] <= 1 for row in rows)
 
 
-def test_a_word_that_was_never_trained_loses_what_its_initial_word_does() -> None:
+def test_an_untrained_word_has_the_loss_of_its_initial_word() -> None:
     sweep = Sweep(learning.settings_of(QUICK))
     model, query = sweep.model, ASKED[0][0]
     moments = model.encode(model.fit(query.scene.image()))

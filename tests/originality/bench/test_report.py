@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic, on verdicts whose answer is known."""
+"""The benchmark's statistics, on verdicts with known answers."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_agreement_is_counted_by_image_over_pairs_of_runs(folder):
         ([(None, None, False)], 1),
     ],
 )
-def test_two_evaluations_of_the_same_words_agree_as_often_as_the_chance_of_redraws_lets_them(attempts, agree):
+def test_two_evaluations_of_the_same_words_agree_as_chance_allows(attempts, agree):
     keys = ("distance_mean", "distance_sem", "editable")
     sweep = [{"tokens": m, **dict(zip(keys, of, strict=True))} for m, of in enumerate(attempts, 1)]
     rows = [{"image_id": "a", "status": "judged", "max_tokens": 2, "sweep": sweep}]
@@ -129,7 +129,7 @@ def test_without_a_part_fast_is_compared_with_itself_under_the_same_seed(folder)
     assert found["agrees with fast"][1] == pytest.approx((5 / 6 + 2 / 6) / 2)
 
 
-def test_what_fills_up_passes_is_spent_as_well(folder):
+def test_padding_of_passes_costs_as_well(folder):
     (rows,) = summary.rows_of(folder, variants.FAST)
     settings, rows = variants.FAST.settings(3), rows[:6]
     counted = counts(rows, settings)
@@ -166,7 +166,7 @@ def test_variants_are_compared_on_the_images_that_paper_judged(folder):
     assert summary.measured_in(folder)["fast"].counts.tokens_tried == pytest.approx(tried)
 
 
-def test_times_are_told_where_they_were_taken(folder):
+def test_times_are_reported_if_measured(folder):
     assert summary.summarise(folder)["times"] == {}
     taken = {"wall": {"paper_over_fast": 19.0}, "cpu": {"paper_over_fast": 20.0}}
     (folder / "paired.json").write_text(json.dumps(taken))
@@ -178,12 +178,12 @@ def test_times_are_told_where_they_were_taken(folder):
     )
 
 
-def test_verdicts_of_two_models_are_not_put_together(folder):
+def test_verdicts_of_two_models_are_refused(folder):
     file = variants.results_of(folder, variants.FAST, 3)
     file.write_text(
         file.read_text() + json.dumps({**row(variants.FAST, 3, "rare 13", 1), "model_digest": "x"}) + "\n"
     )
-    with pytest.raises(ValueError, match="of several models"):
+    with pytest.raises(ValueError, match="several models"):
         summary.summarise(folder)
 
 
@@ -206,7 +206,7 @@ def test_settings_were_chosen_on_other_motifs_than_paper_judges():
     assert all(variants.untouched(query.image_id) for query in variants.PAPER.asked())
 
 
-def test_an_interval_holds_its_statistic():
+def test_an_interval_contains_its_mean():
     low, here, high = agreement.bootstrap_interval(np.array([0.0, 0.0, 1.0, 1.0, 1.0]))
     assert here == pytest.approx(0.6)
     assert low <= here <= high
@@ -227,7 +227,7 @@ def test_every_variant_loads_and_no_two_are_the_same():
 
 
 @pytest.mark.long
-def test_a_run_goes_on_with_what_is_missing(tmp_path, quick, monkeypatch):
+def test_a_run_resumes_with_the_missing_images(tmp_path, quick, monkeypatch):
     variant = variants.Variant("fast", "")
     monkeypatch.setattr(variants.Variant, "settings", lambda self, seed: quick)
     for count in (1, 2, 2):
@@ -240,14 +240,14 @@ def test_a_run_goes_on_with_what_is_missing(tmp_path, quick, monkeypatch):
         "rare 0",
     ]
     rows = [json.loads(line) for line in results.read_text().splitlines()]
-    for row in rows:  # alone in a run of two lanes
+    for row in rows:  # alone, in a run with two lanes
         steps = sum(a["inversion_steps"] for a in row["sweep"])
         drawn = sum(a["redraws"] for a in row["sweep"])
         assert row["places"] == {"training": 2 * steps, "drawing": drawn}
 
 
 @pytest.mark.long
-def test_places_of_a_run_that_was_cut_off_are_told_once(tmp_path, quick, monkeypatch):
+def test_batch_slots_of_an_interrupted_run_are_counted_once(tmp_path, quick, monkeypatch):
     monkeypatch.setattr(held_out, "SNAPSHOT_SECONDS", 0.0)
     asked, results = variants.queries(variants.GROUPS, [0])[:1], tmp_path / "cut.jsonl"
     sweep = Sweep(quick)

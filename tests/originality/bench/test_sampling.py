@@ -1,4 +1,4 @@
-"""Samplers beside each other, on the same words and noise."""
+"""Comparison of samplers on the same words and noise."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from originality.settings.audit import AuditSettings
 
 
 @pytest.mark.long
-def test_every_sampler_draws_the_same_words(quick: AuditSettings) -> None:
-    twice = [("dpm++", 3), ("dpm++", 3), ("pndm", 3)]  # of one name: drawn once
+def test_every_sampler_redraws_the_same_words(quick: AuditSettings) -> None:
+    twice = [("dpm++", 3), ("dpm++", 3), ("pndm", 3)]  # the same name twice: drawn once
     found = samplers.measure(quick, [(Query("familiar", 300), 1), (Query("unseen", 300), 2)], twice)
     assert found["passes"] == {"dpm++ 3": 3, "pndm 3": 4}
     assert [(word["image_id"], word["tokens"]) for word in found["words"]] == [

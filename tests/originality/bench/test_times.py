@@ -1,4 +1,4 @@
-"""The timing half of the benchmark, at settings that take a moment."""
+"""The timing benchmarks, at settings that take seconds."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_plain_loop_learns_its_word_and_no_other(model: LatentDiffusion, tmp
     assert "<s>" not in model.text.tokenizers[0].get_vocab()
 
 
-def test_ratios_of_steps_are_those_of_their_times(model: LatentDiffusion) -> None:
+def test_ratios_of_steps_follow_from_their_times(model: LatentDiffusion) -> None:
     found = steps.measure(model, 0.0, lanes=2, samples=2, min_rounds=2)
     assert found["rounds"] == 2
     for clock in ("wall", "cpu"):
@@ -60,7 +60,7 @@ def test_ratios_of_steps_are_those_of_their_times(model: LatentDiffusion) -> Non
         assert found[clock]["lanes2_over_single"] == ms["lanes2"] / ms["single"]
 
 
-def test_the_paired_run_takes_turns_on_images_of_their_own(tiny: AuditSettings) -> None:
+def test_the_paired_run_alternates_on_different_images(tiny: AuditSettings) -> None:
     found = paired.measure(tiny, tiny, "FP", batch=2)
     fast, paper = found["runs"]
     assert (fast["preset"], fast["tokens_judged"]) == ("fast", 2)
@@ -96,7 +96,7 @@ def test_each_moment_belongs_to_the_innermost_scope() -> None:
     events = [
         _event(SCOPE + OURS, 0, 100),
         _event("aten::cat", 2, 6),
-        _event("aten::copy_", 3, 5),  # inside of it
+        _event("aten::copy_", 3, 5),  # inside the one before
         _event(SCOPE + UNET, 10, 40),
         _event("aten::mm", 11, 39),
         _event(SCOPE + UNET_BACK, 50, 90),

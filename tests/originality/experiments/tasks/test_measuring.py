@@ -1,4 +1,4 @@
-"""What is measured of an experiment's models, and that a kill changes nothing of it."""
+"""Measurements of an experiment's models, and that a killed measurement resumes to the same record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from originality.experiments.tasks.measure_elements import (
     ElementsMeasuring,
     cut_out,
     strip_of,
-    told,
+    summarise_detections,
 )
 from originality.experiments.tasks.measure_pairs import GROUPS, PairsMeasure, PairsMeasuring
 from originality.experiments.tasks.plans import PairsPlan, document
@@ -34,7 +34,7 @@ def measurer(kind, plan_kind):
 
 
 @pytest.mark.long
-def test_elements_are_counted_and_a_kill_changes_nothing():
+def test_elements_are_counted_the_same_after_a_kill():
     plan = ElementsMeasure(
         kind="elements",
         name="shipped",
@@ -46,15 +46,15 @@ def test_elements_are_counted_and_a_kill_changes_nothing():
     item = Item("a", document(plan))
     scorer = measurer(ElementsMeasuring, ElementsMeasure)
     scorer.admit(item)
-    whole, steps = finished(scorer)
-    empty, red, blue = whole.record["prompts"]
+    expected, steps = finished(scorer)
+    empty, red, blue = expected.record["prompts"]
     assert [p["images"] for p in (empty, red, blue)] == [40, 40, 40]
     assert red["shown"][RED_SQUARE] > 5 * empty["shown"][RED_SQUARE] / 2
     assert blue["shown"][BLUE_CIRCLE] > blue["shown"][RED_SQUARE]
     assert sum(red["counts"].values()) == 40
-    sheet = Image.open(io.BytesIO(whole.files["drawn-big-red-full-square.webp"]))
+    sheet = Image.open(io.BytesIO(expected.files["drawn-big-red-full-square.webp"]))
     assert sheet.size == (8 * 66 + 2, 4 * 66 + 2)
-    strip = Image.open(io.BytesIO(whole.files[strip_of(RED_SQUARE, prompted=True)]))
+    strip = Image.open(io.BytesIO(expected.files[strip_of(RED_SQUARE, prompted=True)]))
     assert strip.height == 32 + 4 and strip.width <= 12 * 34 + 2
     first = measurer(ElementsMeasuring, ElementsMeasure)
     first.admit(item)
@@ -63,12 +63,12 @@ def test_elements_are_counted_and_a_kill_changes_nothing():
     second.restore(item, kept)
     resumed, more = finished(second)
     assert more == steps - 3
-    assert resumed.files == whole.files
-    seconds = resumed.record.pop("seconds"), whole.record.pop("seconds")
-    assert min(seconds) > 0 and resumed.record == whole.record
+    assert resumed.files == expected.files
+    seconds = resumed.record.pop("seconds"), expected.record.pop("seconds")
+    assert min(seconds) > 0 and resumed.record == expected.record
 
 
-def test_what_is_told_of_images():
+def test_detections_are_summarised():
     def seen(caption, confidence):
         return Detection(elements_of(caption)[0], 10.0, 10.0, confidence)
 
@@ -77,7 +77,7 @@ def test_what_is_told_of_images():
         [seen(BLUE_CIRCLE, 0.99)],
         [],
     ]
-    assert told(found, (RED_SQUARE, BLUE_CIRCLE)) == {
+    assert summarise_detections(found, (RED_SQUARE, BLUE_CIRCLE)) == {
         "images": 3,
         "shown": {RED_SQUARE: 1, BLUE_CIRCLE: 1},
         "elements": {BLUE_CIRCLE: 1, RED_SQUARE: 2},
@@ -86,10 +86,10 @@ def test_what_is_told_of_images():
         "confidence": {RED_SQUARE: 0.935, BLUE_CIRCLE: 0.795},
         "counts": {"0": 1, "1": 1, "2": 1},
     }
-    assert told([[]], (RED_SQUARE,))["confidence"] == {RED_SQUARE: None}
+    assert summarise_detections([[]], (RED_SQUARE,))["confidence"] == {RED_SQUARE: None}
 
 
-def test_an_element_is_cut_out_whole_at_the_edge_as_well():
+def test_a_cut_out_at_the_edge_is_padded_with_white():
     image = np.zeros((64, 64, 3), np.uint8)
     corner = cut_out(image, Detection(elements_of(RED_SQUARE)[0], 4.0, 60.0, 1.0))
     assert corner.shape == (32, 32, 3)
@@ -97,7 +97,7 @@ def test_an_element_is_cut_out_whole_at_the_edge_as_well():
 
 
 @pytest.mark.parametrize("queries", [1, 2, 8])
-def test_as_many_pairs_of_one_colour_as_of_two_the_first_of_each(queries):
+def test_even_colours_take_the_first_pairs_of_one_and_of_two_colours(queries):
     usual = PairsMeasure(
         kind="pairs", name="m", model="shapes", images=PairsPlan(kind="pairs"), queries=queries
     )
@@ -115,7 +115,7 @@ def test_as_many_pairs_of_one_colour_as_of_two_the_first_of_each(queries):
 
 
 @pytest.mark.long
-def test_pairs_are_measured_at_every_number_of_tokens_and_a_kill_changes_nothing():
+def test_pairs_are_measured_at_every_number_of_tokens_the_same_after_a_kill():
     over = {
         "max_tokens": 2,
         "inversion": {"steps": 3, "lanes": 2},
@@ -128,11 +128,11 @@ def test_pairs_are_measured_at_every_number_of_tokens_and_a_kill_changes_nothing
     item = Item("a", document(plan))
     scorer = measurer(PairsMeasuring, PairsMeasure)
     scorer.admit(item)
-    whole, steps = finished(scorer)
-    rows = whole.record["rows"]
+    expected, steps = finished(scorer)
+    rows = expected.record["rows"]
     assert [row["group"] for row in rows] == list(GROUPS)
     assert all([a["tokens"] for a in row["sweep"]] == [1, 2] for row in rows)
-    assert "common-pair-0-redraws.webp" in whole.files
+    assert "common-pair-0-redraws.webp" in expected.files
 
     def without_times(rows):
         return [{**row, "sweep": [{**a, "seconds": None} for a in row["sweep"]]} for row in rows]
@@ -146,4 +146,4 @@ def test_pairs_are_measured_at_every_number_of_tokens_and_a_kill_changes_nothing
         resumed, more = finished(second)
         assert more == steps - after
         assert without_times(resumed.record["rows"]) == without_times(rows)
-        assert resumed.files.keys() == whole.files.keys()
+        assert resumed.files.keys() == expected.files.keys()

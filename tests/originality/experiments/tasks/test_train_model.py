@@ -1,4 +1,4 @@
-"""Models of an experiment are trained as the engine drives it, and go on to the same weights after a kill."""
+"""Models of an experiment are trained by the engine, and resume to the same weights after a kill."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from originality.training.shapes_model.recipe import AutoencoderRecipe, Denoiser
 from tests.support.long_task import cut, finished
 
 CHUNKS = 3
-"""In which the latents of a set are encoded here."""
+"""Number of chunks in which the latents of a set are encoded in these tests."""
 TINY = ShapesRecipe(
     autoencoder=AutoencoderRecipe(channels=(8, 8, 8, 8), steps=3, batch_size=2),
     denoiser=DenoiserRecipe(channels=(32, 32), heads=4, images=CHUNKS * 50 - 10, steps=(4, 3), batch_size=4),
@@ -44,11 +44,11 @@ def trainer(cache):
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", PLANS)
-def test_a_training_that_was_killed_ends_with_the_same_weights_and_losses(tmp_path, name):
+def test_a_killed_training_resumes_to_the_same_weights_and_losses(tmp_path, name):
     item = Item("a", PLANS[name].document())
-    whole = trainer(tmp_path / "whole")
-    whole.admit(item)
-    undisturbed, steps = finished(whole)
+    uninterrupted = trainer(tmp_path / "uninterrupted")
+    uninterrupted.admit(item)
+    expected, steps = finished(uninterrupted)
     own = TINY.autoencoder.steps if name == "own" else 0
     assert steps == own + CHUNKS + sum(TINY.denoiser.steps)
     for kill in (1, 4, 6, steps - 1):
@@ -57,12 +57,12 @@ def test_a_training_that_was_killed_ends_with_the_same_weights_and_losses(tmp_pa
         kept = cut(first, item, kill)
         again = trainer(tmp_path / f"moved {kill}")  # another machine, without the latents
         again.restore(item, kept)
-        assert again.snapshot("a")  # before anything was done
-        once_more = trainer(tmp_path / f"moved {kill}")
-        once_more.restore(item, again.snapshot("a"))
-        resumed, more = finished(once_more)
-        assert resumed.record["weights_digest"] == undisturbed.record["weights_digest"]
-        assert resumed.record["losses"] == undisturbed.record["losses"]
+        assert again.snapshot("a")  # before any step
+        third = trainer(tmp_path / f"moved {kill}")
+        third.restore(item, again.snapshot("a"))
+        resumed, more = finished(third)
+        assert resumed.record["weights_digest"] == expected.record["weights_digest"]
+        assert resumed.record["losses"] == expected.record["losses"]
         encoded_again = min(max(kill - own, 0), CHUNKS)
         assert more == steps - kill + encoded_again
 
@@ -82,13 +82,13 @@ def test_a_trained_model_is_a_folder_that_draws(tmp_path):
     assert model.latent_shape == (8, 8, 8)
 
 
-def test_snapshots_of_others_are_refused(tmp_path):
+def test_snapshots_of_other_items_and_damaged_ones_are_refused(tmp_path):
     item = Item("a", PLANS["shared"].document())
     scorer = trainer(tmp_path)
     scorer.admit(item)
     scorer.step()
     kept = scorer.snapshot("a")
-    with pytest.raises(ValueError, match="another item's"):
+    with pytest.raises(ValueError, match="different item"):
         trainer(tmp_path).restore(Item("b", item.content), kept)
     for damaged in (kept[:-1], kept[:100], b"", kept[:200] + b"x" + kept[201:]):
         with pytest.raises(ValueError, match="damaged"):
