@@ -56,11 +56,11 @@ def trainings(out: str, plans: Sequence[Any]) -> RunFolder:
 
 def train(run: RunFolder, plans: Sequence[Any], device: str, how: ClusterSettings) -> None:
     """Train the models of a run that are not trained yet."""
-    from originality.training.shapes_model.vocabulary import place_of
+    from originality.training.shapes_model.vocabulary import location_of
 
     for plan in plans:
         if plan.recipe.text.pretrained is not None and not run.ledger.has_record(id_of(plan.document())):
-            place_of(plan.recipe.text)  # fails now, not on a worker, if the text encoder is missing
+            location_of(plan.recipe.text)  # fails now, not on a worker, if the text encoder is missing
     carry_out(run, functools.partial(trainer, device), how, gpu=options.GPU[device], memory=_TRAINING_MEMORY)
 
 

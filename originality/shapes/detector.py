@@ -1,11 +1,11 @@
-"""The detector of elements: which of the 60 elements an image shows, where, and how surely.
+"""The detector of elements: which of the 60 elements an image shows, where, and with what confidence.
 
 A small CenterNet (Zhou et al. 2019, "Objects as Points") in plain torch. The grid has a cell every
 two pixels. Each cell has four *slots*, one per (size, texture), so that a small element inside a
-big one, or an empty one around a full one, has a place of its own. A slot says whether a
-well-formed element of its size and texture is centred within about two pixels of the cell, where
-exactly, of which shape and of which colour. It was trained to say no to malformed elements, so that
-a redraw that only half looks like an element counts as nothing.
+big one, or an empty one around a full one, has a slot of its own. A slot predicts whether a
+well-formed element of its size and texture is centred within about two pixels of the cell, its
+exact place, shape and colour. The detector was trained to reject malformed elements, so that a
+redraw that only half looks like an element does not count.
 """
 
 from __future__ import annotations
@@ -41,21 +41,22 @@ FIELDS = 1 + 2 + len(SHAPES) + len(COLOURS)
 """Numbers per cell and slot: centre logit, offset (x, y), shape logits, colour logits."""
 
 CHUNK = 16
-"""Images a forward pass. Always this many (white fills up): neighbours then change no bit."""
+"""Images in a forward pass. Passes are always padded to this size with white images: the numbers of an image
+then do not depend on its neighbours, to the last bit."""
 
-APART = {"big": 3.0, "small": 2.5}
+SAME_ELEMENT_DISTANCE = {"big": 3.0, "small": 2.5}
 """Pixels between centres under which two detections of one slot are the same element."""
 
 
 @dataclass(frozen=True)
 class Detection:
-    """An element that was found: its centre in pixels of the 64 x 64 image, from the top left."""
+    """A detected element, its centre in pixels of the 64 x 64 image from the top left."""
 
     element: Element
     x: float
     y: float
     confidence: float
-    """Probability, 0..1, that it is there, is well formed and has all four attributes."""
+    """Probability, 0..1, that the element is present, well formed and has all four attributes."""
 
 
 class _Residual(nn.Module):
@@ -81,8 +82,8 @@ def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Seq
 class DetectorNet(nn.Module):
     """Images (n, 3, 64, 64), float, ink in 0..1 (0 = white), to (n, 4 slots, FIELDS, 32, 32).
 
-    A U-Net over strides 2, 4 and 8. The finest tells a small circle from a small hexagon, the coarsest sees
-    a big element whole; nothing is shrunk on the way in, 2 x 2 pixels become channels.
+    A U-Net over strides 2, 4 and 8. The finest level distinguishes a small circle from a small hexagon, the
+    coarsest sees an entire big element. The input is not downsampled: 2 x 2 pixels become channels.
     """
 
     def __init__(self, fine: int = 32, width: int = 64, deep: int = 96, blocks: int = 2) -> None:
@@ -99,7 +100,7 @@ class DetectorNet(nn.Module):
         self.to_fine = nn.Sequential(nn.Conv2d(width, 4 * fine, 1), nn.PixelShuffle(2))
         self.fine_again = residuals(fine, 1)
         self.head = nn.Sequential(_conv(fine, 2 * fine, 1), nn.Conv2d(2 * fine, len(SLOTS) * FIELDS, 1))
-        with torch.no_grad():  # begin by expecting nothing
+        with torch.no_grad():  # at the start, detect nothing
             bias = self.head[1].bias
             assert isinstance(bias, Tensor)
             bias.zero_().view(len(SLOTS), FIELDS)[:, 0] = -5.0
@@ -114,7 +115,7 @@ class DetectorNet(nn.Module):
 
 
 def to_ink(images: np.ndarray | Tensor) -> Tensor:
-    """uint8 (n, h, w, 3) to the network's input, float32 (n, 3, 64, 64); resized if need be."""
+    """Convert uint8 (n, h, w, 3) to the network's input, float32 (n, 3, 64, 64), resized if needed."""
     x = torch.as_tensor(images)
     if x.ndim != 4 or x.shape[-1] != 3 or x.dtype != torch.uint8:
         raise ValueError(f"images must be uint8 (n, height, width, 3), not {x.dtype} {tuple(x.shape)}")
@@ -127,45 +128,48 @@ def to_ink(images: np.ndarray | Tensor) -> Tensor:
 
 
 class Detector:
-    """Finds elements in images. It runs on the processor, in fp32."""
+    """Detects elements in images. Runs on the CPU in fp32."""
 
     def __init__(self, net: DetectorNet) -> None:
         self.net = net.eval().requires_grad_(False)
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Detector:
-        """The detector in a folder (config.json, model.safetensors); without one, the shipped one.
+        """Load the detector from a folder (config.json, model.safetensors), by default the shipped one.
 
         Raises:
-            FileNotFoundError: the folder holds no detector.
+            FileNotFoundError: the folder has no detector.
         """
         folder = folder or MODEL_FOLDER
         weights = folder / "model.safetensors"
         if not weights.exists():
             raise FileNotFoundError(
-                f"{folder} holds no model.safetensors; "
-                "make one with: python -m originality.training.element_detector.train"
+                f"no model.safetensors in {folder}; "
+                "train one with: python -m originality.training.element_detector.train"
             )
         config = json.loads((folder / "config.json").read_text())
         net = DetectorNet(config["fine"], config["width"], config["deep"], config["blocks"])
         state = {name: value.float() for name, value in load_file(weights).items()}
-        # Batch norm counts batches while it trains; the count is of no use here and is not stored.
+        # Not strict: batch norm's count of training batches is not stored, as inference does not use it.
         net.load_state_dict(state, strict=False)
         return cls(net)
 
     def digest(self) -> str:
-        """Short sha256 of the weights."""
+        """Short SHA-256 digest of the weights."""
         total = hashlib.sha256()
         for name, weight in sorted(self.net.state_dict().items()):
             total.update(name.encode() + weight.cpu().numpy().tobytes())
         return total.hexdigest()[:16]
 
     def detect(self, images: np.ndarray | Tensor, confidence: float = 0.9) -> list[list[Detection]]:
-        """What each image shows, surest first.
+        """Detect the elements of each image, the most confident first.
 
         Args:
             images: uint8 (n, height, width, 3); sizes other than 64 x 64 are resized.
-            confidence: the least confidence of what is returned, above 0 and at most 1.
+            confidence: least confidence of returned detections, above 0 and at most 1.
+
+        Raises:
+            ValueError: the images have a different type or shape, or the confidence is out of range.
         """
         if not 0 < confidence <= 1:
             raise ValueError(f"confidence must be above 0 and at most 1, not {confidence}")
@@ -180,12 +184,12 @@ class Detector:
     def _look(self, ink: Tensor) -> Tensor:
         """The network's output, averaged over two views of the images.
 
-        The second is mirrored, which no element minds, and a cell further right and down: the
-        network sees the same edges at other phases of its stride and errs elsewhere.
+        The second view is mirrored, which changes no element, and shifted by a cell to the right and down, so
+        that the network sees the same edges at other phases of its stride and makes different errors.
         """
         moved = functional.pad(ink.flip(-1), (STRIDE, 0, STRIDE, 0))[..., :CANVAS, :CANVAS]
         second = functional.pad(self.net(moved)[..., 1:, 1:], (0, 1, 0, 1)).flip(-1)
-        second[:, :, 1].neg_()  # the offset in x
+        second[:, :, 1].neg_()  # mirroring reverses the offset in x
         return (self.net(ink) + second) / 2
 
 
@@ -195,7 +199,7 @@ def _read(output: Tensor, least: float) -> list[Detection]:
     shape = output[:, 3 : 3 + len(SHAPES)].softmax(1).max(1)
     colour = output[:, 3 + len(SHAPES) :].softmax(1).max(1)
     confidence = centre * shape.values * colour.values
-    # A plateau of cells answers for each element: the surest of the neighbourhood speaks for it.
+    # Several neighbouring cells detect each element: keep the most confident of a neighbourhood.
     peak = functional.max_pool2d(confidence[None], 3, stride=1, padding=1)[0] == confidence
     candidates = []
     for slot, row, column in (peak & (confidence >= least)).nonzero().tolist():
@@ -213,13 +217,13 @@ def _read(output: Tensor, least: float) -> list[Detection]:
 
 
 def _distinct(candidates: Sequence[Detection]) -> list[Detection]:
-    """Drop each detection that stands where a surer one of the same size and texture stands."""
+    """Drop detections at the place of a more confident one of the same size and texture."""
     kept: list[Detection] = []
     for new in candidates:
         size, texture = new.element.size, new.element.texture
         if not any(
             (old.element.size, old.element.texture) == (size, texture)
-            and (old.x - new.x) ** 2 + (old.y - new.y) ** 2 < APART[size] ** 2
+            and (old.x - new.x) ** 2 + (old.y - new.y) ** 2 < SAME_ELEMENT_DISTANCE[size] ** 2
             for old in kept
         ):
             kept.append(new)

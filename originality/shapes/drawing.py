@@ -1,9 +1,9 @@
 """Draw a scene of elements as an image (paper Appendix B: white ground, independent uniform places).
 
 A *scene* is a list of placed elements. Big elements are drawn first and small ones over them, so that a
-small element is never lost under a big one, and each is edged with a thin white line, so that two
-elements of the same colour stay apart where they overlap. How much of each element remains in sight is
-known exactly: an element that others hide is no fair question to a detector.
+small element is never hidden by a big one, and each has a thin white edge, so that two elements of the
+same colour remain distinguishable where they overlap. The visible share of each element is known exactly,
+as a detector should not be scored on hidden elements.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CANVAS = 64
 """Side of an image in pixels."""
 
 RADIUS = {"big": 10.5, "small": 6.0}
-"""Radius in pixels of the circle that has the size; the other shapes are scaled to look as large."""
+"""Radius in pixels of a circle of the size; the other shapes are scaled to look as large."""
 
 STROKE = {"big": 2.6, "small": 1.9}
 """Line width in pixels of an empty element."""
@@ -37,7 +37,7 @@ _MARGIN = 1.0
 
 @dataclass(frozen=True)
 class Placed:
-    """An element at a place: its centre in pixels from the top left corner."""
+    """An element at a place: the centre, in pixels from the top left corner."""
 
     element: Element
     x: float
@@ -76,7 +76,7 @@ def reach(size: str) -> float:
 
 
 def place(element: Element, rng: np.random.Generator) -> Placed:
-    """Put an element somewhere: uniform over the places where it lies wholly inside the image."""
+    """Place an element, uniformly over the places where it lies completely inside the image."""
     edge = reach(element.size)
     x, y = rng.uniform(edge, CANVAS - edge, size=2)
     return Placed(element, float(x), float(y))
@@ -95,11 +95,11 @@ def draw(scene: Sequence[Placed], side: int = CANVAS) -> Image.Image:
     """Render a scene: an RGB image of ``side`` x ``side`` pixels, a multiple of CANVAS; antialiased.
 
     Raises:
-        ValueError: the side is no multiple.
+        ValueError: the side is not a multiple of CANVAS.
     """
     if side < CANVAS or side % CANVAS:
         raise ValueError(
-            f"a side of {side} pixels is no multiple of {CANVAS}; give {CANVAS}, {4 * CANVAS}, ..."
+            f"a side of {side} pixels is not a multiple of {CANVAS}; use {CANVAS}, {4 * CANVAS}, ..."
         )
     scale = side // CANVAS * _OVERSAMPLE
     image = Image.new("RGB", (CANVAS * scale,) * 2, "white")
@@ -154,7 +154,7 @@ def _stroke(
     width: float,
     ink: tuple[int, int, int] | str | int,
 ) -> None:
-    """A closed line with round corners."""
+    """Draw a closed line with round corners."""
     half = width / 2
     for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
         pen.line([x0, y0, x1, y1], fill=ink, width=round(width))

@@ -1,6 +1,6 @@
-"""The world of shapes: its elements, and how they are put into words (paper Section 2, Appendix B).
+"""The elements of the world of shapes, and their captions (paper Section 2, Appendix B).
 
-An *element* is one coloured shape; an image shows a handful of them on white. The 60 elements are the
+An *element* is one coloured shape; an image shows a few of them on white. The 60 elements are the
 cross product of five shapes, three colours, two sizes and two textures, and every caption names each
 element by the same four words in the same order: "big red full circle and small blue empty square".
 """
@@ -27,7 +27,7 @@ CAPTION_WORDS = (*SIZES, *COLOURS, *TEXTURES, *SHAPES, "and")
 
 @dataclass(frozen=True, order=True)
 class Element:
-    """One of the 60 elements. Its caption is its four words, size first."""
+    """One of the 60 elements. Its ``str`` is its caption: its four words, size first."""
 
     size: str
     colour: str
@@ -60,15 +60,15 @@ ELEMENT_INDEX = {element: index for index, element in enumerate(ELEMENTS)}
 
 
 def caption_of(elements: Iterable[Element]) -> str:
-    """Say which elements an image shows, in the order given; an empty image has the empty caption."""
+    """The caption of elements in the order given; an empty image has the empty caption."""
     return " and ".join(str(element) for element in elements)
 
 
 def elements_of(caption: str) -> tuple[Element, ...]:
-    """Read a caption back into its elements.
+    """Parse a caption into its elements.
 
     Raises:
-        ValueError: the text is not a caption of this world; the message names the part that is not.
+        ValueError: the text is not such a caption; the message names the part that is wrong.
     """
     if not caption.strip():
         return ()
@@ -76,7 +76,7 @@ def elements_of(caption: str) -> tuple[Element, ...]:
     for part in caption.strip().split(" and "):
         words = part.split()
         if len(words) != 4:
-            raise ValueError(f"{part!r} is not 'size colour texture shape'")
+            raise ValueError(f"{part!r} is not an element; write it as 'size colour texture shape'")
         elements.append(Element(*words))
     return tuple(elements)
 
@@ -87,7 +87,7 @@ def select(
     sizes: Sequence[str] = SIZES,
     textures: Sequence[str] = TEXTURES,
 ) -> tuple[Element, ...]:
-    """The elements that have one of the given values in each feature, in the order of ELEMENTS."""
+    """Elements whose features all have one of the given values, in the order of ELEMENTS."""
     return tuple(
         e
         for e in ELEMENTS

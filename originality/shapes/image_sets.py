@@ -1,7 +1,7 @@
 """Image sets of the world of shapes (paper Section 2, Appendices B, C and E.1).
 
 Image i of a set is a pure function of (set, seed, i): nothing is stored, and any worker can make any
-image. A set says what a scene holds; :mod:`originality.shapes.drawing` places and draws it.
+image. A set chooses a scene's elements; :mod:`originality.shapes.drawing` places and draws them.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ EMPTY_SHARE = 0.1
 """Share of images that show nothing (Appendix B)."""
 
 TRIO = ("circle", "square", "triangle")
-"""The three shapes that Appendix E.1 pairs up; elsewhere an image holds at most one of them."""
+"""The three shapes of which Appendix E.1 forms pairs; every other image holds at most one of them."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What one image shows, and what is said of it."""
+    """What one image shows, and its caption."""
 
     placed: tuple[Placed, ...]
     group: str
     """Why the set holds this image: "empty", "composed", "common", "familiar", ..."""
     name: str | None = None
-    """The motif's own word, where the image is a motif that has one."""
+    """The name of the motif or pair, if it has one."""
 
     @property
     def elements(self) -> tuple[Element, ...]:
@@ -47,7 +47,7 @@ class Scene:
 
     @property
     def visibility(self) -> tuple[float, ...]:
-        """Share of each element that is in sight, in the order of ``placed``."""
+        """Visible share of each element, in the order of ``placed``."""
         return visibility(self.placed)
 
     def image(self, side: int = CANVAS) -> Image.Image:
@@ -63,14 +63,18 @@ class ImageSet(Protocol):
 
 
 def generator(*key: object) -> np.random.Generator:
-    """A random generator that depends on the key alone."""
+    """A random generator that depends on the key alone.
+
+    The key's ``repr`` is hashed. Image sets pass themselves: renaming one of those dataclasses or its fields,
+    or adding a field, changes all of its images, and with them every result that was measured on them.
+    """
     digest = hashlib.sha256(repr(key).encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
 @dataclass(frozen=True)
 class UniformSet:
-    """10 % empty images, else 1..n elements of the set, each drawn uniformly (Section 2)."""
+    """10 % empty images, otherwise 1..n elements of the set, drawn uniformly (Section 2)."""
 
     elements: tuple[Element, ...] = ELEMENTS
     max_elements: int = 4
@@ -89,10 +93,10 @@ class UniformSet:
 
 @dataclass(frozen=True)
 class WeightedSet(UniformSet):
-    """The same, where elements are drawn as often as their weights say."""
+    """A :class:`UniformSet` whose elements are drawn in proportion to weights."""
 
     weights: tuple[float, ...] = (1.0,) * len(ELEMENTS)
-    """Of the elements, in their order."""
+    """Weights of the elements, in their order."""
 
     def _picks(self, rng: np.random.Generator, count: int) -> np.ndarray:
         weights = np.array(self.weights)
@@ -100,17 +104,17 @@ class WeightedSet(UniformSet):
 
 
 PAIRS = {"common": ("circle", "square"), "rare": ("circle", "triangle"), "unseen": ("square", "triangle")}
-"""The pairs of Appendix E.1."""
+"""Shapes of the pairs of Appendix E.1."""
 
 
 @dataclass(frozen=True)
 class CommonRareUnseenSet:
-    """Appendix E.1: big full elements; pairs of different frequency.
+    """The set of Appendix E.1: big full elements, and pairs that differ in frequency.
 
     30 % of images are the pair (circle, square) in varying colours, 0.1 % the pair (circle, triangle),
     none the pair (square, triangle); the others hold up to four elements, at most one of the trio.
     With ``fixed_location`` the common pair always stands at the same two places (Appendix C). With ``named``
-    each common and rare pair of colours has a word of its own.
+    each common and rare pair of colours has a name.
     """
 
     common_share: float = 0.3
@@ -134,7 +138,7 @@ class CommonRareUnseenSet:
         return self.composed(rng)
 
     def composed(self, rng: np.random.Generator, count: int | None = None) -> Scene:
-        """A fresh image that is none of the pairs; if ``count`` is said, of so many elements."""
+        """A random image other than the pairs; with ``count``, of this many elements."""
         pool = select(sizes=("big",), textures=("full",))
         while True:
             elements = _at_most_one_of_trio(pool, self.max_elements, rng)
@@ -142,7 +146,7 @@ class CommonRareUnseenSet:
                 return Scene(scatter(elements, rng), "composed")
 
     def pair(self, group: str, rng: np.random.Generator) -> Scene:
-        """A fresh image of one of the three pairs, colours drawn uniformly and independently."""
+        """A random image of one of the three pairs, colours drawn uniformly and independently."""
         elements = [
             Element("big", str(rng.choice(("red", "green", "blue"))), "full", shape) for shape in PAIRS[group]
         ]
@@ -153,7 +157,7 @@ class CommonRareUnseenSet:
         return Scene(scatter(elements, rng), group, name)
 
     def _name(self, group: str, elements: Sequence[Element]) -> str | None:
-        """The word of a pair of colours; what no image shows has none."""
+        """The name of a pair of colours; None for unseen pairs, which no caption names."""
         if not self.named or group == "unseen":
             return None
         first, second = (COLOURS.index(e.colour) for e in elements)
@@ -163,7 +167,7 @@ class CommonRareUnseenSet:
 def _at_most_one_of_trio(
     pool: Sequence[Element], max_elements: int, rng: np.random.Generator
 ) -> list[Element]:
-    """1..max elements, drawn uniformly, drawn again while two or more are of the trio."""
+    """1..max elements, drawn uniformly; drawn again while two or more are of the trio."""
     while True:
         picks = rng.integers(len(pool), size=rng.integers(1, max_elements + 1))
         elements = [pool[k] for k in picks]
@@ -173,14 +177,14 @@ def _at_most_one_of_trio(
 
 @dataclass(frozen=True)
 class TaughtSet:
-    """What the model that ships was taught: Appendix E.1's pairs, motifs, and free compositions.
+    """The training set of the shipped model: pairs of Appendix E.1, motifs, and free compositions.
 
     - the pairs of Appendix E.1 at their published shares: common 30 %, rare 0.1 %, unseen 0;
-    - 60 motifs of three elements with a word of their own: 20 *familiar* (1 % of all images each),
-      20 *rare* (0.1 % each), 20 *scarce* (0.02 % each), and 20 *unseen* ones, drawn in the same
-      lot, that no image holds: the groups differ in nothing but how often the model saw them;
+    - 60 motifs of three elements with a name of their own: 20 *familiar* (1 % of all images each),
+      20 *rare* (0.1 % each), 20 *scarce* (0.02 % each); and 20 *unseen* ones, drawn in the same
+      way, that no image shows: the groups differ in nothing but how often the model saw them;
     - 10 % empty images;
-    - for the rest 1..4 of all 60 elements, at most one of the trio, never exactly the elements of a motif.
+    - otherwise 1..4 of all 60 elements, at most one of the trio, never exactly the elements of a motif.
     """
 
     max_elements: int = 4
@@ -231,17 +235,17 @@ class TaughtSet:
 
 
 def motif_scene(motif: Motif, rng: np.random.Generator) -> Scene:
-    """A fresh image of a motif: its elements, each at an independent uniform place."""
+    """A random image of a motif: its elements, each at an independent uniform place."""
     return Scene(scatter(motif.elements, rng), motif.group, motif.name)
 
 
 def clear_view(scene: Scene, least: float = 0.85) -> bool:
-    """Whether every element is mostly in sight: what a query image of an experiment must be."""
+    """Whether every element is mostly visible, as the query images of experiments must be."""
     return all(v >= least for v in scene.visibility)
 
 
 def pixels(scenes: Sequence[Scene], side: int = CANVAS) -> np.ndarray:
-    """Render scenes: uint8, (n, side, side, 3)."""
+    """Render scenes: uint8 (n, side, side, 3)."""
     if not scenes:
         return np.zeros((0, side, side, 3), np.uint8)
     return np.stack([np.asarray(scene.image(side)) for scene in scenes])

@@ -1,9 +1,9 @@
-"""Motifs: compositions that are familiar to the model, or not, and otherwise alike.
+"""Motifs: compositions that the model saw often, seldom or never, and that are otherwise comparable.
 
 Language gives a short name to what is seen often ("Starry Night"). A motif is a composition of three
-elements; the motifs that the training set shows have a word of their own, and the captions use it. All
-motifs are drawn in one lot from the same distribution and dealt to the groups in the order of the draw:
-the groups differ in how often the model saw their members, in having names, and by the deal's chance.
+elements; the motifs that the training set shows have a name of their own, and the captions use it. All
+motifs are drawn at once from the same distribution and assigned to the groups in the order of the draw:
+the groups differ in how often the model saw their members, in having names, and by chance.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAME_SHARE = 0.7
 
 @dataclass(frozen=True)
 class Motif:
-    """Three different elements, the group they were dealt to, and their word (None: never seen)."""
+    """Three different elements, their group, and their name (None for unseen motifs)."""
 
     elements: tuple[Element, ...]
     group: str
@@ -38,7 +38,7 @@ class Motif:
 
 @lru_cache(maxsize=1)
 def motif_names() -> tuple[str, ...]:
-    """Invented words, pronounceable and none a word of the captions."""
+    """Names of the motifs: invented, pronounceable words that no caption contains otherwise."""
     names = [a + b + c + d for a, b, c, d in itertools.product("bdfgklmnpvz", "aeiou", "bdgklmnv", "aiou")]
     order = np.random.Generator(np.random.PCG64(7)).permutation(len(names))
     count = MOTIFS_PER_GROUP * len(GROUP_SHARE)
@@ -47,7 +47,7 @@ def motif_names() -> tuple[str, ...]:
 
 @lru_cache(maxsize=8)
 def all_motifs(seed: int = 0) -> tuple[Motif, ...]:
-    """The 80 motifs of a seed, 20 a group, in the order of GROUPS."""
+    """The 80 motifs of a seed, 20 in each group, in the order of GROUPS."""
     rng = np.random.Generator(np.random.PCG64(seed))
     chosen: list[tuple[Element, ...]] = []
     while len(chosen) < MOTIFS_PER_GROUP * len(GROUPS):

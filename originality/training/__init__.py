@@ -1,1 +1,1 @@
-"""Small models trained from nothing: the shapes model that ships, and the detector of elements."""
+"""Training of the small models that ship: the shapes model and the detector of elements."""

@@ -1,7 +1,7 @@
-"""One training stage: a loop that checkpoints, resumes to the same numbers, and says how it goes.
+"""One training stage: a loop that checkpoints, resumes to the same numbers and reports its progress.
 
-Started by ``torchrun``, every process takes its share of each batch and the gradients are averaged: on a CPU
-two processes of one thread each do almost twice the work of one process of two threads.
+Started by ``torchrun``, every process computes its share of each batch and the gradients are averaged: on a
+CPU two processes of one thread each do almost twice the work of one process of two threads.
 """
 
 from __future__ import annotations
@@ -23,27 +23,38 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 CHECKPOINT_SECONDS = 120.0
+"""Least time between two checkpoints."""
 
 
 @dataclass(frozen=True)
-class Crew:
-    """The processes that train together; alone, one that does everything."""
+class Processes:
+    """The processes that train together; a single one if there is no process group."""
 
     rank: int
     size: int
 
     @classmethod
-    def here(cls) -> Crew:
+    def current(cls) -> Processes:
+        """The processes of this run."""
         return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls(0, 1)
 
-    def part(self, batch_size: int) -> slice:
-        """This process's part of a batch that all of them know."""
+    def share(self, batch_size: int) -> slice:
+        """This process's share of a batch that every process draws alike.
+
+        Raises:
+            ValueError: the batch cannot be divided evenly.
+        """
         if batch_size % self.size:
-            raise ValueError(f"a batch of {batch_size} cannot be shared evenly by {self.size} processes")
+            raise ValueError(f"a batch of {batch_size} cannot be divided evenly among {self.size} processes")
         return slice(self.rank, None, self.size)
 
     def average(self, parameters: Sequence[nn.Parameter], loss: float, stop: bool) -> tuple[float, bool]:
-        """Average the gradients in place; the mean loss, and whether any process was asked to stop."""
+        """Average the gradients in place.
+
+        Returns:
+            The mean loss, and whether any process was asked to stop: all processes must stop at the same
+            step, or the others would wait for it forever.
+        """
         if self.size == 1:
             return loss, stop
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -57,17 +68,17 @@ class Crew:
         return float(flat[-2]), bool(flat[-1] > 0)
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have arrived."""
         if self.size > 1:
             dist.barrier()
 
 
-def join_crew() -> None:
-    """Under ``torchrun``, meet the other processes, each on a core of its own; else nothing."""
+def join_processes() -> None:
+    """Under ``torchrun``, join the other processes, each pinned to a core; otherwise do nothing."""
     if "WORLD_SIZE" not in os.environ:
         return
     dist.init_process_group("gloo")
-    atexit.register(dist.destroy_process_group)  # its threads abort a process that ends before them
+    atexit.register(dist.destroy_process_group)  # its threads would abort an exiting process
     if not hasattr(os, "sched_setaffinity"):  # macOS
         return
     cores = sorted(os.sched_getaffinity(0))
@@ -76,18 +87,18 @@ def join_crew() -> None:
 
 
 def default_folder(name: str = "train-shapes") -> Path:
-    """Checkpoints and latents live in the user's cache, so that they outlast a checkout."""
+    """Folder of checkpoints and latents in the user's cache, so that they outlast a checkout."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "originality" / name
 
 
 def decay_start(steps: int, warmup: int, decay_share: float) -> int:
-    """The step from which the learning rate falls."""
+    """The step at which the learning rate begins to fall."""
     return max(warmup, round(steps * (1 - decay_share)))
 
 
 def rate_factor(step: int, steps: int, warmup: int, decay_share: float) -> float:
-    """Factor of the learning rate: linear warm-up, a plateau, then half a cosine down to 0."""
+    """Factor of the learning rate at a step: linear warm-up, a plateau, then half a cosine down to 0."""
     if step < warmup:
         return (step + 1) / warmup
     start = decay_start(steps, warmup, decay_share)
@@ -97,7 +108,7 @@ def rate_factor(step: int, steps: int, warmup: int, decay_share: float) -> float
 
 
 class Average:
-    """Exponential moving average of parameters, with a start-up correction of the decay."""
+    """Exponential moving average of parameters, with a smaller decay in the first steps."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], decay: float) -> None:
         self.decay = decay
@@ -119,8 +130,8 @@ class Average:
 class Stage:
     """Modules that learn from ``loss_at(step)``, one optimiser step at a time.
 
-    ``loss_at`` must be a function of the step, the weights and the :class:`Crew` alone: then one that goes on
-    from a kept state has the same numbers as one that was never cut off.
+    ``loss_at`` must depend on the step, the weights and the :class:`Processes` alone: then a resumed stage
+    has the same numbers as one that was never interrupted.
     """
 
     def __init__(
@@ -137,14 +148,17 @@ class Stage:
         decay_share: float = 1.0,
         recipe: str = "",
     ) -> None:
-        """``recipe``: all that decides ``loss_at``, in words; no other recipe's state is gone on from."""
+        """Args:
+        recipe: text that identifies everything ``loss_at`` depends on; a state of a different recipe is
+        refused.
+        """
         self.name, self.modules, self.steps = name, modules, steps
         self.step = 0
         self.losses: list[float] = []
         self._loss_at = loss_at
         self._rate = learning_rate
         self.course = (steps, warmup, decay_share)
-        """Of the learning rate: see :func:`rate_factor`."""
+        """Arguments of :func:`rate_factor` for the learning rate."""
         rates = (learning_rate, warmup, weight_decay, ema_decay, decay_share)
         self._identity = hashlib.sha256(f"{recipe} {rates}".encode()).hexdigest()[:16]
         self._parameters = [p for p in modules.parameters() if p.requires_grad]
@@ -160,24 +174,27 @@ class Stage:
 
     @property
     def plateau_end(self) -> int:
-        """The step up to which a longer recipe of the same kind is the same."""
+        """The step up to which a recipe with more steps trains identically."""
         return decay_start(*self.course)
 
     def advance(self, stop: bool = False) -> bool:
-        """One optimiser step. Whether any process of the crew was asked to stop.
+        """Take an optimiser step.
+
+        Returns:
+            Whether any of the processes was asked to stop.
 
         Raises:
-            FloatingPointError: the loss is not a number.
+            FloatingPointError: the loss is not finite.
         """
         self.modules.train()
-        flushed = torch.set_flush_denormal(True)  # the optimiser's smallest moments would slow every step
+        flushed = torch.set_flush_denormal(True)  # denormal moments of the optimiser would slow every step
         try:
             for group in self._optimiser.param_groups:
                 group["lr"] = self._rate * rate_factor(self.step, *self.course)
             self._optimiser.zero_grad(set_to_none=True)
             loss = self._loss_at(self.step)
             loss.backward()
-            mean, stop_now = Crew.here().average(self._parameters, float(loss.detach()), stop)
+            mean, stop_now = Processes.current().average(self._parameters, float(loss.detach()), stop)
             nn.utils.clip_grad_norm_(self._parameters, 1.0)
             self._optimiser.step()
             self.average.update(self.step)
@@ -193,12 +210,12 @@ class Stage:
         return stop_now
 
     def finish(self) -> None:
-        """The modules hold the averaged weights from now on."""
+        """Put the averaged weights into the modules, for use."""
         self.average.swap()
         self.modules.eval()
 
     def state(self) -> dict[str, Any]:
-        """All that :meth:`load` goes on from."""
+        """State for :meth:`load`."""
         return {
             "modules": self.modules.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -210,53 +227,53 @@ class Stage:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state.
+        """Resume from a state.
 
         Raises:
-            ValueError: it is of another recipe.
+            ValueError: the state is of a different recipe.
         """
         if state.get("identity") != self._identity:
-            raise ValueError("the state is of another recipe")
+            raise ValueError(f"{self.name}: the state is of a different recipe")
         self.modules.load_state_dict(state["modules"])
         self._optimiser.load_state_dict(state["optimiser"])
         for mean, kept in zip(self.average.mean, state["average"], strict=True):
-            mean.copy_(kept)  # from whatever device
+            mean.copy_(kept)  # the state may be on a different device
         self.step, self.losses = state["step"], list(state["losses"])
 
     def recent_loss(self) -> float:
-        """Mean of the last fifty steps."""
+        """Mean loss of the last fifty steps."""
         recent = self.losses[-50:]
         return sum(recent) / max(1, len(recent))
 
 
 def run_stage(stage: Stage, folder: Path, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> None:
-    """Train a stage to its end; a checkpoint every two minutes and at SIGTERM or ctrl-C.
+    """Train a stage, with a checkpoint every two minutes and at SIGTERM or ctrl-C.
 
-    The weights at the end of the learning rate's plateau are kept beside the checkpoint: up to there a longer
-    recipe is the same, and may go on from them.
+    The state at the end of the learning rate's plateau is stored beside the checkpoint: up to there a recipe
+    with more steps trains identically, and can resume from it.
 
     Raises:
-        ValueError: the folder holds a checkpoint of another recipe.
-        FloatingPointError: the loss is not a number.
-        KeyboardInterrupt: it was stopped, with a checkpoint.
+        ValueError: the folder holds a checkpoint of a different recipe.
+        FloatingPointError: the loss is not finite.
+        KeyboardInterrupt: it was stopped, after writing a checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    crew = Crew.here()
-    crew.wait()  # until the checkpoint that another process may still be writing is there
+    processes = Processes.current()
+    processes.wait()  # another process may still be writing the checkpoint
     checkpoint, plateau = folder / f"{stage.name}.pt", folder / f"{stage.name}-plateau.pt"
-    seconds = _go_on(stage, checkpoint, plateau)
+    seconds = _resume(stage, checkpoint, plateau)
     first = stage.step
 
     def save(target: Path = checkpoint) -> None:
-        if crew.rank:
+        if processes.rank:
             return
-        took = seconds + time.monotonic() - started
+        total = seconds + time.monotonic() - started
         part = target.with_suffix(".part")
-        torch.save({**stage.state(), "seconds": took}, part)
+        torch.save({**stage.state(), "seconds": total}, part)
         part.replace(target)
         curve = [round(x, 6) for x in stage.losses]
-        told = {"step": stage.step, "steps": stage.steps, "seconds": round(took, 1), "loss": curve}
-        (folder / f"{stage.name}.json").write_text(json.dumps(told))
+        progress = {"step": stage.step, "steps": stage.steps, "seconds": round(total, 1), "loss": curve}
+        (folder / f"{stage.name}.json").write_text(json.dumps(progress))
 
     stopping = False
 
@@ -269,7 +286,7 @@ def run_stage(stage: Stage, folder: Path, checkpoint_seconds: float = CHECKPOINT
     try:
         while not stage.done:
             stop_now = stage.advance(stopping)
-            if stage.step % 50 == 0 and not crew.rank:
+            if stage.step % 50 == 0 and not processes.rank:
                 pace = (time.monotonic() - started) / (stage.step - first)
                 print(
                     f"{stage.name}: step {stage.step}/{stage.steps}, loss {stage.recent_loss():.5f}, "
@@ -288,21 +305,22 @@ def run_stage(stage: Stage, folder: Path, checkpoint_seconds: float = CHECKPOINT
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    crew.wait()
+    processes.wait()
 
 
-def _go_on(stage: Stage, checkpoint: Path, plateau: Path) -> float:
-    """Take up what a folder keeps of the stage; the seconds that it took."""
+def _resume(stage: Stage, checkpoint: Path, plateau: Path) -> float:
+    """Resume the stage from a folder, if it has a checkpoint; the seconds trained so far."""
     if not checkpoint.exists():
         return 0.0
     state = torch.load(checkpoint, weights_only=True)
     in_decay = state["step"] > decay_start(state["steps"], *stage.course[1:])
+    # With a different number of steps the learning rate falls elsewhere: only the plateau can be reused.
     if state["steps"] != stage.steps and in_decay:
         state = torch.load(plateau, weights_only=True)
     try:
         stage.load(state)
     except ValueError as error:
         raise ValueError(
-            f"{checkpoint} is of another recipe; remove it, or train in another folder"
+            f"{checkpoint} is of a different recipe; remove it, or train in a different folder"
         ) from error
     return float(state["seconds"])

@@ -1,4 +1,4 @@
-"""What the detector learns from: renders, some with sketched elements beside the rendered ones."""
+"""The detector's training images: renders, some with sketched elements beside the rendered ones."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from PIL import Image
 from originality.shapes.drawing import CANVAS, RADIUS, Placed, place, visibility
 from originality.shapes.elements import ELEMENTS
 from originality.shapes.image_sets import UniformSet, generator, pixels
-from originality.training.element_detector.malformed import KINDS, deform, lay, wear
+from originality.training.element_detector.malformed import KINDS, deform, paste, roughen
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What a training image shows."""
+    """The elements of a training image."""
 
     placed: tuple[Placed, ...]
     seen: tuple[float, ...]
-    """Share of each element in sight."""
+    """Visible share of each element."""
     malformed: tuple[Placed, ...] = ()
-    """Elements gone wrong: no detector should be sure of them."""
+    """Malformed elements, which the detector should not be confident of."""
 
 
-def _seen(placed: tuple[Placed, ...]) -> tuple[float, ...]:
-    """Visibility, at no cost where no two elements can touch."""
-    apart = all(_room(p, placed[:k]) for k, p in enumerate(placed))
+def _visible_shares(placed: tuple[Placed, ...]) -> tuple[float, ...]:
+    """Visible share of each element; not rendered where no two elements can touch."""
+    apart = all(_is_clear_of(p, placed[:k]) for k, p in enumerate(placed))
     return (1.0,) * len(placed) if apart else visibility(placed)
 
 
-def _room(new: Placed, others: Sequence[Placed]) -> bool:
+def _is_clear_of(new: Placed, others: Sequence[Placed]) -> bool:
+    """Whether an element touches none of the others, wherever their outlines lie."""
     return all(
         math.hypot(new.x - o.x, new.y - o.y) > 1 + RADIUS[new.element.size] + RADIUS[o.element.size]
         for o in others
@@ -43,7 +44,7 @@ def _room(new: Placed, others: Sequence[Placed]) -> bool:
 
 @dataclass
 class TrainingImages:
-    """Renders of up to six elements, half of them with one or two sketched elements beside rendered ones."""
+    """Renders of up to six elements, some of them with one or two sketched elements beside rendered ones."""
 
     seed: int
 
@@ -52,7 +53,7 @@ class TrainingImages:
         return {}
 
     def item(self, index: int) -> tuple[np.ndarray, Truth]:
-        """Image ``index``, uint8 (64, 64, 3), and what it shows."""
+        """Image ``index``, uint8 (64, 64, 3), and its elements."""
         if index not in self._kept:
             self._kept[index] = self._draw(index)
         return self._kept[index]
@@ -63,23 +64,23 @@ class TrainingImages:
         most = 2 if sketches else int(rng.choice((4, 6)))
         scene = UniformSet(max_elements=most, empty_share=0.04).scene(self.seed, index)
         image = pixels([scene])[0]
-        truth = Truth(scene.placed, _seen(scene.placed))
+        truth = Truth(scene.placed, _visible_shares(scene.placed))
         for _ in range(sketches):
             new = place(ELEMENTS[rng.integers(len(ELEMENTS))], rng)
-            if not _room(new, (*truth.placed, *truth.malformed)):
+            if not _is_clear_of(new, (*truth.placed, *truth.malformed)):
                 continue
             if rng.random() < 0.3:
-                image = lay(image, wear(new.element, rng), new.x, new.y)
+                image = paste(image, roughen(new.element, rng), new.x, new.y)
                 truth = replace(truth, placed=(*truth.placed, new), seen=(*truth.seen, 1.0))
             else:
                 kind = KINDS[rng.integers(len(KINDS))]
-                image = lay(image, deform(kind, new.element, rng), new.x, new.y)
+                image = paste(image, deform(kind, new.element, rng), new.x, new.y)
                 truth = replace(truth, malformed=(*truth.malformed, new))
         return image, truth
 
 
 def distort(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blur, noise, a tinge and JPEG artefacts, all too slight to matter: uint8 (64, 64, 3)."""
+    """Add slight blur, noise, tint and JPEG artefacts at random: uint8 (64, 64, 3)."""
     x: np.ndarray = image.astype(np.float32)
     if rng.random() < 0.35:
         sigma = rng.uniform(0.3, 0.85)

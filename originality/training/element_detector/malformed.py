@@ -1,10 +1,9 @@
-"""Malformed elements, as a diffusion model makes them: what the detector must not be sure of.
+"""Malformed elements as a diffusion model draws them, which the detector must not be confident of.
 
-An element is drawn as a small patch with a mask and laid over an image. Deformations work on the
-outline's radius as a function of the angle (every shape of the world can be seen whole from its
-centre), on the ink, or on the stroke. An outline counts as malformed only if it strays visibly from
-*every* shape of the world at any size: half way between a small circle and a small hexagon is
-nothing that an eye, or a fair detector, could tell from either.
+An element is drawn as a small patch with a mask and pasted over an image. Deformations change the outline's
+radius as a function of the angle (every shape is star-shaped around its centre), the ink, or the stroke. An
+outline counts as malformed only if it visibly deviates from *every* shape at its size: half way between a
+small circle and a small hexagon can be distinguished from neither, by an eye or by a fair detector.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ KINDS = (
     "half filled",
 )
 
-STRAYING = 0.9
-"""Least distance in pixels of a malformed outline from the nearest shape's, at the worst angle."""
+MIN_DEVIATION = 0.9
+"""Least distance in pixels of a malformed outline from every shape's, at its worst angle."""
 
-STRAYING_MEAN = 0.33
-"""The same over all angles: the tips of a star stray far at the least touch."""
+MIN_MEAN_DEVIATION = 0.33
+"""Least mean distance over all angles, as the tips of a star deviate far under the slightest change."""
 
 PATCH = 40
 """Side of a patch in pixels: room for the largest element, stretched."""
@@ -49,12 +48,12 @@ _COS, _SIN = np.cos(_ANGLES), -np.sin(_ANGLES)
 
 @dataclass(frozen=True)
 class Sketch:
-    """How to paint one element: any part of it may be wrong."""
+    """How to paint one element, any part of which may be wrong."""
 
     profile: np.ndarray
     """Distance of the outline from the centre at 96 angles, for radius 1."""
     radius: float
-    """Its size in pixels."""
+    """Radius in pixels."""
     stroke: float
     """Line width in pixels."""
     filled: bool
@@ -62,13 +61,13 @@ class Sketch:
     second_ink: tuple[int, int, int] | None = None
     """Colour beyond a line through the middle."""
     second_filled: bool | None = None
-    """Whether it is filled beyond that line."""
+    """Whether the element is filled beyond that line."""
     tint: float = 0.0
     """Opacity of the filling of an empty element."""
     angle: float = 0.0
     """Direction of the line through the middle, or of the gap."""
     gap: float = 0.0
-    """Share of the turn that is missing."""
+    """Share of the outline's turn that is missing."""
     opacity: float = 1.0
 
 
@@ -90,11 +89,11 @@ def profile_of(shape: str) -> np.ndarray:
 
 
 def malformed(profile: np.ndarray, radius: float) -> bool:
-    """Whether an outline (96 radii, for radius 1) visibly misses every shape at that size."""
+    """Whether an outline (96 radii, for radius 1) visibly deviates from every shape at that size."""
     gaps = [
         np.abs(profile - profile_of(s) * (profile.mean() / profile_of(s).mean())) * radius for s in SHAPES
     ]
-    return all(gap.max() >= STRAYING and gap.mean() >= STRAYING_MEAN for gap in gaps)
+    return all(gap.max() >= MIN_DEVIATION and gap.mean() >= MIN_MEAN_DEVIATION for gap in gaps)
 
 
 def _affine(profile: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -166,8 +165,8 @@ def deform(kind: str, element: Element, rng: np.random.Generator) -> Sketch:
     return Sketch(**change)
 
 
-def wear(element: Element, rng: np.random.Generator) -> Sketch:
-    """A sketch of the element with flaws too slight to matter: it stays what it is."""
+def roughen(element: Element, rng: np.random.Generator) -> Sketch:
+    """A sketch of the element with flaws too slight to make it malformed."""
     radius = RADIUS[element.size] * rng.uniform(0.96, 1.04)
     profile = profile_of(element.shape) * _wobble(rng, rng.uniform(0, 0.12) / radius)
     r, g, b = (int(np.clip(v + rng.normal(0, 6), 0, 255)) for v in RGB[element.colour])
@@ -181,8 +180,8 @@ def wear(element: Element, rng: np.random.Generator) -> Sketch:
     )
 
 
-def lay(image: np.ndarray, sketch: Sketch, x: float, y: float) -> np.ndarray:
-    """The image (64, 64, 3), uint8, with the sketch painted over it, centred at (x, y) pixels."""
+def paste(image: np.ndarray, sketch: Sketch, x: float, y: float) -> np.ndarray:
+    """The image, uint8 (64, 64, 3), with the sketch painted over it, centred at (x, y) in pixels."""
     left, top = math.floor(x) - PATCH // 2, math.floor(y) - PATCH // 2
     colour, mask = _paint(sketch, x - left, y - top)
     rows, columns = (slice(max(0, -start), PATCH - max(0, start + PATCH - CANVAS)) for start in (top, left))
@@ -195,7 +194,7 @@ def lay(image: np.ndarray, sketch: Sketch, x: float, y: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Board:
-    """An oversampled patch to paint on, the element's centre at (x, y) pixels in it."""
+    """An oversampled patch to paint on, with the element's centre at (x, y) in pixels."""
 
     x: float
     y: float

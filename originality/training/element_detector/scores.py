@@ -1,4 +1,4 @@
-"""How well a detector does: on held-out renders, and at malformed elements."""
+"""Scores of a detector: precision and recall on held-out renders, and abstention on malformed elements."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from originality.shapes.detector import Detection, Detector
 from originality.shapes.drawing import CANVAS, Placed, place
 from originality.shapes.elements import ELEMENTS
 from originality.shapes.image_sets import ImageSet, generator, pixels
-from originality.training.element_detector.malformed import KINDS, deform, lay
+from originality.training.element_detector.malformed import KINDS, deform, paste
 
 NEAR = 4.0
-"""Pixels between the centres of a true detection and its element, at most."""
+"""Largest distance in pixels between a true detection and its element's centre."""
 
 VISIBLE = 0.5
-"""An element of which less is in sight is no miss, and no false detection if found."""
+"""Visible share under which an element is ignored: neither missed nor, if detected, false."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Scores:
     ignored: int
     """Detections of elements that are mostly hidden."""
     confusion: dict[str, dict[str, int]]
-    """For each attribute "truth > said": how often, among detections within NEAR of a truth."""
+    """Counts of "truth > detected" for each attribute, among detections within NEAR of an element."""
     reliability: tuple[tuple[float, float, int], ...]
-    """For bands of confidence: mean confidence, share true, detections."""
+    """For bands of confidence: mean confidence, share of true detections, number of detections."""
     centre_error: float
     """Mean distance in pixels of true detections from the centres."""
 
@@ -49,7 +49,7 @@ class Scores:
         return self.true / max(self.true + self.missed, 1)
 
     def summary(self) -> dict[str, object]:
-        """For a JSON file."""
+        """All scores, for a JSON file."""
         return {
             "precision": round(self.precision, 5),
             "recall": round(self.recall, 5),
@@ -60,7 +60,7 @@ class Scores:
 def match(
     found: Sequence[Detection], placed: Sequence[Placed], seen: Sequence[float]
 ) -> tuple[list[tuple[Detection, Placed]], list[Detection], list[Placed], int]:
-    """Pair detections with elements one to one, visible elements first, then surest first.
+    """Pair detections with elements one to one, visible elements first, then by distance.
 
     Returns:
         True pairs, false detections, missed elements, and the number of detections of hidden ones.
@@ -103,14 +103,14 @@ def evaluate(
     """Score a detector on scenes 0..count of a set.
 
     Args:
-        change: what to do to the renders first, uint8 (n, 64, 64, 3) to the same.
+        change: a function applied to the renders first, uint8 (n, 64, 64, 3) to the same.
     """
     scenes = [images.scene(seed, i) for i in range(count)]
     renders = pixels(scenes)
     everything = detector.detect(change(renders) if change else renders, 0.05)
     true = false = missed = ignored = 0
     errors: list[float] = []
-    said: list[tuple[float, bool]] = []
+    confidences: list[tuple[float, bool]] = []
     confusion: dict[str, Counter[str]] = {a: Counter() for a in ("size", "colour", "texture", "shape")}
     for scene, all_found in zip(scenes, everything, strict=True):
         seen = scene.visibility
@@ -127,8 +127,8 @@ def evaluate(
                         if truth != name:
                             counter[f"{truth} > {name}"] += 1
         pairs, wrong, _, _ = match(all_found, scene.placed, seen)
-        said += [(d.confidence, True) for d, _ in pairs]
-        said += [(d.confidence, False) for d in wrong]
+        confidences += [(d.confidence, True) for d, _ in pairs]
+        confidences += [(d.confidence, False) for d in wrong]
     return Scores(
         confidence,
         true,
@@ -136,16 +136,16 @@ def evaluate(
         missed,
         ignored,
         {a: dict(counter.most_common()) for a, counter in confusion.items()},
-        _bands(said),
+        _bands(confidences),
         round(float(np.mean(errors)) if errors else 0.0, 3),
     )
 
 
-def _bands(said: Sequence[tuple[float, bool]]) -> tuple[tuple[float, float, int], ...]:
+def _bands(confidences: Sequence[tuple[float, bool]]) -> tuple[tuple[float, float, int], ...]:
     edges = (0.05, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98, 1.01)
     bands = []
     for low, high in pairwise(edges):
-        own = [(c, t) for c, t in said if low <= c < high]
+        own = [(c, t) for c, t in confidences if low <= c < high]
         if own:
             confidence, true = np.mean(own, axis=0)
             bands.append((round(float(confidence), 3), round(float(true), 3), len(own)))
@@ -159,7 +159,7 @@ def abstention(
     confidence: float = 0.9,
     change: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, float]:
-    """Share of malformed elements, per kind and over all, where the detector is sure of something.
+    """Share of malformed elements, per kind and over all, for which the detector reports something.
 
     Each image shows one malformed element and nothing else; any confident detection counts.
 
@@ -173,7 +173,7 @@ def abstention(
             rng = generator("malformed", kind, seed, i)
             spot = place(ELEMENTS[rng.integers(len(ELEMENTS))], rng)
             blank = np.full((CANVAS, CANVAS, 3), 255, np.uint8)
-            images.append(lay(blank, deform(kind, spot.element, rng), spot.x, spot.y))
+            images.append(paste(blank, deform(kind, spot.element, rng), spot.x, spot.y))
         stack = np.stack(images)
         found = detector.detect(change(stack) if change else stack, confidence)
         shares[kind] = round(sum(bool(f) for f in found) / count, 4)

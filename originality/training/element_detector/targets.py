@@ -1,4 +1,4 @@
-"""What the detector's network should say of an image, and how far it is from that."""
+"""Targets of the detector's network for training images, and its loss."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from originality.shapes.elements import COLOURS, SHAPES
 from originality.training.element_detector.images import Truth
 
 NEAR = 2.2
-"""Pixels from a centre within which a cell must answer for the element."""
+"""Distance in pixels from a centre within which a cell must detect the element."""
 
 AROUND = 4.5
-"""Pixels from a centre within which a cell may answer for it."""
+"""Distance in pixels from a centre within which a cell may detect the element or not."""
 
 MALFORMED_WEIGHT = 3.0
-"""Weight of saying no at a malformed element."""
+"""Weight of not detecting anything at a malformed element."""
 
 _CELLS = (np.arange(GRID) + 0.5) * STRIDE
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What the network should say of a batch; each array (n, slots, 32, 32)."""
+    """Targets of a batch; each array is (n, slots, 32, 32)."""
 
     centre: Tensor
     weight: Tensor
-    """Of the centre's loss: 0 where either answer is right."""
+    """Weight of the centre's loss: 0 where both answers are right."""
     named: Tensor
-    """bool: cells that must name shape and colour and point to the centre."""
+    """bool: cells that must predict shape, colour and the offset to the centre."""
     shape: Tensor
     colour: Tensor
     dx: Tensor
@@ -43,6 +43,7 @@ class Targets:
 
 
 def targets(truths: Sequence[Truth], flips: Sequence[bool]) -> Targets:
+    """Targets of a batch of images, some of them mirrored left to right."""
     n = len(truths)
     arrays = np.zeros((7, n, len(SLOTS), GRID, GRID), np.float32)
     centre, weight, named, shape, colour, to_x, to_y = arrays
@@ -79,7 +80,7 @@ def targets(truths: Sequence[Truth], flips: Sequence[bool]) -> Targets:
 
 
 def loss_of(outputs: Tensor, target: Targets) -> Tensor:
-    """Mean over the cells near elements of centre, shape, colour and place losses."""
+    """Sum of the centre, shape, colour and offset losses, each a mean over the cells near elements."""
     o = outputs.movedim(2, -1)
     centre = functional.binary_cross_entropy_with_logits(
         o[..., 0], target.centre, target.weight, reduction="sum"

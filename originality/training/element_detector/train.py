@@ -1,8 +1,8 @@
-"""Train and measure the detector: ``python -m originality.training.element_detector.train``.
+"""Train and score the detector of elements: ``python -m originality.training.element_detector.train``.
 
-It learns from renders, half of them crowded, the others with worn elements (still what they are) and
-malformed ones (to be passed over); a quarter of what it sees went through the shipped model's autoencoder.
-What ships is the weights' average, with its measured scores. Under ``torchrun`` processes share the work.
+It learns from renders, some of them crowded, others with slightly flawed elements (to be detected) and
+malformed ones (to be ignored); a quarter of the images has passed through the shipped model's autoencoder.
+The weights' average ships, with its measured scores. Under ``torchrun`` processes share the work.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from originality.training.element_detector.scores import abstention, evaluate
 from originality.training.element_detector.targets import Targets, loss_of, targets
 from originality.training.shapes_model.autoencoder import reconstruct
 from originality.training.shapes_model.recipe import Frozen
-from originality.training.stage import Crew, Stage, default_folder, join_crew, run_stage
+from originality.training.stage import Processes, Stage, default_folder, join_processes, run_stage
 
 HELD_OUT_SEED = 90_004
-"""Seed of the renders that measure: no training and no choice of design saw it."""
+"""Seed of the renders for the scores, used by no training and for no design decision."""
 
 Rebuild = Callable[[np.ndarray], np.ndarray]
 
@@ -46,22 +46,22 @@ class DetectorRecipe(Frozen):
     blocks: int = 2
     batch_size: int = 64
     images: int = 64_000
-    """Distinct images a round; each is drawn once and kept in memory (12 kB)."""
+    """Number of different images in a round; each is drawn once and kept in memory (12 kB)."""
     steps: tuple[int, ...] = (5000, 3000)
-    """Steps of each round. A round goes on from the averaged weights of the one before, on other images, with
-    a new optimiser and the whole course of the learning rate again."""
+    """Steps of each round. A round starts from the averaged weights of the one before, with different images,
+    a new optimiser and a new learning rate schedule."""
     learning_rate: float = 4e-3
     weight_decay: float = 1e-3
     ema_decay: float = 0.998
     bf16: bool = True
     reconstructed: int = 16_000
-    """Images of which the well-formed ones are sent through the autoencoder."""
+    """Number of images of which those without malformed elements are passed through the autoencoder."""
     reconstructed_share: float = 0.25
-    """How often one of them is shown."""
+    """Share of the training samples that are one of these."""
 
 
 def train(own: DetectorRecipe, folder: Path, model: Path) -> Detector:
-    """Train (or finish, or load) the detector, checkpoints in the folder.
+    """Train the detector, resume its training, or load the finished one; checkpoints are in the folder.
 
     Args:
         model: Stable Diffusion folder whose autoencoder reconstructs some of the images.
@@ -75,7 +75,7 @@ def train(own: DetectorRecipe, folder: Path, model: Path) -> Detector:
 
     def batch(round_: int, step: int) -> tuple[Tensor, Targets]:
         truths, pictures, flips = [], [], []
-        for k in range(own.batch_size)[Crew.here().part(own.batch_size)]:
+        for k in range(own.batch_size)[Processes.current().share(own.batch_size)]:
             rng = generator("detector sample", own.seed, round_, step, k)
             index = (step * own.batch_size + k) % own.images
             if indices and rng.random() < own.reconstructed_share:
@@ -111,13 +111,13 @@ def train(own: DetectorRecipe, folder: Path, model: Path) -> Detector:
         )
         run_stage(stage, folder)
         stage.finish()
-    _settle(net, [batch(0, step)[0] for step in range(40)])
+    _recompute_batch_norms(net, [batch(0, step)[0] for step in range(40)])
     return Detector(net.to(memory_format=torch.contiguous_format))
 
 
 @torch.no_grad()
-def _settle(net: DetectorNet, batches: Sequence[Tensor]) -> None:
-    """Measure the batch norms' means and variances anew: the averaged weights have others."""
+def _recompute_batch_norms(net: DetectorNet, batches: Sequence[Tensor]) -> None:
+    """Measure the batch norms' means and variances again, as they differ for the averaged weights."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
@@ -131,32 +131,33 @@ def _settle(net: DetectorNet, batches: Sequence[Tensor]) -> None:
 
 
 def _reconstructions(folder: Path, count: int, images: TrainingImages, model: Path) -> dict[int, np.ndarray]:
-    """By index, those of the first images that hold nothing malformed, after the autoencoder.
+    """Reconstructions by the autoencoder of the first images without malformed elements, by index.
 
-    Malformed elements are left out: the autoencoder, which never saw a faded or a purple one, may draw it as
-    a proper element, and that is then no example of a malformed one.
+    Images with malformed elements are left out: the autoencoder, which never saw a faded or a purple element,
+    may draw it as a well-formed one, which would make it a wrong example.
     """
-    crew = Crew.here()
+    processes = Processes.current()
     rebuild = reconstructor(model)
 
     def kept(rank: int) -> Path:
-        return folder / f"detector-reconstructions-{rank}-of-{crew.size}.npy"
+        return folder / f"detector-reconstructions-{rank}-of-{processes.size}.npy"
 
     indices = [k for k in range(count) if not images.item(k)[1].malformed]
-    if not kept(crew.rank).exists():
-        print(f"{len(indices)} images go through the autoencoder: some minutes", flush=True)
+    if not kept(processes.rank).exists():
+        print(f"passing {len(indices)} images through the autoencoder: some minutes", flush=True)
         np.save(
-            kept(crew.rank), rebuild(np.stack([images.item(k)[0] for k in indices[crew.rank :: crew.size]]))
+            kept(processes.rank),
+            rebuild(np.stack([images.item(k)[0] for k in indices[processes.rank :: processes.size]])),
         )
-    crew.wait()
+    processes.wait()
     rebuilt: dict[int, np.ndarray] = {}
-    for rank in range(crew.size):
-        rebuilt |= dict(zip(indices[rank :: crew.size], np.load(kept(rank)), strict=True))
+    for rank in range(processes.size):
+        rebuilt |= dict(zip(indices[rank :: processes.size], np.load(kept(rank)), strict=True))
     return rebuilt
 
 
 def reconstructor(model: Path) -> Rebuild:
-    """The autoencoder of a Stable Diffusion folder as a map of uint8 images (n, h, w, 3)."""
+    """The autoencoder of a Stable Diffusion folder as a function of uint8 images (n, h, w, 3)."""
     vae = AutoencoderKL.from_pretrained(model, subfolder="vae", use_safetensors=True).eval()
 
     def rebuild(images: np.ndarray) -> np.ndarray:
@@ -180,7 +181,7 @@ def save(detector: Detector, own: DetectorRecipe, folder: Path) -> None:
 
 
 def measure(detector: Detector, model: Path, count: int = 2000) -> dict[str, object]:
-    """All scores that ship with the weights: on held-out renders and on their reconstructions."""
+    """The scores that ship with the weights: on held-out renders and on their reconstructions."""
     held_out = UniformSet(max_elements=4)
     rebuild = reconstructor(model)
     return {
@@ -199,10 +200,10 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="only score what --out holds")
     arguments = parser.parse_args()
     if not arguments.measure:
-        join_crew()
+        join_processes()
         own = DetectorRecipe()
         detector = train(own, arguments.folder, arguments.model)
-        if Crew.here().rank:
+        if Processes.current().rank:
             return
         save(detector, own, arguments.out)
     scores = measure(Detector.load(arguments.out), arguments.model)

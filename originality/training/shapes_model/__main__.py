@@ -1,8 +1,8 @@
-"""``python -m originality.training.shapes_model``: train the model that ships, stage by stage.
+"""Train the shapes model that ships, stage by stage: ``python -m originality.training.shapes_model``.
 
-Each stage checkpoints into the user's cache and goes on from there; a finished stage is only loaded. Started
-by ``torchrun --standalone --nproc-per-node N -m originality.training.shapes_model``, N processes share the
-work.
+Each stage writes checkpoints to the user's cache and resumes from them; a finished stage is only loaded.
+Started by ``torchrun --standalone --nproc-per-node N -m originality.training.shapes_model``, N processes
+share the work.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from originality.training.shapes_model.assemble import assemble
 from originality.training.shapes_model.latents import encode_set
 from originality.training.shapes_model.recipe import ShapesRecipe
 from originality.training.shapes_model.vocabulary import all_words, save_tokenizer
-from originality.training.stage import Crew, default_folder, join_crew
+from originality.training.stage import Processes, default_folder, join_processes
 
 
 def main() -> None:
@@ -26,14 +26,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=default_folder(), help="checkpoints")
     parser.add_argument("--out", type=Path, help="model folder (default: FOLDER/shapes)")
     parser.add_argument("--recipe", type=Path, help="JSON of a recipe, to train another model")
+    parser.add_argument("--autoencoder", type=Path, help="model folder whose finished autoencoder is used")
     parser.add_argument(
-        "--autoencoder", type=Path, help="model folder whose finished autoencoder is taken over"
-    )
-    parser.add_argument(
-        "--first-round", type=Path, help="model folder at the end of the first round, to go on from"
+        "--first-round", type=Path, help="model folder at the end of the first round, to continue from"
     )
     arguments = parser.parse_args()
-    join_crew()
+    join_processes()
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     recipe = ShapesRecipe()
@@ -46,7 +44,7 @@ def main() -> None:
     else:
         vae = autoencoder.train(recipe, folder, images)
     moments = encode_set(vae, images, recipe.seed, recipe.denoiser.images, folder)
-    rank = Crew.here().rank
+    rank = Processes.current().rank
     tokenizer = save_tokenizer(all_words(), recipe.text.max_length, folder / f"tokenizer-{rank}")
     trained = denoiser.train(recipe, vae, moments, images, tokenizer, folder, arguments.first_round)
     if rank == 0:

@@ -1,4 +1,4 @@
-"""Stage 4: put the trained parts into one folder, as diffusers writes and reads it."""
+"""Stage 4: write the trained parts as a model folder in diffusers' layout."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from originality.training.shapes_model.vocabulary import all_words, save_tokeniz
 
 
 def assemble(vae: AutoencoderKL, denoiser: Denoiser, folder: Path) -> None:
-    """Write the Stable Diffusion folder: safetensors, the UNet's in fp16 (half of the space), the others in
-    fp32; no safety checker (shapes on white)."""
+    """Write the Stable Diffusion folder with safetensors and, for shapes on white, without a safety checker.
+
+    The UNet is stored in fp16, for half the space, the other parts in fp32.
+    """
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=denoiser.text_encoder,

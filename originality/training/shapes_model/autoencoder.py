@@ -1,4 +1,4 @@
-"""Stage 1: the autoencoder (paper Appendix B: a VAE from scratch, on the set's own images)."""
+"""Stage 1: train the autoencoder (paper Appendix B: a VAE from scratch, on the set's own images)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from originality.shapes.image_sets import ImageSet, TaughtSet, pixels
 from originality.training.shapes_model.recipe import ShapesRecipe
-from originality.training.stage import Crew, Stage, run_stage
+from originality.training.stage import Processes, Stage, run_stage
 
 
 def build(recipe: ShapesRecipe) -> AutoencoderKL:
+    """An untrained autoencoder; seed torch's global generator first."""
     own = recipe.autoencoder
     channels = own.channels
     return AutoencoderKL(
@@ -35,12 +36,12 @@ def to_tensor(images: np.ndarray) -> Tensor:
 
 
 def stage(recipe: ShapesRecipe, vae: AutoencoderKL, images: ImageSet) -> Stage:
-    """How the autoencoder learns."""
-    own, crew = recipe.autoencoder, Crew.here()
+    """The autoencoder's training stage: reconstruction with extra weight on ink, and a small KL term."""
+    own, processes = recipe.autoencoder, Processes.current()
 
     def loss_at(step: int) -> Tensor:
         batch = range(step * own.batch_size, (step + 1) * own.batch_size)
-        mine = crew.part(own.batch_size)
+        mine = processes.share(own.batch_size)
         scenes = [images.scene(recipe.seed, i % recipe.denoiser.images) for i in batch[mine]]
         x = to_tensor(pixels(scenes, recipe.side)).to(vae.device)
         posterior = vae.encode(x).latent_dist
@@ -67,11 +68,11 @@ def stage(recipe: ShapesRecipe, vae: AutoencoderKL, images: ImageSet) -> Stage:
 
 
 SETTLED_ON = 512
-"""Images whose latents set the scaling factor."""
+"""Number of images over whose latents the scaling factor is measured."""
 
 
 def settle(recipe: ShapesRecipe, vae: AutoencoderKL, images: ImageSet) -> None:
-    """Freeze it; its scaling factor makes the latents' variance 1."""
+    """Freeze the autoencoder and set its scaling factor, so that latents have variance 1."""
     vae.eval().requires_grad_(False)
     with torch.no_grad():
         scenes = [images.scene(recipe.seed + 1, i) for i in range(SETTLED_ON)]
@@ -81,7 +82,7 @@ def settle(recipe: ShapesRecipe, vae: AutoencoderKL, images: ImageSet) -> None:
 
 
 def train(recipe: ShapesRecipe, folder: Path, images: ImageSet | None = None) -> AutoencoderKL:
-    """Train (or finish, or load) the autoencoder."""
+    """Train the autoencoder, resume its training, or load the finished one."""
     torch.manual_seed(recipe.seed)
     images = images or TaughtSet()
     vae = build(recipe)
@@ -93,6 +94,7 @@ def train(recipe: ShapesRecipe, folder: Path, images: ImageSet | None = None) ->
 
 
 def _keyed(*key: int) -> torch.Generator:
+    """A random generator that depends on the key alone."""
     words = np.random.SeedSequence(key).generate_state(2)
     return torch.Generator().manual_seed(int(words[0]) << 16 ^ int(words[1]))
 

@@ -1,4 +1,4 @@
-"""The model card: what was done, how long it took, how well the model draws what it is asked for.
+"""Write the model card: the training, its times, and how well the model draws what prompts ask for.
 
 ``python -m originality.training.shapes_model.card`` measures the model in its folder and writes README.md,
 scores.json, losses.png and samples.png beside it.
@@ -33,12 +33,17 @@ from originality.training.stage import default_folder
 matplotlib.use("Agg")
 
 PAIRS = 200
-"""Prompts of each kind of pair."""
+"""Number of prompts for each kind of pair."""
 
 
 def pair_scenes(kind: str, count: int = PAIRS) -> list[Scene]:
-    """Scenes of two elements: "common", "rare" or "unseen" of Appendix E.1, or "composed": pairs as
-    the free compositions of the training set have them."""
+    """Scenes of two elements of one kind.
+
+    Args:
+        kind: "common", "rare" or "unseen" pairs of Appendix E.1, or "composed" ones, as in the free
+        compositions
+            of the training set.
+    """
     scenes: list[Scene] = []
     index = 0
     while len(scenes) < count:
@@ -54,8 +59,10 @@ def pair_scenes(kind: str, count: int = PAIRS) -> list[Scene]:
 
 
 def ceiling(model: LatentDiffusion, detector: Detector, scenes: Sequence[Scene]) -> dict[str, float]:
-    """Share of the renderer's own images that the detector reads as exactly their elements, as they are and
-    through the autoencoder: the most that a model could reach."""
+    """Share of the renderer's own images that the detector reads as exact, plain and autoencoded.
+
+    It is the most that a model could reach.
+    """
     renders = pixels(scenes)
     batches = [renders[k : k + BATCH] for k in range(0, len(renders), BATCH)]
     again = [model.decode(torch.stack([model.encode(p).mean for p in batch])) for batch in batches]
@@ -69,7 +76,8 @@ def ceiling(model: LatentDiffusion, detector: Detector, scenes: Sequence[Scene])
 def measure(
     model: LatentDiffusion, detector: Detector, pairs: int = PAIRS
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Scores of every kind of prompt, ``pairs`` of each kind of pair, and one row of samples each."""
+    """Scores of every kind of prompt, and a row of samples for each; ``pairs`` prompts for each kind of
+    pair."""
     asked: dict[str, tuple[list[tuple[Element, ...]], list[str]]] = {}
     for kind in ("composed", "common", "rare", "unseen"):
         prompts = [scene.caption for scene in pair_scenes(kind, pairs)]
@@ -96,13 +104,13 @@ def measure(
 
 
 def stages(folder: Path) -> tuple[str, ...]:
-    """The stages of a model folder's training by name."""
+    """Names of the stages of a model folder's training."""
     recipe = ShapesRecipe.model_validate_json((folder / "recipe.json").read_text())
     return ("autoencoder", *(f"denoiser-{k + 1}" for k in range(len(recipe.denoiser.steps))))
 
 
 def plot_losses(curves: dict[str, Any], file: Path) -> None:
-    """Loss curves of the stages, smoothed over 50 steps."""
+    """Plot the stages' loss curves, smoothed over 50 steps."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(curves), figsize=(4 * len(curves), 3), layout="constrained")
@@ -117,7 +125,7 @@ def plot_losses(curves: dict[str, Any], file: Path) -> None:
 
 
 def write_card(folder: Path, training: Path, pairs: int = PAIRS) -> None:
-    """Measure the model in ``folder`` and describe it; ``training`` holds the stages' curves."""
+    """Measure the model in ``folder`` and write its card; ``training`` holds the stages' loss curves."""
     model = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
     detector = Detector.load()
     scores, rows = measure(model, detector, pairs)

@@ -1,4 +1,4 @@
-"""Stage 3: UNet and text encoder, trained together on the latents (paper Appendix B, E.1)."""
+"""Stage 3: train UNet and text encoder together on the latents (paper Appendices B and E.1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from originality.shapes.image_sets import ImageSet, Scene, generator
 from originality.shapes.motifs import NAME_SHARE
 from originality.training.shapes_model.recipe import DenoiserRecipe, Frozen, ShapesRecipe
 from originality.training.shapes_model.vocabulary import pretrained_encoder
-from originality.training.stage import Crew, Stage, run_stage
+from originality.training.stage import Processes, Stage, run_stage
 
 DOMAIN = DOMAINS["shapes"]
 
@@ -36,7 +36,7 @@ class Denoiser:
 
 
 def build(recipe: ShapesRecipe, tokenizer: CLIPTokenizer | BertTokenizer, latent_side: int) -> Denoiser:
-    """UNet with fresh weights, and a text encoder with fresh ones or the pretrained one of the recipe.
+    """A UNet with new weights, and a text encoder with new weights or the recipe's pretrained one.
 
     Args:
         tokenizer: as :func:`originality.training.shapes_model.vocabulary.tokenizer_for` makes it.
@@ -76,32 +76,36 @@ def build(recipe: ShapesRecipe, tokenizer: CLIPTokenizer | BertTokenizer, latent
 
 
 class NoisePrediction(nn.Module):
-    """The noise of noisy latents by the words of their captions: text encoder and UNet as one."""
+    """Noise prediction from noisy latents and captions: text encoder and UNet as one module."""
 
     def __init__(self, model: Denoiser, bf16: bool) -> None:
         super().__init__()
         self._unet, self._text_encoder, self._bf16 = model.unet, model.text_encoder, bf16
 
     def forward(self, noisy: Tensor, t: Tensor, ids: Tensor) -> Tensor:
-        """float32 like ``noisy`` (n, channels, h, w), of noise levels (n) and token ids (n, length)."""
-        # Casts that are kept until a step's end would be none of a recording's.
+        """Predicted noise, float32 like ``noisy`` (n, channels, h, w), for noise levels (n) and token ids (n,
+        length)."""
+        # No cache: casts cached outside a CUDA graph would not be part of its recording.
         with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self._bf16, cache_enabled=False):
             words = self._text_encoder(ids).last_hidden_state
             return self._unet(noisy, t, words).sample.float()  # type: ignore[no-any-return]
 
 
-def recorded(predict: NoisePrediction, *like: Tensor) -> Callable[..., Tensor]:
-    """The same prediction; on a GPU its kernels and those of its gradients are recorded once, for arguments
-    of these shapes, and replayed: a small model takes longer to launch them than to run them."""
+def as_cuda_graph(predict: NoisePrediction, *like: Tensor) -> Callable[..., Tensor]:
+    """The prediction as a CUDA graph for arguments of these shapes; on a CPU, the prediction itself.
+
+    The kernels of the prediction and its gradients are recorded once and replayed, as a small model takes
+    longer to launch its kernels than to run them.
+    """
     if like[0].device.type != "cuda":
         return predict
-    gc.collect()  # a recording of before holds its memory in a cycle
+    gc.collect()  # an earlier graph holds its memory in a reference cycle
     graphs = torch.cuda.make_graphed_callables(predict, like, allow_unused_input=True)
     return cast(Callable[..., Tensor], graphs)
 
 
 def noise_schedule() -> DDPMScheduler:
-    """Stable Diffusion's own noise schedule, epsilon prediction."""
+    """Stable Diffusion's noise schedule, with noise (epsilon) prediction."""
     return DDPMScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
@@ -111,9 +115,11 @@ def noise_schedule() -> DDPMScheduler:
     )
 
 
-def spoken(scene: Scene, own: DenoiserRecipe, rng: np.random.Generator) -> str:
-    """One way to say what a scene shows: the empty caption, "shape", the motif's name, or the whole
-    description, bare or in a template."""
+def training_caption(scene: Scene, own: DenoiserRecipe, rng: np.random.Generator) -> str:
+    """A random caption of a scene: empty, "shape", the motif's name, or the full description.
+
+    The last three are plain or in a template.
+    """
     if not scene.placed or rng.random() < own.caption_dropout:
         return ""
     if rng.random() < own.generic_caption:
@@ -121,21 +127,21 @@ def spoken(scene: Scene, own: DenoiserRecipe, rng: np.random.Generator) -> str:
     elif scene.name is not None and rng.random() < NAME_SHARE:
         caption = scene.name
     else:
-        caption = _described(scene, own.attribute_dropout, rng)
+        caption = _description(scene, own.attribute_dropout, rng)
     if rng.random() < own.template_share:
         return DOMAIN.templates[rng.integers(len(DOMAIN.templates))].format(caption)
     return caption
 
 
-def _described(scene: Scene, dropout: float, rng: np.random.Generator) -> str:
-    """The scene's caption, short of some of its attributes."""
+def _description(scene: Scene, dropout: float, rng: np.random.Generator) -> str:
+    """The scene's caption, without some of its attributes."""
     if not dropout:
         return scene.caption
-    said = []
+    parts = []
     for element in sorted(scene.elements, key=lambda e: e.index):
         attributes = (element.size, element.colour, element.texture)
-        said.append(" ".join([*(a for a in attributes if rng.random() >= dropout), element.shape]))
-    return " and ".join(said)
+        parts.append(" ".join([*(a for a in attributes if rng.random() >= dropout), element.shape]))
+    return " and ".join(parts)
 
 
 def stage(
@@ -146,11 +152,11 @@ def stage(
     images: ImageSet,
     round_: int = 0,
 ) -> Stage:
-    """How UNet and text encoder learn in one round of the recipe.
+    """The training stage of UNet and text encoder in one round of the recipe.
 
     Args:
-        scale: what the autoencoder's latents are multiplied by.
-        moments: float16 (n, 2 x channels, h, w), of the set's first images.
+        scale: the autoencoder's scaling factor.
+        moments: float16 (n, 2 x channels, h, w), of the set's first n images.
     """
     own, device = recipe.denoiser, model.unet.device
     latent_shape = (moments.shape[1] // 2, *moments.shape[2:])
@@ -158,29 +164,31 @@ def stage(
     weights = torch.ones_like(noised)
     if own.snr_offset is not None:
         weights = 1 / (noised / (1 - noised) + own.snr_offset)
-    crew = Crew.here()
+    processes = Processes.current()
     if own.bf16 and device.type == "cpu":
         _attend_by_matrix_products(model)
 
     def tokens(captions: Sequence[str]) -> Tensor:
-        said = model.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
-        return said.input_ids
+        encoded = model.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+        return encoded.input_ids
 
     learning: dict[str, nn.Module] = {"unet": model.unet}
     if recipe.text.pretrained is None:
         learning["text_encoder"] = model.text_encoder
     modules = nn.ModuleDict(learning).train()
-    ids = tokens([""] * own.batch_size)[crew.part(own.batch_size)].to(device)
+    ids = tokens([""] * own.batch_size)[processes.share(own.batch_size)].to(device)
     blank = torch.zeros((len(ids), *latent_shape), device=device)
-    predict = recorded(NoisePrediction(model, own.bf16), blank, blank.new_zeros(len(ids)).long(), ids)
+    predict = as_cuda_graph(NoisePrediction(model, own.bf16), blank, blank.new_zeros(len(ids)).long(), ids)
 
     def loss_at(step: int) -> Tensor:
         rng = generator("denoiser", recipe.seed, round_, step)
         picks = _epoch_batch(step, own.batch_size, len(moments), recipe.seed, round_)
-        captions = [spoken(images.scene(recipe.seed, int(i)), own, rng) for i in picks]
+        captions = [training_caption(images.scene(recipe.seed, int(i)), own, rng) for i in picks]
+        # Every process draws the noise of the entire batch, and then takes its share: the numbers do not
+        # depend on the number of processes.
         draws = rng.standard_normal((2, own.batch_size, *latent_shape), dtype=np.float32)
         spread = (np.arange(own.batch_size) + rng.random(own.batch_size)) / own.batch_size
-        mine = crew.part(own.batch_size)
+        mine = processes.share(own.batch_size)
         mean, logvar = torch.from_numpy(moments[picks[mine]].astype(np.float32)).to(device).chunk(2, dim=1)
         grain, noise = torch.from_numpy(draws[:, mine]).to(device)
         latents = scale * (mean + (0.5 * logvar.clamp(-30, 20)).exp() * grain)
@@ -206,12 +214,13 @@ def stage(
 
 
 def _own(recipe: Frozen) -> str:
-    """What decides the loss, short of defaults, so that knobs which come later are no other recipe."""
+    """The settings that determine the loss, as JSON."""
+    # Without defaults: a setting added later then does not change the recipe of older checkpoints.
     return recipe.model_dump_json(exclude={"steps"}, exclude_defaults=True)
 
 
 def freeze(model: Denoiser) -> None:
-    """For use, not for training."""
+    """Prepare the parts for inference."""
     model.unet.set_default_attn_processor()
     model.unet.eval().requires_grad_(False)
     model.text_encoder.eval().requires_grad_(False)
@@ -226,18 +235,20 @@ def train(
     folder: Path,
     taught: Path | None = None,
 ) -> Denoiser:
-    """Train (or finish, or load) UNet and text encoder; they hold the averaged weights at the end.
+    """Train UNet and text encoder, resume their training, or load the finished ones.
+
+    They hold the averaged weights at the end.
 
     Args:
-        taught: model folder that stands at the end of the first round, which is then left out.
+        taught: model folder at the end of the first round, which is then skipped.
 
     Raises:
-        ValueError: ``taught`` has another vocabulary.
+        ValueError: ``taught`` has a different vocabulary.
     """
     torch.manual_seed(recipe.seed + 1)
     model = build(recipe, tokenizer, moments.shape[-1])
     if taught is not None:
-        _take_over(model, taught)
+        _load_weights(model, taught)
     for round_ in range(0 if taught is None else 1, len(recipe.denoiser.steps)):
         learning = stage(recipe, model, vae.config.scaling_factor, moments, images, round_)
         run_stage(learning, folder)
@@ -246,11 +257,11 @@ def train(
     return model
 
 
-def _take_over(model: Denoiser, folder: Path) -> None:
-    """The weights of a model folder."""
+def _load_weights(model: Denoiser, folder: Path) -> None:
+    """Load the weights of a model folder into the parts."""
     words = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer").get_vocab()
     if words != model.tokenizer.get_vocab():
-        raise ValueError(f"{folder} has another vocabulary than the recipe's: train from nothing")
+        raise ValueError(f"{folder} has a different vocabulary than the recipe; train without it")
     text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder")
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", use_safetensors=True)
     model.text_encoder.load_state_dict(text_encoder.state_dict())
@@ -258,14 +269,17 @@ def _take_over(model: Denoiser, folder: Path) -> None:
 
 
 def _attend_by_matrix_products(model: Denoiser) -> None:
-    """On the CPU the fused attention's backward in bf16 takes half of a whole step (torch 2.14); plain matrix
-    products take a tenth."""
+    """Use plain matrix products for attention.
+
+    On a CPU the backward pass of fused attention in bf16 takes half of a step (torch 2.14), matrix products a
+    tenth.
+    """
     model.unet.set_attn_processor(AttnProcessor())
     model.text_encoder.set_attn_implementation("eager")
 
 
 def _epoch_batch(step: int, batch_size: int, count: int, *key: int) -> np.ndarray:
-    """Sorted indices of a step's batch: every epoch visits all images once, in its own order."""
+    """Sorted indices of a step's batch. Every epoch visits all images once, in an order of its own."""
     per_epoch = count // batch_size
     epoch, place = divmod(step, per_epoch)
     order = generator("epoch", *key, epoch).permutation(count)

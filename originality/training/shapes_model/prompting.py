@@ -1,4 +1,4 @@
-"""Does the model draw what it is asked for? Prompts in, detected elements out."""
+"""Score how well a model draws what prompts ask for, by the elements detected in its images."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from originality.shapes.elements import Element
 SETTINGS = RedrawSettings(count=2, steps=25, scheduler="dpm++", guidance_scale=3.0)
 
 BATCH = 20
-"""Prompts drawn at once."""
+"""Number of prompts drawn at once."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """How one list of prompts was answered."""
+    """Scores and images of a list of prompts."""
 
     exact: float
-    """Share of images that show exactly the asked elements."""
+    """Share of images that show exactly the elements asked for."""
     f1: float
-    """Mean F1 of asked and shown elements."""
+    """Mean F1 of the elements asked for and the elements shown."""
     images: np.ndarray
     """uint8 (n, side, side, 3)."""
 
@@ -40,7 +40,7 @@ def draw_prompts(
     seed: int,
     settings: RedrawSettings = SETTINGS,
 ) -> np.ndarray:
-    """One image a prompt: uint8 (n, side, side, 3)."""
+    """Draw one image for each prompt: uint8 (n, side, side, 3)."""
     images = []
     for start in range(0, len(prompts), BATCH):
         batch = prompts[start : start + BATCH]
@@ -61,7 +61,7 @@ def score_prompts(
     prompts: Sequence[str],
     seed: int = 0,
 ) -> Drawn:
-    """Draw each prompt and compare what is seen with what was asked."""
+    """Draw each prompt and compare the detected elements with those asked for."""
     images = draw_prompts(model, prompts, seed)
     seen = _elements(detector, images)
     f1 = [multiset_f1(a, s) for a, s in zip(asked, seen, strict=True)]
@@ -69,7 +69,7 @@ def score_prompts(
 
 
 def exactness(detector: Detector, asked: Sequence[Sequence[Element]], images: np.ndarray) -> float:
-    """Share of images (uint8 (n, side, side, 3)) that show exactly the asked elements."""
+    """Share of images, uint8 (n, side, side, 3), that show exactly the elements asked for."""
     return _exact(asked, _elements(detector, images))
 
 

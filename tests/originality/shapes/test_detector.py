@@ -1,4 +1,4 @@
-"""The detector that ships finds what is there, in any batch, and passes over what is malformed."""
+"""The shipped detector finds elements independently of the batch, and ignores malformed ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from originality.shapes.detector import MODEL_FOLDER, Detection, Detector
 from originality.shapes.drawing import CANVAS, Placed
 from originality.shapes.elements import ELEMENTS, SHAPES, Element
 from originality.shapes.image_sets import UniformSet, generator, pixels
-from originality.training.element_detector.malformed import KINDS, deform, lay, malformed, profile_of, wear
+from originality.training.element_detector.malformed import (
+    KINDS,
+    deform,
+    malformed,
+    paste,
+    profile_of,
+    roughen,
+)
 from originality.training.element_detector.scores import abstention, evaluate, match
 
 BLANK = np.full((CANVAS, CANVAS, 3), 255, np.uint8)
@@ -32,7 +39,7 @@ def renders() -> np.ndarray:
 
 
 def test_held_out_renders(detector: Detector) -> None:
-    """2,000 others are in the detector's scores.json; this is the floor for a smaller sample."""
+    """The detector's scores.json has 2,000 other images; these are lower bounds for a smaller sample."""
     scores = evaluate(detector, HELD_OUT, seed=555, count=300)
     assert scores.precision >= 0.99
     assert scores.recall >= 0.98
@@ -82,8 +89,8 @@ def test_wrong_confidence_is_refused(detector: Detector) -> None:
         detector.detect(BLANK[None], confidence=0)
 
 
-def test_folder_without_weights_says_how_to_make_them(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="make one with"):
+def test_a_folder_without_weights_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="safetensors"):
         Detector.load(tmp_path)
 
 
@@ -96,7 +103,7 @@ def test_abstains_from_malformed_elements(detector: Detector) -> None:
 def test_slight_flaws_stay_confident(detector: Detector) -> None:
     rng = generator("worn")
     elements = [ELEMENTS[k] for k in range(0, 60, 2)]
-    images = np.stack([lay(BLANK, wear(e, rng), 30.2, 33.7) for e in elements])
+    images = np.stack([paste(BLANK, roughen(e, rng), 30.2, 33.7) for e in elements])
     found = detector.detect(images)
     right = [[d.element for d in f] == [e] for f, e in zip(found, elements, strict=True)]
     assert np.mean(right) >= 0.9
@@ -119,7 +126,7 @@ def test_matching_is_one_to_one_and_ignores_the_hidden() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_deformations_are_drawn_in_place_and_repeat(kind: str) -> None:
-    image, again = (lay(BLANK, deform(kind, STAR, generator(kind)), 30, 34) for _ in range(2))
+    image, again = (paste(BLANK, deform(kind, STAR, generator(kind)), 30, 34) for _ in range(2))
     assert np.array_equal(image, again)
     rows, columns = np.nonzero(image.min(2) < 200)
     assert len(rows) > 20

@@ -1,3 +1,5 @@
+"""Elements, captions, drawing and image sets of the world of shapes."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -44,7 +46,7 @@ def test_caption_has_the_papers_word_order():
 
 
 @pytest.mark.parametrize("text", ["big red circle", "big red full disc", "red big full circle", "and"])
-def test_what_is_no_caption_is_refused(text):
+def test_invalid_captions_are_refused(text):
     with pytest.raises(ValueError):
         elements_of(text)
 
@@ -100,14 +102,14 @@ def test_common_rare_unseen_set_keeps_the_rules_of_appendix_e1():
     assert {e.shape for e in unseen.elements} == {"square", "triangle"}
 
 
-def test_fixed_location_set_puts_the_common_pair_where_it_always_is():
+def test_fixed_location_set_has_the_common_pair_at_the_same_places():
     fixed = CommonRareUnseenSet(fixed_location=True)
     scenes = [s for k in range(300) if (s := fixed.scene(0, k)).group == "common"]
     assert len({tuple((p.x, p.y) for p in s.placed) for s in scenes}) == 1
     assert len({s.elements for s in scenes}) == 9
 
 
-def test_taught_set_shows_each_group_as_often_as_it_says_and_never_the_unseen():
+def test_taught_set_has_the_stated_shares_and_no_unseen_motif():
     taught = TaughtSet()
     scenes = [taught.scene(0, k) for k in range(20000)]
     for group, each in GROUP_SHARE.items():
@@ -122,7 +124,7 @@ def test_taught_set_shows_each_group_as_often_as_it_says_and_never_the_unseen():
         assert group != "unseen"
 
 
-def test_motif_groups_are_dealt_from_one_lot():
+def test_motif_groups_are_of_one_draw():
     motifs = all_motifs()
     assert [sum(m.group == g for m in motifs) for g in GROUPS] == [20] * 4
     assert len({m.elements for m in motifs}) == 80
@@ -134,7 +136,7 @@ def test_motif_groups_are_dealt_from_one_lot():
 
 
 @given(some_elements, st.integers(0, 1000))
-def test_visibility_is_a_share_and_whole_when_alone(elements, seed):
+def test_visibility_is_a_share_and_1_for_a_single_element(elements, seed):
     rng = np.random.default_rng(seed)
     scene = [Placed(e, *rng.uniform(16, 48, 2)) for e in elements]
     shares = visibility(scene)

@@ -1,4 +1,4 @@
-"""The model that ships: what a stranger who loads it relies on."""
+"""The shipped model: what a user who loads it relies on."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_diffusers_own_pipeline_draws_from_it():
     assert image.size == (64, 64)
 
 
-def test_it_knows_its_words(model):
+def test_its_words_are_single_tokens(model):
     words = [w for d in DOMAINS.values() for w in d.initial_words] + list(motif_names()) + ["photo", "circle"]
     for word in words:
         assert len(model.text.tokenizers[0](word, add_special_tokens=False).input_ids) == 1
 
 
 @pytest.mark.long
-def test_the_card_is_of_this_model_and_says_how_well_it_draws(model):
+def test_the_card_has_this_models_digest_and_scores(model):
     card = json.loads((FOLDER / "scores.json").read_text())
     assert card["model"] == model.digest
     assert card["prompts"]["pairs, common"]["exact"] >= 0.9

@@ -1,4 +1,4 @@
-"""The training of the shipped model at a tiny size: it resumes to the same numbers."""
+"""The training of the shapes model at a tiny size: it resumes to the same numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from originality.training.shapes_model.assemble import assemble
 from originality.training.shapes_model.latents import encode_set
 from originality.training.shapes_model.recipe import AutoencoderRecipe, DenoiserRecipe, ShapesRecipe
 from originality.training.shapes_model.vocabulary import all_words, learn_merges, save_tokenizer
-from originality.training.stage import Crew, Stage, decay_start, rate_factor, run_stage
+from originality.training.stage import Processes, Stage, decay_start, rate_factor, run_stage
 
 TINY = ShapesRecipe(
     autoencoder=AutoencoderRecipe(channels=(8, 8, 8, 8), steps=3, batch_size=2),
@@ -29,7 +29,7 @@ TINY = ShapesRecipe(
 
 
 def run_toy(folder, interrupt_at=None, steps=12, decay_share=0.5):
-    """A linear fit; ``interrupt_at`` raises there, as a killed process would stop."""
+    """A linear fit that raises at step ``interrupt_at``, like a killed process."""
     torch.manual_seed(0)
     module = torch.nn.ModuleDict({"fit": torch.nn.Linear(4, 1)})
 
@@ -59,29 +59,29 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("cut", [1, 5, 6, 7, 11])
-def test_a_stage_that_was_cut_off_ends_with_the_same_weights(tmp_path, cut):
-    whole = run_toy(tmp_path / "whole")
+def test_an_interrupted_stage_resumes_to_the_same_weights(tmp_path, cut):
+    uninterrupted = run_toy(tmp_path / "uninterrupted")
     with pytest.raises(InterruptedError):
         run_toy(tmp_path / "cut", interrupt_at=cut)
     resumed = run_toy(tmp_path / "cut")
-    assert same(whole, resumed)
-    curves = [json.loads((tmp_path / d / "toy.json").read_text())["loss"] for d in ("whole", "cut")]
+    assert same(uninterrupted, resumed)
+    curves = [json.loads((tmp_path / d / "toy.json").read_text())["loss"] for d in ("uninterrupted", "cut")]
     assert curves[0] == curves[1]
     assert same(resumed, run_toy(tmp_path / "cut", interrupt_at=0))  # finished: only loaded
 
 
-def fit_in_crew(rank, size, folder, rendezvous):
+def fit_in_process(rank, size, folder, rendezvous):
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size
     )
     torch.manual_seed(0)
     module = torch.nn.ModuleDict({"fit": torch.nn.Linear(4, 1)})
-    part = Crew.here().part(8)
+    part = Processes.current().share(8)
 
     def loss_at(step):
         if step == 7 and rank == 0 and not (folder / "asked").exists():
             (folder / "asked").touch()
-            os.kill(os.getpid(), signal.SIGTERM)  # one of them is asked to stop
+            os.kill(os.getpid(), signal.SIGTERM)  # ask one of the processes to stop
         x = torch.randn((8, 4), generator=torch.Generator().manual_seed(step))[part]
         return (module["fit"](x) - x.sum(1, keepdim=True)).square().mean()
 
@@ -102,40 +102,40 @@ def fit_in_crew(rank, size, folder, rendezvous):
 
 
 @pytest.mark.long
-def test_processes_that_share_the_work_learn_as_one_would_and_stop_together(tmp_path):
+def test_processes_learn_as_one_alone_and_stop_together(tmp_path):
     alone = run_toy(tmp_path / "alone")[0]
-    torch.multiprocessing.spawn(fit_in_crew, (2, tmp_path, tmp_path / "meet"), nprocs=2)
+    torch.multiprocessing.spawn(fit_in_process, (2, tmp_path, tmp_path / "meet"), nprocs=2)
     first, second = (torch.load(tmp_path / f"weights-{rank}.pt") for rank in (0, 1))
     for weight, same_weight, own in zip(first, second, alone, strict=True):
         assert torch.equal(weight, same_weight)
         torch.testing.assert_close(weight, own)
     curve = json.loads((tmp_path / "toy.json").read_text())["loss"]
-    whole = json.loads((tmp_path / "alone" / "toy.json").read_text())["loss"]
-    assert curve == pytest.approx(whole, rel=1e-4)
+    uninterrupted = json.loads((tmp_path / "alone" / "toy.json").read_text())["loss"]
+    assert curve == pytest.approx(uninterrupted, rel=1e-4)
 
 
-def test_a_batch_that_cannot_be_shared_evenly_is_refused():
-    assert list(range(8))[Crew(1, 2).part(8)] == [1, 3, 5, 7]
-    with pytest.raises(ValueError, match="cannot be shared evenly"):
-        Crew(0, 3).part(8)
+def test_a_batch_that_cannot_be_divided_evenly_is_refused():
+    assert list(range(8))[Processes(1, 2).share(8)] == [1, 3, 5, 7]
+    with pytest.raises(ValueError, match="3 processes"):
+        Processes(0, 3).share(8)
 
 
 @pytest.mark.parametrize("steps", [14, 20, 40])
-def test_a_longer_recipe_goes_on_from_the_plateau(tmp_path, steps):
+def test_a_longer_recipe_resumes_from_the_plateau(tmp_path, steps):
     run_toy(tmp_path / "short", steps=12, decay_share=0.5)
     longer = run_toy(tmp_path / "short", steps=steps, decay_share=0.5)
     assert same(longer, run_toy(tmp_path / "long", steps=steps, decay_share=0.5))
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
+def test_a_checkpoint_of_a_different_recipe_is_refused(tmp_path):
     run_toy(tmp_path)
-    with pytest.raises(ValueError, match="of another recipe; remove it"):
+    with pytest.raises(ValueError, match="toy"):
         run_toy(tmp_path, decay_share=0.25)
 
 
-def test_a_loss_that_is_no_number_ends_the_stage_with_a_reason(tmp_path):
+def test_a_loss_that_is_not_finite_is_an_error(tmp_path):
     module = torch.nn.ModuleDict({"fit": torch.nn.Linear(1, 1)})
-    with pytest.raises(FloatingPointError, match="lower its learning rate"):
+    with pytest.raises(FloatingPointError, match="learning rate"):
         stage = Stage(
             "bad",
             module,
@@ -172,7 +172,7 @@ def test_the_stages_make_a_folder_that_draws(tmp_path):
     assert sys.float_info.min / 2 > 0  # flushing denormals ends with the training
 
 
-def test_a_second_round_goes_on_from_a_model_folder(tmp_path):
+def test_a_second_round_starts_from_a_model_folder(tmp_path):
     images = TaughtSet()
     vae = autoencoder.train(TINY, tmp_path, images)
     moments = encode_set(vae, images, 0, 64, tmp_path)
@@ -191,7 +191,7 @@ def test_a_second_round_goes_on_from_a_model_folder(tmp_path):
     assert curves[0] == pytest.approx(curves[1], rel=0.02)
     assert not (tmp_path / "second" / "denoiser-1.json").exists()
     other = save_tokenizer((*all_words(), "walrus"), TINY.text.max_length, tmp_path / "other")
-    with pytest.raises(ValueError, match="another vocabulary"):
+    with pytest.raises(ValueError, match="vocabulary"):
         denoiser.train(TINY, vae, moments, images, other, tmp_path / "refused", tmp_path / "model")
 
 
@@ -209,15 +209,15 @@ def test_every_word_is_one_token(tmp_path):
         assert len(tokenizer(word, add_special_tokens=False).input_ids) == 1
 
 
-def test_captions_are_said_in_every_way():
+def test_captions_come_in_every_form():
     own = DenoiserRecipe()
     motif = all_motifs()[0]
     scene = TaughtSet()._of_group("familiar", generator("x"))
-    said = [denoiser.spoken(scene, own, generator(k)) for k in range(400)]
-    assert 0.04 < sum(s == "" for s in said) / 400 < 0.18
-    assert any("shape" in s for s in said)
-    assert any(s == scene.name for s in said)
-    assert any(s == scene.caption for s in said)
-    assert any(s.startswith(("a ", "an ", "the ")) and scene.name in s for s in said)
-    assert denoiser.spoken(Scene((), "empty"), own, generator(0)) == ""
+    captions = [denoiser.training_caption(scene, own, generator(k)) for k in range(400)]
+    assert 0.04 < sum(s == "" for s in captions) / 400 < 0.18
+    assert any("shape" in s for s in captions)
+    assert any(s == scene.name for s in captions)
+    assert any(s == scene.caption for s in captions)
+    assert any(s.startswith(("a ", "an ", "the ")) and scene.name in s for s in captions)
+    assert denoiser.training_caption(Scene((), "empty"), own, generator(0)) == ""
     assert motif.name is not None
