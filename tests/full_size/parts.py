@@ -1,6 +1,6 @@
-"""What is run at full size: Stable Diffusion v1-4's architecture in bf16, DreamSim's, and the cat detector.
+"""The parts that are run at full size: Stable Diffusion v1-4 in bf16, DreamSim, and the cat detector.
 
-Every part raises where a number is not finite.
+Every part raises an error if a number is not finite.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from originality.settings.inversion import InversionSettings
 from originality.settings.parts import DistanceSettings, InDistributionSettings, ModelSettings, RedrawSettings
 
 DRAWN = RedrawSettings(count=2, steps=3)
-"""Few images of few steps, guided: each image takes two UNet samples a step."""
+"""Few images of few steps, with guidance: each image takes two UNet samples a step."""
 DOMAIN = DOMAINS["houses"]
 
 
 def model(folder: Path) -> dict[str, Any]:
-    """Writes the model; each module draws its own first weights."""
+    """Write the model with random weights."""
     import diffusers
     import transformers
 
@@ -50,7 +50,7 @@ def model(folder: Path) -> dict[str, Any]:
 
 
 def sdxl(folder: Path) -> dict[str, Any]:
-    """Counts only: its UNet alone takes 10 GB."""
+    """Count SDXL's parameters without allocating them: its UNet alone takes 10 GB."""
     import diffusers
     import transformers
 
@@ -67,8 +67,7 @@ def sdxl(folder: Path) -> dict[str, Any]:
 
 
 def single_file(folder: Path) -> dict[str, Any]:
-    """The model as one file in CompVis' layout, and from that, by the published configuration, a folder
-    again: the same, to the bit."""
+    """Write the model as one file in CompVis' layout, unpack it to a folder, and compare to the last bit."""
     from safetensors.torch import load_file, save_file
 
     from originality.model.single_file import unpack
@@ -86,6 +85,7 @@ def single_file(folder: Path) -> dict[str, Any]:
 
 
 def encode(folder: Path) -> dict[str, Any]:
+    """Encode a photo with the VAE."""
     loaded = _loaded(folder)
     moments, seconds = _timed(lambda: loaded.encode(loaded.fit(_photo())))
     _finite(moments.mean, moments.std)
@@ -93,6 +93,7 @@ def encode(folder: Path) -> dict[str, Any]:
 
 
 def decode(folder: Path) -> dict[str, Any]:
+    """Decode random latents with the VAE."""
     loaded = _loaded(folder)
     latents = torch.randn((1, *loaded.latent_shape), generator=keyed_generator("latents"))
     images, seconds = _timed(lambda: loaded.decode(latents))
@@ -101,7 +102,7 @@ def decode(folder: Path) -> dict[str, Any]:
 
 
 def inversion(folder: Path, samples: int) -> dict[str, Any]:
-    """The second optimiser step of a pseudo-word of two tokens: the first also sets up."""
+    """Time the second optimiser step of a pseudo-word of two tokens; the first includes set-up."""
     from originality.inversion.inverter import Inverter
 
     loaded = _loaded(folder)
@@ -117,6 +118,7 @@ def inversion(folder: Path, samples: int) -> dict[str, Any]:
 
 
 def redraw(folder: Path) -> dict[str, Any]:
+    """Draw redraws with guidance and decode them."""
     loaded = _loaded(folder)
     images, seconds = _timed(lambda: _drawn(loaded, "a photo of {}"))
     return {
@@ -127,7 +129,7 @@ def redraw(folder: Path) -> dict[str, Any]:
 
 
 def editability(folder: Path) -> dict[str, Any]:
-    """Images of the edit prompt, and whether cats are in them: of random weights, none."""
+    """Draw images of the edit prompt and look for cats in them: with random weights, there are none."""
     from originality.evaluation.in_distribution import load_check
 
     loaded = _loaded(folder)
@@ -148,7 +150,7 @@ def editability(folder: Path) -> dict[str, Any]:
 
 
 def dreamsim(folder: Path) -> dict[str, Any]:
-    """Loads the ensemble from a folder of random weights, and measures a photo against four others."""
+    """Load the ensemble with random weights, and measure a photo against four variations of itself."""
     from originality.evaluation.distance import load_distance
 
     distance = load_distance(DistanceSettings(folder=str(_ensemble(folder))))
@@ -163,7 +165,7 @@ def dreamsim(folder: Path) -> dict[str, Any]:
 
 
 def sweep(folder: Path) -> dict[str, Any]:
-    """One image from its admission to its verdict: a token, a step, redraws, DreamSim and the detector."""
+    """Judge one image from admission to verdict: one token, one step, redraws, DreamSim and the detector."""
     from originality.contract.scorer import Item
     from originality.sweep.sweep import Sweep
 
@@ -220,7 +222,7 @@ def _loaded(folder: Path) -> Any:
 
 
 def _ensemble(folder: Path) -> Path:
-    """DreamSim's folder with random weights, made once."""
+    """DreamSim's folder with random weights, written on first use."""
     from dreamsim.feature_extraction.vision_transformer import vit_base
 
     from tests.support.dreamsim_standin import FULL, package_undone, save_adapter, save_clip, save_dino
@@ -237,7 +239,7 @@ def _ensemble(folder: Path) -> Path:
 
 
 def _photo() -> Image.Image:
-    """A cat."""
+    """A photo of a cat."""
     import skimage.data
 
     return Image.fromarray(skimage.data.chelsea())

@@ -1,4 +1,4 @@
-"""What docs/full-size says of the full size."""
+"""The committed page of the results at full size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.places import ROOT
 FOLDER = ROOT / "docs" / "full-size"
 
 
-def test_the_page_is_that_of_the_results() -> None:
+def test_the_committed_page_is_that_of_the_results() -> None:
     results = json.loads((FOLDER / "results.json").read_text())
     assert list(results["parts"]) == list(PARTS) == list(TITLES)
     assert nearly_text(page(results), (FOLDER / "README.md").read_text())
