@@ -115,6 +115,7 @@ def bootstrap(
 ) -> list[Interval]:
     """Each statistic with its 95 % percentile interval. Each label is resampled separately, so that its
     number of images stays the same."""
+    # Not scipy.stats.bootstrap: it refuses a label with a single image, and scipy.stats is slow to import.
     rng = np.random.default_rng(seed)
     drawn = [
         statistics(*(group[rng.integers(len(group), size=len(group))] for group in (common, original)))

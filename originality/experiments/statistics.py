@@ -30,12 +30,14 @@ def bootstrap(statistic: Callable[..., np.ndarray], images: Sequence[int]) -> np
     Args:
         statistic: takes, for each group, which of its images were drawn, int64 (RESAMPLES, images of the
             group), and returns (..., RESAMPLES).
-        images: number of images in each group; two or more, as scipy requires.
+        images: number of images in each group.
 
     Returns:
-        What ``statistic`` returns. The random numbers are the same in every call, so that two statistics of
-        the same groups are taken over the same resamples.
+        What ``statistic`` returns; nan if a group has a single image. The random numbers are the same in
+        every call, so that two statistics of the same groups are taken over the same resamples.
     """
+    if min(images) < 2:  # a single image has no interval, and scipy refuses it
+        return np.full_like(statistic(*(np.zeros((RESAMPLES, n), int) for n in images)), np.nan)
     # Image numbers are resampled rather than values: all models' values of an image, and its values of
     # other kinds, then stay together. scipy would resample each sample's values independently.
     found = stats.bootstrap(

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from originality.experiments.report import frequency_report
-from originality.experiments.statistics import average_by_kind, contrast, differences, mean_interval
+from originality.experiments.statistics import (
+    average_by_kind,
+    contrast,
+    differences,
+    mean_interval,
+    rho,
+    rho_interval,
+)
 from originality.experiments.tasks.measure_pairs import GROUPS
 from tests.support.kept_records import record, sweep
 
@@ -211,3 +218,13 @@ def test_the_position_check_is_reported_for_words_that_redraw():
     assert (checked["never"], alone["never"], alone["one_token"]) == (1.0, 0.0, 0.7)
     assert frequency_report.first_near(sweep([0.8, 0.2, 0.1], editable=False), 0.3) == 2
     assert frequency_report.first_near(sweep([0.8] * 5), 0.3) is None
+
+
+def test_the_bootstrap_resamples_images_with_all_their_values():
+    found = {"a": np.array([[1.0, 2, 3], [1, 2, 3]]), "b": np.array([[4.0, 5], [4, 5]])}
+    low, high = rho_interval(found)
+    assert low <= rho(found) <= high <= 1
+    alone = {**found, "b": found["b"][:, :1]}
+    assert rho(alone) > 0 and np.isnan(rho_interval(alone)).all()  # no interval from a single image
+    constant = {group: np.ones_like(values) for group, values in found.items()}
+    assert rho(constant) == 0 and rho_interval(constant) == (0, 0)
