@@ -68,13 +68,13 @@ def summarise(folder: Path) -> dict[str, Any]:
     if len({row["model_digest"] for of in runs.values() for own in of for row in own}) > 1:
         raise ValueError(f"{folder} holds verdicts of several models; delete the lines of all but one")
     same = _on_the_images_of_paper(runs)
-    said = {name: [verdicts(rows) for rows in of] for name, of in same.items()}
+    judged = {name: [verdicts(rows) for rows in of] for name, of in same.items()}
     summary: dict[str, Any] = {"variants": {}}
     for name, rows in runs.items():
         found = {"says": VARIANTS[name].says, "all images": _over_all_images(VARIANTS[name], rows)}
         if name in same:
             spent = _work_done(VARIANTS[name], same[name], model)
-            found["on the images of paper"] = {**spent, **_agreement(name, said)}
+            found["on the images of paper"] = {**spent, **_agreement(name, judged)}
         summary["variants"][name] = found
     for reference in (PAPER, REDUCED):
         if FAST.name in runs and reference.name in runs:
@@ -110,14 +110,14 @@ def _on_the_images_of_paper(runs: Mapping[str, list[list[Row]]]) -> dict[str, li
 def _over_all_images(variant: Variant, runs: Sequence[Sequence[Row]]) -> dict[str, Any]:
     """Measures of a variant's runs over all images that they judged."""
     settings, rows = variant.settings(variant.seeds[0]), [row for of_seed in runs for row in of_seed]
-    filled, said = places(rows, settings), [verdicts(of_seed) for of_seed in runs]
+    filled, judged = places(rows, settings), [verdicts(of_seed) for of_seed in runs]
     found: dict[str, Any] = {
         "images": [len(of_seed) for of_seed in runs],
         "places for one needed": filled.model_dump(),
         "lanes busy": 1 / filled.training,
     }
-    if len(said) > 1 and (images := shared_images(said)):
-        found["agrees with itself"] = bootstrap_interval(within_group_agreement(said, images))
+    if len(judged) > 1 and (images := shared_images(judged)):
+        found["agrees with itself"] = bootstrap_interval(within_group_agreement(judged, images))
     return found
 
 
@@ -139,18 +139,18 @@ def _work_done(variant: Variant, runs: Sequence[Sequence[Row]], model: Flops) ->
     }
 
 
-def _agreement(name: str, said: Mapping[str, Sequence[Verdicts]]) -> dict[str, Any]:
+def _agreement(name: str, judged: Mapping[str, Sequence[Verdicts]]) -> dict[str, Any]:
     """Agreement of a variant's verdicts with those of ``paper``, ``reduced`` and ``fast``."""
-    own = said[name]
+    own = judged[name]
     found: dict[str, Any] = {"mean min tokens": _by_group(own)}
     for other in (PAPER.name, REDUCED.name, FAST.name):
-        theirs = said.get(other, ())
+        theirs = judged.get(other, ())
         if other == name and len(own) > 1 and (images := shared_images(own)):
             found["agrees with itself"] = bootstrap_interval(within_group_agreement(own, images))
         elif other != name and theirs and (images := shared_images([*own, *theirs])):
             found[f"agrees with {other}"] = bootstrap_interval(between_group_agreement(own, theirs, images))
             found[f"more tokens than {other}"] = bootstrap_interval(mean_difference(own, theirs, images))
-    if VARIANTS[name] in WITHOUT and (fast := said.get(FAST.name)):
+    if VARIANTS[name] in WITHOUT and (fast := judged.get(FAST.name)):
         # Both runs have the same noise and, where the part does not affect training, the same words.
         images = shared_images([*own, fast[0]])
         found[UNDER_ITS_SEED] = float(between_group_agreement(own, fast[:1], images).mean())
@@ -165,8 +165,8 @@ def _against_reference(
     runs: Mapping[str, list[list[Row]]], reference: Variant, model: Flops
 ) -> dict[str, Any]:
     """``fast`` against a reference, on images that all runs of both judged and no setting was chosen on."""
-    said = {v.name: [verdicts(rows) for rows in runs[v.name]] for v in (FAST, reference)}
-    theirs, fast = said[reference.name], said[FAST.name]
+    judged = {v.name: [verdicts(rows) for rows in runs[v.name]] for v in (FAST, reference)}
+    theirs, fast = judged[reference.name], judged[FAST.name]
     images = [image for image in shared_images([*theirs, *fast]) if untouched(image)]
     if not images:
         return {}
@@ -184,7 +184,7 @@ def _against_reference(
         "agreement by run": [float(between_group_agreement([run], theirs, images).mean()) for run in fast],
         "rho": {
             name: float(np.mean([rho(run, images, _rarity(images)) for run in of]))
-            for name, of in said.items()
+            for name, of in judged.items()
         },
         "more tokens": bootstrap_interval(mean_difference(fast, theirs, images)),
         "more tokens by group": {

@@ -33,9 +33,11 @@ class Variant:
     seeds: tuple[int, ...] = (3,)
 
     def settings(self, seed: int) -> AuditSettings:
+        """The audit settings of a run with this seed."""
         return load_settings(self.preset, None, {**self.flags, "seed": seed})
 
-    def asked(self) -> list[Query]:
+    def queries(self) -> list[Query]:
+        """The held-out images to judge."""
         return queries(GROUPS, range(FIRST, FIRST + self.images))
 
 
@@ -87,4 +89,4 @@ def results_of(folder: Path, variant: Variant, seed: int) -> Path:
 
 def run(variant: Variant, seed: int, folder: Path) -> None:
     """Judge the images that the results file does not have yet."""
-    measure(Sweep(variant.settings(seed)), variant.asked(), results_of(folder, variant, seed))
+    measure(Sweep(variant.settings(seed)), variant.queries(), results_of(folder, variant, seed))

@@ -110,8 +110,8 @@ def attribute(
     events: Sequence[FunctionEvent], scopes: defaultdict[str, float], rest: defaultdict[str, float]
 ) -> None:
     """Add each moment to the innermost scope around it, and each outermost operation of OURS to its name."""
-    (whole,) = (event for event in events if event.name == SCOPE + OURS)
-    begin, done = _span(whole)
+    (outer,) = (event for event in events if event.name == SCOPE + OURS)
+    begin, done = _span(outer)
     operation_until = last = begin
     inside: list[tuple[float, str]] = []  # end and name of the scopes that are open
 
@@ -125,7 +125,7 @@ def attribute(
                 return
             inside.pop()
 
-    own = [(*_span(e), e.name) for e in events if e.thread == whole.thread]
+    own = [(*_span(e), e.name) for e in events if e.thread == outer.thread]
     for start, end, name in sorted(own, key=lambda event: (event[0], -event[1])):
         if not begin <= start <= done:
             continue

@@ -63,7 +63,7 @@ def diversity(summary: Mapping[str, Any], file: Path) -> None:
         (axes[0], "images", "share of images that show it"),
         (axes[1], "elements", "its share of all detected elements"),
     ):
-        for k, (kind, label_of_kind, mark, line) in enumerate(
+        for k, (kind, kind_label, mark, line) in enumerate(
             (("prompted", "prompt names it", "o", "-"), ("empty", "empty prompt", "s", "--"))
         ):
             points = [summary[str(n)][f"{measure} {kind}"] for n in numbers]
@@ -77,7 +77,7 @@ def diversity(summary: Mapping[str, Any], file: Path) -> None:
                 linestyle=line,
                 capsize=3,
                 color=COLOURS[k],
-                label=label_of_kind,
+                label=kind_label,
             )
         axis.set_xscale("log")
         axis.set_xticks(numbers, [str(n) for n in numbers])
@@ -132,11 +132,11 @@ def elements(rows: Sequence[tuple[str, Mapping[str, Any]]], file: Path) -> None:
     for axis, (title, shares) in zip(axes[0], rows, strict=True):
         gap = max(1.0, len(shares["empty"]["shown"]) / 12)
         order = np.lexsort([shares[kind]["shown"] for kind in ("prompted", "empty")])[::-1]
-        for k, (kind, said) in enumerate((("prompted", "prompt names it"), ("empty", "empty prompt"))):
+        for k, (kind, kind_label) in enumerate((("prompted", "prompt names it"), ("empty", "empty prompt"))):
             shown = np.array(shares[kind]["shown"])[order]
             missing = len(shown) + gap + np.arange(len(shares["missing"]))
             at = np.concatenate([np.arange(len(shown)), missing]) + (0.2 if k else -0.2)
-            axis.bar(at, [*shown, *shares[kind]["missing"]], 0.4, color=COLOURS[k], label=said)
+            axis.bar(at, [*shown, *shares[kind]["missing"]], 0.4, color=COLOURS[k], label=kind_label)
         edge = len(shown) - 0.5 + gap / 2
         axis.axvline(edge, color="black", linewidth=0.6, linestyle=":")
         axis.text(edge, axis.get_ylim()[1], "shown  ", ha="right", va="top")

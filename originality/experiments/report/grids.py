@@ -85,10 +85,10 @@ def strips(folder: Path, of: Sequence[Mapping[str, Any]], file: Path) -> bool:
     for record in of:
         number = diversity_report.diversity_of(record)
         for name in record["measure"]["wanted"]:
-            for prompted, said in ((False, "empty prompt"), (True, "by its name")):
+            for prompted, prompt_kind in ((False, "empty prompt"), (True, "by its name")):
                 strip = folder / record["name"] / strip_of(name, prompted)
                 if strip.exists():
-                    rows.append((f"{number}: {name}, {said}", [Image.open(strip).convert("RGB")]))
+                    rows.append((f"{number}: {name}, {prompt_kind}", [Image.open(strip).convert("RGB")]))
     if rows:
         figures.labelled_rows(rows, ["as drawn"], label=260).save(file, optimize=True)
     return bool(rows)

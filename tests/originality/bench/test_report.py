@@ -203,7 +203,7 @@ def test_settings_were_chosen_on_other_motifs_than_paper_judges():
     assert {len(TaughtSet().motifs_of(group)) for group in variants.GROUPS} == {variants.MOTIFS}
     chosen_on = learning.queries(variants.GROUPS, range(learning.FIRST, learning.FIRST + 4))
     assert not any(variants.untouched(query.image_id) for query in chosen_on)
-    assert all(variants.untouched(query.image_id) for query in variants.PAPER.asked())
+    assert all(variants.untouched(query.image_id) for query in variants.PAPER.queries())
 
 
 def test_an_interval_contains_its_mean():
@@ -216,14 +216,14 @@ def test_an_interval_contains_its_mean():
 def test_every_variant_loads_and_no_two_are_the_same():
     digests = [v.settings(0).digest() for v in variants.VARIANTS.values()]
     assert len(set(digests)) == len(variants.VARIANTS)
-    assert len(variants.PAPER.asked()) == 12
-    assert len(variants.REDUCED.asked()) == 36
-    assert len(variants.FAST.asked()) == 60
+    assert len(variants.PAPER.queries()) == 12
+    assert len(variants.REDUCED.queries()) == 36
+    assert len(variants.FAST.queries()) == 60
     alone = {*variants.PAPER.seeds, *variants.REDUCED.seeds}
     assert len(alone) == len(variants.PAPER.seeds) + len(variants.REDUCED.seeds)
     ours = [v for v in variants.VARIANTS.values() if v not in (variants.PAPER, variants.REDUCED)]
     assert not any(alone & set(v.seeds) for v in ours)  # noise of redraws that is the same agrees too easily
-    assert set(variants.PAPER.asked()) < set(variants.REDUCED.asked()) < set(variants.FAST.asked())
+    assert set(variants.PAPER.queries()) < set(variants.REDUCED.queries()) < set(variants.FAST.queries())
 
 
 @pytest.mark.long
