@@ -49,7 +49,7 @@ def test_words_of_a_list_reach_the_verdicts(
     science = prepare(settings)
     run = plan_audit(science, str(listed), str(tmp_path / "run"))
     said = capsys.readouterr().err
-    assert said.startswith("1 inputs have no word and will fail: domain 'animals' has several words")
+    assert "1 inputs have no word" in said and "'animals'" in said
     leases = run.leases(np.arange(5)).grant("w", 5)
     worker = Worker(Task(run.store.url, science.factory, blank(settings)))
     report, settled, give_up = worker.poll(Orders(leases)), {}, time.monotonic() + PATIENCE

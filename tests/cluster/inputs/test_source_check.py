@@ -51,7 +51,7 @@ def test_a_mount_that_hangs_is_the_machines(tmp_path: Path, monkeypatch: pytest.
     """It blocks no other thread: no folder is listed under a lock."""
     answers = threading.Event()
     monkeypatch.setattr(source_check, "_LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(source_check, "_looked", lambda folder: str(answers.wait(PATIENCE)))
+    monkeypatch.setattr(source_check, "_look", lambda folder: str(answers.wait(PATIENCE)))
     check = SourceCheck(str(tmp_path))
     try:
         with pytest.raises(MachineFault, match=r"no answer in .*does its mount hang") as raised:

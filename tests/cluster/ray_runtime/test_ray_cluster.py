@@ -70,9 +70,9 @@ def test_provider_has_only_keys_that_ray_reads() -> None:
 def not_in_ec2(shape: Shape, value: Any, path: str = "") -> list[str]:
     """Values outside EC2's enumerations, which botocore does not check."""
     if isinstance(shape, StructureShape):
-        return [e for key, v in value.items() for e in not_in_ec2(shape.handles[key], v, f"{path}/{key}")]
+        return [e for key, v in value.items() for e in not_in_ec2(shape.members[key], v, f"{path}/{key}")]
     if isinstance(shape, ListShape):
-        return [e for v in value for e in not_in_ec2(shape.handle, v, path)]
+        return [e for v in value for e in not_in_ec2(shape.member, v, path)]
     assert not isinstance(shape, MapShape)
     wrong = isinstance(shape, StringShape) and shape.enum and value not in shape.enum
     return [f"{path}: {value!r} is none of {shape.enum}"] if wrong else []

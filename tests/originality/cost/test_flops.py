@@ -94,7 +94,7 @@ def test_known_names_imply_a_family_and_unknown_ones_none() -> None:
         found, origin = architecture_of(ModelSettings(path=name))
         assert found == Architecture.of_family(family) and origin == f"{family} by its name"
     for name in ("somebody/stable-diffusion-v1-4-finetuned", "stabilityai/stable-diffusion-xl-refiner-1.0"):
-        with pytest.raises(SettingsError, match="say --family sd1, sd2-base, sd2, sdxl, or give a folder"):
+        with pytest.raises(SettingsError, match="--family"):
             architecture_of(ModelSettings(path=name))
     with pytest.raises(SettingsError, match="'sd3' is unknown"):
         Architecture.of_family("sd3")

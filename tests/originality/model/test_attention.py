@@ -84,7 +84,7 @@ def test_a_failed_trial_is_given_as_the_reason(monkeypatch):
 
 
 def test_the_vae_keeps_an_attention_that_takes_its_width(model, monkeypatch):
-    monkeypatch.setattr(attention, "_missing", lambda *given: None)
+    monkeypatch.setattr(attention, "_unavailable", lambda *given: None)
     try:
         vae = _vae()
         assert install("xformers", model.unet, vae, CPU, torch.float32).name == "xformers"

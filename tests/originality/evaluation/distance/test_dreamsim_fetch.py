@@ -316,9 +316,7 @@ def test_by_way_of_a_bucket(
     distance = DistanceSettings(folder=prefix, branch="clip_vitb32", threshold=0.4)
     unchecked = InDistributionSettings(check="none")
     settings = AuditSettings(domain="houses", distance=distance, in_distribution=unchecked)
-    with pytest.raises(
-        SettingsError, match=f"{prefix} holds nothing of DreamSim; fill it first: originality mo"
-    ):
+    with pytest.raises(SettingsError, match=rf"{prefix} .*models fetch dreamsim"):
         copies_here(settings)
     command = ["models", "fetch", "dreamsim", "--branch", "clip_vitb32", "--to", prefix, "--mirror", url]
     assert main(command) == exits.ALL_JUDGED
@@ -337,7 +335,7 @@ def test_by_way_of_a_bucket(
         f.relative_to(tiny_folder).as_posix() for f in files_of(tiny_folder, "clip_vitb32")
     } | {DIGESTS}
     open_store(prefix).write(CLIP, b"another file")
-    with pytest.raises(StoreError, match=rf"{CLIP} is not what digests\.json beside it says; put the whole"):
+    with pytest.raises(StoreError, match="digests.json"):
         copies_here(settings)
     assert main(command) == exits.ALL_JUDGED
     assert copies_here(settings).distance is not None

@@ -10,17 +10,21 @@ from originality.evaluation.distance import load_distance
 from originality.settings.parts import DistanceSettings
 from originality.settings.presets import load_settings
 
-MODULES = {"elements": "ElementSetDistance", "imagenet": "ImageNetFeatures", "dreamsim": "DreamSim"}
+MODULES = {
+    "elements": ("originality.evaluation.distance.elements", "ElementSetDistance"),
+    "imagenet": ("originality.vision.imagenet", "ImageNetFeatures"),
+    "dreamsim": ("originality.evaluation.distance.dreamsim", "DreamSim"),
+}
 
 
 @pytest.mark.parametrize("metric", sorted(MODULES))
 def test_imports_only_what_is_chosen(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in MODULES:
-        # None: an import of it would raise.
-        monkeypatch.setitem(sys.modules, f"originality.evaluation.distance.{name}", None)
+    for module, _ in MODULES.values():
+        monkeypatch.setitem(sys.modules, module, None)  # an import of it would raise
     chosen, loaded = ModuleType(metric), object()
-    setattr(chosen, MODULES[metric], lambda *args, **kwargs: loaded)
-    monkeypatch.setitem(sys.modules, f"originality.evaluation.distance.{metric}", chosen)
+    module, name = MODULES[metric]
+    setattr(chosen, name, lambda *args, **kwargs: loaded)
+    monkeypatch.setitem(sys.modules, module, chosen)
     assert load_distance(DistanceSettings.model_validate({"metric": metric, "threshold": 0.5})) is loaded
 
 
