@@ -335,7 +335,7 @@ def test_by_way_of_a_bucket(
         f.relative_to(tiny_folder).as_posix() for f in files_of(tiny_folder, "clip_vitb32")
     } | {DIGESTS}
     open_store(prefix).write(CLIP, b"another file")
-    with pytest.raises(StoreError, match="digests.json"):
+    with pytest.raises(StoreError, match="digests"):
         copies_here(settings)
     assert main(command) == exits.ALL_JUDGED
     assert copies_here(settings).distance is not None
