@@ -231,8 +231,8 @@ def test_a_run_resumes_with_the_missing_images(tmp_path, quick, monkeypatch):
     variant = variants.Variant("fast", "")
     monkeypatch.setattr(variants.Variant, "settings", lambda self, seed: quick)
     for count in (1, 2, 2):
-        asked = variants.queries(variants.GROUPS, [0])[:count]
-        monkeypatch.setattr(variants.Variant, "asked", lambda self, asked=asked: asked)
+        queries = variants.queries(variants.GROUPS, [0])[:count]
+        monkeypatch.setattr(variants.Variant, "queries", lambda self, queries=queries: queries)
         variants.run(variant, 0, tmp_path)
     results = variants.results_of(tmp_path, variant, 0)
     assert [json.loads(line)["image_id"] for line in results.read_text().splitlines()] == [
