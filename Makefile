@@ -11,14 +11,14 @@ THREADS := OMP_WAIT_POLICY=PASSIVE MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM
 
 # Two processes of one thread each learn almost twice as fast as one of two threads.
 TOGETHER = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2
-EFFECT = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.synthetic.effect
+EFFECT = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.experiments.familiarity.study
 # Four at once, as the engine's tests mostly wait; a file stays in one process, which makes its fixtures once.
 PYTEST = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 BENCH = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m jobs.bench
-SHAPES := originality/models/shapes
+SHAPES := originality/weights/shapes
 
 .PHONY: audit test test-long gpu-check check bench chaos scale full-size train-shapes train-detector effect install clean
-.PHONY: paper paper-page docs docs-from-nothing
+.PHONY: notebooks paper paper-page docs docs-from-nothing docs-site
 
 audit: $(INSTALLED)
 	@echo "judging the images of examples/ with the model that ships: some minutes on a CPU"
@@ -34,24 +34,30 @@ test-long: $(INSTALLED)
 
 # What only a GPU can show.
 gpu-check: $(INSTALLED)
-	$(PIP) --no-deps $$($(BIN)/python -c 'from originality.attention import WHEEL; print(WHEEL)')
+	$(PIP) --no-deps $$($(BIN)/python -c 'from originality.model.attention import WHEEL; print(WHEEL)')
 	$(BIN)/python -m pytest -m gpu -rs tests
 	$(BIN)/originality doctor --device cuda
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy originality cluster jobs
+	$(MAKE) --no-print-directory docs-site
+
+# The documentation site, into build/site: a broken link or reference fails it. Ten seconds.
+docs-site: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # fast against paper and without each of its parts, on held-out images; times, as ratios in one run. What is
 # in docs/bench is not judged again: from nothing, some twelve hours. Resumes.
 bench: $(INSTALLED)
-	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.words --out docs/bench/words.jsonl
-	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.bench.sampling --out docs/bench/sampling.json
+	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.learning --out docs/bench/words.jsonl
+	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.bench.samplers --out docs/bench/sampling.json
 	$(BENCH) --part 1/2 & first=$$!; $(BENCH) --part 2/2; second=$$?; wait $$first && exit $$second
-	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.bench.steps --out docs/bench/steps.json
-	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.paired --out docs/bench/paired.json
-	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.profile --out docs/bench/profile.json
+	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.bench.timing.steps --out docs/bench/steps.json
+	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.timing.paired --out docs/bench/paired.json
+	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.timing.profile --out docs/bench/profile.json
 	$(BENCH) --report
 
 # A hundred seeded schedules of kills, sleeps, lies, races and damage: some half an hour. Resumes.
@@ -71,12 +77,12 @@ full-size: $(INSTALLED)
 
 # The model that ships, from nothing: hours. Checkpoints, and goes on where it was.
 train-shapes: $(INSTALLED)
-	$(TOGETHER) -m originality.synthetic.training --out $(SHAPES)
-	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.synthetic.training.card
+	$(TOGETHER) -m originality.training.shapes_model --out $(SHAPES)
+	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.training.shapes_model.card
 
 # The detector of elements, from nothing: some forty minutes. Resumes.
 train-detector: $(INSTALLED)
-	$(TOGETHER) -m originality.synthetic.training.detector
+	$(TOGETHER) -m originality.training.element_detector.train
 
 # Minimum tokens against familiarity on held-out images: an hour or more. Resumes.
 effect: $(INSTALLED)
@@ -96,6 +102,11 @@ paper: $(INSTALLED)
 # docs/paper.md and its figures, from the results that are kept.
 paper-page: $(INSTALLED)
 	$(BIN)/python -m jobs.paper
+
+# The example notebooks with what their cells give: after make audit, some minutes.
+notebooks: audit
+	cd notebooks && for name in *.ipynb; do \
+		../$(BIN)/jupyter-execute --inplace $$name || exit 1; done
 
 # All figures and summaries under docs/ from the results that are kept there: some minutes.
 docs: paper-page
@@ -117,7 +128,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || echo "creating the environment $(VENV)"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	@echo "installing the packages of constraints.txt into $(VENV): about 7 GB on disk, some minutes"
-	@$(PIP) --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) --constraint constraints.txt --editable '.[dev,docs]'
 	@touch $(INSTALLED)
 
 clean:

@@ -1,16 +1,21 @@
-"""How a collection is judged: plan, lease, work, commit. Generic: an item in, one record out."""
+"""The engine: plans a run, leases its items to workers, and commits one record for each.
+
+It knows a scorer of items (:mod:`originality.contract.scorer`) and nothing of what is scored.
+"""
 
 import os
 
-# Ray reads these when it is imported, so they are set before any module here imports it.
+# Ray reads these when it is imported, so they are set here, before any module of this package imports it.
 for _name, _value in {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning of what a later Ray will do
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # raylet's messages on stdout: our own line tells of deaths
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns that a later version will behave so
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # hides the raylet's messages; the driver reports deaths itself
 }.items():
     os.environ.setdefault(_name, _value)
 if "RAY_ADDRESS" in os.environ:
-    os.environ["RAY_ADDRESS"] = os.environ["RAY_ADDRESS"].strip()  # else Ray would keep blanks around it
-    if os.environ["RAY_ADDRESS"] == "local":  # Ray's word for none
+    # ray.init() reads RAY_ADDRESS itself, so it is normalised in the environment: Ray keeps blanks around an
+    # address, and "local" is Ray's name for a Ray started on this machine.
+    os.environ["RAY_ADDRESS"] = os.environ["RAY_ADDRESS"].strip()
+    if os.environ["RAY_ADDRESS"] == "local":
         del os.environ["RAY_ADDRESS"]

@@ -1,66 +1,108 @@
-"""How a run is carried out: every knob that decides cost and pace, and no verdict."""
+"""Engine settings. They affect cost and speed, never results."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
-from cluster.accelerators import NVIDIA, PRICES, is_known
-from cluster.images import Limits
-from originality.settings import Frozen, nearest
+from cluster.inputs.images import Limits
+from cluster.ray_runtime.accelerators import NVIDIA, PRICES, is_known
+from originality.contract.config import Frozen, nearest
 
 
 class ClusterSettings(Frozen):
-    """Workers, their machines, and when to stop. May differ from resume to resume."""
+    """Workers, their machines, and when to stop. They may change whenever a run is resumed."""
 
     min_workers: int = Field(1, ge=1)
-    """Hired at once, or as many as Ray has room for already, if these are more; further ones when the first
-    is ready, so that a mistake does not start a hundred machines."""
+    """Workers hired at the start, or as many as Ray has room for already if that is more. Further ones
+    are hired once the first is ready, so that a mistake in the settings does not start a hundred
+    machines.
+
+    Unit: workers. Source: our choice."""
     max_workers: int | None = Field(None, ge=1)
-    """Most at once. None: as many as Ray has room for when the run starts. More than that ask Ray's
-    autoscaler for machines."""
+    """Most workers at a time. None: as many as Ray has room for when the run starts. For a larger number
+    Ray's autoscaler is asked to start machines.
+
+    Unit: workers. Source: our choice."""
     gpus_per_worker: float = Field(1.0, gt=0)
-    """On a GPU: a fraction lets small models share one (each plans for a whole GPU, and halves passes where
-    memory runs out), a whole number above 1 is of no use yet."""
+    """GPUs of a worker where there are any. With a fraction, small models share a GPU; each worker still
+    plans its memory for the entire GPU and halves its passes if memory runs out. More than 1 has no
+    benefit, since a worker uses one GPU.
+
+    Unit: GPUs. Source: our choice."""
     cpus_per_worker: float = Field(1.0, ge=0)
+    """CPU cores that Ray reserves for a worker.
+
+    Unit: CPU cores. Source: our choice."""
     accelerators: tuple[str, ...] = ()
-    """Ray's names of the GPU types that may be used, e.g. L4, A10G; empty: any. Ray's autoscaler starts
-    machines for them only of node types that declare the label ``ray.io/accelerator-type``."""
+    """GPU types that may be used, by Ray's names (L4, A10G). Empty: any. Ray's autoscaler starts machines
+    for them only of node types that declare the label ``ray.io/accelerator-type``.
+
+    Source: our choice."""
     labels: Mapping[str, str] = Field(default_factory=dict)
-    """Ray node labels that a worker's machine must have; node types of an autoscaler must declare them."""
+    """Ray node labels that a worker's machine must have. The autoscaler's node types must declare them.
+
+    Source: our choice."""
     snapshot_every: float = Field(60.0, gt=0)
-    """Seconds of work on an image that a death may cost."""
+    """Time between two snapshots of an image in progress: the most work that the death of a worker costs.
+
+    Unit: seconds. Source: our choice."""
     stop_after_failures: int | None = Field(100, ge=1)
-    """Images that fail in a row, with none judged or rejected between them, after which the run stops: it
-    is not the images then, but keys that have run out, say. Missing ones do not count; but so many that are
-    missing in a row, with none read between them, stop it too, before they are recorded. None: never."""
+    """The run stops after this many images in a row failed, none judged or rejected between them: the
+    cause is then not the images but, for example, an expired key. Missing images do not count as
+    failed; but this many missing in a row, none read between them, stop the run too, before they are
+    recorded. None: never stop.
+
+    Unit: images. Source: our choice."""
     step_limit: float = Field(3600.0, gt=0)
-    """Seconds after which a step of a scorer, or taking in an image, or a snapshot, that has not ended counts
-    as hung, and its worker as dead. Only the images that were in hand are suspected."""
+    """A scorer's step, the admission of an image or a snapshot that takes longer than this counts as
+    hung, and its worker as dead. Only the images that the worker held are suspected.
+
+    Unit: seconds. Source: our choice."""
     load_limit: float = Field(7200.0, gt=0)
-    """Seconds after which loading the model, the download of weights included, that has not ended counts as
-    hung, and its machine as broken."""
+    """Loading the model, including the download of its weights, counts as hung if it takes longer than
+    this, and the machine as broken.
+
+    Unit: seconds. Source: our choice."""
     stop_grace: float = Field(25.0, gt=0)
-    """Seconds that a stop waits for the step under way; what takes longer goes on from its snapshot."""
+    """How long a stop waits for the current step. An image whose step takes longer resumes from its last
+    snapshot.
+
+    Unit: seconds. Source: our choice; Kubernetes' default kills a pod after 30 seconds."""
     max_pixels: int = Field(Limits.pixels, ge=1)
-    """Width times height; larger images are rejected as too-large before they are decoded. Decoding may take
-    54 bytes a pixel. ``originality retry --status rejected --reason too-large`` puts such images back."""
+    """Largest image, as width times height. A larger one is rejected as too-large before it is decoded,
+    which may take 54 bytes of memory a pixel. ``originality retry --status rejected --reason
+    too-large`` puts such images back.
+
+    Unit: pixels. Source: our choice."""
     max_bytes: int = Field(Limits.bytes, ge=1)
-    """Of an image's file; larger ones are rejected as too-large before they are fetched."""
+    """Largest image file. A larger one is rejected as too-large before it is fetched.
+
+    Unit: bytes. Source: our choice."""
     prices: Mapping[str, float] = Field(default_factory=lambda: PRICES)
-    """US dollars an hour of a worker with one GPU of a type; "CPU" is one without. With ``max_cost``
-    every kind that may be hired must have its price. Of a slice of a GPU (MIG), give the slice's."""
+    """Price of a worker with one GPU, by type of GPU; "CPU" is a worker without one. For a slice of a GPU
+    (MIG) give the slice's price. With ``max_cost``, every kind of machine that may be hired needs a
+    price.
+
+    Unit: US dollars an hour. Source: list prices (cluster.ray_runtime.accelerators)."""
     max_cost: float | None = Field(None, gt=0)
-    """US dollars by ``prices`` after which this start of the run stops in good order."""
-    deadline: datetime | None = None
-    """When this start of the run stops in good order: a date and time, or hours from now like "8h"."""
+    """Cost by ``prices`` at which this start of the run stops and can be resumed. None: no limit.
+
+    Unit: US dollars. Source: our choice."""
+    deadline: Annotated[
+        datetime | None, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}], "default": None})
+    ] = None
+    """When this start of the run stops and can be resumed: a date and time, or a time from now with its
+    unit, such as "8h" or "30min". None: no deadline.
+
+    Source: our choice."""
 
     @property
     def limits(self) -> Limits:
-        """What is refused before it is decoded."""
+        """Sizes over which an image is rejected before it is decoded."""
         return Limits(self.max_bytes, self.max_pixels)
 
     @field_validator("deadline", mode="before")
@@ -78,12 +120,12 @@ class ClusterSettings(Frozen):
             return datetime.fromisoformat(given.strip())
         except ValueError as error:
             raise ValueError(
-                f"deadline {given!r} is no time; write 8h, 30min, or 2030-01-31 18:00"
+                f"deadline {given!r} is not a time; write 8h, 30min, or 2030-01-31 18:00"
             ) from error
 
     @field_validator("deadline")
     @classmethod
-    def _is_to_come(cls, deadline: datetime | None) -> datetime | None:
+    def _is_in_the_future(cls, deadline: datetime | None) -> datetime | None:
         if deadline is None:
             return None
         deadline = deadline.astimezone()
@@ -93,12 +135,12 @@ class ClusterSettings(Frozen):
 
     @field_validator("accelerators")
     @classmethod
-    def _are_known(cls, accelerators: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_accelerators(cls, accelerators: tuple[str, ...]) -> tuple[str, ...]:
         for name in accelerators:
             if not is_known(name):
                 near = {known.lower(): known for known in NVIDIA}.get(name.lower())
                 raise ValueError(
-                    f"accelerator {name!r} is none that Ray names"
+                    f"unknown accelerator {name!r}"
                     + (f"; did you mean {near!r}?" if near else nearest(name, NVIDIA))
                     + "; a label of your own machines goes into cluster.labels"
                 )
@@ -111,34 +153,34 @@ class ClusterSettings(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _prices_count(self) -> Self:
+    def _check_prices(self) -> Self:
         for kind, price in self.prices.items():
             if price < 0:
                 raise ValueError(f"the price of {kind} is {price:g}; give US dollars an hour, 0 or more")
             if price == 0 and self.max_cost is not None:
-                raise ValueError(f"the price of {kind} is 0, so --max-cost cannot be kept; give more than 0")
+                raise ValueError(f"the price of {kind} is 0, which --max-cost cannot limit; give more than 0")
         return self
 
     @model_validator(mode="after")
-    def _min_is_under_max(self) -> Self:
+    def _check_min_workers(self) -> Self:
         if self.max_workers is not None and self.min_workers > self.max_workers:
             raise ValueError(f"min_workers {self.min_workers} is over max_workers {self.max_workers}")
         return self
 
     def unpriced(self, kinds: Iterable[str]) -> str | None:
-        """Why ``max_cost`` cannot be kept with workers on these kinds of machine; None where it can, or is
-        not set."""
+        """Why ``max_cost`` cannot be enforced for workers on these kinds of machine, as a line for the user.
+        None if it can, or is not set."""
         missing = sorted({kind for kind in kinds if kind not in self.prices})
         if self.max_cost is None or not missing:
             return None
         example = ", ".join(f"{kind}: 1.5" for kind in missing)
         return (
-            f"no price is known for a worker on {' or '.join(missing)}, so --max-cost cannot be kept; "
+            f"no price is known for a worker on {' or '.join(missing)}, so --max-cost cannot be enforced; "
             f"give it in US dollars an hour, e.g. --set cluster.prices='{{{example}}}'"
         )
 
     def price(self, kind: str, gpus: float) -> float | None:
-        """US dollars an hour of one worker on a kind of GPU, or on "CPU"; None where it is not known."""
+        """US dollars an hour of one worker on a type of GPU, or on "CPU"; None if unknown."""
         price = self.prices.get(kind)
         return price if price is None or kind == "CPU" else price * gpus
 
@@ -147,4 +189,6 @@ def _from_now(given: str, seconds: float) -> datetime:
     try:
         return datetime.now(UTC) + timedelta(seconds=seconds)
     except OverflowError as error:
-        raise ValueError(f"deadline {given!r} is too far off; leave it out for none") from error
+        raise ValueError(
+            f"deadline {given!r} is too far in the future; leave it out for no deadline"
+        ) from error

@@ -1,4 +1,4 @@
-"""What a person starts: one file a command."""
+"""Commands that a person starts, one file per command."""
 
 import os
 import signal
@@ -13,10 +13,11 @@ def _stop(*_: object) -> None:
     os._exit(INTERRUPTED)
 
 
-# Before the heavy imports of a command, and nowhere else: not in notebooks and workers that import jobs.
+# Signals are handled before the heavy imports of a command, so that Ctrl-C during them ends in one line. This
+# is done only in a command's own process: notebooks and workers that import jobs keep their signal handlers.
 if sys.argv and (sys.argv[0] == "-m" or os.path.basename(sys.argv[0]) == "originality"):  # noqa: PTH119
     for _number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(_number, _stop)
-    from jobs import process
+    from jobs.commandline import process
 
     process.begin()

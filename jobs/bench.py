@@ -1,6 +1,7 @@
-"""What ``fast`` costs and whether it says what ``paper`` says (``make bench``): hours of work, that resumes.
+"""Measure what the preset ``fast`` costs and how often it agrees with ``paper`` (``make bench``).
 
-Each run is a variant with one seed, and a file of verdicts; what is there is not judged again.
+Takes hours and resumes. Each run is one variant with one seed and writes a file of verdicts; a run whose file
+exists is not judged again.
 """
 
 from __future__ import annotations
@@ -8,31 +9,32 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from originality.bench import report, runs
+from originality.bench import report, variants
 
 FOLDER = Path("docs/bench")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=FOLDER)
-    parser.add_argument("--variants", nargs="+", choices=runs.VARIANTS, default=list(runs.VARIANTS))
+    every = list(variants.VARIANTS)
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for verdicts and report")
+    parser.add_argument("--variants", nargs="+", choices=every, default=every, help="variants to judge")
     parser.add_argument("--seeds", nargs="+", type=int, help="only these of a variant's seeds")
-    parser.add_argument("--part", default="1/1", help="K/N: every Nth run from the Kth on, and no report")
+    parser.add_argument("--part", default="1/1", help="K/N: every N-th run from the K-th on, and no report")
     parser.add_argument("--report", action="store_true", help="judge nothing, only write the report")
     arguments = parser.parse_args()
     k, n = map(int, arguments.part.split("/"))
-    asked = [
-        (runs.VARIANTS[name], seed)
+    chosen = [
+        (variants.VARIANTS[name], seed)
         for name in arguments.variants
-        for seed in runs.VARIANTS[name].seeds
+        for seed in variants.VARIANTS[name].seeds
         if arguments.seeds is None or seed in arguments.seeds
     ]
     arguments.out.mkdir(parents=True, exist_ok=True)
     if not arguments.report:
-        for variant, seed in asked[k - 1 :: n]:
+        for variant, seed in chosen[k - 1 :: n]:
             print(f"{variant.name}, seed {seed}: {variant.says}", flush=True)
-            runs.run(variant, seed, arguments.out)
+            variants.run(variant, seed, arguments.out)
     if n == 1:
         print(report.write(arguments.out))
 

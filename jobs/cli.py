@@ -1,23 +1,24 @@
-"""The command ``originality``: one subcommand a job."""
+"""The command ``originality``, with one subcommand per job."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from jobs import exits
+from jobs.commandline import exits
 
 JOBS: tuple[tuple[str, str, str], ...] = (
-    ("audit", "jobs.audit", "judge the images of a collection"),
-    ("doctor", "jobs.doctor", "look whether all is there, works, and how fast"),
-    ("estimate", "jobs.estimate", "what an audit would take, from a sample"),
-    ("status", "jobs.status", "how far a run is"),
-    ("report", "jobs.report", "write a run's report anew"),
-    ("retry", "jobs.retry", "put failed or rejected images back"),
+    ("audit", "jobs.audit", "judge how original the images of a collection are to a model"),
+    ("doctor", "jobs.doctor", "check that everything an audit needs is present and works, and how fast"),
+    ("estimate", "jobs.estimate", "estimate the time and cost of an audit"),
+    ("status", "jobs.status", "show the progress of a run"),
+    ("report", "jobs.report", "write the report of a run again"),
+    ("retry", "jobs.retry", "put failed or rejected images back to be judged again"),
     ("calibrate", "jobs.calibrate", "choose the thresholds from labelled images"),
-    ("models", "jobs.models", "bring weights to a folder or bucket, for use offline"),
-    ("tokens", "jobs.tokens", "learned words as files for other tools"),
-    ("synthetic", "jobs.synthetic", "the world of shapes: image sets, models, detector, experiments"),
+    ("settings", "jobs.settings", "list every setting with its unit, default and what it decides"),
+    ("models", "jobs.models", "download weights to a folder or bucket, for use offline"),
+    ("tokens", "jobs.tokens", "export learned pseudo-words to files for other tools"),
+    ("synthetic", "jobs.synthetic", "world of shapes: image sets, models, detector, experiments"),
 )
 
 

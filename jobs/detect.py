@@ -1,4 +1,4 @@
-"""Which elements of the world of shapes the images of a collection show, where, and how surely."""
+"""Detect which elements of the world of shapes the images of a collection show, where and how confidently."""
 
 from __future__ import annotations
 
@@ -11,29 +11,36 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
-from cluster.decoder import Decoder
-from cluster.images import Limits, Rejection, check_size
-from cluster.listing import scan
-from cluster.sources import Unreadable, read_image
-from jobs import exits
-from originality.settings import SettingsError
+from cluster.inputs.decoder import Decoder
+from cluster.inputs.images import Limits, Rejection, check_size
+from cluster.inputs.listing import scan
+from cluster.inputs.sources import Unreadable, read_image
+from jobs.commandline import exits
+from originality.contract.config import SettingsError
 
 _BATCH = 64
+"""Images per pass of the detector."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", help="folder, prefix of a bucket, glob in quotes, list, or one image")
+    parser.add_argument("input", help="folder, bucket prefix, glob in quotes, list, or one image")
     parser.add_argument("--out", type=Path, help="file of JSON lines (default: standard output)")
     parser.add_argument(
-        "--confidence", type=float, default=0.9, help="least of what counts (default: 0.9, Appendix B.1)"
+        "--confidence",
+        type=float,
+        default=0.9,
+        help="smallest confidence of a detection that counts (default: 0.9, the paper's Appendix B.1)",
     )
 
 
 def rows(uris: list[str], confidence: float) -> Iterator[dict[str, Any]]:
-    """For each image its uri and "elements" (element, x, y in pixels of 64 x 64, confidence), or why not."""
+    """Rows of JSON, one per image: its uri, and its elements or the reason why it could not be read.
+
+    ``elements`` are mappings of element, x, y (pixels of 64 x 64) and confidence (0 to 1).
+    """
     import numpy as np
 
-    from originality.synthetic.detector import Detector, to_ink
+    from originality.shapes.detector import Detector, to_ink
 
     detector = Detector.load()
     with Decoder() as decoder:
@@ -45,7 +52,8 @@ def rows(uris: list[str], confidence: float) -> Iterator[dict[str, Any]]:
                 except (Unreadable, Rejection) as error:
                     yield {"uri": uri, "error_class": error.reason_code, "error_message": error.message}
                     continue
-                # by itself: images of a collection differ in size, and the detector looks at 64 x 64
+                # Each image is shrunk by itself because images of a collection differ in size; the detector
+                # takes batches of 64 x 64.
                 ink = to_ink(np.array(image)[None])
                 batch.append((uri, ((1 - ink[0]) * 255).round().byte().permute(1, 2, 0).numpy()))
             if not batch:
@@ -66,7 +74,7 @@ def rows(uris: list[str], confidence: float) -> Iterator[dict[str, Any]]:
 
 def run(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.confidence <= 1:
-        raise SettingsError(f"--confidence {arguments.confidence:g}: give more than 0 and at most 1")
+        raise SettingsError(f"--confidence {arguments.confidence:g}: give a number above 0, at most 1")
     manifest = scan(arguments.input)
     if manifest.skipped:
         sys.stderr.write(f"{manifest.skipped_text}\n")

@@ -1,6 +1,6 @@
-"""Is all there that an audit needs, and does it work here? A table, with a fix beneath each failure.
+"""Check that everything an audit needs is present and works here: a table, with a fix below each failure.
 
-``originality doctor``, with the same settings as the audit.
+``originality doctor`` takes the same settings as the audit.
 """
 
 from __future__ import annotations
@@ -18,35 +18,30 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cluster import checkup as engine
-from cluster.runtime import EngineError
+from cluster import doctor as engine
+from cluster.ray_runtime.runtime import EngineError
 from cluster.settings import ClusterSettings
-from cluster.store import StoreError
-from jobs import exits, given, process
-from originality.checkup import Finding, examine
-from originality.faults import MachineFault
-from originality.printable import unescaped
-from originality.scoring import Unusable
-from originality.settings import (
-    SHIPPED_MODEL,
-    AuditSettings,
-    DistanceSettings,
-    InDistributionSettings,
-    ModelSettings,
-    SettingsError,
-)
+from cluster.storage.store import StoreError
+from jobs.commandline import exits, options, process
+from originality.contract.config import SettingsError
+from originality.contract.faults import MachineFault
+from originality.contract.findings import Finding, examine
+from originality.contract.printable import unescaped
+from originality.contract.scorer import Unusable
+from originality.settings.audit import AuditSettings
+from originality.settings.parts import SHIPPED_MODEL, DistanceSettings, InDistributionSettings, ModelSettings
 
 if TYPE_CHECKING:
-    from originality.checkpoint import Copies
+    from originality.settings.local_weights import Copies
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 _PIPE_WIDTH = 100_000
-"""Columns where there is no terminal: a row stays one line."""
+"""Width of the table if stdout is no terminal, so that each row stays on one line."""
 
-_SPEAKING = (Unusable, StoreError, MachineFault, EngineError)
-"""Errors whose message says what to do."""
+_EXPECTED = (Unusable, StoreError, MachineFault, EngineError)
+"""Errors that become a finding, as their message says what to do."""
 
-_TRIVIAL = {
+_PACKAGED = {
     "model": ModelSettings(),
     "distance": DistanceSettings(metric="elements"),
     "in_distribution": InDistributionSettings(check="none"),
@@ -55,37 +50,44 @@ _TRIVIAL = {
 
 
 def copies_of(settings: AuditSettings, part: str) -> Copies:
-    """The weights that one part of the settings names, brought to this machine: one that cannot be had keeps
-    nobody from the others."""
-    from jobs.copies import copies_here
+    """Local copies of the weights that one part of the settings names.
 
-    others = {name: trivial for name, trivial in _TRIVIAL.items() if name != part}
+    The other parts are replaced by settings whose weights come with the package, so that unavailable weights
+    of one part do not prevent checks of the others.
+    """
+    from jobs.auditing.weights_here import copies_here
+
+    others = {name: packaged for name, packaged in _PACKAGED.items() if name != part}
     return copies_here(settings.model_copy(update=others))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", help="the run folder or prefix that an audit would write to")
-    parser.add_argument("--json", action="store_true", help="one JSON object in place of the table")
+    parser.add_argument("--out", help="run folder of the audit: check that it can be written")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     parser.add_argument(
-        "--seconds", type=float, default=10.0, metavar="S", help="for measuring speed (default: 10)"
+        "--seconds",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="time for measuring the speed, in seconds (default: 10)",
     )
     parser.add_argument(
         "--dreamsim-pictures",
         type=Path,
         metavar="DIR",
-        help="folder of ref_1.png, img_a_1.png and img_b_1.png of DreamSim's repository, whose distances are "
-        "published",
+        help="folder with ref_1.png, img_a_1.png and img_b_1.png from DreamSim's repository: compare their "
+        "distances with the published ones",
     )
-    given.add_settings_arguments(parser)
-    given.add_cluster_arguments(parser)
+    options.add_settings_arguments(parser)
+    options.add_cluster_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = given.settings_of(arguments, any_domain=True)
-    how = given.cluster_settings_of(arguments)
+    settings = options.settings_of(arguments, any_domain=True)
+    how = options.cluster_settings_of(arguments)
     if not 0 < arguments.seconds < float("inf"):
         raise SettingsError(f"--seconds {arguments.seconds:g}: give a number above 0")
-    with redirect_stdout(sys.stderr):  # some libraries talk there
+    with redirect_stdout(sys.stderr):  # some libraries print to stdout, where the table or JSON belongs
         findings = look(settings, how, arguments.out, arguments.seconds, arguments.dreamsim_pictures)
     if arguments.json:
         print(json.dumps(report(settings, findings), indent=2))
@@ -101,9 +103,9 @@ def look(
     seconds: float,
     dreamsim_pictures: Path | None = None,
 ) -> list[Finding]:
-    """All that is found, told on stderr as it is looked for."""
-    # The science is heavy to import, and a mistake in a flag is said before.
-    from originality.checkup.science import Checkup
+    """All findings. Each check is announced on stderr before it runs."""
+    # Imported late: it takes seconds, and mistakes in flags should be reported before.
+    from originality.doctor.science import Checkup
 
     science = Checkup(
         settings,
@@ -114,16 +116,16 @@ def look(
     )
     checks = [
         *science.of_machine(),
-        *engine.of_disk(_to_bring(settings)),
+        *engine.of_disk(_needs_download(settings)),
         *science.of_weights(),
         *engine.of_run(out, how),
     ]
     with engine.impatient():
-        return list(examine(checks, _SPEAKING, lambda name: print(f"looking at {name}", file=sys.stderr)))
+        return list(examine(checks, _EXPECTED, lambda name: print(f"checking {name}", file=sys.stderr)))
 
 
-def _to_bring(settings: AuditSettings) -> bool:
-    """Whether weights are in a bucket or on the hub."""
+def _needs_download(settings: AuditSettings) -> bool:
+    """Whether some weights are in a bucket, on the hub or on the web."""
     distance = settings.distance
     named = [settings.model.path, distance.folder, settings.in_distribution.folder]
     elsewhere = [n for n in named if n and n != SHIPPED_MODEL and ("://" in n or not Path(n).exists())]
@@ -131,7 +133,7 @@ def _to_bring(settings: AuditSettings) -> bool:
 
 
 def report(settings: AuditSettings, findings: Sequence[Finding]) -> dict[str, object]:
-    """As ``--json`` prints it."""
+    """The findings as ``--json`` prints them."""
     return {
         "ok": all(f.state != "failed" for f in findings),
         "model": settings.model.path,
@@ -141,7 +143,7 @@ def report(settings: AuditSettings, findings: Sequence[Finding]) -> dict[str, ob
 
 
 def show(findings: Sequence[Finding]) -> None:
-    """The table on stdout: in colours and as wide as a terminal, or one line a row."""
+    """Print the findings as a table: coloured and as wide as the terminal, or one line per row in a pipe."""
     terminal = sys.stdout.isatty()
     table = Table.grid(padding=(0, 2, 0, 0))
     for finding in findings:
@@ -152,13 +154,13 @@ def show(findings: Sequence[Finding]) -> None:
     console = Console(width=None if terminal else _PIPE_WIDTH)
     with console.capture() as drawn:
         console.print(table)
-        console.print(_summed_up(findings), highlight=False)
+        console.print(_counts_text(findings), highlight=False)
     out = unescaped(sys.stdout)  # the texts are printable already
     for line in drawn.get().splitlines():
         out.write(f"{line.rstrip()}\n")
 
 
-def _summed_up(findings: Sequence[Finding]) -> str:
+def _counts_text(findings: Sequence[Finding]) -> str:
     counts = Counter[str](finding.state for finding in findings)
     return ", ".join(f"{counts[state]} {state}" for state in _COLOURS if counts[state])
 

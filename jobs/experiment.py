@@ -1,266 +1,141 @@
-"""The paper's synthetic experiments: models are trained, then measured, each a task of its own.
+"""Run one of the paper's synthetic experiments: train models, then measure them, each as a separate task.
 
-OUT/train and OUT/measure are two runs: the same command goes on with both, and ``originality status`` says
-how far each is.
+OUT/train and OUT/measure are two runs. Run the same command again to resume both; ``originality status``
+shows the progress of each.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
-import hashlib
 import sys
-from collections.abc import Sequence
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from cluster.ledger import Ledger, artefacts_of
-from cluster.runfolder import RunFolder, RunMismatch
-from cluster.settings import ClusterSettings
-from cluster.store import open_store
-from jobs import exits, given
-from jobs.documents import carry_out, id_of, planned
-from jobs.gpus import check_gpu
-from jobs.kept import check_room, keep
-from jobs.takeover import Earlier, take_over
-from originality.presets import one_line
-from originality.scoring import Scorer
-from originality.settings import SHIPPED_MODEL, SettingsError
+from cluster.run.folder import RunFolder
+from jobs.commandline import exits, options
+from jobs.experimenting.kept import check_room, keep
+from jobs.experimenting.plan_runs import id_of
+from jobs.experimenting.takeover import Earlier, take_over
+from jobs.experimenting.two_runs import measure, measures, report_failures, train, trainings, wanted_of
+from originality.contract.config import SettingsError
+from originality.contract.settings_files import one_line
 
 EXPERIMENTS = ("frequency", "conditions", "diversity")
-_TRAINING_MEMORY = 4 * 2**30
-"""Bytes of a worker that trains on CPU."""
-_MEASURING_MEMORY = 3 * 2**30
-
-
-def trainer(device: str) -> Scorer[Any]:
-    """What a worker that trains calls once."""
-    from originality.networks import torch_device
-    from originality.settings import ModelSettings
-    from originality.synthetic.experiments.plans import ModelPlan
-    from originality.synthetic.experiments.training import Training
-    from originality.synthetic.experiments.work import OneAtATime
-    from originality.synthetic.training.stage import default_folder
-
-    check_gpu()
-    where = torch_device(ModelSettings.model_validate({"device": device}))
-    cache = default_folder("experiments")
-    return OneAtATime(lambda said: Training(ModelPlan.model_validate(said), where, cache))
-
-
-def trainings(out: str, plans: Sequence[Any]) -> RunFolder:
-    """The run that trains the models of these plans."""
-    items = {f"{k:03}-{plan.name}": plan.document() for k, plan in enumerate(plans)}
-    identity = {"models": [plan.digest() for plan in plans], "autoencoder": _digest("shapes/vae")}
-    return planned(out, items, {"job": "train", **identity, "code_version": version("originality")})
-
-
-def train(run: RunFolder, plans: Sequence[Any], device: str, how: ClusterSettings) -> None:
-    """Has the models of a run trained, as far as they are not."""
-    from originality.synthetic.training.words import place_of
-
-    for plan in plans:
-        if plan.recipe.text.pretrained is not None and not run.ledger.has_record(id_of(plan.document())):
-            place_of(plan.recipe.text)
-    carry_out(run, functools.partial(trainer, device), how, gpu=given.GPU[device], memory=_TRAINING_MEMORY)
-
-
-def measurer(models: str, device: str) -> Scorer[Any]:
-    """What a worker that measures calls once. ``models``: URI of the run that trained them."""
-    from pydantic import TypeAdapter
-
-    from jobs.copies import model_here
-    from originality.checkpoint import MODELS
-    from originality.settings import ModelSettings
-    from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
-    from originality.synthetic.experiments.pairs import PairsMeasure, PairsMeasuring
-    from originality.synthetic.experiments.training import MODEL
-    from originality.synthetic.experiments.work import Document, OneAtATime, Work
-
-    check_gpu()
-    either: TypeAdapter[PairsMeasure | ElementsMeasure] = TypeAdapter(
-        Annotated[PairsMeasure | ElementsMeasure, Field(discriminator="kind")]
-    )
-
-    def begin(said: Document) -> Work:
-        plan = either.validate_python(said)
-        if plan.model == SHIPPED_MODEL:
-            folder = MODELS / SHIPPED_MODEL
-        else:
-            trained = Ledger(open_store(models, create=False)).record(plan.model)
-            where = f"{models}/{artefacts_of(trained)}/{MODEL}"
-            folder = model_here(ModelSettings(path=where)) or Path(where)
-        if isinstance(plan, PairsMeasure):
-            return PairsMeasuring(plan, folder, device)
-        return ElementsMeasuring(plan, folder, device)
-
-    return OneAtATime(begin)
-
-
-def _plans_of_measures(experiment: Any) -> list[Any]:
-    return list(experiment.measures({plan.name: id_of(plan.document()) for plan in experiment.plans()}))
-
-
-def wanted_of(experiment: Any) -> dict[str, list[str]]:
-    """Ids of an experiment's measurements, by that of the model's training or "shapes"."""
-    from originality.synthetic.experiments.plans import document
-
-    wanted: dict[str, list[str]] = {}
-    for plan in _plans_of_measures(experiment):
-        wanted.setdefault(plan.model, []).append(id_of(document(plan)))
-    return wanted
-
-
-def measures(out: str, experiment: Any) -> RunFolder:
-    """The run that measures an experiment's models."""
-    from originality.synthetic.experiments.plans import document
-
-    items = {f"{k:03}-{plan.name}": document(plan) for k, plan in enumerate(_plans_of_measures(experiment))}
-    identity = {"items": items, "detector": _digest("detector"), "code_version": version("originality")}
-    if SHIPPED_MODEL in wanted_of(experiment):
-        identity["shipped"] = _digest(SHIPPED_MODEL)
-    try:
-        return planned(out, items, {"job": "measure", **identity})
-    except RunMismatch as error:
-        raise RunMismatch(
-            f"{error}; for another measurement of the same models: another --out, with --before and this one"
-        ) from error
-
-
-def measure(run: RunFolder, models: RunFolder, device: str, how: ClusterSettings) -> None:
-    """Has the models of a run measured, as far as they are not."""
-    factory = functools.partial(measurer, models.store.url, device)
-    carry_out(run, factory, how, gpu=given.GPU[device], memory=_MEASURING_MEMORY)
-
-
-def _digest(weights: str) -> str:
-    """Short digest of weights that ship."""
-    from originality.checkpoint import MODELS
-
-    told = hashlib.sha256()
-    for file in sorted((MODELS / weights).rglob("*.safetensors")):
-        told.update(file.read_bytes())
-    return told.hexdigest()[:16]
 
 
 def _keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
-    """Keeps what there is, and says it where that would be less than what is kept already."""
+    """Copy the results to a folder, or report on stderr why that would lose some that it holds."""
     lacking = keep(folder, models, run)
     if lacking:
         sys.stderr.write(
-            f"{folder} is left as it is: it keeps {', '.join(lacking)}, which this run has not measured; "
-            "go on with the same command\n"
+            f"{folder} was not changed: it holds {', '.join(lacking)}, which this run has not measured yet; "
+            "run the same command again to resume\n"
         )
 
 
-def told_of_failures(run: RunFolder) -> int:
-    """Says what failed, and how it is put back; the exit code."""
-    failed = [record for record in run.ledger.rows() if record["status"] != "judged"]
-    names = {run.identities[number]: run.manifest.path(number) for number in range(len(run.manifest))}
-    for record in failed:
-        sys.stderr.write(f"{names.get(record['image_id'])}: {record['error_message']}\n")
-    if not failed:
-        return exits.ALL_JUDGED
-    sys.stderr.write(
-        f"{len(failed)} failed; put them back with originality retry {run.store.url} --status failed, and "
-        "start the same command again\n"
-    )
-    return exits.SOME_UNJUDGED
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("experiment", choices=EXPERIMENTS)
-    parser.add_argument("--out", required=True, help="run folder; the same one resumes")
-    parser.add_argument("--scale", choices=("laptop", "paper"), default="laptop")
+    parser.add_argument("experiment", choices=EXPERIMENTS, help="experiment to run")
+    parser.add_argument("--out", required=True, help="run folder; an existing one is resumed")
+    parser.add_argument(
+        "--scale",
+        choices=("laptop", "paper"),
+        default="laptop",
+        help="size of models and measurements (default: laptop)",
+    )
     parser.add_argument(
         "--before",
         nargs="+",
         default=[],
         metavar="RUN",
-        help="experiments' runs, or folders of --keep, of which the same trainings and measurements are "
-        "taken over",
+        help="earlier experiments (their --out or --keep folders) whose identical trainings and measurements "
+        "are reused",
     )
     parser.add_argument(
         "--keep",
         metavar="DIR",
-        help="folder of this machine; records and pictures are written there, also of what is measured when "
-        "it is stopped",
+        help="local folder for records and pictures of the results, small enough to commit; also written if "
+        "the command is stopped",
     )
-    parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="any setting")
-    given.add_cluster_arguments(parser)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        help="any setting of the experiment, by its path; may be repeated",
+    )
+    options.add_cluster_arguments(parser)
     parser.set_defaults(config=[])
 
 
 def experiment_of(arguments: argparse.Namespace) -> Any:
-    """The experiment at its scale, with what was set.
+    """The experiment at its scale, with the settings that --set changes.
 
     Raises:
-        SettingsError: with the fix.
+        SettingsError: a setting is unknown or invalid.
     """
-    from originality.synthetic.experiments.pairs import PairsMeasure
-    from originality.synthetic.experiments.scales import SCALES
+    from originality.experiments.scales import SCALES
+    from originality.experiments.tasks.measure_pairs import PairsMeasure
 
     usual = SCALES[arguments.scale][arguments.experiment]
-    over = {k: v for k, v in given.assignments(arguments).items() if k != "cluster"}
+    over = {k: v for k, v in options.assignments(arguments).items() if k != "cluster"}
     try:
-        experiment = type(usual).model_validate(given.merged(usual.model_dump(), over))
+        experiment = type(usual).model_validate(options.merged(usual.model_dump(), over))
         plans = experiment.plans()
-        # what would only come to light after a night of training
+        # Validated now, as mistakes in these settings would otherwise appear only after a night of training.
         for measure in experiment.measures({plan.name: plan.name for plan in plans}):
             if isinstance(measure, PairsMeasure):
                 measure.settings()
     except ValidationError as error:
-        raise SettingsError(one_line(error, root=type(usual))) from error
+        raise SettingsError(one_line(error, type(usual))) from error
     return experiment
 
 
-def kept_at(said: str | None) -> Path | None:
+def keep_folder(given: str | None) -> Path | None:
     """The folder of --keep.
 
     Raises:
-        SettingsError: it is none of this machine's.
+        SettingsError: it is not a local folder.
     """
-    if said and "://" in said:
+    if given and "://" in given:
         raise SettingsError(
-            f"--keep {said}: give a folder of this machine, as what is kept is meant to be committed; --out "
-            "has all of it, and may be in a bucket"
+            f"--keep {given}: give a local folder, as its files are meant to be committed; --out, which "
+            "holds all results, may be in a bucket"
         )
-    return Path(said) if said else None
+    return Path(given) if given else None
 
 
 def run(arguments: argparse.Namespace) -> int:
-    how = given.cluster_settings_of(arguments)
+    how = options.cluster_settings_of(arguments)
     experiment, device = experiment_of(arguments), arguments.device or "auto"
     before = [Earlier.at(where) for where in arguments.before]
     plans, wanted = experiment.plans(), wanted_of(experiment)
-    kept = kept_at(arguments.keep)
+    kept = keep_folder(arguments.keep)
     if kept:
         check_room(kept, [id_of(plan.document()) for plan in plans], chain.from_iterable(wanted.values()))
     models = trainings(f"{arguments.out}/train", plans)
     run = measures(f"{arguments.out}/measure", experiment)
     if before:
         take_over(models, run, wanted, before)
-        anew = [plan.name for plan in plans if not models.ledger.has_record(id_of(plan.document()))]
-        if anew:
+        missing = [plan.name for plan in plans if not models.ledger.has_record(id_of(plan.document()))]
+        if missing:
             sys.stderr.write(
-                f"{', '.join(anew)}: trained here, as no --before has the model, or all that is to be "
-                "measured of it\n"
+                f"{', '.join(missing)}: trained here, as no run of --before has the model or all its "
+                "measurements\n"
             )
     train(models, plans, device, how)
-    failed = told_of_failures(models)
+    failed = report_failures(models)
     if failed:
         return failed
     try:
         measure(run, models, device, how)
-    finally:  # what a stop leaves can be committed, and taken over
+    finally:  # also after a stop: partial results can be committed, and reused by --before
         if kept:
             _keep(kept, models, run)
     print(kept or run.store.url)
-    return told_of_failures(run)
+    return report_failures(run)
 
 
 def main(argv: Any = None) -> int:

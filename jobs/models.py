@@ -1,9 +1,9 @@
-"""Weights brought on a machine with a connection, for those without one.
+"""Download weights to a folder or bucket, for machines without internet access.
 
-``originality models fetch dreamsim --to DIR`` (or a prefix of a bucket): a folder for ``distance.folder``,
-which the dreamsim package loads offline too. ``originality models fetch ORG/NAME --revision COMMIT --to
-DIR``: a model of the hub as a folder for ``--model``. Started again, an interrupted command resumes, and a
-folder or prefix that is half filled is completed.
+``originality models fetch dreamsim --to DIR`` fills a folder (or bucket prefix) for the setting
+``distance.folder``, which the dreamsim package can load offline too. ``originality models fetch ORG/NAME
+--revision COMMIT --to DIR`` fills one for ``--model`` with a model from the Hugging Face hub. Run the same
+command again to resume an interrupted download or to complete a partly filled folder.
 """
 
 from __future__ import annotations
@@ -13,26 +13,35 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.hub import Commit
-from cluster.store import absolute, open_store
-from cluster.upload import put
-from cluster.weights import HUB_ID, Wanted
-from jobs import exits
-from originality import pretrained
-from originality.download import to_stderr
-from originality.node_cache import check_cache
-from originality.settings import SettingsError, commit_of
-from originality.similarity.dreamsim_fetch import DINO_CODE, DINO_HEAD, PUBLISHED, Sources, fetch
-from originality.similarity.dreamsim_weights import BRANCHES, Branch, cache_folder, digests_in, parts_of
+from cluster.storage.store import absolute, open_store
+from cluster.weights.hub import Commit
+from cluster.weights.node_copy import HUB_ID
+from cluster.weights.upload import put
+from cluster.weights.wanted import Wanted
+from jobs.commandline import exits
+from originality.contract.config import SettingsError, commit_of
+from originality.contract.node_cache import check_cache
+from originality.contract.transfer_progress import to_stderr
+from originality.evaluation.distance.dreamsim_fetch import DINO_CODE, DINO_HEAD, PUBLISHED, Sources, fetch
+from originality.evaluation.distance.dreamsim_weights import (
+    BRANCHES,
+    Branch,
+    cache_folder,
+    digests_in,
+    parts_of,
+)
+from originality.model import transformers_folder
 
 DREAMSIM = "dreamsim"
 
 
 def fetch_dreamsim(branch: Branch, to: str, sources: Sources = PUBLISHED) -> None:
-    """Fills a folder with a branch of DreamSim; a bucket by way of the folder that this machine itself uses.
+    """Fill a folder or bucket prefix with a branch of DreamSim.
+
+    For a bucket, the files are first downloaded to this machine's own cache folder, then uploaded.
 
     Raises:
-        SettingsError: an address at which nothing of the kind is published.
+        SettingsError: the address does not publish these files.
         FetchError: no connection, a broken download, or a folder that cannot be written.
         StoreError: the bucket cannot be used.
     """
@@ -45,15 +54,17 @@ def fetch_dreamsim(branch: Branch, to: str, sources: Sources = PUBLISHED) -> Non
 
 
 def fetch_model(name: str, revision: str | None, to: str, variant: str = "auto") -> None:
-    """Fills a folder or prefix with a model of the hub, at a commit; a bucket by way of this machine's cache.
+    """Fill a folder or bucket prefix with a model from the hub at a commit.
+
+    For a bucket, the files are first downloaded to this machine's cache folder, then uploaded.
 
     Raises:
-        SettingsError: there is no such model or commit, or it may not be seen.
-        FetchError: the hub cannot be reached, or the files cannot be kept on this machine.
+        SettingsError: the model or commit does not exist, or access to it is denied.
+        FetchError: the hub cannot be reached, or the files cannot be stored on this machine.
         StoreError: the bucket cannot be used.
     """
-    from originality.checkpoint import PARTS
-    from originality.towers import TOWERS
+    from originality.model.diffusers_folder import PARTS
+    from originality.vision.clip_towers import TOWERS
 
     try:
         revision = commit_of("--revision")(revision)
@@ -61,16 +72,16 @@ def fetch_model(name: str, revision: str | None, to: str, variant: str = "auto")
         raise SettingsError(str(error)) from error
     if not revision or not HUB_ID.fullmatch(name):
         raise SettingsError(
-            f"{name!r} is not {DREAMSIM} and no model of the hub at a commit; give ORG/NAME and --revision "
-            "(40 hex digits)"
+            f"{name!r} is neither {DREAMSIM!r} nor a hub model at a commit; give ORG/NAME and --revision "
+            "COMMIT (40 hex digits)"
         )
     commit = Commit(name, revision)
     known = commit.entries()
-    # a model's folder, or a detector's, whose files lie at the top
-    parts = PARTS if any(path.startswith("unet/") for path in known) else pretrained.PARTS
-    entries = {path: known[path] for path in Wanted((*parts, *TOWERS), variant=variant).among(known)}
+    # A diffusion model has a folder per network; the files of a detector lie at the top.
+    parts = PARTS if any(path.startswith("unet/") for path in known) else transformers_folder.PARTS
+    entries = {path: known[path] for path in Wanted((*parts, *TOWERS), variant=variant).select(known)}
     if not entries:
-        raise SettingsError(f"{name} at {revision} holds no weights in safetensors that are read here")
+        raise SettingsError(f"{name} at {revision} has no safetensors weights of a supported kind")
     store = open_store(to)
     if "://" in to:
         folder = commit.copy(entries)
@@ -81,24 +92,27 @@ def fetch_model(name: str, revision: str | None, to: str, variant: str = "auto")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("fetch",), help="bring weights to a folder or bucket")
-    parser.add_argument("name", help=f"{DREAMSIM}, or a model of the hub, ORG/NAME")
-    parser.add_argument("--to", required=True, metavar="DIR", help="folder, or s3://, gs:// or az:// prefix")
-    parser.add_argument("--branch", choices=BRANCHES, help="of DreamSim (default: ensemble)")
-    parser.add_argument("--revision", metavar="COMMIT", help="of the hub's model, 40 hex digits")
+    parser.add_argument("what", choices=("fetch",), help="download weights to a folder or bucket")
+    parser.add_argument("name", help=f"{DREAMSIM!r}, or a model on the Hugging Face hub as ORG/NAME")
     parser.add_argument(
-        "--variant", help="of the hub's weights: auto, none, fp16 (default: as model.variant)"
+        "--to", required=True, metavar="DIR", help="folder, or s3://, gs:// or az:// prefix, to fill"
     )
-    parser.add_argument("--mirror", metavar="URL", help="DreamSim's files under another address")
+    parser.add_argument("--branch", choices=BRANCHES, help="branch of DreamSim (default: ensemble)")
+    parser.add_argument("--revision", metavar="COMMIT", help="commit of the hub model, 40 hex digits")
+    parser.add_argument(
+        "--variant",
+        help="variant of the hub model's weights: auto, none or fp16 (default: auto, see model.variant)",
+    )
+    parser.add_argument("--mirror", metavar="URL", help="address of a mirror of DreamSim's files")
 
 
 def run(arguments: argparse.Namespace) -> int:
     to = absolute(arguments.to)
     check_cache()
-    foreign = ("revision", "variant") if arguments.name == DREAMSIM else ("branch", "mirror")
-    for name in foreign:
+    not_applicable = ("revision", "variant") if arguments.name == DREAMSIM else ("branch", "mirror")
+    for name in not_applicable:
         if getattr(arguments, name) is not None:
-            raise SettingsError(f"--{name} is not of {arguments.name}; leave it out")
+            raise SettingsError(f"--{name} does not apply to {arguments.name}; leave it out")
     if arguments.name == DREAMSIM:
         sources = Sources.mirrored(arguments.mirror) if arguments.mirror else PUBLISHED
         fetch_dreamsim(arguments.branch or "ensemble", to, sources)

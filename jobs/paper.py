@@ -1,4 +1,4 @@
-"""The page of the paper's experiments, docs/paper.md, from the results that are kept."""
+"""Write docs/paper.md, the page of the paper's experiments, from their committed results."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from pathlib import Path
 
 
 def main() -> None:
-    from originality.synthetic.experiments.page import write
+    from originality.experiments.report.page import write
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--results", type=Path, default=Path("docs/paper/results"))
-    parser.add_argument("--page", type=Path, default=Path("docs/paper.md"))
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("docs/paper/results"),
+        help="folder of the committed results (default: docs/paper/results)",
+    )
+    parser.add_argument(
+        "--page", type=Path, default=Path("docs/paper.md"), help="page to write (default: docs/paper.md)"
+    )
     arguments = parser.parse_args()
     try:
         print(write(arguments.results, arguments.page))

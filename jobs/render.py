@@ -1,6 +1,6 @@
-"""An image set of the world of shapes, as files for other tools: image folders with captions, or WebDataset.
+"""Render an image set of the world of shapes to files: image folders with captions, or WebDataset.
 
-The same command goes on where it was cut off, and always writes the same bytes.
+Run the same command again to resume. It always writes the same bytes.
 """
 
 from __future__ import annotations
@@ -13,52 +13,74 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from cluster.progress import duration
-from cluster.store import open_store
-from jobs import exits
-from originality.presets import one_line
-from originality.settings import SettingsError
+from cluster.driver.progress import duration
+from cluster.storage.store import open_store
+from jobs.commandline import exits
+from originality.contract.config import Frozen, SettingsError
+from originality.contract.settings_files import one_line
 
 _ABOUT = "set.json"
+"""File that records which image set a folder holds."""
 _LINE_EVERY = 10.0
+"""Seconds between two lines of progress."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", choices=("elements", "pairs", "taught"), help="which set")
-    parser.add_argument("--out", required=True, help="folder or prefix of a bucket")
-    parser.add_argument("--count", type=int, default=1000, help="images (default: 1000)")
-    parser.add_argument("--format", choices=("imagefolder", "webdataset"), default="imagefolder")
-    parser.add_argument("--part-size", type=int, default=1000, help="images a folder or tar (default: 1000)")
-    parser.add_argument("--side", type=int, default=64, help="pixels, a multiple of 64 (default: 64)")
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.add_argument_group("elements: which of the 60, drawn alike or not (Appendix B)")
+    parser.add_argument("images", choices=("elements", "pairs", "taught"), help="image set to render")
+    parser.add_argument("--out", required=True, help="folder or bucket prefix to write to")
+    parser.add_argument("--count", type=int, default=1000, help="number of images (default: 1000)")
+    parser.add_argument(
+        "--format",
+        choices=("imagefolder", "webdataset"),
+        default="imagefolder",
+        help="layout of the files (default: imagefolder)",
+    )
+    parser.add_argument(
+        "--part-size", type=int, default=1000, help="images per folder or tar file (default: 1000)"
+    )
+    parser.add_argument(
+        "--side", type=int, default=64, help="side of an image in pixels, a multiple of 64 (default: 64)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
+    chosen = parser.add_argument_group("elements: which of the 60 elements, and how often (Appendix B)")
     for name in ("shapes", "colours", "sizes", "textures"):
-        chosen.add_argument(f"--{name}", nargs="+", metavar=name[:-1].upper())
-    chosen.add_argument("--missing", nargs="+", metavar="'big red full square'", help="shown by no image")
+        chosen.add_argument(
+            f"--{name}", nargs="+", metavar=name[:-1].upper(), help=f"only these {name} (default: all)"
+        )
+    chosen.add_argument(
+        "--missing", nargs="+", metavar="'big red full square'", help="elements that no image shows"
+    )
     chosen.add_argument(
         "--frequencies",
         nargs="+",
         metavar="'big red full square=0.01'",
-        help="how often these are drawn, where each other one is drawn once",
+        help="relative frequencies of elements; all others have frequency 1",
     )
     chosen.add_argument("--empty-share", type=float, help="share of empty images (default: 0.1)")
-    pairs = parser.add_argument_group("pairs: common, rare and unseen ones (Appendix E.1)")
-    pairs.add_argument("--common-share", type=float, help="(default: 0.3)")
-    pairs.add_argument("--rare-share", type=float, help="(default: 0.001)")
+    pairs = parser.add_argument_group("pairs: common, rare and unseen pairs of elements (Appendix E.1)")
+    pairs.add_argument("--common-share", type=float, help="share of images with a common pair (default: 0.3)")
+    pairs.add_argument("--rare-share", type=float, help="share of images with a rare pair (default: 0.001)")
     pairs.add_argument(
-        "--fixed-location", action="store_true", default=None, help="common pairs (Appendix C)"
+        "--fixed-location",
+        action="store_true",
+        default=None,
+        help="draw common pairs always at the same place (Appendix C)",
     )
-    pairs.add_argument("--named", action="store_true", default=None, help="common and rare pairs have words")
-    parser.add_argument("--max-elements", type=int, help="of an image (default: 4)")
+    pairs.add_argument(
+        "--named", action="store_true", default=None, help="name common and rare pairs in the captions"
+    )
+    parser.add_argument(
+        "--max-elements", type=int, help="largest number of elements in an image (default: 4)"
+    )
 
 
 def plan_of(arguments: argparse.Namespace) -> Any:
-    """The set that is asked for.
+    """Plan of the image set that the flags describe.
 
     Raises:
-        SettingsError: with the fix.
+        SettingsError: a flag is invalid or does not apply to this kind of set.
     """
-    from originality.synthetic.experiments.plans import ElementsPlan, PairsPlan, SetPlan, TaughtPlan
+    from originality.experiments.tasks.plans import ElementsPlan, PairsPlan, SetPlan, TaughtPlan
 
     kinds: dict[str, Any] = {"elements": ElementsPlan, "pairs": PairsPlan, "taught": TaughtPlan}
     every = {name for kind in kinds.values() for name in kind.model_fields} - {"kind"}
@@ -66,27 +88,27 @@ def plan_of(arguments: argparse.Namespace) -> Any:
     foreign = sorted(given.keys() - kinds[arguments.images].model_fields.keys())
     if foreign:
         flag = foreign[0].replace("_", "-")
-        raise SettingsError(f"--{flag} is no setting of the set {arguments.images!r}; leave it out")
+        raise SettingsError(f"--{flag} does not apply to the set {arguments.images!r}; leave it out")
     if "frequencies" in given:
-        said = list(map(_frequency, given["frequencies"]))
-        given["frequencies"] = dict(said)
-        if len(given["frequencies"]) < len(said):
-            raise SettingsError("--frequencies names an element twice; say once how often it is drawn")
+        frequencies = list(map(_frequency, given["frequencies"]))
+        given["frequencies"] = dict(frequencies)
+        if len(given["frequencies"]) < len(frequencies):
+            raise SettingsError("--frequencies names an element twice; give each element once")
     try:
         return TypeAdapter[Any](SetPlan).validate_python({"kind": arguments.images, **given})
     except ValidationError as error:
-        raise SettingsError(one_line(error)) from error
+        raise SettingsError(one_line(error, Frozen)) from error
 
 
-def _frequency(said: str) -> tuple[str, str]:
-    name, equals, value = said.rpartition("=")
+def _frequency(given: str) -> tuple[str, str]:
+    name, equals, value = given.rpartition("=")
     if not equals:
-        raise SettingsError(f"--frequencies {said!r}: write it as 'big red full square=0.01'")
+        raise SettingsError(f"--frequencies {given!r}: write it as 'big red full square=0.01'")
     return name, value
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from originality.synthetic.export import files_of, last_of
+    from originality.shapes.export import files_of, last_of
 
     for name in ("count", "part_size", "side"):
         if getattr(arguments, name) < 1:
@@ -99,36 +121,38 @@ def run(arguments: argparse.Namespace) -> int:
         "images": plan.model_dump(mode="json"),
         **{name: getattr(arguments, name) for name in ("count", "format", "part_size", "side", "seed")},
     }
-    _same(store, about)
+    _check_same_set(store, about)
     images, size = plan.images(), arguments.part_size
-    started = told = time.monotonic()
+    started = last_line = time.monotonic()
     drawn = 0
     for part, first in enumerate(range(0, arguments.count, size)):
         numbers = range(first, min(first + size, arguments.count))
         if store.exists(last_of(part, arguments.format)):
-            continue
+            continue  # a part's last file is written last, so the part is complete
         for name, content in files_of(
             images, arguments.seed, part, numbers, arguments.side, arguments.format
         ):
             store.write(name, content)
         drawn += len(numbers)
-        if time.monotonic() - told > _LINE_EVERY:
-            told = time.monotonic()
-            left = (arguments.count - numbers.stop) * (told - started) / drawn
+        if time.monotonic() - last_line > _LINE_EVERY:
+            last_line = time.monotonic()
+            left = (arguments.count - numbers.stop) * (last_line - started) / drawn
             sys.stderr.write(f"{numbers.stop}/{arguments.count} images, {duration(left)} left\n")
     print(f"{arguments.count} images in {store.url}")
     return exits.ALL_JUDGED
 
 
-def _same(store: Any, about: dict[str, Any]) -> None:
-    """Notes what is written there.
+def _check_same_set(store: Any, about: dict[str, Any]) -> None:
+    """Record which image set a folder holds, or compare with what it holds already.
 
     Raises:
-        SettingsError: the folder holds another set.
+        SettingsError: the folder holds a different set.
     """
-    said = json.dumps(about, indent=1, sort_keys=True).encode()
-    if not store.create(_ABOUT, said) and store.read(_ABOUT) != said:
-        raise SettingsError(f"{store.url} holds another set (its {_ABOUT} says which); give another --out")
+    data = json.dumps(about, indent=1, sort_keys=True).encode()
+    if not store.create(_ABOUT, data) and store.read(_ABOUT) != data:
+        raise SettingsError(
+            f"{store.url} holds a different image set (see {_ABOUT}); choose a different --out"
+        )
 
 
 def main(argv: Any = None) -> int:

@@ -1,4 +1,4 @@
-"""Puts failed or rejected images back, so that the next audit judges just those again."""
+"""Put failed or rejected images of a run back, so that the next audit judges them again and no others."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.runfolder import RunFolder, open_run
-from jobs import exits
-from jobs.turns import alone
+from cluster.run.folder import RunFolder, open_run
+from cluster.run.turn import exclusive_turn
+from jobs.commandline import exits, process
 
 
 def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:
-    """Takes back the rows of a status, or those of one reason code; how many of each reason. What was taken
-    back is kept in ``retries/``.
+    """Take the rows of a status back, or only those of one error class; the counts by error class.
+
+    The rows that were taken back are kept in ``retries/``.
 
     Raises:
-        SettingsError: somebody works on the run.
-        Superseded: this process was suspended, and somebody works on the run by now.
+        SettingsError: another process is working on the run.
+        Superseded: this process was suspended, and another one has taken its place since.
     """
 
     def unwanted(row: Mapping[str, Any]) -> str | None:
         code = str(row["error_class"])
         return code if row["status"] == status and reason in (None, code) else None
 
-    with alone(run) as heartbeat:
+    with exclusive_turn(run, process.notify) as heartbeat:
         why = {"status": status, "reason": reason, "at": datetime.now(UTC).isoformat()}
         taken = run.ledger.take_back(unwanted, ["status", "error_class"], why, before=heartbeat.check)
     return Counter(taken.values())
@@ -35,15 +36,17 @@ def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help="run folder of an audit")
-    parser.add_argument("--status", required=True, choices=("failed", "rejected"))
-    parser.add_argument("--reason", metavar="CODE", help="only those of this error class")
+    parser.add_argument(
+        "--status", required=True, choices=("failed", "rejected"), help="put images of this status back"
+    )
+    parser.add_argument("--reason", metavar="CODE", help="only images with this error class")
 
 
 def run(arguments: argparse.Namespace) -> int:
     reasons = retry(open_run(arguments.output), arguments.status, arguments.reason)
     for code, count in reasons.most_common():
         print(f"{count} {code}")
-    print(f"{reasons.total()} images put back; run the same audit again to judge them")
+    print(f"{reasons.total()} images put back; run the same audit command again to judge them")
     return exits.ALL_JUDGED
 
 

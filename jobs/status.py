@@ -1,4 +1,4 @@
-"""How far a run is, from its store alone, from any machine."""
+"""Show the progress of a run. Reads only the run folder, so any machine can do it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.heartbeat import Pulse, pulses
-from cluster.progress import duration, spoken_rate
-from cluster.runfolder import RunFolder, open_run
-from jobs import exits, process
-from jobs.damaged import damage_text, warn_of_damage
-from jobs.verdicts import summarise
+from cluster.driver.progress import duration, rate_text
+from cluster.run.folder import RunFolder, open_run
+from cluster.storage.heartbeat import Pulse, pulses
+from jobs.auditing.damaged import damage_text, warn_of_damage
+from jobs.auditing.verdict_table import summarise
+from jobs.commandline import exits, process
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help="run folder of an audit")
-    parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,9 +26,9 @@ def run(arguments: argparse.Namespace) -> int:
     summary = summarise(folder)
     warn_of_damage(folder)
     if arguments.json:
-        print(json.dumps(_as_json(folder, summary), indent=2))
+        print(json.dumps(as_json(folder, summary), indent=2))
         return exits.ALL_JUDGED
-    print(f"{folder.store.url}, planned {folder.description.get('created_at', 'at an unknown time')}")
+    print(f"{folder.store.url}, created {folder.description.get('created_at', 'at an unknown time')}")
     print(f"{summary['inputs']} inputs, {summary['images']} distinct images read")
     if folder.manifest.skipped:
         print(folder.manifest.skipped_text)
@@ -42,12 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
     if summary["damaged"]:
         print(damage_text(summary["damaged"]))
     for pulse in pulses(folder.store):
-        print(process.one_line(_at_work(pulse)))
+        print(process.one_line(_driver_line(pulse)))
     return exits.ALL_JUDGED
 
 
-def _as_json(folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What summary.json holds, counted now; where the run is, since when, and what its drivers last said."""
+def as_json(folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts of summary.json as of now, the run's URL and age, and the last heartbeats of its drivers."""
     drivers = [
         {"alive": pulse.alive, "seconds_ago": round(pulse.age, 1), **pulse.state}
         for pulse in pulses(folder.store)
@@ -56,32 +56,34 @@ def _as_json(folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
     return {"run": folder.store.url, "created_at": created, **summary, "drivers": drivers}
 
 
-def _at_work(pulse: Pulse) -> str:
-    """What somebody at work last said, in one line. What is damaged of it is left out."""
+def _driver_line(pulse: Pulse) -> str:
+    """One line about a driver, from its last heartbeat. Damaged values are left out."""
     state, host = pulse.state, pulse.host
     if not pulse.alive:
         since = duration(pulse.age)
-        return f"a driver on {host} was last heard of {since} ago; run the same command again to resume"
+        return (
+            f"the driver on {host} sent its last heartbeat {since} ago; run the same command again to resume"
+        )
     if state.get("role") == "retry":
-        return f"images are being put back on {host}"
+        return f"a retry on {host} is putting images back"
     if state.get("waits"):
-        return f"a start on {host} waits until those end that judge the same images"
+        return f"an audit on {host} is waiting for another one that judges the same images"
     try:
-        said = _far(state)
+        progress = _progress_text(state)
     except (LookupError, TypeError, ValueError):
-        return f"a driver on {host} begins or ends its work"
-    return f"at work on {host}, {pulse.age:.0f} s ago: {said}"
+        return f"the driver on {host} is starting or finishing"
+    return f"running on {host}, {pulse.age:.0f} s ago: {progress}"
 
 
-def _far(state: Mapping[str, Any]) -> str:
-    """How far a driver is.
+def _progress_text(state: Mapping[str, Any]) -> str:
+    """Progress of a driver, from the state in its heartbeat.
 
     Raises:
-        LookupError, TypeError, ValueError: it has not said, or what it said is damaged.
+        LookupError, TypeError, ValueError: the state has no progress yet, or is damaged.
     """
     parts = [f"{state['done']}/{state['inputs']} done", f"{state['workers']} workers"]
     if state["per_hour"]:
-        parts.append(spoken_rate(state["per_hour"] / 3600, state.get("of", "images")))
+        parts.append(rate_text(state["per_hour"] / 3600, state.get("of", "images")))
     if state.get("seconds_left") is not None:
         parts.append(f"about {duration(state['seconds_left'])} left")
     if state["cost"]:

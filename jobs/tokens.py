@@ -1,6 +1,6 @@
-"""Learned words of a run for other tools: A1111, ComfyUI, diffusers.
+"""Export the learned pseudo-words of a run to files for other tools: A1111, ComfyUI, diffusers.
 
-``originality tokens export RUN --to DIR``: one file a word, and index.csv, which says which is which.
+``originality tokens export RUN --to DIR`` writes one file per pseudo-word, and index.csv, which lists them.
 """
 
 from __future__ import annotations
@@ -14,31 +14,36 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.ledger import ARTEFACTS, artefacts_of
-from cluster.runfolder import RunFolder, open_run
-from cluster.store import Damaged, NotFound, Store, open_store, whole
-from jobs import exits
-from jobs.damaged import warn_of_damage
-from originality.embeddings import Word, file_name, words_of
-from originality.settings import SettingsError
+from cluster.run.folder import RunFolder, open_run
+from cluster.run.ledger import ARTEFACTS, artefacts_of
+from cluster.storage.damage import damage_errors
+from cluster.storage.store import Damaged, NotFound, Store, open_store
+from jobs.auditing.damaged import warn_of_damage
+from jobs.commandline import exits
+from originality.contract.config import SettingsError
+from originality.model.embedding_files import Word, file_name, words_of
 
 INDEX = "index.csv"
 COLUMNS = ("file", "image_id", "uri", "tokens", "distance")
-_LEAST_OF_AN_ID = 8
-"""Digits by which an image may be named."""
+_MIN_ID_DIGITS = 8
+"""Fewest leading digits of an image_id that may name an image."""
 
 
 def export(
     run: RunFolder, to: Store, images: Sequence[str] = (), tokens: int | None = None
 ) -> tuple[int, int]:
-    """Writes the words of a run's judged images; how many were written, and how many images have none.
+    """Write the pseudo-words of a run's judged images to files.
 
     Args:
-        images: only these, by image_id (or its first digits), uri, or path in the collection.
-        tokens: the number of tokens of the words; None for the one an image passed with, else its largest.
+        images: only these, by image_id (or its first digits), uri, or path in the collection; all if empty.
+        tokens: number of tokens of the pseudo-words. None: each image's min tokens, or its largest number of
+            tokens if it never passed.
+
+    Returns:
+        The number of pseudo-words written, and of images that lack one.
 
     Raises:
-        SettingsError: an image is not in the run, or nobody has a word to write.
+        SettingsError: an image is not in the run, or there is no pseudo-word to write.
     """
     chosen = _chosen(run, images)
     index, without = [], 0
@@ -56,14 +61,14 @@ def export(
         index.append((name, row["image_id"], uri, attempt["tokens"], attempt["distance_mean"]))
     warn_of_damage(run)
     if not index:
-        wanted = "word" if tokens is None else f"word of {tokens} tokens"
-        raise SettingsError(f"no image that was asked for has a {wanted} in {run.store.url}; see its report")
+        wanted = "pseudo-word" if tokens is None else f"pseudo-word of {tokens} tokens"
+        raise SettingsError(f"no selected image has a {wanted} in {run.store.url}; see its report")
     to.write(INDEX, _csv(sorted(index)))
     return len(index), without
 
 
 def _chosen(run: RunFolder, images: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """uri and path of each image that is meant, by its image_id; of identical files, the first one's."""
+    """uri and path of each selected image by its image_id; of identical files, those of the first."""
     found: dict[str, tuple[str, str]] = {}
     missing = set(images)
     for image_id, uri, path in _inputs(run):
@@ -73,8 +78,8 @@ def _chosen(run: RunFolder, images: Sequence[str]) -> dict[str, tuple[str, str]]
             found.setdefault(image_id, (uri, path))
     if missing:
         raise SettingsError(
-            f"{run.store.url} has read no image {sorted(missing)[0]!r}; give --image an image_id, or a uri "
-            "as its inputs/ have it"
+            f"{run.store.url} has no image {sorted(missing)[0]!r} among those it has read; give --image an "
+            "image_id, or a uri as listed in its inputs/"
         )
     return found
 
@@ -87,11 +92,11 @@ def _inputs(run: RunFolder) -> Iterator[tuple[str, str, str]]:
 
 
 def _begins(image_id: str, name: str) -> bool:
-    return len(name) >= _LEAST_OF_AN_ID and image_id.startswith(name)
+    return len(name) >= _MIN_ID_DIGITS and image_id.startswith(name)
 
 
 def _attempt(row: Mapping[str, Any], tokens: int | None) -> Mapping[str, Any] | None:
-    """The attempt whose word is wanted, if the image has it."""
+    """The attempt whose pseudo-word is exported; None if the image lacks it."""
     tried = {a["tokens"]: a for a in row.get("sweep") or () if not a.get("failure")}
     if tokens is None:
         tokens = row.get("min_tokens") or max(tried, default=None)
@@ -99,15 +104,15 @@ def _attempt(row: Mapping[str, Any], tokens: int | None) -> Mapping[str, Any] | 
 
 
 def _word(run: RunFolder, folder: str, tokens: int) -> bytes | None:
-    """A word among an image's artefacts; None where there is none, or its file is missing or damaged."""
+    """A pseudo-word from an image's artefacts; None if it is absent, or its file is missing or damaged."""
     path = f"{folder}/tokens.safetensors"
     try:
-        with whole(run.store, path):
+        with damage_errors(run.store, path):
             word: Word | None = words_of(run.store.read(path)).get(tokens)
     except NotFound:
         return None
     except Damaged as damaged:
-        run.damage.note(damaged, "its words are left out")
+        run.damage.note(damaged, "its pseudo-words are left out")
         return None
     return None if word is None else word.file()
 
@@ -119,14 +124,21 @@ def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("export",), help="write words as files that other tools read")
+    parser.add_argument("what", choices=("export",), help="write pseudo-words to files for other tools")
     parser.add_argument("output", metavar="RUN", help="run folder of an audit")
-    parser.add_argument("--to", required=True, metavar="DIR", help="folder or prefix for the files")
+    parser.add_argument("--to", required=True, metavar="DIR", help="folder or bucket prefix to write to")
     parser.add_argument(
-        "--image", action="append", default=[], metavar="ID|URI", help="only this one; may be repeated"
+        "--image",
+        action="append",
+        default=[],
+        metavar="ID|URI",
+        help="export only this image; may be repeated (default: all)",
     )
     parser.add_argument(
-        "--tokens", type=int, metavar="M", help="words of M tokens (default: what passed, else the largest)"
+        "--tokens",
+        type=int,
+        metavar="M",
+        help="export pseudo-words of M tokens (default: each image's min tokens, else the largest tried)",
     )
 
 
@@ -134,10 +146,10 @@ def run(arguments: argparse.Namespace) -> int:
     audited = open_run(arguments.output, "audit")
     to = open_store(arguments.to)
     if to.url == audited.store.url:
-        raise SettingsError("--to is the run itself; name another folder for the files")
+        raise SettingsError("--to is the run folder itself; choose a different folder for the files")
     written, without = export(audited, to, arguments.image, arguments.tokens)
-    lacking = f"; {without} image{'s' if without > 1 else ''} without such a word" if without else ""
-    sys.stderr.write(f"{written} word{'s' * (written != 1)} written{lacking}\n")
+    lacking = f"; {without} image{'s' if without > 1 else ''} without a matching one" if without else ""
+    sys.stderr.write(f"{written} pseudo-word{'s' * (written != 1)} written{lacking}\n")
     print(f"{to.url}/{INDEX}")
     return exits.ALL_JUDGED
 

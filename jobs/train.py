@@ -1,6 +1,6 @@
-"""Small models of the world of shapes, trained from nothing by their plans: each a task of its own.
+"""Train small models of the world of shapes from scratch, one task per plan.
 
-A plan is a YAML file: a name, the set of images, and what of the recipe is not as the shipped model's::
+A plan is a YAML file: a name, the image set, and where the recipe differs from that of the shipped model::
 
     name: few-colours
     images: {kind: elements, colours: [red, blue], missing: [big red full square]}
@@ -16,40 +16,40 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cluster.ledger import artefacts_of
-from jobs import exits, given
-from jobs.experiment import told_of_failures, train, trainings
-from originality.presets import one_line, read_yaml
-from originality.settings import SettingsError
+from cluster.run.ledger import artefacts_of
+from jobs.commandline import exits, options
+from jobs.experimenting.two_runs import report_failures, train, trainings
+from originality.contract.config import SettingsError
+from originality.contract.settings_files import one_line, read_yaml
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("plans", nargs="+", type=Path, metavar="PLAN.yaml")
-    parser.add_argument("--out", required=True, help="run folder; the same one resumes")
-    given.add_cluster_arguments(parser)
+    parser.add_argument("plans", nargs="+", type=Path, metavar="PLAN.yaml", help="plans of models to train")
+    parser.add_argument("--out", required=True, help="run folder; an existing one is resumed")
+    options.add_cluster_arguments(parser)
     parser.set_defaults(config=[], set=[])
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from originality.synthetic.experiments.plans import ModelPlan
-    from originality.synthetic.experiments.training import MODEL
+    from originality.experiments.tasks.plans import ModelPlan
+    from originality.experiments.tasks.train_model import MODEL
 
-    how = given.cluster_settings_of(arguments)
+    how = options.cluster_settings_of(arguments)
     plans = []
     for file in arguments.plans:
         try:
             plans.append(ModelPlan.model_validate(read_yaml(file)))
         except ValidationError as error:
-            raise SettingsError(f"{file}: {one_line(error, root=ModelPlan)}") from error
+            raise SettingsError(f"{file}: {one_line(error, ModelPlan)}") from error
     names = [plan.name for plan in plans]
     if len(set(names)) < len(names):
-        raise SettingsError(f"two plans are called {max(names, key=names.count)!r}; give each its own name")
+        raise SettingsError(f"two plans have the name {max(names, key=names.count)!r}; rename one of them")
     run = trainings(arguments.out, plans)
     train(run, plans, arguments.device or "auto", how)
     for record in run.ledger.rows():
         if record["status"] == "judged":
             print(f"{record['name']}: {run.store.url}/{artefacts_of(record)}/{MODEL}")
-    return told_of_failures(run)
+    return report_failures(run)
 
 
 def main(argv: Any = None) -> int:

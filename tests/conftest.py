@@ -12,10 +12,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from originality.presets import load_settings
-from originality.settings import AuditSettings, ModelSettings
-from tests.seaweed import BUCKET, seaweed, wait_for_bucket
-from tests.waiting import PATIENCE
+from originality.settings.audit import AuditSettings
+from originality.settings.parts import ModelSettings
+from originality.settings.presets import load_settings
+from tests.support.seaweed import BUCKET, seaweed, wait_for_bucket
+from tests.support.waiting import PATIENCE
 
 # Ray starts its workers at niceness 15, so beside a busy neighbour a test would wait minutes for one; and it
 # gives up on processes of its own that are slow to start.
@@ -35,19 +36,23 @@ settings.load_profile("suite")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
-WAITING = ("chaos", "cluster", "jobs", "report", "scale")
+WAITING = ("chaos", "cluster", "jobs", "scale", "originality/report")
 """Folders of tests that mostly wait, for processes or for a store; the others compute."""
 LONG = (
     "test_chaos",
     "test_real_sweep",
     "test_submit",
-    "test_faults",
+    "test_store_faults",
     "test_broken_machines",
     "test_running",
     "test_driver",
-    "test_weights_hub",
+    "test_hub",
 )
 """The longest files of those that wait."""
+
+
+def _waits(file: Path) -> bool:
+    return file.relative_to(Path(__file__).parent).as_posix().startswith(WAITING)
 
 
 def _in_turn(items: list[pytest.Item]) -> list[pytest.Item]:
@@ -56,8 +61,8 @@ def _in_turn(items: list[pytest.Item]) -> list[pytest.Item]:
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
-    waiting = sorted((f for f in files if f.parent.name in WAITING), key=lambda file: file.stem not in LONG)
-    computing = [file for file in files if file.parent.name not in WAITING]
+    waiting = sorted((f for f in files if _waits(f)), key=lambda file: file.stem not in LONG)
+    computing = [file for file in files if not _waits(file)]
     places = {file: (k + 1) / len(group) for group in (waiting, computing) for k, file in enumerate(group)}
     return [item for file in sorted(files, key=lambda file: places[file]) for item in files[file]]
 
@@ -74,7 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def model():
-    from originality.diffusion import LatentDiffusion
+    from originality.model.diffusion import LatentDiffusion
 
     return LatentDiffusion(ModelSettings(device="cpu"))
 
@@ -97,7 +102,7 @@ def quick() -> AuditSettings:
 @pytest.fixture(scope="session")
 def local_ray(s3: str) -> Iterator[None]:
     """One real Ray for the whole session, whose workers know the way to the bucket."""
-    from cluster.runtime import ray_running
+    from cluster.ray_runtime.runtime import ray_running
 
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # workers find the tests
     with ray_running():

@@ -14,20 +14,24 @@ import numpy as np
 import pytest
 import torch
 
-from originality.diffusion import LatentDiffusion
-from originality.inversion import Inverter, invert
-from originality.presets import load_settings
-from originality.prompts import DOMAINS
-from originality.randomness import keyed_generator
-from originality.scoring import Item
-from originality.settings import AuditSettings, InversionSettings, ModelSettings, SettingsError
-from originality.sweep import Sweep
-from originality.synthetic.dataset import TaughtSet
-from originality.synthetic.training import denoiser
-from originality.synthetic.training.recipe import DenoiserRecipe, ShapesRecipe
-from originality.synthetic.training.stage import Stage
-from originality.synthetic.training.words import tokenizer_for
-from tests.tiny_models import FAMILIES
+from originality.contract.config import SettingsError
+from originality.contract.scorer import Item
+from originality.inversion.inverter import Inverter, invert
+from originality.model.diffusion import LatentDiffusion
+from originality.model.randomness import keyed_generator
+from originality.settings.audit import AuditSettings
+from originality.settings.domains import DOMAINS
+from originality.settings.inversion import InversionSettings
+from originality.settings.parts import ModelSettings
+from originality.settings.presets import load_settings
+from originality.shapes.image_sets import TaughtSet
+from originality.sweep.sweep import Sweep
+from originality.training.shapes_model import denoiser
+from originality.training.shapes_model.recipe import DenoiserRecipe, ShapesRecipe
+from originality.training.shapes_model.vocabulary import tokenizer_for
+from originality.training.stage import Stage
+from tests.support.places import EXAMPLES
+from tests.support.tiny_models import FAMILIES
 
 pytestmark = pytest.mark.gpu
 
@@ -43,7 +47,7 @@ def says(model: LatentDiffusion) -> torch.Tensor:
     """A noise prediction, on the CPU."""
     noisy = torch.randn((2, *model.latent_shape), generator=keyed_generator("noisy")).to(model.device)
     with torch.no_grad():
-        words = model.words(["a photo of a circle", ""])
+        words = model.encode_prompts(["a photo of a circle", ""])
         return model.predict(noisy, torch.tensor([10, 700], device=model.device), words).cpu()
 
 
@@ -100,7 +104,7 @@ def test_a_step_only_gives_the_gpu_its_work(path: str, dtype: str, most: int) ->
     model = LatentDiffusion(ModelSettings.model_validate({"path": path, "device": "cuda", "dtype": dtype}))
     settings = InversionSettings(steps=9, batch_size=4, lanes=2)
     inverter = Inverter(model, DOMAINS["shapes"], settings, seed=5)
-    inverter.passes.most = most
+    inverter.passes.max_samples = most
     moments = model.encode(model.fit(TaughtSet().scene(2, 0).image()))
     lanes = [inverter.open(str(m), moments, m) for m in (1, 3)]
     inverter.advance(lanes)  # kernels are chosen and loaded
@@ -202,7 +206,7 @@ def test_verdicts_of_the_examples_are_those_of_a_cpu() -> None:
             pass
         return finished[0].record["min_tokens"]
 
-    files = sorted((Path(__file__).parent.parent / "examples").rglob("*.png"))
+    files = sorted(EXAMPLES.rglob("*.png"))
     exact = load_settings("laptop", None, {"model": {"device": "cpu"}})
     assert len(files) == 9
     assert sum(fewest(laptop(), file) != fewest(exact, file) for file in files) <= 1
@@ -231,4 +235,4 @@ def test_a_pass_that_runs_out_of_memory_is_halved() -> None:
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert sweep.inverter.passes.halved
-    assert sweep.inverter.passes.most < 512
+    assert sweep.inverter.passes.max_samples < 512

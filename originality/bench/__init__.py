@@ -1,6 +1,7 @@
-"""What ``fast`` costs and whether it says the same, beside ``paper`` and without each of its parts.
+"""Benchmarks: what preset ``fast`` costs and whether its verdicts agree with ``paper``'s, as a whole and
+without each of its parts.
 
-``runs`` judges held-out images under each variant, ``agreement`` compares their verdicts, ``spent`` counts
-what they cost, ``summary`` puts all that side by side and ``report`` writes it down; ``words`` and
-``sampling`` compare ways of learning and of drawing words; ``steps``, ``paired`` and ``profile`` take times.
+``variants`` judges held-out images under each variant, ``agreement`` compares their verdicts, ``work_done``
+counts their work, ``summary`` puts all of it side by side and ``report`` writes it. ``learning`` and
+``samplers`` compare ways of learning and of redrawing pseudo-words; ``timing`` measures times.
 """

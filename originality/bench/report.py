@@ -1,4 +1,4 @@
-"""The runs' summary as JSON, a table and a picture; and what the package tells of its own cost."""
+"""Write the benchmark's summary: JSON, a table and a figure, and the counts that cost estimates use."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 import matplotlib
 
-from originality import measured
-from originality.bench.runs import FAST, PAPER, REDUCED, VARIANTS
 from originality.bench.summary import UNDER_ITS_SEED, measured_in, summarise
+from originality.bench.variants import FAST, PAPER, REDUCED, VARIANTS
+from originality.cost import measured_counts
 
 matplotlib.use("Agg")
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The variants on the images that ``paper`` judged, in Markdown."""
+    """Cost and agreement of the variants on the images that ``paper`` judged, as a Markdown table."""
     lines = [
         "| variant | runs x images | numbers of tokens tried | steps each | redraws each "
         "| UNet samples forward and back | forward alone | UNet TFLOP "
@@ -54,7 +54,7 @@ def _share(found: Sequence[float] | None) -> str:
 
 
 def plot(summary: dict[str, Any], file: Path) -> None:
-    """What each variant spends on an image, and how often it says what ``paper`` says."""
+    """Plot each variant's cost of an image, and the share of images with the same min tokens as ``paper``."""
     import matplotlib.pyplot as plt
 
     compared = {
@@ -86,11 +86,15 @@ def plot(summary: dict[str, Any], file: Path) -> None:
     plt.close(figure)
 
 
-def write(folder: Path, shipped: Path = measured.SHIPPED) -> str:
-    """summary.json and cost.png of the runs in a folder, counts.json of the package; the table."""
+def write(folder: Path, shipped: Path = measured_counts.SHIPPED) -> str:
+    """Write summary.json and cost.png in the folder and the package's counts.json.
+
+    Returns:
+        The table, in Markdown.
+    """
     summary = summarise(folder)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     plot(summary, folder / "cost.png")
     found = measured_in(folder)
-    measured.write({f"{preset}-shapes": of for preset, of in found.items()}, shipped)
+    measured_counts.write({f"{preset}-shapes": of for preset, of in found.items()}, shipped)
     return table(summary)

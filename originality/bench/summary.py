@@ -1,4 +1,4 @@
-"""What the runs say, each beside the others on the same images."""
+"""Summary of the benchmark: cost and agreement of all variants, compared on the same images."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from originality import measured
-from originality.architecture import architecture_of
 from originality.bench.agreement import (
     Verdicts,
-    among,
-    apart,
-    between,
+    between_group_agreement,
+    bootstrap_interval,
     distances,
-    drawn_again,
-    interval,
+    mean_absolute_difference,
+    mean_difference,
+    reevaluation_agreement,
     rho,
-    shared,
-    shift,
+    shared_images,
     verdicts,
+    within_group_agreement,
 )
-from originality.bench.runs import (
+from originality.bench.variants import (
     FAST,
     GROUPS,
     PAPER,
@@ -36,17 +34,19 @@ from originality.bench.runs import (
     results_of,
     untouched,
 )
-from originality.bench.spent import counts, places
-from originality.costs import cost
-from originality.flops import Flops, flops
-from originality.presets import load_settings
-from originality.synthetic.effect_report import SHARE
+from originality.bench.work_done import counts, places
+from originality.cost import measured_counts
+from originality.cost.flops import Flops, flops
+from originality.cost.operations import cost
+from originality.experiments.familiarity.report import SHARE
+from originality.model.meta_model import architecture_of
+from originality.settings.presets import load_settings
 
 Row = dict[str, Any]
 
 
 def rows_of(folder: Path, variant: Variant) -> list[list[Row]]:
-    """Of each seed that was run, those of the variant's present settings."""
+    """Rows of a variant's runs, a list for each seed; only those of the variant's present settings."""
     found = []
     for seed in variant.seeds:
         file, digest = results_of(folder, variant, seed), variant.settings(seed).digest()
@@ -56,45 +56,49 @@ def rows_of(folder: Path, variant: Variant) -> list[list[Row]]:
 
 
 def summarise(folder: Path) -> dict[str, Any]:
-    """All variants that were run, beside ``paper`` on the images that it judged: each on the same ones.
-    Nothing under "derived" was measured as it stands there.
+    """Summary of all variants that were run, compared on the images that ``paper`` judged.
+
+    What is under "derived" is computed from measurements, and was not itself measured.
 
     Raises:
-        ValueError: verdicts are of several models.
+        ValueError: the verdicts are of several models.
     """
     model = flops(architecture_of(PAPER.settings(0).model)[0])
     runs = _runs(folder)
     if len({row["model_digest"] for of in runs.values() for own in of for row in own}) > 1:
-        raise ValueError(f"{folder} has verdicts of several models: delete the lines of all but one")
+        raise ValueError(f"{folder} holds verdicts of several models; delete the lines of all but one")
     same = _on_the_images_of_paper(runs)
-    said = {name: [verdicts(rows) for rows in of] for name, of in same.items()}
+    judged = {name: [verdicts(rows) for rows in of] for name, of in same.items()}
     summary: dict[str, Any] = {"variants": {}}
     for name, rows in runs.items():
-        found = {"says": VARIANTS[name].says, "all images": _whole(VARIANTS[name], rows)}
+        found = {"says": VARIANTS[name].says, "all images": _over_all_images(VARIANTS[name], rows)}
         if name in same:
-            spent = _spent(VARIANTS[name], same[name], model)
-            found["on the images of paper"] = {**spent, **_agreement(name, said)}
+            spent = _work_done(VARIANTS[name], same[name], model)
+            found["on the images of paper"] = {**spent, **_agreement(name, judged)}
         summary["variants"][name] = found
     for reference in (PAPER, REDUCED):
         if FAST.name in runs and reference.name in runs:
-            summary[f"fast against {reference.name}"] = _against(runs, reference, model)
+            summary[f"fast against {reference.name}"] = _against_reference(runs, reference, model)
     summary["times"] = _times(folder)
     summary["derived"] = {
         **_image_times(summary),
-        **{f"{v.name}'s words drawn again": _drawn_again(runs.get(v.name, ()), v) for v in (PAPER, REDUCED)},
-        "Stable Diffusion v1-4": _carried(measured_in(folder)),
+        **{
+            f"{v.name}'s words drawn again": _reevaluation_agreement(runs.get(v.name, ()), v)
+            for v in (PAPER, REDUCED)
+        },
+        "Stable Diffusion v1-4": _sd1_operations(measured_in(folder)),
     }
     return summary
 
 
 def _runs(folder: Path) -> dict[str, list[list[Row]]]:
-    """By variant, of those that were run."""
+    """Rows by variant, for the variants that were run."""
     return {name: rows for name, variant in VARIANTS.items() if (rows := rows_of(folder, variant))}
 
 
 def _on_the_images_of_paper(runs: Mapping[str, list[list[Row]]]) -> dict[str, list[list[Row]]]:
-    """The rows of images that all runs of ``paper`` judged, of variants that have any."""
-    images = shared([verdicts(rows) for rows in runs.get(PAPER.name, ())])
+    """Rows of the images that all runs of ``paper`` judged, by variant; variants without any are left out."""
+    images = shared_images([verdicts(rows) for rows in runs.get(PAPER.name, ())])
     found = {}
     for name, of in runs.items():
         own = [[row for row in rows if row["image_id"] in images] for rows in of]
@@ -103,22 +107,22 @@ def _on_the_images_of_paper(runs: Mapping[str, list[list[Row]]]) -> dict[str, li
     return found
 
 
-def _whole(variant: Variant, runs: Sequence[Sequence[Row]]) -> dict[str, Any]:
-    """A variant's runs over all images of theirs."""
+def _over_all_images(variant: Variant, runs: Sequence[Sequence[Row]]) -> dict[str, Any]:
+    """Measures of a variant's runs over all images that they judged."""
     settings, rows = variant.settings(variant.seeds[0]), [row for of_seed in runs for row in of_seed]
-    filled, said = places(rows, settings), [verdicts(of_seed) for of_seed in runs]
+    filled, judged = places(rows, settings), [verdicts(of_seed) for of_seed in runs]
     found: dict[str, Any] = {
         "images": [len(of_seed) for of_seed in runs],
         "places for one needed": filled.model_dump(),
         "lanes busy": 1 / filled.training,
     }
-    if len(said) > 1 and (images := shared(said)):
-        found["agrees with itself"] = interval(among(said, images))
+    if len(judged) > 1 and (images := shared_images(judged)):
+        found["agrees with itself"] = bootstrap_interval(within_group_agreement(judged, images))
     return found
 
 
-def _spent(variant: Variant, runs: Sequence[Sequence[Row]], model: Flops) -> dict[str, Any]:
-    """What its verdicts needed; what filled up passes is not in it."""
+def _work_done(variant: Variant, runs: Sequence[Sequence[Row]], model: Flops) -> dict[str, Any]:
+    """Mean work that a variant's verdicts needed; padding and speculative work in passes are not counted."""
     settings, rows = variant.settings(variant.seeds[0]), [row for of_seed in runs for row in of_seed]
     counted, attempts = counts(rows, settings), [a for row in rows for a in row["sweep"]]
     return {
@@ -135,19 +139,21 @@ def _spent(variant: Variant, runs: Sequence[Sequence[Row]], model: Flops) -> dic
     }
 
 
-def _agreement(name: str, said: Mapping[str, Sequence[Verdicts]]) -> dict[str, Any]:
-    own = said[name]
+def _agreement(name: str, judged: Mapping[str, Sequence[Verdicts]]) -> dict[str, Any]:
+    """Agreement of a variant's verdicts with those of ``paper``, ``reduced`` and ``fast``."""
+    own = judged[name]
     found: dict[str, Any] = {"mean min tokens": _by_group(own)}
     for other in (PAPER.name, REDUCED.name, FAST.name):
-        theirs = said.get(other, ())
-        if other == name and len(own) > 1 and (images := shared(own)):
-            found["agrees with itself"] = interval(among(own, images))
-        elif other != name and theirs and (images := shared([*own, *theirs])):
-            found[f"agrees with {other}"] = interval(between(own, theirs, images))
-            found[f"more tokens than {other}"] = interval(shift(own, theirs, images))
-    if VARIANTS[name] in WITHOUT and (fast := said.get(FAST.name)):
-        images = shared([*own, fast[0]])  # its noise, and where a part has no say in them its words as well
-        found[UNDER_ITS_SEED] = float(between(own, fast[:1], images).mean())
+        theirs = judged.get(other, ())
+        if other == name and len(own) > 1 and (images := shared_images(own)):
+            found["agrees with itself"] = bootstrap_interval(within_group_agreement(own, images))
+        elif other != name and theirs and (images := shared_images([*own, *theirs])):
+            found[f"agrees with {other}"] = bootstrap_interval(between_group_agreement(own, theirs, images))
+            found[f"more tokens than {other}"] = bootstrap_interval(mean_difference(own, theirs, images))
+    if VARIANTS[name] in WITHOUT and (fast := judged.get(FAST.name)):
+        # Both runs have the same noise and, where the part does not affect training, the same words.
+        images = shared_images([*own, fast[0]])
+        found[UNDER_ITS_SEED] = float(between_group_agreement(own, fast[:1], images).mean())
     found["rho with rarity"] = float(np.mean([rho(run, sorted(run), _rarity(run)) for run in own]))
     return found
 
@@ -155,11 +161,13 @@ def _agreement(name: str, said: Mapping[str, Sequence[Verdicts]]) -> dict[str, A
 UNDER_ITS_SEED = "agrees with fast under the same seed"
 
 
-def _against(runs: Mapping[str, list[list[Row]]], reference: Variant, model: Flops) -> dict[str, Any]:
-    """The preset's promise, on the images that all runs of both judged and that no setting was chosen on."""
-    said = {v.name: [verdicts(rows) for rows in runs[v.name]] for v in (FAST, reference)}
-    theirs, fast = said[reference.name], said[FAST.name]
-    images = [image for image in shared([*theirs, *fast]) if untouched(image)]
+def _against_reference(
+    runs: Mapping[str, list[list[Row]]], reference: Variant, model: Flops
+) -> dict[str, Any]:
+    """``fast`` against a reference, on images that all runs of both judged and no setting was chosen on."""
+    judged = {v.name: [verdicts(rows) for rows in runs[v.name]] for v in (FAST, reference)}
+    theirs, fast = judged[reference.name], judged[FAST.name]
+    images = [image for image in shared_images([*theirs, *fast]) if untouched(image)]
     if not images:
         return {}
     spent, tried = {}, {}
@@ -172,45 +180,52 @@ def _against(runs: Mapping[str, list[list[Row]]], reference: Variant, model: Flo
         "images": len(images),
         f"{reference.name} spends more": spent[reference.name] / spent[FAST.name],
         f"{reference.name} tries more numbers of tokens": tried[reference.name] / tried[FAST.name],
-        "agreement": interval(between(fast, theirs, images)),
-        "agreement by run": [float(between([run], theirs, images).mean()) for run in fast],
+        "agreement": bootstrap_interval(between_group_agreement(fast, theirs, images)),
+        "agreement by run": [float(between_group_agreement([run], theirs, images).mean()) for run in fast],
         "rho": {
             name: float(np.mean([rho(run, images, _rarity(images)) for run in of]))
-            for name, of in said.items()
+            for name, of in judged.items()
         },
-        "more tokens": interval(shift(fast, theirs, images)),
+        "more tokens": bootstrap_interval(mean_difference(fast, theirs, images)),
         "more tokens by group": {
-            group: interval(shift(fast, theirs, of_group))
+            group: bootstrap_interval(mean_difference(fast, theirs, of_group))
             for group in GROUPS
             if (of_group := [i for i in images if _group(i) == group])
         },
     }
     far, fars = ([distances(rows) for rows in runs[v.name]] for v in (FAST, reference))
-    drawn = [image for image in shared([*far, *fars]) if image in images]
+    drawn = [image for image in shared_images([*far, *fars]) if image in images]
     found["distance at one token"] = {
-        "more": interval(shift(far, fars, drawn)),
-        "apart": interval(apart(list(itertools.product(far, fars)), drawn)),
+        "more": bootstrap_interval(mean_difference(far, fars, drawn)),
+        "apart": bootstrap_interval(mean_absolute_difference(list(itertools.product(far, fars)), drawn)),
     }
     if len(theirs) > 1:
-        between_its_own = apart(list(itertools.combinations(fars, 2)), drawn)
-        found["distance at one token"][f"{reference.name} apart from itself"] = interval(between_its_own)
-        itself = among(theirs, images)
-        found[f"{reference.name} with itself"] = interval(itself)
-        found[f"agreement less {reference.name}'s own"] = interval(between(fast, theirs, images) - itself)
+        reference_differences = mean_absolute_difference(list(itertools.combinations(fars, 2)), drawn)
+        found["distance at one token"][f"{reference.name} apart from itself"] = bootstrap_interval(
+            reference_differences
+        )
+        itself = within_group_agreement(theirs, images)
+        found[f"{reference.name} with itself"] = bootstrap_interval(itself)
+        found[f"agreement less {reference.name}'s own"] = bootstrap_interval(
+            between_group_agreement(fast, theirs, images) - itself
+        )
     return found
 
 
-def _drawn_again(runs: Sequence[Sequence[Row]], variant: Variant) -> tuple[float, float, float] | None:
-    """How often two evaluations of the variant's very words would agree, on motifs that no setting was chosen
-    on."""
-    again = [drawn_again(rows, variant.settings(0).distance.threshold) for rows in runs]
-    images = [image for image in shared(again) if untouched(image)]
-    return interval(np.array([np.mean([of[i] for of in again]) for i in images])) if images else None
+def _reevaluation_agreement(
+    runs: Sequence[Sequence[Row]], variant: Variant
+) -> tuple[float, float, float] | None:
+    """Mean :func:`reevaluation_agreement` of a variant, on motifs that no setting was chosen on."""
+    again = [reevaluation_agreement(rows, variant.settings(0).distance.threshold) for rows in runs]
+    images = [image for image in shared_images(again) if untouched(image)]
+    return (
+        bootstrap_interval(np.array([np.mean([of[i] for of in again]) for i in images])) if images else None
+    )
 
 
 def _times(folder: Path) -> dict[str, Any]:
-    """Ratios of times that the other parts of the benchmark took, where they were: by the clock ("wall"), and
-    by the processor's time ("cpu")."""
+    """Ratios of the times that the timing benchmarks measured, of those that were run: by the clock ("wall")
+    and by processor time ("cpu")."""
     found: dict[str, Any] = {}
     taken = {
         name: json.loads(file.read_text())
@@ -237,7 +252,8 @@ _PAIRED = "paper over fast, a number of tokens"
 
 
 def _image_times(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """As many times as long as ``fast`` takes ``paper`` for an image, which tries other numbers of tokens."""
+    """How many times as long ``paper`` takes for an image: the ratio of times for one number of tokens, times
+    the ratio of the numbers of tokens that the two try."""
     each, against = summary["times"].get(_PAIRED), summary.get("fast against paper")
     if not each or not against:
         return {}
@@ -245,16 +261,16 @@ def _image_times(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {"paper over fast, an image": {clock: ratio * more for clock, ratio in each.items()}}
 
 
-def measured_in(folder: Path) -> dict[str, measured.Measured]:
-    """Of both presets, by name: what verdicts of the images of ``paper`` needed, and how full all passes
-    were."""
+def measured_in(folder: Path) -> dict[str, measured_counts.Measured]:
+    """Measured work of both presets by name: of the verdicts on the images of ``paper``, and the batch slots
+    of all passes."""
     runs, found = _runs(folder), {}
     same = _on_the_images_of_paper(runs)
     for variant in (PAPER, FAST):
         if variant.name in same:
             settings = variant.settings(variant.seeds[0])
             rows = [row for own in same[variant.name] for row in own]
-            found[variant.name] = measured.Measured(
+            found[variant.name] = measured_counts.Measured(
                 counts=counts(rows, settings),
                 images=len({row["image_id"] for row in rows}),
                 settings=settings,
@@ -263,13 +279,16 @@ def measured_in(folder: Path) -> dict[str, measured.Measured]:
     return found
 
 
-def _carried(own: Mapping[str, measured.Measured]) -> dict[str, Any]:
-    """Operations an image of Stable Diffusion v1-4, where each preset spends its share of its budget here."""
+def _sd1_operations(own: Mapping[str, measured_counts.Measured]) -> dict[str, Any]:
+    """Operations an image with Stable Diffusion v1-4, if each preset uses the share of its budget that it
+    uses here."""
     found = {}
     for preset, of in own.items():
-        settings = load_settings(preset, None, {"domain": "houses"})  # of which no operation depends
+        settings = load_settings(
+            preset, None, {"domain": "houses"}
+        )  # no operation count depends on the domain
         model = flops(architecture_of(settings.model)[0])
-        found[preset] = str(cost(measured.carried(of, settings), model, places=of.places))
+        found[preset] = str(cost(measured_counts.carried_over(of, settings), model, places=of.places))
     return found
 
 

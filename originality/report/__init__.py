@@ -1,1 +1,1 @@
-"""The run report: one self-contained HTML page that says which images are original to the model, and why."""
+"""Report of a run: an HTML page that shows how original each image is to the model, and why."""

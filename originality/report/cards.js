@@ -1,5 +1,5 @@
-// Builds the rows and cards of images that the page does not hold, just as page.html.j2 writes the first ones.
-// Whatever comes from outside is set as text.
+// Builds rows and cards of images that the page does not hold, with the same markup as page.html.j2 (a test compares
+// them). Everything that comes from outside is inserted as text, never as HTML.
 const cards = (report) => {
   "use strict";
   const COLUMNS = 8; // redraws in a row of a sheet
@@ -35,11 +35,11 @@ const cards = (report) => {
       element("td", { class: "number" }, `${entry.tried || "–"}`),
       element("td", {}, entry.reason));
 
-  // A picture of the run folder, or the words that it is missing.
+  // A picture from the run folder, or a note that it was not found.
   const picture = (shown, image, alt, shape) => {
     const button = element("button", { type: "button", class: "zoom", "aria-label": `Enlarge: ${alt}` }, shown);
     image.addEventListener("error", () => {
-      button.replaceWith(element("p", { class: `missing ${shape}` }, "picture missing"));
+      button.replaceWith(element("p", { class: `missing ${shape}` }, "picture not found"));
     });
     return button;
   };
@@ -69,7 +69,7 @@ const cards = (report) => {
     }, good ? "✓" : "✗");
 
   const scores = (line) => {
-    const limit = report.threshold === null ? null : element("span", {}, `(under ${report.threshold})`);
+    const limit = report.threshold === null ? null : element("span", {}, `(below ${report.threshold})`);
     const from = report.checkFrom === null ? null : element("span", {}, `(${report.checkFrom} or more)`);
     const gauge = line.near === null ? null : element("dd", {
       class: `gauge ${line.near ? "good" : ""}`, "aria-hidden": "true",
@@ -105,13 +105,13 @@ const cards = (report) => {
       element("p", {}, element("b", {}, "Why:"), ` ${evidence.message} `,
         entry.reason ? element("code", {}, entry.reason) : ""),
       element("p", {}, element("b", {}, "What to do:"), ` ${evidence.advice}`,
-        evidence.again ? [" Then ", element("a", { href: "#again" }, "have it judged again"), "."] : []));
+        evidence.again ? [" Then ", element("a", { href: "#again" }, "retry it"), "."] : []));
 
   const card = (entry, written) => {
     const evidence = evidenceOf(written);
     const folder = `../${evidence.folder.split("/").map(encodeURIComponent).join("/")}`;
     const more = evidence.files - evidence.uris.length;
-    const said = more === 1 ? "1 more file" : `${more.toLocaleString("en-US")} more files`;
+    const others = more === 1 ? "1 more file" : `${more.toLocaleString("en-US")} more files`;
     return element("article",
       { class: "card", id: `image-${entry.id}`, tabindex: "-1", "aria-labelledby": `name-${entry.id}` },
       element("header", {},
@@ -126,10 +126,10 @@ const cards = (report) => {
               evidence.lines.map((line, place) => attempt(entry, folder, place, line))))
         : evidence.advice
           ? ""
-          : element("p", { class: "missing" }, "The details of this image are missing from the run folder."),
+          : element("p", { class: "missing" }, "The details of this image were not found in the run folder."),
       element("footer", {},
         evidence.uris.map((uri) => [element("code", {}, uri), " "]).flat(),
-        more > 0 ? element("span", {}, `and ${said} with the same bytes`) : "",
+        more > 0 ? element("span", {}, `and ${others} with identical bytes`) : "",
         element("code", { title: "sha256 of the file" }, evidence.id)));
   };
 

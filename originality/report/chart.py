@@ -1,4 +1,4 @@
-"""The histogram of tokens as shapes to draw: places and lengths, no colours."""
+"""Layout of the histogram of min tokens: positions and sizes of its bars, without colours."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from originality.report.order import Histogram
 from originality.report.words import number_word, plural, tokens_phrase
 
 WIDTH = 440
-"""Units of the drawing. Close to a phone's width, so that its letters stay legible there."""
+"""Units of the drawing. Close to the width of a phone, so that text stays legible there."""
 HEIGHT = 250
 _TOP, _BOTTOM = 30, 44
 _GAP = 0.22
-"""Share of a bar's place that stays empty."""
+"""Share of a bar's width that is left as a gap."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Bar:
     """One column."""
 
     label: str
-    """ "1".."M", or "+" for never."""
+    """ "1".."M", or "+" for censored."""
     count: int
     never: bool
     x: float
@@ -43,13 +43,13 @@ class Chart:
     width: int
     height: int
     base: float
-    """Height at which the bars stand."""
+    """y coordinate of the axis."""
     description: str
-    """The same in words, for those who cannot see it."""
+    """The same in words, for screen readers."""
 
 
 def chart(counts: Histogram) -> Chart:
-    """Lay out a histogram. Every bar has its label and count, so nothing hangs on colour."""
+    """Lay out a histogram. Every bar has a label and a count, so nothing depends on colour."""
     labels = [str(tokens) for tokens in range(1, counts.max_tokens + 1)] + ["+"]
     numbers = [*counts.tokens, counts.never]
     tallest, base = max([1, *numbers]), HEIGHT - _BOTTOM

@@ -1,4 +1,4 @@
-"""What the report is made of: the run, one row an image, and the pictures of the first ones."""
+"""Data of the report: the run, one row per image, and pictures of the first images."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from originality.evaluation.verdict import Verdict
 from originality.report.order import Group, group_of
-from originality.verdict import Verdict
 
 
 class Reason(NamedTuple):
-    """Why images were not judged."""
+    """Reason why an image was not judged."""
 
     status: Literal["rejected", "failed"]
     error_class: str
-    """Empty where none was recorded."""
+    """Empty if none was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image in a line."""
+    """One image: its verdict and its inputs."""
 
     image_id: str
     name: str
-    """Path within the collection of the first input that has these bytes. Names come from outside
-    and are hostile until escaped."""
+    """Path within the collection of the first input with these bytes. Names come from outside and may be
+    hostile: escape them."""
     uris: tuple[str, ...]
-    """Inputs that have these bytes, the first few where there are many."""
+    """Inputs with these bytes; only the first few if there are many."""
     status: Literal["judged", "rejected", "failed"]
     min_tokens: int | None = None
     max_tokens: int | None = None
     tokens_tried: int = 0
-    """How many numbers of tokens the sweep tried."""
+    """Length of the sweep: how many numbers of tokens were tried."""
     last_distance: float | None = None
-    """Mean distance at the last number of tokens tried; orders images with equal min_tokens."""
+    """Mean distance at the last number of tokens tried. Orders images with equal min_tokens."""
     error_class: str | None = None
     error_message: str | None = None
     files: int = 1
-    """How many inputs have these bytes."""
+    """Number of inputs with these bytes."""
     note: str | None = None
-    """What else is to be known of the image, e.g. that its file lacks its end."""
+    """Further remark, such as that the file is truncated."""
     folder: str = ""
-    """Of its pictures, within the run."""
+    """Folder of its pictures, within the run folder."""
 
     @property
     def group(self) -> Group:
@@ -58,42 +58,42 @@ class Row:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of one image that were kept."""
+    """Pictures of one image that the page embeds."""
 
     query: bytes | None = None
-    """The image itself, small: PNG, WebP or JPEG. None where the artefact is missing."""
+    """The image itself, shrunk: PNG, WebP or JPEG. None if it is missing."""
     redraws: Mapping[int, bytes] = field(default_factory=dict)
-    """Number of tokens -> a strip of the first redraws side by side, square tiles."""
+    """By number of tokens: a strip of the first redraws side by side, as square tiles."""
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The run as a whole."""
+    """Facts about the run."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """An AuditSettings as plain values; read leniently, for a report of an older run must still open."""
+    """An AuditSettings as plain values. Read leniently, so that reports of older runs still work."""
     digests: Mapping[str, str] = field(default_factory=dict)
-    """Name -> digest, e.g. of settings, model weights and code version."""
+    """Digests by name, such as of settings and model weights; also the code version."""
     started: datetime | None = None
     finished: datetime | None = None
     collection: str = ""
     output: str = ""
-    """The run folder, to say where the whole table is."""
+    """Path or URL of the run folder."""
     files: int | None = None
-    """Inputs, duplicates included."""
+    """Number of inputs, duplicates included."""
     skipped: int = 0
-    """Files of the collection that were left out, for their extension as a rule."""
+    """Number of skipped files of the collection, usually because of their extension."""
     skipped_kinds: str = ""
-    """How many of which kind: "8 .txt, 3 .json"."""
+    """Skipped files by kind, such as "8 .txt, 3 .json"."""
     pending: int = 0
-    """Images without a verdict: the run was interrupted, or is still under way."""
+    """Images without a verdict: the run was interrupted or is in progress."""
     doubts: tuple[str, ...] = ()
-    """Why the thresholds' calibration does not speak for this run."""
+    """Differences between this run and the one that the thresholds were calibrated for."""
     notes: tuple[str, ...] = ()
-    """What else a reader must know before the findings: whole sentences."""
+    """Warnings to read before the findings, as sentences."""
 
     def setting(self, *path: str) -> Any:
-        """A nested setting, or None where the run did not record it."""
+        """A nested setting, or None if the run did not record it."""
         value: Any = self.settings
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
@@ -101,8 +101,13 @@ class RunInfo:
 
 
 def row_of(verdict: Verdict, name: str, uris: Sequence[str], files: int | None = None) -> Row:
-    """The row of a verdict, joined with the inputs that share its image_id. ``files``: how many those are,
-    where ``uris`` are not all of them."""
+    """A verdict as a row of the report.
+
+    Args:
+        name: path of the first input with this image_id, within the collection.
+        uris: inputs with this image_id, or the first of them.
+        files: number of inputs with this image_id; None: the number of ``uris``.
+    """
     last = max(verdict.sweep, key=lambda attempt: attempt.tokens, default=None)
     distance = last.distance_mean if last else None
     if distance is not None and not math.isfinite(distance):
@@ -120,5 +125,5 @@ def row_of(verdict: Verdict, name: str, uris: Sequence[str], files: int | None =
         error_message=verdict.error_message,
         files=len(uris) if files is None else files,
         note=verdict.note,
-        folder=verdict.folder,
+        folder=verdict.artefacts or "",
     )

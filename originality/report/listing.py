@@ -1,9 +1,8 @@
-"""What can be browsed: a line of the table and the evidence of each image, as the page and its script read
-them.
+"""Images that can be browsed: table line and evidence of each, in the form that the page and its script read.
 
-The page itself holds the first images. The others lie beside it as small scripts, because a page that was
-opened as a file may load scripts and pictures, and no other data. ``rows-*.js`` have what is sorted and
-searched, ``evidence-*.js`` what is read when an image is shown.
+The page itself holds the first images. The others are in small script files beside it, because a page opened
+from a file may load scripts and pictures but no other data. ``rows-*.js`` hold what is sorted and searched,
+``evidence-*.js`` what is loaded when an image is shown.
 """
 
 from __future__ import annotations
@@ -16,21 +15,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from originality.evaluation.redraw_sheet import COLUMNS
+from originality.evaluation.verdict import Attempt
 from originality.report import words
 from originality.report.data import Row, RunInfo
-from originality.sheets import COLUMNS
-from originality.verdict import Attempt
 
 ROWS = 5_000
-"""Images in one rows file: some 400 kB."""
+"""Images in one rows file: about 400 kB."""
 EVIDENCE = 250
-"""Images in one evidence file: some 75 kB. A page of twenty that is sorted by another column reads up to
-twenty of them."""
+"""Images in one evidence file: about 75 kB. A page of twenty images sorted by a different column loads up to
+twenty files."""
 
 _NAME = 300
-"""Characters of a name or uri that are shown: a list may hold anything."""
+"""Most characters of a name or URI that are shown, as lists may hold anything."""
 _MESSAGE = 1_000
+"""Most characters of a message that are shown."""
 URIS = 3
+"""Most URIs of an image that are shown."""
 
 _METRICS = {
     "elements": "element sets: one minus the mean F1 of the elements found",
@@ -38,22 +39,23 @@ _METRICS = {
     "imagenet": "ImageNet features",
 }
 _CHECKS = {
-    "positions": "places vary",
-    "editability": "in a new scene",
+    "positions": "variety of positions",
+    "editability": "subject in edit prompts",
 }
+"""Name of the in-distribution score, by the setting in_distribution.check."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What decides that a redraw counts, as the run set it."""
+    """Rule by which a number of tokens passes, from the run's settings."""
 
     metric: str
     distance: float | None
-    """A mean distance below it passes."""
+    """Threshold: a smaller mean distance passes."""
     check: str | None
-    """None where the run has no check that the word stays in distribution."""
+    """Name of the in-distribution score; None if the run has no such check."""
     editability: float | None
-    """A score of the check from here on passes."""
+    """Threshold: an in-distribution score of at least this passes."""
 
     @classmethod
     def of(cls, run: RunInfo) -> Rule:
@@ -67,25 +69,25 @@ class Rule:
         )
 
     def share(self, distance: float | None) -> float:
-        """Length of a gauge in percent; all of it is a distance of 1, or the threshold where that is more."""
+        """Length of a distance's gauge in percent. 100 is a distance of 1, or the threshold if larger."""
         if distance is None or not math.isfinite(distance):
             return 0.0
         return round(100 * min(max(distance / max(1.0, self.distance or 0.0), 0.0), 1.0), 2)
 
 
 class Entry(NamedTuple):
-    """A line of the table. Texts are shown as they are, and sorted by."""
+    """A line of the table. Its texts are shown unchanged and used for sorting."""
 
     id: str
-    """Enough of the image_id to name the image in a link."""
+    """Short image_id, used in links."""
     name: str
     group: str
     tokens: int
-    """min_tokens; 0 where there is none."""
+    """Min tokens; 0 if censored or not judged."""
     tried: int
-    """How many numbers of tokens the sweep tried."""
+    """Length of the sweep."""
     distance: float | None
-    """At the last number of tokens, with the three decimals that are shown."""
+    """Mean distance at the last number of tokens, rounded to the three decimals that are shown."""
     reason: str
     """Error class; empty for a judged image."""
 
@@ -103,21 +105,23 @@ class Entry(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One number of tokens that was tried, in words and lengths."""
+    """One number of tokens of a sweep, as texts and lengths to show."""
 
     tokens: int
     passed: bool
     distance: str
     near: bool | None
-    """Whether the distance is below the threshold; None where either is not known."""
+    """Whether the distance is below the threshold; None if either is unknown."""
     share: float
     """Length of the distance's gauge in percent."""
     score: str
-    """Of the check that the word stays in distribution."""
+    """In-distribution score."""
     editable: bool | None
+    """Whether the in-distribution score passes; None if not measured."""
     tiles: int
-    """Redraws in this row of the sheet."""
+    """Number of redraws in this row of the sheet."""
     failure: str
+    """Why this number of tokens was not measured; empty if it was."""
 
     @classmethod
     def of(cls, attempt: Attempt, rule: Rule) -> Line:
@@ -136,22 +140,23 @@ class Line(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Why an image got its verdict, or none."""
+    """Details of an image: its sweep, or why it was not judged."""
 
     image_id: str
     uris: tuple[str, ...]
     files: int
-    """Inputs with these bytes; uris are the first of them."""
+    """Number of inputs with these bytes; ``uris`` are the first of them."""
     lines: tuple[Line, ...]
     message: str
+    """Error message; empty if judged."""
     advice: str
-    """What to do about an image that was not judged."""
+    """What to do if the image was not judged."""
     again: bool
-    """Whether a retry can bring such an image a verdict."""
+    """Whether a retry can succeed."""
     note: str
-    """What else is to be known of the image."""
+    """Further remark on the image."""
     folder: str
-    """Of its pictures, within the run."""
+    """Folder of its pictures, within the run folder."""
 
     @classmethod
     def of(cls, row: Row, sweep: Sequence[Attempt], rule: Rule) -> Evidence:
@@ -161,7 +166,7 @@ class Evidence(NamedTuple):
             uris=tuple(_shown(uri, _NAME) for uri in row.uris[:URIS]),
             files=row.files,
             lines=tuple(Line.of(attempt, rule) for attempt in sweep),
-            message=_shown(row.error_message or "no reason was recorded", _MESSAGE) if reason else "",
+            message=_shown(row.error_message or "no reason recorded", _MESSAGE) if reason else "",
             advice=words.advice(reason) if reason else "",
             again=reason is not None and words.may_be_retried(reason),
             note=_shown(row.note or "", _MESSAGE),
@@ -171,7 +176,7 @@ class Evidence(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """All images that can be browsed, most original first, each as JSON."""
+    """Table lines and evidence of all images that can be browsed, most original first, each as JSON."""
 
     rows: Sequence[str] = ()
     evidence: Sequence[str] = ()
@@ -181,15 +186,18 @@ class Listing:
 
     @cached_property
     def generation(self) -> str:
-        """Names the files beside a page, so that the page of another report never reads them. It cannot be
-        known before the run ended, so it also is what lets the page load them and nothing else."""
+        """Digest of the content, in the names of the files beside the page.
+
+        The page of a different report therefore never loads them. As it cannot be guessed before the report
+        is written, it also serves as the nonce by which the page may load these scripts and no others.
+        """
         digest = hashlib.sha256()
         for text in (*self.rows, *self.evidence):
             digest.update(text.encode())
         return digest.hexdigest()[:32]
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        """Name and content of each file that lies beside the page."""
+        """Name and content of each file beside the page."""
         for kind, entries, size in (("rows", self.rows, ROWS), ("evidence", self.evidence, EVIDENCE)):
             for number, start in enumerate(range(0, len(entries), size)):
                 name = f"{kind}-{self.generation}-{number}"
@@ -198,13 +206,13 @@ class Listing:
 
 
 def script_json(value: Any) -> str:
-    """JSON that is safe anywhere in a script: plain ASCII, and nothing in it that HTML knows."""
+    """JSON that is safe inside a script element: ASCII only, without <, > and &."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def short(image_id: str) -> str:
-    """The first 48 bits of the digest, with what stands before it."""
+    """The first 48 bits of an image_id's digest, with its prefix."""
     prefix, dash, digest = image_id.rpartition("-")
     return f"{prefix}{dash}{digest[:12]}"
 
@@ -220,7 +228,7 @@ def number(value: Any) -> float | None:
 
 
 def _shown(text: str, limit: int) -> str:
-    """Made visible, and cut in the middle where it is too long to read."""
+    """A text with invisible characters replaced, shortened in the middle if it is too long."""
     if len(text) > limit:
         text = f"{text[: limit // 2]}…{text[-limit // 2 :]}"
     return words.visible(text)

@@ -1,4 +1,4 @@
-"""Which image comes first, which can be browsed, and how many need how many tokens."""
+"""Order of the images, selection of those that can be browsed, and the histogram of min tokens."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Literal
 import numpy as np
 
 FIRST = 20
-"""Images that the page itself holds, with their pictures, when the run has many. Our choice: the page stays
-at some 2 MB, and what a printer gets at a few sheets."""
+"""Images that the page itself holds, with their pictures, if the run has more than WHOLE. Our choice: the
+page stays at about 2 MB and prints on a few sheets."""
 
 WHOLE = 50
-"""Up to so many images the page holds all of them and needs no other file. Our choice: some 5 MB, which can
-still be sent by mail."""
+"""Up to this number of images the page holds all of them and needs no other file. Our choice: about 5 MB,
+which can still be sent by mail."""
 
 LISTED = 100_000
-"""Images that can be browsed, at most. Our choice: their rows are some 8 MB, which a browser still reads and
-sorts in about a second."""
+"""Largest number of images that can be browsed. Our choice: their rows are about 8 MB, which a browser reads
+and sorts in about a second."""
 
 Group = Literal["never", "redrawn", "rejected", "failed"]
-"""What a reader filters by: "never" is judged and censored, "redrawn" judged with a number of tokens."""
+"""Filter of the page: "never" is judged and censored, "redrawn" is judged with min tokens."""
 
 GROUPS: tuple[Group, ...] = ("never", "redrawn", "rejected", "failed")
-"""In the order of the page."""
+"""All groups, in the order of the page."""
 
 
 def group_of(status: Literal["judged", "rejected", "failed"], min_tokens: int | None) -> Group:
@@ -36,14 +36,14 @@ def group_of(status: Literal["judged", "rejected", "failed"], min_tokens: int | 
 
 @dataclass(frozen=True)
 class Marks:
-    """What images are counted and ordered by: an entry an image, 13 bytes, as there may be millions."""
+    """What images are counted and ordered by, as arrays: 13 bytes per image, as there may be millions."""
 
     group: np.ndarray
-    """int8, within GROUPS."""
+    """int8: index in GROUPS."""
     tokens: np.ndarray
-    """int32: min_tokens; 0 where there is none."""
+    """int32: min tokens; 0 if there are none."""
     distance: np.ndarray
-    """float64: mean distance at the last number of tokens tried; NaN where it is not known."""
+    """float64: mean distance at the last number of tokens tried; NaN if unknown."""
 
     @classmethod
     def of(cls, given: Sequence[tuple[Group, int | None, float | None]]) -> Marks:
@@ -54,11 +54,14 @@ class Marks:
 
     @classmethod
     def joined(cls, parts: Sequence[Marks]) -> Marks:
-        whole = [cls.of([]), *parts]
+        parts = [
+            cls.of([]),
+            *parts,
+        ]  # an empty part first, so that no parts give empty arrays of the right types
         return cls(
-            np.concatenate([part.group for part in whole]),
-            np.concatenate([part.tokens for part in whole]),
-            np.concatenate([part.distance for part in whole]),
+            np.concatenate([part.group for part in parts]),
+            np.concatenate([part.tokens for part in parts]),
+            np.concatenate([part.distance for part in parts]),
         )
 
     def take(self, places: np.ndarray) -> Marks:
@@ -69,25 +72,24 @@ class Marks:
         return int(np.count_nonzero(self.group < GROUPS.index("rejected")))
 
     def counts(self) -> Counter[Group]:
-        """Images by group."""
+        """Number of images by group."""
         return Counter({g: int(n) for g, n in zip(GROUPS, np.bincount(self.group, minlength=4), strict=True)})
 
 
 def by_originality(marks: Marks) -> np.ndarray:
-    """Places, most original first: never redrawn, then M..1 tokens; among equals the farther redraw first.
+    """Indices of images, most original first: censored, then M to 1 tokens, then by falling distance.
 
-    Images without a distance follow those with one; rejected and failed images come last. What is equal in
-    all of this stays in the order given.
+    Images without a distance follow those with one; rejected and failed images come last. The sort is stable.
     """
     return np.lexsort((np.nan_to_num(-marks.distance, nan=np.inf), -marks.tokens, marks.group))
 
 
 def listed(marks: Marks, limit: int = LISTED) -> np.ndarray:
-    """Places of the images that can be browsed, most original first.
+    """Indices of the images that can be browsed, most original first.
 
-    Above the limit these are as many of the most original as of the best known, so that sorting either way
-    begins with the right ones; and, in up to half of the places, images that were not judged, spread evenly
-    over their kinds.
+    Above the limit, these are equally many of the most and the least original images, so that sorting in
+    either direction starts with the right ones; up to half are images that were not judged, spread evenly
+    over them.
     """
     order = by_originality(marks)
     judged = order[: marks.judged]
@@ -99,7 +101,7 @@ def listed(marks: Marks, limit: int = LISTED) -> np.ndarray:
 
 
 def evenly(count: int, limit: int) -> np.ndarray:
-    """At most ``limit`` of ``count`` places, first and last among them, as far apart as possible."""
+    """At most ``limit`` of ``count`` indices, evenly spaced, with the first and the last one."""
     if limit < 2:
         return np.arange(min(count, limit))
     return np.linspace(0, count - 1, min(count, limit)).round().astype(int)
@@ -107,12 +109,12 @@ def evenly(count: int, limit: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many judged images need how many tokens."""
+    """Number of judged images by min tokens."""
 
     tokens: tuple[int, ...]
-    """Images by number of tokens, from 1 to M."""
+    """Images by min tokens, from 1 to M."""
     never: int
-    """Images that no number up to M redrew: "+" in the paper's Figure 6."""
+    """Censored images, which no number up to M redrew: "+" in the paper's Figure 6."""
 
     @property
     def max_tokens(self) -> int:
@@ -120,6 +122,6 @@ class Histogram:
 
 
 def histogram(marks: Marks, max_tokens: int | None) -> Histogram:
-    """Counts all images, whether shown or not. M is the settings', or more where an image needed more."""
+    """Histogram over all images, shown or not. M is that of the settings, or larger if an image needed it."""
     found = np.bincount(marks.tokens[marks.group == GROUPS.index("redrawn")], minlength=1 + (max_tokens or 1))
     return Histogram(tuple(int(n) for n in found[1:]), marks.counts()["never"])

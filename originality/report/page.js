@@ -1,4 +1,4 @@
-// Filter, sort, turn pages, enlarge. Without this script the page shows the first images.
+// Filtering, sorting, paging and enlarging of images. Without this script the page shows the first images.
 (() => {
   "use strict";
   document.documentElement.classList.add("js");
@@ -8,28 +8,29 @@
   const { element } = build;
   const count = (number) => number.toLocaleString("en-US");
 
-  // --- the files beside the page
-  const arrived = new Map(); // name -> entries
-  const asked = new Map(); // name -> promise of its entries
-  window.reportPart = (name, entries) => arrived.set(name, entries);
+  // --- files beside the page
+  // They are scripts that call reportPart, because a page opened from a file may load scripts but no other data.
+  const loaded = new Map(); // name -> entries
+  const requested = new Map(); // name -> promise of its entries
+  window.reportPart = (name, entries) => loaded.set(name, entries);
   const load = (kind, number) => {
     const name = `${kind}-${report.generation}-${number}`;
-    if (!asked.has(name)) {
-      asked.set(name, new Promise((resolve, reject) => {
+    if (!requested.has(name)) {
+      requested.set(name, new Promise((resolve, reject) => {
         const script = document.createElement("script");
         const failed = () => {
-          asked.delete(name); // the next try may succeed
+          requested.delete(name); // a later request may succeed
           reject(new Error(name));
         };
         script.nonce = report.generation;
         script.src = `data/${name}.js`;
         script.onerror = failed;
-        script.onload = () => (arrived.has(name) ? resolve(arrived.get(name)) : failed());
+        script.onload = () => (loaded.has(name) ? resolve(loaded.get(name)) : failed());
         document.head.append(script);
         script.remove();
       }));
     }
-    return asked.get(name);
+    return requested.get(name);
   };
 
   const allFiles = () => Promise.all(
@@ -44,7 +45,7 @@
     return all;
   };
 
-  // Cards that the page holds keep their pictures, also where the run folder is not at hand.
+  // Cards that the page holds keep their embedded pictures, so they also work without the run folder.
   const held = new Map([...section.querySelectorAll(".card")].map((card) => [card.id.slice("image-".length), card]));
   const cardOf = async (row) => {
     if (held.has(row.id)) return held.get(row.id);
@@ -56,7 +57,7 @@
   // --- order
   const names = new Intl.Collator("en", { numeric: true });
   const judged = ({ group }) => group === "never" || group === "redrawn";
-  const columns = { // what to compare, null last in either direction; the direction of a first click
+  const columns = { // sort key (null sorts last in both directions) and direction of the first click
     name: { key: (row) => row.name, descending: false },
     verdict: { key: (row) => (judged(row) ? -row.place : null), descending: true },
     distance: { key: (row) => row.distance, descending: true },
@@ -88,16 +89,16 @@
       (!wanted || row.lower.includes(wanted) || row.id.startsWith(wanted)));
   };
 
-  // --- what is shown
+  // --- view
   const status = section.querySelector("#status");
   const tools = section.querySelector(".tools");
   const pagers = [...section.querySelectorAll(".pager")];
   const heads = [...section.querySelectorAll("thead th")];
-  let turn = 0; // of two changes the later one counts, whichever arrives first
+  let latest = 0; // number of the last change: an older one that finishes later must not overwrite it
 
   const show = async (change) => {
     view = { ...view, page: 1, ...change };
-    const mine = ++turn;
+    const mine = ++latest;
     section.setAttribute("aria-busy", "true");
     try {
       const rows = await chosen();
@@ -105,24 +106,24 @@
       const start = (view.page - 1) * view.size;
       const shown = rows.slice(start, start + view.size);
       const made = await Promise.all(shown.map(cardOf));
-      if (mine !== turn) return;
+      if (mine !== latest) return;
       section.querySelector("tbody").replaceChildren(...shown.map(build.row));
       section.querySelector(".cards").replaceChildren(...made);
-      tell(rows.length, start, shown.length);
-      section.classList.add("turned"); // away from what the page was written with
+      updateControls(rows.length, start, shown.length);
+      section.classList.add("turned"); // no longer the view that the page was written with
     } catch (error) {
-      if (mine !== turn) return;
+      if (mine !== latest) return;
       status.textContent =
-        "The other images could not be read: they lie in files beside this page. If the report was written " +
-        "again since, reload this page; if this page was copied alone, open it in its run folder.";
+        "The other images could not be loaded from the files beside this page. If the report was written again " +
+        "meanwhile, reload the page; if the page was copied without its run folder, open it there.";
     } finally {
-      if (mine === turn) section.removeAttribute("aria-busy");
+      if (mine === latest) section.removeAttribute("aria-busy");
     }
   };
 
-  const tell = (found, start, length) => {
-    const of = found === report.total ? count(found) : `${count(found)} (${count(report.total)} in all)`;
-    status.textContent = length ? `Images ${count(start + 1)} to ${count(start + length)} of ${of}.` : "No such image.";
+  const updateControls = (found, start, length) => {
+    const of = found === report.total ? count(found) : `${count(found)} (${count(report.total)} in total)`;
+    status.textContent = length ? `Images ${count(start + 1)} to ${count(start + length)} of ${of}.` : "No matching images.";
     for (const head of heads) {
       const direction = view.down ? "descending" : "ascending";
       if (head.dataset.sort === view.sort) head.setAttribute("aria-sort", direction);
@@ -135,10 +136,10 @@
       pager.querySelector("input").max = pages;
       pager.querySelector("output").textContent = `of ${count(pages)}`;
       for (const button of pager.querySelectorAll("button")) {
-        const there = { first: 1, previous: view.page - 1, next: view.page + 1, last: pages }[button.name];
-        button.value = there;
-        // not disabled: it would lose the keyboard's place
-        button.setAttribute("aria-disabled", String(there < 1 || there > pages || there === view.page));
+        const target = { first: 1, previous: view.page - 1, next: view.page + 1, last: pages }[button.name];
+        button.value = target;
+        // aria-disabled instead of disabled: a disabled button would lose the keyboard focus
+        button.setAttribute("aria-disabled", String(target < 1 || target > pages || target === view.page));
       }
     }
     if (tools) {
@@ -149,13 +150,13 @@
     }
   };
 
-  // --- the address: "#image-ID" is an image, "#show=failed&sort=name" a view
+  // --- address: "#image-ID" names an image, "#show=failed&sort=name" a view
   const address = () => {
     const parts = Object.keys(first).filter((key) => view[key] !== first[key]).map((key) => [key, view[key]]);
     history.replaceState(null, "", `#${parts.length ? new URLSearchParams(parts) : "images"}`);
   };
-  const change = async (asked) => {
-    await show(asked);
+  const change = async (wanted) => {
+    await show(wanted);
     address();
   };
   const follow = async () => {
@@ -182,13 +183,13 @@
         const find = async () => (await chosen()).findIndex((row) => `image-${row.id}` === hash);
         place = await find();
         if (place < 0) {
-          view = { ...first, size: view.size }; // it may have been filtered out
+          view = { ...first, size: view.size }; // the filter may have hidden it
           place = await find();
         }
       } catch {
-        place = 0; // to be said by show
+        place = 0; // show() reports the error
       }
-      if (place < 0) status.textContent = "The image of this link is not in the report.";
+      if (place < 0) status.textContent = "The image that this link names is not in the report.";
       else await show({ page: Math.floor(place / view.size) + 1 });
     }
     const card = document.getElementById(hash);
@@ -196,7 +197,7 @@
     card?.focus({ preventScroll: true });
   };
 
-  // --- hands
+  // --- controls
   for (const head of heads) {
     const button = element("button", { type: "button" }, ...head.childNodes);
     button.addEventListener("click", () => {
@@ -212,9 +213,9 @@
       button("first", "First"), button("previous", "Previous"),
       element("label", {}, "Page ", page, " ", element("output")),
       button("next", "Next"), button("last", "Last"));
-    const go = async (there) => {
-      await change({ page: there });
-      if (index > 0) section.querySelector("#images-title").focus(); // at the end of a page, begin at the top
+    const go = async (target) => {
+      await change({ page: target });
+      if (index > 0) section.querySelector("#images-title").focus(); // from the lower pager, go to the top
     };
     page.addEventListener("change", () => go(Math.round(Number(page.value)) || 1));
     pager.addEventListener("click", ({ target }) => {
@@ -242,7 +243,7 @@
   });
 
   if (report.total) {
-    tell(report.listed === report.total ? report.total : report.listed, 0, report.held);
+    updateControls(report.listed === report.total ? report.total : report.listed, 0, report.held);
     window.addEventListener("hashchange", follow);
     follow();
   }

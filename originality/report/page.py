@@ -1,11 +1,11 @@
-"""The report as an HTML page that needs no network and no server.
+"""Render the report as an HTML page that needs no network and no server.
 
-It holds the answer, the figures and the first images, or all of them where they are few; the others lie
-beside it in small files (:mod:`originality.report.listing`), which its script reads when they are shown.
+The page holds the summary, the figures and the first images, or all of them if they are few. The others are
+in small files beside it (:mod:`originality.report.listing`), which its script loads when they are shown.
 
-File names, messages and settings come from outside. They are escaped by the template engine, shown with
-their invisible characters made visible, and fenced in by a content security policy: nothing runs but the
-page's own script and the files that belong to it, and nothing is fetched from anywhere else.
+File names, messages and settings come from outside. The template engine escapes them, invisible characters
+are replaced by visible codes, and a content security policy allows only the page's own script and the files
+that belong to it; nothing is fetched from anywhere else.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from originality.evaluation.verdict import Attempt
 from originality.report import words
 from originality.report.chart import chart
 from originality.report.data import Pictures, Reason, Row, RunInfo
 from originality.report.listing import EVIDENCE, ROWS, Entry, Evidence, Listing, Rule, decimals, script_json
 from originality.report.order import FIRST, WHOLE, Group, Marks, histogram, listed
-from originality.verdict import Attempt
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("cards.js", "page.js")
@@ -41,11 +41,11 @@ _GROUPS: dict[Group, str] = {
     "failed": "Failed",
 }
 _REASONS = 50
-"""Kinds of reasons that the page names, the most frequent first."""
+"""Most reasons that the page lists, the most frequent first."""
 
 
 class Card(NamedTuple):
-    """An image that the page itself shows whole."""
+    """An image that the page itself shows with all details."""
 
     entry: Entry
     evidence: Evidence
@@ -54,19 +54,19 @@ class Card(NamedTuple):
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything that a report says."""
+    """All data of a report."""
 
     run: RunInfo
     marks: Marks
-    """Of all images."""
+    """Marks of all images."""
     reasons: Mapping[Reason, int] = field(default_factory=dict)
-    """How many of all images were not judged, by reason."""
+    """Number of images that were not judged, by reason; of all images."""
     listing: Listing = field(default_factory=Listing)
-    """Those that can be browsed."""
+    """Images that can be browsed."""
     cards: Sequence[Card] = ()
-    """The first of the listing: as many as :func:`held` says."""
+    """The first images of the listing, :func:`held` of them."""
     listed: Mapping[Group, int] = field(default_factory=dict)
-    """How many of each group can be browsed."""
+    """Number of images that can be browsed, by group."""
 
     @classmethod
     def of_rows(
@@ -76,7 +76,7 @@ class ReportData:
         sweeps: Mapping[str, Sequence[Attempt]],
         pictures: Mapping[str, Pictures],
     ) -> ReportData:
-        """Of a run so small that there is a row of every image; the others are by image_id."""
+        """Data of a small run, from one row per image. ``sweeps`` and ``pictures`` are by image_id."""
         marks = Marks.of([(row.group, row.min_tokens, row.last_distance) for row in rows])
         reasons = Counter(row.reason for row in rows if row.reason)
         order, rule = listed(marks), Rule.of(run)
@@ -91,12 +91,12 @@ class ReportData:
 
 
 def held(total: int) -> int:
-    """How many images the page itself holds."""
+    """Number of images that the page itself holds."""
     return total if total <= WHOLE else FIRST
 
 
 def render(report: ReportData) -> str:
-    """The page. Its size hangs on the number of images in nothing but the digits of its counts."""
+    """Render the page. Beyond the images it holds, its size does not grow with their number."""
     run = report.run
     groups = report.marks.counts()
     counts = histogram(report.marks, _integer(run.setting("max_tokens")))
@@ -133,7 +133,7 @@ def render(report: ReportData) -> str:
 
 
 def _config(report: ReportData, rule: Rule, beside: bool) -> str:
-    """What the page's script knows."""
+    """Configuration of the page's script, as JSON."""
     total = report.marks.counts().total()
     return json.dumps(
         {
@@ -141,7 +141,7 @@ def _config(report: ReportData, rule: Rule, beside: bool) -> str:
             "total": total,
             "listed": len(report.listing),
             "held": len(report.cards),
-            # a page without files beside it sorts and searches what it holds
+            # A page without files beside it sorts and searches the rows that it holds.
             "rows": None if beside else [card.entry for card in report.cards],
             "perRowsFile": ROWS,
             "perEvidenceFile": EVIDENCE,
@@ -158,7 +158,7 @@ def _by_frequency(reasons: Mapping[Reason, int]) -> list[tuple[Reason, int]]:
 
 
 def _retries(reasons: Mapping[Reason, int], output: str) -> list[str]:
-    """One command a status."""
+    """Commands that put images back, one per status."""
     statuses = {reason.status for reason in reasons if words.may_be_retried(reason)}
     return [words.retry_command(output, status) for status in sorted(statuses, reverse=True)]
 
@@ -168,7 +168,7 @@ def _integer(value: Any) -> int | None:
 
 
 def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Settings as dotted path and value."""
+    """Dotted path and value of each setting."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{path}{key}.")
@@ -199,7 +199,7 @@ def _template() -> Any:
 
 
 def data_uri(image: bytes | None) -> str | None:
-    """An image as a ``data:`` URI; None for anything but PNG, WebP and JPEG, SVG above all."""
+    """An image as a ``data:`` URI; None for formats other than PNG, WebP and JPEG: SVG may hold scripts."""
     if not image:
         return None
     if image.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -1,4 +1,4 @@
-"""The report's findings in plain words, and names from outside made safe to look at."""
+"""Texts of the report: findings as sentences, advice by error class, and names from outside made visible."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ _TEENS = ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen
 _NUMBERS = (*_UNITS, *_TEENS)
 
 _JOINERS = "\u200c\u200d"
-"""Format characters that some scripts and emoji cannot do without; they deceive nobody."""
+"""Format characters that some scripts and emoji require. They cannot hide or reorder text."""
 
 ADVICE = {
-    "empty": "The file holds nothing: copy it again from where it came.",
+    "empty": "The file is empty: copy it again from its source.",
     "not-an-image": "Leave it out, or save it as PNG, JPEG, WebP, TIFF, BMP or GIF under the same name.",
-    "too-large": "Save a smaller copy under the same name: the model sees a small square of it anyway.",
-    "too-small": "Nothing can be seen in it: leave it out, or put a larger copy in its place.",
-    "truncated": "The file ends too early: copy it again from where it came.",
-    "corrupt": "The file is damaged: copy it again from where it came, or save it anew.",
-    "unsupported": "Save it with 8 bits a channel, e.g. as PNG, under the same name.",
-    "decoder-crashed": "It makes the decoder crash: save it anew with another program, under the same name.",
-    "decoder-memory": "To decode it takes too much memory: save a smaller copy under the same name.",
-    "decoder-timeout": "To decode it takes too long: save a smaller copy under the same name; "
-    "where the machine was overloaded, it may do as it is.",
-    "missing": "The file has gone since the collection was listed: bring it back to its place.",
-    "unreadable": "It may not be read, or is no plain file: see to its permissions.",
-    "damaged": "What was recorded of it is damaged: run the same audit again, which judges it anew.",
-    "WorkerDied": "Three workers ended with it in hand, as when memory runs out: use a machine that has "
-    "more, or fewer workers at once (--max-workers).",
-    "BadRecord": "What the program found could not be written down, a fault of its own: report it with "
-    "the image's message.",
-    "OutOfMemoryError": "The GPU's memory ran out: use one that has more.",
-    "InversionFailed": "The search for the pseudo-word broke down. Audit it with a lower "
-    "inversion.learning_rate, or with model.dtype fp32, into another output.",
+    "too-large": "Save a smaller copy under the same name: the model sees only a small square of it anyway.",
+    "too-small": "It is too small to show anything: leave it out, or replace it with a larger copy.",
+    "truncated": "The file is incomplete: copy it again from its source.",
+    "corrupt": "The file is damaged: copy it again from its source, or save it again.",
+    "unsupported": "Save it with 8 bits per channel, for example as PNG, under the same name.",
+    "decoder-crashed": "It crashes the decoder: save it with a different program, under the same name.",
+    "decoder-memory": "Decoding it takes too much memory: save a smaller copy under the same name.",
+    "decoder-timeout": "Decoding it takes too long: save a smaller copy under the same name. "
+    "If the machine was overloaded, a retry may succeed without changes.",
+    "missing": "The file was removed after the collection was listed: restore it.",
+    "unreadable": "It cannot be read, or is not a regular file: check its permissions.",
+    "damaged": "Its record is damaged: run the same audit command again, which judges it again.",
+    "WorkerDied": "Three workers died while judging it, for example because memory ran out: use a machine "
+    "with more memory, or fewer workers at once (--max-workers).",
+    "BadRecord": "The result could not be stored, which is a bug in this program: report it together with "
+    "the error message.",
+    "OutOfMemoryError": "The GPU ran out of memory: use one with more.",
+    "InversionFailed": "The search for the pseudo-word did not converge. Audit it with a lower "
+    "inversion.learning_rate, or with model.dtype fp32, into a different run folder.",
 }
-"""What to do, by error class. Whatever is not named here gets the advice of its status."""
+"""What to do, by error class. Other error classes get the advice of their status."""
 
 STATUS_ADVICE = {
     "rejected": "Leave it out, or repair or convert the file under the same name.",
-    "failed": "The image's message says what stood in the way: mend that.",
+    "failed": "The error message names the cause: fix that.",
 }
 
 _FINAL = frozenset({"InversionFailed", "BadRecord"})
-"""Error classes that the same settings would bring about again."""
+"""Error classes that a retry with the same settings would repeat."""
 
 
 def number_word(number: int) -> str:
-    """A number as a word where it is short to say."""
+    """A number as a word up to sixteen, as digits above."""
     return _NUMBERS[number] if 0 <= number < len(_NUMBERS) else str(number)
 
 
@@ -66,9 +66,9 @@ def plural(count: int, word: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Show what would hide: control and direction characters become their code, e.g. ⟨U+202E⟩.
+    """Replace invisible characters, such as control and direction characters, by their code, e.g. ⟨U+202E⟩.
 
-    A right-to-left override makes "gpj.exe" look like "exe.jpg"; a lone surrogate, from a file name that
+    A right-to-left override would make "gpj.exe" look like "exe.jpg"; a lone surrogate, from a file name that
     is not UTF-8, cannot be written into a page at all.
     """
     if text.isprintable():
@@ -82,7 +82,7 @@ def visible(text: str) -> str:
 
 
 def answer(counts: Histogram) -> str:
-    """The finding in one paragraph: how many images need how many tokens."""
+    """The finding in one sentence: how many images need how many tokens."""
     judged = sum(counts.tokens) + counts.never
     return _judged(counts, judged) if judged else "No image has been judged."
 
@@ -90,27 +90,29 @@ def answer(counts: Histogram) -> str:
 def remarks(
     rejected: int, failed: int, pending: int, doubts: Sequence[str] = (), notes: Sequence[str] = ()
 ) -> list[str]:
-    """What became of the images that have no finding, a sentence or two each; and why the thresholds may not
-    be right."""
-    said = list(notes)
+    """Warnings below the finding: notes, doubts about the thresholds, and images without a verdict."""
+    lines = list(notes)
     if doubts:
-        said.append(f"The calibration of the thresholds does not speak for this run: {'; '.join(doubts)}.")
+        lines.append(
+            "The thresholds were calibrated for a different model, metric or method than this run's: "
+            f"{'; '.join(doubts)}."
+        )
     if rejected:
-        said.append(
+        lines.append(
             f"{plural(rejected, 'image')} could not be read and {_was(rejected)} rejected. "
             "The reasons, and what to do, are below."
         )
     if failed:
-        said.append(
-            f"{plural(failed, 'image')} {_was(failed)} not judged because of an error. "
+        lines.append(
+            f"{plural(failed, 'image')} failed with an error and {_was(failed)} not judged. "
             "The reasons, and what to do, are below."
         )
     if pending:
-        said.append(
+        lines.append(
             f"{plural(pending, 'image')} {'has' if pending == 1 else 'have'} no verdict yet. "
-            "Start the audit again on this output to go on."
+            "Run the same audit command again to resume."
         )
-    return said
+    return lines
 
 
 def _was(count: int) -> str:
@@ -138,15 +140,15 @@ def _up_to(tokens: int) -> str:
 
 
 def advice(reason: Reason) -> str:
-    """What a person can do about rejected or failed images."""
+    """What the user can do about images that were not judged for this reason."""
     return ADVICE.get(reason.error_class, STATUS_ADVICE[reason.status])
 
 
 def may_be_retried(reason: Reason) -> bool:
-    """Whether the same audit may judge such an image, once what the advice says is done."""
+    """Whether a retry can succeed once the advice was followed."""
     return reason.error_class not in _FINAL
 
 
 def retry_command(output: str, status: str) -> str:
-    """What puts images back so that the same audit judges them again, ready for a shell."""
+    """The command, for a shell, that puts images back to be judged again by the same audit."""
     return shlex.join(["originality", "retry", output, "--status", status])

@@ -1,6 +1,7 @@
-"""All hundred schedules: python -m tests.chaos --out docs/chaos/results.json [--first 0 --last 99]. Resumes.
+"""Plays all hundred schedules: python -m tests.chaos --out docs/chaos/results.json [--first 0 --last 99].
 
-``--only KIND ...`` plays schedules of these kinds of trouble alone; ``--kinds`` names all.
+Resumes if it was interrupted. ``--only KIND ...`` plays only schedules of these kinds of trouble; ``--kinds``
+lists them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A cheap scorer whose record depends on each of its steps: one left out or done twice would show."""
+"""A cheap scorer whose record depends on each of its steps, so that a step left out or done twice shows."""
 
 from __future__ import annotations
 
@@ -11,56 +11,57 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from originality.scoring import Finished, Item
+from originality.contract.scorer import Finished, Item
 from tests.chaos import clock, limits
 
 STEPS = 6
 NODE = "CHAOS_NODE"
-"""Environment variable that tells a worker on which machine of the stage it is."""
+"""Environment variable with the machine of the stage that a worker is on."""
 
 
 class Chain:
-    """Hashes an image's mean, then each hash anew, a step at a time."""
+    """Hashes an image's mean, then each hash again, one hash per step."""
 
     capacity = 2
 
     def __init__(self, seconds: float = 0.15) -> None:
         self._seconds = seconds
-        self._flying: dict[str, tuple[str, int]] = {}
+        self._in_flight: dict[str, tuple[str, int]] = {}
 
     @property
     def progress(self) -> str:
-        return f"{len(self._flying)} in flight"
+        return f"{len(self._in_flight)} in flight"
 
     def admit(self, item: Item) -> None:
-        self._flying[item.item_id] = (start(item), 0)
+        self._in_flight[item.item_id] = (start(item), 0)
 
     def step(self) -> list[Finished]:
         time.sleep(self._seconds)
-        self._flying = {i: (link(chain, step), step + 1) for i, (chain, step) in self._flying.items()}
-        done = [(i, chain) for i, (chain, step) in self._flying.items() if step == STEPS]
+        self._in_flight = {i: (link(chain, step), step + 1) for i, (chain, step) in self._in_flight.items()}
+        done = [(i, chain) for i, (chain, step) in self._in_flight.items() if step == STEPS]
         for item_id, _ in done:
-            del self._flying[item_id]
+            del self._in_flight[item_id]
         return [self._finished(item_id, chain) for item_id, chain in done]
 
     def _finished(self, item_id: str, chain: str) -> Finished:
-        """With a mark of this attempt on record and artefact, so that a row beside another's shows."""
+        """Marks record and artefact with this attempt, so that a record beside a different attempt's artefact
+        shows."""
         mark = uuid.uuid4().hex
         record = {"status": "judged", "min_tokens": 1, "chain": chain, "mark": mark}
         return Finished(item_id, record, {"chain.txt": f"{chain} {mark}".encode()})
 
     def stage(self, item_id: str) -> int:
-        return self._flying[item_id][1] // 2
+        return self._in_flight[item_id][1] // 2
 
     def snapshot(self, item_id: str) -> bytes:
-        return packed(*self._flying[item_id])
+        return packed(*self._in_flight[item_id])
 
     def restore(self, item: Item, snapshot: bytes) -> None:
-        self._flying[item.item_id] = unpacked(snapshot)
+        self._in_flight[item.item_id] = unpacked(snapshot)
 
 
 def build(clocks: Mapping[str, float]) -> Chain:
-    """What a worker calls. ``clocks``: seconds by which the clock of each machine is wrong."""
+    """Builds a worker's scorer. ``clocks``: seconds by which each machine's clock is wrong."""
     limits.shorten("cluster")
     if seconds := clocks.get(os.environ.get(NODE, "")):
         clock.set_forward(seconds)

@@ -1,5 +1,5 @@
-"""A clock that is wrong: the wall clock as one process's modules of the product read it. Signatures of
-requests keep the true time, as a store refuses others."""
+"""A wrong wall clock, for the product's modules in one process. Signatures of requests keep the true time, as
+a store refuses others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.chaos.limits import ours
 
 
 def set_forward(seconds: float) -> None:
-    """Puts the clock of this process forward, or back. Modules loaded later keep the true time."""
+    """Sets the clock of this process forward or back. Modules that are loaded later see the true time."""
 
     class Anything(type):
         def __instancecheck__(cls, value: object) -> bool:

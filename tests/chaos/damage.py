@@ -1,4 +1,4 @@
-"""Damage to the files of a run, of each kind that it keeps: a bit that flips, an end that is lost."""
+"""Damages files of a run, of every kind: a bit is flipped, or the end is cut off."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 
-from cluster.store import NotFound, Store
+from cluster.storage.store import NotFound, Store
 
 KINDS = {
     "record": r"records/.*\.json",
@@ -18,19 +18,19 @@ KINDS = {
     "snapshot": r"progress/.*\.snapshot",
     "retry": r"retries/.*\.json",
 }
-"""What is made anew or judged again. run.json and the manifest are neither, and a run without them is
-refused."""
+"""Files that can be recreated, or whose image is judged again. run.json and the manifest are neither; a run
+without them is refused."""
 _MOST = 3
-"""Files of a kind that are damaged at once."""
+"""Number of files of one kind that are damaged at the same time."""
 
 
 def damage(store: Store, dice: random.Random, kinds: Iterable[str] = KINDS) -> list[str]:
-    """Damages some files of each of these kinds where there are any; their paths."""
+    """Damages some files of each of these kinds, if there are any; returns their paths."""
     damaged = []
     for kind in kinds:
         there = sorted(found.path for found in store.list() if re.fullmatch(KINDS[kind], found.path))
         for path in dice.sample(there, min(len(there), dice.randint(1, _MOST))):
-            with suppress(NotFound):  # a worker that was left behind has taken it away
+            with suppress(NotFound):  # deleted meanwhile by a worker that still runs
                 store.write(path, _damaged(store.read(path), dice))
                 damaged.append(path)
     return damaged

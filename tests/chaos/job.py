@@ -1,5 +1,5 @@
-"""What a schedule starts: the audit with a cheap scorer (``chain``), or a command of the product, with short
-bounds and a clock that may be wrong. :func:`command_line` says how."""
+"""The process that a schedule starts: the audit with a cheap scorer (``chain``), or a command of the product,
+with short time limits and a clock that may be wrong. See :func:`command_line`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-import jobs.audit
-import jobs.report
-import jobs.retry
-import jobs.status
-from cluster.manifest import Selection
+from cluster.inputs.manifest import Selection
 from cluster.settings import ClusterSettings
-from jobs import cli, exits
-from originality.presets import load_settings
+from jobs import cli, report, retry, status  # noqa: F401 - limits.shorten sees what is imported
+from jobs.auditing import audit_run
+from jobs.auditing.prepare import PreparedAudit
+from jobs.commandline import exits
+from originality.settings.presets import load_settings
 from tests.chaos import chain, clock, limits
 
 WORKERS = 2
 OF_THE_CHAIN = (pa.field("chain", pa.string()), pa.field("mark", pa.string()))
-"""Columns that a row of the chain has beside those of an audit."""
+"""Columns of a row of the chain, beside those of an audit."""
 
 # argv[0] makes the product prepare this process as it does its own command's, before the heavy imports.
 _LAUNCH = (
@@ -52,10 +51,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def audit(clocks: Mapping[str, float], source: str, output: str, shard: str = "1/1") -> int:
-    """The audit's own way, to its report."""
-    jobs.audit.SCHEMA = functools.reduce(pa.Schema.append, OF_THE_CHAIN, jobs.audit.SCHEMA)
+    """Runs the audit as the command does, including its report."""
+    audit_run.SCHEMA = functools.reduce(pa.Schema.append, OF_THE_CHAIN, audit_run.SCHEMA)
     settings = load_settings(flags={"model": {"device": "cpu"}})
-    science = jobs.audit.Science(settings, functools.partial(chain.build, clocks), {})
+    science = PreparedAudit(settings, functools.partial(chain.build, clocks), {})
     how = ClusterSettings(max_workers=WORKERS, snapshot_every=0.1, stop_grace=5)
     number, of = map(int, shard.split("/"))
-    return jobs.audit.audit(science, source, output, how=how, selection=Selection(shard=(number, of)))
+    return audit_run.audit(science, source, output, how=how, selection=Selection(shard=(number, of)))

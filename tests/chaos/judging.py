@@ -1,4 +1,4 @@
-"""What is wrong with what a run has left, held against what a run comes to that nobody disturbs."""
+"""Finds what is wrong with a run's results, compared with those of a run that was not disturbed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from cluster.ledger import artefacts_of
-from cluster.runfolder import RunFolder
-from cluster.store import NotFound, Store
+from cluster.run.folder import RunFolder
+from cluster.run.ledger import artefacts_of
+from cluster.storage.store import NotFound, Store
 from tests.chaos.stage import Expected
 
 COUNTED = ("judged", "rejected", "failed")
 
 
 def wrong_with(store: Store, expected: Expected) -> list[str]:
-    """One line each; nothing where all is as it should be."""
+    """Returns one line for each fault; none if everything is right."""
     run = RunFolder(store)
     rows = list(run.ledger.rows())
     wrong = [*_of_rows(rows, expected), *_of_parts(store, expected), *_of_summary(store, expected)]
@@ -40,7 +40,7 @@ def _of_rows(rows: list[dict[str, Any]], expected: Expected) -> list[str]:
 
 
 def _of_parts(store: Store, expected: Expected) -> list[str]:
-    """The tables are read by others' programs, which see every file that lies there."""
+    """Checks the tables, which other programs read, together with every file in their folder."""
     in_parts: Counter[str] = Counter()
     for part in store.list("verdicts"):
         if part.path.endswith(".parquet"):
@@ -60,7 +60,7 @@ def _of_summary(store: Store, expected: Expected) -> list[str]:
 
 
 def _of_artefacts(store: Store, rows: list[dict[str, Any]]) -> list[str]:
-    """Every row that has a verdict has its artefact, and it is the winner's own."""
+    """Checks that every row with a verdict has its artefact, from the attempt whose record counts."""
     said = {row["image_id"]: _artefact(store, row) for row in rows if row["status"] == "judged"}
     return [
         f"{row['image_id']} has the artefact {said[row['image_id']]!r} beside the mark {row['mark']}"

@@ -1,5 +1,5 @@
-"""A schedule, played: the job is started, troubled, and started again until it is done; then what is left of
-it is judged."""
+"""Plays a schedule: starts the job, disturbs it, and starts it again until it is done; then checks its
+results."""
 
 from __future__ import annotations
 
@@ -11,46 +11,47 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from jobs import exits
+from jobs.commandline import exits
 from tests.chaos.damage import damage
 from tests.chaos.judging import wrong_with
 from tests.chaos.schedule import LOCAL_RAY, Event, Schedule
-from tests.chaos.stage import ROOT, Stage
+from tests.chaos.stage import Stage
 from tests.chaos.starts import Starts, clocks_of
 from tests.chaos.troubles import Troubles, Undo
-from tests.seaweed import BUCKET
-from tests.waiting import PATIENCE, until
+from tests.support.places import ROOT
+from tests.support.seaweed import BUCKET
+from tests.support.waiting import PATIENCE, until
 
 _GIVE_UP = PATIENCE
-"""Seconds after which a schedule is taken to hang."""
+"""Seconds after which a schedule counts as hung."""
 _MOST_STARTS = 30
-"""After which a schedule is taken to get nowhere."""
+"""Number of starts after which a schedule counts as making no progress."""
 _LOOK_SECONDS = 0.1
 _REFILL_SECONDS = 1.0
 _PAUSE_SECONDS = 0.5
-"""Before a command that was refused is given again."""
+"""Before a command that was refused is run again."""
 
 
-class GivenUp(Exception):  # noqa: N818 - what happened to the schedule
-    """It is of no use to play on: something is wrong already."""
+class GivenUp(Exception):  # noqa: N818 - an outcome of the schedule
+    """The schedule is not continued, as something is wrong already."""
 
 
 @dataclass
 class Played:
-    """What came of a schedule."""
+    """The outcome of a schedule."""
 
     seed: int
     events: list[str] = field(default_factory=list)
-    """The troubles that were made before it was done."""
+    """Troubles that were made before the job was done."""
     starts: int = 0
-    """How often the job was started until it was done."""
+    """Number of starts until the job was done."""
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
-    """What is not as it should be."""
+    """What is wrong, one line each."""
 
 
 def play(stage: Stage, schedule: Schedule) -> Played:
-    """Plays a schedule to its end, and leaves the stage mended."""
+    """Plays a schedule, and repairs the stage afterwards."""
     return _Play(stage, schedule).to_the_end()
 
 
@@ -108,7 +109,7 @@ class _Play:
         self._played.events.append(f"{kind} at {self._time():.1f} s")
 
     def _until_done(self) -> None:
-        """Starts it anew until a start is done, and waits for all others."""
+        """Starts the job again until a start has finished it, and waits for all other starts."""
         starts = self._starts
         starts.done = False
         while True:
@@ -137,7 +138,7 @@ class _Play:
             self._refills_at = self._time() + _REFILL_SECONDS
         for event in [event for event in self._to_come if self._is_due(event)]:
             undo = self._troubles.begin(event)
-            if undo is not None:  # else there is nothing to trouble yet
+            if undo is not None:  # None: there is nothing to disturb yet
                 self._to_come.remove(event)
                 self._note(event.what)
                 self._ends.append((self._time() + event.seconds, undo))
@@ -146,11 +147,11 @@ class _Play:
             due[1]()
 
     def _is_due(self, event: Event) -> bool:
-        """Those of the cluster wait until it is used."""
+        """Troubles of the cluster wait until it is used."""
         return event.at <= self._time() and (event.what == LOCAL_RAY or not self._starts.local)
 
     def _end_troubles(self) -> None:
-        """Those under way; what has not begun never does."""
+        """Ends the troubles under way; those that have not begun are dropped."""
         self._to_come.clear()
         while self._ends:
             self._ends.pop()[1]()
@@ -160,7 +161,7 @@ class _Play:
         self._until_done()
 
     def _retry(self) -> None:
-        """Puts the rejected images back. While a driver may be alive that is refused."""
+        """Puts the rejected images back for a retry, which is refused while a driver may be alive."""
         while True:
             answer = self._starts.command("retry", self._starts.output, "--status", "rejected")
             if answer.returncode == exits.ALL_JUDGED:
@@ -192,8 +193,8 @@ class _Play:
             self._starts.wrong.append(f"the reader ended with code {reader.returncode}: {log.name}")
 
     def _late_compaction(self) -> None:
-        """A driver sleeps while it writes a table; what it copied is put back and judged again meanwhile. Its
-        request arrives when all that is done."""
+        """Suspends a driver while it writes a table; what it copied is put back and judged again meanwhile.
+        Its request arrives after that."""
         starts, proxy = self._starts, self._stage.proxies[0]
         self._retry()
         proxy.fault("hold", method="PUT", name="/verdicts/", times=1)

@@ -1,5 +1,5 @@
-"""Somebody who looks at a run again and again while it is worked on: python -m tests.chaos.reader OUTPUT,
-until its standard input ends. Prints what is wrong with what was seen, a line each."""
+"""Reads a run again and again while others work on it: python -m tests.chaos.reader OUTPUT, until its
+standard input ends. Prints one line for each fault."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import sys
 from contextlib import redirect_stdout
 from typing import Any
 
-from jobs import cli, exits
+from jobs import cli
+from jobs.commandline import exits
 from tests.chaos import limits
 
 
 def look(output: str, before: dict[str, Any]) -> dict[str, Any]:
-    """One look by status, and by the report; the counts that were seen.
+    """Reads the run by ``status`` and by the report; returns the counts.
 
     Raises:
         AssertionError: they are not those of one state of the run, or older than those before.

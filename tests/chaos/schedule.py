@@ -1,4 +1,4 @@
-"""What may go wrong, and which of it in which schedule: by dice alone, so that a seed is a schedule."""
+"""The kinds of trouble, and which of them a schedule has: drawn from its seed alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STORE_FAULTS: dict[str, dict[str, Any]] = {
     "ambiguous puts": {"mode": "lose_answer", "method": "PUT"},
     "refuse": {"mode": "refuse"},
 }
-"""What befalls the requests of every machine."""
+"""Faults of the requests of every machine."""
 KILLS = (
     "kill worker",
     "kill decoder",
@@ -35,18 +35,18 @@ KILLS = (
     "kill store",
 )
 LOCAL_RAY = "kill a local Ray"
-"""No cluster is named: the first starts bring up a Ray on this machine, until one has lost a part of it."""
+"""Without a cluster: the first starts bring up a Ray on this machine, until one has lost a part of it."""
 SUSPENSIONS = ("suspend driver", "suspend worker", "suspend raylet", "suspend machine")
-"""Processes that sleep past every bound, and come back."""
+"""Processes that are suspended for longer than every time limit, and resumed."""
 HIDDEN = ("blind node", "hide collection")
-"""The collection is not there: to one of the machines, or to all."""
+"""The collection cannot be read: on one of the machines, or on all."""
 RACES = ("second start", "overlapping starts")
 DAMAGE = "damage"
 """The driver is killed, and files of the run are damaged before the next start."""
 CLOCKS = ("wrong clock of drivers", "wrong clocks of workers")
-"""From the begin on: by an hour, the other way round with each start, or on the other machine."""
+"""From the start on, by an hour: the other way with each start, or on the other machine."""
 AFTERWARDS = ("damage the finished run", "retry beside readers", "late compaction")
-"""When all is judged; then the rest is judged again."""
+"""When everything is judged; then what was damaged is judged again."""
 
 KINDS = (*STORE_FAULTS, *KILLS, LOCAL_RAY, *SUSPENSIONS, *HIDDEN, *RACES, DAMAGE, *CLOCKS, *AFTERWARDS)
 DOZEN = 12
@@ -55,17 +55,17 @@ DOZEN = 12
 @dataclass(frozen=True)
 class Event:
     at: float
-    """Seconds after the schedule began."""
+    """Seconds after the start of the schedule."""
     what: str
     seconds: float
-    """How long it lasts, where it lasts."""
+    """Duration in seconds, if it lasts."""
 
 
 @dataclass(frozen=True)
 class Schedule:
     seed: int
     events: list[Event] = field(default_factory=list)
-    """In the order of their times."""
+    """Ordered by time."""
     clocks: tuple[str, ...] = ()
     afterwards: tuple[str, ...] = ()
 

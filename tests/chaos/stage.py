@@ -1,12 +1,11 @@
-"""Where the chaos is played: a Ray cluster of three nodes, an S3 gateway, faulty proxies before it, and
-images of which each is known to come to what."""
+"""The environment of the schedules: a Ray cluster of three nodes, an S3 gateway behind faulty proxies, and
+images whose verdicts are known."""
 
 from __future__ import annotations
 
 import io
 import os
 import random
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,21 +17,21 @@ import boto3
 import psutil
 from PIL import Image
 
-from cluster.identities import image_id_of
-from cluster.store import Store, open_store
-from originality.scoring import Item
+from cluster.inputs.identities import image_id_of
+from cluster.storage.store import Store, open_store
+from originality.contract.scorer import Item
 from tests.chaos.chain import NODE, STEPS, link, start
-from tests.faults import FaultyProxy
-from tests.rays import Machines
-from tests.seaweed import Gateway
+from tests.support.failing_proxy import FaultyProxy
+from tests.support.places import python_path
+from tests.support.ray_clusters import Machines
+from tests.support.seaweed import Gateway
 
-ROOT = Path(__file__).parents[2]
 COLLECTION = "collection"
-"""Bucket of the images; runs lie in another one."""
+"""Bucket of the images; runs are in a different one."""
 IMAGES, COPIES = 24, 4
 _NODES = 2
 _CPUS = 2
-"""Of a node: so that another driver finds room beside one that is suspended."""
+"""CPUs of a node: enough that a second driver fits beside a suspended one."""
 _NO_FILES = {
     "text.png": b"no image",
     "empty.png": b"",
@@ -45,12 +44,12 @@ _NOTICED = {
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "2",
 }
-"""So that Ray takes a suspended machine for lost within the time that one is suspended."""
+"""Makes Ray take a suspended machine for lost while it is suspended."""
 
 
 @dataclass
 class Expected:
-    """What a run that nobody disturbs comes to."""
+    """The result of an undisturbed run."""
 
     verdicts: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     """image_id to status and chain."""
@@ -59,7 +58,7 @@ class Expected:
 
 
 class Stage:
-    """To be entered once for many schedules. Sets the environment that leads to its parts."""
+    """Entered once for many schedules. Sets environment variables with the addresses of its parts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -77,9 +76,9 @@ class Stage:
         os.environ.update(self.gateway.environment)
         self._upload()
         self.proxies = [self._stack.enter_context(FaultyProxy(self.gateway.port)) for _ in range(1 + _NODES)]
-        """The drivers', and one of each node."""
+        """The proxy of the drivers, and that of each node."""
         os.environ["AWS_ENDPOINT_URL"] = self.proxies[0].url
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+        os.environ["PYTHONPATH"] = python_path()
         os.environ.update(_NOTICED)
         self.cluster = Machines(initialize_head=True, head_node_args={"num_cpus": 0})
         self._stack.callback(self.cluster.shutdown)
@@ -92,14 +91,14 @@ class Stage:
         self._stack.close()
 
     def mend(self) -> None:
-        """Everything is there, and works."""
+        """Makes everything available and working again."""
         self.gateway.start()
         for proxy in self.proxies:
             proxy.heal()
         self.refill()
 
     def refill(self) -> None:
-        """Every node is there, in place of one that the cluster has given up."""
+        """Replaces nodes that the cluster has given up."""
         for number in range(_NODES):
             if number in self._nodes and not self._is_alive(number):
                 self.lose(number)
@@ -109,15 +108,15 @@ class Stage:
 
     @property
     def nodes(self) -> list[int]:
-        """Numbers of the nodes that are there."""
+        """Numbers of the nodes that run."""
         return list(self._nodes)
 
     def lose(self, number: int) -> None:
-        """All processes of a node are killed."""
+        """Kills all processes of a node."""
         self.cluster.remove_node(self._nodes.pop(number), allow_graceful=False)
 
     def raylet(self, number: int) -> psutil.Process:
-        """The process that stands for a node: its workers are below it.
+        """The raylet of a node; its workers are child processes.
 
         Raises:
             psutil.Error: it is gone.
@@ -125,7 +124,7 @@ class Stage:
         return psutil.Process(self._nodes[number].all_processes["raylet"][0].process.pid)
 
     def _is_alive(self, number: int) -> bool:
-        """Whether a node is there, also to the cluster: one that slept too long is given up."""
+        """Whether a node runs and the cluster counts it as alive; one suspended for too long is given up."""
         node = self._nodes[number]
         if any(name == "raylet" for name, _ in node.dead_processes()):
             return False
@@ -134,12 +133,12 @@ class Stage:
         return any(row["Alive"] for row in table if row["ObjectStoreSocketName"] == socket)
 
     def store(self, output: str) -> Store:
-        """A run's objects, past the proxies."""
+        """A run's objects, read without the proxies."""
         with patch.dict(os.environ, self.gateway.environment):
             return open_store(output)
 
     def logs(self, name: str) -> list[Path]:
-        """What the processes of a schedule said."""
+        """The logs of a schedule's processes."""
         return sorted(self.folder.glob(f"{name}*.log"))
 
     def _upload(self) -> None:

@@ -1,4 +1,4 @@
-"""The starts of a schedule's run: its drivers, several at once perhaps, and how each of them ended."""
+"""The starts of a schedule's run: its drivers, perhaps several at the same time, and how each ended."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs import INTERRUPTED, exits
+from jobs import INTERRUPTED
+from jobs.commandline import exits
 from tests.chaos.job import command_line
 from tests.chaos.schedule import HOUR
-from tests.chaos.stage import ROOT, Stage
-from tests.waiting import PATIENCE
+from tests.chaos.stage import Stage
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE
 
 DONE = (exits.ALL_JUDGED, exits.SOME_UNJUDGED)
 _RESUMABLE = (exits.ENGINE_FAILED, INTERRUPTED)
@@ -29,18 +31,18 @@ class Start:
     process: subprocess.Popen[bytes]
     log: Path
     whole: bool
-    """Whether it judges all that is left, and not a part."""
+    """Whether it judges all that is left, and not only a part."""
     began: float
     asleep: bool = False
     killed: bool = False
 
     @property
     def has_begun(self) -> bool:
-        """Whether it is past the start of Python, where a signal simply ends it."""
+        """Whether Python has started; before that, a signal simply ends the process."""
         return self.log.stat().st_size > 0
 
     def signal(self, *signals: signal.Signals) -> bool:
-        """Whether there was a process to send these to, one after the other."""
+        """Sends signals, one after the other; whether there was a process to send them to."""
         self.killed = self.killed or signal.SIGKILL in signals
         if not (self.has_begun or self.killed):
             return False
@@ -58,7 +60,7 @@ class Start:
         self.asleep = False
 
     def wrong(self) -> str | None:
-        """What is wrong with how it ended."""
+        """What is wrong with how it ended, if anything."""
         said, code = self.log.read_text(errors="replace"), self.process.returncode
         if _TRACEBACK in said:
             return f"{self.log.name} has a traceback"
@@ -71,30 +73,30 @@ class Start:
 
 
 def _is_refusal(said: str) -> bool:
-    """Whether a start was refused for what this stage does to it: rows are put back, another one has taken
-    the plan back before it came to anything, or the collection is not there now."""
+    """Whether a start was refused because of this stage: rows are being put back, a different start withdrew
+    the plan before it had results, or the collection is not there now."""
     return any(reason in said for reason in ("being put back", "was withdrawn", "NoSuchBucket"))
 
 
 @dataclass
 class Starts:
-    """Of one run folder."""
+    """The starts on one run folder."""
 
     stage: Stage
     name: str
-    """Of the schedule, for its logs."""
+    """Name of the schedule, for its logs."""
     output: str
     local: bool = False
-    """Whether those to come bring up a Ray of their own."""
+    """Whether later starts bring up their own Ray."""
     clock: float = 0.0
-    """Seconds by which the first driver's clock is wrong; the next one's is wrong the other way."""
+    """Seconds by which the first driver's clock is wrong; the next one's is wrong in the other direction."""
     clocks: Mapping[str, float] = field(default_factory=dict)
-    """The same of workers, by machine."""
+    """The same for workers, by machine."""
     count: int = 0
     running: list[Start] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     done: bool = False
-    """Whether one that judges all has ended well since this was last set."""
+    """Whether a start that judges all has ended with success since this was last reset."""
 
     def begin(self, shard: str = "1/1") -> Start:
         self.count += 1
@@ -116,25 +118,25 @@ class Starts:
         return start
 
     def newest(self) -> Start | None:
-        """Of those that are awake."""
+        """The latest start that runs and is not suspended."""
         return next((start for start in reversed(self.running) if not start.asleep), None)
 
     def reap(self) -> None:
-        """Looks which have ended, and how."""
+        """Notes which starts have ended, and how."""
         for start in [start for start in self.running if start.process.poll() is not None]:
             self.running.remove(start)
             self.wrong += filter(None, [start.wrong()])
             self.done = self.done or (start.whole and start.process.returncode in DONE)
 
     def kill(self) -> None:
-        """All of them."""
+        """Ends all starts."""
         for start in self.running:
             start.signal(signal.SIGKILL)
             start.process.wait(PATIENCE)
         self.reap()
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A command of the product, to its end."""
+        """Runs a command of the product until it ends."""
         answer = subprocess.run(
             command_line(*arguments, clock=-self.clock),
             cwd=ROOT,

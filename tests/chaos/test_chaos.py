@@ -1,4 +1,4 @@
-"""A dozen of the chaos schedules, which hold every kind of trouble; ``make chaos`` plays all hundred."""
+"""A dozen of the chaos schedules, with every kind of trouble; ``make chaos`` plays all hundred."""
 
 from __future__ import annotations
 

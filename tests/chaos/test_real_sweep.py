@@ -1,4 +1,4 @@
-"""The real sweep, killed in the middle: what is resumed is bit-identical to what was never disturbed."""
+"""The real sweep, killed in the middle: a resumed run is bit-identical to one that was never disturbed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster.runfolder import open_run
-from jobs import exits
+from cluster.run.folder import open_run
 from jobs.cli import main
-from originality.flight import unpack
-from tests.waiting import PATIENCE, until
+from jobs.commandline import exits
+from originality.sweep.image_state import unpack
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[2]
 SHORT = (
     *("--set", "inversion.steps=120", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
     *("--set", "redraw.steps=3", "--max-tokens", "2", "--max-workers", "1", "--snapshot-every", "0.2"),
@@ -56,7 +56,7 @@ def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory, local_ra
 
 
 def left_by(out: Path) -> dict[str, Any]:
-    """Verdicts without who, when and how long, and the bytes of all artefacts."""
+    """Verdicts without worker, times and durations, and the bytes of all artefacts."""
     left: dict[str, Any] = {}
     for row in open_run(str(out)).ledger.rows():
         for passing in ("attempts", "worker", "finished_at"):
@@ -92,7 +92,7 @@ def terminate(job: subprocess.Popen[bytes]) -> None:
 
 
 def test_bit_identical(images: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
-    """A worker that dies, the whole machine, a polite end, and then to the end in peace."""
+    """A worker dies, then the machine, then the run is stopped properly, and at last it runs undisturbed."""
     out = tmp_path / "run"
     for troubles, ends in (((kill_worker, kill_everything), -signal.SIGKILL), ((terminate,), 130)):
         job = start(images, out)
@@ -111,7 +111,7 @@ def test_bit_identical(images: Path, undisturbed: dict[str, Any], tmp_path: Path
 
 
 def wait_for_second_word(out: Path, job: subprocess.Popen[bytes]) -> None:
-    """Until a snapshot, made from now on, is of an image in the midst of its second word."""
+    """Waits for a new snapshot of an image that is within its second number of tokens."""
     old = {file: file.stat().st_mtime_ns for file in out.glob("progress/*.snapshot")}
 
     def is_there() -> bool:

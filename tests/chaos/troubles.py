@@ -1,4 +1,4 @@
-"""How each trouble is made, and ended again."""
+"""Makes each kind of trouble, and ends it again."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.chaos.damage import damage
 from tests.chaos.schedule import DAMAGE, LOCAL_RAY, STORE_FAULTS, Event
 from tests.chaos.stage import COLLECTION, Stage
 from tests.chaos.starts import Starts
-from tests.faults import FaultyProxy
+from tests.support.failing_proxy import FaultyProxy
 
 Undo = Callable[[], None]
 
 
 class Troubles:
-    """Those of one schedule."""
+    """The troubles of one schedule."""
 
     def __init__(self, stage: Stage, starts: Starts, dice: random.Random) -> None:
         self._stage = stage
@@ -49,9 +49,9 @@ class Troubles:
         }
 
     def begin(self, event: Event) -> Undo | None:
-        """Makes trouble; what ends it, or None where there was nothing to trouble."""
+        """Makes trouble; returns what ends it, or None if there was nothing to disturb."""
         if event.what not in STORE_FAULTS:
-            with suppress(psutil.Error):  # it has ended just now
+            with suppress(psutil.Error):  # the process has just ended
                 return self._begin[event.what]()
             return None
         proxies = self._stage.proxies
@@ -60,7 +60,7 @@ class Troubles:
         return lambda: _heal(proxies)
 
     def refill(self) -> None:
-        """Replaces nodes that the cluster has given up, when that is not just what is tried."""
+        """Replaces nodes that the cluster has given up, unless their loss is the trouble under way."""
         if not self._nodes_in_trouble:
             self._stage.refill()
 
@@ -91,7 +91,7 @@ class Troubles:
 
     def _decoders(self) -> list[psutil.Process]:
         below = (child for worker in self._workers() for child in worker.children())
-        return [process for process in below if "cluster.decoder" in _title(process)]
+        return [process for process in below if "cluster.inputs.decoder" in _title(process)]
 
     def _kill(self, processes: list[psutil.Process]) -> Undo | None:
         if not processes:
@@ -120,7 +120,7 @@ class Troubles:
         return _nothing
 
     def _suspend_driver(self) -> Undo | None:
-        """Another one is started meanwhile, as none is awake."""
+        """A second driver is started meanwhile, as no driver is running."""
         start = self._starts.newest()
         if start is None:
             return None
@@ -134,7 +134,7 @@ class Troubles:
         return _nothing
 
     def _kill_local_ray(self) -> Undo | None:
-        """Its raylet or its GCS, whichever; the driver lives, and none of the two comes back."""
+        """Kills its raylet or its GCS; the driver lives, and neither is started again."""
         start = self._starts.newest()
         below = psutil.Process(start.process.pid).children(recursive=True) if start else []
         if not any("ray::Worker" in _title(process) for process in below):
@@ -169,7 +169,7 @@ def _heal(proxies: Iterable[FaultyProxy]) -> None:
 
 
 def _nothing() -> None:
-    """For what need not be undone."""
+    """Ends a trouble that needs no undoing."""
 
 
 def _title(process: psutil.Process) -> str:

@@ -3,12 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from held_clock import Clock
-from mean_colour import paint
 
-from cluster import bounds
-from originality import node_cache
-from originality.download import PATIENCE
+from cluster.storage import bounds
+from originality.contract import node_cache
+from originality.contract.download import PATIENCE
+from tests.support.held_clock import Clock
+from tests.support.mean_colour import paint
 
 
 @pytest.fixture

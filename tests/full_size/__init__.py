@@ -1,1 +1,1 @@
-"""The published models' real sizes on this machine, with random weights: ``make full-size``."""
+"""Run the published models at full size with random weights on this machine: ``make full-size``."""

@@ -1,7 +1,7 @@
-"""Real sizes, random weights: python -m tests.full_size --out FILE.json
+"""Run models of full size with random weights: python -m tests.full_size --out FILE.json
 
-Each part is a process of its own, whose peak memory is its own. Parts that are in the file already, of the
-same versions, are not run again; beside the file, README.md tells what is in it.
+Each part runs in a process of its own, so that its peak memory is measured separately. Parts that the file
+already has for the same versions are not run again. README.md beside the file is the page of the results.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ PACKAGES = ("torch", "diffusers", "transformers", "dreamsim")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.full_size", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/full-size/results.json"))
-    parser.add_argument("--again", action="store_true", help="run also what is in the file")
-    parser.add_argument("--report", action="store_true", help="only the page, of what is in the file")
+    parser.add_argument("--again", action="store_true", help="also run parts that the file has")
+    parser.add_argument("--report", action="store_true", help="only write the page from the file")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def measure(out: Path, again: bool) -> None:
-    """Runs what is not in the file, in the parts' order."""
+    """Run the parts that the file does not have, in order."""
     results = json.loads(out.read_text()) if out.exists() else {"parts": {}}
     versions = {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
     done = results["parts"]
@@ -62,18 +62,19 @@ def measure(out: Path, again: bool) -> None:
 
 
 def run(name: str, folder: Path) -> dict[str, Any]:
-    """One part, in a process of its own."""
+    """Run one part in a process of its own."""
     command = [sys.executable, "-m", "tests.full_size", "--part", name, "--folder", str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return {**json.loads(done.stdout.splitlines()[-1]), "load": round(os.getloadavg()[0], 1)}
 
 
 def peak() -> float:
-    """GiB of this process at most."""
+    """Peak memory of this process in GiB."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
 
 
 def machine() -> dict[str, Any]:
+    """Description of this machine's processor and memory."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

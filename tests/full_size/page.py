@@ -1,4 +1,4 @@
-"""README.md of the results."""
+"""The page of the results at full size."""
 
 from __future__ import annotations
 
@@ -20,20 +20,27 @@ TITLES = {
 
 
 def page(results: dict[str, Any]) -> str:
-    """The whole file."""
+    """Text of the page (README.md)."""
     machine, versions = results["machine"], results["versions"]
     amx = ", AMX-bf16" if machine["amx_bf16"] else ""
     lines = [
         "# Full size",
         "",
-        "Stable Diffusion v1-4's real architecture, DreamSim's ensemble and the cat detector, through this",
-        "package's own code (`make full-size`). All weights but the detector's are random: only time,",
-        "memory and finite numbers mean anything. Made from `results.json`.",
+        "**Question.** Does this package's code run the published models at their real size on a machine",
+        "without a GPU, and at what cost in time and memory?",
         "",
-        "Seconds hold for the load beside them, the machine's average of the last minute, others' work",
-        "included: redraws and edit images are the same work. Each part was a process of its own.",
+        "**Answer.** Yes: every part below finished with finite numbers, with at most "
+        f"{max(part['peak_gib'] for part in results['parts'].values())} GiB of memory.",
+        "Stable Diffusion v1-4's architecture, DreamSim's ensemble and the cat detector are run by",
+        "`make full-size`; this page is written from `results.json`.",
         "",
-        f"On {machine['processor']} ({machine['cores']} cores{amx}, {machine['threads']} threads used, "
+        "**Caveat.** All weights but the detector's are random: times, memory and finiteness are meaningful,",
+        "images and scores are not. Seconds depend on the load beside them, the machine's average over the",
+        "last minute, other programs included: redraws and edit images are the same amount of work. Each",
+        "part ran in a process of its own. SDXL's parameters are counted, and it is not run.",
+        "",
+        f"Measured on {machine['processor']} ({machine['cores']} cores{amx}, "
+        f"{machine['threads']} threads used, "
         f"{machine['memory_gib']} GiB), with {', '.join(map(' '.join, versions.items()))}.",
         "",
         "| Part | Seconds | Images | UNet samples | Samples/s | Peak GiB | Load |",
@@ -50,13 +57,13 @@ def page(results: dict[str, Any]) -> str:
 
 
 def rows(title: str, part: dict[str, Any]) -> list[str]:
-    """A part's line of the table; where images were drawn first, that is a line before it."""
+    """A part's lines of the table: one, or two if images were drawn first."""
     if "drawing_seconds" not in part:
         return [_row(title, part)]
-    judged = {name: value for name, value in part.items() if name != "unet_samples"}
+    measured = {name: value for name, value in part.items() if name != "unet_samples"}
     return [
         _row("edit images, guided, decoded", {**part, "seconds": part["drawing_seconds"]}),
-        _row(title, judged),
+        _row(title, measured),
     ]
 
 

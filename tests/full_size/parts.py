@@ -1,6 +1,6 @@
-"""What is run at full size: Stable Diffusion v1-4's architecture in bf16, DreamSim's, and the cat detector.
+"""The parts that are run at full size: Stable Diffusion v1-4 in bf16, DreamSim, and the cat detector.
 
-Every part raises where a number is not finite.
+Every part raises an error if a number is not finite.
 """
 
 from __future__ import annotations
@@ -17,25 +17,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from originality.families import FAMILIES, write_configuration
-from originality.prompts import DOMAINS, edit_prompt
-from originality.randomness import keyed_generator
-from originality.settings import (
-    AuditSettings,
-    DistanceSettings,
-    InDistributionSettings,
-    InversionSettings,
-    ModelSettings,
-    RedrawSettings,
-)
+from originality.model.families import FAMILIES, write_configuration
+from originality.model.randomness import keyed_generator
+from originality.settings.audit import AuditSettings
+from originality.settings.domains import DOMAINS, edit_prompt
+from originality.settings.inversion import InversionSettings
+from originality.settings.parts import DistanceSettings, InDistributionSettings, ModelSettings, RedrawSettings
 
 DRAWN = RedrawSettings(count=2, steps=3)
-"""Few images of few steps, guided: each image takes two UNet samples a step."""
+"""Few images of few steps, with guidance: each image takes two UNet samples a step."""
 DOMAIN = DOMAINS["houses"]
 
 
 def model(folder: Path) -> dict[str, Any]:
-    """Writes the model; each module draws its own first weights."""
+    """Write the model with random weights."""
     import diffusers
     import transformers
 
@@ -55,7 +50,7 @@ def model(folder: Path) -> dict[str, Any]:
 
 
 def sdxl(folder: Path) -> dict[str, Any]:
-    """Counts only: its UNet alone takes 10 GB."""
+    """Count SDXL's parameters without allocating them: its UNet alone takes 10 GB."""
     import diffusers
     import transformers
 
@@ -72,12 +67,11 @@ def sdxl(folder: Path) -> dict[str, Any]:
 
 
 def single_file(folder: Path) -> dict[str, Any]:
-    """The model as one file in CompVis' layout, and from that, by the published configuration, a folder
-    again: the same, to the bit."""
+    """Write the model as one file in CompVis' layout, unpack it to a folder, and compare to the last bit."""
     from safetensors.torch import load_file, save_file
 
-    from originality.single_file import unpack
-    from tests.ldm_layout import one_file
+    from originality.model.single_file import unpack
+    from tests.support.ldm_layout import one_file
 
     packed = folder / "packed.safetensors"
     save_file(one_file(folder / "model"), packed)
@@ -91,6 +85,7 @@ def single_file(folder: Path) -> dict[str, Any]:
 
 
 def encode(folder: Path) -> dict[str, Any]:
+    """Encode a photo with the VAE."""
     loaded = _loaded(folder)
     moments, seconds = _timed(lambda: loaded.encode(loaded.fit(_photo())))
     _finite(moments.mean, moments.std)
@@ -98,6 +93,7 @@ def encode(folder: Path) -> dict[str, Any]:
 
 
 def decode(folder: Path) -> dict[str, Any]:
+    """Decode random latents with the VAE."""
     loaded = _loaded(folder)
     latents = torch.randn((1, *loaded.latent_shape), generator=keyed_generator("latents"))
     images, seconds = _timed(lambda: loaded.decode(latents))
@@ -106,8 +102,8 @@ def decode(folder: Path) -> dict[str, Any]:
 
 
 def inversion(folder: Path, samples: int) -> dict[str, Any]:
-    """The second optimiser step of a pseudo-word of two tokens: the first also sets up."""
-    from originality.inversion import Inverter
+    """Time the second optimiser step of a pseudo-word of two tokens; the first includes set-up."""
+    from originality.inversion.inverter import Inverter
 
     loaded = _loaded(folder)
     inverter = Inverter(loaded, DOMAIN, InversionSettings(batch_size=samples), seed=0)
@@ -122,18 +118,19 @@ def inversion(folder: Path, samples: int) -> dict[str, Any]:
 
 
 def redraw(folder: Path) -> dict[str, Any]:
+    """Draw redraws with guidance and decode them."""
     loaded = _loaded(folder)
     images, seconds = _timed(lambda: _drawn(loaded, "a photo of {}"))
     return {
         "seconds": seconds,
-        "unet_samples": DRAWN.count * loaded.passes_of_redraw(DRAWN),
+        "unet_samples": DRAWN.count * loaded.unet_samples_per_redraw(DRAWN),
         "images": len(images),
     }
 
 
 def editability(folder: Path) -> dict[str, Any]:
-    """Images of the edit prompt, and whether cats are in them: of random weights, none."""
-    from originality.editability import load_check
+    """Draw images of the edit prompt and look for cats in them: with random weights, there are none."""
+    from originality.evaluation.in_distribution import load_check
 
     loaded = _loaded(folder)
     check = load_check(InDistributionSettings(), DOMAIN.edit_subject)
@@ -146,15 +143,15 @@ def editability(folder: Path) -> dict[str, Any]:
         "seconds": seconds,
         "images": len(images),
         "drawing_seconds": drawing,
-        "unet_samples": DRAWN.count * loaded.passes_of_redraw(DRAWN),
+        "unet_samples": DRAWN.count * loaded.unet_samples_per_redraw(DRAWN),
         "score": score,
         "score_of_the_photo_of_a_cat": cats,
     }
 
 
 def dreamsim(folder: Path) -> dict[str, Any]:
-    """Loads the ensemble from a folder of random weights, and measures a photo against four others."""
-    from originality.similarity import load_distance
+    """Load the ensemble with random weights, and measure a photo against four variations of itself."""
+    from originality.evaluation.distance import load_distance
 
     distance = load_distance(DistanceSettings(folder=str(_ensemble(folder))))
     query = np.asarray(_photo().resize((512, 512)))
@@ -168,9 +165,9 @@ def dreamsim(folder: Path) -> dict[str, Any]:
 
 
 def sweep(folder: Path) -> dict[str, Any]:
-    """One image from its admission to its verdict: a token, a step, redraws, DreamSim and the detector."""
-    from originality.scoring import Item
-    from originality.sweep import Sweep
+    """Judge one image from admission to verdict: one token, one step, redraws, DreamSim and the detector."""
+    from originality.contract.scorer import Item
+    from originality.sweep.sweep import Sweep
 
     settings = AuditSettings(
         model=_settings(folder),
@@ -219,16 +216,16 @@ def _settings(folder: Path) -> ModelSettings:
 
 
 def _loaded(folder: Path) -> Any:
-    from originality.diffusion import LatentDiffusion
+    from originality.model.diffusion import LatentDiffusion
 
     return LatentDiffusion(_settings(folder))
 
 
 def _ensemble(folder: Path) -> Path:
-    """DreamSim's folder with random weights, made once."""
+    """DreamSim's folder with random weights, written on first use."""
     from dreamsim.feature_extraction.vision_transformer import vit_base
 
-    from tests.similarity.dreamsim_standin import FULL, package_undone, save_adapter, save_clip, save_dino
+    from tests.support.dreamsim_standin import FULL, package_undone, save_adapter, save_clip, save_dino
 
     place = folder / "dreamsim"
     if not place.exists():
@@ -242,7 +239,7 @@ def _ensemble(folder: Path) -> Path:
 
 
 def _photo() -> Image.Image:
-    """A cat."""
+    """A photo of a cat."""
     import skimage.data
 
     return Image.fromarray(skimage.data.chelsea())

@@ -1,4 +1,4 @@
-"""The audit from folder to report, with a small scorer in place of the science."""
+"""The audit from folder to report, with a small scorer instead of a model."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pytest
 import torch
-from mean_colour import REFUSED, MeanColour, paint
 
-from cluster.manifest import Selection
-from cluster.runfolder import RunMismatch, open_run, plan
-from cluster.store import NotFound, open_store
-from jobs import exits
-from jobs.audit import Science, audit, identity, planned, prepared
+from cluster.inputs.manifest import Selection
+from cluster.run.folder import RunMismatch, open_run, plan
+from cluster.storage.store import NotFound, open_store
+from jobs.auditing.audit_run import audit, identity, plan_audit
+from jobs.auditing.prepare import PreparedAudit, prepare
+from jobs.auditing.verdict_table import ATTEMPT, SCHEMA
+from jobs.commandline import exits
 from jobs.retry import retry
-from jobs.verdicts import ATTEMPT, SCHEMA
-from originality import nvidia
-from originality.presets import load_settings
-from originality.settings import SettingsError
-from originality.verdict import Attempt, Verdict
-from tests.inputs import inputs
+from originality.contract.config import SettingsError
+from originality.evaluation.verdict import Attempt, Verdict
+from originality.model import nvidia
+from originality.settings.presets import load_settings
+from tests.support.joined_inputs import inputs
+from tests.support.mean_colour import REFUSED, MeanColour, paint
 
 
 def test_columns_are_those_of_a_verdict() -> None:
@@ -40,14 +41,14 @@ def test_audit_resume_and_refusal(
     settings = load_settings()
 
     def run(limit: int | None = None) -> int:
-        science = Science(settings, MeanColour, {"model_digest": "abc"})
+        science = PreparedAudit(settings, MeanColour, {"model_digest": "abc"})
         return audit(science, str(folder), str(out), selection=Selection(limit=limit))
 
     assert run(limit=2) == exits.ALL_JUDGED
     assert json.loads((out / "summary.json").read_text())["pending"] == 4
     before = {path: path.read_bytes() for path in out.glob("records/*/*.json")}
     folder.rename(tmp_path / "away")
-    with pytest.raises(NotFound, match="in does not exist"):
+    with pytest.raises(NotFound, match=r"/in\b"):
         run()
     (tmp_path / "away").rename(folder)
     for name in ("4.png", "4-again.png"):
@@ -104,29 +105,29 @@ OF_BEFORE = {
 DIGEST_OF_BEFORE = "34cbd5fedf014275"
 
 
-def test_a_run_from_before_some_settings_goes_on(tmp_path: Path) -> None:
+def test_a_run_from_before_some_settings_existed_resumes(tmp_path: Path) -> None:
     """Where those stand at their defaults; and only there."""
     paint(tmp_path / "in", "0.png", (0, 0, 0))
     source, out = str(tmp_path / "in"), str(tmp_path / "run")
-    science = Science(load_settings(), MeanColour, {"model_digest": "abc"})
+    science = PreparedAudit(load_settings(), MeanColour, {"model_digest": "abc"})
     begun = identity(science, source) | {
         "settings": OF_BEFORE,
         "settings_digest": DIGEST_OF_BEFORE,
     }
     first = plan(source, open_store(out), begun)
-    assert planned(science, source, out).description == first.description
+    assert plan_audit(science, source, out).description == first.description
     other = replace(science, settings=load_settings(flags={"model": {"attention": "sliced"}}))
     with pytest.raises(
         RunMismatch, match=r"\(settings\.model\.attention: 'auto' -> 'sliced'; settings_digest"
     ):
-        planned(other, source, out)
+        plan_audit(other, source, out)
 
 
-def test_what_cannot_be_judged_is_exit_three(tmp_path: Path, local_ray: None) -> None:
+def test_images_that_cannot_be_judged_give_exit_code_3(tmp_path: Path, local_ray: None) -> None:
     folder, out = tmp_path / "in", tmp_path / "run"
     paint(folder, "refused.png", REFUSED)
     (folder / "text.png").write_text("no image")
-    code = audit(Science(load_settings(), MeanColour, {}), str(folder), str(out))
+    code = audit(PreparedAudit(load_settings(), MeanColour, {}), str(folder), str(out))
     assert code == exits.SOME_UNJUDGED
     rows = {row["path"]: row for row in inputs(open_run(str(out)))}
     assert rows["text.png"]["error_class"] == "not-an-image"
@@ -143,9 +144,9 @@ def test_a_driver_that_is_too_old_is_named_before_anything_starts(
     monkeypatch.setattr(nvidia, "_KERNEL_MODULE", tmp_path / "version")
     (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu\n")
     needs = "NVIDIA's driver is 550.54.14, and torch for CUDA 13.0 needs 580 or newer"
-    with pytest.raises(SettingsError, match=f"sees no GPU: {needs}.* use --device cpu"):
-        prepared(load_settings(flags={"model": {"device": "cuda"}}))
-    prepared(load_settings(flags={"model": {"device": "auto"}}))
-    assert f"the CPU is used: {needs}" in capsys.readouterr().err
-    prepared(load_settings(flags={"model": {"device": "cpu"}}))
+    with pytest.raises(SettingsError, match=f"{needs}.* --device cpu"):
+        prepare(load_settings(flags={"model": {"device": "cuda"}}))
+    prepare(load_settings(flags={"model": {"device": "auto"}}))
+    assert needs in capsys.readouterr().err
+    prepare(load_settings(flags={"model": {"device": "cpu"}}))
     assert "driver" not in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,22 +11,16 @@ from pathlib import Path
 import obstore
 import pytest
 
-from cluster.runfolder import open_run
-from cluster.store import open_store
-from jobs import exits
+from cluster.storage.store import open_store
 from jobs.cli import main
-from tests.inputs import inputs
-from tests.waiting import PATIENCE
-
-ROOT = Path(__file__).parents[2]
-SHORT = (
-    *("--set", "inversion.steps=2", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
-    *("--set", "redraw.steps=2", "--max-tokens", "1", "--max-workers", "1"),
-)
+from jobs.commandline import exits
+from tests.support.places import ROOT
+from tests.support.short_audits import SHORT, verdicts
+from tests.support.waiting import PATIENCE
 
 
 @pytest.mark.long
-def test_from_bucket_to_bucket_as_from_folder_to_folder(tmp_path: Path, s3: str, local_ray: None) -> None:
+def test_an_audit_in_buckets_equals_one_in_folders(tmp_path: Path, s3: str, local_ray: None) -> None:
     images = tmp_path / "in"
     images.mkdir()
     for name in ("familiar-1.png", "unseen-1.png"):
@@ -57,12 +50,3 @@ def audit(source: str, out: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == exits.SOME_UNJUDGED, done.stderr
     return done
-
-
-def verdicts(run: str) -> dict[str, str]:
-    """What was found of each image, without who found it and when."""
-    found = {}
-    for row in inputs(open_run(run)):
-        sweep = [{k: v for k, v in a.items() if k != "seconds"} for a in row["sweep"] or ()]
-        found[row["path"]] = json.dumps([row["status"], row["error_class"], sweep])
-    return found

@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mean_colour import MeanColour, paint
 
-from cluster.identities import image_id_of
-from cluster.ledger import record_path
-from cluster.manifest import Selection
-from cluster.runfolder import open_run
-from cluster.store import Damaged
-from jobs import exits
-from jobs.audit import Science, audit
+from cluster.inputs.identities import image_id_of
+from cluster.inputs.manifest import Selection
+from cluster.run.folder import open_run
+from cluster.run.layout import record_path
+from cluster.storage.store import Damaged
+from jobs.auditing.audit_run import audit
+from jobs.auditing.prepare import PreparedAudit
 from jobs.cli import main
+from jobs.commandline import exits
 from jobs.retry import retry
-from originality.presets import load_settings
-from tests.inputs import inputs
+from originality.settings.presets import load_settings
+from tests.support.joined_inputs import inputs
+from tests.support.mean_colour import MeanColour, paint
 
 pytestmark = pytest.mark.long
 
@@ -38,7 +39,7 @@ DAMAGES: list[Callable[[bytes], bytes]] = [_middle, lambda data: data[: len(data
 
 
 def judged(source: Path, out: Path, limit: int | None = None) -> int:
-    science = Science(load_settings(), MeanColour, {"model_digest": "abc"})
+    science = PreparedAudit(load_settings(), MeanColour, {"model_digest": "abc"})
     return audit(science, str(source), str(out), selection=Selection(limit=limit))
 
 

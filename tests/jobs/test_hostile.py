@@ -1,4 +1,4 @@
-"""A collection in which more is hostile than good: the good is judged, the bad rejected by its right name."""
+"""A collection of mostly hostile files: good images are judged, bad ones rejected with the right code."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from pathlib import Path
 
 import boto3
 import pytest
-from hostile import write_good, write_hostile
-from mean_colour import MeanColour
 
-from cluster.runfolder import open_run
-from jobs import exits
-from jobs.audit import Science, audit
-from originality.presets import load_settings
-from tests.inputs import inputs
-from tests.seaweed import BUCKET
+from cluster.run.folder import open_run
+from jobs.auditing.audit_run import audit
+from jobs.auditing.prepare import PreparedAudit
+from jobs.commandline import exits
+from originality.settings.presets import load_settings
+from tests.support.hostile import write_good, write_hostile
+from tests.support.joined_inputs import inputs
+from tests.support.mean_colour import MeanColour
+from tests.support.seaweed import BUCKET
 
-SCIENCE = Science(load_settings(), MeanColour, {})
+SCIENCE = PreparedAudit(load_settings(), MeanColour, {})
 
 
-def test_all_good_ones_are_judged_and_each_bad_one_has_its_code(tmp_path: Path, local_ray: None) -> None:
+def test_good_images_are_judged_and_each_bad_one_has_its_error_class(tmp_path: Path, local_ray: None) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     expected = write_hostile(folder)
@@ -39,10 +40,10 @@ def test_all_good_ones_are_judged_and_each_bad_one_has_its_code(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("place", ["folder", "bucket"])
-def test_names_harm_nothing(
+def test_hostile_names_do_no_harm(
     tmp_path: Path, local_ray: None, s3: str, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Newlines, quotes, markup, terminal commands, other alphabets, and what looks like a way out."""
+    """Newlines, quotes, markup, escape sequences, alphabets, and names that look like parent folders."""
     names = [
         "a\nb.png",
         "quote'\".png",
@@ -79,6 +80,6 @@ def test_names_harm_nothing(
 
 
 def paint_bytes(folder: Path, name: str, value: int) -> None:
-    from mean_colour import paint
+    from tests.support.mean_colour import paint
 
     paint(folder, "plain.png", (value, value, value)).rename(folder / name)

@@ -1,4 +1,4 @@
-"""A start that an outage has ended: what it tidies waits for the store no longer than seconds."""
+"""A start ended by an outage: its clean-up waits for the store no longer than seconds."""
 
 from __future__ import annotations
 
@@ -7,46 +7,55 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mean_colour import MeanColour, paint
 
-from cluster import driver
-from cluster.heartbeat import DRIVERS
-from cluster.identities import image_id_of
-from cluster.runfolder import RunFolder, open_run
+from cluster.driver import driver
+from cluster.inputs.identities import image_id_of
+from cluster.run.folder import RunFolder, open_run
+from cluster.run.layout import DRIVERS
 from cluster.settings import ClusterSettings
-from cluster.store import _HURRY_SECONDS, _PATIENCE_SECONDS, Outage, Store, StoreError, hurried_after_outage
-from jobs import audit as audit_job
-from jobs.audit import Science, planned
-from jobs.documents import carry_out
-from originality.presets import load_settings
+from cluster.storage.requests import _HURRY_SECONDS
+from cluster.storage.store import _PATIENCE_SECONDS, Outage, Store, StoreError, hurried_after_outage
+from jobs.auditing import audit_run
+from jobs.auditing.audit_run import plan_audit
+from jobs.auditing.prepare import PreparedAudit
+from jobs.experimenting.plan_runs import carry_out
+from originality.settings.presets import load_settings
+from tests.support.mean_colour import MeanColour, paint
 
-SCIENCE = Science(load_settings(), MeanColour, {"model_digest": "abc"})
+SCIENCE = PreparedAudit(load_settings(), MeanColour, {"model_digest": "abc"})
 
 
 class Ends(Store):
-    """A store that is out from some moment on."""
+    """A store that is unavailable from some moment on."""
 
     out = False
 
-    def _request(self, *arguments: Any) -> Any:
-        if self.out:
-            raise Outage("no answer")
-        return super()._request(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        attempt = self._requests._attempt
+
+        def attempt_or_outage(*request: Any) -> Any:
+            if self.out:
+                raise Outage("no answer")
+            return attempt(*request)
+
+        # Private: only a single attempt may fail, so that the retries and their pauses are the real ones.
+        self._requests._attempt = attempt_or_outage  # type: ignore[method-assign]
 
 
 @pytest.fixture
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses in which the store was waited for, on a clock that they alone move."""
+    """Pauses of retries of the store, on a clock that only they advance."""
     pauses: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: sum(pauses), sleep=pauses.append)
-    monkeypatch.setattr("cluster.store.time", clock)
+    monkeypatch.setattr("cluster.storage.requests.time", clock)
     return pauses
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     paint(tmp_path / "in", "a.png", (1, 1, 1))
-    store = planned(SCIENCE, str(tmp_path / "in"), str(tmp_path / "run")).store
+    store = plan_audit(SCIENCE, str(tmp_path / "in"), str(tmp_path / "run")).store
     return RunFolder(Ends(store.url, store.objects, patience=_PATIENCE_SECONDS), new=True)
 
 
@@ -60,10 +69,10 @@ def test_what_is_tidied_after_an_outage_waits_for_seconds(
         raise driver.EngineError("no answer") from Outage("no answer")
 
     monkeypatch.setattr(driver, "run", given_up)
-    monkeypatch.setattr(audit_job, "unsuited", lambda *_: None)
-    with pytest.raises(driver.EngineError, match="no answer"):
+    monkeypatch.setattr(audit_run, "unsuited", lambda *_: None)
+    with pytest.raises(driver.EngineError):
         if ending == "audit":
-            audit_job._carried_out(SCIENCE, run, ClusterSettings(), audit_job.Selection())
+            audit_run._run_to_end(SCIENCE, run, ClusterSettings(), audit_run.Selection())
         else:
             carry_out(run, MeanColour, ClusterSettings(), gpu=False, memory=0)
     assert 0 < sum(waited) < 5 * _HURRY_SECONDS

@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mean_colour import paint
 
-from cluster.identities import image_id_of
-from cluster.progress import Progress
-from cluster.runfolder import RunFolder, plan
-from cluster.store import open_store
-from jobs import exits
+from cluster.driver.progress import Progress
+from cluster.inputs.identities import image_id_of
+from cluster.run.folder import RunFolder, plan
+from cluster.storage.store import open_store
 from jobs.cli import main
-from originality.printable import printable_streams
-from originality.settings import SettingsError
-from tests.rays import ROOT
-from tests.waiting import PATIENCE
+from jobs.commandline import exits
+from originality.contract.config import SettingsError
+from originality.contract.printable import printable_streams
+from tests.support.mean_colour import paint
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE
 
 HOSTILE = "\x1b[2J\x9b3J\x07\r\u202egnp\u2066\u200b\u2028\x7f"
 SHOWN = "\\x1b[2J\\x9b3J\\x07\\r\\u202egnp\\u2066\\u200b\\u2028\\x7f"
@@ -30,7 +30,7 @@ SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
 
 def raw(text: str) -> list[str]:
-    """What of the hostile characters stands in a text."""
+    """Hostile characters that occur in a text."""
     return [char for char in HOSTILE if not char.isprintable() and char in text.replace("\r\n", "\n")]
 
 
@@ -113,7 +113,7 @@ class Terminal(io.StringIO):
 
 
 def test_a_live_view_and_what_is_printed_beside_it_are_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """rich writes commands of terminals, so what it is given must hold none."""
+    """rich writes escape sequences itself, so the text given to it must hold none."""
     monkeypatch.setenv("TERM", "xterm")
     out, before = Terminal(), (sys.stdout, sys.stderr)
     monkeypatch.setattr(sys, "stderr", out)
@@ -141,7 +141,7 @@ def test_lines_of_progress_are_plain_text() -> None:
     assert SHOWN in out.getvalue() and not raw(out.getvalue()) and SECRET not in out.getvalue()
 
 
-def test_an_error_is_told_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_printed_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     def job() -> int:
         raise SettingsError(f"refused: {HOSTILE} {SECRET}")
 
@@ -149,8 +149,8 @@ def test_an_error_is_told_without_secrets(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == f"originality: refused: {SHOWN} ***\n"
 
 
-def test_a_traceback_is_told_without_secrets() -> None:
-    """Of an error that is nobody's mistake but ours."""
+def test_a_traceback_is_printed_without_secrets() -> None:
+    """The error is a bug of this program."""
     code = (
         "from jobs import process; process.begin()\n"
         f"raise KeyError('refused: \\x1b[2J {SECRET}\\u202e') from OSError('{SECRET}')\n"

@@ -1,4 +1,4 @@
-"""The README's queries, on the run folder of a real audit's shape."""
+"""The queries of the documentation, on the run folder of a real audit's shape."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from mean_colour import MeanColour, paint
 
-from jobs.audit import Science, audit
-from originality.presets import load_settings
-from originality.verdict import Attempt
+from jobs.auditing.audit_run import audit
+from jobs.auditing.prepare import PreparedAudit
+from originality.evaluation.verdict import Attempt
+from originality.settings.presets import load_settings
+from tests.support.mean_colour import MeanColour, paint
+from tests.support.places import ROOT
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "run-folder.md").read_text()
+README = (ROOT / "README.md").read_text()
+QUERY = re.compile(r"```sql\n(.*?)```", re.DOTALL)
 
 
 class Swept(MeanColour):
@@ -36,16 +40,17 @@ class Swept(MeanColour):
         return done
 
 
-def test_the_queries_of_the_readme(tmp_path: Path, local_ray: None) -> None:
+def test_the_queries_of_the_documentation(tmp_path: Path, local_ray: None) -> None:
     for i in range(4):
         paint(tmp_path / "in", f"{i}.png", (i, i, i))
     paint(tmp_path / "in", "again.png", (0, 0, 0))
     (tmp_path / "in" / "text.png").write_text("no image")
-    audit(Science(load_settings(), Swept, {}), str(tmp_path / "in"), str(tmp_path / "run"))
-    queries = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
-    spread, known, wrong = (
-        duckdb.sql(query.replace("s3://BUCKET/run", str(tmp_path / "run"))).fetchall() for query in queries
+    audit(PreparedAudit(load_settings(), Swept, {}), str(tmp_path / "in"), str(tmp_path / "run"))
+    spread, known, wrong, short = (
+        duckdb.sql(query.replace("s3://BUCKET/run", str(tmp_path / "run"))).fetchall()
+        for query in (*QUERY.findall(PAGE), *QUERY.findall(README))
     )
+    assert short == spread
     assert spread == [(1, False, 1), (2, False, 1), (3, False, 1), (4, False, 1)]
     assert sorted(known) == [(f"{tmp_path}/in/{name}.png", 0.25) for name in ("0", "again")]
     assert wrong == [("judged", 4, 2.0), ("not-an-image", 1, None)]

@@ -1,4 +1,4 @@
-"""The audit as a person starts it: the command, the model that ships, Ray, and the report."""
+"""The audit as a user runs it: the command, the model that ships, Ray, and the report."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import matplotlib.cbook
 import pyarrow.dataset as ds
 import pytest
 
-from jobs import exits
 from jobs.cli import main
-from originality.checkpoint import MODELS
-from tests.waiting import PATIENCE
+from jobs.commandline import exits
+from originality.model.diffusers_folder import MODELS
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE
 
-ROOT = Path(__file__).parents[2]
 SHORT = (
     *("--set", "inversion.steps=2", "--set", "inversion.batch_size=2", "--set", "redraw.count=2"),
     *("--set", "redraw.steps=2", "--max-tokens", "2"),
@@ -32,7 +32,7 @@ def originality(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    """A shape, a photograph, and a file that only calls itself an image."""
+    """A drawing of shapes, a photograph, and a text file named as an image."""
     folder = tmp_path / "mixed"
     folder.mkdir()
     shutil.copy(ROOT / "examples" / "familiar-1.png", folder)
@@ -103,23 +103,23 @@ def _cut_short(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--model", "nowhere"], "does not exist; give a diffusers folder"),
-        (["--model", _without_weights], "has no safetensors in unet"),
-        (["--model", _cut_short], "is a pointer of git LFS in place of the file; fetch it with git lfs pull"),
-        (["--model", _cut_config], "config.json is damaged ("),
-        (["--model", _no_scheduler], "scheduler lacks scheduler_config.json; fetch"),
-        (["--set", "distance.metric=imagenet"], "set distance.threshold"),
-        (["--set", "distance.metric=dreamsim"], "set in_distribution.check to editability or none"),
-        (["--out", ROOT / "examples"], "--out is the input itself"),
-        (["--out", ""], "--out is missing"),
-        (["--set", "redraw.prompt=a photo"], "must hold {} exactly once"),
-        (["--set", "model.device=cuda"], "use --device cpu"),
-        (["--set", "inversion.batch_size=0"], "setting 'inversion.batch_size'"),
-        (["--max-tokens", "0"], "setting 'max_tokens'"),
+        (["--model", "nowhere"], "'nowhere'"),
+        (["--model", _without_weights], "unet"),
+        (["--model", _cut_short], "git lfs pull"),
+        (["--model", _cut_config], "config.json"),
+        (["--model", _no_scheduler], "scheduler_config.json"),
+        (["--set", "distance.metric=imagenet"], "distance.threshold"),
+        (["--set", "distance.metric=dreamsim"], "in_distribution.check"),
+        (["--out", ROOT / "examples"], "--out"),
+        (["--out", ""], "--out"),
+        (["--set", "redraw.prompt=a photo"], "redraw.prompt"),
+        (["--set", "model.device=cuda"], "--device cpu"),
+        (["--set", "inversion.batch_size=0"], "'inversion.batch_size'"),
+        (["--max-tokens", "0"], "'max_tokens'"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_what_cannot_work_is_said_in_one_line_with_exit_two(
+def test_what_cannot_work_is_reported_in_one_line_with_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], said: str
 ) -> None:
     given = [str(a(tmp_path / "model") if callable(a) else a) for a in arguments]

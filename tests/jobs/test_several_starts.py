@@ -1,4 +1,4 @@
-"""Several starts of one run: who works beside whom, who waits, and who is refused."""
+"""Several starts of one run: which work concurrently, which wait, and which are refused."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mean_colour import MeanColour, paint
 
-from cluster import driver
-from cluster.heartbeat import DRIVERS, Heartbeat, pulses
-from cluster.manifest import Manifest, Selection
-from cluster.runfolder import RunFolder, open_run, plan
-from cluster.store import Refused, StoreError, open_store
-from cluster.turns import Superseded
-from jobs import INTERRUPTED, exits, turns
-from jobs.audit import Science, at_work, audit
+from cluster.driver import driver
+from cluster.inputs.manifest import Manifest, Selection
+from cluster.run import turn as turn_module
+from cluster.run.folder import RunFolder, open_run, plan
+from cluster.run.layout import DRIVERS
+from cluster.run.turn import exclusive_turn, overlap, selection_of, turn
+from cluster.storage.heartbeat import Heartbeat, pulses
+from cluster.storage.store import Refused, StoreError, open_store
+from cluster.storage.turns import Superseded
+from jobs import INTERRUPTED
+from jobs.auditing.audit_run import audit, audit_session
+from jobs.auditing.prepare import PreparedAudit
 from jobs.cli import main
+from jobs.commandline import exits
 from jobs.retry import retry
-from jobs.turns import alone, overlap, selection_of, turn
-from originality.presets import load_settings
-from originality.settings import SettingsError
-from tests.waiting import PATIENCE, until
+from originality.contract.config import SettingsError
+from originality.settings.presets import load_settings
+from tests.support.mean_colour import MeanColour, paint
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -42,11 +46,11 @@ def run(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(turn_module, "_LOOK_SECONDS", 0.02)
 
 
 class Counting:
-    """How many are at work at once."""
+    """Counts how many work at the same time."""
 
     def __init__(self) -> None:
         self.most, self.now, self.turns = 0, 0, 0
@@ -64,27 +68,24 @@ class Counting:
 
 
 def waits(run: RunFolder) -> bool:
-    """Whether the second start of a run has looked at who is at work."""
+    """Whether the second start of a run has seen that the first one works."""
     return len({found.path.partition(".")[0] for found in run.store.list(DRIVERS)}) == 2
 
 
-def test_of_starts_in_the_same_instant_one_works_at_a_time(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_starts_in_the_same_instant_one_works_at_a_time(run: RunFolder) -> None:
     together, at_once = Barrier(4), Counting()
     said: list[str] = []
-    monkeypatch.setattr(turns, "_say", said.append)
 
     def start(_: int) -> None:
         mine = open_run(run.store.url)
         together.wait(PATIENCE)
-        with turn(mine, "audit"), at_once:
+        with turn(mine, "audit", say=said.append), at_once:
             until(lambda: len(said) >= 3)  # whoever is first may have seen one that then moved behind it
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(start, range(4)))
     assert (at_once.most, at_once.turns) == (1, 4)
-    assert all("works on this run" in line and "Ctrl-C leaves" in line for line in said)
+    assert all("works on this run" in line and "Ctrl-C" in line for line in said)
     assert list(run.store.list("progress")) == []
 
 
@@ -120,14 +121,14 @@ def test_selections_overlap_where_they_share_an_input(one: Selection, other: Sel
     "said",
     [None, {}, {"selection": 3}, {"selection": {"shard": [0, 0], "limit": None, "sample": None, "seed": 0}}],
 )
-def test_a_selection_that_is_damaged_is_none(said: Any) -> None:
+def test_a_damaged_selection_is_ignored(said: Any) -> None:
     assert selection_of(said or {}) is None
 
 
 def test_while_rows_are_put_back_nobody_else_works(run: RunFolder) -> None:
-    with alone(run):
+    with exclusive_turn(run):
         with (
-            pytest.raises(SettingsError, match=r"images are being put back by .*; start again"),
+            pytest.raises(SettingsError, match=r"being put back by .*process \d+"),
             turn(run, "audit"),
         ):
             pass
@@ -153,26 +154,26 @@ def test_an_audit_and_a_retry_in_the_same_instant_are_never_both_at_work(run: Ru
                 pass
 
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(start, (alone, lambda mine: turn(mine, "audit"))))
+            list(pool.map(start, (exclusive_turn, lambda mine: turn(mine, "audit"))))
     assert at_once.most <= 1
 
 
 def test_one_whose_place_was_taken_stops_as_interrupted(run: RunFolder) -> None:
     with turn(run, "audit") as heartbeat:
-        heartbeat.tell({"done": 1})
+        heartbeat.update({"done": 1})
         for found in list(run.store.list(DRIVERS)):  # as whoever takes over does
             run.store.delete(found.path)
         with pytest.raises(Superseded, match="another has taken its place") as caught:
             heartbeat.check()
         with pytest.raises(Superseded):
-            heartbeat.tell({"done": 2})
+            heartbeat.update({"done": 2})
     assert exits.code_of(caught.value) == INTERRUPTED
     assert list(run.store.list("progress")) == []
 
 
 def test_a_retry_whose_place_was_taken_puts_nothing_back(run: RunFolder) -> None:
     run.ledger.commit("ab", {"status": "failed", "error_class": "x", "error_message": ""}, {})
-    with pytest.raises(Superseded), alone(run) as heartbeat:
+    with pytest.raises(Superseded), exclusive_turn(run) as heartbeat:
         for found in list(run.store.list(DRIVERS)):
             run.store.delete(found.path)
         heartbeat.check()
@@ -180,7 +181,7 @@ def test_a_retry_whose_place_was_taken_puts_nothing_back(run: RunFolder) -> None
     assert retry(run, "failed", None).total() == 1
 
 
-def test_who_waits_leaves_at_the_deadline(run: RunFolder) -> None:
+def test_a_waiting_start_stops_at_the_deadline(run: RunFolder) -> None:
     long_ago = datetime.now(UTC) - timedelta(hours=1)
     with (
         turn(run, "audit"),
@@ -198,12 +199,12 @@ def test_a_run_that_was_withdrawn_while_one_waited(run: RunFolder) -> None:
 
     def second() -> None:
         try:
-            with at_work(open_run(run.store.url)):
+            with audit_session(open_run(run.store.url)):
                 pass
         except BaseException as error:
             found.append(error)
 
-    with pytest.raises(SettingsError, match="no GPU"), at_work(run):
+    with pytest.raises(SettingsError, match="no GPU"), audit_session(run):
         waiting = Thread(target=second)
         waiting.start()
         until(lambda: waits(run))
@@ -232,7 +233,7 @@ def test_a_damaged_heartbeat_ends_no_command(
             run.store.write(found.path, content)
         assert main(["status", run.store.url]) == exits.ALL_JUDGED
         said = capsys.readouterr().out
-        assert "begins or ends its work" in said and "\x1b" not in said
+        assert "the driver on" in said and "\x1b" not in said
         assert main(["status", run.store.url, "--json"]) == exits.ALL_JUDGED
         (driver_said,) = json.loads(capsys.readouterr().out)["drivers"]
         assert driver_said["alive"]
@@ -240,7 +241,7 @@ def test_a_damaged_heartbeat_ends_no_command(
         assert "the run is being worked on" in capsys.readouterr().err
 
 
-def test_who_may_only_read_sees_who_is_at_work(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_without_write_access_see_who_works(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     with Heartbeat(run.store, "audit"):
 
         def refused(path: str, data: bytes) -> None:
@@ -260,7 +261,7 @@ def test_two_audits_at_once_do_the_work_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    science = Science(load_settings(), MeanColour, {"model_digest": "abc"})
+    science = PreparedAudit(load_settings(), MeanColour, {"model_digest": "abc"})
     runs: list[int] = []
     carry_out = driver.run
 

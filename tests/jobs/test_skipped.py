@@ -1,4 +1,4 @@
-"""What a person sees of skipped files, noted images and rows without an image: at the audit, and later."""
+"""Skipped files, notes on images and rows without a URI, as the audit, status and report show them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
-from image_bytes import noise, saved
-from mean_colour import MeanColour
 
-from cluster.runfolder import open_run
+from cluster.run.folder import open_run
 from cluster.settings import ClusterSettings
-from jobs import exits, retry, status
-from jobs.audit import Science, audit
+from jobs import retry, status
+from jobs.auditing.audit_run import audit
+from jobs.auditing.prepare import PreparedAudit
 from jobs.cli import main
-from originality.presets import load_settings
-from tests.inputs import inputs
+from jobs.commandline import exits
+from originality.settings.presets import load_settings
+from tests.support.image_bytes import noise, saved
+from tests.support.joined_inputs import inputs
+from tests.support.mean_colour import MeanColour
 
-SCIENCE = Science(load_settings(), MeanColour, {})
+SCIENCE = PreparedAudit(load_settings(), MeanColour, {})
 SAID = "skipped 12 files: 8 .txt, 3 .json, 1 .mov"
 
 
@@ -66,5 +68,5 @@ def test_a_dry_run_has_the_audits_limits(tmp_path: Path, capsys: pytest.CaptureF
     command = ["audit", f"{tmp_path}/in", "--dry-run", "--set", "cluster.max_pixels=2400"]
     assert main(command) == exits.SOME_UNJUDGED
     shown = capsys.readouterr()
-    assert "'no-end.jpg': too-large: 61 x 40; at most 2400 pixels are read (cluster.max_pixels)" in shown.out
+    assert "'no-end.jpg': too-large: 61 x 40" in shown.out and "cluster.max_pixels" in shown.out
     assert SAID in shown.err

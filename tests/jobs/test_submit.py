@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from test_buckets import SHORT, verdicts
 
-from cluster.store import open_store
-from jobs import exits
+from cluster.storage.store import open_store
 from jobs.cli import main
-from tests.rays import BIN, ROOT, Head, asked, ray_head
-from tests.waiting import PATIENCE, until
+from jobs.commandline import exits
+from tests.support.places import ROOT
+from tests.support.ray_clusters import BIN, Head, asked, ray_head
+from tests.support.short_audits import SHORT, verdicts
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.long
 
@@ -44,7 +45,7 @@ def submit(head: Head, *job: str, options: tuple[str, ...] = ()) -> subprocess.C
         time.sleep(1)
 
 
-def test_the_jobs_api_wants_the_token(head: Head) -> None:
+def test_the_jobs_api_requires_the_token(head: Head) -> None:
     token = head.environment["RAY_AUTH_TOKEN"]
     assert asked(head.dashboard, None) == 401
     assert asked(head.dashboard, "0" * len(token)) == 403

@@ -1,4 +1,4 @@
-"""Photographs, art and scans under the model that ships, which knows drawings of shapes alone."""
+"""Photographs, art and scans with the model that ships, which knows only drawings of shapes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pytest
 import skimage.data
-from mean_colour import MeanColour, paint
 from PIL import Image, ImageDraw
 
-from cluster.manifest import Selection
-from jobs import exits
-from jobs.audit import Science, audit, planned, unsuited
+from cluster.inputs.manifest import Selection
+from jobs.auditing.audit_run import audit, plan_audit, unsuited
+from jobs.auditing.prepare import PreparedAudit
+from jobs.auditing.suitability import is_drawing
 from jobs.cli import main
-from jobs.suitability import is_drawing
-from originality.presets import load_settings
-from originality.synthetic.dataset import UniformSet
-from originality.synthetic.render import draw
+from jobs.commandline import exits
+from originality.settings.presets import load_settings
+from originality.shapes.drawing import draw
+from originality.shapes.image_sets import UniformSet
+from tests.support.mean_colour import MeanColour, paint
+from tests.support.places import EXAMPLES
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 PHOTOS = Path(skimage.data.__file__).parent
 OTHERS = (
     *("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png"),
@@ -41,7 +42,7 @@ def screenshot() -> Image.Image:
     return page
 
 
-def test_photographs_and_scans_are_no_drawings() -> None:
+def test_photographs_and_scans_are_not_taken_for_drawings() -> None:
     taken = [name for name in OTHERS if is_drawing(Image.open(PHOTOS / name))]
     assert taken == [] and not is_drawing(screenshot())
 
@@ -72,9 +73,7 @@ def test_the_command_warns_before_the_work(tmp_path: Path, capsys: pytest.Captur
     for command in commands:
         assert main(command) == exits.ALL_JUDGED
         first, *_ = capsys.readouterr().err.splitlines()
-        assert first.startswith(
-            "warning: the model 'shapes' knows drawings of simple shapes only, and 2 of 2 "
-        )
+        assert first.startswith("warning: ") and "2 of 2" in first
         assert f"originality audit '{photos}' --out FOLDER --preset fast --domain DOMAIN" in first
         assert main([*command, "--preset", "fast", "--domain", "people"]) == exits.ALL_JUDGED
         assert "warning" not in capsys.readouterr().err
@@ -82,15 +81,15 @@ def test_the_command_warns_before_the_work(tmp_path: Path, capsys: pytest.Captur
     assert "warning" not in capsys.readouterr().err
 
 
-def test_summary_and_report_say_it_too(
+def test_summary_and_report_contain_the_warning(
     tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(3):
         paint(tmp_path / "in", f"{number}.png", (90, 90 + number, 90))
     shutil.copy(next(EXAMPLES.glob("*.png")), tmp_path / "in")
-    science = Science(load_settings(), MeanColour, {})
+    science = PreparedAudit(load_settings(), MeanColour, {})
     assert audit(science, str(tmp_path / "in"), str(tmp_path / "run")) == exits.ALL_JUDGED
-    assert "3 of 4 sampled images are something else" in capsys.readouterr().err
+    assert "3 of 4 sampled images" in capsys.readouterr().err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["unsuited"] == {"sampled": 4, "others": 3}
     assert audit(science, str(tmp_path / "in"), str(tmp_path / "run")) == exits.ALL_JUDGED
@@ -98,28 +97,28 @@ def test_summary_and_report_say_it_too(
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["unsuited"] == summary["unsuited"]
     assert main(["report", str(tmp_path / "run")]) == exits.ALL_JUDGED
     page = (tmp_path / "run" / "report" / "index.html").read_text()
-    assert "3 of 4 sampled images are something else: their verdicts mean nothing." in page
+    assert "3 of 4 sampled images" in page
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"unsuited": 3}', '{"unsuited": {"photos": 1}}'])
-def test_a_damaged_summary_ends_no_audit(tmp_path: Path, damage: str) -> None:
-    """Nor does one of another version."""
+def test_a_damaged_summary_stops_no_audit(tmp_path: Path, damage: str) -> None:
+    """Neither does a summary of a different version."""
     (tmp_path / "in").mkdir()
     shutil.copy(next(EXAMPLES.glob("*.png")), tmp_path / "in")
-    science = Science(load_settings(), MeanColour, {})
-    run = planned(science, str(tmp_path / "in"), str(tmp_path / "run"))
+    science = PreparedAudit(load_settings(), MeanColour, {})
+    run = plan_audit(science, str(tmp_path / "in"), str(tmp_path / "run"))
     (tmp_path / "run" / "summary.json").write_text(damage)
     assert unsuited(science, run, Selection()) is None
 
 
-def test_an_interrupt_while_images_are_looked_at_leaves_no_run(
+def test_an_interrupt_while_images_are_sampled_leaves_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*given: object) -> None:
         raise KeyboardInterrupt
 
     paint(tmp_path / "in", "a.png", (1, 2, 3))
-    monkeypatch.setattr("jobs.audit.warn", interrupted)
+    monkeypatch.setattr("jobs.auditing.audit_run.warn", interrupted)
     out = tmp_path / "out"
     assert main(["audit", str(tmp_path / "in"), "--out", str(out)]) == exits.INTERRUPTED
     assert not out.exists()

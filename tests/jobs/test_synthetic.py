@@ -1,4 +1,4 @@
-"""The world of shapes as a person uses it: render, detect, train, and the experiments on a real Ray."""
+"""The commands of the world of shapes: render, detect, train, and the experiments on a real Ray."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ import pytest
 import torch
 from PIL import Image
 
-from cluster.runfolder import RunFolder, RunMismatch, open_run
-from cluster.store import StoreError
-from jobs import exits, experiment
+from cluster.run.folder import RunFolder, RunMismatch, open_run
+from cluster.storage.store import StoreError
+from jobs import experiment
 from jobs.cli import main
-from jobs.documents import id_of, planned
-from jobs.given import merged
-from jobs.takeover import Earlier
-from originality.scoring import Item
-from originality.synthetic.experiments.elements import ElementsMeasure, ElementsMeasuring
-from originality.synthetic.experiments.plans import ElementsPlan, PairsPlan
-from originality.synthetic.experiments.scales import SCALES
-from originality.synthetic.experiments.work import FORMAT, OneAtATime
-from originality.synthetic.world import elements_of
-from tests.synthetic.long_work import finished
-from tests.waiting import PATIENCE, until
+from jobs.commandline import exits
+from jobs.commandline.options import merged
+from jobs.experimenting.plan_runs import id_of, plan_items
+from jobs.experimenting.takeover import Earlier
+from originality.contract.scorer import Item
+from originality.experiments.scales import SCALES
+from originality.experiments.tasks.long_task import FORMAT, OneAtATime
+from originality.experiments.tasks.measure_elements import ElementsMeasure, ElementsMeasuring
+from originality.experiments.tasks.plans import ElementsPlan, PairsPlan
+from originality.shapes.elements import elements_of
+from tests.support.long_task import finished
+from tests.support.places import ROOT
+from tests.support.waiting import PATIENCE, until
 
-ROOT = Path(__file__).parents[2]
 TINY = {
     "diversities": [4],
     "repeats": 1,
@@ -45,7 +46,7 @@ TINY = {
         "denoiser": {"channels": [32, 32], "heads": 4, "images": 600, "batch_size": 4, "steps": [150]},
     },
 }
-"""Of the diversity experiment, so that it takes seconds."""
+"""Settings of the diversity experiment with which it takes seconds."""
 
 
 def synthetic(*arguments: object) -> int:
@@ -87,7 +88,7 @@ def test_an_image_folder_with_captions(tmp_path: Path, capsys: pytest.CaptureFix
     assert all(file.stat().st_mtime_ns == at for file, at in before.items() if file.parent.name != "00002")
     capsys.readouterr()
     assert synthetic(*flags) == exits.BAD_SETTINGS
-    assert "holds another set" in capsys.readouterr().err
+    assert "set.json" in capsys.readouterr().err
 
 
 def test_shards_of_webdataset_are_the_same_bytes_each_time(tmp_path: Path) -> None:
@@ -108,50 +109,41 @@ def test_shards_of_webdataset_are_the_same_bytes_each_time(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (("render", "pairs", "--shapes", "circle"), "--shapes is no setting of the set 'pairs'"),
-        (("render", "elements", "--shapes", "oval"), "Input should be 'circle'"),
-        (("render", "elements", "--missing", "red square"), "is not 'size colour texture shape'"),
+        (("render", "pairs", "--shapes", "circle"), "--shapes"),
+        (("render", "elements", "--shapes", "oval"), "'circle'"),
+        (("render", "elements", "--missing", "red square"), "'size colour texture shape'"),
         (
             ("render", "elements", "--frequencies", "big red full square"),
-            "write it as 'big red full square=0.01'",
+            "'big red full square=0.01'",
         ),
         (
             ("render", "elements", "--frequencies", "big red full square=x"),
-            "unable to parse string as a number",
+            "big red full square",
         ),
         (
             ("render", "elements", "--frequencies", "big red full square=1", "big red full square=2"),
-            "names an element twice",
+            "--frequencies",
         ),
-        (("render", "pairs", "--frequencies", "big red full square=2"), "is no setting of the set 'pairs'"),
-        (("render", "elements", "--side", "100"), "--side 100: give a multiple of 64"),
-        (("render", "elements", "--count", "0"), "--count 0: give 1 or more"),
-        (("experiment", "frequency", "--set", "qeries=3"), "unknown setting 'qeries'"),
-        (("experiment", "diversity", "--set", "diversities=[5]"), "Input should be 4, 8, 15, 30 or 60"),
-        (("experiment", "frequency", "--set", "preset=latpop"), "did you mean 'laptop'"),
-        (("experiment", "frequency", "--set", "over.inversion.stepz=3"), "unknown setting 'inversion.stepz'"),
-        (("experiment", "conditions", "--set", "trainings=[shorterr]"), "Input should be 'shorter'"),
-        (("experiment", "frequency", "--set", "recipe.side=100"), "multiple of 64"),
-        (("experiment", "frequency", "--set", "recipe.denoiser.images=5"), "5 images are no batch of 64"),
-        (("experiment", "frequency", "--set", "recipe.denoiser.steps=[]"), "at least 1 item"),
-        (
-            ("experiment", "frequency", "--set", "recipe.denoiser.channels=[24, 24]"),
-            "a width of 24 cannot be shared evenly by 16 norm_groups",
-        ),
-        (
-            ("experiment", "frequency", "--set", "recipe.denoiser.caption_dropout=5"),
-            "less than or equal to 1",
-        ),
-        (
-            ("experiment", "frequency", "--set", "recipe.text.pretrained=/no/such"),
-            "there is no folder /no/such",
-        ),
-        (("experiment", "diversity", "--set", "diversities=[]"), "at least 1 item"),
-        (("experiment", "frequency", "--keep", "s3://bucket/kept"), "give a folder of this machine"),
-        (("train", "plan.yaml"), "cannot read plan.yaml"),
+        (("render", "pairs", "--frequencies", "big red full square=2"), "'pairs'"),
+        (("render", "elements", "--side", "100"), "--side 100"),
+        (("render", "elements", "--count", "0"), "--count 0"),
+        (("experiment", "frequency", "--set", "qeries=3"), "'qeries'"),
+        (("experiment", "diversity", "--set", "diversities=[5]"), "4, 8, 15, 30 or 60"),
+        (("experiment", "frequency", "--set", "preset=latpop"), "'laptop'"),
+        (("experiment", "frequency", "--set", "over.inversion.stepz=3"), "'inversion.stepz'"),
+        (("experiment", "conditions", "--set", "trainings=[shorterr]"), "'shorter'"),
+        (("experiment", "frequency", "--set", "recipe.side=100"), "64"),
+        (("experiment", "frequency", "--set", "recipe.denoiser.images=5"), "64"),
+        (("experiment", "frequency", "--set", "recipe.denoiser.steps=[]"), "steps"),
+        (("experiment", "frequency", "--set", "recipe.denoiser.channels=[24, 24]"), "norm_groups"),
+        (("experiment", "frequency", "--set", "recipe.denoiser.caption_dropout=5"), "caption_dropout"),
+        (("experiment", "frequency", "--set", "recipe.text.pretrained=/no/such"), "/no/such"),
+        (("experiment", "diversity", "--set", "diversities=[]"), "diversities"),
+        (("experiment", "frequency", "--keep", "s3://bucket/kept"), "--keep s3://bucket/kept"),
+        (("train", "plan.yaml"), "plan.yaml"),
     ],
 )
-def test_mistakes_are_said_in_one_line(
+def test_mistakes_are_reported_in_one_line(
     tmp_path: Path, flags: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert synthetic(*flags, "--out", tmp_path / "out") == exits.BAD_SETTINGS
@@ -159,7 +151,7 @@ def test_mistakes_are_said_in_one_line(
     assert message in told and told.count("\n") == 1
 
 
-def test_what_images_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_detected_elements_are_those_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     synthetic("render", "elements", "--out", tmp_path / "set", "--count", 30, "--side", 256)
     truth = lines(tmp_path / "set" / "00000" / "metadata.jsonl")
     (tmp_path / "set" / "00000" / "text.png").write_text("no image")
@@ -199,14 +191,14 @@ def killed_at_work(process: subprocess.Popen[str], run: Path) -> None:
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    """What it printed, all of it done."""
+    """Output of a command that succeeded."""
     out, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == exits.ALL_JUDGED, error
     return out.strip()
 
 
 def with_more_seconds(snapshot: bytes, more: float) -> bytes:
-    """A snapshot as if so much longer had been worked on it."""
+    """A snapshot with this much more working time recorded."""
     start = len(FORMAT) + hashlib.sha256().digest_size
     kept = torch.load(io.BytesIO(snapshot[start:]), weights_only=True)
     body = io.BytesIO()
@@ -253,8 +245,8 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     assert Earlier.at(str(out)).has(whole["image_id"], ["another"])
     more = (*over, "--set", "images=97", "--device", "cpu")
     for asked, refused in (
-        (again, "kept-again keeps measures of another experiment, or by other settings: elements-4-0"),
-        (again[:-2], "another measurement of the same models: another --out"),
+        (again, "elements-4-0"),
+        (again[:-2], "--before"),
     ):
         capsys.readouterr()
         assert synthetic(*asked, *more) == exits.BAD_SETTINGS
@@ -276,10 +268,12 @@ def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
     assert main(["retry", run, "--status", "failed"]) == exits.ALL_JUDGED
     capsys.readouterr()
     assert main(["report", run]) == exits.BAD_SETTINGS
-    assert "is a run of the job 'measure'" in capsys.readouterr().err
+    assert "'measure'" in capsys.readouterr().err
 
 
-def test_what_was_measured_until_a_stop_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measurements_made_before_an_interrupt_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stopped(run: RunFolder, *_: object) -> None:
         item = json.loads(run.store.read("items/000-elements-4-0.json"))
         run.ledger.commit(id_of(item), {"name": "elements-4-0", "status": "judged"}, {})
@@ -294,20 +288,20 @@ def test_what_was_measured_until_a_stop_is_kept(tmp_path: Path, monkeypatch: pyt
     assert kept["name"] == "elements-4-0"
 
 
-def test_a_start_that_was_cut_off_leaves_nothing_to_the_next(tmp_path: Path) -> None:
-    """Before it was planned: its items are not those of the next one."""
+def test_items_of_a_killed_start_are_not_taken_for_those_of_the_next(tmp_path: Path) -> None:
+    """The start was killed before it planned its run, and its items differ from the next one's."""
     for name in ("000-x", "001-y"):
         file = tmp_path / "items" / f"{name}.json"
         file.parent.mkdir(exist_ok=True)
         file.write_text('{"rate": 1}')
     asked = (str(tmp_path), {"000-x": {"rate": 2}}, {"job": "train", "models": ["2"]})
-    with pytest.raises(StoreError, match=r"001-y\.json, which is no item of this run; remove it"):
-        planned(*asked)
+    with pytest.raises(StoreError, match=r"001-y\.json"):
+        plan_items(*asked)
     assert file.exists()
     file.unlink()
-    run = planned(*asked)
+    run = plan_items(*asked)
     assert [run.manifest.path(n) for n in range(len(run.manifest))] == ["000-x.json"]
     assert json.loads((tmp_path / "items" / "000-x.json").read_text()) == {"rate": 2}
     with pytest.raises(RunMismatch):
-        planned(str(tmp_path), {"000-x": {"rate": 3}}, {"job": "train", "models": ["3"]})
+        plan_items(str(tmp_path), {"000-x": {"rate": 3}}, {"job": "train", "models": ["3"]})
     assert json.loads((tmp_path / "items" / "000-x.json").read_text()) == {"rate": 2}

@@ -1,4 +1,4 @@
-"""What an experiment takes over of earlier ones, from runs and from folders of what was kept."""
+"""Reuse of an earlier experiment's results, from its runs and from folders written by --keep."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from cluster.runfolder import RunFolder, RunMismatch
-from jobs.documents import id_of, planned
-from jobs.experiment import measures, trainings, wanted_of
-from jobs.kept import check_room, judged, keep
-from jobs.takeover import Earlier, check_made_alike, take_over
-from originality.settings import SettingsError
-from originality.synthetic.experiments.conditions import BASE
-from originality.synthetic.experiments.scales import SCALES
+from cluster.run.folder import RunFolder, RunMismatch
+from jobs.experimenting.kept import check_room, judged, keep
+from jobs.experimenting.plan_runs import id_of, plan_items
+from jobs.experimenting.takeover import Earlier, check_made_alike, take_over
+from jobs.experimenting.two_runs import measures, trainings, wanted_of
+from originality.contract.config import SettingsError
+from originality.experiments.conditions import BASE
+from originality.experiments.scales import SCALES
+from tests.support.places import ROOT
 
-RESULTS = Path(__file__).parents[2] / "docs" / "paper" / "results"
+RESULTS = ROOT / "docs" / "paper" / "results"
 PLANS = {name: {"model": name} for name in ("a", "b")}
 MEASURES = {f"{name}-{k}": {"of": name, "measure": k} for name in PLANS for k in range(2)}
 WANTED = {
@@ -29,11 +30,11 @@ IDS = [id_of(measure) for measure in MEASURES.values()]
 
 
 def runs(out: Path, detector: str = "d") -> tuple[RunFolder, RunFolder]:
-    """Of trainings and of measurements."""
+    """The two runs: of trainings and of measurements."""
     identity = {"models": list(PLANS), "autoencoder": "x"}
-    models = planned(str(out / "train"), PLANS, {"job": "train", **identity})
+    models = plan_items(str(out / "train"), PLANS, {"job": "train", **identity})
     measures = {"job": "measure", "items": MEASURES, "detector": detector}
-    return models, planned(str(out / "measure"), MEASURES, measures)
+    return models, plan_items(str(out / "measure"), MEASURES, measures)
 
 
 def did(run: RunFolder, document: dict[str, Any], weights: str, **files: bytes) -> None:
@@ -48,7 +49,7 @@ def trained(run: RunFolder, name: str, weights: str) -> None:
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
-    """An experiment that came to its end."""
+    """An experiment that has finished."""
     models, run = runs(tmp_path / "whole")
     for name in PLANS:
         trained(models, name, f"old {name}")
@@ -62,7 +63,7 @@ def weights(run: RunFolder) -> dict[str, str]:
     return {record["name"]: record["weights"] for record in judged(run)}
 
 
-def test_what_was_kept_is_taken_over_whole_and_kept_again(tmp_path: Path, whole: Path) -> None:
+def test_kept_results_are_reused_completely_and_kept_again(tmp_path: Path, whole: Path) -> None:
     models, run = runs(tmp_path / "new")
     take_over(models, run, WANTED, [Earlier.at(str(tmp_path / "kept"))])
     assert weights(models) == {"a": "old a", "b": "old b"} and len(weights(run)) == 4
@@ -75,10 +76,10 @@ def test_what_was_kept_is_taken_over_whole_and_kept_again(tmp_path: Path, whole:
 
 
 @pytest.mark.parametrize("at", ["kept", "second-hand"])
-def test_a_model_that_is_not_there_is_trained_anew_where_something_is_to_be_measured(
+def test_a_missing_model_is_trained_again_if_measurements_are_missing(
     tmp_path: Path, whole: Path, at: str
 ) -> None:
-    """And then nothing is taken over of it: its numbers would be of other weights."""
+    """None of its measurements is reused then, as they belong to different weights."""
     take_over(*runs(tmp_path / "second-hand"), WANTED, [Earlier.at(str(tmp_path / "kept"))])
     a, b = WANTED
     more = {a: WANTED[a], b: [*WANTED[b], "another"]}
@@ -88,7 +89,7 @@ def test_a_model_that_is_not_there_is_trained_anew_where_something_is_to_be_meas
     assert set(weights(run)) == {"a-0", "a-1"}
 
 
-def test_a_model_that_is_there_is_taken_over_with_what_was_measured(tmp_path: Path, whole: Path) -> None:
+def test_an_existing_model_is_reused_with_its_measurements(tmp_path: Path, whole: Path) -> None:
     a, b = WANTED
     models, run = runs(tmp_path / "new")
     take_over(models, run, {a: [*WANTED[a], "another"], b: WANTED[b]}, [Earlier.at(str(whole))])
@@ -97,8 +98,8 @@ def test_a_model_that_is_there_is_taken_over_with_what_was_measured(tmp_path: Pa
     assert file.read_bytes() == b"old a"
 
 
-def test_numbers_are_of_the_weights_that_are_told(tmp_path: Path, whole: Path) -> None:
-    """The first place that has a model gives all of it, and what the run trained itself keeps its own."""
+def test_measurements_belong_to_the_weights_of_their_model(tmp_path: Path, whole: Path) -> None:
+    """The first place that has a model gives all its results; a model trained here keeps its own."""
     models, run = runs(tmp_path / "other")
     trained(models, "a", "other a")
     models, run = runs(tmp_path / "new")
@@ -107,22 +108,22 @@ def test_numbers_are_of_the_weights_that_are_told(tmp_path: Path, whole: Path) -
     assert weights(models) == {"a": "other a", "b": "own b"} and not weights(run)
 
 
-def test_nothing_is_taken_over_where_something_was_made_otherwise(tmp_path: Path, whole: Path) -> None:
+def test_nothing_is_reused_from_a_run_with_a_different_identity(tmp_path: Path, whole: Path) -> None:
     models, run = runs(tmp_path / "new", detector="another")
     with pytest.raises(RunMismatch, match=r"detector: 'd' there, 'another' here"):
         take_over(models, run, WANTED, [Earlier.at(str(tmp_path / "kept"))])
     assert not weights(models)
 
 
-def test_what_cannot_be_taken_over_is_named(tmp_path: Path, whole: Path) -> None:
-    with pytest.raises(SettingsError, match="is neither the --out of an experiment nor a folder of --keep"):
+def test_results_that_cannot_be_reused_are_named(tmp_path: Path, whole: Path) -> None:
+    with pytest.raises(SettingsError, match="--keep"):
         Earlier.at(str(tmp_path))
     (tmp_path / "kept" / "made-with.json").unlink()
-    with pytest.raises(SettingsError, match=r"lacks a whole made-with\.json; leave it out of --before"):
+    with pytest.raises(SettingsError, match=r"made-with\.json.* --before"):
         Earlier.at(str(tmp_path / "kept"))
 
 
-def test_lines_that_are_damaged_are_named(tmp_path: Path, whole: Path) -> None:
+def test_damaged_lines_are_named(tmp_path: Path, whole: Path) -> None:
     for part in ("measures", "trainings"):
         file = tmp_path / "kept" / f"{part}.jsonl"
         file.write_text(file.read_text()[:-20])
@@ -132,7 +133,7 @@ def test_lines_that_are_damaged_are_named(tmp_path: Path, whole: Path) -> None:
             check_room(tmp_path / "kept", WANTED, IDS)
 
 
-def test_a_run_that_was_stopped_writes_over_no_whole_one(tmp_path: Path, whole: Path) -> None:
+def test_an_incomplete_run_does_not_overwrite_complete_results(tmp_path: Path, whole: Path) -> None:
     models, run = runs(tmp_path / "new")
     for name in PLANS:
         trained(models, name, f"new {name}")
@@ -147,7 +148,7 @@ def test_a_run_that_was_stopped_writes_over_no_whole_one(tmp_path: Path, whole: 
     assert "new b" in (tmp_path / "kept" / "trainings.jsonl").read_text()
 
 
-def test_a_folder_keeps_nothing_of_an_earlier_run(tmp_path: Path, whole: Path) -> None:
+def test_pictures_of_an_earlier_run_are_removed(tmp_path: Path, whole: Path) -> None:
     models, run = runs(whole)
     stale = tmp_path / "kept" / "a-0" / "stale.webp"
     stale.write_bytes(b"of before")
@@ -155,18 +156,16 @@ def test_a_folder_keeps_nothing_of_an_earlier_run(tmp_path: Path, whole: Path) -
     assert not stale.exists() and (tmp_path / "kept" / "a-0" / "drawn.webp").exists()
     check_room(tmp_path / "kept", WANTED, IDS)
     check_room(tmp_path / "nowhere", [], [])
-    with pytest.raises(
-        SettingsError, match=r"keeps trainings of another .* settings: b; give another --keep"
-    ):
+    with pytest.raises(SettingsError, match=r"trainings .*: b; .* --keep"):
         check_room(tmp_path / "kept", list(WANTED)[:1], IDS)
-    with pytest.raises(SettingsError, match=r"keeps measures of another .*: b-0, b-1; give another --keep"):
+    with pytest.raises(SettingsError, match=r"measures .*: b-0, b-1; .* --keep"):
         check_room(tmp_path / "kept", WANTED, IDS[:2])
     lines = (tmp_path / "kept" / "trainings.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in lines] == ["a", "b"]  # as it was
 
 
 @pytest.mark.parametrize("experiment", sorted(folder.name for folder in RESULTS.iterdir()))
-def test_what_is_committed_can_be_gone_on_with(experiment: str, tmp_path: Path) -> None:
+def test_committed_results_can_be_reused(experiment: str, tmp_path: Path) -> None:
     folder = RESULTS / experiment
     said = SCALES["laptop"][experiment]
     ids, wanted = {plan.name: id_of(plan.document()) for plan in said.plans()}, wanted_of(said)

@@ -21,18 +21,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster.manifest import Selection
-from cluster.runfolder import RunFolder, open_run
+from cluster.inputs.manifest import Selection
+from cluster.run.folder import RunFolder, open_run
 from cluster.settings import ClusterSettings
-from jobs.audit import Science, at_work, judge, planned
-from jobs.report import write_report
-from jobs.verdicts import SCHEMA, summarise
-from originality.presets import load_settings
+from jobs.auditing.audit_run import audit_session, judge, plan_audit
+from jobs.auditing.prepare import PreparedAudit
+from jobs.auditing.report_data import write_report
+from jobs.auditing.verdict_table import SCHEMA, summarise
+from originality.settings.presets import load_settings
 from tests.scale.instant import Instant
 
 
 def paint(folder: Path, count: int) -> None:
-    """So many different images of 2 x 2 pixels, a thousand to a folder."""
+    """Writes different images of 2 x 2 pixels, a thousand in each folder."""
     header = (
         b"BM"
         + struct.pack("<IHHI", 70, 0, 0, 54)
@@ -51,7 +52,7 @@ def plan(run: Path, images: Path) -> dict[str, Any]:
 
 
 def work(run: Path, images: Path) -> dict[str, Any]:
-    """Judges half of what there is to do, or all the rest."""
+    """Judges half of the inputs, or all that are left."""
     began = time.monotonic()
     folder = _planned(run, images)
     numbers = Selection().numbers(folder.manifest)
@@ -61,8 +62,8 @@ def work(run: Path, images: Path) -> dict[str, Any]:
     half = Selection(limit=len(numbers) // 2 if waiting == len(numbers) else None)
     del leases
     started = time.monotonic()
-    with at_work(folder) as heartbeat:
-        outcome = judge(_SCIENCE, folder, ClusterSettings(snapshot_every=1e9), half, heartbeat)
+    with audit_session(folder, half) as session:
+        outcome = judge(_SCIENCE, session, ClusterSettings(snapshot_every=1e9))
     assert outcome is not None
     seconds = time.monotonic() - started
     done = outcome.counts["judged"]
@@ -86,11 +87,11 @@ def report(run: Path, images: Path) -> dict[str, Any]:
     return {key: told[key] for key in ("inputs", "images", "judged", "pending")}
 
 
-_SCIENCE = Science(load_settings(flags={"model": {"device": "cpu"}}), Instant, {})
+_SCIENCE = PreparedAudit(load_settings(flags={"model": {"device": "cpu"}}), Instant, {})
 
 
 def _planned(run: Path, images: Path) -> RunFolder:
-    return planned(_SCIENCE, str(images), str(run))
+    return plan_audit(_SCIENCE, str(images), str(run))
 
 
 STAGES: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
@@ -103,7 +104,7 @@ STAGES: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
 
 
 def measured(stage: str, run: Path, images: Path) -> dict[str, Any]:
-    """A stage in a process of its own."""
+    """Runs a stage in a separate process."""
     command = [sys.executable, "-m", "tests.scale", "--stage", stage, "--folder", str(run.parent)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))

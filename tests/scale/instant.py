@@ -1,8 +1,8 @@
-"""A scorer that takes no time: what is left is the engine."""
+"""A scorer that takes no time, so that only the engine is measured."""
 
 from __future__ import annotations
 
-from originality.scoring import Finished, Item
+from originality.contract.scorer import Finished, Item
 
 
 class Instant:
@@ -10,13 +10,13 @@ class Instant:
     progress = ""
 
     def __init__(self) -> None:
-        self._flying: list[str] = []
+        self._in_flight: list[str] = []
 
     def admit(self, item: Item) -> None:
-        self._flying.append(item.item_id)
+        self._in_flight.append(item.item_id)
 
     def step(self) -> list[Finished]:
-        done, self._flying = self._flying, []
+        done, self._in_flight = self._in_flight, []
         return [Finished(item_id, {"status": "judged", "min_tokens": 1}) for item_id in done]
 
     def stage(self, item_id: str) -> int:

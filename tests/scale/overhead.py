@@ -1,4 +1,4 @@
-"""What the engine costs beside the science: python -m tests.scale.overhead --out FILE.json"""
+"""Measures what the engine costs beside the science: python -m tests.scale.overhead --out FILE.json"""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cluster import driver
-from cluster.metrics import Metrics
-from cluster.runfolder import plan
-from cluster.runtime import ray_running
+from cluster.driver import driver
+from cluster.ray_runtime.runtime import ray_running
+from cluster.run.folder import plan
 from cluster.settings import ClusterSettings
-from cluster.store import open_store
-from cluster.worker import Task
+from cluster.storage.store import open_store
+from cluster.worker.messages import Task
+from cluster.worker.metrics import Metrics
 from tests.scale.sleeper import Sleeper
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 SHORT = (
     *("--set", "inversion.steps=1", "--set", "inversion.batch_size=2", "--set", "inversion.lanes=1"),
     *("--set", "redraw.count=2", "--set", "redraw.steps=2", "--max-tokens", "1", "--device", "cpu"),
 )
 ALONE = """
 import sys, numpy, PIL.Image
-from originality.scoring import Item
-from originality.sweep import build_scorer
-from jobs import audit, given
+from originality.contract.scorer import Item
+from originality.sweep.sweep import build_scorer
+from jobs import audit
+from jobs.commandline import options
 import argparse
 parser = argparse.ArgumentParser()
 audit.add_arguments(parser)
-scorer = build_scorer(given.settings_of(parser.parse_args(sys.argv[1:])))
+scorer = build_scorer(options.settings_of(parser.parse_args(sys.argv[1:])))
 scorer.admit(Item("0" * 64, PIL.Image.open(sys.argv[1])))
 while not scorer.step():
     pass
@@ -46,8 +47,8 @@ while not scorer.step():
 
 
 def between_images(folder: Path, images: int, seconds: float, workers: int) -> dict[str, Any]:
-    """Wall time of ``images`` that take ``seconds`` each, on ``workers``, from the first to begin to the last
-    to end, against the least that it could be."""
+    """Wall time of ``images`` that take ``seconds`` each on ``workers``, from the start of the first to the
+    end of the last, and the least that is possible."""
     source = folder / "in"
     source.mkdir()
     for i in range(images):
@@ -72,7 +73,7 @@ def between_images(folder: Path, images: int, seconds: float, workers: int) -> d
 
 
 def one_measurement(calls: int = 10_000) -> float:
-    """Microseconds that the timing of one stage costs, while Ray runs."""
+    """Microseconds that measuring the time of one stage costs, with Ray running."""
     metrics = Metrics()
     with ray_running():
         began = time.monotonic()
@@ -83,7 +84,8 @@ def one_measurement(calls: int = 10_000) -> float:
 
 
 def cold_start(folder: Path) -> dict[str, Any]:
-    """An audit of one image, against a process that loads the model and judges it without the engine."""
+    """Seconds of an audit of one image, and of a process that loads the model and judges it without the
+    engine."""
     image = str(ROOT / "examples" / "familiar-1.png")
     alone = _timed([sys.executable, "-c", ALONE, image, *SHORT])
     out = str(folder / "cold")

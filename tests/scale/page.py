@@ -25,24 +25,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from cluster.manifest import SCHEMA as INPUTS
-from cluster.manifest import Manifest
-from cluster.runfolder import RunFolder, plan
-from cluster.store import open_store
-from jobs.report import write_report
-from jobs.verdicts import SCHEMA
-from originality.presets import load_settings
-from originality.sheets import COLUMNS, TILE
-from tests.report import chromium
-from tests.report.examples import attempt
+from cluster.inputs.manifest import SCHEMA as INPUTS
+from cluster.inputs.manifest import Manifest
+from cluster.run.folder import RunFolder, plan
+from cluster.storage.store import open_store
+from jobs.auditing.report_data import write_report
+from jobs.auditing.verdict_table import SCHEMA
+from originality.evaluation.redraw_sheet import COLUMNS, TILE
+from originality.settings.presets import load_settings
+from tests.support import chromium
+from tests.support.example_runs import attempt
 
 PART = 10_000
-"""Rows of a part of the table."""
+"""Rows in one part of the table."""
 PROBLEMS = (("rejected", "truncated"), ("rejected", "not-an-image"), ("failed", "missing"))
 
 
 def run_folder(folder: Path, images: int, tile: int = TILE) -> RunFolder:
-    """A finished run of so many images: one in twenty was not judged. ``tile``: pixels of a redraw."""
+    """Makes a finished run of so many images, one in twenty of them not judged. ``tile``: pixels of a
+    redraw."""
     names = [f"{number // 1000:04}/photograph-{number:07}.jpg" for number in range(images)]
     uris = pa.array([f"/data/{name}" for name in names], pa.string())
     table = pa.table([uris, pa.nulls(images, pa.int64())], INPUTS)
@@ -88,8 +89,8 @@ def row(number: int, image_id: str) -> dict[str, Any]:
 
 
 def link(folder: Path, image_id: str, attempts: int, tile: int) -> None:
-    """Pictures of one image. Those with as many attempts share theirs: the disk is spared, the page sees none
-    of it."""
+    """Pictures of one image. Images with the same number of attempts share them, which saves space on the
+    disk and makes no difference to the page."""
     place = folder / "images" / image_id
     place.mkdir(parents=True)
     for name, width, height in (("query", 512, 512), ("redraws", COLUMNS * tile, attempts * tile)):
@@ -100,7 +101,7 @@ def link(folder: Path, image_id: str, attempts: int, tile: int) -> None:
 
 
 def photograph(width: int, height: int) -> Image.Image:
-    """As many details as a photograph has, roughly: noise of several sizes."""
+    """Noise of several scales, with roughly as much detail as a photograph."""
     dice = np.random.default_rng(width * height)
     layers = []
     for grain in (64, 16, 4):
@@ -110,7 +111,7 @@ def photograph(width: int, height: int) -> Image.Image:
 
 
 def seen(page: chromium.Page, file: Path) -> dict[str, Any]:
-    """What opening and printing the page costs."""
+    """Measures opening and printing the page."""
     page.open(file)
     paint = page.run(
         "performance.getEntriesByType('paint').find(e => e.name === 'first-contentful-paint').startTime"

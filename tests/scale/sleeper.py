@@ -1,10 +1,10 @@
-"""A scorer that sleeps for each image, and says when: what is lost between images is the engine's."""
+"""A scorer that sleeps for each image and records when, so that time lost between images is the engine's."""
 
 from __future__ import annotations
 
 import time
 
-from originality.scoring import Finished, Item
+from originality.contract.scorer import Finished, Item
 
 
 class Sleeper:
@@ -12,18 +12,18 @@ class Sleeper:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._flying: str | None = None
+        self._in_flight: str | None = None
         self.progress = ""
 
     def admit(self, item: Item) -> None:
-        self._flying = item.item_id
+        self._in_flight = item.item_id
 
     def step(self) -> list[Finished]:
         began = time.time()
         time.sleep(self._seconds)
-        assert self._flying is not None
+        assert self._in_flight is not None
         record = {"status": "judged", "began": began, "ended": time.time()}
-        return [Finished(self._flying, record, {"artefact.bin": bytes(100_000)})]
+        return [Finished(self._in_flight, record, {"artefact.bin": bytes(100_000)})]
 
     def stage(self, item_id: str) -> int:
         return 0

@@ -1,4 +1,4 @@
-"""The scale measurements in small; ``make scale`` takes a million images."""
+"""The scale measurements with few images; ``make scale`` takes a million."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.scale.overhead import between_images
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 def test_what_is_lost_between_images_is_measured(tmp_path: Path, local_ray: None) -> None:
-    """How much it is, ``make scale`` tells on a free machine."""
+    """``make scale`` measures how much it is, on an idle machine."""
     told = between_images(tmp_path, 8, 0.05, 2)
     assert (told["images"], told["workers"], told["ideal_seconds"]) == (8, 2, 0.2)
     assert told["wall_seconds"] >= told["ideal_seconds"]

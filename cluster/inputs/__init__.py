@@ -1,0 +1,2 @@
+"""The inputs of a run: listed once and frozen, then read, decoded, and identified by a digest of their
+bytes."""

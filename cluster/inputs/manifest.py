@@ -1,0 +1,130 @@
+"""The manifest: a collection listed once and frozen.
+
+Listing reads no image. The identity of an image (the sha256 of its bytes) is determined by the workers, which
+read the bytes; see :mod:`cluster.inputs.identities`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.storage.checksums import checked_parquet, parquet_bytes
+from originality.contract.redaction import Masked
+
+SCHEMA = pa.schema([("uri", pa.string()), ("bytes", pa.int64())])
+WORD = pa.field("word", pa.string())
+"""An optional column of lists and manifests: a word for each input. Null for an input without one."""
+
+_KINDS_SHOWN = 8
+"""Kinds of skipped files that are shown."""
+
+
+class InputError(Masked, ValueError):
+    """A collection with nothing to judge; the message is one line with the fix."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The inputs of a run, by number. Those of a folder are sorted by uri; a list keeps its order."""
+
+    source: str
+    """The folder or prefix with which all uris begin; empty for a list."""
+    table: pa.Table
+    """Columns of SCHEMA, and those that a list adds, such as WORD; bytes are null if unknown, as in a
+    list."""
+    skipped: int = 0
+    """Number of files that were skipped (hidden, in a run folder, or not images by their extension), and of
+    folders that vanished while they were listed."""
+    skipped_kinds: Mapping[str, int] = field(default_factory=dict)
+    """The number of each kind, most frequent first: ".txt", "hidden", "vanished". Empty in manifests of
+    earlier versions."""
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def uri(self, number: int) -> str:
+        """The uri of an input."""
+        return str(self.table["uri"][number])
+
+    def size(self, number: int) -> int | None:
+        """Bytes of an input; None if the listing did not have them."""
+        return self.table["bytes"][number].as_py()
+
+    def columns(self, number: int) -> dict[str, Any]:
+        """The values of the columns that a list adds, for one input, by column; without those that are
+        null."""
+        return {name: value for name in self.extra if (value := self.table[name][number].as_py()) is not None}
+
+    @property
+    def extra(self) -> list[str]:
+        """Names of the columns besides those that every manifest has."""
+        return [name for name in self.table.column_names if name not in SCHEMA.names]
+
+    def missing(self, column: str) -> int:
+        """How many inputs have no value in a column."""
+        return self.table[column].null_count if column in self.extra else len(self)
+
+    def path(self, number: int) -> str:
+        """The uri of an input, relative to the source."""
+        return self.uri(number).removeprefix(f"{self.source}/" if self.source else "")
+
+    @property
+    def skipped_text(self) -> str:
+        """For display: "skipped 12 files: 8 .txt, 3 .json, 1 .mov"."""
+        files = f"skipped {self.skipped} file{'s' if self.skipped != 1 else ''}"
+        return f"{files}: {self.kinds_text}" if self.skipped_kinds else files
+
+    @property
+    def kinds_text(self) -> str:
+        """The kinds of skipped files alone, the most frequent first."""
+        kinds = list(self.skipped_kinds.items())
+        parts = [f"{count} {kind}" for kind, count in kinds[:_KINDS_SHOWN]]
+        if rest := sum(count for _, count in kinds[_KINDS_SHOWN:]):
+            parts.append(f"{rest} of {len(kinds) - _KINDS_SHOWN} other kinds")
+        return ", ".join(parts)
+
+    def to_parquet(self) -> bytes:
+        """Encode the manifest as Parquet with a checksum."""
+        kinds = json.dumps(dict(self.skipped_kinds))
+        meta = {"source": self.source, "skipped": str(self.skipped), "skipped_kinds": kinds}
+        return parquet_bytes(self.table.replace_schema_metadata(meta))
+
+    @classmethod
+    def from_parquet(cls, data: bytes) -> Manifest:
+        """Decode a manifest.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        table = pq.read_table(checked_parquet(data))
+        meta: dict[bytes, bytes] = table.schema.metadata
+        kinds = json.loads(meta.get(b"skipped_kinds", b"{}"))
+        return cls(meta[b"source"].decode(), table, int(meta[b"skipped"]), kinds)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The inputs of a manifest that one start of the run works on."""
+
+    limit: int | None = None
+    """At most so many, the first of those selected."""
+    sample: int | None = None
+    """Only so many, drawn at random without replacement."""
+    seed: int = 0
+    shard: tuple[int, int] = (1, 1)
+    """(i, n): every n-th input from the i-th on, i = 1..n, so that n starts may share the work."""
+
+    def numbers(self, manifest: Manifest) -> np.ndarray:
+        """Numbers of the selected inputs: int64, ascending."""
+        number, of = self.shard
+        chosen = np.arange(number - 1, len(manifest), of)
+        if self.sample is not None and self.sample < len(chosen):
+            chosen = np.sort(np.random.default_rng(self.seed).choice(chosen, self.sample, replace=False))
+        return chosen[: self.limit]

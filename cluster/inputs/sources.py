@@ -1,0 +1,111 @@
+"""The sources of images: local folders and buckets, each image addressed by its uri.
+
+We do not choose the names of images. object_store, on which :mod:`cluster.storage.store` rests, cannot
+address a name with a control character, an empty part or a "..". So local files are read through the
+operating system (:mod:`cluster.inputs.local_files`), and such keys of S3 through boto3
+(:mod:`cluster.inputs.bucket_objects`).
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cluster.inputs.bucket_objects import (
+    bucket_and_key,
+    list_odd,
+    read_remote,
+    remember_readable,
+    try_to_read,
+    walk_remote,
+)
+from cluster.inputs.local_files import bounded, local_path, local_uri, read_local, walk_local
+from cluster.inputs.unreadable import WITHOUT_URI, Unreadable
+from cluster.storage.store import NotFound, Unaddressable, open_store
+
+__all__ = [
+    "WITHOUT_URI",
+    "Unreadable",
+    "bounded",
+    "exists",
+    "local_path",
+    "local_uri",
+    "read_image",
+    "remember_readable",
+    "size_of",
+    "try_to_read",
+    "walk",
+]
+
+
+def read_image(uri: str, check: Callable[[int], None]) -> bytes:
+    """Read the bytes of an image.
+
+    Args:
+        uri: a local path, file://, s3://, gs:// or az://.
+        check: is called with the size before any byte is fetched, and raises to refuse it.
+
+    Raises:
+        Unreadable: this image cannot be read.
+        Outage: the store is unavailable, which is not the image's fault.
+        Refused: the store refuses other objects too, so the credentials are at fault.
+        MachineFault: this machine's disk or mount fails, which is not the image's fault either.
+    """
+    if "://" in uri and not uri.startswith("file://"):
+        return read_remote(uri, check)
+    if re.match(WITHOUT_URI, uri):
+        raise Unreadable("missing", f"{uri}: this row of the list names no image")
+    return read_local(uri, check)
+
+
+def walk(root: str, vanished: Callable[[str], None] = lambda folder: None) -> Iterator[tuple[str, int]]:
+    """List (uri, bytes) of every object under a folder or prefix, in no particular order.
+
+    An object may be listed twice.
+
+    Args:
+        vanished: is called with each folder that was removed or renamed while it was listed, so that its
+            listing is incomplete.
+
+    Raises:
+        NotFound: the folder does not exist.
+        StoreError: it cannot be listed, or was replaced while it was.
+        Outage: its store or mount does not answer.
+    """
+    if "://" in root:
+        yield from walk_remote(root)
+        return
+    yield from walk_local(root, vanished)
+
+
+def exists(uri: str) -> bool:
+    """Whether a file, folder, object or prefix of this name exists."""
+    if "://" not in uri:
+        return bounded(uri, Path(uri).exists)
+    if not re.fullmatch(r"[\w.-]+", uri.split("/")[2]):
+        return False  # not a valid name of a bucket
+    return next(walk_remote(uri), None) is not None or size_of(uri) is not None
+
+
+def size_of(uri: str) -> int | None:
+    """Bytes of one object; None if it does not exist or is not a regular file."""
+    if "://" not in uri or uri.startswith("file://"):
+        try:
+            about = bounded(uri, local_path(uri).stat)
+        except (OSError, ValueError):
+            return None
+        return about.st_size if stat.S_ISREG(about.st_mode) else None
+    parent, _, name = uri.rpartition("/")
+    try:
+        return open_store(parent).size(name)
+    except NotFound:
+        return None
+    except Unaddressable:
+        if not uri.startswith("s3://"):
+            raise
+        store, key = bucket_and_key(uri)
+        # S3 lists in order, so the key itself comes before the longer keys that begin with it.
+        found = dict(list_odd(store.url, key, limit=1))
+        return found.get(uri)

@@ -1,0 +1,1 @@
+"""Ray itself: started or joined, kept on loopback, its health, and its end."""

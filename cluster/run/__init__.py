@@ -1,0 +1,1 @@
+"""A run folder: its plan, records, leases and tables."""

@@ -1,0 +1,1 @@
+"""The Ray actor: one scorer, its images fetched ahead, its records committed."""

@@ -1,0 +1,111 @@
+"""The results of a run, from its folder or bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.run import folder
+from cluster.run.folder import RunFolder
+from cluster.run.ledger import artefacts_of
+from cluster.storage.store import NotFound
+from jobs.api.verdict import Verdict
+from jobs.auditing.verdict_table import SCHEMA, summarise
+from jobs.status import as_json
+
+_BATCH = 10_000
+"""Rows that are held as Python objects at once."""
+
+
+def open_run(uri: str) -> Run:
+    """The run in a folder or bucket, finished or under way.
+
+    Raises:
+        NotFound: there is no run.
+        StoreError: the store cannot be read, with the fix.
+    """
+    return Run(folder.open_run(uri))
+
+
+class Run:
+    """A run folder, read only."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+
+    @property
+    def uri(self) -> str:
+        """Where it is."""
+        return self._run.store.url
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that the run was planned with, as nested plain values."""
+        return dict(self._run.description.get("settings") or {})
+
+    def verdicts(self) -> pa.Table:
+        """One row for each image that has a verdict, with the columns of ``verdicts/*.parquet``; of a run
+        under way, those so far. ``to_pandas()`` makes a data frame of it."""
+        rows = self._reread().ledger.rows()
+        return pa.Table.from_batches(_batches(rows, SCHEMA), SCHEMA)
+
+    def inputs(self) -> pa.Table:
+        """One row for each input: its number in the manifest, its URI, its bytes, and the image's id."""
+        run = self._reread()
+        listed = run.manifest.table
+        ids = run.identities.image_ids()
+        numbers = pa.array(range(len(run.manifest)), pa.int64())
+        return pa.table({"number": numbers, "uri": listed["uri"], "bytes": listed["bytes"], "image_id": ids})
+
+    def image(self, image_id: str) -> Verdict:
+        """The verdict of one image, with its redraws and words. A prefix of its id is enough, if it is the
+        only one that begins so.
+
+        Raises:
+            KeyError: no image of this id has a verdict, or several have.
+        """
+        run = self._reread()
+        known = [found for found in run.ledger.recorded().to_pylist() if found.startswith(image_id)]
+        if len(known) != 1:
+            what = "several images have" if known else "no image has"
+            raise KeyError(f"{what} a verdict and an id that begins with {image_id!r} in {self.uri}")
+        row = run.ledger.record(known[0])
+        return Verdict(row, partial(self._artefact, row))
+
+    def status(self) -> dict[str, Any]:
+        """How far the run is: counts of inputs, images and verdicts, and who works on it, as ``originality
+        status --json`` prints."""
+        run = self._reread()
+        return as_json(run, summarise(run))
+
+    def _artefact(self, row: dict[str, Any], name: str) -> bytes | None:
+        try:
+            return self._run.store.read(f"{artefacts_of(row)}/{name}")
+        except NotFound:
+            return None
+
+    def _reread(self) -> RunFolder:
+        """The folder as it is now: others may be writing to it."""
+        self._run = RunFolder(self._run.store)
+        return self._run
+
+    def __repr__(self) -> str:
+        return f"<Run {self.uri}>"
+
+
+def _batches(rows: Iterator[dict[str, Any]], schema: pa.Schema) -> list[pa.RecordBatch]:
+    batches = []
+    typed = ({**row, "finished_at": _time(row.get("finished_at"))} for row in rows)
+    while batch := list(islice(typed, _BATCH)):
+        batches.append(pa.RecordBatch.from_pylist(batch, schema))
+    return batches
+
+
+def _time(text: str | None) -> datetime | None:
+    """Of a row, which holds times as ISO 8601 text."""
+    return None if text is None else datetime.fromisoformat(text)

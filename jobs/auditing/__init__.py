@@ -1,0 +1,1 @@
+"""Behind the audit's commands: its run, report, rows and labels, predictions, and turns between processes."""

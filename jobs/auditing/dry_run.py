@@ -1,0 +1,88 @@
+"""Dry run of an audit: reads and decodes every image, loads no model, writes nothing."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
+
+from cluster.driver.progress import Progress
+from cluster.inputs.decoder import Decoder
+from cluster.inputs.identities import image_id_of
+from cluster.inputs.images import Limits, Rejection, check_size
+from cluster.inputs.listing import scan
+from cluster.inputs.manifest import Manifest, Selection
+from cluster.inputs.readable import check_readable
+from cluster.inputs.sources import Unreadable, read_image
+from cluster.ray_runtime.runtime import available_cpus
+from jobs.auditing.suitability import warn
+from jobs.commandline import exits, process
+from originality.settings.audit import AuditSettings
+
+_QUEUED_PER_READER = 8
+"""Images queued per reader thread: enough to keep a bucket busy."""
+
+
+def dry_run(settings: AuditSettings, source: str, selection: Selection, limits: Limits = Limits()) -> int:
+    """List on stdout the images that an audit would reject, on stderr the skipped files; the exit code."""
+    manifest = scan(source)
+    if manifest.skipped:
+        sys.stderr.write(f"{manifest.skipped_text}\n")
+    check_readable(manifest)
+    numbers = [int(number) for number in selection.numbers(manifest)]
+    warn(settings, manifest, numbers)
+    progress = Progress(len(numbers), sys.stderr)
+    progress.began()
+    distinct: set[str] = set()
+    reasons: Counter[str] = Counter()
+    with closing(progress):
+        for number, image_id, reason in _checked(manifest, numbers, limits):
+            distinct.add(image_id or manifest.uri(number))
+            progress.settled("rejected" if reason else "fine")
+            progress.show("checking")
+            if reason:
+                reasons[reason[0]] += 1
+                print(process.one_line(f"{manifest.path(number)!r}: {reason[0]}: {reason[1]}"))
+    for code, count in reasons.most_common():
+        print(f"{count} {code}")
+    print(
+        f"{len(numbers)} inputs, {len(distinct)} distinct images, {reasons.total()} would be rejected, "
+        f"{manifest.skipped} other files skipped"
+    )
+    return exits.SOME_UNJUDGED if reasons else exits.ALL_JUDGED
+
+
+def _checked(
+    manifest: Manifest, numbers: Iterable[int], limits: Limits
+) -> Iterator[tuple[int, str | None, tuple[str, str] | None]]:
+    """Number, image_id, and reason (code and message) of a rejection or None, for each input in order."""
+    # A decoder is a subprocess that serves one caller at a time, so each thread has one.
+    per_thread = threading.local()
+    decoders: list[Decoder] = []
+
+    def check(number: int) -> tuple[int, str | None, tuple[str, str] | None]:
+        if not hasattr(per_thread, "decoder"):
+            per_thread.decoder = Decoder(limits)
+            decoders.append(per_thread.decoder)
+        image_id = None
+        try:
+            data = read_image(manifest.uri(number), lambda size: check_size(size, limits) if size else None)
+            image_id = image_id_of(data)
+            per_thread.decoder.decode(data)
+        except (Unreadable, Rejection) as bad:
+            return number, image_id, (bad.reason_code, bad.message)
+        return number, image_id, None
+
+    readers = available_cpus()
+    waiting = iter(numbers)
+    try:
+        with ThreadPoolExecutor(readers) as pool:
+            while batch := list(islice(waiting, readers * _QUEUED_PER_READER)):
+                yield from pool.map(check, batch)
+    finally:
+        for decoder in decoders:
+            decoder.close()

@@ -1,0 +1,1 @@
+"""Shared by all commands: process set-up, options, exit codes."""

@@ -1,0 +1,1 @@
+"""Choosing thresholds from labelled images."""

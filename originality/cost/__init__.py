@@ -1,0 +1,1 @@
+"""What work takes: memory, operations, and counts that were measured."""

@@ -1,0 +1,1 @@
+"""Statistics and figures of the experiments, and the page docs/paper.md."""

@@ -1,0 +1,1 @@
+"""One latent diffusion model: on disk, in memory and in use."""

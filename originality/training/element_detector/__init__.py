@@ -1,0 +1,1 @@
+"""The detector of elements: its training images, targets, training and scores."""

@@ -1,0 +1,385 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+import cluster.run.ledger
+from cluster.run.ledger import Ledger, sign
+from cluster.run.parts import read_parts
+from cluster.storage.damage import Damage
+from cluster.storage.lock import Lock, LockLost
+from cluster.storage.store import Outage, Store, StoreError, open_store
+
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("status", pa.string()),
+        ("value", pa.int64()),
+        ("sweep", pa.list_(pa.struct([("tokens", pa.int32()), ("distance", pa.float64())]))),
+        ("artefacts", pa.string()),
+        ("finished_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+IDS = st.sampled_from([f"{i:02x}" * 32 for i in range(6)])
+
+
+def record(value: int) -> dict[str, Any]:
+    return {
+        "status": "judged",
+        "value": value,
+        "sweep": [{"tokens": 1, "distance": value / 3}],
+        "finished_at": datetime.fromtimestamp(value, UTC).isoformat(),
+    }
+
+
+class Died(Exception):  # noqa: N818
+    pass
+
+
+class Mortal(Store):
+    """A store whose user dies after so many changes."""
+
+    def __init__(self, store: Store, changes: int) -> None:
+        super().__init__(store.url, store.objects)
+        self.changes = changes
+
+    def _live(self) -> None:
+        self.changes -= 1
+        if self.changes < 0:
+            raise Died
+
+    def write(self, path: str, data: bytes) -> None:
+        self._live()
+        super().write(path, data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        self._live()
+        return super().create(path, data)
+
+    def delete(self, path: str) -> None:
+        self._live()
+        super().delete(path)
+
+
+class Between(Store):
+    """A store in which something else happens once, after the first write of its user."""
+
+    def __init__(self, store: Store, happens: Callable[[], None]) -> None:
+        super().__init__(store.url, store.objects)
+        self._happens: Callable[[], None] | None = happens
+
+    def write(self, path: str, data: bytes) -> None:
+        super().write(path, data)
+        happens, self._happens = self._happens, None
+        if happens:
+            happens()
+
+
+class Committing(RuleBasedStateMachine):
+    """Commits, late duplicates, compactions and retries in any order, by processes of which some were asleep
+    while others retried: what a reader sees is, at every moment, the first record of each image since it
+    was last put back, once, beside the artefacts of just that commit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = open_store("memory://")
+        self.first: dict[str, int] = {}
+        self.asleep: list[Ledger] = []
+        self.ever: dict[str, bytes] = {}
+        """Every part that there ever was."""
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.store)  # nothing may live in the object: any process may be the next
+
+    @rule(image_id=IDS, value=st.integers(0, 1000))
+    def commit(self, image_id: str, value: int) -> None:
+        won = self.ledger.commit(image_id, record(value), {"value.txt": str(value).encode()})
+        assert won == (image_id not in self.first)
+        self.first.setdefault(image_id, value)
+
+    @rule(image_id=IDS, value=st.integers(0, 1000))
+    def two_commit_at_once(self, image_id: str, value: int) -> None:
+        """The second writes its artefacts and its record between those of the first."""
+        between = Between(self.store, lambda: self.commit(image_id, value + 1))
+        won = Ledger(between).commit(image_id, record(value), {"value.txt": str(value).encode()})
+        assert not won
+
+    @rule()
+    def fall_asleep(self) -> None:
+        ledger = self.ledger
+        ledger.recorded()  # so that it knows the retries there were
+        self.asleep.append(ledger)
+
+    @precondition(lambda self: self.asleep)
+    @rule(image_id=IDS, data=st.data())
+    def wake_up_and_commit(self, image_id: str, data: st.DataObject) -> None:
+        ledger = data.draw(st.sampled_from(self.asleep))
+        known = ledger._retries().of(image_id)
+        won = ledger.commit(image_id, record(2000), {"value.txt": b"2000"})
+        if won and known == self.ledger._retries().of(image_id):
+            self.first[image_id] = 2000
+
+    @precondition(lambda self: self.ever)
+    @rule(data=st.data())
+    def wake_up_and_write_a_part(self, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(sorted(self.ever)))
+        self.store.create(path, self.ever[path])
+
+    @rule()
+    def compact(self) -> None:
+        self.ledger.compact(SCHEMA)
+        in_parts = [i for part in read_parts(self.store) for i in part.ids.to_pylist()]
+        assert sorted(in_parts) == sorted(self.first)  # of those who read the parts alone, too
+
+    @rule()
+    def compact_again_after_losing_the_part(self) -> None:
+        """As if the first had died just before its part was written: the same part again."""
+        parts = self.ledger.compact(SCHEMA)
+        for part in parts:
+            self.store.delete(part)
+        assert self.ledger.compact(SCHEMA) == parts
+
+    @rule(limit=st.integers(0, 1000), dies_after=st.integers(0, 9))
+    def take_back(self, limit: int, dies_after: int) -> None:
+        """It may die at any write or delete, and is repeated."""
+
+        def unwanted(row: Mapping[str, Any]) -> str | None:
+            return "large" if row["value"] >= limit else None
+
+        chosen = {i for i, value in self.first.items() if value >= limit}
+        mortal = Ledger(Mortal(self.store, dies_after))
+        with suppress(Died):
+            mortal.take_back(unwanted, ["value"], {})
+        for found in list(self.store.list("progress")):  # as is known of a process that has died
+            self.store.delete(found.path)
+        left = {row["image_id"] for row in self.ledger.rows()}
+        assert left in ({*self.first}, {*self.first} - chosen)  # all at once or none
+        gone = self.ledger.take_back(unwanted, ["value"], {})
+        assert gone == (dict.fromkeys(chosen, "large") if left >= chosen else {})
+        self.first = {i: value for i, value in self.first.items() if value < limit}
+
+    @invariant()
+    def each_image_once_and_the_first_wins(self) -> None:
+        for part in read_parts(self.store):
+            self.ever[part.path] = self.store.read(part.path)
+        rows = list(self.ledger.rows())
+        assert sorted(row["image_id"] for row in rows) == sorted(self.first)
+        for row in rows:
+            value = self.first[row["image_id"]]
+            folder = row.pop("artefacts")
+            assert row == {**record(value), "image_id": row["image_id"]}
+            assert self.store.read(f"{folder}/value.txt") == str(value).encode()
+        assert self.ledger.recorded().sort().to_pylist() == sorted(self.first)
+        narrow = list(self.ledger.rows(["image_id", "value"]))
+        assert {row["image_id"]: row["value"] for row in narrow} == self.first
+        assert all(set(row) == {"image_id", "value"} for row in narrow)
+        some = sorted(self.first)[::2]
+        found = self.ledger.rows(of=pa.array([*some, "nobody"], pa.string()))
+        assert sorted(row["image_id"] for row in found) == some
+
+
+TestCommitting = Committing.TestCase
+TestCommitting.settings = settings(max_examples=40, stateful_step_count=20)
+
+
+@given(st.lists(st.tuples(IDS, st.booleans()), max_size=20))
+@settings(max_examples=40)
+def test_parts_never_share_a_row(commits: list[tuple[str, bool]]) -> None:
+    ledger = Ledger(open_store("memory://"))
+    for image_id, compact in commits:
+        ledger.commit(image_id, record(1), {})
+        if compact:
+            ledger.compact(SCHEMA)
+    ledger.compact(SCHEMA)
+    raw = [image_id for part in read_parts(ledger.store) for image_id in part.ids.to_pylist()]
+    assert sorted(raw) == sorted({image_id for image_id, _ in commits})
+
+
+def test_two_compactions_at_once_are_read_once() -> None:
+    ledger = Ledger(open_store("memory://"))
+    ledger.commit("aa", record(1), {})
+    (part,) = ledger.compact(SCHEMA)
+    ledger.store.write("verdicts/part-other.parquet", ledger.store.read(part))
+    assert len(list(ledger.rows())) == 1
+    assert ledger.compact(SCHEMA) == []
+
+
+def test_what_is_compacted_while_it_is_read_is_read_once() -> None:
+    ledger = Ledger(open_store("memory://"))
+    ledger.commit("aa", record(1), {})
+    ledger.compact(SCHEMA)
+    ledger.commit("bb", record(2), {})
+    reading = ledger.rows()
+    first = next(reading)
+    ledger.compact(SCHEMA)
+    assert sorted(row["image_id"] for row in (first, *reading)) == ["aa", "bb"]
+
+
+def test_what_is_replaced_while_it_is_read_is_read_once() -> None:
+    """A retry, and a compaction after it, take a part away that a reader knows of."""
+    ledger = Ledger(open_store("memory://"))
+    for number in range(4):
+        ledger.commit(f"{number:02x}" * 32, record(number), {})
+    ledger.compact(SCHEMA)
+    ledger.commit("ff" * 32, record(4), {})
+    reading = ledger.rows(["image_id", "value"])
+    (before,) = read_parts(ledger.store)
+    other = Ledger(ledger.store)
+    view = ledger._view()
+    other.take_back(lambda row: "even" if row["value"] % 2 == 0 else None, ["value"], {})
+    assert not ledger.store.exists(before.path)
+    assert sorted(row["value"] for row in reading) == [1, 3]
+    ledger._view = lambda: view  # type: ignore[method-assign] # of one that had begun before
+    assert sorted(row["value"] for row in ledger.rows(["image_id", "value"])) == [0, 1, 2, 3, 4]
+
+
+def counted(ledger: Ledger) -> list[int]:
+    return sorted(row["value"] for row in ledger.rows())
+
+
+@pytest.mark.parametrize("gone", [(1,), (2,), (1, 2)])
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_retry_that_is_gone_is_named(gone: tuple[int, ...], compacted: bool) -> None:
+    """And what was judged since still counts, by the names of its records, until it is written anew."""
+    store = open_store("memory://")
+    ids = [f"{number:02x}" * 32 for number in range(3)]
+    for judged in (0, 10, 20):
+        ledger = Ledger(store)
+        for image_id in ids[judged // 10 :]:
+            assert ledger.commit(image_id, record(judged), {})
+        if judged < 20:
+            taken = ids[judged // 10 + 1 :]
+            ledger.take_back(lambda row, taken=taken: "any" if row["image_id"] in taken else None, [], {})
+    wanted = counted(Ledger(store))
+    assert len(wanted) == 3
+    if compacted:
+        Ledger(store).compact(SCHEMA)
+    paths = [f"retries/{number:06}.json" for number in gone]
+    for path in paths:
+        store.delete(path)
+    for _ in range(2):
+        assert counted(Ledger(store, seen := Damage())) == wanted
+        assert seen.paths == paths
+        assert sorted(Ledger(store).recorded().to_pylist()) == ids
+    assert Ledger(store).mend() == []
+    assert counted(Ledger(store, seen := Damage())) == wanted
+    assert not seen.paths
+    assert {f.path for f in store.list("retries")} == {"retries/000001.json", "retries/000002.json"}
+    assert Ledger(store).take_back(lambda row: "any", [], {}) == dict.fromkeys(ids, "any")
+    assert not list(Ledger(store).rows())
+
+
+def test_notes_of_older_versions_are_no_retries() -> None:
+    """They removed the rows, and noted that under a name that begins with the date."""
+    ledger = Ledger(open_store("memory://"))
+    ledger.commit("aa", record(1), {})
+    ledger.store.write("retries/20261101T101010000000.json", b'{"images": {"aa": "X"}}')
+    assert len(list(ledger.rows())) == 1
+
+
+def test_of_two_retries_at_once_each_takes_back_what_the_other_left() -> None:
+    store = open_store("memory://")
+    ledger = Ledger(store)
+    for number in range(4):
+        ledger.commit(f"{number:02x}" * 32, record(number), {})
+    others: list[dict[str, str]] = []
+
+    def unwanted(row: Mapping[str, Any]) -> str | None:
+        if not others:
+            others.append({})
+            others[0] = Ledger(store).take_back(
+                lambda row: "low" if row["value"] < 2 else None, ["value"], {}
+            )
+        return "any" if row["value"] < 3 else None
+
+    assert list(ledger.take_back(unwanted, ["value"], {})) == ["02" * 32]
+    assert list(others[0]) == ["00" * 32, "01" * 32]
+    assert [row["value"] for row in Ledger(store).rows()] == [3]
+
+
+@pytest.mark.parametrize("error", [LockLost, Outage])
+def test_a_retry_counts_though_what_follows_it_fails(
+    error: type[StoreError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store("memory://")
+    Ledger(store).commit("aa", record(1), {})
+    Ledger(store).compact(SCHEMA)
+
+    def fails(*_: object) -> None:
+        raise error("while the tables were tidied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cluster.run.ledger.replace_part", fails)
+        assert Ledger(store).take_back(lambda row: "x", ["value"], {}) == {"aa": "x"}
+    assert list(Ledger(store).rows()) == []
+    Ledger(store).compact(SCHEMA)
+    assert read_parts(store) == []
+
+
+def test_a_compaction_that_has_lost_its_turn_reads_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.run.ledger, "_READERS", 1)
+    store = open_store("memory://")
+    every = [f"{i:02}" for i in range(40)]
+    for image_id in every:
+        Ledger(store).commit(image_id, record(1), {})
+    read: list[str] = []
+    if_readable = Ledger._if_readable
+
+    def noted(ledger: Ledger, image_id: str, retries: Any) -> Any:
+        read.append(image_id)
+        return if_readable(ledger, image_id, retries)
+
+    def lost(lock: Lock) -> None:
+        if read:
+            raise LockLost("taken")
+
+    monkeypatch.setattr(Ledger, "_if_readable", noted)
+    monkeypatch.setattr(Lock, "renew", lost)
+    with pytest.raises(LockLost):
+        Ledger(store).compact(SCHEMA)
+    assert 0 < len(read) < len(every)
+    assert read_parts(store) == []
+
+
+def test_what_is_too_little_for_a_part_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.run.ledger._PART_ROWS", 4)
+    ledger = Ledger(open_store("memory://"))
+    for i in range(11):
+        ledger.commit(f"{i:02x}" * 32, record(i), {})
+    assert len(ledger.compact(SCHEMA, full_parts_only=True)) == 2
+    assert ledger.compact(SCHEMA, full_parts_only=True) == []
+    assert sorted(row["value"] for row in ledger.rows()) == list(range(11))
+    assert len(ledger.compact(SCHEMA)) == 1
+
+
+def test_columns_a_record_lacks_are_null() -> None:
+    ledger = Ledger(open_store("memory://"))
+    ledger.commit("aa", {"status": "rejected"}, {})
+    ledger.compact(SCHEMA)
+    (row,) = ledger.rows()
+    assert row == {**dict.fromkeys(SCHEMA.names), "image_id": "aa", "status": "rejected"}
+
+
+def test_nan_is_no_record() -> None:
+    ledger = Ledger(open_store("memory://"))
+    with pytest.raises(ValueError):
+        ledger.commit("aa", {"value": float("nan")}, {"a": b""})
+    assert list(ledger.store.list()) == []
+
+
+def test_the_engine_signs() -> None:
+    said = {"status": "judged", "attempts": 1, "worker": None}
+    before = datetime.now(UTC)
+    signed = sign(said, blank={"model": "m", "status": "failed"}, attempts=2, worker="w")
+    finished = datetime.fromisoformat(signed.pop("finished_at"))
+    assert before <= finished <= datetime.now(UTC)
+    assert signed == {"status": "judged", "attempts": 2, "worker": "w", "model": "m"}

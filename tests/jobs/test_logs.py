@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import sys
+
+import pytest
+
+from jobs.commandline import logs
+from originality.contract.log_lines import PACKAGES
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PACKAGES:
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [])
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
+
+
+def test_elsewhere_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("info")
+    logging.getLogger("jobs.audit").warning("look at %s", "this")
+    logging.getLogger("jobs.audit").debug("unseen")
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count("\n") == 1
+    assert " WARNING " in shown.err and shown.err.endswith(": look at this\n")
+
+
+def test_on_a_terminal_the_level_and_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    logs.set_up("info")
+    logging.getLogger("cluster").warning("look at [this]")
+    assert "WARNING" in terminal.getvalue() and "look at [this]" in terminal.getvalue()
+
+
+def test_the_level_is_one_of_the_known() -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    logs.add_level(parser)
+    assert parser.parse_args([]).log_level == "info"
+    with pytest.raises(argparse.ArgumentError):
+        parser.parse_args(["--log-level", "loud"])
