@@ -13,6 +13,7 @@ from jobs.api.images import ImageLike, Reader, Unusable
 from jobs.api.verdict import Verdict
 from jobs.auditing.verdict_table import blank
 from jobs.auditing.weights_here import copies_here
+from jobs.commandline import options
 from originality.contract.faults import ItemFault
 from originality.contract.scorer import Finished, Item
 from originality.evaluation.distance import Distance
@@ -178,21 +179,10 @@ def _settings(
     if isinstance(settings, AuditSettings):
         if preset is not None:
             raise TypeError("give a preset or whole settings, not both")
-        return AuditSettings.model_validate(_merged(settings.model_dump(), over)) if over else settings
+        return AuditSettings.model_validate(options.merged(settings.model_dump(), over)) if over else settings
     if isinstance(settings, (str, Path)):
         return load_settings(preset, Path(settings), over)
-    return load_settings(preset, None, _merged(settings or {}, over))
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        inner = merged.get(key)
-        if isinstance(inner, Mapping) and isinstance(value, Mapping):
-            merged[key] = _merged(inner, value)
-        else:
-            merged[key] = value
-    return merged
+    return load_settings(preset, None, options.merged(settings or {}, over))
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
