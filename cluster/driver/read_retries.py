@@ -7,7 +7,7 @@ read since: that shows that the run looks in the right place. If none can be rea
 them is recorded: as soon as as many are missing as ``cluster.stop_after_failures`` says, or when all else is
 done.
 
-A folder of the collection may be a mount of its own, and a list may name any places. So an input whose folder
+A folder of the collection may be a separate mount, and a list may name any places. So an input whose folder
 is absent or empty waits until all else is done. If several inputs of that folder wait then, the folder itself
 is considered unavailable, and the run stops. A single input counts as missing if its folder is there.
 """

@@ -4,7 +4,7 @@ An input is in exactly one of four states:
 
 - *queued*: no worker holds it. Millions of fresh inputs wait as a mere count, others as leases. - *leased*:
 one worker holds it. The lease returns when the worker settles it, gives it back, fails with it, or
-  dies; a lease has no time limit of its own, as the driver notices every death (cluster.driver.dispatch).
+  dies; a lease itself has no time limit, as the driver notices every death (cluster.driver.dispatch).
 - *parked*: another input that is the same image is leased. It is settled together with that one.
 - *settled*: its image has a record. Settled inputs are forgotten.
 
@@ -16,7 +16,7 @@ each with the cause, and a suspect is leased only to a worker that holds nothing
 workers is alone when it does so again, and its former neighbours are cleared by being judged. A suspect that
 was held at ``MAX_DEATHS`` deaths is returned by :meth:`Leases.suspect` for the driver to record as failed.
 
-An input that a worker cannot read waits in a queue of its own, with the machines on which that happened, as a
+An input that a worker cannot read waits in a separate queue, with the machines on which that happened, as a
 different machine may be able to read it. When no further attempt is worth waiting for
 (:mod:`cluster.driver.read_retries`) the driver allows a last read: the worker that gets the input then
 records whatever it finds.

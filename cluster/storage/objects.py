@@ -58,7 +58,7 @@ class Store:
     ) -> None:
         """
         Args:
-            objects: obstore's store, configured without retries of its own.
+            objects: obstore's store, configured not to retry by itself.
             patience: seconds for which requests are retried while the store is out.
             s3: endpoint and credentials, for a store of S3.
         """

@@ -15,7 +15,7 @@ Whether a process is alive is never decided by the clock of the machine that it 
 
 The claim of a process that is gone is removed. A process that was only suspended finds its claim missing when
 it resumes, and must stop (:class:`Superseded`). It never overwrites what belongs to another process, as it
-writes only to names of its own number. The contents are for display, and for deciding who may work at the
+writes only to names with its number. The contents are for display, and for deciding who may work at the
 same time; if they are damaged, the claim still counts, by its age.
 """
 

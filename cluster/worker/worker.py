@@ -1,6 +1,6 @@
 """A worker: holds one scorer, reads its own images, and commits its own records.
 
-Each of these has threads of its own, so that the scorer never waits for a store: some read ahead and decode,
+Each of these has separate threads, so that the scorer never waits for a store: some read ahead and decode,
 one runs the scorer, one writes. A call from the driver is answered by yet another thread, so it is answered
 at once whatever the others are doing: the driver takes a silent worker for dead.
 """

@@ -1,6 +1,6 @@
 """Run models of full size with random weights: python -m tests.full_size --out FILE.json
 
-Each part runs in a process of its own, so that its peak memory is measured separately. Parts that the file
+Each part runs in a separate process, so that its peak memory is measured separately. Parts that the file
 already has for the same versions are not run again. README.md beside the file is the page of the results.
 """
 
@@ -62,7 +62,7 @@ def measure(out: Path, again: bool) -> None:
 
 
 def run(name: str, folder: Path) -> dict[str, Any]:
-    """Run one part in a process of its own."""
+    """Run one part in a separate process."""
     command = [sys.executable, "-m", "tests.full_size", "--part", name, "--folder", str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return {**json.loads(done.stdout.splitlines()[-1]), "load": round(os.getloadavg()[0], 1)}

@@ -37,7 +37,7 @@ def page(results: dict[str, Any]) -> str:
         "**Caveat.** All weights but the detector's are random: times, memory and finiteness are meaningful,",
         "images and scores are not. Seconds depend on the load beside them, the machine's average over the",
         "last minute, other programs included: redraws and edit images are the same amount of work. Each",
-        "part ran in a process of its own. SDXL's parameters are counted, and it is not run.",
+        "part ran in a separate process. SDXL's parameters are counted, and it is not run.",
         "",
         f"Measured on {machine['processor']} ({machine['cores']} cores{amx}, "
         f"{machine['threads']} threads used, "
