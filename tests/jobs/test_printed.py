@@ -152,7 +152,7 @@ def test_an_error_is_printed_without_secrets(capsys: pytest.CaptureFixture[str])
 def test_a_traceback_is_printed_without_secrets() -> None:
     """The error is a bug of this program."""
     code = (
-        "from jobs import process; process.begin()\n"
+        "from jobs.commandline import process; process.begin()\n"
         f"raise KeyError('refused: \\x1b[2J {SECRET}\\u202e') from OSError('{SECRET}')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=PATIENCE)

@@ -128,10 +128,10 @@ def test_a_ray_that_listens_elsewhere_is_ended(address: str, monkeypatch: pytest
 
 
 STARTING = """
-from jobs import process
+from jobs.commandline import process
 process.begin()
 from cluster.ray_runtime.runtime import ray_running
-from jobs import exits
+from jobs.commandline import exits
 
 def job():
     with ray_running():
