@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
 import os
 import shlex
 import sys
@@ -37,6 +38,8 @@ from originality.contract.printable import printable
 from originality.settings.audit import AuditSettings
 from originality.settings.calibrated import Calibration
 from originality.settings.roles import exhaustive
+
+_log = logging.getLogger(__name__)
 
 NO_USE = 4
 """Exit code: the file is written, with a warning that its thresholds do not distinguish the labels."""
@@ -102,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     for line in lines:
         print(line)
     for warning in warnings:
-        sys.stderr.write(f"warning: {warning}\n")
+        _log.warning("%s", warning)
     print(out)
     return NO_USE if weak else exits.ALL_JUDGED
 

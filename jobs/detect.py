@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from cluster.inputs.listing import scan
 from cluster.inputs.sources import Unreadable, read_image
 from jobs.commandline import exits
 from originality.contract.config import SettingsError
+
+_log = logging.getLogger(__name__)
 
 _BATCH = 64
 """Images per pass of the detector."""
@@ -77,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingsError(f"--confidence {arguments.confidence:g}: give a number above 0, at most 1")
     manifest = scan(arguments.input)
     if manifest.skipped:
-        sys.stderr.write(f"{manifest.skipped_text}\n")
+        _log.warning("%s", manifest.skipped_text)
     uris = [manifest.uri(number) for number in range(len(manifest))]
     counts, bad = Counter[str](), 0
     with ExitStack() as stack:
@@ -93,8 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
             counts.update(e["element"] for e in row.get("elements", ()))
             if number % 1000 == 0:
                 sys.stderr.write(f"{number}/{len(uris)} images\n")
-    sys.stderr.write(
-        f"{len(uris)} images, {counts.total()} elements of {len(counts)} kinds, {bad} unreadable\n"
+    _log.info(
+        "%d images, %d elements of %d kinds, %d unreadable", len(uris), counts.total(), len(counts), bad
     )
     return exits.SOME_UNJUDGED if bad else exits.ALL_JUDGED
 

@@ -7,6 +7,7 @@ shows the progress of each.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from itertools import chain
 from pathlib import Path
@@ -23,6 +24,8 @@ from jobs.experimenting.two_runs import measure, measures, report_failures, trai
 from originality.contract.config import SettingsError
 from originality.contract.settings_files import one_line
 
+_log = logging.getLogger(__name__)
+
 EXPERIMENTS = ("frequency", "conditions", "diversity")
 
 
@@ -30,9 +33,11 @@ def _keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
     """Copy the results to a folder, or report on stderr why that would lose some that it holds."""
     lacking = keep(folder, models, run)
     if lacking:
-        sys.stderr.write(
-            f"{folder} was not changed: it holds {', '.join(lacking)}, which this run has not measured yet; "
-            "run the same command again to resume\n"
+        _log.warning(
+            "%s was not changed: it holds %s, which this run has not measured yet; run the same command "
+            "again to resume",
+            folder,
+            ", ".join(lacking),
         )
 
 
@@ -121,9 +126,9 @@ def run(arguments: argparse.Namespace) -> int:
         take_over(models, run, wanted, before)
         missing = [plan.name for plan in plans if not models.ledger.has_record(id_of(plan.document()))]
         if missing:
-            sys.stderr.write(
-                f"{', '.join(missing)}: trained here, as no run of --before has the model or all its "
-                "measurements\n"
+            _log.info(
+                "%s: trained here, as no run of --before has the model or all its measurements",
+                ", ".join(missing),
             )
     train(models, plans, device, how)
     failed = report_failures(models)

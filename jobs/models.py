@@ -9,6 +9,7 @@ command again to resume an interrupted download or to complete a partly filled f
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ from originality.evaluation.distance.dreamsim_weights import (
     parts_of,
 )
 from originality.model import transformers_folder
+
+_log = logging.getLogger(__name__)
 
 DREAMSIM = "dreamsim"
 
@@ -116,10 +119,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name == DREAMSIM:
         sources = Sources.mirrored(arguments.mirror) if arguments.mirror else PUBLISHED
         fetch_dreamsim(arguments.branch or "ensemble", to, sources)
-        sys.stderr.write(f"complete; use it with --set distance.folder={to}\n")
+        _log.info("complete; use it with --set distance.folder=%s", to)
     else:
         fetch_model(arguments.name, arguments.revision, to, arguments.variant or "auto")
-        sys.stderr.write(f"complete; use it with --model {to}\n")
+        _log.info("complete; use it with --model %s", to)
     print(to)
     return exits.ALL_JUDGED
 

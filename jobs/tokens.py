@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ from jobs.auditing.damaged import warn_of_damage
 from jobs.commandline import exits
 from originality.contract.config import SettingsError
 from originality.model.embedding_files import Word, file_name, words_of
+
+_log = logging.getLogger(__name__)
 
 INDEX = "index.csv"
 COLUMNS = ("file", "image_id", "uri", "tokens", "distance")
@@ -149,7 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingsError("--to is the run folder itself; choose a different folder for the files")
     written, without = export(audited, to, arguments.image, arguments.tokens)
     lacking = f"; {without} image{'s' if without > 1 else ''} without a matching one" if without else ""
-    sys.stderr.write(f"{written} pseudo-word{'s' * (written != 1)} written{lacking}\n")
+    _log.info("%d pseudo-word%s written%s", written, "s" * (written != 1), lacking)
     print(f"{to.url}/{INDEX}")
     return exits.ALL_JUDGED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sys
@@ -12,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from originality.contract.log_lines import PACKAGES
 from originality.settings.audit import AuditSettings
 from originality.settings.parts import ModelSettings
 from originality.settings.presets import load_settings
@@ -75,6 +77,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(
                     pytest.mark.skip(reason="torch sees no GPU here; make gpu-check where it does")
                 )
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Takes back what a command sets of the packages' loggers, so that no test depends on an earlier one."""
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    before = [(logger.handlers[:], logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, level) in zip(loggers, before, strict=True):
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

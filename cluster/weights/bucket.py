@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +26,8 @@ from originality.contract.download import FetchError, check_disk_space, is_disk_
 from originality.contract.file_lock import locked
 from originality.contract.node_cache import cache_path, remember, sha256
 from originality.contract.transfer_progress import Progress
+
+_log = logging.getLogger(__name__)
 
 _RANGE_BYTES = 32 * 2**20
 """Bytes of one request: even the one big file of a model comes over several connections."""
@@ -105,9 +107,12 @@ def _checksums_of_big_files(store: Store, listed: Sequence[Listed]) -> dict[str,
     big = [found for found in listed if Path(found.path).suffix not in SMALL]
     unknown = [found.path for found in big if not re.fullmatch("[0-9a-f]{64}", digests.get(found.path, ""))]
     if unknown:
-        sys.stderr.write(
-            f"{store.url} has no checksum of {unknown[0]} (`originality models fetch` writes {DIGESTS}): its "
-            "weights are fetched to this machine too, to compute it\n"
+        _log.info(
+            "%s has no checksum of %s (`originality models fetch` writes %s): its weights are fetched to "
+            "this machine too, to compute it",
+            store.url,
+            unknown[0],
+            DIGESTS,
         )
         return {}
     return {found.path: outline.Absent(found.size, digests[found.path]) for found in big}

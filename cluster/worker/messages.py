@@ -10,6 +10,7 @@ from cluster.inputs.images import Limits
 from cluster.run.leases import Lease
 from cluster.worker.readers import ImageReader, ReaderFactory
 from cluster.worker.record_writer import Settled
+from originality.contract.log_lines import current_level
 from originality.contract.scorer import Scorer
 
 ScorerFactory = Callable[[], Scorer[Any]]
@@ -56,6 +57,8 @@ class Task:
     """What a worker does until its scorer is ready, for people."""
     load_limit: float = 7200.0
     """Seconds after which a call of ``factory`` that has not ended counts as hung."""
+    log_level: str = field(default_factory=current_level)
+    """Lowest level of a worker's log lines: as of the process that made the task."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ one that was written before is deleted after it, so no snapshot outlives the rec
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from cluster.run.leases import Lease
 from cluster.run.ledger import Ledger, sign
 from cluster.storage.store import NotFound
 from cluster.worker.metrics import Metrics
+
+_log = logging.getLogger(__name__)
 
 _MAX_QUEUED_WRITES = 64
 """Most writes that may wait; beyond these the scorer waits for the store."""
@@ -164,6 +167,7 @@ class RecordWriter:
             self._saved.remove(image_id)
         if counts:
             self._metrics.settled(str(record["status"]))
+            _log_outcome(image_id, record)
             self._settled(lease, image_id, record, parts)
         else:
             self.duplicates += 1
@@ -180,6 +184,13 @@ class RecordWriter:
 
     def _signed(self, lease: Lease, fields: Mapping[str, Any]) -> dict[str, Any]:
         return sign(fields, blank=self._blank, attempts=lease.attempt, worker=self._name)
+
+
+def _log_outcome(image_id: str, record: Mapping[str, Any]) -> None:
+    status = str(record["status"])
+    cause = [str(record[name]) for name in ("error_class", "error_message") if record.get(name)]
+    level = logging.WARNING if status == "failed" else logging.INFO
+    _log.log(level, "%s", ": ".join([status, *cause]), extra={"image": image_id})
 
 
 def _error(status: str, error_class: str, message: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -10,6 +11,8 @@ from typing import Any
 from cluster.worker.record_writer import RecordWriter
 from originality.contract.faults import is_machine_fault, line_of
 from originality.contract.scorer import Scorer, Unusable
+
+_log = logging.getLogger(__name__)
 
 _REST = 20.0
 """Time between two snapshots by the clock, in multiples of what one takes, so that snapshots take at most
@@ -86,4 +89,5 @@ class SnapshotSchedule:
         """Reports each kind of error once, as it may come with every step."""
         if type(error).__name__ not in self._noted:
             self._noted.add(type(error).__name__)
+            _log.warning("%s", line, exc_info=error)
             self._note(line)

@@ -7,6 +7,7 @@ at once whatever the others are doing: the driver takes a silent worker for dead
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import socket
@@ -24,6 +25,7 @@ from cluster.run.leases import Lease
 from cluster.run.ledger import Ledger
 from cluster.storage.store import StoreError, open_store
 from cluster.worker.fetching import Fetched, Fetcher
+from cluster.worker.logs import log_on_node
 from cluster.worker.messages import Orders, Report, Returned, Task
 from cluster.worker.metrics import Metrics
 from cluster.worker.preemption import PreemptionWatch
@@ -32,6 +34,8 @@ from cluster.worker.snapshots import SnapshotSchedule
 from cluster.worker.watchdog import Watchdog
 from originality.contract.faults import ItemFault, is_machine_fault, line_of
 from originality.contract.scorer import Item, Scorer, Unusable
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -49,6 +53,7 @@ class Worker:
     """A worker; a Ray actor, also usable without Ray."""
 
     def __init__(self, task: Task) -> None:
+        log_on_node(task.log_level)
         self._task = task
         self._metrics = Metrics()
         self._has_news = threading.Event()
@@ -105,7 +110,8 @@ class Worker:
             self._watch.check()
         self._answered = True
         leaving = self._fault or self._preemption.notice
-        if leaving:
+        if leaving and not self._stopping.is_set():
+            _log.warning("taking no more images: %s", leaving)
             self._stopping.set()
         ended = not self._thread.is_alive()
         return Report(
@@ -148,6 +154,7 @@ class Worker:
                 if self._scorer is None:
                     with self._watch.over("building the scorer", self._task.load_limit, "load_limit"):
                         self._scorer = self._task.factory()
+                    _log.info("the scorer is ready; images at once: %d", self._scorer.capacity)
                     self._has_news.set()
                 self._admit_waiting(self._scorer)
                 if self._in_flight and not self._step(self._scorer):
@@ -157,6 +164,7 @@ class Worker:
             if self._scorer is not None:
                 self._save_snapshots(self._scorer, list(self._in_flight))
         except Exception as error:
+            _log.error("this worker stops: %s", line_of(error), exc_info=error)
             if is_machine_fault(error) and not isinstance(error, StoreError):
                 self._leave(error)
             else:
@@ -183,7 +191,8 @@ class Worker:
         item = Item(fetched.image_id, fetched.content.value, fetched.lease.columns)
         try:
             with self._metrics.stage("admit"), self._watched("taking an image in", [fetched]):
-                if not (fetched.snapshot and _restore(scorer, item, fetched.snapshot)):
+                resumed = fetched.snapshot is not None and _restore(scorer, item, fetched.snapshot)
+                if not resumed:
                     scorer.admit(item)
         except Unusable:
             raise  # no image can be judged with these settings, so this one is not to blame
@@ -193,6 +202,7 @@ class Worker:
                 raise
             self._fail(fetched, error)
         else:
+            _log.debug("resumed" if resumed else "admitted", extra={"image": fetched.image_id})
             self._in_flight[fetched.image_id] = fetched
             self._snapshots.begin(scorer, fetched.image_id)
             self._parts = {**self._parts, fetched.image_id: _parts_of(scorer, fetched.image_id)}
@@ -254,6 +264,8 @@ class Worker:
         leasing each of them alone.
         """
         flying, self._in_flight, self._parts = list(self._in_flight.values()), {}, {}
+        images = ", ".join(each.image_id for each in flying)
+        _log.warning("the scorer failed; images in flight: %s", images, exc_info=error)
         for each in flying:
             self._snapshots.end(each.image_id)
         if len(flying) == 1:
@@ -267,6 +279,7 @@ class Worker:
         The first failure may be this machine's fault in a way that no check foresaw, so a different worker
         tries again. An :class:`ItemFault` is certain, and is recorded at once.
         """
+        _log.warning("not scored: %s", line_of(error), exc_info=error, extra={"image": fetched.image_id})
         if self._is_retried(fetched) and not isinstance(error, ItemFault):
             self._return([fetched], line_of(error))
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -35,6 +35,8 @@ from jobs.auditing.verdict_table import SCHEMA, blank, min_tokens_text, summaris
 from jobs.commandline import exits, options, process
 from originality.contract.faults import MachineFault
 from originality.settings.audit import later_defaults
+
+_log = logging.getLogger(__name__)
 
 _TABLE_ROWS = 40
 """Most rows of the table on stdout."""
@@ -100,7 +102,7 @@ def _run_to_end(prepared: PreparedAudit, run: RunFolder, how: ClusterSettings, s
         if outcome and (outcome.cost or outcome.duplicates):
             dropped = f"{outcome.duplicates} duplicate verdicts discarded" if outcome.duplicates else ""
             cost = f"cost ${outcome.cost:.2f}" if outcome.cost else ""
-            sys.stderr.write(f"{', '.join(filter(None, (cost, dropped)))}\n")
+            _log.info("%s", ", ".join(filter(None, (cost, dropped))))
         run = RunFolder(run.store)  # opened again: other processes may have worked on it too
         heartbeat.check()
         run.clear_snapshots()
@@ -109,9 +111,10 @@ def _run_to_end(prepared: PreparedAudit, run: RunFolder, how: ClusterSettings, s
             _print_table(run)
             print(page)
         if summary["pending"]:
-            left = f"{summary['pending']} inputs are pending"
-            sys.stderr.write(
-                f"{left}; to judge them, run the same command without --limit, --sample, --shard\n"
+            _log.info(
+                "%d inputs are pending; to judge them, run the same command without --limit, --sample, "
+                "--shard",
+                summary["pending"],
             )
     unjudged = summary["rejected"] + summary["failed"]
     return exits.SOME_UNJUDGED if unjudged else exits.ALL_JUDGED
@@ -217,7 +220,7 @@ def plan_audit(prepared: PreparedAudit, source: str, output: str, force_new: boo
             run = plan(
                 source, open_store(other), identified, prepared.check, LATER_DEFAULTS, ignored=_NOT_IDENTITY
             )
-            sys.stderr.write(f"{output} holds a run with different settings; this run is in {other}\n")
+            _log.warning("%s holds a run with different settings; this run is in %s", output, other)
             return run
     raise AssertionError("beside() never ends")
 

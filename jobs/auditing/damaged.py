@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 
 from cluster.run.folder import RunFolder
 from jobs.commandline import process
+
+_log = logging.getLogger(__name__)
 
 _MOST_LINES = 20
 """Most warnings at once: if a disk lost thousands of files, more lines would hide all other output."""
@@ -18,9 +20,9 @@ def warn_of_damage(run: RunFolder) -> None:
     """Write a line to stderr for each damaged file that was found in the folder since the last call."""
     lines = run.damage.take()
     for line in lines[:_MOST_LINES]:
-        sys.stderr.write(f"warning: {process.one_line(line)}\n")
+        _log.warning("%s", line)
     if len(lines) > _MOST_LINES:
-        sys.stderr.write(f"warning: {len(lines) - _MOST_LINES} more files in {run.store.url} are damaged\n")
+        _log.warning("%d more files in %s are damaged", len(lines) - _MOST_LINES, run.store.url)
 
 
 def damage_text(paths: Sequence[str]) -> str:

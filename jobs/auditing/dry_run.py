@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections import Counter
@@ -23,6 +24,8 @@ from jobs.auditing.suitability import warn
 from jobs.commandline import exits, process
 from originality.settings.audit import AuditSettings
 
+_log = logging.getLogger(__name__)
+
 _QUEUED_PER_READER = 8
 """Images queued per reader thread: enough to keep a bucket busy."""
 
@@ -31,7 +34,7 @@ def dry_run(settings: AuditSettings, source: str, selection: Selection, limits: 
     """List on stdout the images that an audit would reject, on stderr the skipped files; the exit code."""
     manifest = scan(source)
     if manifest.skipped:
-        sys.stderr.write(f"{manifest.skipped_text}\n")
+        _log.warning("%s", manifest.skipped_text)
     check_readable(manifest)
     numbers = [int(number) for number in selection.numbers(manifest)]
     warn(settings, manifest, numbers)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +26,8 @@ from jobs.commandline import options
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Scorer
 from originality.settings.audit import AuditSettings
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,12 @@ class PreparedAudit:
             SettingsError: no image can be judged.
         """
         if manifest.skipped:
-            sys.stderr.write(f"{manifest.skipped_text}\n")
+            _log.warning("%s", manifest.skipped_text)
         if self.words_missing is None or not (missing := manifest.missing(WORD.name)):
             return
         if missing == len(manifest):
             raise SettingsError(self.words_missing)
-        sys.stderr.write(f"warning: {missing} inputs have no word and will fail: {self.words_missing}\n")
+        _log.warning("%d inputs have no word and will fail: %s", missing, self.words_missing)
 
 
 def scorer_of(settings: AuditSettings, model_digest: str) -> Scorer:
@@ -126,9 +128,8 @@ def prepare(settings: AuditSettings) -> PreparedAudit:
     digests = preflight(settings, copies, model, gpus_elsewhere=on_cluster())
     doubted = doubts(settings, digests)
     if doubted:
-        sys.stderr.write(
-            "warning: the thresholds were calibrated for a different model, metric or method: "
-            f"{'; '.join(doubted)}\n"
+        _log.warning(
+            "the thresholds were calibrated for a different model, metric or method: %s", "; ".join(doubted)
         )
     factory = functools.partial(scorer_of, settings, digests["model_digest"])
     # Three times the weights: they are read as stored, then converted to fp32. Passes of small models are
@@ -137,7 +138,7 @@ def prepare(settings: AuditSettings) -> PreparedAudit:
     weights = model.weights_bytes
     memory = Task.memory + 3 * weights + min(CPU_ROOM, 2 * weights)
     if (switched := subject_switched(settings)) is not None:
-        sys.stderr.write(f"{switched}\n")
+        _log.info("%s", switched)
     missing = words_missing(settings, model, copies)
     loading = f"loading the model {settings.model.path} ({size(weights)}) and the networks that judge redraws"
     return PreparedAudit(settings, factory, digests, memory, loading, doubted, words_missing=missing)
@@ -157,4 +158,4 @@ def _look_for_gpu(settings: AuditSettings) -> None:
     device = torch_device(settings.model)
     problem = nvidia.missing() if settings.model.device == "auto" and device.type == "cpu" else None
     if problem is not None:
-        sys.stderr.write(f"warning: torch sees no GPU, using the CPU: {problem}\n")
+        _log.warning("torch sees no GPU, using the CPU: %s", problem)

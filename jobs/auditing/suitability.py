@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,11 +15,12 @@ from cluster.inputs.decoder import Decoder
 from cluster.inputs.images import Rejection, check_size
 from cluster.inputs.manifest import Manifest
 from cluster.inputs.sources import Unreadable, read_image
-from jobs.commandline import process
 from originality.settings.audit import AuditSettings
 from originality.settings.domains import DOMAINS
 from originality.settings.parts import SHIPPED_MODEL
 from originality.shapes.drawing import RGB
+
+_log = logging.getLogger(__name__)
 
 UNSUITED = "unsuited"
 """Key of the finding in summary.json."""
@@ -72,10 +73,12 @@ def warn(settings: AuditSettings, manifest: Manifest, numbers: Sequence[int] | n
     if not others:
         return None
     unsuited = Unsuited(len(images), others)
-    sys.stderr.write(
-        f"warning: {unsuited}; for photographs and art use a full model: originality audit "
-        f"{process.one_line(shlex.quote(manifest.source or 'INPUT'))} --out FOLDER --preset fast "
-        f"--domain DOMAIN (DOMAIN: {', '.join(name for name in DOMAINS if name != SHIPPED_MODEL)})\n"
+    _log.warning(
+        "%s; for photographs and art use a full model: originality audit %s --out FOLDER --preset fast "
+        "--domain DOMAIN (DOMAIN: %s)",
+        unsuited,
+        shlex.quote(manifest.source or "INPUT"),
+        ", ".join(name for name in DOMAINS if name != SHIPPED_MODEL),
     )
     return unsuited
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import sys
+import logging
 from pathlib import Path
 
 from cluster.storage.store import NotFound
@@ -19,6 +19,8 @@ from originality.settings.audit import AuditSettings
 from originality.settings.local_weights import Copies
 from originality.settings.parts import DistanceSettings, InDistributionSettings, ModelSettings
 from originality.vision.clip_towers import TOWERS, text_tower
+
+_log = logging.getLogger(__name__)
 
 
 def copies_here(settings: AuditSettings, *, outlined: bool = False) -> Copies:
@@ -54,9 +56,7 @@ def model_here(model: ModelSettings, *, towers: bool = False, outlined: bool = F
         from originality.model.single_file import FORMAT, unpack
 
         if outlined and "://" in model.path:
-            sys.stderr.write(
-                f"{model.path} is a single file: it is downloaded here too, to compute its digest\n"
-            )
+            _log.info("%s is a single file: it is downloaded here too, to compute its digest", model.path)
         made = functools.partial(unpack, prediction=model.prediction)
         return unpacked_copy(model.path, made, f"{FORMAT} {model.prediction}")
     parts = (*PARTS, *TOWERS) if towers else PARTS

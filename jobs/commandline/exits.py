@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from jobs import INTERRUPTED, INTERRUPTED_MESSAGE
-from jobs.commandline import process
+from jobs.commandline import logs, process
 
 ALL_JUDGED = 0
 ENGINE_FAILED = 1
@@ -88,6 +88,7 @@ def add_commands(parser: Parser, jobs: Sequence[tuple[str, str, str]], argv: Seq
         add_version(command)
         if hasattr(job, "run"):
             job.add_arguments(command)
+            logs.add_level(command)
             command.set_defaults(run=job.run)
         else:
             add_commands(command, job.JOBS, argv[argv.index(name) + 1 :])
@@ -110,6 +111,7 @@ def main(
     parser = Parser(prog=prog, description=_plain_text(description), formatter_class=plain)
     add_version(parser)
     add_arguments(parser)
+    logs.add_level(parser)
 
     def parsed() -> int:
         return carry_out(job, parser.parse_args(argv))
@@ -118,12 +120,17 @@ def main(
 
 
 def carry_out(job: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
-    """Run a job with output streams that mask secrets and escape control characters; its exit code."""
+    """Run a job with logging, and with output streams that mask secrets and escape control characters.
+
+    Returns:
+        Its exit code.
+    """
     check_current_folder()
     # Imported here so that --help, which does not come this far, imports none of the packages.
     from originality.contract.printable import printable_streams
 
     with printable_streams():
+        logs.set_up(arguments.log_level)
         return job(arguments)
 
 

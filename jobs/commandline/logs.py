@@ -1,4 +1,7 @@
-"""Log handlers of a command: rich on a terminal, elsewhere plain lines with time, level and node."""
+"""Log handlers of a command: rich on a terminal, elsewhere plain lines with time, level and node.
+
+The packages are imported inside functions, so that ``--help`` imports none of them.
+"""
 
 from __future__ import annotations
 
@@ -8,40 +11,40 @@ import logging
 import sys
 from typing import TextIO, cast
 
-from originality.contract.log_lines import LEVELS, PlainLines, log_to, safe_message
-from originality.contract.printable import unescaped
+_LEVELS = ("debug", "info", "warning", "error")
 
 
 def add_level(parser: argparse.ArgumentParser) -> None:
+    """Add ``--log-level``."""
     parser.add_argument(
         "--log-level",
-        choices=LEVELS,
+        choices=_LEVELS,
         default="info",
         help="lowest level of log lines on stderr (default: info); results on stdout do not depend on it",
     )
 
 
 def set_up(level: str) -> None:
-    """Send log lines of this level and above to stderr."""
-    log_to(_on_terminal() if sys.stderr.isatty() else _Plain(), level)
+    """Send log lines of this level and above to stderr; workers of this process's runs log them too."""
+    from originality.contract.log_lines import log_to
+
+    log_to(_on_terminal() if sys.stderr.isatty() else _plain(), level)
 
 
-class _Plain(logging.StreamHandler):  # type: ignore[type-arg]
-    """Handler that writes to the current ``sys.stderr``, which is replaced while a command runs."""
+def _plain() -> logging.Handler:
+    from originality.contract.log_lines import PlainLines
 
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-        self.setFormatter(PlainLines())
-
-    @property
-    def stream(self):  # type: ignore[no-untyped-def,override]
-        return sys.stderr
+    handler = logging.StreamHandler(cast(TextIO, _Stderr()))
+    handler.setFormatter(PlainLines())
+    return handler
 
 
 def _on_terminal() -> logging.Handler:
     from rich.console import Console
     from rich.highlighter import NullHighlighter
     from rich.logging import RichHandler
+
+    from originality.contract.log_lines import safe_message
 
     class Rich(RichHandler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -56,9 +59,11 @@ def _on_terminal() -> logging.Handler:
 
 
 class _Stderr:
-    """Stream that writes to the current ``sys.stderr``, which the live progress view replaces."""
+    """Stream that writes to the current ``sys.stderr``, which is replaced while a command runs."""
 
     def write(self, text: str) -> int:
+        from originality.contract.printable import unescaped
+
         return unescaped(sys.stderr).write(text)
 
     def flush(self) -> None:

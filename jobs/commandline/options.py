@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,8 @@ from originality.contract.settings_files import one_line, read_yaml
 from originality.settings.audit import AuditSettings, DomainMissing
 from originality.settings.domains import DOMAINS
 from originality.settings.presets import PRESETS, load_settings
+
+_log = logging.getLogger(__name__)
 
 _ASSUMED_DOMAIN = "houses"
 """Domain of commands that judge nothing: the first of the paper's domains in Section 4.2."""
@@ -165,10 +167,10 @@ def settings_of(
     except DomainMissing:
         if (previous := _domain_of(run)) is not None:
             flags["domain"] = previous
-            sys.stderr.write(f"using domain {previous}, as in the run in {run}\n")
+            _log.info("using domain %s, as in the run in %s", previous, run)
         elif any_domain:
             flags["domain"] = _ASSUMED_DOMAIN
-            sys.stderr.write(f"assuming domain {_ASSUMED_DOMAIN}; an audit requires --domain\n")
+            _log.info("assuming domain %s; an audit requires --domain", _ASSUMED_DOMAIN)
         else:
             raise
         return load_settings(arguments.preset, arguments.config, flags)

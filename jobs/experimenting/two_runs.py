@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import sys
+import logging
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,8 @@ from jobs.commandline import exits, options
 from jobs.experimenting.plan_runs import carry_out, id_of, plan_items
 from originality.contract.scorer import Scorer
 from originality.settings.parts import SHIPPED_MODEL
+
+_log = logging.getLogger(__name__)
 
 _TRAINING_MEMORY = 4 * 2**30
 """Bytes of a worker that trains on CPU."""
@@ -159,11 +161,12 @@ def report_failures(run: RunFolder) -> int:
     failed = [record for record in run.ledger.rows() if record["status"] != "judged"]
     names = {run.identities[number]: run.manifest.path(number) for number in range(len(run.manifest))}
     for record in failed:
-        sys.stderr.write(f"{names.get(record['image_id'])}: {record['error_message']}\n")
+        _log.error("%s: %s", names.get(record["image_id"]), record["error_message"])
     if not failed:
         return exits.ALL_JUDGED
-    sys.stderr.write(
-        f"{len(failed)} failed; to retry them, run originality retry {run.store.url} --status failed, then "
-        "the same command again\n"
+    _log.error(
+        "%d failed; to retry them, run originality retry %s --status failed, then the same command again",
+        len(failed),
+        run.store.url,
     )
     return exits.SOME_UNJUDGED

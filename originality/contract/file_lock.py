@@ -6,12 +6,14 @@ no lock behind.
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+_log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
 
@@ -35,8 +37,7 @@ def locked(path: Path, fetched: str = "") -> Iterator[None]:
                 lock.acquire(blocking=False)
             except Timeout:
                 if fetched:
-                    sys.stderr.write(f"waiting for another process on this machine that fetches {fetched}\n")
-                    sys.stderr.flush()
+                    _log.info("waiting for another process on this machine that fetches %s", fetched)
                 lock.acquire()
             break
         except (FileNotFoundError, FileExistsError):

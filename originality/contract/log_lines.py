@@ -12,7 +12,6 @@ from originality.contract.redaction import masked
 
 PACKAGES = ("originality", "cluster", "jobs")
 """One logger a package: ``logging.getLogger("cluster")`` and those below it."""
-LEVELS = ("debug", "info", "warning", "error")
 _IMAGE_DIGITS = 12
 """Of an image's id, as in the progress view's neighbourhood: enough to find its folder."""
 
@@ -43,6 +42,11 @@ class PlainLines(logging.Formatter):
 def safe_message(record: logging.LogRecord) -> str:
     """A record's message in one line, without secrets and control characters."""
     return " ".join(printable(masked(record.getMessage())).splitlines())
+
+
+def current_level() -> str:
+    """Lowest level that this process logs, e.g. "info"."""
+    return logging.getLevelName(logging.getLogger(PACKAGES[0]).getEffectiveLevel()).lower()
 
 
 def log_to(handler: logging.Handler, level: str) -> None:

@@ -7,7 +7,7 @@ rounds. Once a number of tokens is judged, the image leaves with its verdict or 
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -44,6 +44,8 @@ from originality.sweep.image_state import (
     unpack,
     word_name,
 )
+
+_log = logging.getLogger(__name__)
 
 _BACKWARD = 2.1
 """Cost of a sample forward and backward through the UNet, in forward passes."""
@@ -93,7 +95,7 @@ class Sweep:
                 model.encode(np.zeros((model.side, model.side, 3), np.uint8))
                 inverter.advance([lane])
                 model.redraw(redraw.prompt, lane.vectors.detach(), noise, redraw)
-        sys.stderr.write(f"{planned}; attention by {model.attention}\n")
+        _log.info("%s; attention by %s", planned, model.attention)
 
     @property
     def progress(self) -> str:

@@ -90,7 +90,7 @@ def test_from_the_list_to_an_audit_with_its_thresholds(
     assert re.findall(r"\d+", shown.out.splitlines()[0])[:3] == ["3", "3", "2"]  # common, original, left out
     assert "1 of 6 sampled images" in shown.err
     assert "1 missing, 1 not-an-image" in shown.out and shown.out.splitlines()[-1] == str(out)
-    assert shown.err.count("\nwarning: ") >= 2 and "3 common images" in shown.err
+    assert shown.err.count(" WARNING ") >= 2 and "3 common images" in shown.err
     text = out.read_text()
     assert "# WARNING: " in text and "# model shapes" in text
     assert text.startswith(f"# originality calibrate {source} --out {out} --label-column label")
@@ -179,7 +179,7 @@ def test_a_finished_audit_serves_and_a_matching_audit_gets_no_warning(
     command = ["calibrate", str(source), "--out", str(out), "--run", str(run)]  # on whichever device
     assert main(command) == exits.ALL_JUDGED
     shown = capsys.readouterr()
-    assert "warning" not in shown.err and "left out" not in shown.out
+    assert "WARNING" not in shown.err and "left out" not in shown.out
     assert "0.5" in shown.out
     own = tmp_path / "own.yaml"
     own.write_text("preset: laptop\nmodel: {device: cpu}\nmax_tokens: 2\ncluster: {max_workers: 1}\n")

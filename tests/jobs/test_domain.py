@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,8 @@ def test_commands_that_judge_nothing_assume_a_domain_and_report_it(
     assert "houses" in capsys.readouterr().err
 
 
-def test_a_resumed_run_keeps_its_domain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resumed_run_keeps_its_domain(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="jobs")
     paint(tmp_path / "in", "a.png", (1, 2, 3))
     out = str(tmp_path / "run")
     begun = load_settings("paper", None, {"domain": "people"})
@@ -57,11 +59,11 @@ def test_a_resumed_run_keeps_its_domain(tmp_path: Path, capsys: pytest.CaptureFi
         return options.settings_of(parser.parse_args(["in", *argv]), run=run)
 
     assert settings("--preset", "paper") == begun
-    told = capsys.readouterr().err
-    assert "people" in told and out in told
+    assert "people" in caplog.text and out in caplog.text
+    caplog.clear()
     assert settings("--preset", "paper", "--domain", "sport").domain == "sport"
     assert settings().domain == "shapes", "the default preset's metric reads nothing else"
-    assert capsys.readouterr().err == ""
+    assert not caplog.records
     for other in (None, str(tmp_path / "new")):
         with pytest.raises(DomainMissing):
             settings("--preset", "paper", run=other)

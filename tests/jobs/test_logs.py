@@ -8,19 +8,11 @@ import sys
 import pytest
 
 from jobs.commandline import logs
-from originality.contract.log_lines import PACKAGES
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in PACKAGES:
-        monkeypatch.setattr(logging.getLogger(name), "handlers", [])
-        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
 
 
 def test_elsewhere_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,13 +33,13 @@ def fill(folder: Path) -> None:
 
 
 def test_skipped_files_and_notes_at_the_audit_in_status_and_report(
-    tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(tmp_path / "in")
     out = str(tmp_path / "run")
     how = ClusterSettings(max_pixels=60 * 40)
     assert audit(SCIENCE, f"{tmp_path}/in", out, how=how) == exits.SOME_UNJUDGED
-    assert SAID in capsys.readouterr().err
+    assert SAID in caplog.text
     (large,) = [row for row in inputs(open_run(out)) if row["status"] == "rejected"]
     assert large["error_class"] == "too-large" and "(cluster.max_pixels)" in large["error_message"]
     assert retry.main([out, "--status", "rejected", "--reason", "too-large"]) == 0

@@ -73,27 +73,28 @@ def test_the_command_warns_before_the_work(tmp_path: Path, capsys: pytest.Captur
     for command in commands:
         assert main(command) == exits.ALL_JUDGED
         first, *_ = capsys.readouterr().err.splitlines()
-        assert first.startswith("warning: ") and "2 of 2" in first
+        assert " WARNING " in first and "2 of 2" in first
         assert f"originality audit '{photos}' --out FOLDER --preset fast --domain DOMAIN" in first
         assert main([*command, "--preset", "fast", "--domain", "people"]) == exits.ALL_JUDGED
-        assert "warning" not in capsys.readouterr().err
+        assert "WARNING" not in capsys.readouterr().err
     assert main(["audit", str(EXAMPLES), "--dry-run"]) == exits.ALL_JUDGED
-    assert "warning" not in capsys.readouterr().err
+    assert "WARNING" not in capsys.readouterr().err
 
 
 def test_summary_and_report_contain_the_warning(
-    tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, local_ray: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(3):
         paint(tmp_path / "in", f"{number}.png", (90, 90 + number, 90))
     shutil.copy(next(EXAMPLES.glob("*.png")), tmp_path / "in")
     science = PreparedAudit(load_settings(), MeanColour, {})
     assert audit(science, str(tmp_path / "in"), str(tmp_path / "run")) == exits.ALL_JUDGED
-    assert "3 of 4 sampled images" in capsys.readouterr().err
+    assert "3 of 4 sampled images" in caplog.text
+    caplog.clear()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["unsuited"] == {"sampled": 4, "others": 3}
     assert audit(science, str(tmp_path / "in"), str(tmp_path / "run")) == exits.ALL_JUDGED
-    assert "sampled images" not in capsys.readouterr().err, "nothing is left to judge, so none is looked at"
+    assert "sampled images" not in caplog.text, "nothing is left to judge, so none is looked at"
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["unsuited"] == summary["unsuited"]
     assert main(["report", str(tmp_path / "run")]) == exits.ALL_JUDGED
     page = (tmp_path / "run" / "report" / "index.html").read_text()

@@ -110,7 +110,7 @@ def test_each_image_is_exported_once_and_those_without_a_pseudo_word_are_counted
 ) -> None:
     assert main(["tokens", "export", run.store.url, "--to", str(tmp_path)]) == exits.ALL_JUDGED
     said = capsys.readouterr()
-    assert said.err.startswith("2 ") and "1 image without" in said.err
+    assert ": 2 " in said.err and "1 image without" in said.err
     assert said.out == f"{tmp_path}/{INDEX}\n"
     rows = index(tmp_path)
     assert {Path(row["uri"]).name for row in rows} == {"familiar-1.png", "unseen-1.png"}
@@ -158,7 +158,7 @@ def test_export_errors_are_one_line(run: RunFolder, tmp_path: Path) -> None:
 
 
 def test_a_damaged_pseudo_word_does_not_prevent_the_export_of_others(
-    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: RunFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(run.store.url, tmp_path / "run")
     record = run.ledger.record(_id(run, "familiar-1.png"))
@@ -168,7 +168,8 @@ def test_a_damaged_pseudo_word_does_not_prevent_the_export_of_others(
         file.write_bytes(damage)
         torn = open_run(str(tmp_path / "run"))
         assert export(torn, open_store(str(tmp_path / "to"))) == (1, 2)
-        assert re.search(r"tokens\.safetensors is damaged \(.*\)", capsys.readouterr().err)
+        assert re.search(r"tokens\.safetensors is damaged \(.*\)", caplog.text)
+        caplog.clear()
         with pytest.raises(SettingsError, match="pseudo-word"):
             export(torn, open_store(str(tmp_path / "to")), ["familiar-1.png"])
 

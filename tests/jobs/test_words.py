@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -43,13 +44,12 @@ def listed(tmp_path: Path) -> Path:
 
 
 def test_words_of_a_list_reach_the_verdicts(
-    tmp_path: Path, listed: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, listed: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = load_settings("laptop", None, SHORT)
     science = prepare(settings)
     run = plan_audit(science, str(listed), str(tmp_path / "run"))
-    said = capsys.readouterr().err
-    assert "1 inputs have no word" in said and "'animals'" in said
+    assert "1 inputs have no word" in caplog.text and "'animals'" in caplog.text
     leases = run.leases(np.arange(5)).grant("w", 5)
     worker = Worker(Task(run.store.url, science.factory, blank(settings)))
     report, settled, give_up = worker.poll(Orders(leases)), {}, time.monotonic() + PATIENCE
@@ -91,13 +91,15 @@ def test_a_collection_without_words_is_refused_before_anything_is_written(
         assert not list((tmp_path / "run").glob("*"))
 
 
-def test_a_switched_edit_subject_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_switched_edit_subject_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="jobs")
     cats = {**SHORT, "domain": "cats", "domains": {"cats": {"initial_word": "cat"}}}
     prepare(load_settings("laptop", None, cats))
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = [record.getMessage() for record in caplog.records]
     assert "'cats'" in line and "'car'" in line
+    caplog.clear()
     prepare(load_settings("laptop", None, {**cats, "in_distribution": {"check": "none"}}))
-    assert capsys.readouterr().err == ""
+    assert not caplog.records
 
 
 def test_records_without_word_columns_are_read(tmp_path: Path, listed: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
+import logging
 import tempfile
 from collections.abc import Mapping
 from functools import cached_property
@@ -23,6 +23,8 @@ from originality.training.shapes_model.assemble import assemble
 from originality.training.shapes_model.latents import CHUNK, encode_images, moments_shape, set_name
 from originality.training.shapes_model.vocabulary import pretrained_encoder, tokenizer_for
 from originality.training.stage import Stage
+
+_log = logging.getLogger(__name__)
 
 MODEL = "model"
 """Folder of the trained model in the record's files."""
@@ -215,8 +217,8 @@ def _store(moments: np.ndarray, file: Path) -> None:
                 Path(part.name).unlink()
                 raise
     except OSError as error:
-        sys.stderr.write(
-            f"cannot store latents in {file.parent}: {error.strerror}; other models will encode them again\n"
+        _log.warning(
+            "cannot store latents in %s: %s; other models will encode them again", file.parent, error.strerror
         )
 
 

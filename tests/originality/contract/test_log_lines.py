@@ -3,24 +3,19 @@ from __future__ import annotations
 import io
 import logging
 import socket
-from collections.abc import Iterator
 
 import pytest
 
-from originality.contract.log_lines import PACKAGES, PlainLines, log_to
+from originality.contract.log_lines import PlainLines, current_level, log_to
 
 
 @pytest.fixture
-def lines() -> Iterator[io.StringIO]:
+def lines() -> io.StringIO:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(PlainLines(gpu="0"))
-    before = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).level) for name in PACKAGES}
     log_to(handler, "info")
-    yield stream
-    for name, (handlers, level) in before.items():
-        logging.getLogger(name).handlers[:] = handlers
-        logging.getLogger(name).setLevel(level)
+    return stream
 
 
 def test_a_line_names_time_level_node_gpu_and_image(lines: io.StringIO) -> None:
@@ -49,3 +44,9 @@ def test_an_exception_comes_with_its_traceback(lines: io.StringIO) -> None:
     except ValueError:
         logging.getLogger("jobs").exception("failed")
     assert "failed\nTraceback" in lines.getvalue() and "ValueError: why" in lines.getvalue()
+
+
+def test_the_level_of_this_process(lines: io.StringIO) -> None:
+    assert current_level() == "info"
+    log_to(logging.getLogger("jobs").handlers[0], "debug")
+    assert current_level() == "debug"
