@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.run.folder import RunFolder, open_run
-from cluster.run.ledger import ARTEFACTS, artefacts_of
+from cluster.run.record import ARTEFACTS, artefacts_of
 from cluster.storage.damage import damage_errors
 from cluster.storage.store import Damaged, NotFound, Store, open_store
 from jobs.auditing.damaged import warn_of_damage

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cluster.run.ledger import artefacts_of
+from cluster.run.record import artefacts_of
 from jobs.commandline import exits, options
 from jobs.experimenting.two_runs import report_failures, train, trainings
 from originality.contract.config import SettingsError

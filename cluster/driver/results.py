@@ -11,7 +11,8 @@ from cluster.driver.worker_pool import WorkerPool
 from cluster.inputs.identities import unread_id
 from cluster.run.layout import snapshot_path
 from cluster.run.leases import MAX_DEATHS, MISSING, Lease, Leases
-from cluster.run.ledger import Ledger, sign
+from cluster.run.ledger import Ledger
+from cluster.run.record import sign
 from cluster.worker.metrics import Metrics
 from cluster.worker.record_writer import Settled
 

@@ -1,10 +1,8 @@
 """Decodes images in a child process: a codec that crashes, hangs or fills the memory ends only that process.
 
 The worker holds a loaded model, and images that other threads are working on; none of that may be lost to one
-hostile file. The processes exchange frames over two pipes, without pickle: nothing that a child sends is ever
-executed. A request is a length and the bytes of the file. An answer is a header, then either a note and RGB
-pixels, or the code and message of a rejection. To the reason codes of ``cluster.inputs.images`` this adds
-decoder-crashed, decoder-memory and decoder-timeout.
+hostile file. :mod:`cluster.inputs.decoder_process` is the child's side. To the reason codes of
+``cluster.inputs.images`` this adds decoder-crashed, decoder-memory and decoder-timeout.
 """
 
 from __future__ import annotations
@@ -12,33 +10,21 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import Image
 
-from cluster.inputs.images import FORMATS, NOTE, Limits, OutOfMemory, Rejection, check_size, decode
+from cluster.inputs import decoder_process
+from cluster.inputs.images import NOTE, Limits, Rejection, check_size
 from originality.contract.redaction import Masked
 
 _USUAL = Limits()
 _MEMORY = 4 * 2**30
 """Bytes: enough for the most expensive image within the usual limits (transparent, with a profile,
 rotated)."""
-_REQUEST = struct.Struct("<Q")
-_ANSWER = struct.Struct("<?III")
-"""Header of an answer: whether it is an image; if so its width, height and the length of its note, otherwise
-the lengths of code and message."""
-_READY = b"ready"
-_LONGEST_TEXT = 10_000
-"""Bytes of a note, or of a rejection's code or message."""
-_OUT_OF_MEMORY = 12
-"""Exit status of the child if its memory limit was too low."""
 _START_SECONDS = 300.0
 """Bound on the start of the child. Long for a few light imports, because Ray's workers run at low
 priority."""
@@ -46,8 +32,6 @@ _SLICE_SECONDS = 1.0
 """Length of one wait (see _Child._wait)."""
 _LARGE_PIXELS = 32_000_000
 """A child that decoded a larger image is replaced, because it would keep the memory (1 GB and more)."""
-_STRIP_BYTES = 2**18
-"""Bytes of the strips in which pixels are sent: small enough for the processor's cache."""
 
 
 class DecoderError(Masked):
@@ -128,7 +112,7 @@ class Decoder:
             self._child = None
             if isinstance(error, TimeoutError):
                 raise Rejection("decoder-timeout", f"not decoded in {self._seconds:g} seconds") from error
-            if status == _OUT_OF_MEMORY:
+            if status == decoder_process.OUT_OF_MEMORY:
                 raise Rejection("decoder-memory", f"decoding takes over {self._memory} bytes") from error
             if isinstance(error, OSError | EOFError):
                 raise _Died(f"exit status {status}") from error
@@ -160,7 +144,7 @@ class _Child:
         try:
             self._process = subprocess.Popen(
                 # -P: import no modules from the working directory, which may hold untrusted files
-                [sys.executable, "-P", "-m", "cluster.inputs.decoder", *arguments],
+                [sys.executable, "-P", "-m", decoder_process.__name__, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,  # for errors of the start; then the child closes it
@@ -178,7 +162,7 @@ class _Child:
         os.set_blocking(self._answers, False)
         self._left = _START_SECONDS
         try:
-            self._read(len(_READY))
+            self._read(len(decoder_process.READY))
         except BaseException as error:
             self._process.kill()
             reason = self._process.stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
@@ -209,20 +193,20 @@ class _Child:
             OSError, EOFError: the child died, or its answer is invalid.
         """
         self._left = seconds
-        self._write(_REQUEST.pack(len(data)))
+        self._write(decoder_process.REQUEST.pack(len(data)))
         self._write(data)
-        is_image, first, second, note = _ANSWER.unpack(self._read(_ANSWER.size))
+        is_image, first, second, note = decoder_process.ANSWER.unpack(self._read(decoder_process.ANSWER.size))
         # The child handled hostile bytes, so its answer is not trusted: sizes are checked before anything is
         # allocated for them.
-        if is_image and 0 < first * second <= limits.pixels and note <= _LONGEST_TEXT:
+        if is_image and 0 < first * second <= limits.pixels and note <= decoder_process.LONGEST_TEXT:
             image = Image.new("RGB", (first, second))
             if note:
                 image.info[NOTE] = self._read(note).decode(errors="replace")
-            for box in _strips(image):
+            for box in decoder_process.strips(image):
                 strip = self._read((box[3] - box[1]) * first * 3)
                 image.paste(Image.frombytes("RGB", (first, box[3] - box[1]), strip), box)
             return image
-        if not is_image and max(first, second) <= _LONGEST_TEXT:
+        if not is_image and max(first, second) <= decoder_process.LONGEST_TEXT:
             code, message = (self._read(size).decode(errors="replace") for size in (first, second))
             raise Rejection(code, message)
         raise EOFError("invalid answer")
@@ -270,97 +254,8 @@ class _Child:
         raise TimeoutError
 
 
-def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    """Boxes of full rows that together cover an image, from the top."""
-    rows = max(1, _STRIP_BYTES // (3 * image.width))
-    for top in range(0, image.height, rows):
-        yield 0, top, image.width, min(top + rows, image.height)
-
-
 def _environment() -> dict[str, str]:
     """The environment of the child: that of the parent, with its module search path, and with one thread for
     numpy, as more would only take address space."""
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
-
-
-def _serve(limits: Limits, seconds: float, requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer requests until the parent closes its end of the pipe, as it also does when it dies."""
-    while len(header := requests.read(_REQUEST.size)) == _REQUEST.size:
-        (size,) = _REQUEST.unpack(header)
-        data = requests.read(size)
-        if len(data) < size:
-            return
-        # If the parent is killed while this process hangs in a codec, nothing else would end it.
-        signal.setitimer(signal.ITIMER_REAL, 2 * seconds)
-        _answer(data, limits, answers)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _answer(data: bytes, limits: Limits, answers: BinaryIO) -> None:
-    """Decode one image and write the answer.
-
-    Raises:
-        MemoryError: decoding takes more memory than this process may use.
-    """
-    try:
-        image = decode(data, limits)
-    except OutOfMemory as error:
-        raise MemoryError from error
-    except Rejection as rejection:
-        code, message = (text.encode(errors="replace")[:_LONGEST_TEXT] for text in rejection.args)
-        answers.write(_ANSWER.pack(False, len(code), len(message), 0) + code + message)
-    else:
-        note = image.info.get(NOTE, "").encode()
-        answers.write(_ANSWER.pack(True, *image.size, len(note)) + note)
-        for box in _strips(image):
-            answers.write(image.crop(box).tobytes())
-    answers.flush()
-
-
-def _limit_memory(memory: int) -> None:
-    """Limit by how many bytes this process may grow. Systems other than Linux do not enforce such a limit."""
-    if sys.platform != "linux":
-        return
-    import resource
-
-    with contextlib.suppress(OSError):  # a container may forbid it
-        Path("/proc/self/oom_score_adj").write_text(
-            "1000"
-        )  # if memory runs out, this process is killed, not the one with the model
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash writes no core file
-    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    limits = [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit != resource.RLIM_INFINITY]
-    least = min([now + memory, *limits])
-    resource.setrlimit(resource.RLIMIT_AS, (least, least))
-
-
-def _main(most_bytes: str, most_pixels: str, memory: str, seconds: str) -> None:
-    """The child process: limit itself, report that it is ready, then answer requests."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    Image.init()
-    if "AVIF" in FORMATS:
-        from PIL import AvifImagePlugin
-
-        AvifImagePlugin.DEFAULT_MAX_THREADS = (
-            1  # by default one for each core; on many cores they would take all the address space
-        )
-    answers = os.fdopen(os.dup(1), "wb")
-    _limit_memory(int(memory))
-    answers.write(_READY)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):  # C libraries may print to them, and stdout carries the answers
-        os.dup2(nowhere, descriptor)
-    answers.flush()
-    try:
-        _serve(Limits(int(most_bytes), int(most_pixels)), float(seconds), sys.stdin.buffer, answers)
-    except MemoryError:
-        os._exit(_OUT_OF_MEMORY)
-    except BrokenPipeError:
-        pass
-    os._exit(0)  # nothing is left to clean up
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

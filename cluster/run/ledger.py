@@ -15,58 +15,29 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.run.layout import COMPACTING_LOCK, RECORDS, artefacts_folder, record_path
-from cluster.run.parts import Part, firsts, read_parts, replace_part, rows_of, write_part
+from cluster.run.parts import View, firsts, read_parts, replace_part, rows_of, write_part
+from cluster.run.record import ARTEFACTS, STATUSES, now
 from cluster.run.retries import Retries, write_over
 from cluster.storage.checksums import json_bytes, read_json
 from cluster.storage.damage import A_FOLDER, Damage, damage_errors, damaged_object
 from cluster.storage.lock import Lock
+from cluster.storage.parallel import map_in_order
 from cluster.storage.store import Damaged, NotFound, Store, StoreError
-from originality.contract.redaction import masked
-
-T = TypeVar("T")
 
 _PART_ROWS = 10_000
 """Rows of one compacted part: few enough that many parts fit in memory."""
 _READERS = 16
 """Reads at once: a bucket answers each after a while, and any number together."""
-STATUSES = ("judged", "rejected", "failed")
-"""Statuses of a record."""
 _LISTED = 50_000
 """Most names that are held as Python objects, before they are packed into an Arrow array."""
-ARTEFACTS = "artefacts"
-"""The record's field that names the folder of its artefacts."""
-
-
-class _View(NamedTuple):
-    """Which compacted rows count, at one moment."""
-
-    retries: Retries
-    parts: list[Part]
-    counts: list[np.ndarray]
-    """For each part, which of its rows count: those of images that were not taken back since, each image
-    once."""
-    damaged: list[str]
-    """Paths of damaged parts."""
-
-    @property
-    def ids(self) -> pa.Array:
-        """image_id of each row that counts."""
-        counted = [
-            part.ids.filter(pa.array(rows)) for part, rows in zip(self.parts, self.counts, strict=True)
-        ]
-        return pa.concat_arrays(counted) if counted else pa.array([], pa.string())
 
 
 class Ledger:
@@ -202,10 +173,8 @@ class Ledger:
                 continue
             try:
                 yield from rows_of(self.store, part, wanted, columns)
-            except (
-                NotFound,
-                Damaged,
-            ):  # replaced or damaged since it was listed; its records are still there
+            except (NotFound, Damaged):
+                # It was replaced or damaged since it was listed; its records are still there.
                 ids = part.ids.filter(pa.array(wanted)).to_pylist()
                 yield from _narrowed(self._read_records(ids, view.retries), columns)
         if of is not None:
@@ -248,10 +217,8 @@ class Ledger:
         """Takes back images whose record is damaged, with no copy in a part, or cannot be created as a folder
         is in its place. They are judged again, and recorded under a different name.
 
-        Also replaces damaged and lost retries by what could be reconstructed of them.
-
-        Returns:
-            The image_ids taken back.
+        Also replaces damaged and lost retries by what could be reconstructed of them. Returns the image_ids
+        taken back.
         """
         while True:
             view, beside = self._view_and_beside()
@@ -259,10 +226,10 @@ class Ledger:
                 write_over(self.store, number, dict.fromkeys(images, "unknown"), {"reason": "damaged"})
             self._pieced.clear()
             ids = beside.to_pylist()
-            records = self._in_turn(partial(self._if_readable, retries=view.retries), ids)
+            records = map_in_order(partial(self._if_readable, retries=view.retries), ids, _READERS)
             lost = [image_id for image_id, found in zip(ids, records, strict=True) if found is None]
             lost += self._barred(view.retries)
-            why = {"status": None, "reason": "damaged", "at": _now()}
+            why = {"status": None, "reason": "damaged", "at": now()}
             if not lost or view.retries.add(self.store, dict.fromkeys(lost, "damaged"), why):
                 return lost
 
@@ -282,7 +249,7 @@ class Ledger:
         self._pieced[retry] = [found[1] for found in listed if found]
         return self._pieced[retry]
 
-    def _view(self) -> _View:
+    def _view(self) -> View:
         """Reads the parts, then the retries, so that the retries include all that the writers of the parts
         knew. In the other order, a row that was taken back could count beside the new one."""
         gone: list[str] = []
@@ -295,9 +262,9 @@ class Ledger:
         self._seen.update(part.retries for part in parts)
         retries = self._retries(anew=True)
         valid = [retries.before(part.ids, part.retries) for part in parts]
-        return _View(retries, parts, firsts(parts, valid), gone)
+        return View(retries, parts, firsts(parts, valid), gone)
 
-    def _view_and_beside(self) -> tuple[_View, pa.Array]:
+    def _view_and_beside(self) -> tuple[View, pa.Array]:
         """Returns which compacted rows count, and the image_ids whose record is in no part. Reads both again
         if the names of records show that a retry was lost."""
         while True:
@@ -314,7 +281,7 @@ class Ledger:
                 self._damage.note(damaged_object(self.store, path, A_FOLDER), "its image is judged again")
                 yield image_id
 
-    def _tidied(self, keep: Callable[[], None]) -> _View:
+    def _tidied(self, keep: Callable[[], None]) -> View:
         """Removes damaged parts, and replaces parts with rows that do not count, for readers that read only
         the parts (a query in DuckDB, say)."""
         view = self._view()
@@ -350,14 +317,8 @@ class Ledger:
 
     def _read_records(self, image_ids: Iterable[str], retries: Retries) -> Iterator[dict[str, Any]]:
         """Yields the records that can be read, in the order of the ids."""
-        return filter(None, self._in_turn(partial(self._if_readable, retries=retries), image_ids))
-
-    def _in_turn(self, read: Callable[[str], T], image_ids: Iterable[str]) -> Iterator[T]:
-        """Reads in threads, in order, and at most a few hundred ahead."""
-        with ThreadPoolExecutor(_READERS) as pool:
-            waiting = iter(image_ids)
-            while batch := list(islice(waiting, _READERS * 16)):
-                yield from pool.map(read, batch)
+        found = map_in_order(partial(self._if_readable, retries=retries), image_ids, _READERS)
+        return filter(None, found)
 
     def _if_readable(self, image_id: str, retries: Retries) -> dict[str, Any] | None:
         """Reads a record; None if it is damaged. Tries twice, as the first read may have failed on the
@@ -384,37 +345,6 @@ class Ledger:
         return record_path(image_id, self._retries().of(image_id))
 
 
-def artefacts_of(record: Mapping[str, Any]) -> str:
-    """The folder of what came of an image beside its record; in runs of older versions one for all
-    attempts."""
-    return str(record.get(ARTEFACTS) or artefacts_folder(record["image_id"]))
-
-
-def sign(
-    fields: Mapping[str, Any], *, blank: Mapping[str, Any], attempts: int, worker: str
-) -> dict[str, Any]:
-    """Completes a scorer's fields to a record.
-
-    Args:
-        fields: from the scorer.
-        blank: defaults for fields that are missing.
-        attempts: number of this attempt, from 1.
-        worker: who judged the image.
-
-    Returns:
-        The record, with the engine's own fields, and with secrets masked in its error message.
-    """
-    signature = {"attempts": attempts, "worker": worker, "finished_at": _now()}
-    record = {**blank, **fields, **signature}
-    if isinstance(message := record.get("error_message"), str):
-        record["error_message"] = masked(message)
-    return record
-
-
 def _narrowed(records: Iterable[dict[str, Any]], columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     for record in records:
         yield {c: record[c] for c in columns if c in record} if columns else record
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat()

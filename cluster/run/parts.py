@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.run.layout import VERDICTS, verdicts_part_path, verdicts_part_retries
+from cluster.run.retries import Retries
 from cluster.storage.checksums import checked_parquet, parquet_bytes
 from cluster.storage.damage import damage_errors, damaged_object
 from cluster.storage.store import Damaged, NotFound, Store
@@ -39,6 +40,26 @@ class Part:
     def retries(self) -> int:
         """How many retries its writer knew of."""
         return verdicts_part_retries(self.path)
+
+
+class View(NamedTuple):
+    """Which compacted rows count, at one moment."""
+
+    retries: Retries
+    parts: list[Part]
+    counts: list[np.ndarray]
+    """For each part, which of its rows count: those of images that were not taken back since, each image
+    once."""
+    damaged: list[str]
+    """Paths of damaged parts."""
+
+    @property
+    def ids(self) -> pa.Array:
+        """image_id of each row that counts."""
+        counted = [
+            part.ids.filter(pa.array(rows)) for part, rows in zip(self.parts, self.counts, strict=True)
+        ]
+        return pa.concat_arrays(counted) if counted else pa.array([], pa.string())
 
 
 def read_parts(

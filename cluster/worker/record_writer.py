@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from cluster.run.layout import snapshot_path
 from cluster.run.leases import Lease
-from cluster.run.ledger import Ledger, sign
+from cluster.run.ledger import Ledger
+from cluster.run.record import sign
 from cluster.storage.store import NotFound
 from cluster.worker.metrics import Metrics
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cluster.run import folder
 from cluster.run.folder import RunFolder
-from cluster.run.ledger import artefacts_of
+from cluster.run.record import artefacts_of
 from cluster.storage.store import NotFound
 from jobs.api.verdict import Verdict
 from jobs.auditing.verdict_table import SCHEMA, summarise

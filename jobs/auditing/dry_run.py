@@ -7,9 +7,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import islice
 
 from cluster.driver.progress import Progress
 from cluster.inputs.decoder import Decoder
@@ -20,14 +18,12 @@ from cluster.inputs.manifest import Manifest, Selection
 from cluster.inputs.readable import check_readable
 from cluster.inputs.sources import Unreadable, read_image
 from cluster.ray_runtime.runtime import available_cpus
+from cluster.storage.parallel import map_in_order
 from jobs.auditing.suitability import warn
 from jobs.commandline import exits, process
 from originality.settings.audit import AuditSettings
 
 _log = logging.getLogger(__name__)
-
-_QUEUED_PER_READER = 8
-"""Images queued per reader thread: enough to keep a bucket busy."""
 
 
 def dry_run(settings: AuditSettings, source: str, selection: Selection, limits: Limits = Limits()) -> int:
@@ -80,12 +76,8 @@ def _checked(
             return number, image_id, (bad.reason_code, bad.message)
         return number, image_id, None
 
-    readers = available_cpus()
-    waiting = iter(numbers)
     try:
-        with ThreadPoolExecutor(readers) as pool:
-            while batch := list(islice(waiting, readers * _QUEUED_PER_READER)):
-                yield from pool.map(check, batch)
+        yield from map_in_order(check, numbers, available_cpus())
     finally:
         for decoder in decoders:
             decoder.close()

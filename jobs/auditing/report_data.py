@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from cluster.run.folder import RunFolder
 from cluster.run.layout import REPORT_DATA, REPORT_LOCK, REPORT_PAGE, record_path
-from cluster.run.ledger import artefacts_of
+from cluster.run.record import artefacts_of
 from cluster.storage.lock import Lock, LockLost
 from cluster.storage.store import Damaged, StoreError
 from jobs.auditing.damaged import damage_text

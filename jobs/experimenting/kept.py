@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.run.folder import RunFolder
-from cluster.run.ledger import ARTEFACTS, artefacts_of
+from cluster.run.record import ARTEFACTS, artefacts_of
 from jobs.experimenting.plan_runs import made_with
 from originality.contract.config import SettingsError
 

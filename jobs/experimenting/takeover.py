@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunFolder, RunMismatch, open_run
 from cluster.run.layout import item_path
-from cluster.run.ledger import artefacts_of
+from cluster.run.record import artefacts_of
 from cluster.storage.store import Damaged, NotFound
 from jobs.auditing.damaged import warn_of_damage
 from jobs.experimenting.kept import MEASURES, TRAININGS, Kept, is_kept

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from cluster.run.folder import RunFolder, RunMismatch
-from cluster.run.ledger import Ledger, artefacts_of
+from cluster.run.ledger import Ledger
+from cluster.run.record import artefacts_of
 from cluster.settings import ClusterSettings
 from cluster.storage.store import open_store
 from jobs.auditing.worker_gpu import check_gpu

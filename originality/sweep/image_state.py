@@ -94,6 +94,16 @@ class SnapshotFields(BaseModel):
     seconds: float
     attempts: tuple[Attempt, ...]
 
+    def is_unfinished(self, max_tokens: int, steps: int) -> bool:
+        """Whether a sweep with these settings can be in this state."""
+        tried = [attempt.tokens for attempt in self.attempts]
+        return (
+            tried == list(range(1, len(tried) + 1))
+            and len(tried) < max_tokens
+            and not any(attempt.passed for attempt in self.attempts)
+            and len(self.losses) == self.step <= steps
+        )
+
 
 def word_name(tokens: int) -> str:
     """Name of the pseudo-word of ``tokens`` tokens in tokens.safetensors.

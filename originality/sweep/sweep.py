@@ -326,16 +326,10 @@ class Sweep:
             raise ValueError("the snapshot is of different settings or a different model")
         if fields.image_id != item.item_id:
             raise ValueError("the snapshot is of a different image")
-        tried = [a.tokens for a in fields.attempts]
-        under_way = (
-            tried == list(range(1, len(tried) + 1))
-            and len(tried) < self.settings.max_tokens
-            and not any(a.passed for a in fields.attempts)
-            and len(fields.losses) == fields.step <= self.settings.inversion.steps
-        )
         width = sum(self.model.text.widths)
         found = {name: (value.dtype, tuple(value.shape)) for name, value in tensors.items()}
-        if not under_way or found != expected_tensors(fields, width, min(TILE, self.model.side)):
+        unfinished = fields.is_unfinished(self.settings.max_tokens, self.settings.inversion.steps)
+        if not unfinished or found != expected_tensors(fields, width, min(TILE, self.model.side)):
             raise ValueError("the snapshot does not hold the state of an unfinished sweep")
 
 

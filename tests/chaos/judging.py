@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cluster.run.folder import RunFolder
-from cluster.run.ledger import artefacts_of
+from cluster.run.record import artefacts_of
 from cluster.storage.store import NotFound, Store
 from tests.chaos.stage import Expected
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunFolder, open_run, plan
-from cluster.run.ledger import artefacts_of
+from cluster.run.record import artefacts_of
 from cluster.storage.store import open_store
 from jobs.cli import main
 from jobs.commandline import exits

@@ -45,6 +45,7 @@ SHOWN: tuple[tuple[str, str], ...] = (
     (r"originality report", "tests/jobs/test_report.py"),
     (r"originality doctor", "tests/jobs/test_doctor.py"),
     (r"originality calibrate", "tests/jobs/test_calibrate.py"),
+    (r"originality settings", "tests/jobs/test_settings.py"),
     (r"originality tokens export", "tests/jobs/test_tokens.py"),
     (r"synthetic (render|train|detect)", "tests/jobs/test_synthetic.py"),
     (r"synthetic experiment", HOURS),
@@ -98,7 +99,7 @@ def test_flags_and_settings_are_known(
     job = jobs_of(command)
     assert job
     arguments = parsed(job)
-    if hasattr(arguments, "preset"):
+    if hasattr(arguments, "preset") and hasattr(arguments, "config"):
         arguments.config = []  # a file of the reader's
         settings_of(arguments, any_domain=True)
         cluster_settings_of(arguments)

@@ -22,11 +22,13 @@ class Command(NamedTuple):
 
     @property
     def words(self) -> list[str]:
-        """Its arguments, without assignments to the environment and the path of the environment."""
+        """Its arguments, without assignments to the environment, the path of the environment and the file
+        that its output goes to."""
         words = shlex.split(self.line)
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
             words = words[1:]
         words = [word for word in words if word != "&"]
+        words = words[: words.index(">")] if ">" in words else words
         return [words[0].removeprefix(".venv/bin/"), *words[1:]]
 
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cluster.inputs import images
-from cluster.inputs.decoder import _ANSWER, Decoder, DecoderError, _Child
+from cluster.inputs.decoder import Decoder, DecoderError, _Child
+from cluster.inputs.decoder_process import ANSWER
 from cluster.inputs.images import FORMATS, Limits, Rejection
 from tests.support.hostile import write_good, write_hostile
 from tests.support.image_bytes import noise, png, profile, rows, saved, tiff
@@ -59,7 +60,7 @@ def killed_in_the_middle(patch: pytest.MonkeyPatch, deaths: int) -> list[int]:
     read = _Child._read
 
     def after_death(child: _Child, size: int) -> bytearray:
-        if size == _ANSWER.size and len(killed) < deaths:
+        if size == ANSWER.size and len(killed) < deaths:
             until(lambda: psutil.Process(child.pid).memory_info().rss > BUSY_BYTES)
             os.kill(child.pid, signal.SIGKILL)
             killed.append(child.pid)
@@ -315,7 +316,7 @@ def raw_child(seconds: float) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
         "-m",
-        "cluster.inputs.decoder",
+        "cluster.inputs.decoder_process",
         str(2**28),
         "80000000",
         str(2**32),

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import cluster.run.ledger
-from cluster.run.ledger import Ledger, sign
+from cluster.run.ledger import Ledger
 from cluster.run.parts import read_parts
+from cluster.run.record import sign
 from cluster.storage.damage import Damage
 from cluster.storage.lock import Lock, LockLost
 from cluster.storage.store import Outage, Store, StoreError, open_store

@@ -10,7 +10,7 @@ import pytest
 from cluster.inputs.bucket_objects import _readable, _root
 from cluster.inputs.sources import Unreadable, read_image
 from cluster.ray_runtime import ray_address
-from cluster.run.ledger import sign
+from cluster.run.record import sign
 from cluster.storage.aws import checked_endpoint
 from cluster.storage.store import PATIENCE, StoreError, open_store
 from cluster.storage.store_errors import Answer as Said
