@@ -53,7 +53,7 @@ def _site_link(target: str, file: Path, config: Any) -> str:
 
 
 def _helps() -> str:
-    """A section for each command, with its help. In a process of its own, as some commands import torch."""
+    """A section for each command, with its help. In a separate process, as some commands import torch."""
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "command_help.py")],
         cwd=ROOT,

@@ -21,7 +21,7 @@ from tests.support.seaweed import BUCKET, seaweed, wait_for_bucket
 from tests.support.waiting import PATIENCE
 
 # Ray starts its workers at niceness 15, so beside a busy neighbour a test would wait minutes for one; and it
-# gives up on processes of its own that are slow to start.
+# gives up on its processes that are slow to start.
 os.environ.setdefault("RAY_worker_niceness", "0")
 # Workers started ahead, which are never used: ours have an environment of their own.
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")

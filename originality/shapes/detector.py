@@ -2,7 +2,7 @@
 
 A small CenterNet (Zhou et al. 2019, "Objects as Points") in plain torch. The grid has a cell every
 two pixels. Each cell has four *slots*, one per (size, texture), so that a small element inside a
-big one, or an empty one around a full one, has a slot of its own. A slot predicts whether a
+big one, or an empty one around a full one, has a separate slot. A slot predicts whether a
 well-formed element of its size and texture is centred within about two pixels of the cell, its
 exact place, shape and colour. The detector was trained to reject malformed elements, so that a
 redraw that only half looks like an element does not count.

@@ -120,7 +120,7 @@ def test_from_the_list_to_an_audit_with_its_thresholds(
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["calibration"]["labels_digest"] == again["calibration"]["labels_digest"]
     assert summary["calibration_doubts"] == science.doubts
-    # a run goes on with and without the file, as long as the thresholds are the same
+    # a run can be resumed with and without the file, as long as the thresholds are the same
     alone = replace(science, settings=audited.model_copy(update={"calibration": None}), doubts=())
     assert audit(alone, source, folder) == exits.ALL_JUDGED
     assert audit(science, source, folder) == exits.ALL_JUDGED

@@ -144,7 +144,7 @@ def test_an_invalid_model_and_an_invalid_store_are_rows_with_fixes(
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     (tmp_path / "file").write_text("")
     flags = ("--model", "llama3:8b", "--device", "cpu", "--out", str(tmp_path / "file"))
-    # a process of its own: this one may have a Ray
+    # a separate process: this one may have a Ray
     doctor = [sys.executable, "-m", "jobs.doctor", *QUICK, *flags]
     done = subprocess.run(doctor, capture_output=True, text=True)
     code, told = done.returncode, done.stdout

@@ -51,7 +51,7 @@ def test_the_verdicts_are_those_of_the_same_model_in_a_folder(
         on_a_head.setenv("RAY_ADDRESS", "127.0.0.1:1")  # Ray runs already: it is not looked for there
         assert main(["audit", str(images), "--out", str(far), "--model", model, *SHORT]) == exits.ALL_JUDGED
     copies = [place for place in (tmp_path / "cache").iterdir() if (place / "unet").is_dir()]
-    assert len(copies) == 1 and outline.absent(copies[0]), "the worker has a cache of its own"
+    assert len(copies) == 1 and outline.absent(copies[0]), "the worker has a separate cache"
     assert not list(copies[0].rglob("*.safetensors"))
     copy = shutil.copytree(SHAPES, tmp_path / "model")
     assert main(["audit", str(images), "--out", str(near), "--model", str(copy), *SHORT]) == exits.ALL_JUDGED

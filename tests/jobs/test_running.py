@@ -134,7 +134,7 @@ def test_force_new_starts_a_run_beside_one_with_different_settings(
     assert audit(other, str(images), str(out), force_new=True) == exits.ALL_JUDGED
     assert statuses(tmp_path / "run-2") == ["judged"] * 12
     third = PreparedAudit(load_settings(flags={"seed": 5}), MeanColour, {"model_digest": "abc"})
-    for limit, done in ((7, 7), (None, 12)):  # the same command goes on in the same folder
+    for limit, done in ((7, 7), (None, 12)):  # the same command resumes in the same folder
         audit(third, str(images), str(out), selection=Selection(limit=limit), force_new=True)
         assert statuses(tmp_path / "run-3").count("judged") == done
     assert not (tmp_path / "run-4").exists()

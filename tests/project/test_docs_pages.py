@@ -73,7 +73,7 @@ def test_the_architecture_names_every_package(folder: str) -> None:
 
 
 def test_the_drawn_arrows_are_the_contract() -> None:
-    """Each layer of a contract stands on a line of its own, in the contract's order."""
+    """Each layer of a contract stands on a separate line, in the contract's order."""
     drawn = text("docs/architecture.md").partition("## Allowed imports")[2].split("```")[1]
     roots = set(PROJECT["tool"]["importlinter"]["root_packages"])
     lines = [set(re.findall(r"[a-z_]+", line)) - roots for line in drawn.splitlines()]

@@ -1,6 +1,6 @@
 """The engine with a million images and a scorer that takes no time: python -m tests.scale --out FILE.json
 
-Real files, real Ray, real records; only the science is missing. Each stage is a process of its own, whose
+Real files, real Ray, real records; only the science is missing. Each stage is a separate process, whose
 peak memory is the driver's.
 """
 

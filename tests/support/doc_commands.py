@@ -40,7 +40,7 @@ def pages() -> list[Path]:
 
 
 def commands_of(text: str, page: str) -> list[Command]:
-    """Each command of a page's blocks; a line that ends in a backslash goes on in the next."""
+    """Each command of a page's blocks; a line that ends in a backslash is continued in the next."""
     blocks = [body for language, body in _FENCE.findall(text) if language in _SHELL]
     lines = [line for body in blocks for line in body.replace("\\\n", " ").splitlines()]
     plain = (re.sub(r"(^|\s)#\s.*", "", line).strip() for line in lines)

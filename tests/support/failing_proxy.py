@@ -60,7 +60,7 @@ class _Fault:
 
 class FaultyProxy:
     """Forwards every byte unchanged, so that signatures stay valid, from a free loopback port to a server's.
-    Runs in a thread of its own; ``fault`` and ``heal`` may be called from any other, at any time, and
+    Runs in a separate thread; ``fault`` and ``heal`` may be called from any other, at any time, and
     hold from the next request on. Messages are forwarded whole: what is sent must fit in memory.
 
     A server that is not there is, to the client, a connection that closes without an answer.

@@ -89,7 +89,7 @@ def _config(folder: Path, part: str) -> dict[str, Any]:
 
 
 def with_average(weights: Weights) -> Weights:
-    """A file of training: the UNet in hand, and the running average beside it, which is published."""
+    """A file of training: the UNet as trained, and the running average beside it, which is published."""
     prefix = "model.diffusion_model."
     unet = {k: v for k, v in weights.items() if k.startswith(prefix)}
     average = {"model_ema." + "".join(k.split(".")[1:]): v for k, v in unet.items()}

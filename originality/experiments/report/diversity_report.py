@@ -14,7 +14,7 @@ from originality.experiments.tasks.plans import ElementsPlan, ModelPlan
 
 
 def is_control(record: Mapping[str, Any]) -> bool:
-    """Whether the record is of a control: a model trained with an autoencoder of its own."""
+    """Whether the record is of a control: a model trained with a separate autoencoder."""
     return str(record["name"]).startswith(f"{CONTROL}-")
 
 

@@ -173,7 +173,7 @@ class ModelPlan(Frozen):
 
 
 def unseeded(recipe: ShapesRecipe) -> ShapesRecipe:
-    """Check that an experiment's recipe has no seed: each of its models has a seed of its own.
+    """Check that an experiment's recipe has no seed: each of its models has a separate seed.
 
     Raises:
         ValueError: the recipe has a seed.

@@ -279,7 +279,7 @@ def _attend_by_matrix_products(model: Denoiser) -> None:
 
 
 def _epoch_batch(step: int, batch_size: int, count: int, *key: int) -> np.ndarray:
-    """Sorted indices of a step's batch. Every epoch visits all images once, in an order of its own."""
+    """Sorted indices of a step's batch. Every epoch visits all images once, each in a different order."""
     per_epoch = count // batch_size
     epoch, place = divmod(step, per_epoch)
     order = generator("epoch", *key, epoch).permutation(count)

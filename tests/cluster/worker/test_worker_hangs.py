@@ -80,7 +80,7 @@ def hire(go: threading.Event) -> Iterator[Callable[[Task], Worker]]:
     yield hire
     go.set()
     for worker in hired:
-        with suppress(Exception):  # how it ended is told again
+        with suppress(Exception):  # its error is raised again
             worker.stop(PATIENCE)
 
 

@@ -242,7 +242,7 @@ def test_the_paper_s_models_have_stable_diffusion_s_size():
 
 @pytest.mark.long
 def test_the_paper_s_scale_runs_at_a_smaller_width(bert, tmp_path, monkeypatch):
-    """The entire training as in the recipe: 256 pixels, an autoencoder of its own with attention, BERT, and
+    """The entire training as in the recipe: 256 pixels, a separate autoencoder with attention, BERT, and
     unweighted errors at a constant learning rate."""
     monkeypatch.setattr(autoencoder, "SETTLED_ON", 8)
     recipe = SCALES["paper"]["frequency"].recipe
