@@ -10,9 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cluster.storage.store import (
-    absolute,
-)
+from cluster.storage.store import absolute
 from jobs.auditing.audit_run import audit
 from jobs.auditing.dry_run import dry_run
 from jobs.auditing.prepare import check_first, prepare

@@ -30,10 +30,10 @@ engine."""
 
 @dataclass(frozen=True)
 class Retries:
-    """The retries of a run, up to one of them."""
+    """The retries of a run, up to the one with number ``count``."""
 
     count: int = 0
-    """Number of the last one; 0 if there was none."""
+    """Number of the last retry; 0 if there was none."""
     last: Mapping[str, int] = field(default_factory=dict)
     """By image_id: the number of the last retry that took it back, from 1."""
 
@@ -42,8 +42,8 @@ class Retries:
         return self.last.get(image_id, 0)
 
     def before(self, image_ids: pa.Array, number: int) -> np.ndarray:
-        """For each image (bool), whether no retry after the one of this number took it back, so that what was
-        known then still counts."""
+        """For each image (bool), whether no retry after number ``number`` took it back, so that a row written
+        when that was the last retry still counts."""
         later = [image_id for image_id, last in self.last.items() if last > number]
         if not later:
             return np.ones(len(image_ids), bool)
@@ -56,8 +56,14 @@ class Retries:
         instead: Callable[[Damaged, int], Iterable[str]],
         seen: Iterable[int] = (),
     ) -> Retries:
-        """With those that came since. ``instead``: which images one took back that is damaged, or lost, by
-        its number. ``seen``: numbers that stand in names of records and parts, whose retries were there."""
+        """Returns these retries and those that were added since.
+
+        Args:
+            store: of the run.
+            instead: called with the error and the number of a retry that is damaged or lost; returns the
+                images that it took back.
+            seen: numbers that occur in names of records and parts, and so of retries that existed.
+        """
         paths = [*(found.path for found in store.list(RETRIES)), *store.folders(RETRIES)]
         there = [number for path in paths if (number := retry_number(path)) is not None]
         until = max(there, default=0)
@@ -70,20 +76,19 @@ class Retries:
         return Retries(until, last)
 
     def lacks(self, store: Store, seen: Iterable[int]) -> bool:
-        """Whether one of these numbers, from names of records, is that of a later retry that is lost. If the
-        retry is there, it only came after these were read."""
+        """Whether a later retry is lost: one of these numbers, from names of records, has no object. A later
+        retry that has its object was only added after these were read."""
         later = (number for number in seen if self.count < number <= self.count + _MOST_LOST)
         return any(not store.exists(retry_path(number)) for number in later)
 
     def add(self, store: Store, images: Mapping[str, str], why: Mapping[str, Any]) -> bool:
-        """Takes images back, with the reason for each, where nobody else did since these were read; whether
-        it did."""
+        """Takes images back, with the reason for each. Returns False, and takes none back, if another retry
+        was added since these were read."""
         return store.create(retry_path(self.count + 1), _written(images, why))
 
 
 def write_over(store: Store, number: int, images: Mapping[str, str], why: Mapping[str, Any]) -> None:
-    """Puts a retry in the place of one that is damaged, or lost; not where a folder with files is in its
-    place."""
+    """Replaces a retry that is damaged or lost, unless a folder with files is in its place."""
     if not store.is_folder(retry_path(number)):
         store.write(retry_path(number), _written(images, why))
 
