@@ -106,7 +106,7 @@ paper-page: $(INSTALLED)
 # The example notebooks with what their cells give: after make audit, some minutes.
 notebooks: audit
 	cd notebooks && for name in *.ipynb; do \
-		../$(BIN)/jupyter-execute --inplace $$name || exit 1; done
+		PYTHONWARNINGS="ignore:IProgress not found" ../$(BIN)/jupyter-execute --inplace $$name || exit 1; done
 
 # All figures and summaries under docs/ from the results that are kept there: some minutes.
 docs: paper-page

@@ -175,7 +175,9 @@ class Verdict:
             passed = "passed" if attempt.passed else attempt.failure or "did not pass"
             strip = "".join(_img(redraw) for redraw in self.redraws(attempt.tokens)[:_SHOWN_REDRAWS])
             cells = (f"m = {attempt.tokens}", bar, said, html.escape(passed), strip)
-            lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+            lines.append(
+                "<tr>" + "".join(f'<td style="white-space:nowrap">{cell}</td>' for cell in cells) + "</tr>"
+            )
         if lines:
             names = ("tokens", "", "mean distance", "", "redraws")
             head = "<tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
@@ -187,4 +189,5 @@ def _img(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="" style="display:inline;height:96px;margin:1px" src="data:image/png;base64,{data}">'
+    style = "display:inline;height:96px;margin:1px;border:1px solid #ccc"
+    return f'<img alt="" style="{style}" src="data:image/png;base64,{data}">'
