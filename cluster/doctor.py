@@ -28,7 +28,8 @@ SHARED_MEMORY = 256 * 2**20
 
 _CACHE = "set ORIGINALITY_CACHE to a folder with room for weights"
 _SHM = Path("/dev/shm")
-_STORE_SECONDS = 5.0
+STORE_SECONDS = 5.0
+"""Patience with a store that does not answer, while it is checked (see :func:`impatient`)."""
 
 
 def of_disk(to_bring: bool) -> list[Check]:
@@ -83,7 +84,7 @@ def impatient() -> Iterator[None]:
     if PATIENCE in os.environ:  # set by the user
         yield
         return
-    os.environ[PATIENCE] = str(_STORE_SECONDS)
+    os.environ[PATIENCE] = str(STORE_SECONDS)
     try:
         yield
     finally:

@@ -91,7 +91,7 @@ def test_a_gpu_in_fp32_gives_the_gradient_of_a_cpu(path: str) -> None:
         model = LatentDiffusion(ModelSettings.model_validate({"path": path, "device": device}))
         inverter = Inverter(model, DOMAINS["shapes"], InversionSettings(steps=1, batch_size=4), seed=5)
         lane = inverter.open("a", model.encode(model.fit(TaughtSet().scene(2, 0).image())), 2)
-        (found,) = torch.autograd.grad(inverter._losses([lane])[0], lane.vectors)
+        (found,) = torch.autograd.grad(inverter.losses([lane])[0], lane.vectors)
         return found.cpu()
 
     assert off(gradient("cuda"), gradient("cpu")) < 1e-3

@@ -66,7 +66,8 @@ class Dispatcher:
         self.deaths = DeathCounter()
         ledger = Ledger(open_store(pool.task.run))
         self._results = Results(leases, pool, ledger, progress, self._metrics, self.deaths, learn)
-        self._failures = FailureHandler(leases, pool, self._results, self.deaths, progress, self._metrics)
+        self.failures = FailureHandler(leases, pool, self._results, self.deaths, progress, self._metrics)
+        """Decides what the death or failure of a worker means for its machine and its images."""
         self._read_retries = ReadRetries(leases, pool, self._settings.stop_after_failures)
         self._granter = LeaseGranter(leases, pool, self._read_retries)
         self._startup = StartupMonitor(pool)
@@ -95,7 +96,7 @@ class Dispatcher:
                 self._stop_workers(stop)
                 raise Interrupted(stop)
             self._stop_if_all_fail()
-            self._handle_answers(self._wait_for_answers())
+            self._handle_answers(self.wait_for_answers())
             self._release_idle()
 
     def _stop_reason(self) -> str | None:
@@ -132,7 +133,7 @@ class Dispatcher:
             EngineError: inputs are missing on every machine.
         """
         for node in self._read_retries.machines_to_replace():
-            self._failures.quit_machine(node, "nothing could be read on its machine; trying a different one")
+            self.failures.quit_machine(node, "nothing could be read on its machine; trying a different one")
         why = self._read_retries.review()
         if why:
             self._stop_workers("inputs are missing")
@@ -174,7 +175,7 @@ class Dispatcher:
                 handle.orders = Orders()
                 handle.answer, handle.called_at = handle.actor.poll.remote(orders, POLL_SECONDS), now
 
-    def _wait_for_answers(self) -> list[WorkerHandle]:
+    def wait_for_answers(self) -> list[WorkerHandle]:
         """Returns the workers that have answered, after a short wait."""
         called = {m.answer: m for m in self._pool if m.answer is not None}
         if not called:
@@ -196,10 +197,10 @@ class Dispatcher:
         for handle in handles:
             if handle.answered and handle.called_at < since:
                 cause = f"no answer for {SILENCE_SECONDS:g} s"
-                self._failures.remove(handle, WorkerDeath(cause, blame=True, of_machine=True))
+                self.failures.remove(handle, WorkerDeath(cause, blame=True, of_machine=True))
         for handle, node in self._startup.overdue():
-            if handle in handles and self._failures.may_stay(handle, node):  # which notes where it is
-                self._failures.remove(
+            if handle in handles and self.failures.may_stay(handle, node):  # which notes where it is
+                self.failures.remove(
                     handle, WorkerDeath(f"no answer in {START_SECONDS:g} s of start", blame=False)
                 )
 
@@ -212,7 +213,7 @@ class Dispatcher:
                 report = report_of(answer)
             except Exception as error:
                 if handle.name in self._pool.handles:  # else it was removed with its machine, just before
-                    self._failures.ended(handle, error)
+                    self.failures.ended(handle, error)
             else:
                 if handle.name in self._pool.handles:
                     self._handle_report(handle, report)
@@ -223,7 +224,7 @@ class Dispatcher:
         Identified inputs come before settled ones, since an input is settled as the image that it was
         identified as. Returned inputs come after both: they are suspects only among what is still held.
         """
-        if not handle.answered and report.node and not self._failures.may_stay(handle, report.node):
+        if not handle.answered and report.node and not self.failures.may_stay(handle, report.node):
             return
         handle.answered = True
         blind = self._note_reads(handle, report)
@@ -242,7 +243,7 @@ class Dispatcher:
             self._progress.show(note, now=True)
         for returned in report.returned:
             if not returned.unread_as:
-                self._failures.gave_back(handle, returned)
+                self.failures.gave_back(handle, returned)
         if report.capacity and not handle.capacity:
             self.deaths.worker_ready()
             self._progress.began()
@@ -255,12 +256,12 @@ class Dispatcher:
         self.duplicates += report.duplicates - handle.duplicates
         handle.duplicates = report.duplicates
         if report.leaving:
-            self._failures.leaves(handle, report)
-        elif self._failures.is_broken(handle):
-            self._failures.remove_broken(handle)
+            self.failures.leaves(handle, report)
+        elif self.failures.is_broken(handle):
+            self.failures.remove_broken(handle)
         for node in blind:
             cause = f"{MANY} inputs in a row could not be read on its machine, and could on a different one"
-            self._failures.quit_machine(node, cause)
+            self.failures.quit_machine(node, cause)
 
     def _note_reads(self, handle: WorkerHandle, report: Report) -> list[str]:
         """Notes what a worker could and could not read; returns the machines that are now known to be unable

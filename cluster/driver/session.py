@@ -20,9 +20,9 @@ from cluster.storage.periodic import regularly
 from cluster.storage.store import StoreError, hurried_after_outage
 from cluster.worker.messages import Task
 
-_SAVE_SECONDS = 60.0
+SAVE_SECONDS = 60.0
 """Between two saves of what was learnt of the inputs. What a crash loses of it is only read again."""
-_COMPACT_SECONDS = 600.0
+COMPACT_SECONDS = 600.0
 """Between two compactions. Each of them lists all records."""
 
 
@@ -91,12 +91,10 @@ def run_session(
     """
     with turn(run, role, selection, deadline, say) as heartbeat, ExitStack() as periodic:
         try:
-            periodic.enter_context(regularly(_SAVE_SECONDS, lambda: run.identities.save()))
+            periodic.enter_context(regularly(SAVE_SECONDS, lambda: run.identities.save()))
             if schema is not None:
                 # Only full parts, as more records are to come: else each compaction would leave a small one.
-                compact = regularly(
-                    _COMPACT_SECONDS, lambda: run.ledger.compact(schema, full_parts_only=True)
-                )
+                compact = regularly(COMPACT_SECONDS, lambda: run.ledger.compact(schema, full_parts_only=True))
                 periodic.enter_context(compact)
             with hurried_after_outage(run.store):
                 run.mend()

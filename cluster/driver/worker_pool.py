@@ -19,11 +19,11 @@ from cluster.worker.messages import Task
 from cluster.worker.worker import Worker
 
 _NODE = "ray.io/node-id"
-_NO_MACHINE_SECONDS = 300.0
+NO_MACHINE_SECONDS = 300.0
 """How long workers wait for a machine before machines that failed are tried again."""
 _MAX_FAILURES = 3
 """Failures of a machine after which it is avoided, even though workers on it have judged images."""
-_PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 60.0
 """After which the progress line says what workers wait for."""
 _LOOK_SECONDS = 10.0
 """Between two requests to Ray's autoscaler."""
@@ -118,7 +118,7 @@ class WorkerPool:
     def waiting_for(self) -> str:
         """Text of the progress line while no worker is ready."""
         pending = [m for m in self if not m.answered and m.called_at and m.placed_at is None]
-        if not pending or self.clock.now() - min(m.called_at for m in pending) < _PATIENCE_SECONDS:
+        if not pending or self.clock.now() - min(m.called_at for m in pending) < PATIENCE_SECONDS:
             return "starting a worker"
         wanted = f"{self.settings.cpus_per_worker:g} CPUs"
         wanted += f" and {self.gpus:g} GPUs" if self.gpus else ""
@@ -193,7 +193,7 @@ class WorkerPool:
         """Whether failed machines are avoided, all workers wait for a machine, and none came for minutes."""
         called = [m.called_at for m in self if m.called_at]
         waits = bool(called) and not any(m.answered or m.placed_at is not None for m in self)
-        return waits and bool(self._failed) and self.clock.now() - min(called) > _NO_MACHINE_SECONDS
+        return waits and bool(self._failed) and self.clock.now() - min(called) > NO_MACHINE_SECONDS
 
     def forget_failures(self) -> None:
         """Allows machines again that failed. Workers that wait for others are released, as their selector

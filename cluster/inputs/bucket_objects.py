@@ -27,7 +27,7 @@ from cluster.storage.store import (
 from cluster.storage.store_errors import not_a_store
 from cluster.storage.store_fixes import ARCHIVED
 
-_OBJECT_PATIENCE_SECONDS = 60.0
+OBJECT_PATIENCE_SECONDS = 60.0
 """Seconds for which a request for one object is retried, before it is checked whether the store is out or
 only this object fails."""
 
@@ -187,7 +187,7 @@ def _wait_for(root: str) -> None:
 
 @lru_cache(maxsize=64)
 def _root(url: str) -> Store:
-    return open_store(url, patience=min(_OBJECT_PATIENCE_SECONDS, patience_seconds()))
+    return open_store(url, patience=min(OBJECT_PATIENCE_SECONDS, patience_seconds()))
 
 
 def walk_remote(root: str) -> Iterator[tuple[str, int]]:

@@ -25,7 +25,7 @@ _USUAL = Limits()
 _MEMORY = 4 * 2**30
 """Bytes: enough for the most expensive image within the usual limits (transparent, with a profile,
 rotated)."""
-_START_SECONDS = 300.0
+START_SECONDS = 300.0
 """Bound on the start of the child. Long for a few light imports, because Ray's workers run at low
 priority."""
 _SLICE_SECONDS = 1.0
@@ -51,7 +51,8 @@ class Decoder:
     def __init__(self, limits: Limits = _USUAL, memory: int | None = None, seconds: float = 60.0) -> None:
         self._limits = limits
         self._memory = _memory_for(limits) if memory is None else memory
-        self._seconds = seconds
+        self.seconds = seconds
+        """How long the decoding of one image may take; a change applies from the next image."""
         self._child: _Child | None = None
 
     def __enter__(self) -> Decoder:
@@ -100,9 +101,9 @@ class Decoder:
         """
         if self._child is None or not self._child.alive():
             self.close()
-            self._child = _Child(self._limits, self._memory, self._seconds)
+            self._child = _Child(self._limits, self._memory, self.seconds)
         try:
-            image = self._child.decode(data, self._limits, self._seconds)
+            image = self._child.decode(data, self._limits, self.seconds)
         except Rejection:
             raise
         except BaseException as error:
@@ -111,7 +112,7 @@ class Decoder:
             status = self._child.kill()
             self._child = None
             if isinstance(error, TimeoutError):
-                raise Rejection("decoder-timeout", f"not decoded in {self._seconds:g} seconds") from error
+                raise Rejection("decoder-timeout", f"not decoded in {self.seconds:g} seconds") from error
             if status == decoder_process.OUT_OF_MEMORY:
                 raise Rejection("decoder-memory", f"decoding takes over {self._memory} bytes") from error
             if isinstance(error, OSError | EOFError):
@@ -160,7 +161,7 @@ class _Child:
         self._answers = self._process.stdout.fileno()
         os.set_blocking(self._requests, False)
         os.set_blocking(self._answers, False)
-        self._left = _START_SECONDS
+        self._left = START_SECONDS
         try:
             self._read(len(decoder_process.READY))
         except BaseException as error:

@@ -32,7 +32,8 @@ SCHEMA = pa.schema([("number", pa.int64()), ("uri", pa.string()), ("image_id", p
 UNREAD = "unread-"
 """Prefix of the image_id of an input whose bytes could not be read; the sha256 of its uri follows."""
 
-_PART_ROWS = 50_000
+PART_ROWS = 50_000
+"""Rows of one saved part. A part that has as many is not written again; a new one is begun."""
 _NONE, _READ, _UNREAD = 0, 1, 2
 
 
@@ -51,7 +52,8 @@ class Identities:
 
     def __init__(self, store: Store, manifest: Manifest, damage: Damage | None = None) -> None:
         """Read the known identities. ``damage``: damaged parts are noted there, and skipped."""
-        self._store = store
+        self.store = store
+        """The run folder, to which :meth:`save` writes."""
         self._manifest = manifest
         self._digests = np.zeros((len(manifest), 32), np.uint8)
         self._kinds = np.zeros(len(manifest), np.uint8)
@@ -78,8 +80,8 @@ class Identities:
 
     def _read(self, path: str) -> None:
         """Take over the rows of a part: all of them, or none if it is damaged."""
-        with damage_errors(self._store, path):
-            part = pq.read_table(checked_parquet(self._store.read(path)), columns=["number", "image_id"])
+        with damage_errors(self.store, path):
+            part = pq.read_table(checked_parquet(self.store.read(path)), columns=["number", "image_id"])
             numbers = part["number"].combine_chunks().to_numpy()
             ids = part["image_id"].to_pylist()
             digests = np.array([_digest(image_id) for image_id in ids]).reshape(len(ids), 32)
@@ -91,7 +93,7 @@ class Identities:
     def remove_damaged(self) -> None:
         """Delete the parts that could not be read: their inputs are read again."""
         for path in self._damaged:
-            self._store.delete(path)
+            self.store.delete(path)
         self._damaged.clear()
 
     def __getitem__(self, number: int) -> str | None:
@@ -122,7 +124,7 @@ class Identities:
         """Write what is new: the current part is rewritten until it is full, then the next one begins."""
         with self._saving:
             with self._lock:
-                unsaved, rows, full = self._unsaved, len(self._part), len(self._part) >= _PART_ROWS
+                unsaved, rows, full = self._unsaved, len(self._part), len(self._part) >= PART_ROWS
                 learnt = list(dict.fromkeys(self._part))
                 ids = pa.array([self[number] for number in learnt], pa.string())
             if not unsaved:
@@ -130,7 +132,7 @@ class Identities:
             uris = pa.array([self._manifest.uri(number) for number in learnt], pa.string())
             table = pa.table([pa.array(learnt, pa.int64()), uris, ids], SCHEMA)
             path = inputs_part_path(self._sequence, self._writer, self._parts)
-            self._store.write(path, parquet_bytes(table))
+            self.store.write(path, parquet_bytes(table))
             with self._lock:
                 self._unsaved -= unsaved
                 if full:

@@ -28,7 +28,7 @@ _MOST_BESIDE = 50
 READ_SECONDS = 300.0
 """Bound on reading a local file, or an object by boto3, beside the time for its bytes. Long enough for a file
 server to restart."""
-_LISTED_AT_ONCE = 10_000
+LISTED_AT_ONCE = 10_000
 """Files listed in one bounded call."""
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ def local_uri(path: str) -> str:
 def walk_local(root: str, vanished: Callable[[str], None]) -> Iterator[tuple[str, int]]:
     """List (uri, bytes) of every file under a folder; see :func:`cluster.inputs.sources.walk`."""
     found = _walk(root, vanished)
-    while some := bounded(root, lambda: list(itertools.islice(found, _LISTED_AT_ONCE))):
+    while some := bounded(root, lambda: list(itertools.islice(found, LISTED_AT_ONCE))):
         yield from some
 
 

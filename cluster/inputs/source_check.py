@@ -17,12 +17,12 @@ from cluster.storage.bounds import Late, call_within
 from cluster.storage.store import NotFound, Refused, StoreError
 from originality.contract.faults import MachineFault
 
-_REST_SECONDS = 5.0
+REST_SECONDS = 5.0
 """Seconds for which a folder that was found is not looked for again: not every missing image costs a
 listing."""
 _MOST_KNOWN = 1000
 """Folders that are remembered as found."""
-_LOOK_SECONDS = 300.0
+LOOK_SECONDS = 300.0
 """Bound on listing a local folder; if it takes longer, its mount hangs."""
 _EMPTY = "is empty"
 
@@ -74,9 +74,9 @@ class SourceCheck:
     def _why_gone(self, folder: str) -> str:
         with self._lock:
             there_at = self._there_at.get(folder)
-        if there_at is not None and time.monotonic() - there_at < _REST_SECONDS:
+        if there_at is not None and time.monotonic() - there_at < REST_SECONDS:
             return ""
-        why = _why_gone(folder)  # without the lock: it may take minutes
+        why = why_gone(folder)  # without the lock: it may take minutes
         if why and not (self._one_input and why == _EMPTY):
             return why
         with self._lock:
@@ -92,7 +92,7 @@ def folder_of(uri: str) -> str:
     return folder or slash or "."
 
 
-def _why_gone(folder: str) -> str:
+def why_gone(folder: str) -> str:
     """Why a folder or prefix does not contain anything; empty if it does, or if that cannot be found out."""
     try:
         if "://" in folder and not folder.startswith("file://"):
@@ -115,12 +115,13 @@ def _why_gone_here(folder: str) -> str:
         MachineFault: its mount hangs.
     """
     try:
-        return call_within(folder, _LOOK_SECONDS, lambda: _look(local_path(folder)))
+        return call_within(folder, LOOK_SECONDS, lambda: look_into(local_path(folder)))
     except Late as error:
         raise MachineFault(f"{error} on {socket.gethostname()}; does its mount hang?") from error
 
 
-def _look(folder: Path) -> str:
+def look_into(folder: Path) -> str:
+    """Why a local folder does not contain anything; empty if it does. May hang with the folder's mount."""
     if not folder.is_dir():
         return "does not exist"
     with os.scandir(folder) as entries:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from originality.contract.redaction import Masked
 
-_ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 10.0
+"""Time limit for a connection to the address, and for the first answer of the server there."""
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 """Longest path of a Unix socket, in bytes."""
 _SESSION = "/ray/session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store"
@@ -83,7 +84,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 def _check_answers(address: str, host: str, port: int) -> None:
     try:
-        socket.create_connection((host, port), _ANSWER_SECONDS).close()
+        socket.create_connection((host, port), ANSWER_SECONDS).close()
     except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name in IDNA
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise Unusable(
@@ -96,7 +97,7 @@ def _check_answers(address: str, host: str, port: int) -> None:
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            grpc.channel_ready_future(channel).result(timeout=_ANSWER_SECONDS)
+            grpc.channel_ready_future(channel).result(timeout=ANSWER_SECONDS)
         except grpc.FutureTimeoutError as error:
             raise Unusable(
                 f"the server at RAY_ADDRESS={address} is not Ray; give the address of Ray's head, whose port "

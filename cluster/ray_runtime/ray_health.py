@@ -22,9 +22,9 @@ T = TypeVar("T")
 ANSWER_SECONDS = 45.0
 """For how long an answer of Ray's head is waited for. Must be under 60: after 60 s without a head, Ray ends
 this process on the spot, and nothing could be saved."""
-_LOOK_SECONDS = 5.0
+LOOK_SECONDS = 5.0
 """Between two checks."""
-_GONE_SECONDS = 60.0
+GONE_SECONDS = 60.0
 """For how long a Ray that was started here may report no machine. Ray takes a machine that hangs for dead,
 and may then report it alive again."""
 
@@ -53,7 +53,7 @@ class RayHealth:
             raise _gone(f"Ray on this machine has ended (its {' and '.join(ended)} died)")
         now = self._clock.now()
         if self._asked is None:
-            if now - self._asked_at >= _LOOK_SECONDS:
+            if now - self._asked_at >= LOOK_SECONDS:
                 self._asked, self._asked_at = _Call(ray.nodes), now
             return
         if not self._asked.ended.is_set():
@@ -63,7 +63,7 @@ class RayHealth:
         nodes, self._asked = self._asked.value or [], None
         if self._on_cluster or any(node["Alive"] for node in nodes):
             self._alive_at = now
-        elif now - self._alive_at > _GONE_SECONDS:
+        elif now - self._alive_at > GONE_SECONDS:
             raise _gone("Ray on this machine has ended (it has no machine any more)")
 
 

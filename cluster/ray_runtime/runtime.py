@@ -23,7 +23,7 @@ from originality.contract.redaction import Masked, as_cause
 
 _STARTS = 4
 """Attempts to start Ray."""
-_START_SECONDS = 300.0
+START_SECONDS = 300.0
 """Time limit to start Ray here, all attempts together, or to join a cluster. Ray itself waits longer for a
 head that does not accept its token."""
 _OBJECT_STORE_BYTES = 100 * 2**20
@@ -75,10 +75,10 @@ def ray_running() -> Iterator[None]:
     # Before it reads logging_level, Ray logs that it does not install a handler for SIGTERM.
     logging.getLogger("ray").setLevel(logging.ERROR)
     address = ray_address.cluster_address()
-    start = functools.partial(_join, address) if address else _start
+    start = functools.partial(_join, address) if address else start_ray
     with ExitStack() as stack:
         try:
-            stack.enter_context(kept_by_a_thread(start, _START_SECONDS))
+            stack.enter_context(kept_by_a_thread(start, START_SECONDS))
         except NoAnswer as silence:
             if not address:
                 raise EngineError(_not_started(silence)) from silence
@@ -102,7 +102,7 @@ def _join(address: str, stopped: threading.Event) -> None:
         ) from as_cause(error)
 
 
-def _start(stopped: threading.Event) -> None:
+def start_ray(stopped: threading.Event) -> None:
     """Starts Ray. It gives its own processes a fixed 30 s, so on a very busy machine it takes several
     attempts."""
     _own_token()

@@ -11,15 +11,16 @@ import ray
 
 _SECONDS = 30.0
 """For how long a Ray that answered so far is waited for."""
-_SILENT_SECONDS = 5.0
+SILENT_SECONDS = 5.0
 """For how long one is that does not answer: soon after, it ends this process by itself."""
 
-_silent = threading.Event()
+ray_is_silent = threading.Event()
+"""Set while Ray is known not to answer; :func:`shut_down` clears it."""
 
 
 def do_not_wait_for_ray() -> None:
     """Makes the next :func:`shut_down` wait only briefly, as Ray does not answer."""
-    _silent.set()
+    ray_is_silent.set()
 
 
 def shut_down() -> None:
@@ -29,8 +30,8 @@ def shut_down() -> None:
     if this process started it; when it is reached again Ray is left as it is.
     """
     ended = threading.Event()
-    seconds = _SILENT_SECONDS if _silent.is_set() else _SECONDS
-    _silent.clear()
+    seconds = SILENT_SECONDS if ray_is_silent.is_set() else _SECONDS
+    ray_is_silent.clear()
 
     def end() -> None:
         with suppress(Exception):
@@ -40,12 +41,12 @@ def shut_down() -> None:
     threading.Thread(target=end, name="Ray shutdown", daemon=True).start()
     if ended.wait(seconds):
         return
-    _kill_own_head()
+    kill_own_head()
     if not ended.wait(seconds):
         atexit.unregister(ray.shutdown)  # it would wait again when Python exits
 
 
-def _kill_own_head() -> None:
+def kill_own_head() -> None:
     """Kills the head of a Ray that this process started: Ray does not wait for one that is dead.
 
     Not the raylet: Ray ends a process on the spot if its raylet dies while it shuts down.

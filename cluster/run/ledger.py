@@ -32,9 +32,9 @@ from cluster.storage.lock import Lock
 from cluster.storage.parallel import map_in_order
 from cluster.storage.store import Damaged, NotFound, Store, StoreError
 
-_PART_ROWS = 10_000
+PART_ROWS = 10_000
 """Rows of one compacted part: few enough that many parts fit in memory."""
-_READERS = 16
+READERS = 16
 """Reads at once: a bucket answers each after a while, and any number together."""
 _LISTED = 50_000
 """Most names that are held as Python objects, before they are packed into an Arrow array."""
@@ -143,9 +143,9 @@ class Ledger:
             new = self._recorded(view.retries, beside=view.ids).sort()
             parts = []
             if full_parts_only:
-                new = new[: len(new) // _PART_ROWS * _PART_ROWS]
-            for start in range(0, len(new), _PART_ROWS):
-                ids = new[start : start + _PART_ROWS].to_pylist()
+                new = new[: len(new) // PART_ROWS * PART_ROWS]
+            for start in range(0, len(new), PART_ROWS):
+                ids = new[start : start + PART_ROWS].to_pylist()
                 rows = []
                 for row in self._read_records(ids, view.retries):
                     lock.renew()
@@ -226,7 +226,7 @@ class Ledger:
                 write_over(self.store, number, dict.fromkeys(images, "unknown"), {"reason": "damaged"})
             self._pieced.clear()
             ids = beside.to_pylist()
-            records = map_in_order(partial(self._if_readable, retries=view.retries), ids, _READERS)
+            records = map_in_order(partial(self._if_readable, retries=view.retries), ids, READERS)
             lost = [image_id for image_id, found in zip(ids, records, strict=True) if found is None]
             lost += self._barred(view.retries)
             why = {"status": None, "reason": "damaged", "at": now()}
@@ -317,7 +317,7 @@ class Ledger:
 
     def _read_records(self, image_ids: Iterable[str], retries: Retries) -> Iterator[dict[str, Any]]:
         """Yields the records that can be read, in the order of the ids."""
-        found = map_in_order(partial(self._if_readable, retries=retries), image_ids, _READERS)
+        found = map_in_order(partial(self._if_readable, retries=retries), image_ids, READERS)
         return filter(None, found)
 
     def _if_readable(self, image_id: str, retries: Retries) -> dict[str, Any] | None:

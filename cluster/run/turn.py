@@ -27,7 +27,7 @@ from originality.contract.printable import printable
 from originality.contract.redaction import masked
 
 RETRY = "retry"
-_LOOK_SECONDS = 3.0
+LOOK_SECONDS = 3.0
 """Between two looks at who works on the run."""
 _SELECTION = "selection"
 
@@ -79,7 +79,7 @@ def turn(
                 heartbeat.update({"waits": True})
                 heartbeat.check()
             waited = True
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS)
         heartbeat.update({})
         if waited:
             # This process may have been suspended while it waited, and have lost its place.
@@ -114,7 +114,7 @@ def exclusive_turn(run: RunFolder, say: Callable[[str], None] = _say_nothing) ->
             if not waited:
                 say(f"{_who_works(ahead[0])}; waiting to see whether it has died; press Ctrl-C to leave")
             waited = True
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS)
         yield heartbeat
 
 

@@ -22,12 +22,12 @@ SLOWEST = 20_000
 images are read at once."""
 _PIECE_BYTES = 2**20
 """Read at a time, after which the progress is noted."""
-_LOOK_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 """Between two readings of the clock while a call is waited for."""
 _LONGEST_LOOK = 10.0
 """Seconds that count between two readings of a clock, at most. A longer gap means that this process itself
 was suspended (a closed laptop, Ctrl-Z), which says nothing about the call."""
-_MOST_STUCK = 64
+MOST_STUCK = 64
 """Abandoned calls a process may have at once. Beyond these no call is started: each one holds a thread and a
 connection or file."""
 _EXIT_SECONDS = 2.0
@@ -49,8 +49,8 @@ class Stopwatch:
     """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        """``clock``: seconds, monotonic; given by tests."""
-        self._clock = clock or _clock
+        """``clock``: seconds, monotonic; by default :data:`monotonic_clock`."""
+        self._clock = clock or monotonic_clock
         self._read_at = self._clock()
         self._seconds = 0.0
 
@@ -76,11 +76,11 @@ def call_within(where: str, seconds: float, call: Callable[[], T], size: int = 0
     """
     job = _Job(call, seconds + size / SLOWEST)
     if not _begin(job):
-        raise Late(f"{where}: {_MOST_STUCK} earlier requests and reads still hang")
+        raise Late(f"{where}: {MOST_STUCK} earlier requests and reads still hang")
     watch = Stopwatch()
     taken = 0.0
     try:
-        while not job.done.wait(min(_LOOK_SECONDS, max(0.0, job.seconds - taken))):
+        while not job.done.wait(min(LOOK_SECONDS, max(0.0, job.seconds - taken))):
             taken = watch.read()
             if taken >= job.seconds:
                 raise Late(f"{where}: {job.so_far()} in {taken:.0f} s")
@@ -157,7 +157,8 @@ _lock = threading.Lock()
 _idle: list[queue.SimpleQueue[_Job[Any]]] = []
 """Queues of the helper threads that have no call at the moment."""
 _running: set[_Job[Any]] = set()
-_clock: Callable[[], float] = time.monotonic
+monotonic_clock: Callable[[], float] = time.monotonic
+"""Seconds of a :class:`Stopwatch` that is given no clock; replaced by tests."""
 
 
 def _current() -> _Job[Any] | None:
@@ -167,7 +168,7 @@ def _current() -> _Job[Any] | None:
 def _begin(job: _Job[Any]) -> bool:
     """Start a call in a helper thread; False if too many calls hang already."""
     with _lock:
-        if sum(other.is_abandoned for other in _running) >= _MOST_STUCK:
+        if sum(other.is_abandoned for other in _running) >= MOST_STUCK:
             return False
         _running.add(job)
         jobs = _idle.pop() if _idle else None

@@ -14,8 +14,10 @@ from cluster.storage.turns import Place, Superseded, ticks
 
 STALE_SECONDS = 180.0
 """Without renewal, after which a holder is taken for dead."""
-_RENEW_SECONDS = STALE_SECONDS / 10
-_PAUSE_SECONDS = 1.0
+RENEW_SECONDS = STALE_SECONDS / 10
+"""Between two renewals by the holder."""
+PAUSE_SECONDS = 1.0
+"""Between two attempts to take a lock that another process holds."""
 
 
 class LockLost(Outage):
@@ -42,7 +44,7 @@ class Lock:
         try:
             self._place.join()
             while self._place.ahead():
-                time.sleep(_PAUSE_SECONDS)
+                time.sleep(PAUSE_SECONDS)
                 self._stay_in_queue()
         except BaseException:
             self._release()
@@ -60,7 +62,7 @@ class Lock:
         Raises:
             LockLost: another process holds it now.
         """
-        if self._lost or self._place.silent_seconds > _RENEW_SECONDS:
+        if self._lost or self._place.silent_seconds > RENEW_SECONDS:
             self.check()
 
     def check(self) -> None:
@@ -78,12 +80,12 @@ class Lock:
     def renewed(self) -> AbstractContextManager[None]:
         """Renew the lock from a background thread while the context is open, beside work that takes long.
         ``renew`` and ``check`` still report whether it was lost."""
-        return regularly(_RENEW_SECONDS, self.renew)
+        return regularly(RENEW_SECONDS, self.renew)
 
     def _stay_in_queue(self) -> None:
         """Renew the place of a waiting process; one that lost it joins again at the end of the queue."""
         try:
-            if self._place.silent_seconds > _RENEW_SECONDS:
+            if self._place.silent_seconds > RENEW_SECONDS:
                 self._place.renew()
         except Superseded:
             self._release()

@@ -17,7 +17,8 @@ from typing import Any
 
 import psutil
 
-_PROC = Path("/proc")
+PROC = Path("/proc")
+"""Where Linux describes its processes; does not exist on macOS."""
 _STATE, _START = 0, 19
 """Fields of /proc/PID/stat, counted from the one behind the program's name."""
 _ENDED = ("Z", "X")
@@ -27,7 +28,7 @@ _ENDED = ("Z", "X")
 def this_process() -> dict[str, Any]:
     """The identity of this process, as plain JSON values."""
     pid = os.getpid()
-    return {**_here(), "pid": pid, "started": _started(pid)}
+    return {**_here(), "pid": pid, "started": start_time(pid)}
 
 
 def ended_here(identity: Mapping[str, Any]) -> bool:
@@ -41,7 +42,7 @@ def ended_here(identity: Mapping[str, Any]) -> bool:
         return False
     if not isinstance(pid, int) or isinstance(pid, bool) or pid < 1 or started is None:
         return False
-    now = _started(pid)
+    now = start_time(pid)
     if now is None:  # not readable, perhaps only for lack of permission
         return not psutil.pid_exists(pid)
     return now != started
@@ -60,27 +61,27 @@ def _boot() -> str:
     from before is not recognised then, and counts as alive until its heartbeat is stale.
     """
     with suppress(OSError):
-        return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
     return str(round(psutil.boot_time()))
 
 
 def _namespace() -> int:
     """The namespace of process ids; 0 on a system with only one."""
     with suppress(OSError):
-        return (_PROC / "self/ns/pid").stat().st_ino
+        return (PROC / "self/ns/pid").stat().st_ino
     return 0
 
 
-def _started(pid: int) -> float | None:
+def start_time(pid: int) -> float | None:
     """When a process was started, in a unit of the system's; -1 if it has ended, None if it does not exist or
     cannot be inspected.
 
     On Linux in clock ticks since the boot: the date that psutil computes from them moves when the clock is
     set.
     """
-    if (_PROC / "self/stat").exists():
+    if (PROC / "self/stat").exists():
         try:
-            stat = (_PROC / f"{pid}/stat").read_text(errors="replace")
+            stat = (PROC / f"{pid}/stat").read_text(errors="replace")
         except OSError:
             return None
         # The program's name stands in brackets and may contain anything, brackets too.

@@ -19,10 +19,10 @@ from cluster.storage.store_errors import Outage, Refused, StoreError, Unreachabl
 MOUNT_SECONDS = 300.0
 """Bound on a request to a local folder, which may be on a file server that restarts, and on opening a store,
 which may have to fetch credentials."""
-_REQUEST_SECONDS = 120.0
+REQUEST_SECONDS = 120.0
 """Bound on a request to a bucket, beside the time that its bytes take. obstore's own timeout bounds the
 silence between two bytes, but not an answer that arrives byte by byte."""
-_HURRY_SECONDS = 10.0
+HURRY_SECONDS = 10.0
 """Patience, and bound on one request, once an outage has ended the work and only cleanup is left."""
 _LONGEST_PAUSE_SECONDS = 15.0
 
@@ -47,7 +47,7 @@ class Requests:
     def hurry(self) -> None:
         """From now on retry for seconds only: for the cleanup that is left after an outage."""
         self._hurries = True
-        self._patience = min(self._patience, _HURRY_SECONDS)
+        self._patience = min(self._patience, HURRY_SECONDS)
 
     def send(self, path: str, call: Callable[[], T], size: int = 0) -> T:
         """The answer to a request, which is retried while the store is out.
@@ -100,7 +100,7 @@ class Requests:
                 with self._contact.checked(path):
                     return call()
 
-        seconds = _REQUEST_SECONDS if self._contact else MOUNT_SECONDS
+        seconds = REQUEST_SECONDS if self._contact else MOUNT_SECONDS
         if self._hurries:
-            seconds = min(seconds, _HURRY_SECONDS)
+            seconds = min(seconds, HURRY_SECONDS)
         return call_within(f"{self._url}/{path}" if path else self._url, seconds, attempt, size)

@@ -52,7 +52,7 @@ __all__ = [
 
 PATIENCE = "STORE_PATIENCE_SECONDS"
 """Environment variable: seconds for which requests to a bucket are retried during an outage."""
-_PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 300.0
 """An outage usually ends within minutes; workers keep their images while they wait."""
 # The read timeout bounds the silence between two bytes. obstore's default, 30 s for a complete object, would
 # cut off large objects on slow lines.
@@ -158,7 +158,7 @@ def patience_seconds() -> float:
     Raises:
         StoreError: it is not a number of seconds.
     """
-    return seconds_from_environment(PATIENCE, _PATIENCE_SECONDS, StoreError)
+    return seconds_from_environment(PATIENCE, PATIENCE_SECONDS, StoreError)
 
 
 def absolute(uri: str) -> str:

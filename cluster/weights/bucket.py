@@ -29,9 +29,10 @@ from originality.contract.transfer_progress import Progress
 
 _log = logging.getLogger(__name__)
 
-_RANGE_BYTES = 32 * 2**20
+RANGE_BYTES = 32 * 2**20
 """Bytes of one request: even the one big file of a model comes over several connections."""
-_CONNECTIONS = 8
+CONNECTIONS = 8
+"""Requests at once."""
 _JOURNAL = "pieces"
 """File in an incomplete copy that lists the pieces which are on the disk."""
 
@@ -179,9 +180,7 @@ def copy_objects(store: Store, listed: Sequence[Listed], folder: Path) -> dict[s
     """
     journal = _Journal(folder / _JOURNAL)
     # Checked before the list of pieces is made: a listing may claim any size.
-    check_disk_space(
-        folder, sum(found.size for found in listed) - len(journal.done) * _RANGE_BYTES, store.url
-    )
+    check_disk_space(folder, sum(found.size for found in listed) - len(journal.done) * RANGE_BYTES, store.url)
     for found in listed:
         file = folder / found.path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -189,14 +188,14 @@ def copy_objects(store: Store, listed: Sequence[Listed], folder: Path) -> dict[s
     pieces = [
         (found, start)
         for found in listed
-        for start in range(0, found.size, _RANGE_BYTES)
+        for start in range(0, found.size, RANGE_BYTES)
         if (found.path, start) not in journal.done
     ]
-    missing = sum(min(_RANGE_BYTES, found.size - start) for found, start in pieces)
+    missing = sum(min(RANGE_BYTES, found.size - start) for found, start in pieces)
 
     def copy_range(piece: tuple[Listed, int]) -> None:
         found, start = piece
-        length = min(_RANGE_BYTES, found.size - start)
+        length = min(RANGE_BYTES, found.size - start)
         data = store.request(
             found.path,
             lambda: obstore.get_range(store.objects, found.path, start=start, length=length),
@@ -212,7 +211,7 @@ def copy_objects(store: Store, listed: Sequence[Listed], folder: Path) -> dict[s
         journal.enter(found.path, start)
         progress.add(length)
 
-    with Progress(f"weights from {store.url}", missing) as progress, ThreadPoolExecutor(_CONNECTIONS) as pool:
+    with Progress(f"weights from {store.url}", missing) as progress, ThreadPoolExecutor(CONNECTIONS) as pool:
         for _ in pool.map(copy_range, pieces):
             pass
         hashes = pool.map(sha256, [folder / found.path for found in listed])

@@ -30,9 +30,9 @@ from cluster.worker.record_writer import RecordWriter
 _MAX_PIXELS = 100_000_000
 """Most decoded pixels that wait for the scorer (three bytes each). One image may always wait, whatever its
 size."""
-_MAX_BYTES = 3 * _MAX_PIXELS
+MAX_BYTES = 3 * _MAX_PIXELS
 """Most bytes of files that are read or wait to be decoded. One may always be read, whatever its size."""
-_READERS = 4
+READERS = 4
 """Inputs that are read at once."""
 
 
@@ -90,13 +90,14 @@ class Fetcher:
         self._reader = reader or ImageReader(limits)
         self._turn = threading.Lock()
         """Held by the thread that decodes."""
-        self._room = Room(_MAX_BYTES)
-        self._readers_left = _READERS
+        self.room = Room(MAX_BYTES)
+        """Budget of bytes for the files that are read or wait to be decoded."""
+        self._readers_left = READERS
 
     def start(self, ledger: Ledger) -> None:
         """Starts reading. Leases that came before wait until then."""
         self._ledger = ledger
-        for number in range(_READERS):
+        for number in range(READERS):
             threading.Thread(target=self._work, name=f"reader {number + 1}", daemon=True).start()
 
     def order(self, leases: Sequence[Lease], go: Sequence[int], drop: Sequence[int]) -> None:
@@ -124,7 +125,7 @@ class Fetcher:
 
     def close(self) -> None:
         """Ends the threads once they have read what they have; does not wait for them."""
-        for _ in range(_READERS):
+        for _ in range(READERS):
             self._inbox.put(None)
 
     def _work(self) -> None:
@@ -189,7 +190,7 @@ class Fetcher:
 
     @contextmanager
     def _read(self, lease: Lease) -> Iterator[bytes]:
-        """Yields the bytes of an input, which count towards ``_MAX_BYTES`` until the context is closed.
+        """Yields the bytes of an input, which count towards ``MAX_BYTES`` until the context is closed.
 
         If the size is unknown, room for an average share is reserved first. An input that turns out to be
         larger gives that back and reserves its real size: to wait for more while holding some could deadlock
@@ -198,9 +199,9 @@ class Fetcher:
         Raises:
             Unreadable, Rejection, MachineFault, StoreError: as of ``read_image``, or too large.
         """
-        size = lease.bytes or _MAX_BYTES // _READERS
+        size = lease.bytes or MAX_BYTES // READERS
         while True:
-            with self._room.taken(size) as taken:
+            with self.room.taken(size) as taken:
                 try:
                     with self._metrics.stage("fetch"):
                         data = read_image(lease.uri, lambda size, taken=taken: self._check(size, taken))  # type: ignore[misc]
@@ -259,7 +260,8 @@ class Room:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._used = 0
+        self.used = 0
+        """Bytes reserved now."""
         self._changed = threading.Condition()
         self._turn = threading.Lock()
 
@@ -268,11 +270,11 @@ class Room:
         """Reserves room while the context is open. Requests are granted in turn, so that a large one is not
         overtaken for ever by small ones."""
         with self._turn, self._changed:
-            self._changed.wait_for(lambda: not self._used or self._used + size <= self._limit)
-            self._used += size
+            self._changed.wait_for(lambda: not self.used or self.used + size <= self._limit)
+            self.used += size
         try:
             yield size
         finally:
             with self._changed:
-                self._used -= size
+                self.used -= size
                 self._changed.notify_all()

@@ -60,7 +60,7 @@ class Worker:
         remember_readable(task.readable)
         name = f"{socket.gethostname()}/{os.getpid()}"
         self._writer = RecordWriter(task.blank, name, self._metrics, self._has_news)
-        self._fetcher = Fetcher(
+        self.fetcher = Fetcher(
             self._writer,
             self._metrics,
             self._has_news,
@@ -70,6 +70,7 @@ class Worker:
             unread=lambda lease, reason, message: self._give_back([lease], message, unread_as=reason),
             source=SourceCheck(task.source, task.one_input),
         )
+        """Reads and decodes the leased inputs ahead of the scorer."""
         self._returned: queue.SimpleQueue[Returned] = queue.SimpleQueue()
         self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._snapshots = SnapshotSchedule(self._writer, task.snapshot_every, self._notes.put)
@@ -98,10 +99,10 @@ class Worker:
                 unavailable.
             Hung: a call of the scorer does not end.
         """
-        self._fetcher.order(orders.leases, orders.go, orders.drop)
+        self.fetcher.order(orders.leases, orders.go, orders.drop)
         self._has_news.wait(patience)
         self._has_news.clear()
-        for error in (self._error, self._fetcher.error, self._writer.error):
+        for error in (self._error, self.fetcher.error, self._writer.error):
             # The first call always gets a report, since only a report says on which machine the worker is:
             # the driver could not avoid that machine otherwise.
             if error is not None and self._answered:
@@ -116,9 +117,9 @@ class Worker:
         ended = not self._thread.is_alive()
         return Report(
             capacity=self._scorer.capacity if self._scorer else 0,
-            identified=drain(self._fetcher.identified),
+            identified=drain(self.fetcher.identified),
             settled=drain(self._writer.settled),
-            read=drain(self._fetcher.read),  # last of the three, so that it contains all that they do
+            read=drain(self.fetcher.read),  # last of the three, so that it contains all that they do
             returned=drain(self._returned),
             duplicates=self._writer.duplicates,
             progress=str(getattr(self._scorer, "progress", None) or ""),
@@ -140,7 +141,7 @@ class Worker:
         self._stopping.set()
         self._thread.join(grace)
         self._writer.close(max(_MIN_WRITE_SECONDS, until - time.monotonic()))
-        self._fetcher.close()
+        self.fetcher.close()
         return self.poll(Orders())
 
     def _work(self) -> None:
@@ -149,7 +150,7 @@ class Worker:
             # hear first on which machine this worker is.
             ledger = Ledger(open_store(self._task.run))
             self._writer.start(ledger)
-            self._fetcher.start(ledger)
+            self.fetcher.start(ledger)
             while not self._stopping.is_set():
                 if self._scorer is None:
                     with self._watch.over("building the scorer", self._task.load_limit, "load_limit"):
@@ -182,7 +183,7 @@ class Worker:
         """Admits inputs that are ready, up to the scorer's capacity. Blocks, for a moment, only if the scorer
         is idle."""
         while len(self._in_flight) < scorer.capacity and not self._stopping.is_set():
-            fetched = self._fetcher.next(0.0 if self._in_flight else _IDLE_SECONDS)
+            fetched = self.fetcher.next(0.0 if self._in_flight else _IDLE_SECONDS)
             if fetched is None:
                 return
             self._admit(scorer, fetched)

@@ -67,7 +67,7 @@ def audit(
         force_new: if the folder holds a run with different settings, start a new one in a folder beside it.
     """
     with removing_empty_folders(output):
-        return _run_to_end(prepared, plan_audit(prepared, source, output, force_new), how, selection)
+        return run_to_end(prepared, plan_audit(prepared, source, output, force_new), how, selection)
 
 
 def unsuited(prepared: PreparedAudit, run: RunFolder, selection: Selection) -> Unsuited | None:
@@ -86,7 +86,13 @@ def unsuited(prepared: PreparedAudit, run: RunFolder, selection: Selection) -> U
     return found or earlier
 
 
-def _run_to_end(prepared: PreparedAudit, run: RunFolder, how: ClusterSettings, selection: Selection) -> int:
+def run_to_end(prepared: PreparedAudit, run: RunFolder, how: ClusterSettings, selection: Selection) -> int:
+    """Judge what is pending in a planned run, then write and print the results; the exit code.
+
+    Raises:
+        Interrupted, EngineError: the run can be resumed; results so far are written.
+        Superseded: another process has taken this one's place.
+    """
     with audit_session(run, selection, how.deadline) as session:
         heartbeat = session.heartbeat
         prepared = replace(prepared, unsuited=unsuited(prepared, run, selection))
@@ -97,7 +103,7 @@ def _run_to_end(prepared: PreparedAudit, run: RunFolder, how: ClusterSettings, s
             # what ended the run; the original error is more useful then.
             with suppress(StoreError):
                 if not run.empty:
-                    _write_results(prepared, run, heartbeat)
+                    write_results(prepared, run, heartbeat)
             raise
         if outcome and (outcome.cost or outcome.duplicates):
             dropped = f"{outcome.duplicates} duplicate verdicts discarded" if outcome.duplicates else ""
@@ -106,7 +112,7 @@ def _run_to_end(prepared: PreparedAudit, run: RunFolder, how: ClusterSettings, s
         run = RunFolder(run.store)  # opened again: other processes may have worked on it too
         heartbeat.check()
         run.clear_snapshots()
-        summary, page = _write_results(prepared, run, heartbeat)
+        summary, page = write_results(prepared, run, heartbeat)
         with process.final_output():
             _print_table(run)
             print(page)
@@ -120,7 +126,7 @@ def _run_to_end(prepared: PreparedAudit, run: RunFolder, how: ClusterSettings, s
     return exits.SOME_UNJUDGED if unjudged else exits.ALL_JUDGED
 
 
-def _write_results(
+def write_results(
     prepared: PreparedAudit, run: RunFolder, heartbeat: Heartbeat
 ) -> tuple[dict[str, Any], str]:
     """Write tables, summary and report from all records.

@@ -25,8 +25,9 @@ _SETTLED_NS = 100_000_000
 """A file written this recently may change again within the same tick of the file system's clock, so that its
 times would not show it."""
 
-_known: dict[Path, tuple[list[int], str]] = {}
-"""Checksums that this process computed or read. They serve also if no record can be written."""
+known_digests: dict[Path, tuple[list[int], str]] = {}
+"""By resolved path, what identifies the file's state (size, times, inode) and its sha256, as this process
+computed or read it. They serve also if no record can be written."""
 
 
 def cache_path() -> Path:
@@ -53,10 +54,10 @@ def sha256(file: Path) -> str:
     """sha256 of a file's content. A large file is read once, until it is written again."""
     about, began = _about(file), time.time_ns()
     if about[0] < _REMEMBERED_BYTES:
-        return _computed(file)
+        return computed_digest(file)
     if (known := _recall(file, about)) is not None:
         return known
-    digest = _computed(file)
+    digest = computed_digest(file)
     # A checksum is remembered only if the file cannot have changed since: not while it was read, and not
     # within the clock tick of its last write. Otherwise a later change could go unnoticed for ever.
     if _about(file) == about and began - about[1] > _SETTLED_NS:
@@ -71,7 +72,8 @@ def remember(file: Path, digest: str) -> None:
         _record(file, about, digest)
 
 
-def _computed(file: Path) -> str:
+def computed_digest(file: Path) -> str:
+    """sha256 of a file's content, in hex digits, always read from the file."""
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -95,8 +97,8 @@ def _sealed(path: str, about: list[int], digest: str) -> str:
 
 def _recall(file: Path, about: list[int]) -> str | None:
     resolved = file.resolve()
-    if resolved in _known and _known[resolved][0] == about:
-        return _known[resolved][1]
+    if resolved in known_digests and known_digests[resolved][0] == about:
+        return known_digests[resolved][1]
     try:
         record = json.loads(_place(file).read_text())
         digest = str(record["sha256"])
@@ -104,13 +106,13 @@ def _recall(file: Path, about: list[int]) -> str | None:
             return None
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    _known[resolved] = about, digest
+    known_digests[resolved] = about, digest
     return digest
 
 
 def _record(file: Path, about: list[int], digest: str) -> None:
     resolved = file.resolve()
-    _known[resolved] = about, digest
+    known_digests[resolved] = about, digest
     record = {"path": str(resolved), "about": about, "sha256": digest}
     place = _place(file)
     written = place.with_suffix(f".{uuid.uuid4().hex}")

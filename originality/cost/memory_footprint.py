@@ -99,7 +99,7 @@ class _Shape:
         words = model.text.encode(model.text.tokenise([""], 0).to_device(META), None).to(model.dtype)
         with LiveTensors() as live:
             noisy = torch.empty((1, *model.latent_shape), device=META, dtype=model.dtype)
-            model._unet(noisy, torch.zeros((), dtype=torch.long, device=META), words)
+            model.unet_pass(noisy, torch.zeros((), dtype=torch.long, device=META), words)
         return live.peak
 
     @torch.no_grad()

@@ -31,24 +31,25 @@ _ON_A_GPU_NODE = (
 
 def versions() -> Finding:
     """Reports versions, and checks that all installed packages meet the requirements."""
-    found = {"python": platform.python_version(), **{name: _version(name) for name in REPORTED}}
+    found = {"python": platform.python_version(), **{name: installed_version(name) for name in REPORTED}}
     text = ", ".join(f"{name} {number}" for name, number in found.items())
-    wrong = [r for r in _required("originality") if _version(r.name) is None or not _meets(r)]
+    wrong = [r for r in requirements_of("originality") if installed_version(r.name) is None or not _meets(r)]
     if wrong:
-        names = ", ".join(f"{r.name} {_version(r.name) or 'missing'}" for r in wrong)
+        names = ", ".join(f"{r.name} {installed_version(r.name) or 'missing'}" for r in wrong)
         wanted = " ".join(f"'{r.name}{r.specifier}'" for r in wrong)
         return failed(f"{text}; requirements not met: {names}", f"pip install {wanted}", **found)
     return ok(text, **found)
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Version of an installed package; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
         return None
 
 
-def _required(name: str) -> list[Requirement]:
+def requirements_of(name: str) -> list[Requirement]:
     """Requirements of a package, without those of its extras."""
     try:
         wanted = [Requirement(line) for line in requires(name) or ()]
@@ -124,9 +125,11 @@ def _working_gpu(settings: ModelSettings, driver: str | None) -> Finding:
 def xformers(settings: ModelSettings, device: torch.device) -> Finding:
     """Checks that xformers is installed, matches torch and works. It fails only if the settings require
     it."""
-    installed = _version("xformers")
+    installed = installed_version("xformers")
     wanted = settings.attention == "xformers"
-    unfit = [r for r in _required("xformers") if r.name == "torch" and not _meets(r)] if installed else []
+    unfit = (
+        [r for r in requirements_of("xformers") if r.name == "torch" and not _meets(r)] if installed else []
+    )
     numbers = {"xformers": installed, "fits_torch": not unfit if installed else None, "works": False}
     if installed is None and not wanted:
         return ok("not installed; PyTorch's own attention is used", **numbers)
@@ -138,10 +141,9 @@ def xformers(settings: ModelSettings, device: torch.device) -> Finding:
     if _CUDA_12 in why.why:
         fix = f"this xformers is built for CUDA 12: pip install --force-reinstall --no-deps {WHEEL}, or {fix}"
     if unfit:
-        found = (
-            f"{installed} wants torch{unfit[0].specifier}, and {_version('torch')} is installed; {why.why}"
-        )
-        fix = f"pip install --upgrade xformers 'torch=={_version('torch')}', or {fix}"
+        own = installed_version("torch")
+        found = f"{installed} wants torch{unfit[0].specifier}, and {own} is installed; {why.why}"
+        fix = f"pip install --upgrade xformers 'torch=={own}', or {fix}"
     if wanted:
         return failed(found, fix, **numbers)
     return ok(found, **numbers) if device.type == "cpu" else warning(found, fix, **numbers)

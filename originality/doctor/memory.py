@@ -55,10 +55,12 @@ def memory(model: LatentDiffusion, settings: AuditSettings, planned: MemoryPlan)
     drawing = _peak(model.device, lambda: model.redraw(redraw.prompt, lane.vectors.detach(), noise, redraw))
     numbers["peak_bytes"]["drawing"] = drawing
     halved = any(part.halved for part in (inverter.passes, model.denoising, model.decoding))
-    return _compared(planned, step, drawing, halved, numbers)
+    return compared_with_plan(planned, step, drawing, halved, numbers)
 
 
-def _compared(planned: MemoryPlan, step: int, drawing: int, halved: bool, numbers: dict[str, Any]) -> Finding:
+def compared_with_plan(
+    planned: MemoryPlan, step: int, drawing: int, halved: bool, numbers: dict[str, Any]
+) -> Finding:
     """Compares the peaks of a trial on a GPU, in bytes, with the plan."""
     takes = planned.footprint
     of_step = planned.step * (takes.checkpointed if planned.checkpointing else takes.step)

@@ -97,8 +97,9 @@ class Judge:
         check: Callable[[str], InDistribution | None],
         slots: SlotCount,
     ) -> None:
-        """``check``: returns the in-distribution check for an edit subject."""
-        self.settings, self.model, self.distance, self._check = settings, model, distance, check
+        self.settings, self.model, self.distance = settings, model, distance
+        self.check = check
+        """Returns the in-distribution check for an edit subject; None if the settings ask for none."""
         self._domain, self._slots = settings.selected_domain, slots
         self._unet_passes = model.unet_samples_per_redraw(settings.redraw)
         self.measuring = Passes()
@@ -116,7 +117,7 @@ class Judge:
         Slots that are left go to later rounds of the same evaluations. Their images are used only if the
         rounds before them leave the outcome open, so the results are those of one round at a time.
         """
-        chosen = self._chosen(evaluations)
+        chosen = self.choose_rounds(evaluations)
         rendered, start = self._render(chosen), 0
         images, failures = rendered.images, rendered.failures
         # All images of the pass are embedded at once. The metric's batches are then as full as they can be,
@@ -136,7 +137,7 @@ class Judge:
         self._slots.drawing += self.settings.redraw.pass_size
         return [evaluation for evaluation, _ in chosen]
 
-    def _chosen(self, evaluations: Sequence[Evaluation]) -> list[tuple[Evaluation, Round]]:
+    def choose_rounds(self, evaluations: Sequence[Evaluation]) -> list[tuple[Evaluation, Round]]:
         """Evaluations of the next pass, each with the images to render: its next round, and later ones."""
         redraw = self.settings.redraw
         chosen: list[tuple[Evaluation, Round]] = []
@@ -216,7 +217,7 @@ class Judge:
         if evaluation.near is None:
             self._measure(evaluation, images, embedded)
         else:
-            self._look_for_subject(evaluation, images)
+            self.look_for_subject(evaluation, images)
 
     def _measure(self, evaluation: Evaluation, images: np.ndarray, embedded: Sequence[Any]) -> None:
         evaluation.redraws.extend(images)
@@ -233,13 +234,14 @@ class Judge:
             return
         check, ask = None, self.settings.in_distribution.ask
         if evaluation.near or ask == "always":
-            check = self._check(self._domain.subject_for(evaluation.initial_word))
+            check = self.check(self._domain.subject_for(evaluation.initial_word))
         evaluation.checked = check is None or not check.wants_edits
         if check is not None and not check.wants_edits:
             self._score(evaluation, check.score(np.stack(evaluation.redraws), None))
 
-    def _look_for_subject(self, evaluation: Evaluation, images: np.ndarray) -> None:
-        check = self._check(self._domain.subject_for(evaluation.initial_word))
+    def look_for_subject(self, evaluation: Evaluation, images: np.ndarray) -> None:
+        """Look for the subject in edit images, uint8 (n, side, side, 3); score the word once certain."""
+        check = self.check(self._domain.subject_for(evaluation.initial_word))
         assert isinstance(check, SubjectInScene)  # the only check that wants edit images
         evaluation.edits += len(images)
         evaluation.hits.extend(check.hits(images))

@@ -101,7 +101,7 @@ class Inverter:
         if not 0 < len(lanes) <= self.lanes:
             raise ValueError(f"{len(lanes)} lanes in a pass of {self.lanes}")
         found = self.passes.run(
-            self.lanes * self.settings.batch_size, lambda most: self._gradients(lanes, most)
+            self.lanes * self.settings.batch_size, lambda most: self.gradients(lanes, most)
         )
         for lane in lanes:
             lane.optimiser.param_groups[0]["lr"] = learning_rate(
@@ -120,12 +120,12 @@ class Inverter:
         for lane in lanes:
             lane.settle(behind=1)
 
-    def _gradients(self, lanes: Sequence[Lane], most: int) -> list[tuple[Tensor, Tensor]]:
-        """Each lane's loss, and its gradient times the lane's scale, in passes of at most ``most`` samples.
+    def gradients(self, lanes: Sequence[Lane], most: int) -> list[tuple[Tensor, Tensor]]:
+        """Each lane's loss, float32 (), and its gradient times the lane's scale, float32 (m, width).
 
-        A pass holds several complete lanes, or a part of one lane's samples. The gradients with respect to
-        the prompt embeddings are summed over a lane's parts before they go back through the text encoder, so
-        that it reads each prompt once per step, however small the passes are.
+        A pass holds at most ``most`` samples: several complete lanes, or a part of one lane's samples. The
+        gradients with respect to the prompt embeddings are summed over a lane's parts before they go back
+        through the text encoder, so that it reads each prompt once per step, however small the passes are.
         """
         samples = self.settings.batch_size
         together, size = max(1, most // samples), min(most, samples)
@@ -142,7 +142,7 @@ class Inverter:
             losses, word_gradients = [], []
             for start in range(0, samples, size):
                 part = slice(start, start + size)
-                share = self._losses(filled, part, (read, prompt_of))[: len(group)]
+                share = self.losses(filled, part, (read, prompt_of))[: len(group)]
                 with record_function("audit: UNet, backward"):
                     word_gradients.append(torch.autograd.grad((share * scales).sum(), read.tensors))
                 losses.append(share.detach())
@@ -152,7 +152,7 @@ class Inverter:
             found += zip(reduce(torch.add, losses).unbind(), gradients, strict=True)
         return found
 
-    def _losses(
+    def losses(
         self,
         lanes: Sequence[Lane],
         part: slice = slice(None),

@@ -99,7 +99,7 @@ def choose(wanted: Wanted, widths: list[int], device: torch.device, dtype: torch
     """
     if wanted in ("sdpa", "sliced"):
         return Choice(wanted, "as set")
-    missing = _unavailable("flash" if wanted == "flash" else "xformers", widths, device, dtype)
+    missing = why_unavailable("flash" if wanted == "flash" else "xformers", widths, device, dtype)
     if wanted == "auto":
         return Choice("sdpa", missing) if missing else Choice("xformers", "installed, and works here")
     if missing:
@@ -107,7 +107,7 @@ def choose(wanted: Wanted, widths: list[int], device: torch.device, dtype: torch
     return Choice(wanted, "as set")
 
 
-def _unavailable(name: str, widths: list[int], device: torch.device, dtype: torch.dtype) -> str | None:
+def why_unavailable(name: str, widths: list[int], device: torch.device, dtype: torch.dtype) -> str | None:
     """Why xformers or flash attention is unavailable; None if a trial of it succeeded."""
     if device.type != "cuda":
         return f"{name} has no kernels for the {device.type.upper()}"
@@ -115,12 +115,12 @@ def _unavailable(name: str, widths: list[int], device: torch.device, dtype: torc
         return f"xformers is not installed (pip install --no-deps {WHEEL})"
     if name == "flash" and dtype == torch.float32:
         return "flash attention computes in fp16 or bf16, and model.dtype is fp32"
-    trial = {"xformers": _try_xformers, "flash": _try_flash}[name]
+    trial = {"xformers": try_xformers, "flash": _try_flash}[name]
     for width in widths:
         try:
             trial(width, device, dtype)
         except Exception as error:  # a library that does not fit torch or the GPU raises any class of error
-            if is_machine_fault(error) and not _still_computes(device):
+            if is_machine_fault(error) and not still_computes(device):
                 raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             version = importlib.metadata.version("xformers" if name == "xformers" else "torch")
@@ -128,7 +128,7 @@ def _unavailable(name: str, widths: list[int], device: torch.device, dtype: torc
     return None
 
 
-def _still_computes(device: torch.device) -> bool:
+def still_computes(device: torch.device) -> bool:
     """Whether the device works after a failed trial.
 
     If it does, the kernel was not built for this GPU. If it does not, the GPU or its memory failed: that is a
@@ -140,7 +140,8 @@ def _still_computes(device: torch.device) -> bool:
         return False
 
 
-def _try_xformers(width: int, device: torch.device, dtype: torch.dtype) -> None:
+def try_xformers(width: int, device: torch.device, dtype: torch.dtype) -> None:
+    """Run xformers' attention forward and backward on heads of this width; raises if it does not work."""
     import xformers.ops
 
     compiled = importlib.util.find_spec("xformers._C")

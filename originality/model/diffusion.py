@@ -178,10 +178,10 @@ class LatentDiffusion:
 
     def predict(self, noisy: Tensor, t: Tensor, prompts: PromptEmbeddings) -> Tensor:
         """The UNet's prediction, float32 (n, c, h, w), for n noisy latents with a prompt each."""
-        return self._unet(noisy.to(self.dtype), t, prompts.to(self.dtype)).float()
+        return self.unet_pass(noisy.to(self.dtype), t, prompts.to(self.dtype)).float()
 
-    def _unet(self, noisy: Tensor, t: Tensor, prompts: PromptEmbeddings) -> Tensor:
-        """One pass through the UNet; inputs and prediction are in the UNet's precision."""
+    def unet_pass(self, noisy: Tensor, t: Tensor, prompts: PromptEmbeddings) -> Tensor:
+        """One pass through the UNet, (n, c, h, w); inputs and prediction are in the UNet's precision."""
         added = None
         if self._description.wants_size:
             # SDXL's conditioning on size: original size, corner of the crop, target size. The tensor is made
@@ -215,7 +215,7 @@ class LatentDiffusion:
 
     @cached_property
     @torch.no_grad()
-    def _unconditional(self) -> PromptEmbeddings:
+    def unconditional(self) -> PromptEmbeddings:
         """Embeddings of the empty prompt, for classifier-free guidance."""
         empty = self.encode_prompts([""])
         return empty.zeros() if self._description.empty_is_zero else empty
@@ -229,7 +229,7 @@ class LatentDiffusion:
             noise: initial latents, float32 (n, c, h, w), standard normal.
         """
         try:
-            latents, finite = self._denoise(prompts, noise, settings)
+            latents, finite = self.denoise(prompts, noise, settings)
             finite_steps = finite.tolist()
             self.progress = f"decoding {len(latents)}"
             images, decoded = self._decode(latents)
@@ -238,7 +238,7 @@ class LatentDiffusion:
         failures = (_failure(*each) for each in zip(finite_steps, decoded, strict=True))
         return GeneratedImages(images, tuple(failures))
 
-    def _denoise(
+    def denoise(
         self, prompts: PromptEmbeddings, noise: Tensor, settings: RedrawSettings
     ) -> tuple[Tensor, Tensor]:
         """Latents (n, c, h, w), and whether they were finite after each step, bool (n, steps).
@@ -247,10 +247,10 @@ class LatentDiffusion:
         """
         if settings.guided:
             # Both halves in one batch. The unconditional half comes first, as in diffusers' pipeline.
-            unconditional = self._unconditional.repeat_prompt(len(prompts))
+            unconditional = self.unconditional.repeat_prompt(len(prompts))
             prompts = PromptEmbeddings.concatenate([unconditional, prompts])
         prompts = prompts.to(self.dtype)
-        sampler = self._sampler(settings)
+        sampler = self.sampler(settings)
         latents = to_device(noise, self.device).to(self.dtype) * sampler.init_noise_sigma
         finite: list[Tensor] = []
         # The sampler looks up timesteps on the CPU, the UNet reads them on the device.
@@ -265,7 +265,7 @@ class LatentDiffusion:
             finite.append(latents.isfinite().flatten(1).all(1))
         return latents, torch.stack(finite, 1)
 
-    def _sampler(self, settings: RedrawSettings) -> diffusers.SchedulerMixin:
+    def sampler(self, settings: RedrawSettings) -> diffusers.SchedulerMixin:
         """A sampler for one call. Its tables stay on the CPU: samplers index them by timestep, and the host
         would wait for the device at each step."""
         sampler = sampler_of(self._description.scheduler, settings)
@@ -283,10 +283,10 @@ class LatentDiffusion:
 
         def predict(max_samples: int) -> Tensor:
             if max_samples == len(noisy):
-                return self._unet(noisy, t, prompts)
+                return self.unet_pass(noisy, t, prompts)
             rows = padded_indices(len(noisy), max_samples, noisy.device)
             passes = zip(noisy[rows].split(max_samples), prompts.select(rows).split(max_samples), strict=True)
-            return torch.cat([self._unet(x, t, own) for x, own in passes])[: len(noisy)]
+            return torch.cat([self.unet_pass(x, t, own) for x, own in passes])[: len(noisy)]
 
         return self.denoising.run(len(noisy), predict)
 
@@ -330,7 +330,7 @@ class LatentDiffusion:
 
     def unet_samples_per_redraw(self, settings: RedrawSettings) -> int:
         """Samples through the UNet that one redraw costs."""
-        return len(self._sampler(settings).timesteps) * settings.unet_samples
+        return len(self.sampler(settings).timesteps) * settings.unet_samples
 
 
 def _failure(finite_steps: list[bool], decoded: bool) -> str | None:

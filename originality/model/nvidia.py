@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-_KERNEL_MODULE = Path("/proc/driver/nvidia/version")
+KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 """States the version of the loaded driver; visible in containers too."""
 
 _DRIVERS = {"13": 580, "12": 525, "11": 450}
@@ -24,7 +24,7 @@ _SMI_SECONDS = 20.0
 def driver() -> str | None:
     """Version of NVIDIA's driver; None if there is none."""
     try:
-        found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", _KERNEL_MODULE.read_text())
+        found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", KERNEL_MODULE.read_text())
     except OSError:
         found = None
     return found[0] if found else _driver_of_smi()

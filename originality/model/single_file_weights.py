@@ -36,10 +36,10 @@ def write_weights(file: Path, family: str, source: Path, into: Path) -> None:
     weights = load_file(file)  # memory-mapped: each part is read when it is used
     try:
         for part, prefix in (("unet", UNET), ("vae", VAE)):
-            _diffusers_part(part, prefix, weights, source).save_pretrained(into / part)
+            diffusers_part(part, prefix, weights, source).save_pretrained(into / part)
         for suffix, prefix in zip(("", "_2"), TEXTS[family], strict=False):
             part = f"text_encoder{suffix}"
-            _text_encoder(part, prefix, weights, source).save_pretrained(into / part)
+            text_encoder(part, prefix, weights, source).save_pretrained(into / part)
     except (ValueError, LookupError, AttributeError, RuntimeError, TypeError) as error:
         if is_machine_fault(error):
             raise
@@ -63,7 +63,7 @@ def _filled(model: Any, renamed: Mapping[str, Any], part: str) -> Any:
     return model
 
 
-def _diffusers_part(part: str, prefix: str, weights: Mapping[str, Any], source: Path) -> Any:
+def diffusers_part(part: str, prefix: str, weights: Mapping[str, Any], source: Path) -> Any:
     """Convert the UNet or the VAE.
 
     Of diffusers' from_single_file only the renaming is used: the rest silently ignores missing weights.
@@ -87,7 +87,7 @@ def _diffusers_part(part: str, prefix: str, weights: Mapping[str, Any], source: 
     return _filled(model, convert_ldm_unet_checkpoint(own | average, config, extract_ema=True), part)
 
 
-def _text_encoder(part: str, prefix: str, weights: Mapping[str, Any], source: Path) -> Any:
+def text_encoder(part: str, prefix: str, weights: Mapping[str, Any], source: Path) -> Any:
     """Convert a text encoder to transformers' CLIP, from transformers' names or from OpenCLIP's."""
     import torch
     import transformers

@@ -46,7 +46,7 @@ STATUS_ADVICE = {
     "failed": "The error message names the cause: fix that.",
 }
 
-_FINAL = frozenset({"InversionFailed", "BadRecord"})
+FINAL = frozenset({"InversionFailed", "BadRecord"})
 """Error classes that a retry with the same settings would repeat."""
 
 
@@ -146,7 +146,7 @@ def advice(reason: Reason) -> str:
 
 def may_be_retried(reason: Reason) -> bool:
     """Whether a retry can succeed once the advice was followed."""
-    return reason.error_class not in _FINAL
+    return reason.error_class not in FINAL
 
 
 def retry_command(output: str, status: str) -> str:

@@ -214,11 +214,12 @@ class TaughtSet:
             *((g, s * 20) for g, s in GROUP_SHARE.items()),
         ):
             if kind < share:
-                return self._of_group(group, rng)
+                return self.scene_of_group(group, rng)
             kind -= share
         return self._composed(rng)
 
-    def _of_group(self, group: str, rng: np.random.Generator) -> Scene:
+    def scene_of_group(self, group: str, rng: np.random.Generator) -> Scene:
+        """A random scene of a group: "empty", "common", "rare pair", or a group of motifs."""
         if group == "empty":
             return Scene((), group)
         if group in ("common", "rare pair"):

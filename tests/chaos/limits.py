@@ -20,13 +20,13 @@ REQUEST = 5.0
 LIMITS: dict[str, dict[str, float]] = {
     "cluster.driver.dispatch": {"SILENCE_SECONDS": SILENCE},
     "cluster.storage.heartbeat": {"EVERY_SECONDS": 0.5, "STALE_SECONDS": STALE},
-    "cluster.storage.lock": {"STALE_SECONDS": STALE, "_RENEW_SECONDS": 0.4, "_PAUSE_SECONDS": 0.2},
+    "cluster.storage.lock": {"STALE_SECONDS": STALE, "RENEW_SECONDS": 0.4, "PAUSE_SECONDS": 0.2},
     "cluster.storage.turns": {"CONFIRM_SECONDS": 2.0},
-    "cluster.storage.requests": {"_REQUEST_SECONDS": REQUEST},
-    "cluster.ray_runtime.ray_health": {"ANSWER_SECONDS": 20.0, "_GONE_SECONDS": 10.0, "_LOOK_SECONDS": 2.0},
-    "cluster.run.ledger": {"_PART_ROWS": 5},
-    "cluster.run.turn": {"_LOOK_SECONDS": 0.3},
-    "cluster.driver.session": {"_SAVE_SECONDS": 1.0, "_COMPACT_SECONDS": 1.0},
+    "cluster.storage.requests": {"REQUEST_SECONDS": REQUEST},
+    "cluster.ray_runtime.ray_health": {"ANSWER_SECONDS": 20.0, "GONE_SECONDS": 10.0, "LOOK_SECONDS": 2.0},
+    "cluster.run.ledger": {"PART_ROWS": 5},
+    "cluster.run.turn": {"LOOK_SECONDS": 0.3},
+    "cluster.driver.session": {"SAVE_SECONDS": 1.0, "COMPACT_SECONDS": 1.0},
 }
 """By module and name: the value. With parts of a few rows, a run of some images has as many parts as one of
 millions."""

@@ -27,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """This node's copies; and a process that has not looked at any. Nobody waits for a host that is down."""
     monkeypatch.setenv("ORIGINALITY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv(PATIENCE, "0")
-    monkeypatch.setattr(node_cache, "_known", {})
+    monkeypatch.setattr(node_cache, "known_digests", {})
     return tmp_path / "cache"
 
 
@@ -35,6 +35,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """By which it is judged what is late."""
     clock = Clock()
-    monkeypatch.setattr(bounds, "_clock", clock)
-    monkeypatch.setattr(bounds, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(bounds, "monotonic_clock", clock)
+    monkeypatch.setattr(bounds, "LOOK_SECONDS", 0.01)
     return clock

@@ -24,6 +24,8 @@ from originality.settings.domains import DOMAINS, edit_prompt
 from originality.settings.inversion import InversionSettings
 from originality.settings.parts import DistanceSettings, InDistributionSettings, ModelSettings, RedrawSettings
 
+# Private: DreamSim._model, because no public call gives the weights of the ensemble.
+
 DRAWN = RedrawSettings(count=2, steps=3)
 """Few images of few steps, with guidance: each image takes two UNet samples a step."""
 DOMAIN = DOMAINS["houses"]

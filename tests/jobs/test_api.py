@@ -123,7 +123,8 @@ def test_a_photograph_is_turned_upright(auditor: originality.Auditor) -> None:
     exif[0x0112] = 6
     buffer = io.BytesIO()
     image.save(buffer, "PNG", exif=exif)
-    read = auditor._reader.read  # what the model is shown is seen nowhere else
+    # Private: Auditor._reader, because what the model is shown is seen nowhere else.
+    read = auditor._reader.read
     turned, decoded = read(Image.open(buffer))[1], read(buffer.getvalue())[1]
     assert turned.size == (64, 40) and turned.tobytes() == decoded.tobytes()
 

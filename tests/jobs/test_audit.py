@@ -141,7 +141,7 @@ def test_a_driver_that_is_too_old_is_named_before_anything_starts(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(nvidia, "_KERNEL_MODULE", tmp_path / "version")
+    monkeypatch.setattr(nvidia, "KERNEL_MODULE", tmp_path / "version")
     (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu\n")
     needs = "NVIDIA's driver is 550.54.14, and torch for CUDA 13.0 needs 580 or newer"
     with pytest.raises(SettingsError, match=f"{needs}.* --device cpu"):

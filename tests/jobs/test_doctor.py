@@ -25,7 +25,7 @@ from originality.contract.findings import UNEXPECTED, Check, Finding, examine, o
 from originality.cost.memory_footprint import Footprint
 from originality.cost.memory_plan import MemoryPlan
 from originality.doctor import machine
-from originality.doctor.memory import _compared
+from originality.doctor.memory import compared_with_plan
 from originality.doctor.precision import BOUNDS
 from originality.doctor.speed import Pace, rate
 from originality.model import nvidia
@@ -170,7 +170,7 @@ GCC version:  gcc version 12.3.0 (Ubuntu 12.3.0-1ubuntu1~22.04)
 def test_the_driver_is_nvidia_smis_where_no_kernel_module_says_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nvidia, "_KERNEL_MODULE", tmp_path / "version")
+    monkeypatch.setattr(nvidia, "KERNEL_MODULE", tmp_path / "version")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert nvidia.driver() is None
     command = tmp_path / "nvidia-smi"
@@ -188,7 +188,7 @@ def test_a_missing_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert wanted.state == "failed" and "sees no GPU: Found no NVIDIA driver" in wanted.found
     assert wanted.fix and "--device cpu" in wanted.fix
     assert machine.gpu(ModelSettings(device="auto")).state == "ok"
-    monkeypatch.setattr(nvidia, "_KERNEL_MODULE", tmp_path / "version")
+    monkeypatch.setattr(nvidia, "KERNEL_MODULE", tmp_path / "version")
     (tmp_path / "version").write_text(KERNEL_MODULE.format("470.256.02"))
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     old = machine.gpu(ModelSettings(device="auto"))
@@ -207,7 +207,7 @@ def test_a_missing_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_missing_xformers() -> None:
-    if machine._version("xformers"):
+    if machine.installed_version("xformers"):
         pytest.skip("it is installed")
     cpu = torch.device("cpu")
     assert machine.xformers(ModelSettings(device="cpu"), cpu).state == "ok"
@@ -219,8 +219,8 @@ def test_xformers_for_a_different_cuda_version_has_a_fix(monkeypatch: pytest.Mon
     """Its wheel is of CUDA 12, and torch's of 13: seen on an H200."""
     why = "xformers of version 0.0.35 fails on heads of 40: libcudart.so.12: cannot open shared object file"
     monkeypatch.setattr(machine, "choose", lambda *given: Choice("sdpa", why))
-    monkeypatch.setattr(machine, "_version", lambda name: "0.0.35")
-    monkeypatch.setattr(machine, "_required", lambda name: [])
+    monkeypatch.setattr(machine, "installed_version", lambda name: "0.0.35")
+    monkeypatch.setattr(machine, "requirements_of", lambda name: [])
     told = machine.xformers(ModelSettings(device="auto"), torch.device("cuda"))
     assert told.state == "warning" and why in told.found
     assert told.fix and WHEEL in told.fix
@@ -240,7 +240,7 @@ def test_peak_memory_of_a_gpu_is_compared_with_the_plan(
 ) -> None:
     takes = Footprint(100, 50, 10, 40)
     planned = MemoryPlan(10_000, takes, lanes=1, step=10, denoising=10, decoding=5, checkpointing=False)
-    found = _compared(planned, step, drawing, halved, {})
+    found = compared_with_plan(planned, step, drawing, halved, {})
     assert found.state == ("warning" if told else "ok")
     assert told is None or (found.found.endswith(told) and found.fix)
 
@@ -274,7 +274,7 @@ def test_an_unreachable_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    monkeypatch.setattr(engine, "_STORE_SECONDS", 0.2)
+    monkeypatch.setattr(engine, "STORE_SECONDS", 0.2)
     with engine.impatient():
         (out,) = examine(engine.of_run("s3://bucket/run", ClusterSettings())[:1], (StoreError,))
     assert out.state == "failed" and out.fix and "AWS_ENDPOINT_URL" in out.fix

@@ -13,8 +13,8 @@ from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunFolder, open_run
 from cluster.run.layout import DRIVERS
 from cluster.settings import ClusterSettings
-from cluster.storage.requests import _HURRY_SECONDS
-from cluster.storage.store import _PATIENCE_SECONDS, Outage, Store, StoreError, hurried_after_outage
+from cluster.storage.requests import HURRY_SECONDS
+from cluster.storage.store import PATIENCE_SECONDS, Outage, Store, StoreError, hurried_after_outage
 from jobs.auditing import audit_run
 from jobs.auditing.audit_run import plan_audit
 from jobs.auditing.prepare import PreparedAudit
@@ -39,7 +39,8 @@ class Ends(Store):
                 raise Outage("no answer")
             return attempt(*request)
 
-        # Private: only a single attempt may fail, so that the retries and their pauses are the real ones.
+        # Private: Requests._attempt, because only a single attempt may fail: the retries and their pauses
+        # must be the real ones.
         self._requests._attempt = attempt_or_outage  # type: ignore[method-assign]
 
 
@@ -56,7 +57,7 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def run(tmp_path: Path) -> RunFolder:
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     store = plan_audit(SCIENCE, str(tmp_path / "in"), str(tmp_path / "run")).store
-    return RunFolder(Ends(store.url, store.objects, patience=_PATIENCE_SECONDS), new=True)
+    return RunFolder(Ends(store.url, store.objects, patience=PATIENCE_SECONDS), new=True)
 
 
 @pytest.mark.parametrize("ending", ["audit", "documents"])
@@ -72,10 +73,10 @@ def test_what_is_tidied_after_an_outage_waits_for_seconds(
     monkeypatch.setattr(audit_run, "unsuited", lambda *_: None)
     with pytest.raises(driver.EngineError):
         if ending == "audit":
-            audit_run._run_to_end(SCIENCE, run, ClusterSettings(), audit_run.Selection())
+            audit_run.run_to_end(SCIENCE, run, ClusterSettings(), audit_run.Selection())
         else:
             carry_out(run, MeanColour, ClusterSettings(), gpu=False, memory=0)
-    assert 0 < sum(waited) < 5 * _HURRY_SECONDS
+    assert 0 < sum(waited) < 5 * HURRY_SECONDS
     run.store.out = False  # type: ignore[attr-defined]
     assert open_run(run.store.url).description
     assert list(run.store.list(DRIVERS))  # it becomes stale by itself
@@ -90,4 +91,4 @@ def test_after_another_end_the_store_is_waited_for(
     run.store.out = True  # type: ignore[attr-defined]
     with pytest.raises(Outage):
         run.store.exists("run.json")
-    assert _PATIENCE_SECONDS / 2 < sum(waited) <= _PATIENCE_SECONDS
+    assert PATIENCE_SECONDS / 2 < sum(waited) <= PATIENCE_SECONDS

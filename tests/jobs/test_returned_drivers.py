@@ -55,7 +55,7 @@ def lose(store: Store, *folders: str) -> None:
 
 
 def sum_up(run: RunFolder, heartbeat: Heartbeat) -> dict[str, Any]:
-    return audit_run._write_results(SCIENCE, open_run(run.store.url), heartbeat)[0]
+    return audit_run.write_results(SCIENCE, open_run(run.store.url), heartbeat)[0]
 
 
 def first_time(function: Callable[..., Any], then: Callable[[], object]) -> Callable[..., Any]:
@@ -180,7 +180,7 @@ def test_one_that_returns_clears_no_snapshots(
     how = ClusterSettings()
     with pytest.raises(Superseded):
         if ending == "audit":
-            audit_run._run_to_end(SCIENCE, run, how, audit_run.Selection())
+            audit_run.run_to_end(SCIENCE, run, how, audit_run.Selection())
         else:
             carry_out(run, MeanColour, how, gpu=False, memory=0)
     assert all(run.store.exists(path) for path in kept)

@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turn_module, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(turn_module, "LOOK_SECONDS", 0.02)
 
 
 class Counting:

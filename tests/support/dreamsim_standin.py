@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from originality.evaluation.distance.dreamsim import hub_folder_restored
 from originality.evaluation.distance.dreamsim_fetch import CODE_FILES, DINO_CODE, DINO_HEAD
 from originality.evaluation.distance.dreamsim_weights import DINO, Branch, files_of
 
@@ -57,13 +58,9 @@ def vit_base():
 @contextmanager
 def package_undone() -> Iterator[None]:
     """Lets the real package do what it does to the process, and undoes it."""
-    hub = torch.hub._hub_dir
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with hub_folder_restored(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            torch.hub._hub_dir = hub
+        yield
 
 
 def random_like(state: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:

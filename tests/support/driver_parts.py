@@ -58,7 +58,7 @@ class Driver(Dispatcher):
         """Adds a worker on a machine, grants it inputs, and lets it end by an error."""
         handle = self.add(node, capacity)
         self.leases.grant(handle.name, 2)
-        self._failures.ended(handle, error)
+        self.failures.ended(handle, error)
         assert self.leases.open == 10 and not self.leases.holds(handle.name)
 
     def causes(self) -> set[str]:

@@ -18,6 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from originality.model.diffusion import LatentDiffusion
 
+# Private: aten._unique2, aten._local_scalar_dense and aten._to_copy, because these operators have no other
+# name; UntypedStorage._cdata, because a fake storage has no address to recognise it by; torch._subclasses and
+# torch.utils._python_dispatch, because fake tensors and a watch over operators are in no public module.
+
 aten = torch.ops.aten
 NUMBERS_DECIDE = {aten.nonzero, aten.equal, aten.masked_select, aten.bincount, aten._unique2}
 """Besides ``item``: what these give has a shape, or is a bool, that the host must be told."""
@@ -117,12 +121,10 @@ def moved(model: LatentDiffusion) -> LatentDiffusion:
 
     for network in (model.unet, model.vae, *model.text.encoders):
         for module in network.modules():
-            for name, weight in module._parameters.items():
-                if weight is not None:
-                    module._parameters[name] = torch.nn.Parameter(fake(weight), requires_grad=False)
-            for name, held in module._buffers.items():
-                if held is not None:
-                    module._buffers[name] = fake(held)
+            for name, weight in list(module.named_parameters(recurse=False, remove_duplicate=False)):
+                setattr(module, name, torch.nn.Parameter(fake(weight), requires_grad=False))
+            for name, held in list(module.named_buffers(recurse=False, remove_duplicate=False)):
+                setattr(module, name, fake(held))
     for name, value in vars(model).items():
         if isinstance(value, torch.Tensor):
             setattr(model, name, fake(value))

@@ -66,7 +66,7 @@ if __name__ == "__main__":
         judge(f"{output}-refused", max_cost=1000.0)
     except driver.EngineError as error:
         print("refused:", error)
-    worker_pool._PATIENCE_SECONDS = 2.0
+    worker_pool.PATIENCE_SECONDS = 2.0
     stream = Interrupting()
     try:
         judge(f"{output}-waiting", accelerators=("H100",), deadline="1h", stream=stream)

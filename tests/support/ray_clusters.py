@@ -25,6 +25,9 @@ from ray.cluster_utils import Cluster
 from tests.support.places import python_path
 from tests.support.waiting import PATIENCE, until
 
+# Private: ray._private, because no public call gives the address that Ray would choose for a node; and
+# Cluster._wait_for_node, because no public option waits longer for one.
+
 BIN = Path(sys.executable).parent
 
 

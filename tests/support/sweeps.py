@@ -15,7 +15,7 @@ TIMES = ("finished_at", "seconds")
 def run(sweep: Sweep, *items: Item):
     """Judge these items and all that the sweep already holds; results by item id."""
     waiting, done = list(items), {}
-    admitted = len(sweep._images)
+    admitted = len(sweep.images)
     while waiting or admitted:
         while waiting and admitted < sweep.capacity:
             sweep.admit(waiting.pop(0))

@@ -42,7 +42,7 @@ def sdxl(folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         StableDiffusionXLPipeline(
-            vae=_vae(),
+            vae=tiny_vae(),
             text_encoder=CLIPTextModel(_text(first, "quick_gelu")),
             text_encoder_2=CLIPTextModelWithProjection(_text(second, "gelu", width=48, projection_dim=40)),
             tokenizer=first,
@@ -70,7 +70,7 @@ def _save(folder: Path, *, pad: str, act: str, unet: dict[str, Any], schedule: d
     with torch.random.fork_rng():
         torch.manual_seed(0)
         StableDiffusionPipeline(
-            vae=_vae(),
+            vae=tiny_vae(),
             text_encoder=CLIPTextModel(_text(tokenizer, act)),
             tokenizer=tokenizer,
             unet=_unet(cross_attention_dim=_WIDTH, **unet),
@@ -82,7 +82,8 @@ def _save(folder: Path, *, pad: str, act: str, unet: dict[str, Any], schedule: d
     return folder
 
 
-def _vae() -> AutoencoderKL:
+def tiny_vae() -> AutoencoderKL:
+    """A VAE with random weights; a latent has an eighth of the image's side, as in Stable Diffusion."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,

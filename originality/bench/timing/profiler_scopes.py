@@ -57,7 +57,7 @@ def mark_scopes(sweep: Sweep) -> None:
     _mark_method(sweep.judge, "noise", DRAWS)
     _mark_method(sweep.distance, "embed", METRIC)
     _mark_method(sweep.distance, "between", METRIC)
-    for check in sweep._checks.values():
+    for check in sweep.checks.values():
         if check is not None:
             _mark_method(check, "score", METRIC)
     _mark_sampler(model)
@@ -85,7 +85,7 @@ def _mark_forward(module: nn.Module, name: str) -> None:
 
 def _mark_sampler(model: LatentDiffusion) -> None:
     """Mark the making of samplers and, as each call makes a new one, the steps of every sampler made."""
-    make = model._sampler
+    make = model.sampler
 
     def marked(settings: RedrawSettings) -> Any:
         with scope(SAMPLER):
@@ -93,4 +93,4 @@ def _mark_sampler(model: LatentDiffusion) -> None:
         sampler.step = scoped(SAMPLER, sampler.step)
         return sampler
 
-    setattr(model, "_sampler", marked)  # noqa: B010 (mypy allows no assignment to a method)
+    setattr(model, "sampler", marked)  # noqa: B010 (mypy allows no assignment to a method)

@@ -80,12 +80,12 @@ def test_a_machine_that_is_lost_and_comes_back_again_and_again_is_avoided(
     for node in ("a1", "a2", "a3", "a4"):
         has(monkeypatch, machine("b"), {**machine(node), **here})
         handle = driver.add(node)
-        stays = driver._failures.may_stay(handle, node)
+        stays = driver.failures.may_stay(handle, node)
         assert stays == (node != "a4")
         if stays:
             assert handle.address == "10.0.0.9"
             has(monkeypatch, machine("b"), {**machine(node, alive=False), **here})
-            driver._failures.ended(handle, DIED)
+            driver.failures.ended(handle, DIED)
     assert driver.pool.label_selector() == {NODE: "!in(a4)"}
 
 
@@ -111,11 +111,11 @@ def test_a_driver_that_was_suspended_buries_nobody(tmp_path: Path, monkeypatch: 
     answer: Any = object()
     handle.answer, handle.called_at = answer, driver.pool.clock.now()
     driver.time.seconds += 100 * SILENCE_SECONDS
-    driver._wait_for_answers()
+    driver.wait_for_answers()
     assert len(driver.pool) == 1 and driver.deaths.total == 0
     for _ in range(int(SILENCE_SECONDS) + 1):
         driver.time.seconds += 1
-        driver._wait_for_answers()
+        driver.wait_for_answers()
     assert len(driver.pool) == 0 and driver.deaths.total == 1
     assert driver.causes() == {f"no answer for {SILENCE_SECONDS:g} s"}
 
@@ -135,6 +135,6 @@ def test_a_machine_that_stands_still_again_and_again_condemns_no_image(
         handle.answer, handle.called_at = answer, driver.pool.clock.now()
         for _ in range(int(SILENCE_SECONDS) + 1):
             driver.time.seconds += 1
-            driver._wait_for_answers()
+            driver.wait_for_answers()
         assert handle.name not in driver.pool.handles
     assert driver.leases.open == 10

@@ -69,8 +69,8 @@ def test_a_new_run_of_which_nothing_came_is_withdrawn_on_request(run: RunFolder,
 
 def test_tables_are_saved_and_compacted_now_and_then(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     saved, compacted = Event(), Event()
-    monkeypatch.setattr(session, "_SAVE_SECONDS", 0.01)
-    monkeypatch.setattr(session, "_COMPACT_SECONDS", 0.01)
+    monkeypatch.setattr(session, "SAVE_SECONDS", 0.01)
+    monkeypatch.setattr(session, "COMPACT_SECONDS", 0.01)
     monkeypatch.setattr(type(run.identities), "save", lambda self: saved.set())
     monkeypatch.setattr(type(run.ledger), "compact", lambda self, schema, **_: compacted.set())
     with run_session(run, "audit", schema=pa.schema([("status", pa.string())])):

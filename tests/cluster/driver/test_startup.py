@@ -17,6 +17,8 @@ from cluster.ray_runtime.runtime import EngineError
 from tests.support.driver_parts import NODE, Driver, machines
 from tests.support.waiting import until
 
+# Private: ActorHandle._actor_id, because only the actor itself has a public call for its id.
+
 __all__ = ["machines"]  # a fixture, for every test here
 
 
@@ -37,7 +39,7 @@ def starting(driver: Driver, name: str) -> WorkerHandle:
 def listen(driver: Driver, seconds: float) -> None:
     for _ in range(int(seconds)):
         driver.time.seconds += 1
-        driver._wait_for_answers()
+        driver.wait_for_answers()
 
 
 def test_one_that_has_a_machine_is_given_up_and_one_that_waits_for_one_is_not(

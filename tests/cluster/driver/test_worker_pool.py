@@ -85,7 +85,7 @@ def test_machines_that_failed_are_tried_again_where_no_other_one_comes(
     assert pool.label_selector() == {NODE: f"!in({here})"} and not pool.is_stuck(), "nobody waits"
     handles = [pool.hire(), pool.hire()]
     assert not pool.is_stuck(), "they were not asked"
-    long_ago = pool.clock.now() - worker_pool._NO_MACHINE_SECONDS - 1
+    long_ago = pool.clock.now() - worker_pool.NO_MACHINE_SECONDS - 1
     handles[0].called_at = pool.clock.now()
     assert not pool.is_stuck()
     handles[1].called_at = long_ago

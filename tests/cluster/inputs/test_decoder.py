@@ -26,6 +26,8 @@ from tests.support.image_bytes import noise, png, profile, rows, saved, tiff
 from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE, until
 
+# Private: _Child._read and _Child._wait, because no public call is interrupted in the middle of an answer.
+
 SMALL = saved(noise(), "PNG")
 LARGE = png(8_000, 8_000, rows(8_000, bytes(8_000)), colour=0)
 """64 megapixels in a small file: slow to decode, with much memory."""
@@ -162,10 +164,10 @@ def test_a_hanging_child_is_killed(data: bytes) -> None:
     with Decoder(seconds=PATIENCE) as decoder:
         child = child_of(decoder)
         child.suspend()
-        decoder._seconds = 0.5
+        decoder.seconds = 0.5
         assert rejected(decoder, data) == "decoder-timeout"
         assert gone(child)
-        decoder._seconds = PATIENCE
+        decoder.seconds = PATIENCE
         assert decoder.decode(SMALL).size == (60, 40)
 
 

@@ -24,7 +24,7 @@ FACTS = st.tuples(st.integers(0, INPUTS - 1), st.integers(-1, 3), st.booleans())
 @given(st.lists(FACTS, max_size=30), st.integers(1, 4))
 def test_later_processes_know_what_was_learnt_last(facts: list[tuple[int, int, bool]], rows: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster.inputs.identities, "_PART_ROWS", rows)
+        patch.setattr(cluster.inputs.identities, "PART_ROWS", rows)
         store = open_store("memory://")
         now = Identities(store, MANIFEST)
         known: dict[int, str] = {}
@@ -95,7 +95,7 @@ def test_a_failed_save_is_repeated_later() -> None:
     identities.learn(0, image_id_of(b"0"))
     with pytest.raises(StoreError):
         identities.save()
-    identities._store = Store("memory://", objects)
+    identities.store = Store("memory://", objects)
     identities.save()
     assert Identities(Store("memory://", objects), MANIFEST)[0] == image_id_of(b"0")
 

@@ -16,7 +16,7 @@ from tests.support.waiting import PATIENCE
 def test_a_missing_or_empty_folder_is_not_an_images_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_check, "_REST_SECONDS", 0.0)
+    monkeypatch.setattr(source_check, "REST_SECONDS", 0.0)
     folder = tmp_path / "in"
     check = SourceCheck(str(folder))
     path = paint(folder, "a.png", (1, 1, 1))
@@ -36,7 +36,7 @@ def test_a_missing_or_empty_folder_is_not_an_images_fault(
 def test_an_images_folder_exists_if_it_contains_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_check, "_REST_SECONDS", 0.0)
+    monkeypatch.setattr(source_check, "REST_SECONDS", 0.0)
     check, image = SourceCheck(""), str(tmp_path / "in" / "a.png")
     assert not check.has_folder_of(image)
     (tmp_path / "in").mkdir()
@@ -50,8 +50,8 @@ def test_an_images_folder_exists_if_it_contains_anything(
 def test_a_mount_that_hangs_is_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It blocks no other thread: no folder is listed under a lock."""
     answers = threading.Event()
-    monkeypatch.setattr(source_check, "_LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(source_check, "_look", lambda folder: str(answers.wait(PATIENCE)))
+    monkeypatch.setattr(source_check, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(source_check, "look_into", lambda folder: str(answers.wait(PATIENCE)))
     check = SourceCheck(str(tmp_path))
     try:
         with pytest.raises(MachineFault, match=r"no answer in .*does its mount hang") as raised:
@@ -67,7 +67,7 @@ def test_a_source_that_was_found_is_not_listed_for_each_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[str] = []
-    monkeypatch.setattr(source_check, "_why_gone", lambda source: looks.append(source) or "")
+    monkeypatch.setattr(source_check, "why_gone", lambda source: looks.append(source) or "")
     check = SourceCheck(str(tmp_path))
     for _ in range(100):
         check.check()

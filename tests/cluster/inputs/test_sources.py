@@ -21,7 +21,7 @@ from tests.support.waiting import PATIENCE
 @pytest.fixture(autouse=True)
 def _one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """List single files, so that what is removed after one file was yielded is not listed yet."""
-    monkeypatch.setattr(local_files, "_LISTED_AT_ONCE", 1)
+    monkeypatch.setattr(local_files, "LISTED_AT_ONCE", 1)
 
 
 def test_a_folder_that_vanishes_while_it_is_listed_is_noted(pictures: Path) -> None:

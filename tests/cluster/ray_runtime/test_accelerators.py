@@ -12,6 +12,9 @@ from cluster.ray_runtime.accelerators import NVIDIA, PRICES, is_known
 from cluster.ray_runtime.runtime import slices_of_gpus
 from cluster.settings import ClusterSettings
 
+# Private: ray._private and NvidiaGPUAcceleratorManager._gpu_name_to_accelerator_type, because no public call
+# of Ray gives the accelerator type for a card's name, or the GPUs that a node would offer.
+
 
 def test_every_gpu_that_ray_knows_may_be_named() -> None:
     of_nvidia = {value for name, value in vars(of_ray).items() if name.startswith("NVIDIA_")}

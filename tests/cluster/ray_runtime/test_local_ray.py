@@ -108,14 +108,14 @@ def test_a_ray_that_cannot_be_kept_on_loopback_is_not_started(monkeypatch: pytes
     rays = Rays("127.0.0.1:6379", monkeypatch)
     monkeypatch.delattr(runtime.ray_constants, "ENABLE_RAY_CLUSTER")
     with pytest.raises(runtime.Refused, match=f"Ray {ray.__version__} cannot be kept"):
-        runtime._start(threading.Event())
+        runtime.start_ray(threading.Event())
     assert "init" not in rays.calls
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:6379", "[::1]:6379", "localhost:6379"])
 def test_a_ray_on_loopback_is_used(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rays = Rays(address, monkeypatch)
-    runtime._start(threading.Event())
+    runtime.start_ray(threading.Event())
     assert rays.calls == ["init"]
 
 
@@ -123,7 +123,7 @@ def test_a_ray_on_loopback_is_used(address: str, monkeypatch: pytest.MonkeyPatch
 def test_a_ray_that_listens_elsewhere_is_ended(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rays = Rays(address, monkeypatch)
     with pytest.raises(runtime.Refused, match=re.escape(f"listens at {address}")):
-        runtime._start(threading.Event())
+        runtime.start_ray(threading.Event())
     assert rays.calls == ["init", "shutdown"]
 
 

@@ -38,6 +38,9 @@ from tests.support.deploy_files import (
     set_at,
 )
 
+# Private: ray.autoscaler._private and its _derive_autoscaling_config_from_ray_cr, because no public call of
+# Ray reads a cluster's file or KubeRay's resource.
+
 
 def as_ray_reads(config: dict[str, Any]) -> dict[str, Any]:
     """Filled with Ray's defaults and checked, which needs no AWS."""

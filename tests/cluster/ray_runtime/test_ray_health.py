@@ -18,13 +18,15 @@ from cluster.settings import ClusterSettings
 from tests.support.set_time import SetTime
 from tests.support.waiting import PATIENCE, until
 
+# Private: RayHealth._asked, because no public call waits until Ray's head has answered.
+
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Resets what a test may leave, so that a later test's Ray is shut down without hurry."""
     monkeypatch.setattr(ray_health, "ended_here", lambda: [])
     yield
-    shutdown._silent.clear()
+    shutdown.ray_is_silent.clear()
 
 
 def look(health: RayHealth) -> None:
@@ -75,7 +77,7 @@ def test_a_head_that_does_not_answer_ends_the_run_wherever_it_is(monkeypatch: py
         for _ in range(int(ANSWER_SECONDS) + 1):
             time.seconds += 1
             health.check()
-    assert shutdown._silent.is_set(), "nor is it waited for at the end"
+    assert shutdown.ray_is_silent.is_set(), "nor is it waited for at the end"
     answers.set()
 
 
@@ -118,8 +120,8 @@ def test_a_ray_that_cannot_be_shut_down_is_left(monkeypatch: pytest.MonkeyPatch)
     answers, left = threading.Event(), []
     monkeypatch.setattr(ray, "shutdown", lambda: answers.wait(PATIENCE))
     monkeypatch.setattr(shutdown.atexit, "unregister", left.append)
-    monkeypatch.setattr(shutdown, "_SILENT_SECONDS", 0.05)
-    monkeypatch.setattr(shutdown, "_kill_own_head", lambda: left.append("killed"))
+    monkeypatch.setattr(shutdown, "SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(shutdown, "kill_own_head", lambda: left.append("killed"))
     shutdown.do_not_wait_for_ray()
     shutdown.shut_down()
     assert left[-1] is ray.shutdown and "killed" in left

@@ -101,7 +101,7 @@ def test_ray_sees_an_address_without_blanks(given: str, meant: str) -> None:
 
 
 def test_a_port_where_something_else_answers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_address, "_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(ray_address, "ANSWER_SECONDS", 1.0)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(ray_address.Unusable, match=r"RAY_ADDRESS=127\.0\.0\.1:\d+ "):
@@ -111,7 +111,7 @@ def test_a_port_where_something_else_answers_is_refused(monkeypatch: pytest.Monk
 
 def test_a_proxy_of_the_environment_does_not_stand_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray uses none either. Nothing listens at these addresses."""
-    monkeypatch.setattr(ray_address, "_ANSWER_SECONDS", PATIENCE)
+    monkeypatch.setattr(ray_address, "ANSWER_SECONDS", PATIENCE)
     for name in ("grpc_proxy", "https_proxy", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_grpc_proxy", "no_proxy", "RAY_USE_TLS"):
@@ -180,7 +180,7 @@ def test_a_cluster_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPa
     """As a head that needs a different token: Ray retries for a quarter of an hour."""
     answers = threading.Event()
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    monkeypatch.setattr(runtime, "_START_SECONDS", 0.05)
+    monkeypatch.setattr(runtime, "START_SECONDS", 0.05)
     monkeypatch.setattr(runtime, "check_ray", lambda: None)
     monkeypatch.setattr(runtime.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(runtime.ray, "init", lambda **options: answers.wait(PATIENCE))

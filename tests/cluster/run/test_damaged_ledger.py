@@ -19,6 +19,8 @@ from cluster.storage.store import Damaged, NotFound, Store, StoredObject, open_s
 from tests.support.bit_flips import FLIPS, flipped
 from tests.support.waiting import PATIENCE
 
+# Private: Ledger._view, because no public call holds a view while a different ledger mends the run.
+
 SCHEMA = pa.schema([("image_id", pa.string()), ("status", pa.string()), ("value", pa.int64())])
 IDS = [f"{number:02x}" * 32 for number in range(6)]
 

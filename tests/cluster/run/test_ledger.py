@@ -19,6 +19,9 @@ from cluster.storage.damage import Damage
 from cluster.storage.lock import Lock, LockLost
 from cluster.storage.store import Outage, Store, StoreError, open_store
 
+# Private: Ledger._view, because no public call holds a view between two compactions; and Ledger._retries,
+# because no public call tells which retries of an image a ledger knows.
+
 SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
@@ -327,23 +330,24 @@ def test_a_retry_counts_though_what_follows_it_fails(
 
 
 def test_a_compaction_that_has_lost_its_turn_reads_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster.run.ledger, "_READERS", 1)
+    monkeypatch.setattr(cluster.run.ledger, "READERS", 1)
     store = open_store("memory://")
     every = [f"{i:02}" for i in range(40)]
     for image_id in every:
         Ledger(store).commit(image_id, record(1), {})
     read: list[str] = []
-    if_readable = Ledger._if_readable
+    usual = Store.read
 
-    def noted(ledger: Ledger, image_id: str, retries: Any) -> Any:
-        read.append(image_id)
-        return if_readable(ledger, image_id, retries)
+    def noted(store: Store, path: str, *given: Any) -> bytes:
+        if path.startswith("records/"):
+            read.append(path)
+        return usual(store, path, *given)
 
     def lost(lock: Lock) -> None:
         if read:
             raise LockLost("taken")
 
-    monkeypatch.setattr(Ledger, "_if_readable", noted)
+    monkeypatch.setattr(Store, "read", noted)
     monkeypatch.setattr(Lock, "renew", lost)
     with pytest.raises(LockLost):
         Ledger(store).compact(SCHEMA)
@@ -352,7 +356,7 @@ def test_a_compaction_that_has_lost_its_turn_reads_no_further(monkeypatch: pytes
 
 
 def test_what_is_too_little_for_a_part_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.run.ledger._PART_ROWS", 4)
+    monkeypatch.setattr("cluster.run.ledger.PART_ROWS", 4)
     ledger = Ledger(open_store("memory://"))
     for i in range(11):
         ledger.commit(f"{i:02x}" * 32, record(i), {})

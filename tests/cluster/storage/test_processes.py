@@ -13,6 +13,8 @@ from cluster.storage import processes
 from cluster.storage.processes import ended_here, this_process
 from tests.support.waiting import until
 
+# Private: processes._here, because it remembers /proc, which is there for the whole life of a real process.
+
 
 def test_a_running_process_has_not_ended() -> None:
     assert not ended_here(this_process())
@@ -20,7 +22,7 @@ def test_a_running_process_has_not_ended() -> None:
 
 def test_a_zombie_has_ended() -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    told = {**this_process(), "pid": child.pid, "started": processes._started(child.pid)}
+    told = {**this_process(), "pid": child.pid, "started": processes.start_time(child.pid)}
     try:
         assert not ended_here(told)
     finally:
@@ -56,14 +58,14 @@ def test_processes_of_other_machines_are_never_certain_to_have_ended(change: dic
 
 
 def test_a_process_that_cannot_be_inspected_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_started", lambda pid: None)
+    monkeypatch.setattr(processes, "start_time", lambda pid: None)
     assert not ended_here({**this_process(), "started": 1.0})
     assert ended_here({**this_process(), "pid": 2**22 + 1, "started": 1.0})
 
 
 def test_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS."""
-    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    monkeypatch.setattr(processes, "PROC", tmp_path)
     processes._here.cache_clear()
     try:
         told = this_process()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from cluster.inputs.bucket_objects import _readable, _root
 from cluster.inputs.sources import Unreadable, read_image
 from cluster.storage import bounds
 from cluster.storage.bounds import Late
@@ -16,6 +15,7 @@ from cluster.storage.store import PATIENCE as STORE_PATIENCE
 from cluster.storage.store import Outage, open_store
 from cluster.worker.messages import Task
 from cluster.worker.worker import Worker
+from tests.support.bucket_caches import forget_buckets
 from tests.support.failing_proxy import FaultyProxy
 from tests.support.held_clock import Clock
 from tests.support.mean_colour import MeanColour, paint
@@ -44,11 +44,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         monkeypatch.setenv(STORE_PATIENCE, "0.2")
-        _root.cache_clear()
-        _readable.clear()
+        forget_buckets()
         yield server
-        _root.cache_clear()
-        _readable.clear()
+        forget_buckets()
 
 
 @pytest.fixture
@@ -56,8 +54,8 @@ def proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyPro
     """A proxy in front of the server. A minute passes with each single byte, and no time otherwise."""
     with FaultyProxy(server.port) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        monkeypatch.setattr(bounds, "_clock", lambda: 60.0 * proxy.dripped)
-        monkeypatch.setattr(bounds, "_LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(bounds, "monotonic_clock", lambda: 60.0 * proxy.dripped)
+        monkeypatch.setattr(bounds, "LOOK_SECONDS", 0.01)
         yield proxy
 
 

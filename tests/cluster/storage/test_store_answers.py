@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.inputs.bucket_objects import _readable, _root
 from cluster.inputs.listing import scan
 from cluster.inputs.readable import check_readable
 from cluster.inputs.sources import Unreadable, read_image, remember_readable
 from cluster.storage.store import PATIENCE, NotFound, Outage, StoreError, open_store
 from cluster.storage.store_errors import Misdirected, Refused
 from jobs.cli import main
+from tests.support.bucket_caches import forget_buckets
 from tests.support.scripted_server import (
     LOGIN,
     NO_SUCH_KEY,
@@ -45,11 +45,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         monkeypatch.setenv(PATIENCE, "0.2")
-        _root.cache_clear()
-        _readable.clear()
+        forget_buckets()
         yield server
-        _root.cache_clear()
-        _readable.clear()
+        forget_buckets()
 
 
 REFUSALS = [
@@ -265,7 +263,7 @@ def test_without_list_permission_a_readable_object_shows_what_is_refused(server:
     allowed.clear()
     with pytest.raises(Refused, match="AccessDenied"):
         read_image("s3://b/in/b.png", lambda size: None)
-    _readable.clear()
+    forget_buckets()
     allowed.add("/b/elsewhere.png")
     remember_readable({"s3://b": "elsewhere.png"})  # as the driver found
     with pytest.raises(Unreadable, match="AccessDenied"):

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cluster.inputs.bucket_objects import _root
 from cluster.inputs.sources import Unreadable, read_image
 from cluster.storage.store import PATIENCE, NotFound, Outage, Store, StoreError, open_store
+from tests.support.bucket_caches import forget_buckets
 from tests.support.failing_proxy import FaultyProxy
 from tests.support.seaweed import BUCKET, Gateway
 from tests.support.waiting import PATIENCE as PATIENCE_SECONDS
@@ -188,7 +188,7 @@ def test_one_unreadable_object_is_not_an_outage(
     monkeypatch.setenv(PATIENCE, "1")
     folder = f"s3://{BUCKET}/{uuid.uuid4().hex}"
     open_store(folder).write("a.png", b"x")
-    _root.cache_clear()
+    forget_buckets()
     proxy.fault("error", status=status, method="GET")  # HEAD is answered: the store is there
     with pytest.raises(Unreadable) as caught:
         read_image(f"{folder}/a.png", lambda size: None)
@@ -197,10 +197,10 @@ def test_one_unreadable_object_is_not_an_outage(
     with pytest.raises(Outage):
         read_image(f"{folder}/a.png", lambda size: None)
     monkeypatch.setenv(PATIENCE, "300")
-    _root.cache_clear()
+    forget_buckets()
     proxy.fault("error", status=503, times=4)
     assert read_image(f"{folder}/a.png", lambda size: None) == b"x"
-    _root.cache_clear()
+    forget_buckets()
 
 
 def test_the_proxy_separates_requests_of_one_connection(s3: str, proxy: FaultyProxy) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.inputs.bucket_objects import _readable, _root
 from cluster.inputs.sources import Unreadable, read_image
 from cluster.ray_runtime import ray_address
 from cluster.run.record import sign
@@ -15,6 +14,7 @@ from cluster.storage.aws import checked_endpoint
 from cluster.storage.store import PATIENCE, StoreError, open_store
 from cluster.storage.store_errors import Answer as Said
 from cluster.storage.store_errors import error_of_credentials
+from tests.support.bucket_caches import forget_buckets
 from tests.support.scripted_server import Answer, Server, answering, refusal
 
 KEY_ID = "ASIAIOSFODNN7EXAMPLE"
@@ -59,11 +59,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         monkeypatch.setenv(PATIENCE, "0.2")
-        _root.cache_clear()
-        _readable.clear()
+        forget_buckets()
         yield server
-        _root.cache_clear()
-        _readable.clear()
+        forget_buckets()
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:

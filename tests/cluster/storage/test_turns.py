@@ -262,7 +262,7 @@ def a_store(request: pytest.FixtureRequest, tmp_path: Any) -> Any:
 def test_one_of_many_simultaneous_processes_holds_the_lock(
     a_store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.storage.lock._PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("cluster.storage.lock.PAUSE_SECONDS", 0.01)
     together, mutex = Barrier(6), Mutex()
     inside: list[int] = []
     most: list[int] = []

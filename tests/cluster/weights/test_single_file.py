@@ -76,7 +76,7 @@ def test_a_damaged_folder_is_unpacked_again(
     folder = unpacked_copy(str(file), unpack)
     if harm == "flip":
         (folder / "unet" / "weights").write_bytes(b"weightS" * 3)
-        monkeypatch.setattr(node_cache, "_known", {})  # as in a new process
+        monkeypatch.setattr(node_cache, "known_digests", {})  # as in a new process
     else:
         (folder / "unet" / "weights").unlink()
     assert unpacked_copy(str(file), unpack) == folder and made(cache) == 2

@@ -18,6 +18,8 @@ from tests.support.mean_colour import paint
 from tests.support.plain_worker import lease_all, task, work
 from tests.support.waiting import PATIENCE, until
 
+# Private: Room._turn, because no public call tells that a thread waits for room.
+
 
 def test_an_image_that_comes_slowly_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -52,12 +54,12 @@ def test_files_in_hand_have_a_bound_also_where_no_list_says_their_size(
 ) -> None:
     sizes = [paint(tmp_path / "in", f"{i}.png", (i, 0, 0)).stat().st_size for i in range(6)]
     most = max(sizes) + min(sizes) // 2  # for one, and not for two
-    monkeypatch.setattr(fetching, "_MAX_BYTES", most)
+    monkeypatch.setattr(fetching, "MAX_BYTES", most)
     in_hand: list[int] = []
     decode = readers.Decoder.decode
 
     def counted(decoder: readers.Decoder, data: bytes) -> object:
-        in_hand.append(worker._fetcher._room._used)
+        in_hand.append(worker.fetcher.room.used)
         return decode(decoder, data)
 
     monkeypatch.setattr(readers.Decoder, "decode", counted)
@@ -93,4 +95,4 @@ def test_room_is_given_in_turn_and_one_may_always_be_read() -> None:
     go.set()
     for thread in threads:
         thread.join(PATIENCE)
-    assert order == [60, 1000, 1] and not room._used
+    assert order == [60, 1000, 1] and not room.used

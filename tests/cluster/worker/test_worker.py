@@ -329,4 +329,4 @@ def test_a_factory_that_this_machine_fails_is_no_mistake_in_the_settings(
     else:
         with pytest.raises(KeyError):
             work(worker, [], lambda r: False)
-    worker._fetcher.close()
+    worker.fetcher.close()

@@ -236,8 +236,8 @@ def test_one_file_that_hangs_beside_others_is_not_its_mount(
     hangs = paint(tmp_path, "a.png", (1, 1, 1))
     paint(tmp_path, "b.png", (2, 2, 2))
     seconds = itertools.chain(range(0, 400, 10), itertools.repeat(400))  # then no more pass
-    monkeypatch.setattr(bounds, "_clock", lambda: float(next(seconds)))
-    monkeypatch.setattr(bounds, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(bounds, "monotonic_clock", lambda: float(next(seconds)))
+    monkeypatch.setattr(bounds, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(local_files, "read_in_pieces", lambda file: go.wait(PATIENCE))
     with pytest.raises(Unreadable, match=r"a\.png: 0 of \d+ bytes arrived in 300 s$") as caught:
         read_image(str(hangs), lambda size: None)

@@ -115,8 +115,8 @@ def test_a_file_is_complete_and_its_checksum_is_remembered(
     data, told = bring(url, tmp_path, pauses, size=len(DATA), sha256=DIGEST)
     assert data == DATA and host.asked == [("", "")] and not pauses
     assert told[0] == "fetching w" and told[-1].startswith("w: 3 MB in ")
-    monkeypatch.setattr(node_cache, "_known", {})
-    monkeypatch.setattr(node_cache, "_computed", None)  # it is not read again
+    monkeypatch.setattr(node_cache, "known_digests", {})
+    monkeypatch.setattr(node_cache, "computed_digest", None)  # it is not read again
     assert node_cache.sha256(tmp_path / "in" / "w") == DIGEST
 
 

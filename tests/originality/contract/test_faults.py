@@ -122,9 +122,9 @@ def test_a_failed_gpu_does_not_choose_the_attention(monkeypatch) -> None:
 
     monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(attention.importlib.metadata, "version", lambda name: "0.0.1")
-    monkeypatch.setattr(attention, "_try_xformers", fails)
-    monkeypatch.setattr(attention, "_still_computes", lambda device: False)
+    monkeypatch.setattr(attention, "try_xformers", fails)
+    monkeypatch.setattr(attention, "still_computes", lambda device: False)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         choose("auto", [40], torch.device("cuda"), torch.float16)
-    monkeypatch.setattr(attention, "_still_computes", lambda device: True)
+    monkeypatch.setattr(attention, "still_computes", lambda device: True)
     assert choose("auto", [40], torch.device("cuda"), torch.float16).name == "sdpa"

@@ -36,9 +36,9 @@ def written(file: Path, data: bytes) -> None:
 
 def in_a_new_process(file: Path, monkeypatch: pytest.MonkeyPatch, *, may_read: bool = True) -> str:
     with monkeypatch.context() as patch:
-        patch.setattr(node_cache, "_known", {})
+        patch.setattr(node_cache, "known_digests", {})
         if not may_read:
-            patch.setattr(node_cache, "_computed", None)
+            patch.setattr(node_cache, "computed_digest", None)
         return sha256(file)
 
 

@@ -43,7 +43,7 @@ def real(model: LatentDiffusion, samples: int) -> tuple[int, int, int]:
     del said
     with torch.no_grad():
         with LiveTensors() as denoising:
-            model._unet(torch.zeros((samples, *model.latent_shape)), t[0], words)
+            model.unet_pass(torch.zeros((samples, *model.latent_shape)), t[0], words)
         with LiveTensors() as decoding:
             model.vae.decode(torch.zeros((samples, *model.latent_shape))).sample.float()
     return step.peak, denoising.peak, decoding.peak

@@ -101,7 +101,7 @@ def test_a_real_sweep_takes_what_its_settings_say() -> None:
     sweep.model.vae.set_attn_processor(AttnProcessor())
     for encoder in sweep.model.text.encoders:
         encoder.set_attn_implementation("eager")  # type: ignore[operator]
-    assert len(sweep.model._unconditional) == 1  # the empty prompt is read once, not an image
+    assert len(sweep.model.unconditional) == 1  # the empty prompt is read once, not an image
     finished: list[Any] = []
 
     def whole() -> None:

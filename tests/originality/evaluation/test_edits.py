@@ -32,9 +32,9 @@ class Edited(Sweep):
         super().__init__(settings)
         self.distance = self.judge.distance = Grey()
         check = Pinned()
-        self.judge._check = lambda _subject: check
+        self.judge.check = lambda _subject: check
         self.drawn: list[set[str]] = []
-        chosen, look = self.judge._chosen, self.judge._look_for_subject
+        chosen, look = self.judge.choose_rounds, self.judge.look_for_subject
 
         def noted(evaluations):
             found = chosen(evaluations)
@@ -48,8 +48,8 @@ class Edited(Sweep):
             check.coming = [k % 4 == 1 if seldom else k % 3 != 1 for k in numbers]
             look(evaluation, images)
 
-        self.judge._chosen = noted  # type: ignore[method-assign]
-        self.judge._look_for_subject = pinned  # type: ignore[method-assign]
+        self.judge.choose_rounds = noted  # type: ignore[method-assign]
+        self.judge.look_for_subject = pinned  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def replayed():
     waiting = [Item(name, Image.new("RGB", (64, 64), (k, k, k))) for k, name in enumerate(tables)]
     found = {}
     while len(found) < len(tables):
-        while waiting and len(sweep._images) < sweep.capacity:
+        while waiting and len(sweep.images) < sweep.capacity:
             sweep.admit(waiting.pop(0))
         found.update({finished.item_id: finished.record for finished in sweep.step()})
     return found

@@ -114,7 +114,7 @@ def test_every_image_starts_from_its_own_word(sweep):
 def test_an_image_without_a_word_fails_alone(sweep):
     with pytest.raises(WordMissing, match=r"\(dog, cat, bird\)"):
         sweep.admit(of(0))
-    assert not sweep._images
+    assert not sweep.images
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_word_that_the_model_cannot_start_from_fails_its_image_alone(sweep, wo
         sweep.admit(of(0, word))
     assert not isinstance(caught.value, SettingsError)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
-    assert not sweep._images
+    assert not sweep.images
 
 
 def test_a_word_of_several_tokens_starts_from_their_mean_if_so_set(animals):
@@ -148,7 +148,7 @@ def test_a_snapshot_of_a_different_initial_word_is_refused(sweep):
     for _ in range(2):
         sweep.step()
     kept = sweep.snapshot("image-0")
-    del sweep._images["image-0"]
+    del sweep.images["image-0"]
     with pytest.raises(ValueError, match="initial word"):
         sweep.restore(of(0, "cat"), kept)
     saved, tensors = unpack(kept)
@@ -158,10 +158,10 @@ def test_a_snapshot_of_a_different_initial_word_is_refused(sweep):
         said = saved.model_dump(mode="json")
         del said["word"]
         sweep.restore(of(0, "dog"), encode(said, tensors))
-    assert not sweep._images
+    assert not sweep.images
     sweep.restore(of(0, "dog"), kept)
     assert sweep.snapshot("image-0") == kept
-    del sweep._images["image-0"]
+    del sweep.images["image-0"]
 
 
 def test_the_edit_subject_depends_on_the_initial_word(animals, monkeypatch):
@@ -311,4 +311,4 @@ def test_a_word_whose_edit_subject_is_unknown_fails_its_image_alone(quick):
     sweep.admit(Item("b", picture, {"word": "dog"}))
     with pytest.raises(WordUnusable, match=r"knows no 'unicorn'.*word 'cat' in the list"):
         sweep.admit(Item("a", picture, {"word": "cat"}))
-    assert [*sweep._images] == ["b"]
+    assert [*sweep.images] == ["b"]

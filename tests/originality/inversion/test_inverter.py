@@ -19,6 +19,8 @@ from originality.settings.inversion import InversionSettings
 from originality.settings.parts import ModelSettings
 from originality.shapes.image_sets import TaughtSet
 
+# Private: Module._forward_hooks, because torch has no public call that lists the hooks of a module.
+
 SETTINGS = InversionSettings(steps=3, batch_size=4, learning_rate=1e-2, lanes=3)
 
 
@@ -82,7 +84,7 @@ def test_injection_leaves_table_and_tokenizer_as_they_were(model, inverter, imag
 def test_one_step_has_the_gradient_of_a_whole_table_reference(model, pipeline, inverter, images):
     """Against a reference that adds m rows to the token table and differentiates all of it."""
     lane = inverter.open("a", images[0], 3)
-    (ours,) = torch.autograd.grad(inverter._losses([lane] * 3)[0], lane.vectors)
+    (ours,) = torch.autograd.grad(inverter.losses([lane] * 3)[0], lane.vectors)
 
     drawn = inverter.step_noise(lane)
     (tokenizer,) = model.text.tokenizers
@@ -110,7 +112,7 @@ def test_one_step_has_the_gradient_of_a_whole_table_reference(model, pipeline, i
 def test_an_update_is_adam_without_decay(inverter, images):
     lane = inverter.open("a", images[0], 1)
     start = lane.vectors.detach().clone()
-    (gradient,) = torch.autograd.grad(inverter._losses([lane] * 3)[0], lane.vectors)
+    (gradient,) = torch.autograd.grad(inverter.losses([lane] * 3)[0], lane.vectors)
     inverter.advance([lane])
     expected = start - SETTINGS.learning_rate * gradient / (gradient.abs() + 1e-8)
     assert torch.allclose(lane.vectors, expected, atol=1e-6)
@@ -134,13 +136,13 @@ def test_a_gradient_of_smaller_passes_is_the_same(inverter, images, most):
     lanes = [inverter.open(name, images[k], 1 + k) for k, name in enumerate("abc")]
     sizes = []
     with watched(inverter.model, sizes.append):
-        parts = inverter._gradients(lanes, most)
+        parts = inverter.gradients(lanes, most)
     assert set(sizes) == ({most // 4 * 4} if most >= 4 else {most, 4 % most or most})
-    for (loss, gradient), (other, whole) in zip(parts, inverter._gradients(lanes, 12), strict=True):
+    for (loss, gradient), (other, whole) in zip(parts, inverter.gradients(lanes, 12), strict=True):
         assert loss.item() == pytest.approx(other.item(), rel=1e-5)
         assert (gradient - whole).norm() < 1e-4 * whole.norm()
     for others in ([], [lanes[0]], [lanes[1], lanes[0]]):
-        (loss, gradient), *_ = inverter._gradients([lanes[2], *others], most)
+        (loss, gradient), *_ = inverter.gradients([lanes[2], *others], most)
         assert loss == parts[2][0] and torch.equal(gradient, parts[2][1])
 
 

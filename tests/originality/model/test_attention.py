@@ -15,7 +15,7 @@ from originality.model.randomness import keyed_generator
 from originality.settings.parts import ModelSettings
 from originality.settings.presets import load_settings
 from originality.sweep.preflight import preflight
-from tests.support.tiny_models import _vae
+from tests.support.tiny_models import tiny_vae
 
 CPU = torch.device("cpu")
 
@@ -68,7 +68,7 @@ def test_a_failed_trial_is_given_as_the_reason(monkeypatch):
     gpu = torch.device("cuda")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(attention.importlib.metadata, "version", lambda name: "0.0.1")
-    monkeypatch.setattr(attention, "_try_xformers", fails)
+    monkeypatch.setattr(attention, "try_xformers", fails)
     choice = choose("auto", [40, 80], gpu, torch.float16)
     assert (choice.name, choice.why) == (
         "sdpa",
@@ -78,15 +78,15 @@ def test_a_failed_trial_is_given_as_the_reason(monkeypatch):
         choose("xformers", [40, 80], gpu, torch.float16)
     with pytest.raises(SettingsError, match=r"fp16 or bf16, and model\.dtype is fp32"):
         choose("flash", [40, 80], gpu, torch.float32)
-    monkeypatch.setattr(attention, "_try_xformers", lambda *given: None)
+    monkeypatch.setattr(attention, "try_xformers", lambda *given: None)
     assert choose("auto", [40], gpu, torch.float16).name == "xformers"
     assert choose("sdpa", [40], gpu, torch.float16).name == "sdpa"
 
 
 def test_the_vae_keeps_an_attention_that_takes_its_width(model, monkeypatch):
-    monkeypatch.setattr(attention, "_unavailable", lambda *given: None)
+    monkeypatch.setattr(attention, "why_unavailable", lambda *given: None)
     try:
-        vae = _vae()
+        vae = tiny_vae()
         assert install("xformers", model.unet, vae, CPU, torch.float32).name == "xformers"
         assert installed(model.unet) == {"XFormersAttnProcessor"}
         assert installed(vae) == {"AttnProcessor2_0"}

@@ -203,7 +203,7 @@ def test_a_step_has_the_gradient_of_a_reference_with_the_full_table(
     settings = InversionSettings(steps=1, batch_size=4, learning_rate=1e-2, lanes=1)
     inverter = Inverter(model, DOMAINS["shapes"], settings, seed=5)
     lane = inverter.open("a", model.encode(model.fit(TaughtSet().scene(2, 0).image())), 2)
-    loss = inverter._losses([lane])[0]
+    loss = inverter.losses([lane])[0]
     (ours,) = torch.autograd.grad(loss, lane.vectors)
 
     drawn = inverter.step_noise(lane)

@@ -22,7 +22,7 @@ from originality.model.families import write_configuration
 from originality.model.model_folder import open_model
 from originality.model.randomness import keyed_generator
 from originality.model.single_file import unpack
-from originality.model.single_file_weights import TEXTS, UNET, VAE, _diffusers_part, _text_encoder
+from originality.model.single_file_weights import TEXTS, UNET, VAE, diffusers_part, text_encoder
 from originality.settings.parts import ModelSettings, RedrawSettings
 from tests.support.ldm_layout import CONV, laid_out, minimal, one_file, same, weights, with_average
 from tests.support.tiny_models import FAMILIES
@@ -175,9 +175,9 @@ def test_the_published_models_files_become_their_folders(
     assert names in (None, len(file))
     assert "model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight" in file
     for part, prefix in (("unet", UNET), ("vae", VAE)):
-        assert shapes(_diffusers_part(part, prefix, file, folder).state_dict()) == shapes(parts[part])
+        assert shapes(diffusers_part(part, prefix, file, folder).state_dict()) == shapes(parts[part])
     for part, prefix in zip(("text_encoder", "text_encoder_2"), TEXTS[name], strict=False):
-        assert shapes(_text_encoder(part, prefix, file, folder).state_dict()) == shapes(parts[part])
+        assert shapes(text_encoder(part, prefix, file, folder).state_dict()) == shapes(parts[part])
 
 
 def blank(folder: Path, part: str, library: str, kind: str) -> dict[str, torch.Tensor]:

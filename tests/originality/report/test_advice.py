@@ -80,4 +80,4 @@ def test_a_new_error_class_would_be_found(source: str) -> None:
 
 
 def test_final_error_classes_have_advice() -> None:
-    assert set(words.ADVICE) >= words._FINAL
+    assert set(words.ADVICE) >= words.FINAL

@@ -57,13 +57,13 @@ def test_neither_does_denoising(tmp_path, monkeypatch, scheduler):
     folder = FAMILIES["sd1"](tmp_path / "model")
     model = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
     redraw = RedrawSettings(scheduler=scheduler, steps=4)
-    sampler = model._sampler(redraw)  # its tables come from NumPy, which the fake does not cover
-    monkeypatch.setattr(model, "_sampler", lambda _: sampler)
+    sampler = model.sampler(redraw)  # its tables come from NumPy, which the fake does not cover
+    monkeypatch.setattr(model, "sampler", lambda _: sampler)
     with fake_gpu(monkeypatch) as watch:
         words = moved(model).encode_prompts(["a", "b"])
-        model._unconditional  # noqa: B018
+        model.unconditional  # noqa: B018
         with watch:
-            model._denoise(words, torch.empty((2, *model.latent_shape)), redraw)
+            model.denoise(words, torch.empty((2, *model.latent_shape)), redraw)
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ def inverter(model: LatentDiffusion, scale: float, steps: int = 3, lanes: int = 
 def test_loss_scaling_keeps_the_gradient_above_fp16_underflow(model, half, moments, monkeypatch):
     """With gradients as small as those of Stable Diffusion's mean over 20 x 4 x 64 x 64 numbers."""
     smaller = math.prod(model.latent_shape) / (4 * 64 * 64)
-    losses = Inverter._losses
-    monkeypatch.setattr(Inverter, "_losses", lambda self, *asked: losses(self, *asked) * smaller)
+    losses = Inverter.losses
+    monkeypatch.setattr(Inverter, "losses", lambda self, *asked: losses(self, *asked) * smaller)
 
     def gradient(model, scale):
         own = Inverter(model, DOMAINS["shapes"], InversionSettings(batch_size=20, loss_scale=scale), seed=0)
@@ -83,9 +83,9 @@ def test_a_lane_that_skips_steps_does_not_affect_the_other_lane(half, moments):
 
 
 def test_a_gradient_that_overflows_at_any_scale_fails_its_lane(half, moments, monkeypatch):
-    gradients = Inverter._gradients
+    gradients = Inverter.gradients
     monkeypatch.setattr(
-        Inverter, "_gradients", lambda *asked: [(loss, g * math.inf) for loss, g in gradients(*asked)]
+        Inverter, "gradients", lambda *asked: [(loss, g * math.inf) for loss, g in gradients(*asked)]
     )
     (lane,) = invert(inverter(half, 4.0, steps=9), [("a", moments, 1)])
     assert lane.failure == "the gradient of step 2 is not finite"
@@ -182,7 +182,7 @@ def test_a_redraw_that_overflows_names_the_denoising_step(half):
 def test_an_overflow_in_a_redraw_is_a_failed_attempt(quick: AuditSettings, monkeypatch):
     sweep = Sweep(quick)
 
-    sampler = sweep.model._sampler
+    sampler = sweep.model.sampler
 
     def overflowing(settings):
         made = sampler(settings)
@@ -199,7 +199,7 @@ def test_an_overflow_in_a_redraw_is_a_failed_attempt(quick: AuditSettings, monke
         monkeypatch.setattr(made, "step", lost)
         return made
 
-    monkeypatch.setattr(sweep.model, "_sampler", overflowing)
+    monkeypatch.setattr(sweep.model, "sampler", overflowing)
     sweep.admit(Item("a", SCENE.image()))
     while not (finished := sweep.step()):
         pass

@@ -52,12 +52,12 @@ def test_a_sweep_resumes_from_any_step_to_the_same_bytes(quick, course, step):
 
 
 def test_a_sweep_resumes_after_a_failed_attempt(quick, monkeypatch):
-    losses = Inverter._losses
+    losses = Inverter.losses
 
     def diverges(self, lanes, *part):
         return losses(self, lanes, *part) * (math.nan if lanes[0].tokens == 1 else 1.0)
 
-    monkeypatch.setattr(Inverter, "_losses", diverges)
+    monkeypatch.setattr(Inverter, "losses", diverges)
     finished, snapshots = uninterrupted(Sweep(quick))
     assert finished.record["sweep"][0]["failure"] == "the loss of step 0 is not finite"
     stage, snapshot = snapshots[2]
@@ -69,13 +69,13 @@ def test_a_sweep_resumes_after_a_failed_attempt(quick, monkeypatch):
 
 def test_a_sweep_resumes_from_a_failure_that_the_host_had_not_read(quick, monkeypatch):
     """Step 1 fails, and the snapshot is taken before step 2, after which the host reads of the failure."""
-    losses = Inverter._losses
+    losses = Inverter.losses
 
     def diverges(self, lanes, *part):
         spoilt = torch.tensor([math.nan if (x.tokens, x.step) == (1, 1) else 1.0 for x in lanes])
         return losses(self, lanes, *part) * spoilt
 
-    monkeypatch.setattr(Inverter, "_losses", diverges)
+    monkeypatch.setattr(Inverter, "losses", diverges)
     quick = quick.model_copy(update={"max_tokens": 1})
     unsaved_sweep, (finished, snapshots) = Sweep(quick), uninterrupted(Sweep(quick))
     for k in (0, 1):
@@ -129,7 +129,7 @@ def refused(empty, snapshot, why="the snapshot ", known=0):
     with pytest.raises(ValueError, match=why) as caught:
         empty.restore(item(known), snapshot)
     assert "\n" not in str(caught.value)
-    assert not empty._images
+    assert not empty.images
 
 
 @given(data=st.data())

@@ -53,11 +53,13 @@ def test_a_flipped_sample_is_of_the_flipped_image_and_nothing_else_changes(model
     plain = inverter(model)
     upright = plain.encode(picture)
     assert upright.mirrored is None and torch.equal(upright.mean, moments.mean)
+    drawing = [(own, own.open("a", moments, 2))]
+    drawing += [(plain, plain.open("a", either, 2)) for either in (upright, mirrored)]
     seen = set()
     for step in range(4):
-        drawn = own._noise.of("a", moments, 2, step)
-        as_it_is = plain._noise.of("a", upright, 2, step)
-        turned = plain._noise.of("a", mirrored, 2, step)
+        for _, lane in drawing:
+            lane.step = step
+        drawn, as_it_is, turned = (of.step_noise(lane) for of, lane in drawing)
         for name in ("noise", "timesteps", "templates", "template_of"):
             assert torch.equal(getattr(drawn, name), getattr(as_it_is, name)), name
         for k, latents in enumerate(drawn.latents):
@@ -93,7 +95,7 @@ def test_a_step_equals_that_of_torchs_unfused_optimiser(model, picture, given):
     theirs = torch.optim.AdamW([table], lr=rate, weight_decay=given.get("weight_decay", 0.0), fused=False)
     start = table.detach().clone()
     for _ in range(3):
-        ((_, table.grad),) = own._gradients([lane], 8)
+        ((_, table.grad),) = own.gradients([lane], 8)
         theirs.step()
         own.advance([lane])
         assert torch.allclose(lane.vectors, table, atol=1e-6)
@@ -124,7 +126,7 @@ def test_a_sweep_with_hugging_faces_readings_resumes_from_a_snapshot(quick, repe
     for _ in range(2):
         sweep.step()
     snapshot = sweep.snapshot("image-0")
-    sweep._images.clear()
+    sweep.images.clear()
     sweep.restore(item(0), snapshot)
     restored = run(sweep)["image-0"]
     assert timeless(restored.record) == timeless(uninterrupted.record)

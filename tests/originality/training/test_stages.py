@@ -212,7 +212,7 @@ def test_every_word_is_one_token(tmp_path):
 def test_captions_come_in_every_form():
     own = DenoiserRecipe()
     motif = all_motifs()[0]
-    scene = TaughtSet()._of_group("familiar", generator("x"))
+    scene = TaughtSet().scene_of_group("familiar", generator("x"))
     captions = [denoiser.training_caption(scene, own, generator(k)) for k in range(400)]
     assert 0.04 < sum(s == "" for s in captions) / 400 < 0.18
     assert any("shape" in s for s in captions)

@@ -70,7 +70,7 @@ def test_classify_is_the_network_s_own_forward(metric: ImageNetFeatures, scenes:
     assert found.shape == (2, CLASSES) and found.dtype == np.float64
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
     with torch.inference_mode():
-        logits = metric._network(torch.stack([prepare(s) for s in scenes[:2]]))
+        logits = metric.network(torch.stack([prepare(s) for s in scenes[:2]]))
     np.testing.assert_allclose(found, logits.double().softmax(-1).numpy(), rtol=1e-3, atol=1e-7)
 
 
@@ -103,8 +103,8 @@ def test_digest(metric: ImageNetFeatures, tmp_path: Path) -> None:
     other = ImageNetFeatures()
     assert other.digest() == metric.digest() and len(metric.digest()) == 16
     changed = ImageNetFeatures()
-    changed._weights = tmp_path / "weights.pth"
-    changed._weights.write_bytes(b"others")
+    changed.weights = tmp_path / "weights.pth"
+    changed.weights.write_bytes(b"others")
     assert changed.digest() != metric.digest()
 
 

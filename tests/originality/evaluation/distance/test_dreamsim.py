@@ -30,6 +30,8 @@ from tests.support.dreamsim_standin import (
     save_clip,
 )
 
+# Private: torch.hub._hub_dir, because get_dir() does not distinguish a folder that was set from the default.
+
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,11 +60,10 @@ def test_a_score_is_that_of_the_best_box_in_transformers_own_pipeline(
 ) -> None:
     detect = pipeline("object-detection", model=str(folders[kind]), device="cpu")
     boxes = detect([Image.fromarray(photo) for photo in photos], threshold=0.0)
-    detector, found = SubjectByBoxes("cat", folders[kind]), []
+    found: list[float] = []
     for label in ("N/A", "person", "Cat", "dog", "motorcycle"):
-        detector._label = detector._number_of(label)
         expected = [max((b["score"] for b in of if b["label"] == label), default=0.0) for of in boxes]
-        scores = detector.scores(photos)
+        scores = SubjectByBoxes(label, folders[kind]).scores(photos)
         np.testing.assert_allclose(scores, expected, atol=1e-6)
         found += list(scores)
     assert len(set(found)) >= len(photos)  # photos are told apart, else there was nothing to compare
@@ -259,7 +258,7 @@ def edited(quick: AuditSettings, folders: dict[str, Path]) -> AuditSettings:
 def test_a_sweep_draws_the_edit_prompt_and_has_it_judged(edited: AuditSettings) -> None:
     sweep = Sweep(edited)
     sweep.admit(Item("a" * 64, Image.fromarray(skimage.data.chelsea())))
-    lane = sweep._images["a" * 64].lane
+    lane = sweep.images["a" * 64].lane
     finished = [done for _ in range(edited.inversion.steps + 2) for done in sweep.step()]
     edits = sweep.draw("a" * 64, lane.vectors.detach(), edit_prompt(edited.selected_domain.edit_subject))
     detect = pipeline("object-detection", model=edited.in_distribution.folder, device="cpu")

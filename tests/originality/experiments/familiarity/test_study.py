@@ -188,8 +188,8 @@ def test_tuning_measures_every_checkpoint(tmp_path, monkeypatch, capsys):
 
 
 def test_a_diverging_word_has_no_steps_to_pass(tmp_path, quick, monkeypatch):
-    losses = Inverter._losses
-    monkeypatch.setattr(Inverter, "_losses", lambda self, *asked: losses(self, *asked) * math.nan)
+    losses = Inverter.losses
+    monkeypatch.setattr(Inverter, "losses", lambda self, *asked: losses(self, *asked) * math.nan)
     (row,) = measure_steps(quick, queries(["rare"], [0]), 1, tmp_path / "steps.jsonl")
     assert (row["steps"], row["distances"]) == (None, [])
 

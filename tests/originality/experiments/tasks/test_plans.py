@@ -151,7 +151,7 @@ def test_only_pairs_in_the_training_set_have_names(number, named):
 
 def test_terse_captions_leave_out_attributes_and_no_shape():
     own = DenoiserRecipe(attribute_dropout=0.5, caption_dropout=0.0, generic_caption=0.0, template_share=0.0)
-    scene = TaughtSet()._of_group("unseen", generator("x"))
+    scene = TaughtSet().scene_of_group("unseen", generator("x"))
     said = [denoiser.training_caption(scene, own, generator(k)) for k in range(300)]
     words = [part.split() for caption in said for part in caption.split(" and ")]
     assert np.mean([len(w) - 1 for w in words]) == pytest.approx(1.5, abs=0.15)
