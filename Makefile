@@ -50,7 +50,7 @@ docs-site: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # fast against paper and without each of its parts, on held-out images; times, as ratios in one run. What is
-# in docs/bench is not judged again: from nothing, some twelve hours. Resumes.
+# in docs/bench is not judged again: from scratch, some twelve hours. Resumes.
 bench: $(INSTALLED)
 	$(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m originality.bench.learning --out docs/bench/words.jsonl
 	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.bench.samplers --out docs/bench/sampling.json
@@ -75,12 +75,12 @@ scale: $(INSTALLED) browser
 full-size: $(INSTALLED)
 	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m tests.full_size --out docs/full-size/results.json
 
-# The model that ships, from nothing: hours. Checkpoints, and goes on where it was.
+# The model that ships, from scratch: hours. Checkpoints, and goes on where it was.
 train-shapes: $(INSTALLED)
 	$(TOGETHER) -m originality.training.shapes_model --out $(SHAPES)
 	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.training.shapes_model.card
 
-# The detector of elements, from nothing: some forty minutes. Resumes.
+# The detector of elements, from scratch: some forty minutes. Resumes.
 train-detector: $(INSTALLED)
 	$(TOGETHER) -m originality.training.element_detector.train
 
@@ -89,7 +89,7 @@ effect: $(INSTALLED)
 	$(EFFECT) --part 1/2 & first=$$!; $(EFFECT) --part 2/2; second=$$?; wait $$first && exit $$second
 	$(EFFECT)
 
-# The paper's synthetic experiments, at laptop scale, from nothing: many hours of two cores. Resumes.
+# The paper's synthetic experiments, at laptop scale, from scratch: many hours of two cores. Resumes.
 EXPERIMENT = $(BIN)/originality synthetic experiment
 RESULTS := docs/paper/results
 paper: $(INSTALLED)
@@ -114,7 +114,7 @@ docs: paper-page
 	$(BENCH) --report
 	$(BIN)/python -m tests.full_size --report
 
-# The same from nothing: days of two cores. Move docs/*/*.json*, docs/paper/results and runs away first; each
+# The same from scratch: days of two cores. Move docs/*/*.json*, docs/paper/results and runs away first; each
 # part resumes.
 docs-from-nothing: paper effect bench chaos scale full-size
 

@@ -1,4 +1,4 @@
-"""Engine settings. They affect cost and speed, never results."""
+"""Engine settings. They affect cost and speed, and which images are refused as too large; never a verdict."""
 
 from __future__ import annotations
 

@@ -121,8 +121,8 @@ class Dispatcher:
         last = self._results.last_failure
         self._stop_workers("every image fails")  # images in flight may still be judged meanwhile
         raise EngineError(
-            f"{failed} images in a row failed, the last with {last}; fix that, put them back (originality "
-            "retry OUTPUT --status failed) and start again; if they are meant to fail, start again with "
+            f"{failed} images in a row failed, the last with {last}; fix that, queue them again (originality "
+            "retry RUN --status failed) and start again; if they are meant to fail, start again with "
             "--set cluster.stop_after_failures=null"
         )
 
@@ -243,7 +243,7 @@ class Dispatcher:
             self._progress.show(note, now=True)
         for returned in report.returned:
             if not returned.unread_as:
-                self.failures.gave_back(handle, returned)
+                self.failures.handle_returned(handle, returned)
         if report.capacity and not handle.capacity:
             self.deaths.worker_ready()
             self._progress.began()

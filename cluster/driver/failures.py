@@ -161,7 +161,7 @@ class FailureHandler:
             if handle.node == node:
                 self.remove(handle, WorkerDeath(cause, blame=False, counts=False, foreseen=True))
 
-    def gave_back(self, handle: WorkerHandle, returned: Returned) -> None:
+    def handle_returned(self, handle: WorkerHandle, returned: Returned) -> None:
         """Handles inputs that a worker returned because they failed in its scorer."""
         self._suspect(handle, returned.numbers, returned.cause, of_machine=returned.of_machine)
         self._results.note_failure(returned.cause)

@@ -112,7 +112,7 @@ class ReadRetries:
             return None
         tried = self._tried_everywhere()
         waits = len(tried) < sum(1 for lease in unread if not lease.last_read)
-        nothing_else = not waits and not self._leases.others_to_read
+        nothing_else = not waits and not self._leases.has_other_inputs_to_read
         missing = [lease for lease in tried if lease.unread_as in (MISSING, MISSING_FOLDER)]
         of_folders = [lease for lease in missing if lease.unread_as == MISSING_FOLDER]
         if self._stop_after is not None and len(missing) >= self._stop_after and not self._any_read:
@@ -170,7 +170,7 @@ class ReadRetries:
         for node, count in by_node.items():
             if node in self._have_read | self._replacement_considered:
                 continue
-            if count >= MANY or not self._leases.others_to_read:
+            if count >= MANY or not self._leases.has_other_inputs_to_read:
                 self._replacement_considered.add(node)
                 if self._pool.has_other_machines(node):
                     found.append(node)

@@ -43,7 +43,7 @@ def check_machine(settings: ClusterSettings, gpus: float) -> None:
     """Checks that a worker fits into the Ray that was started on this machine, which will get no more.
 
     Raises:
-        Refused: a worker needs more than the machine has, and would be waited for for ever.
+        Refused: a worker needs more than the machine has, and would block the run for ever.
     """
     there = ray_health.resources()
     for kind, wanted in (("CPU", settings.cpus_per_worker), ("GPU", gpus)):

@@ -1,4 +1,4 @@
-"""Finds workers that do not start: one that has a machine and never answers would be waited for for ever.
+"""Finds workers that do not start: one that has a machine and never answers would block the run for ever.
 
 A worker that has no machine yet is not overdue: on a cluster that grows, a machine may take any time to come.
 """

@@ -4,7 +4,7 @@
     manifest.parquet                 one row an input, as listed
     items/NAME.json                  the inputs of an experiment's run, which has no images
     inputs/part-*.parquet            which image each input is, found where its bytes were read
-    records/IJ/IMAGE_ID.json         one object a judged image; creating it is the commit
+    records/IJ/IMAGE_ID.json         one object an image; creating it is the commit
     verdicts/part-*.parquet          the records, compacted
     retries/000001.json              images that were given back, to be judged again
     images/IMAGE_ID/ATTEMPT/         what came of an image beside its record, such as redraws.webp

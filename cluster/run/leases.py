@@ -2,9 +2,9 @@
 
 An input is in exactly one of four states:
 
-- *queued*: no worker holds it. Millions of fresh inputs wait as a mere count, others as leases. - *leased*:
-one worker holds it. The lease returns when the worker settles it, gives it back, fails with it, or
-  dies; a lease itself has no time limit, as the driver notices every death (cluster.driver.dispatch).
+- *queued*: no worker holds it. Millions of fresh inputs wait as a mere count, others as leases.
+- *leased*: one worker holds it. The lease returns when the worker settles it, gives it back, fails with it,
+  or dies; a lease itself has no time limit, as the driver notices every death (cluster.driver.dispatch).
 - *parked*: another input that is the same image is leased. It is settled together with that one.
 - *settled*: its image has a record. Settled inputs are forgotten.
 
@@ -60,8 +60,8 @@ class Lease:
     nodes: frozenset[str] = frozenset()
     """Ray's ids of the machines on which these happened."""
     judged_before: int = 0
-    """Images that the run had judged at the first of these. If more were judged since, other machines work,
-    and an error of the machine speaks against the image."""
+    """Images that the run had judged when this input first became a suspect. If more were judged since, other
+    machines work, and an error of the machine speaks against the image."""
     unread_on: frozenset[str] = frozenset()
     """Ray's ids of the machines on which it could not be read since it last was read."""
     unread_as: str = ""
@@ -89,7 +89,7 @@ class Leases:
         self.read_before = read_before
         self._fresh = iter(queue)
         self._waiting = waiting
-        self._again: deque[Lease] = deque()
+        self._returned: deque[Lease] = deque()
         self._unread: deque[Lease] = deque()
         """Inputs that some machine could not read."""
         self._reading: set[int] = set()
@@ -97,7 +97,7 @@ class Leases:
         self._held: dict[str, dict[int, Lease]] = {}
         """By worker, by number."""
         self._holder: dict[str, int] = {}
-        """By image_id: the number of the leased input as which the image is judged."""
+        """By image_id: the number of the leased input through which the image is judged."""
         self._parked: dict[str, list[Lease]] = {}
         """By image_id: other inputs that are this image."""
 
@@ -110,7 +110,7 @@ class Leases:
     @property
     def queued(self) -> int:
         """Number of inputs that no worker holds and that are not parked."""
-        return self._waiting + len(self._again) + len(self._unread)
+        return self._waiting + len(self._returned) + len(self._unread)
 
     @property
     def unread(self) -> list[Lease]:
@@ -118,10 +118,10 @@ class Leases:
         return list(self._unread)
 
     @property
-    def others_to_read(self) -> bool:
+    def has_other_inputs_to_read(self) -> bool:
         """Whether any input beside the unread ones is still to be read, or being read. It may show that
         inputs can be read at all."""
-        return bool(self._waiting or self._again or self._reading)
+        return bool(self._waiting or self._returned or self._reading)
 
     def holds(self, worker: str) -> bool:
         """Whether a worker holds any input."""
@@ -156,7 +156,7 @@ class Leases:
         while len(mine) < most + extra_reads and not any(lease.causes for lease in mine.values()):
             lease = self._next_unread(may_retry_read, alone=not mine)
             if lease is None and len(mine) < most:
-                lease = self._next(suits if not mine else None)
+                lease = self._take_next(suits if not mine else None)
             if lease is None:
                 break
             if lease.image_id is not None and not self._claim(lease, lease.image_id):
@@ -175,18 +175,18 @@ class Leases:
                 return lease
         return None
 
-    def _next(self, suits: Callable[[Lease], bool] | None) -> Lease | None:
+    def _take_next(self, suits: Callable[[Lease], bool] | None) -> Lease | None:
         """Takes the next input: returned ones first, as they may be half done; then fresh ones; suspects
         last, so that an image that kills workers does not delay the run. ``suits`` is None for a worker that
         holds something, which gets no suspects."""
-        if self._again and not self._again[0].causes:
-            return self._again.popleft()
+        if self._returned and not self._returned[0].causes:
+            return self._returned.popleft()
         if self._waiting:
             self._waiting -= 1
             return next(self._fresh)
-        suspect = next(filter(suits, self._again), None) if suits else None
+        suspect = next(filter(suits, self._returned), None) if suits else None
         if suspect is not None:
-            self._again.remove(suspect)
+            self._returned.remove(suspect)
         return suspect
 
     def note_read(self, worker: str, number: int) -> Lease | None:
@@ -227,7 +227,7 @@ class Leases:
         self._reading.discard(number)
         before = self._held[worker].pop(number)
         if before.image_id != image_id:
-            self._again.extendleft(reversed(self._freed(before)))
+            self._returned.extendleft(reversed(self._freed(before)))
         lease = replace(before, image_id=image_id)
         if not self._claim(lease, image_id):
             return False
@@ -235,7 +235,7 @@ class Leases:
         return True
 
     def _claim(self, lease: Lease, image_id: str) -> bool:
-        """Makes an input the one as which an image is judged, or parks it if there is such an input
+        """Makes an input the one through which its image is judged, or parks it if another input is that
         already."""
         if self._holder.setdefault(image_id, lease.number) == lease.number:
             return True
@@ -254,7 +254,7 @@ class Leases:
         freed = self._freed(lease)
         if lease.image_id == image_id:
             return [number, *(twin.number for twin in freed)]
-        self._again.extendleft(reversed(freed))
+        self._returned.extendleft(reversed(freed))
         return [number]
 
     def _freed(self, lease: Lease) -> list[Lease]:
@@ -272,9 +272,9 @@ class Leases:
             if lease.unread_on:
                 self._unread.appendleft(lease)
             elif lease.causes:
-                self._again.append(lease)
+                self._returned.append(lease)
             else:
-                self._again.appendleft(lease)
+                self._returned.appendleft(lease)
 
     def suspect(
         self,
@@ -309,5 +309,5 @@ class Leases:
             if len(lease.causes) >= MAX_DEATHS and guilty(lease):
                 exhausted.append((lease, [number, *(twin.number for twin in self._freed(lease))]))
             else:
-                (self._unread if lease.unread_on else self._again).append(lease)
+                (self._unread if lease.unread_on else self._returned).append(lease)
         return exhausted

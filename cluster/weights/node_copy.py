@@ -47,8 +47,7 @@ def local_copy(
 
     Raises:
         SettingsError: a model of the hub is named without a commit or does not exist, or a commit is given
-            for
-            anything else.
+            for anything else.
         StoreError: the bucket cannot be read, the prefix contains no model, or its files do not match its
             digests.json.
         FetchError: this machine cannot fetch or write them.

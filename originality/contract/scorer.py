@@ -73,8 +73,7 @@ class Scorer(Protocol[Read]):
             Unusable: no item can be scored with these settings. The run ends.
             ItemFault: this item cannot be scored. It is recorded as failed.
             Exception: a fault of the machine (:func:`~originality.contract.faults.is_machine_fault`) ends
-            this
-                worker and does not count as an attempt at the item. After any other error the item is retried
+                this worker, and the item is tried again elsewhere. After any other error the item is retried
                 once, alone, by a different worker if there is one, and a second failure is recorded.
         """
         ...

@@ -23,7 +23,6 @@ costs more than computing parts of the UNet twice."""
 
 MOST_LANES = 8
 """Largest number of lanes that ``inversion.lanes`` "auto" chooses."""
-"""Largest number of lanes that ``inversion.lanes`` "auto" chooses."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def memory(model: LatentDiffusion, settings: AuditSettings, planned: MemoryPlan)
     tried = planned.step if on_gpu else min(planned.step, CPU_SAMPLES)
     inverter, lane = inversion(model, settings, tried)
     step = _peak(model.device, lambda: inverter.advance([lane]))
-    lane.settle()
+    lane.read_losses()
     numbers: dict[str, Any] = {
         "room_bytes": planned.room,
         "lanes": planned.lanes,

@@ -57,7 +57,7 @@ class Evaluation:
     checked: bool = False
     """Whether the in-distribution check is complete, or not needed."""
     unet_samples: int = 0
-    words: dict[str, PromptEmbeddings] = field(default_factory=dict)
+    prompt_embeddings: dict[str, PromptEmbeddings] = field(default_factory=dict)
     """Prompt embeddings by prompt; each prompt is encoded once."""
 
     @property
@@ -179,10 +179,12 @@ class Judge:
         )
 
     def _embeddings(self, evaluation: Evaluation, prompt: str) -> PromptEmbeddings:
-        if prompt not in evaluation.words:
+        if prompt not in evaluation.prompt_embeddings:
             with torch.no_grad():
-                evaluation.words[prompt] = self.model.encode_prompts([prompt], evaluation.vectors[None])
-        return evaluation.words[prompt]
+                evaluation.prompt_embeddings[prompt] = self.model.encode_prompts(
+                    [prompt], evaluation.vectors[None]
+                )
+        return evaluation.prompt_embeddings[prompt]
 
     def next_round(self, evaluation: Evaluation) -> Round | None:
         """The images that an evaluation needs next; None once it is complete.

@@ -1,4 +1,5 @@
-"""Sheets of redraws (``redraws.webp``): a row for each number of tokens tried. Written and read here only."""
+"""Sheets of redraws (``redraws.webp``): a row for each number of tokens tried. Its format is known to this
+module alone."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class Inverter:
             if lane.step < lane.end(self.settings):
                 self._prefetched_noise(lane)
         for lane in lanes:
-            lane.settle(behind=1)
+            lane.read_losses(behind=1)
 
     def gradients(self, lanes: Sequence[Lane], most: int) -> list[tuple[Tensor, Tensor]]:
         """Each lane's loss, float32 (), and its gradient times the lane's scale, float32 (m, width).

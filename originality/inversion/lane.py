@@ -157,7 +157,7 @@ class Lane:
             self._unread.append((self.step, reading, row))
             self.step += 1
 
-    def settle(self, behind: int = 0) -> None:
+    def read_losses(self, behind: int = 0) -> None:
         """Read the results of the steps taken, except for the last ``behind``; the host waits for them.
 
         Steps may follow a failure before the host learns of it. They change nothing, because the loss scale
@@ -181,7 +181,7 @@ class Lane:
         the step's number), whether training may stop early (computed from the losses), and a failure (the
         loss scale is then used up, so the next step fails at the same number for the same reason).
         """
-        self.settle()
+        self.read_losses()
         return {
             "vectors": self.vectors.detach(),
             "optimiser": {
@@ -232,5 +232,5 @@ class Lane:
     def finished(self, settings: InversionSettings) -> bool:
         """Whether no step is left to take; the results of all steps have then been read."""
         if self.step >= self.end(settings):
-            self.settle()
+            self.read_losses()
         return self.failure is not None or self.step >= self.end(settings)

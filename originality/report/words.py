@@ -36,7 +36,7 @@ ADVICE = {
     "BadRecord": "The result could not be stored, which is a bug in this program: report it together with "
     "the error message.",
     "OutOfMemoryError": "The GPU ran out of memory: use one with more.",
-    "InversionFailed": "The search for the pseudo-word did not converge. Audit it with a lower "
+    "InversionFailed": "Training the pseudo-word gave numbers that are not finite. Audit it with a lower "
     "inversion.learning_rate, or with model.dtype fp32, into a different run folder.",
 }
 """What to do, by error class. Other error classes get the advice of their status."""

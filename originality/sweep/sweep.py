@@ -175,7 +175,7 @@ class Sweep:
             # A lane trained ahead is counted to the image's current number of tokens, for which it is done.
             _share_time(started, [(image, image.tokens) for image, _ in training])
             self.slots.training += self.inverter.lanes
-        return [done for image in images if (done := self._settle(image)) is not None]
+        return [done for image in images if (done := self._advance(image)) is not None]
 
     def _training(self, images: Sequence[ImageState]) -> list[tuple[ImageState, Lane]]:
         """The lanes of the next training pass, those of the images admitted first before the others.
@@ -201,7 +201,7 @@ class Sweep:
     def _learned(self, lane: Lane) -> bool:
         return lane.finished(self.settings.inversion)
 
-    def _settle(self, image: ImageState) -> Finished | None:
+    def _advance(self, image: ImageState) -> Finished | None:
         """Advance an image whose training or evaluation is complete; its record after the last attempt."""
         while True:
             if image.evaluation is None:

@@ -1,4 +1,8 @@
-"""Feature vectors of images and their cosine distances, for metrics that consist of a network."""
+"""Runs a network over images in passes of one shape, and the cosine distances of what it gives.
+
+These networks judge redraws; the passes of the diffusion model are sized by
+:mod:`originality.cost.memory_plan`.
+"""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def inversion(folder: Path, samples: int) -> dict[str, Any]:
     before = lane.vectors.detach().clone()
     inverter.advance([lane])
     _, seconds = _timed(lambda: inverter.advance([lane]))
-    lane.settle()
+    lane.read_losses()
     _finite(lane.vectors.detach(), torch.tensor(lane.losses))
     assert lane.step == 2 and not torch.equal(lane.vectors.detach(), before)
     return {"seconds": seconds, "unet_samples": samples, "losses": [round(x, 4) for x in lane.losses]}

@@ -72,7 +72,7 @@ def measure_steps(
             while training := [lane for lane in lanes if not lane.failure and lane.step < steps]:
                 sweep.inverter.advance(training)
             for lane, known in zip(lanes, embedded, strict=True):
-                lane.settle()
+                lane.read_losses()
                 if lane.image_id in passed or lane.failure:
                     continue
                 redraws = sweep.draw(lane.image_id, lane.vectors.detach(), settings.redraw.prompt)

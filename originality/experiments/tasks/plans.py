@@ -143,7 +143,7 @@ Autoencoder = Literal["shared", "own"]
 
 
 class ModelPlan(Frozen):
-    """A model to train from nothing."""
+    """A model to train from scratch."""
 
     name: str
     images: SetPlan

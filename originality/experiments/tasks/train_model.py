@@ -136,7 +136,7 @@ class Training:
         self._losses[stage.name] = curve(stage.losses)
         self._stage = None
         if self.phase == 0:
-            autoencoder.settle(self.plan.recipe, self._vae, self._images)
+            autoencoder.freeze(self.plan.recipe, self._vae, self._images)
             self.phase = 1
         elif self.phase - 1 < len(self.plan.recipe.denoiser.steps):
             self._begin(self.phase - 1)

@@ -1,1 +1,1 @@
-"""Train the small Stable Diffusion that ships, from nothing (``make train-shapes``)."""
+"""Train the small Stable Diffusion that ships, from scratch (``make train-shapes``)."""

@@ -67,16 +67,16 @@ def stage(recipe: ShapesRecipe, vae: AutoencoderKL, images: ImageSet) -> Stage:
     )
 
 
-SETTLED_ON = 512
+SCALE_IMAGES = 512
 """Number of images over whose latents the scaling factor is measured."""
 
 
-def settle(recipe: ShapesRecipe, vae: AutoencoderKL, images: ImageSet) -> None:
+def freeze(recipe: ShapesRecipe, vae: AutoencoderKL, images: ImageSet) -> None:
     """Freeze the autoencoder and set its scaling factor, so that latents have variance 1."""
     vae.eval().requires_grad_(False)
     with torch.no_grad():
-        scenes = [images.scene(recipe.seed + 1, i) for i in range(SETTLED_ON)]
-        parts = (to_tensor(pixels(scenes[k : k + 64], recipe.side)) for k in range(0, SETTLED_ON, 64))
+        scenes = [images.scene(recipe.seed + 1, i) for i in range(SCALE_IMAGES)]
+        parts = (to_tensor(pixels(scenes[k : k + 64], recipe.side)) for k in range(0, SCALE_IMAGES, 64))
         latents = torch.cat([vae.encode(x.to(vae.device)).latent_dist.mean for x in parts])
     vae.register_to_config(scaling_factor=round(1.0 / float(latents.std()), 5))
 
@@ -89,7 +89,7 @@ def train(recipe: ShapesRecipe, folder: Path, images: ImageSet | None = None) ->
     learning = stage(recipe, vae, images)
     run_stage(learning, folder)
     learning.finish()
-    settle(recipe, vae, images)
+    freeze(recipe, vae, images)
     return vae
 
 

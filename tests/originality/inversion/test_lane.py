@@ -31,7 +31,7 @@ def gradient(step: int) -> torch.Tensor:
 
 def take(lane: Lane, loss: float, gradient: torch.Tensor, behind: int = 1) -> None:
     lane.record(HostCopy(lane.update(torch.tensor(loss), gradient * lane.scale.factor)[None]), 0)
-    lane.settle(behind)
+    lane.read_losses(behind)
 
 
 class PlainScale:

@@ -244,7 +244,7 @@ def test_the_paper_s_models_have_stable_diffusion_s_size():
 def test_the_paper_s_scale_runs_at_a_smaller_width(bert, tmp_path, monkeypatch):
     """The entire training as in the recipe: 256 pixels, a separate autoencoder with attention, BERT, and
     unweighted errors at a constant learning rate."""
-    monkeypatch.setattr(autoencoder, "SETTLED_ON", 8)
+    monkeypatch.setattr(autoencoder, "SCALE_IMAGES", 8)
     recipe = SCALES["paper"]["frequency"].recipe
     vae = {"channels": (8, 8, 8, 8), "norm_groups": 4, "steps": 2, "batch_size": 2}
     unet = {"channels": (8, 8, 8, 8), "norm_groups": 4, "images": 4, "steps": (2,), "batch_size": 2}
