@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.driver.progress import duration, rate_text
-from cluster.run.folder import RunFolder, open_run
+from cluster.run.folder import open_run
 from cluster.storage.heartbeat import Pulse, pulses
 from jobs.auditing.damaged import damage_text, warn_of_damage
+from jobs.auditing.status_object import status_object
 from jobs.auditing.verdict_table import summarise
 from jobs.commandline import exits, process
 
@@ -26,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     summary = summarise(folder)
     warn_of_damage(folder)
     if arguments.json:
-        print(json.dumps(as_json(folder, summary), indent=2))
+        print(json.dumps(status_object(folder, summary), indent=2))
         return exits.ALL_JUDGED
     print(f"{folder.store.url}, created {folder.description.get('created_at', 'at an unknown time')}")
     print(f"{summary['inputs']} inputs, {summary['images']} distinct images read")
@@ -44,16 +45,6 @@ def run(arguments: argparse.Namespace) -> int:
     for pulse in pulses(folder.store):
         print(process.one_line(_driver_line(pulse)))
     return exits.ALL_JUDGED
-
-
-def as_json(folder: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Counts of summary.json as of now, the run's URL and age, and the last heartbeats of its drivers."""
-    drivers = [
-        {"alive": pulse.alive, "seconds_ago": round(pulse.age, 1), **pulse.state}
-        for pulse in pulses(folder.store)
-    ]
-    created = folder.description.get("created_at")
-    return {"run": folder.store.url, "created_at": created, **summary, "drivers": drivers}
 
 
 def _driver_line(pulse: Pulse) -> str:

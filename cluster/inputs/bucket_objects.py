@@ -1,5 +1,6 @@
-"""Images in buckets: read and listed whatever their keys, with errors attributed to the object or the
-store."""
+"""Reads and lists images in buckets.
+
+Keys may be anything; an error is attributed to the object or to the store."""
 
 from __future__ import annotations
 

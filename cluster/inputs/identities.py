@@ -1,5 +1,6 @@
-"""The identity of each input (the image_id), determined where its bytes are read and kept beside the
-manifest.
+"""The identity of each input (the image_id).
+
+It is determined where the bytes are read, and kept beside the manifest.
 
 ``inputs/*.parquet`` has a row for every input whose bytes were read: its number in the manifest, its uri and
 its image_id. Any row can be determined again by reading the bytes again. So a driver may keep rows in memory

@@ -1,5 +1,6 @@
-"""Errors of object stores: the answer of the service or the failure of the connection in one line, with the
-fix, and distinguished by whose fault it is.
+"""Errors of object stores, by whose fault they are.
+
+Each is one line: the answer of the service or the failure of the connection, and the fix.
 
 obstore keeps a service's answer in the text of its exceptions; boto3 has it in parts. Both become an
 :class:`Answer`, and that becomes one of the errors below. No secret may pass: of a body only the code,

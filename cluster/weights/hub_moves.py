@@ -1,5 +1,4 @@
-"""Models that were removed from the hub under the names that papers and code still use, and where they are
-now."""
+"""Models that the hub no longer has under the names that papers and code use, and where they are now."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from cluster.run.folder import RunFolder
 from cluster.run.record import artefacts_of
 from cluster.storage.store import NotFound
 from jobs.api.verdict import Verdict
+from jobs.auditing.status_object import status_object
 from jobs.auditing.verdict_table import SCHEMA, summarise
-from jobs.status import as_json
 
 _BATCH = 10_000
 """Rows that are held as Python objects at once."""
@@ -81,7 +81,7 @@ class Run:
         """How far the run is: counts of inputs, images and verdicts, and who works on it, as ``originality
         status --json`` prints."""
         run = self._reread()
-        return as_json(run, summarise(run))
+        return status_object(run, summarise(run))
 
     def _artefact(self, row: dict[str, Any], name: str) -> bytes | None:
         try:

@@ -1,5 +1,6 @@
-"""Benchmarks: what preset ``fast`` costs and whether its verdicts agree with ``paper``'s, as a whole and
-without each of its parts.
+"""Benchmarks: what preset ``fast`` costs, and whether its verdicts agree with ``paper``'s.
+
+It is measured complete and without each of its parts.
 
 ``variants`` judges held-out images under each variant, ``agreement`` compares their verdicts, ``work_done``
 counts their work, ``summary`` puts all of it side by side and ``report`` writes it. ``learning`` and

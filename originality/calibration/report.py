@@ -1,5 +1,6 @@
-"""Output of a calibration: lines for the terminal, settings for a file, and a figure with the ROC curve and
-the histograms of both labels."""
+"""Output of a calibration: lines for the terminal, settings for a file, and a figure.
+
+The figure shows the ROC curve and the histograms of both labels."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""A checksum stored inside a file, for formats with key-value metadata (Parquet, safetensors). Other programs
-read such a file as usual.
+"""A checksum stored inside a file, for formats with key-value metadata (Parquet, safetensors).
+
+Other programs read such a file as usual.
 
 The checksum covers every byte of the file except its own 64 digits, which count as zeros.
 """

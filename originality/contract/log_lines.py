@@ -1,5 +1,6 @@
-"""Log lines as text: time, level, node and, where they are known, GPU and image. No secret, no terminal
-command."""
+"""Log lines as text: time, level, node and, if they are known, GPU and image.
+
+Secrets are masked and control characters escaped."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The work that an audit does for an image: counts, and the floating point operations that follow from
-them."""
+"""Counts of the work that an audit does for an image, and the floating point operations of it."""
 
 from __future__ import annotations
 

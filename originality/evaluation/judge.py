@@ -1,5 +1,6 @@
-"""Judgement of learned words: redraws and edit images, until it is certain whether a word passes (paper
-Sections 3.1 and 4).
+"""Judges learned words by redraws and edit images, until it is certain whether a word passes.
+
+Paper Sections 3.1 and 4.
 
 Images of several words are rendered in one pass. The noise of each is keyed by (seed, image, m, prompt,
 number of the redraw), so a word's results depend neither on the words beside it nor on the order of passes.

@@ -1,5 +1,6 @@
-"""A model's architecture without its weights, and the model built from it on PyTorch's ``meta`` device, which
-holds shapes and no numbers.
+"""A model's architecture without its weights, and the model built from it on PyTorch's ``meta`` device.
+
+That device holds shapes and no numbers.
 
 The architecture comes from a loaded model, from a folder, or from a family's published configuration, which
 needs neither weights nor a hub.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from originality.report.order import Histogram
-from originality.report.words import number_word, plural, tokens_phrase
+from originality.report.phrases import number_word, plural, tokens_phrase
 
 WIDTH = 440
 """Units of the drawing. Close to the width of a phone, so that text stays legible there."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from originality.evaluation.redraw_sheet import COLUMNS
 from originality.evaluation.verdict import Attempt
-from originality.report import words
+from originality.report import phrases
 from originality.report.data import Row, RunInfo
 
 ROWS = 5_000
@@ -167,8 +167,8 @@ class Evidence(NamedTuple):
             files=row.files,
             lines=tuple(Line.of(attempt, rule) for attempt in sweep),
             message=_shown(row.error_message or "no reason recorded", _MESSAGE) if reason else "",
-            advice=words.advice(reason) if reason else "",
-            again=reason is not None and words.may_be_retried(reason),
+            advice=phrases.advice(reason) if reason else "",
+            again=reason is not None and phrases.may_be_retried(reason),
             note=_shown(row.note or "", _MESSAGE),
             folder=row.folder,
         )
@@ -231,4 +231,4 @@ def _shown(text: str, limit: int) -> str:
     """A text with invisible characters replaced, shortened in the middle if it is too long."""
     if len(text) > limit:
         text = f"{text[: limit // 2]}…{text[-limit // 2 :]}"
-    return words.visible(text)
+    return phrases.visible(text)

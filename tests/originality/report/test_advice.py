@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from originality.report import words
+from originality.report import phrases
 from tests.support.places import ROOT
 
 CODE_AT = {"Rejection": 0, "Unreadable": 0, "_error": 1, "fail": 2}
@@ -61,7 +61,7 @@ def in_source() -> set[str]:
 
 
 def test_every_error_class_in_the_source_has_advice_and_no_other_has() -> None:
-    assert in_source() == set(words.ADVICE) - FOREIGN
+    assert in_source() == set(phrases.ADVICE) - FOREIGN
 
 
 @pytest.mark.parametrize(
@@ -80,4 +80,4 @@ def test_a_new_error_class_would_be_found(source: str) -> None:
 
 
 def test_final_error_classes_have_advice() -> None:
-    assert set(words.ADVICE) >= words.FINAL
+    assert set(phrases.ADVICE) >= phrases.FINAL

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from originality.report import words
+from originality.report import phrases
 from originality.report.chart import chart
 from originality.report.data import Row, RunInfo, row_of
 from originality.report.order import (
@@ -114,10 +114,10 @@ def test_chart_bars_are_as_high_as_their_counts() -> None:
 
 
 def test_the_answer_names_each_number_of_tokens_that_images_need() -> None:
-    assert words.answer(Histogram((1,), 0)).startswith("1 image: 1 needs one token")
-    assert "2 could not be redrawn with up to two tokens" in words.answer(Histogram((0, 0), 2))
-    assert "needs" not in words.answer(Histogram((0,), 0))
-    assert words.remarks(0, 0, 0) == []
+    assert phrases.answer(Histogram((1,), 0)).startswith("1 image: 1 needs one token")
+    assert "2 could not be redrawn with up to two tokens" in phrases.answer(Histogram((0, 0), 2))
+    assert "needs" not in phrases.answer(Histogram((0,), 0))
+    assert phrases.remarks(0, 0, 0) == []
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_the_answer_names_each_number_of_tokens_that_images_need() -> None:
     ],
 )
 def test_hidden_characters_are_shown(text: str, shown: str) -> None:
-    assert words.visible(text) == shown
+    assert phrases.visible(text) == shown
 
 
 def test_the_last_distance_is_that_of_the_largest_number_of_tokens() -> None:

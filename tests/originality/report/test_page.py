@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from originality.report import words
+from originality.report import phrases
 from originality.report.data import RunInfo, row_of
 from originality.report.listing import EVIDENCE, ROWS
 from originality.report.order import Histogram, listed
@@ -74,9 +74,9 @@ def test_each_image_has_its_evidence() -> None:
     text = " ".join(Reader(render(example_runs.nine())).text.split())
     assert "0.30) 0.240 ± 0.021 ✓" in text  # threshold, distance
     assert "0.50 or more) 0.87 ✓" in text  # threshold, in-distribution score
-    assert f"image file is truncated truncated What to do: {words.ADVICE['truncated']}" in text
+    assert f"image file is truncated truncated What to do: {phrases.ADVICE['truncated']}" in text
     assert "three workers died with it" in text
-    assert all(remark in text for remark in words.remarks(1, 1, pending=1))
+    assert all(remark in text for remark in phrases.remarks(1, 1, pending=1))
 
 
 def test_the_page_refers_to_nothing_outside_itself() -> None:
@@ -115,9 +115,9 @@ def test_hostile_names_and_messages_are_text() -> None:
 @pytest.mark.parametrize("rows", [[], [("a.txt", problem("a", "rejected", "corrupt", "no"))]])
 def test_a_run_without_a_verdict_still_has_a_page(rows: list) -> None:
     page = render(example_runs.report(rows))
-    assert words.answer(Histogram((0,), 0)) in page
+    assert phrases.answer(Histogram((0,), 0)) in page
     assert ('class="verdicts"' in page) == bool(rows)
-    assert all(remark in page for remark in words.remarks(len(rows), 0, 0))
+    assert all(remark in page for remark in phrases.remarks(len(rows), 0, 0))
 
 
 def test_missing_pictures_details_and_settings_are_shown_as_missing() -> None:
@@ -211,11 +211,11 @@ def test_unread_inputs_have_distinct_links() -> None:
 def test_reasons_are_counted_of_all_images_the_most_frequent_first() -> None:
     page = render(example_runs.many_problems())
     text = " ".join(Reader(page).text.split())
-    assert f"60 truncated rejected {words.ADVICE['truncated']}" in text and "71 images" in text
+    assert f"60 truncated rejected {phrases.ADVICE['truncated']}" in text and "71 images" in text
     listed = re.findall(r'<b class="number">(\d+)</b>\s*<code>(.*?)</code>', page)
     assert [int(count) for count, _ in listed] == [60, 5, 3, 2, 1]
     assert [code for _, code in listed][:3] == ["truncated", "missing", "not-an-image"]
-    assert "SomeErrorOf" in text and words.STATUS_ADVICE["failed"] in text
+    assert "SomeErrorOf" in text and phrases.STATUS_ADVICE["failed"] in text
     assert re.findall(r"<option>(.*?)</option>", page)[:2] == ["truncated", "missing"]
 
 
@@ -230,12 +230,12 @@ def test_images_that_a_retry_may_fix_come_with_the_command() -> None:
 
 def test_an_error_that_the_same_settings_repeat_comes_without_a_retry() -> None:
     page = render(example_runs.report([("a.png", problem("a", "failed", "InversionFailed", "nan"))]))
-    assert words.ADVICE["InversionFailed"] in page
+    assert phrases.ADVICE["InversionFailed"] in page
     assert "originality retry" not in page and 'href="#again"' not in page
 
 
 def test_the_retry_command_quotes_the_run_folder_for_a_shell() -> None:
-    assert words.retry_command("my run; ls", "failed") == "originality retry 'my run; ls' --status failed"
+    assert phrases.retry_command("my run; ls", "failed") == "originality retry 'my run; ls' --status failed"
 
 
 @pytest.mark.parametrize("image", [None, b"", b"<svg onload=alert(1)>", b"RIFF0000WAVE"])
