@@ -138,6 +138,7 @@ def test_a_broken_model_is_a_row_with_its_fix(tmp_path: Path) -> None:
     assert found["metric"]["state"] == found["Ray"]["state"] == "ok", "the others are looked at"
 
 
+@pytest.mark.long
 def test_an_invalid_model_and_an_invalid_store_are_rows_with_fixes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ def test_its_rejected_image_is_put_back(folder: Path) -> None:
     assert len(rows) == 3 and {row["status"] for row in rows} == {"judged"}
 
 
+@pytest.mark.long
 def test_it_resumes(folder: Path, s3: str, local_ray: None) -> None:
     source = open_store(f"{s3}/first-version/in")
     for name in IMAGES:

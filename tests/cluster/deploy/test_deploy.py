@@ -169,6 +169,7 @@ def test_the_image_has_what_a_gpu_needs() -> None:
     assert {"gcc", "libc6-dev"} <= set(text.split())
 
 
+@pytest.mark.long
 def test_a_wheel_that_does_not_load_ends_the_build(tmp_path: Path) -> None:
     (check,) = re.findall(r'&& python -c "(.*)"$', (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     (tmp_path / "xformers").mkdir()

@@ -34,6 +34,7 @@ def judge(folder: Path, factory: Any, workers: int = 2, **how: Any) -> tuple[dri
         raise
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("where", "error"),
     [
@@ -55,6 +56,7 @@ def test_one_broken_card_beside_one_that_works(
     assert {row["status"] for row in run.ledger.rows()} == {"judged"}
 
 
+@pytest.mark.long
 def test_where_all_machines_fail_the_run_stops_and_nothing_is_lost(
     tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +73,7 @@ def test_where_all_machines_fail_the_run_stops_and_nothing_is_lost(
     assert done.counts == {"judged": 1}
 
 
+@pytest.mark.long
 def test_settings_that_one_machine_alone_refuses_end_no_run(tmp_path: Path, local_ray: None) -> None:
     """Before any worker is ready they end the run at once, as the settings may be the cause."""
     for i in range(40):
@@ -82,6 +85,7 @@ def test_settings_that_one_machine_alone_refuses_end_no_run(tmp_path: Path, loca
     assert done.counts == {"judged": 40}, shown
 
 
+@pytest.mark.long
 def test_images_that_kill_come_first_and_the_run_goes_on(tmp_path: Path, local_ray: None) -> None:
     """Although no worker has judged anything before them."""
     for i in range(3):

@@ -109,6 +109,7 @@ class Shared(MeanColour):
         return super().step()
 
 
+@pytest.mark.long
 def test_workers_share_the_images_and_one_killer_costs_no_other_image(
     tmp_path: Path, local_ray: None
 ) -> None:
@@ -167,6 +168,7 @@ def tells_its_threads() -> MeanColour:
     raise Unusable(f"{os.environ['OMP_NUM_THREADS']} threads")
 
 
+@pytest.mark.long
 def test_a_worker_has_as_many_threads_whether_alone_or_not(
     tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +194,7 @@ def checks_environment() -> MeanColour:
     return MeanColour()
 
 
+@pytest.mark.long
 def test_workers_that_never_get_ready(tmp_path: Path, local_ray: None) -> None:
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     with pytest.raises(Unusable, match="holds no safetensors"):
@@ -249,6 +252,7 @@ def test_twins_of_which_one_has_changed_since(tmp_path: Path, local_ray: None) -
     assert rows == {"a.png": ("judged", [2, 2, 2]), "b.png": ("failed", None), "c.png": ("judged", [1, 1, 1])}
 
 
+@pytest.mark.long
 def test_where_every_image_fails_the_run_stops(tmp_path: Path, local_ray: None) -> None:
     for i in range(600):
         (tmp_path / "in" / f"{i:03}.png").mkdir(parents=True)  # a folder: there, and not to be read
@@ -308,6 +312,7 @@ def test_what_is_judged_while_it_stops_does_not_hide_why(tmp_path: Path, local_r
     assert Counter(row["status"] for row in rows)["judged"] == 1
 
 
+@pytest.mark.long
 def test_missing_images_are_the_lists_fault_where_others_are_found(tmp_path: Path, local_ray: None) -> None:
     """If too many in a row are missing, with none found, the run stops before any is recorded."""
     (tmp_path / "list.csv").write_text("\n".join(["uri", *(f"{i}.png" for i in range(150))]))
@@ -384,6 +389,7 @@ def hangs() -> MeanColour:
     return scorer
 
 
+@pytest.mark.long
 def test_a_step_without_end_is_a_death(tmp_path: Path, local_ray: None) -> None:
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     run = plan(str(tmp_path / "in"), open_store(str(tmp_path / "run")), {})

@@ -65,6 +65,7 @@ FAULTS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: " ".join(map(str, fault.values())))
 def test_work_is_right_whatever_fails(store: Store, proxy: FaultyProxy, fault: dict[str, Any]) -> None:
     proxy.fault(**fault, share=0.3, seed=7)
@@ -238,6 +239,7 @@ def test_a_killed_gateway_keeps_what_it_confirmed(tmp_path: Path, monkeypatch: p
         gateway.stop()
 
 
+@pytest.mark.long
 def test_work_resumes_when_the_gateway_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is gone for longer than obstore's own retries last, which is 2 to 7 seconds."""
     gateway = Gateway(tmp_path)
