@@ -1,6 +1,7 @@
 """Reads and lists images in buckets.
 
-Keys may be anything; an error is attributed to the object or to the store."""
+Keys may be anything; an error is attributed to the object or to the store.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Output of a calibration: lines for the terminal, settings for a file, and a figure.
 
-The figure shows the ROC curve and the histograms of both labels."""
+The figure shows the ROC curve and the histograms of both labels.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Downloads a file from a web host.
 
 It resumes after a break, retries with pauses, verifies size and checksum, and gives the file its name only
-once it is complete."""
+once it is complete.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Log lines as text: time, level, node and, if they are known, GPU and image.
 
-Secrets are masked and control characters escaped."""
+Secrets are masked and control characters escaped.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,4 @@
 """Does the number of tokens follow how often the model that ships saw an image?
 
-Paper Section 5, Figure 6."""
+Paper Section 5, Figure 6.
+"""
