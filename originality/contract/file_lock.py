@@ -6,14 +6,13 @@ no lock behind.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_log = logging.getLogger(__name__)
+from originality.contract.transfer_progress import to_stderr
 
 _POLL_SECONDS = 0.1
 
@@ -37,7 +36,7 @@ def locked(path: Path, fetched: str = "") -> Iterator[None]:
                 lock.acquire(blocking=False)
             except Timeout:
                 if fetched:
-                    _log.info("waiting for another process on this machine that fetches %s", fetched)
+                    to_stderr(f"waiting for another process on this machine that fetches {fetched}")
                 lock.acquire()
             break
         except (FileNotFoundError, FileExistsError):
