@@ -76,7 +76,7 @@ def test_steps_equal_adamws_and_skips_those_of_the_rules_on_the_host(numbers, po
             reference.step()
         if failed_at is None:
             losses.append(loss if kind == "sound" else math.nan)
-    ours.settle()
+    ours.read_losses()
     assert torch.allclose(ours.vectors, theirs, rtol=1e-6, atol=1e-6)
     assert (ours.scale.value, ours.scale.good, ours.scale.skipped) == (plain.value, plain.good, plain.skipped)
     assert ours.losses == pytest.approx(losses, abs=0, rel=0, nan_ok=True)
@@ -147,13 +147,13 @@ def test_a_failed_lane_is_the_same_however_late_the_host_reads_the_failure(more,
         return own
 
     at_once, late = failed(), failed()
-    at_once.settle()
+    at_once.read_losses()
     assert at_once.failure == "the gradient of step 2 is not finite"
     assert (at_once.step, str(at_once.losses), at_once.scale.skipped) == (2, "[0.5, nan]", 2)
     for step in range(more):
         take(late, 0.5, gradient(3 + step), behind)
         take(at_once, 0.5, gradient(2 + step), behind)
-    late.settle()
+    late.read_losses()
     assert torch.equal(late.vectors, at_once.vectors)
     assert state(late) == state(at_once)
 
@@ -186,5 +186,5 @@ def test_a_loaded_state_is_not_shared():
     kept = str(state)
     other.load_state_dict(state)
     take(other, 2.0, gradient(1))
-    other.settle()
+    other.read_losses()
     assert str(state) == kept == str(original.state_dict())

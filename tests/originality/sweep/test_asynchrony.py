@@ -33,7 +33,7 @@ def test_a_step_does_not_make_the_host_wait_for_the_device(tmp_path, monkeypatch
                 inverter.advance(lanes)
             assert [lane.losses for lane in lanes] == [[1.0] * 2] * 2
             with pytest.raises(WaitError, match="just given"):
-                lanes[0].settle()
+                lanes[0].read_losses()
 
 
 def test_neither_does_its_backward_pass(tmp_path):
