@@ -104,7 +104,7 @@ class Lane:
     """One image and its pseudo-word of ``tokens`` tokens, in training.
 
     ``losses`` and ``failure`` cover the steps that the host has read: between two steps all but the last
-    one, after :meth:`settle` all.
+    one, after :meth:`read_losses` all.
     """
 
     image_id: str
