@@ -71,11 +71,11 @@ scale: $(INSTALLED) browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale.overhead --out docs/scale/overhead.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale --images $(IMAGES) --out docs/scale/million.json
 
-# Stable Diffusion v1-4's real size with random weights, on this CPU: some ten minutes and 6 GB. Resumes.
+# Stable Diffusion v1-4's real size with random weights, on this CPU: some ten minutes and 8 GB. Resumes.
 full-size: $(INSTALLED)
 	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m tests.full_size --out docs/full-size/results.json
 
-# The model that ships, from scratch: hours. Checkpoints, and goes on where it was.
+# The model that ships, from scratch: hours. Checkpoints, and resumes.
 train-shapes: $(INSTALLED)
 	$(TOGETHER) -m originality.training.shapes_model --out $(SHAPES)
 	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m originality.training.shapes_model.card

@@ -12,6 +12,9 @@ from cluster.inputs.images import Limits
 from cluster.ray_runtime.accelerators import NVIDIA, PRICES, is_known
 from originality.contract.config import Frozen, nearest
 
+REJECTS = "rejected inputs"
+"""Mark of a setting that decides which inputs are rejected. All others decide cost and speed alone."""
+
 
 class ClusterSettings(Frozen):
     """Workers, their machines, and when to stop. They may change whenever a run is resumed."""
@@ -72,13 +75,13 @@ class ClusterSettings(Frozen):
     snapshot.
 
     Unit: seconds. Source: our choice; Kubernetes' default kills a pod after 30 seconds."""
-    max_pixels: int = Field(Limits.pixels, ge=1)
+    max_pixels: Annotated[int, REJECTS] = Field(Limits.pixels, ge=1)
     """Largest image, as width times height. A larger one is rejected as too-large before it is decoded,
     which may take 54 bytes of memory a pixel. ``originality retry --status rejected --reason
     too-large`` puts such images back.
 
     Unit: pixels. Source: our choice."""
-    max_bytes: int = Field(Limits.bytes, ge=1)
+    max_bytes: Annotated[int, REJECTS] = Field(Limits.bytes, ge=1)
     """Largest image file. A larger one is rejected as too-large before it is fetched.
 
     Unit: bytes. Source: our choice."""

@@ -22,7 +22,7 @@ from jobs.experimenting.plan_runs import id_of
 from jobs.experimenting.takeover import Earlier, take_over
 from jobs.experimenting.two_runs import measure, measures, report_failures, train, trainings, wanted_of
 from originality.contract.config import SettingsError
-from originality.contract.settings_files import one_line
+from originality.contract.settings_files import merged, one_line
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def experiment_of(arguments: argparse.Namespace) -> Any:
     usual = SCALES[arguments.scale][arguments.experiment]
     over = {k: v for k, v in options.assignments(arguments).items() if k != "cluster"}
     try:
-        experiment = type(usual).model_validate(options.merged(usual.model_dump(), over))
+        experiment = type(usual).model_validate(merged(usual.model_dump(), over))
         plans = experiment.plans()
         # Validated now, as mistakes in these settings would otherwise appear only after a night of training.
         for measure in experiment.measures({plan.name: plan.name for plan in plans}):

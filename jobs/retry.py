@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,9 @@ from typing import Any
 
 from cluster.run.folder import RunFolder, open_run
 from cluster.run.turn import exclusive_turn
-from jobs.commandline import exits, process
+from jobs.commandline import exits
+
+_log = logging.getLogger(__name__)
 
 
 def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:
@@ -28,7 +31,7 @@ def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:
         code = str(row["error_class"])
         return code if row["status"] == status and reason in (None, code) else None
 
-    with exclusive_turn(run, process.notify) as heartbeat:
+    with exclusive_turn(run, _log.warning) as heartbeat:
         why = {"status": status, "reason": reason, "at": datetime.now(UTC).isoformat()}
         taken = run.ledger.take_back(unwanted, ["status", "error_class"], why, before=heartbeat.check)
     return Counter(taken.values())

@@ -25,7 +25,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cluster.settings import ClusterSettings
+from cluster.settings import REJECTS, ClusterSettings
 from jobs.commandline import exits
 from originality.contract.printable import unescaped
 from originality.settings.audit import AuditSettings, DomainMissing
@@ -35,7 +35,6 @@ from originality.settings.roles import Decides, Knob, knobs
 
 ENGINE = "cluster"
 """Key of the engine's settings in a settings file."""
-_ENGINE_DECIDES = "cost, speed"
 _REQUIRED = "(must be given)"
 
 
@@ -65,7 +64,7 @@ def rows(preset: str | None = None) -> Iterator[Row]:
     for knob in knobs(AuditSettings):
         yield _row(knob, decides(knob), None if values is None else _written(_at(values, knob.path)))
     for knob in knobs(ClusterSettings, f"{ENGINE}."):
-        yield _row(knob, _ENGINE_DECIDES, None)
+        yield _row(knob, f"{REJECTS}, cost" if REJECTS in knob.field.metadata else "cost, speed", None)
 
 
 def decides(knob: Knob) -> str:

@@ -16,15 +16,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jobs.api import Auditor as Auditor
-    from jobs.api import Run as Run
-    from jobs.api import Verdict as Verdict
-    from jobs.api import Word as Word
-    from jobs.api import open_run as open_run
+    from jobs.api.auditor import Auditor as Auditor
+    from jobs.api.images import ImageLike as ImageLike
+    from jobs.api.run import Run as Run
+    from jobs.api.run import open_run as open_run
+    from jobs.api.verdict import Verdict as Verdict
+    from jobs.api.verdict import Word as Word
+    from originality.evaluation.verdict import Attempt as Attempt
 
     __version__: str
 
-__all__ = ["Auditor", "Run", "Verdict", "Word", "__version__", "open_run"]
+_MODULES = {
+    "Attempt": "originality.evaluation.verdict",
+    "Auditor": "jobs.api.auditor",
+    "ImageLike": "jobs.api.images",
+    "Run": "jobs.api.run",
+    "Verdict": "jobs.api.verdict",
+    "Word": "jobs.api.verdict",
+    "open_run": "jobs.api.run",
+}
+"""Where each name is defined; only that module is imported. An auditor needs torch, a run does not."""
+
+__all__ = ["Attempt", "Auditor", "ImageLike", "Run", "Verdict", "Word", "__version__", "open_run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -32,8 +45,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("originality")
-    if name in __all__:
-        return getattr(importlib.import_module("jobs.api"), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'originality' has no attribute {name!r}")
 
 

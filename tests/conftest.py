@@ -83,11 +83,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def logging_as_before() -> Iterator[None]:
     """Takes back what a command sets of the packages' loggers, so that no test depends on an earlier one."""
     loggers = [logging.getLogger(name) for name in PACKAGES]
-    before = [(logger.handlers[:], logger.level) for logger in loggers]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield
-    for logger, (handlers, level) in zip(loggers, before, strict=True):
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
         logger.handlers[:] = handlers
         logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @pytest.fixture(scope="session")

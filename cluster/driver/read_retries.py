@@ -116,12 +116,12 @@ class ReadRetries:
         missing = [lease for lease in tried if lease.unread_as in (MISSING, MISSING_FOLDER)]
         of_folders = [lease for lease in missing if lease.unread_as == MISSING_FOLDER]
         if self._stop_after is not None and len(missing) >= self._stop_after and not self._any_read:
-            return _stop(missing, "inputs in a row are not there")
+            return _stop(missing, "inputs in a row were not found")
         if self._stop_after is not None and len(of_folders) >= self._stop_after:
-            return _stop(of_folders, "inputs are not there, nor anything else in their folders")
+            return _stop(of_folders, "inputs were not found, nor anything else in their folders")
         unconfirmed = self._unconfirmed(missing, nothing_else)
         if unconfirmed and nothing_else and len(unconfirmed) == self._leases.open:  # all else is settled
-            what = "inputs are not there" if len(unconfirmed) > 1 else "input is not there"
+            what = "inputs were not found" if len(unconfirmed) > 1 else "input was not found"
             return _stop(unconfirmed, what)
         accepted = {lease.number for lease in tried} - {lease.number for lease in unconfirmed}
         if accepted:

@@ -32,7 +32,7 @@ LOOK_SECONDS = 3.0
 _SELECTION = "selection"
 
 
-def _say_nothing(line: str) -> None:
+def _ignore(line: str) -> None:
     """The default of ``say``."""
 
 
@@ -42,7 +42,7 @@ def turn(
     role: str,
     selection: Selection = Selection(),
     deadline: datetime | None = None,
-    say: Callable[[str], None] = _say_nothing,
+    say: Callable[[str], None] = _ignore,
 ) -> Iterator[Heartbeat]:
     """Waits until no other process judges any of these inputs, and makes others wait while the context is
     open.
@@ -95,7 +95,7 @@ def turn(
 
 
 @contextmanager
-def exclusive_turn(run: RunFolder, say: Callable[[str], None] = _say_nothing) -> Iterator[Heartbeat]:
+def exclusive_turn(run: RunFolder, say: Callable[[str], None] = _ignore) -> Iterator[Heartbeat]:
     """Keeps everybody else off the run while the context is open: for taking records back.
 
     Args:

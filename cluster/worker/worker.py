@@ -191,7 +191,7 @@ class Worker:
     def _admit(self, scorer: Scorer[Any], fetched: Fetched) -> None:
         item = Item(fetched.image_id, fetched.content.value, fetched.lease.columns)
         try:
-            with self._metrics.stage("admit"), self._watched("taking an image in", [fetched]):
+            with self._metrics.stage("admit"), self._watched("admitting an image", [fetched]):
                 resumed = fetched.snapshot is not None and _restore(scorer, item, fetched.snapshot)
                 if not resumed:
                     scorer.admit(item)

@@ -13,14 +13,15 @@ from jobs.api.images import ImageLike, Reader, Unusable
 from jobs.api.verdict import Verdict
 from jobs.auditing.verdict_table import blank
 from jobs.auditing.weights_here import copies_here
-from jobs.commandline import options
+from originality.contract.config import SettingsError
 from originality.contract.faults import ItemFault
 from originality.contract.scorer import Finished, Item
+from originality.contract.settings_files import merged
 from originality.evaluation.distance import Distance
 from originality.settings import extensions
 from originality.settings.audit import AuditSettings
 from originality.settings.parts import DistanceSettings
-from originality.settings.presets import load_settings
+from originality.settings.presets import load_settings, validated
 from originality.sweep.preflight import preflight
 from originality.sweep.sweep import Sweep
 
@@ -71,6 +72,9 @@ class Auditor:
         self._sweep = Sweep(self.settings, copies)
         self._blank = blank(self.settings)
         self._reader = Reader()
+        self._waiting: dict[str, list[tuple[int, dict[int, Verdict]]]] = {}
+        """By id of the images in the model: where their verdict goes. Equal images are judged once, and a
+        call may come while the results of another one are still being consumed."""
 
     def judge(self, image: ImageLike, word: str | None = None) -> Verdict:
         """The verdict of one image. One that cannot be read or decoded is "rejected", and says why.
@@ -93,54 +97,52 @@ class Auditor:
         """
         pairs = ((image, None) for image in images) if words is None else zip(images, words, strict=True)
         queue = enumerate(pairs)
-        pending: dict[str, list[int]] = {}
-        """Places of the images that are in the model, by id: equal images are judged once."""
         found: dict[int, Verdict] = {}
-        due, exhausted = 0, False
+        taken, due, exhausted = 0, 0, False
         try:
-            while True:
-                while not exhausted and len(pending) < self._sweep.capacity:
+            while not exhausted or due < taken:
+                while not exhausted and len(self._waiting) < self._sweep.capacity:
                     entry = next(queue, None)
                     if entry is None:
                         exhausted = True
                         break
                     place, (image, word) = entry
-                    self._admit(place, image, word, pending, found)
+                    self._admit(place, image, word, found)
+                    taken += 1
                 while due in found:
                     yield found.pop(due)
                     due += 1
-                if exhausted and not pending:
-                    return
-                if pending:
-                    for finished in self._sweep.step():
-                        verdict = _verdict(finished)
-                        found |= dict.fromkeys(pending.pop(finished.item_id), verdict)
-        finally:  # left early: what is under way must not share later passes
-            for image_id in pending:
-                self._sweep.drop(image_id)
+                if due < taken or len(self._waiting) >= self._sweep.capacity:
+                    self._step()
+        finally:  # left early: what only this call waits for must not share later passes
+            for image_id, waiting in list(self._waiting.items()):
+                waiting[:] = [(place, verdicts) for place, verdicts in waiting if verdicts is not found]
+                if not waiting:
+                    del self._waiting[image_id]
+                    self._sweep.drop(image_id)
 
-    def _admit(
-        self,
-        place: int,
-        image: ImageLike,
-        word: str | None,
-        pending: dict[str, list[int]],
-        found: dict[int, Verdict],
-    ) -> None:
+    def _step(self) -> None:
+        for finished in self._sweep.step():
+            verdict = _verdict(finished)
+            for place, found in self._waiting.pop(finished.item_id):
+                found[place] = verdict
+
+    def _admit(self, place: int, image: ImageLike, word: str | None, found: dict[int, Verdict]) -> None:
+        """Starts an image, or gives its verdict at once; ``found`` gets the verdict at ``place``."""
         try:
             image_id, pixels = self._reader.read(image)
         except Unusable as error:
             found[place] = self._not_judged(error.image_id, "rejected", error.code, error.message)
             return
-        if image_id in pending:
-            pending[image_id].append(place)
+        if image_id in self._waiting:
+            self._waiting[image_id].append((place, found))
             return
         try:
             self._sweep.admit(Item[Image.Image](image_id, pixels, {"word": word} if word is not None else {}))
         except ItemFault as error:
             found[place] = self._not_judged(image_id, "failed", type(error).__name__, str(error))
             return
-        pending[image_id] = [place]
+        self._waiting[image_id] = [(place, found)]
 
     def _not_judged(self, image_id: str, status: str, code: str, message: str) -> Verdict:
         row = {"image_id": image_id, "status": status, "error_class": code, "error_message": message}
@@ -169,6 +171,8 @@ def _registered(metric: Distance) -> str:
         return metric
 
     factory.threshold = getattr(metric, "threshold", None)  # type: ignore[attr-defined]
+    if metric.name in extensions.BUILT_IN[extensions.METRICS]:
+        raise SettingsError(f"the metric's name {metric.name!r} is that of a built-in one; rename it")
     extensions.register(extensions.METRICS, metric.name, factory)
     return metric.name
 
@@ -179,10 +183,10 @@ def _settings(
     if isinstance(settings, AuditSettings):
         if preset is not None:
             raise TypeError("give a preset or whole settings, not both")
-        return AuditSettings.model_validate(options.merged(settings.model_dump(), over)) if over else settings
+        return validated(merged(settings.model_dump(), over)) if over else settings
     if isinstance(settings, (str, Path)):
         return load_settings(preset, Path(settings), over)
-    return load_settings(preset, None, options.merged(settings or {}, over))
+    return load_settings(preset, None, merged(settings or {}, over))
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,7 +57,8 @@ class Word:
             pipeline.load_textual_inversion(state, token=token, tokenizer=tokenizer, text_encoder=encoder)
 
     def __repr__(self) -> str:
-        return f"Word of {len(self.vectors)} tokens of width {self.vectors.shape[1]}"
+        plural = "s" if len(self.vectors) != 1 else ""
+        return f"Word of {len(self.vectors)} token{plural} of width {self.vectors.shape[1]}"
 
 
 class Verdict:

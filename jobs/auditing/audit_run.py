@@ -176,7 +176,7 @@ def audit_session(
         deadline=deadline,
         schema=SCHEMA,
         withdraw_if_unused=True,
-        say=process.notify,
+        say=_log.warning,
     ) as session:
         warn_of_damage(run)
         yield session

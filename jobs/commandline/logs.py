@@ -44,12 +44,13 @@ def _on_terminal() -> logging.Handler:
     from rich.highlighter import NullHighlighter
     from rich.logging import RichHandler
 
-    from originality.contract.log_lines import safe_message
+    from originality.contract.log_lines import safe_message, safe_traceback
 
     class Rich(RichHandler):
         def emit(self, record: logging.LogRecord) -> None:
             safe = copy.copy(record)
-            safe.msg, safe.args = safe_message(record), None
+            safe.msg, safe.args = safe_message(record) + safe_traceback(record), None
+            safe.exc_info = safe.exc_text = None
             super().emit(safe)
 
     # Rich's colour codes must not be escaped, so they bypass the stream that escapes control characters; the

@@ -255,18 +255,6 @@ def assignments(arguments: argparse.Namespace) -> dict[str, Any]:
     return flags
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of ``base`` with the values of ``over``; nested mappings are merged recursively."""
-    both = dict(base)
-    for key, value in over.items():
-        inner = both.get(key)
-        if isinstance(value, Mapping) and isinstance(inner, Mapping):
-            both[key] = merged(inner, value)
-        else:
-            both[key] = value
-    return both
-
-
 def _put(tree: dict[str, Any], path: str, value: Any) -> None:
     *parents, key = path.split(".")
     for parent in parents:

@@ -123,12 +123,6 @@ def one_line(message: object) -> str:
     return printable(masked(str(message)))
 
 
-def notify(line: str) -> None:
-    """Writes one line for people to stderr, at once."""
-    sys.stderr.write(f"originality: {one_line(line)}\n")
-    sys.stderr.flush()
-
-
 def import_failure(error: BaseException) -> str | None:
     """Message for an exception that ended an import; None for any other exception."""
     cause = error

@@ -7,6 +7,7 @@ each. The same commands resume it, show its status and put failed items back.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,8 @@ from cluster.storage.store import NotFound, Store, StoreError, open_store
 from cluster.worker.messages import ScorerFactory, Task
 from cluster.worker.readers import DocumentReader
 from jobs.auditing.damaged import warn_of_damage
-from jobs.commandline import process
+
+_log = logging.getLogger(__name__)
 
 _ITEMS = ("models", "items", "created_at")
 """Keys of a run's description that name its items and its age, and so do not decide what an item gives."""
@@ -91,7 +93,7 @@ def carry_out(
         step_limit=how.step_limit,
         load_limit=how.load_limit,
     )
-    with run_session(run, "experiment", deadline=how.deadline, say=process.notify) as session:
+    with run_session(run, "experiment", deadline=how.deadline, say=_log.warning) as session:
         warn_of_damage(run)
         leases = session.leases()
         if leases.open:

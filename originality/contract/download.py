@@ -23,7 +23,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from originality.contract.config import SettingsError, seconds_from_environment
-from originality.contract.faults import MachineFault
+from originality.contract.faults import MachineFault, first_line
 from originality.contract.file_lock import locked
 from originality.contract.node_cache import remember
 from originality.contract.transfer_progress import Progress
@@ -210,7 +210,7 @@ class Download:
                 return self._receive(progress)
             except (OSError, http.client.HTTPException) as error:
                 status = error.code if isinstance(error, urllib.error.HTTPError) else None
-                reason = f"{self.url}: {_reason(error)}"
+                reason = f"{self.url}: {first_line(error)}"
                 if self._have() > most:
                     waited, pause, most = 0.0, 1.0, self._have()
                 if (status and status not in _PASSING) or waited + pause > patience:
@@ -283,7 +283,3 @@ class Download:
             progress.add(len(chunk))
         if total is not None and have < total:
             raise ConnectionError(f"the connection ended after {have} of {total} bytes")
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

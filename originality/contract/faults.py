@@ -65,10 +65,9 @@ def is_machine_fault(error: BaseException) -> bool:
     return any(map(_is_machines, _with_causes(error)))
 
 
-def machine_fault(error: BaseException) -> MachineFault:
-    """Wraps an error in a one-line :class:`MachineFault`, to be raised from it. Returns a MachineFault as it
-    is."""
-    return error if isinstance(error, MachineFault) else MachineFault(line_of(error))
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its class if it has no message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def line_of(error: BaseException) -> str:

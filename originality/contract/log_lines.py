@@ -15,7 +15,7 @@ from originality.contract.redaction import masked
 PACKAGES = ("originality", "cluster", "jobs")
 """One logger a package: ``logging.getLogger("cluster")`` and those below it."""
 _IMAGE_DIGITS = 12
-"""Of an image's id, as in the progress view's neighbourhood: enough to find its folder."""
+"""Digits of an image's id that a line shows: enough to find its folder."""
 
 
 class PlainLines(logging.Formatter):
@@ -36,14 +36,20 @@ class PlainLines(logging.Formatter):
         where = f"{self._where} image {image}" if image else self._where
         message = safe_message(record)
         line = f"{self.formatTime(record, self.datefmt)} {record.levelname} {where}: {message}"
-        if record.exc_info:
-            line += "\n" + printable(masked(self.formatException(record.exc_info)))
-        return line
+        return line + safe_traceback(record)
 
 
 def safe_message(record: logging.LogRecord) -> str:
     """A record's message in one line, without secrets and control characters."""
     return " ".join(printable(masked(record.getMessage())).splitlines())
+
+
+def safe_traceback(record: logging.LogRecord) -> str:
+    """The traceback of a record on lines below it, without secrets and control characters; empty if it has
+    none."""
+    if not record.exc_info:
+        return ""
+    return "\n" + printable(masked(logging.Formatter().formatException(record.exc_info)), lines=True)
 
 
 def current_level() -> str:
@@ -58,4 +64,5 @@ def log_to(handler: logging.Handler, level: str) -> None:
         for before in list(logger.handlers):
             logger.removeHandler(before)
         logger.addHandler(handler)
+        logger.propagate = False  # a handler of the root would write the record again, with its secrets
         logger.setLevel(level.upper())

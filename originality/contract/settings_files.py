@@ -1,8 +1,9 @@
-"""Reads settings from YAML files, and reports the first validation error in one line."""
+"""Reads and merges settings, and reports the first validation error in one line."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,6 +11,27 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from originality.contract.config import SettingsError, nearest
+
+_HOLDS_FOR = {"path": "revision", "metric": "threshold"}
+"""Settings that hold for one value of another: a commit belongs to a model, a threshold to a metric."""
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``base`` with the values of ``over``; nested mappings are merged recursively.
+
+    If ``over`` replaces a model or a metric, the old one's revision or threshold is dropped.
+    """
+    both = dict(base)
+    for key, dependent in _HOLDS_FOR.items():
+        if over.get(key, base.get(key)) != base.get(key):
+            both.pop(dependent, None)
+    for key, value in over.items():
+        inner = both.get(key)
+        if isinstance(value, Mapping) and isinstance(inner, Mapping):
+            both[key] = merged(inner, value)
+        else:
+            both[key] = value
+    return both
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

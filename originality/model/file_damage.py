@@ -15,6 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from originality.contract.faults import first_line
 from originality.contract.wrong_content import wrong_content
 
 SAFETENSORS = ".safetensors"
@@ -57,7 +58,7 @@ def _of_weights(file: Path) -> str | None:
         with safe_open(file, framework="pt") as opened:
             types = {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        return f"is cut off or damaged ({_line(error)}); fetch it again"
+        return f"is cut off or damaged ({first_line(error)}); fetch it again"
     if odd := sorted(types - _PLAIN_TYPES):
         return f"holds weights in {odd[0]}, quantised; use weights in fp16, bf16 or fp32"
     return None
@@ -67,7 +68,7 @@ def _of_json(file: Path) -> str | None:
     try:
         read = json.loads(file.read_text("utf-8"))
     except ValueError as error:
-        return f"is damaged ({_line(error)}); fetch it again"
+        return f"is damaged ({first_line(error)}); fetch it again"
     if not isinstance(read, dict):
         return "is damaged (it holds no JSON object); fetch it again"
     return None
@@ -197,7 +198,3 @@ def _lost_merge(vocabulary: dict[str, Any], merges: list[list[str]]) -> str | No
     if orphan := min((token for token in long if not re.fullmatch("<.*>", token)), default=None):
         return f"no merge makes {orphan!a} of the vocabulary"
     return None
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

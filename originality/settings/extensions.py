@@ -25,6 +25,9 @@ DETECTORS = "originality.detectors"
 """Entry points called as ``factory(subject, settings, device)`` that return a
 :class:`originality.evaluation.in_distribution.subject_by_classes.SubjectDetector`."""
 
+BUILT_IN = {METRICS: ("elements", "dreamsim", "imagenet"), DETECTORS: ("imagenet", "detr", "clip")}
+"""Names of this package's own metrics and detectors. Others of these names are not used."""
+
 _registered: dict[str, dict[str, Callable[..., Any]]] = {METRICS: {}, DETECTORS: {}}
 
 
@@ -35,7 +38,8 @@ def register(group: str, name: str, factory: Callable[..., Any]) -> None:
 
 def names(group: str) -> list[str]:
     """Sorted names of all that are known in addition to the built-in ones."""
-    return sorted({*_registered[group], *(point.name for point in entry_points(group=group))})
+    known = {*_registered[group], *(point.name for point in entry_points(group=group))}
+    return sorted(known - {*BUILT_IN[group]})
 
 
 def factory_of(group: str, name: str) -> Callable[..., Any]:

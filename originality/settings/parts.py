@@ -187,8 +187,8 @@ from every published original one (Figures 7 and 8). 0.3 was chosen on tuning im
 (docs/effect/README.md). Both are our choice: the paper states no threshold."""
 
 
-_METRICS = ("elements", "dreamsim", "imagenet")
-_DETECTORS = ("imagenet", "detr", "clip")
+_METRICS = extensions.BUILT_IN[extensions.METRICS]
+_DETECTORS = extensions.BUILT_IN[extensions.DETECTORS]
 
 
 def _known_metrics() -> list[str]:

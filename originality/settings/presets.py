@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from originality.contract.config import SettingsError, nearest
-from originality.contract.settings_files import one_line, read_yaml
+from originality.contract.settings_files import merged, one_line, read_yaml
 from originality.settings.audit import AuditSettings, DomainMissing
 
 _PAPER: dict[str, Any] = {  # without a domain: the user must say what the images show
@@ -45,23 +45,11 @@ _FAST: dict[str, Any] = {
 lowers the loss by enough (docs/bench/README.md)."""
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    if over.get("path", base.get("path")) != base.get("path"):
-        merged.pop("revision", None)  # it is a commit of the model that was replaced
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merge(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
-
-
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": _PAPER,
     "paper-shapes": _PAPER_SHAPES,
-    "fast": _merge(_PAPER, _FAST),
-    "fast-shapes": _merge(_PAPER_SHAPES, _FAST),
+    "fast": merged(_PAPER, _FAST),
+    "fast-shapes": merged(_PAPER_SHAPES, _FAST),
     "laptop": {
         "inversion": {
             "steps": 60,
@@ -97,13 +85,22 @@ def load_settings(
     """
     chosen: dict[str, Any] = {}
     for file in [files] if isinstance(files, Path) else files or ():
-        chosen = _merge(chosen, read_yaml(file))
+        chosen = merged(chosen, read_yaml(file))
     chosen.pop("cluster", None)  # the engine's settings, which cluster.settings reads
     file_preset = chosen.pop("preset", None)
     name = preset or file_preset or DEFAULT_PRESET
     if not isinstance(name, str) or name not in PRESETS:
         raise SettingsError(f"preset {name!r} is unknown{nearest(str(name), PRESETS)}")
-    values = _merge(_merge(PRESETS[name], chosen), flags or {})
+    values = merged(merged(PRESETS[name], chosen), flags or {})
+    return validated(values)
+
+
+def validated(values: Mapping[str, Any]) -> AuditSettings:
+    """Settings of nested values.
+
+    Raises:
+        SettingsError: a setting is unknown or invalid. DomainMissing: the domain must be given.
+    """
     try:
         return AuditSettings.model_validate(values)
     except ValidationError as error:

@@ -53,6 +53,15 @@ print(sorted(set(originality.__all__) - set(dir(originality))), originality.__ve
         originality.nothing  # noqa: B018
 
 
+def test_a_run_is_opened_without_torch() -> None:
+    code = "import sys, originality; originality.open_run; print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=ROOT, env={"PYTHONPATH": python_path()}, capture_output=True, text=True
+    )
+    assert done.stdout == "False\n", done.stderr
+
+
 @pytest.mark.long
 def test_verdicts_are_the_commands_to_the_bit(
     verdicts: list[originality.Verdict], tmp_path: Path, local_ray: None
@@ -94,6 +103,17 @@ def test_equal_images_are_judged_once_and_bad_ones_are_rows(
     assert (second.status, fourth.status) == ("rejected", "rejected")
     assert fourth.error is not None and fourth.error.startswith("missing") and not fourth.words
     assert "rejected" in repr(second) and "rejected" in second._repr_html_()
+
+
+def test_an_image_may_be_judged_while_others_are_under_way(
+    auditor: originality.Auditor, verdicts: list[originality.Verdict]
+) -> None:
+    found = []
+    for verdict in auditor.judge_many(EXAMPLES / name for name in NAMES):
+        found.append(verdict)
+        again = auditor.judge(EXAMPLES / NAMES[-1])
+        assert timeless(again.row()) == timeless(verdicts[-1].row())
+    assert [timeless(v.row()) for v in found] == [timeless(v.row()) for v in verdicts]
 
 
 def test_what_was_left_early_does_not_share_later_passes(

@@ -38,3 +38,43 @@ def test_the_level_is_one_of_the_known() -> None:
     assert parser.parse_args([]).log_level == "info"
     with pytest.raises(argparse.ArgumentError):
         parser.parse_args(["--log-level", "loud"])
+
+
+SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+
+
+def log_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error with a secret of the environment and a terminal command in its message."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    try:
+        raise ValueError(f"refused \x1b[31m {SECRET}")
+    except ValueError:
+        logging.getLogger("cluster").exception("failed")
+
+
+def test_a_traceback_on_a_terminal_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    logs.set_up("info")
+    log_failure(monkeypatch)
+    shown = terminal.getvalue()
+    assert "Traceback" in shown and SECRET not in shown and "\x1b[31m ***" not in shown
+
+
+def test_a_traceback_elsewhere_has_lines_and_no_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.set_up("info")
+    log_failure(monkeypatch)
+    shown = capsys.readouterr().err
+    assert shown.count("\n") > 4 and SECRET not in shown and "\x1b" not in shown
+
+
+def test_no_handler_of_the_root_repeats_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = seen.append  # type: ignore[method-assign]
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    logs.set_up("info")
+    logging.getLogger("jobs.audit").warning("look")
+    assert seen == []

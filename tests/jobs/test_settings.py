@@ -31,6 +31,7 @@ def test_a_pipe_gets_one_line_a_setting(capsys: pytest.CaptureFixture[str]) -> N
     assert "paper" in steps["source"] and steps["description"]
     assert listed["cluster.snapshot_every"]["unit"] == "seconds"
     assert listed["calibration"]["decides"] == "nothing"
+    assert "rejected inputs" in listed["cluster.max_pixels"]["decides"]
     assert all(line["decides"] and line["source"] and line["description"] for line in listed.values())
 
 

@@ -23,10 +23,10 @@ from cluster.storage.store import StoreError
 from jobs import experiment
 from jobs.cli import main
 from jobs.commandline import exits
-from jobs.commandline.options import merged
 from jobs.experimenting.plan_runs import id_of, plan_items
 from jobs.experimenting.takeover import Earlier
 from originality.contract.scorer import Item
+from originality.contract.settings_files import merged
 from originality.experiments.scales import SCALES
 from originality.experiments.tasks.long_task import FORMAT, OneAtATime
 from originality.experiments.tasks.measure_elements import ElementsMeasure, ElementsMeasuring

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from jobs.api import auditor
 from originality.evaluation.distance import Distance
 from originality.settings.presets import load_settings
 from tests.support.doc_commands import pages
@@ -46,6 +47,23 @@ def test_the_metric_of_the_guide_is_one() -> None:
     images = np.stack([np.full((8, 8, 3), value, np.uint8) for value in (0, 0, 255)])
     embedded = metric.embed(images)
     assert metric.between(embedded[0], embedded).tolist() == [0.0, 0.0, 1.0]
+
+
+def test_the_metric_of_the_guide_is_used_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the model, which is not loaded."""
+    seen: list[Any] = []
+
+    def stop(settings: Any) -> None:
+        seen.append(settings)
+        raise InterruptedError
+
+    monkeypatch.setattr(auditor, "copies_here", stop)
+    names: dict[str, Any] = {}
+    first, second, *_ = blocks("docs/extending.md", "python")
+    exec(first, names)
+    with pytest.raises(InterruptedError):
+        exec(second, names)
+    assert seen[0].distance.metric == names["MeanColour"].name
 
 
 def test_the_domain_of_the_guide_is_valid() -> None:

@@ -20,6 +20,7 @@ BROKEN = {
     "the science imports Ray": ("originality/sweep/sweep.py", "import ray"),
     "the ground imports the roof": ("originality/contract/scorer.py", "import originality.bench.report"),
     "two rooms of a floor": ("originality/evaluation/verdict.py", "import originality.inversion.lane"),
+    "what commands share imports a command": ("jobs/auditing/labels.py", "import jobs.status"),
     "the store imports the driver": ("cluster/storage/store.py", "import cluster.driver.driver"),
 }
 

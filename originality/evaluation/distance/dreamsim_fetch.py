@@ -27,6 +27,7 @@ from originality.contract.download import (
     disk_errors_explained,
     scratch_in,
 )
+from originality.contract.faults import first_line
 from originality.contract.node_cache import sha256
 from originality.contract.transfer_progress import Progress
 from originality.evaluation.distance.dreamsim_weights import (
@@ -110,7 +111,7 @@ def fetch(
     except (FetchError, _NotPublished, ValueError) as error:
         nowhere = not isinstance(error, FetchError) or error.status in NOT_FOUND_STATUSES
         raise (SettingsError if nowhere else FetchError)(
-            f"DreamSim's weights could not be downloaded to {folder} ({_reason(error)}): connect this "
+            f"DreamSim's weights could not be downloaded to {folder} ({first_line(error)}): connect this "
             "machine and run the same command again to resume; or fill a folder or prefix on a connected one "
             f"({how_to_fetch(branch, 's3://BUCKET/weights/dreamsim')}) and set distance.folder to it; "
             "or set distance.metric to imagenet, which needs no download"
@@ -129,10 +130,6 @@ def _is_complete(folder: Path, branch: Branch) -> bool:
         return bool(check(folder, branch))
     except SettingsError:
         return False
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @dataclass(frozen=True)
