@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cluster.storage.store import absolute
 from jobs.auditing.audit_run import audit
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exit with code 0 even if images were rejected or failed, for schedulers that retry otherwise",
     )
     options.add_settings_arguments(parser)
+    options.add_list_arguments(parser)
     options.add_selection_arguments(parser)
     options.add_cluster_arguments(parser)
 
@@ -59,7 +61,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if absolute(arguments.out) == absolute(arguments.input):
         raise SettingsError("--out is the input itself: choose a different folder for the results")
     check_first(settings, how, arguments.out)
-    prepared = prepare(settings)
+    prepared = replace(prepare(settings), columns=options.columns_of(arguments))
     return audit(
         prepared, arguments.input, arguments.out, how=how, selection=selection, force_new=arguments.force_new
     )

@@ -10,7 +10,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -92,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", help="run folder that keeps the sample's verdicts, for an audit to continue")
     predict.add_arguments(parser)
+    options.add_list_arguments(parser)
     options.add_settings_arguments(parser)
     options.add_cluster_arguments(parser)
 
@@ -112,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     selection = Selection(sample=sample, seed=settings.seed)
     check_first(settings, how, arguments.out)
     with tempfile.TemporaryDirectory() as scratch, removing_empty_folders(arguments.out or scratch):
-        prepared = prepare(settings)
+        prepared = replace(prepare(settings), columns=options.columns_of(arguments))
         folder = plan_audit(prepared, arguments.input, arguments.out or scratch)
         warn(settings, folder.manifest, selection.numbers(folder.manifest))
         with audit_session(folder, selection, how.deadline) as session:

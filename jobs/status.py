@@ -12,22 +12,31 @@ from cluster.driver.progress import duration, rate_text
 from cluster.run.folder import open_run
 from cluster.storage.heartbeat import Pulse, pulses
 from jobs.auditing.damaged import damage_text, warn_of_damage
+from jobs.auditing.groups import groups_by
 from jobs.auditing.status_object import status_object
 from jobs.auditing.verdict_table import summarise
 from jobs.commandline import exits, process
+
+_MOST_GROUPS = 40
+"""Most values of a column that are printed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help="run folder of an audit")
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    parser.add_argument("--by", metavar="COLUMN", help="also count by a column of the collection's list")
 
 
 def run(arguments: argparse.Namespace) -> int:
     folder = open_run(arguments.output)
     summary = summarise(folder)
     warn_of_damage(folder)
+    groups = groups_by(folder, arguments.by) if arguments.by else []
     if arguments.json:
-        print(json.dumps(status_object(folder, summary), indent=2))
+        found = status_object(folder, summary)
+        if arguments.by:
+            found["groups"] = {"by": arguments.by, "values": groups}
+        print(json.dumps(found, indent=2, default=str))
         return exits.ALL_JUDGED
     print(f"{folder.store.url}, created {folder.description.get('created_at', 'at an unknown time')}")
     print(f"{summary['inputs']} inputs, {summary['images']} distinct images read")
@@ -36,6 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
     print(", ".join(f"{summary[s]} {s}" for s in ("judged", "rejected", "failed", "pending")))
     if summary["min_tokens"]:
         print("min tokens: " + ", ".join(f"{k}: {n}" for k, n in summary["min_tokens"].items()))
+    for group in groups[:_MOST_GROUPS]:
+        print(process.one_line(_group_line(arguments.by, group)))
+    if len(groups) > _MOST_GROUPS:
+        print(f"and {len(groups) - _MOST_GROUPS} more values of {process.one_line(arguments.by)}")
     if summary["errors"]:
         print("errors: " + ", ".join(f"{k}: {n}" for k, n in summary["errors"].items()))
     if summary["notes"]:
@@ -45,6 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
     for pulse in pulses(folder.store):
         print(process.one_line(_driver_line(pulse)))
     return exits.ALL_JUDGED
+
+
+def _group_line(column: str, group: Mapping[str, Any]) -> str:
+    """One line about the inputs with one value of a column."""
+    tokens = ", ".join(f"{needed}: {count}" for needed, count in group["min_tokens"].items())
+    named = "without a value" if group["value"] is None else str(group["value"])
+    return f"{column} {named}: {group['inputs']} inputs; min tokens {tokens or 'unknown'}"
 
 
 def _driver_line(pulse: Pulse) -> str:

@@ -2,9 +2,9 @@
 
 It is determined where the bytes are read, and kept beside the manifest.
 
-``inputs/*.parquet`` has a row for every input whose bytes were read: its number in the manifest, its uri and
-its image_id. Any row can be determined again by reading the bytes again. So a driver may keep rows in memory
-for a while; a crash then costs a second reading, but no verdict.
+``inputs/*.parquet`` has a row for every input whose bytes were read: its number in the manifest (from 0), its
+uri, its image_id, and the columns that its list has. Any row can be determined again by reading the bytes
+again. So a driver may keep rows in memory for a while; a crash then costs a second reading, but no verdict.
 
 If several parts name an input, the last one counts, in the order of the sequence numbers in their names. A
 process numbers its parts one higher than the highest that it found. So its rows override all that it had
@@ -130,8 +130,12 @@ class Identities:
                 ids = pa.array([self[number] for number in learnt], pa.string())
             if not unsaved:
                 return
-            uris = pa.array([self._manifest.uri(number) for number in learnt], pa.string())
-            table = pa.table([pa.array(learnt, pa.int64()), uris, ids], SCHEMA)
+            numbers = pa.array(learnt, pa.int64())
+            uris = self._manifest.table["uri"].take(numbers)
+            table = pa.table([numbers, uris, ids], SCHEMA)
+            listed = self._manifest.listed(np.array(learnt, np.int64))
+            for name in listed.column_names:
+                table = table.append_column(name, listed[name])
             path = inputs_part_path(self._sequence, self._writer, self._parts)
             self.store.write(path, parquet_bytes(table))
             with self._lock:

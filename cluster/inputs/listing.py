@@ -31,10 +31,14 @@ _EXTENSION = r"(?P<extension>\.[A-Za-z0-9_]{1,10})$"
 anything."""
 
 
-def scan(input_uri: str) -> Manifest:
+def scan(input_uri: str, columns: Sequence[str] | None = None) -> Manifest:
     """List the images of a collection: a folder or prefix, a glob pattern ("s3://bucket/a/**/*.jpg"), a CSV
     or Parquet list with a column of uris and optionally one of words, a folder of Parquet files of such a
     list, or one image file.
+
+    Args:
+        input_uri: of the collection.
+        columns: names of the columns of a list that are kept beside the uris; None: all.
 
     Raises:
         InputError: it does not exist, or contains nothing that is an image by its extension.
@@ -45,17 +49,17 @@ def scan(input_uri: str) -> Manifest:
     if uri != local_uri(uri):
         raise InputError(f"{uri!a} is not UTF-8; rename the folder, or give it by another path")
     if _is_folder(uri):
-        return _scan_folder(input_uri, uri)
+        return _scan_folder(input_uri, uri, columns)
     if _is_special(uri):
         raise InputError(f"{input_uri} is a pipe, socket or device; save it as a file, and give that")
     if re.search(_WILD, uri) and not exists(uri):
-        return _scan_glob(input_uri, uri)
+        return _scan_glob(input_uri, uri, columns)
     if uri.lower().endswith(LISTS):
-        return _scan_list(input_uri, uri)
+        return _scan_list(input_uri, uri, columns)
     if fix_of(uri) and size_of(uri) is not None:
         raise InputError(f"{input_uri} cannot be read as a list; {fix_of(uri)}")
     if "://" in uri and not re.search(_IMAGE, uri):
-        return _scan_folder(input_uri, uri)
+        return _scan_folder(input_uri, uri, columns)
     return _one_file(input_uri, uri)
 
 
@@ -70,7 +74,7 @@ def _is_special(uri: str) -> bool:
     return "://" not in uri and bounded(uri, lambda: path.exists() and not path.is_file())
 
 
-def _scan_folder(shown_as: str, root: str) -> Manifest:
+def _scan_folder(shown_as: str, root: str, columns: Sequence[str] | None) -> Manifest:
     table, vanished = _listed(shown_as, root)
     if not table.num_rows:
         raise InputError(f"no files in {shown_as}; give a folder or prefix that holds images")
@@ -80,7 +84,7 @@ def _scan_folder(shown_as: str, root: str) -> Manifest:
     found = _images(table, root, vanished=vanished)
     if not len(found):
         if parts := _parts(shown_as, table, root):
-            return read_parts(shown_as, root, parts)
+            return read_parts(shown_as, root, parts, columns)
         count = f"{table.num_rows} file{'s' if table.num_rows > 1 else ''}"
         accepted = f"accepted are {' '.join(EXTENSIONS)}"
         heic = "; .heic is read if pillow-heif is installed" if ".heic" in found.skipped_kinds else ""
@@ -178,7 +182,7 @@ def _below(uris: pa.ChunkedArray, root: str) -> pa.ChunkedArray:
     return pc.replace_substring_regex(uris, f"^(?:{begin})/", "/", max_replacements=1)
 
 
-def _scan_glob(shown_as: str, pattern: str) -> Manifest:
+def _scan_glob(shown_as: str, pattern: str, columns: Sequence[str] | None) -> Manifest:
     parts = pattern.split("/")
     fixed = next(i for i, part in enumerate(parts) if re.search(_WILD, part))
     if "/".join(parts[:fixed]).endswith(":/"):
@@ -199,7 +203,7 @@ def _scan_glob(shown_as: str, pattern: str) -> Manifest:
     )
     if not len(found):
         if lists := _parts(shown_as, matching, root):
-            return read_parts(shown_as, root, lists)
+            return read_parts(shown_as, root, lists, columns)
         raise InputError(
             f"{shown_as} matches no image; quote it for the shell, and use ** for any number of folders"
         )
@@ -231,16 +235,16 @@ def glob_regex(pattern: str) -> str:
     return "^" + "".join(map(translated, tokens)) + "$"
 
 
-def _scan_list(shown_as: str, uri: str) -> Manifest:
+def _scan_list(shown_as: str, uri: str, columns: Sequence[str] | None) -> Manifest:
     parent, _, name = uri.rpartition("/")
     try:
         data = open_store(parent or "/", create=False).read(name)
     except NotFound as error:
         # A prefix of that name: Spark writes folders named like files.
         if "://" in uri and next(walk(uri), None):
-            return _scan_folder(shown_as, uri)
+            return _scan_folder(shown_as, uri, columns)
         raise InputError(f"{shown_as} does not exist; give a folder, or a CSV or Parquet list") from error
-    return read_list(shown_as, name, data, parent)
+    return read_list(shown_as, name, data, parent, columns)
 
 
 def _one_file(shown_as: str, uri: str) -> Manifest:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,11 +15,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.inputs.csv_lists import URI_COLUMNS, normalised, open_csv
-from cluster.inputs.manifest import SCHEMA, WORD, InputError, Manifest
+from cluster.inputs.list_columns import (
+    MOST_ROW_BYTES,
+    is_kept,
+    joined,
+    kept_columns,
+    plain_values,
+    typed,
+    within_size,
+    without_secrets,
+)
+from cluster.inputs.manifest import LISTED_AS, SCHEMA, WORD, InputError, Manifest
 from cluster.inputs.sources import WITHOUT_URI, Unreadable, read_image
 from cluster.inputs.unreadable import without_uri
 from cluster.storage.store import REMOTE_SCHEMES
 from originality.contract.wrong_content import wrong_content
+
+_log = logging.getLogger(__name__)
 
 LISTS = (".csv", ".parquet")
 """Extensions of lists: files with a column of uris."""
@@ -86,26 +100,35 @@ class ListFile:
             "write them to files and give their folder, or list their uris in a column uri"
         )
 
-    def batches(self, columns: Sequence[str]) -> Iterator[list[pa.Array]]:
-        """The values of some columns as text, in batches.
+    def batches(self, columns: Sequence[str], others: Sequence[str] = ()) -> Iterator[list[pa.Array]]:
+        """The values of some columns, in batches.
+
+        Args:
+            columns: whose values are text.
+            others: whose values may be of any type; see :mod:`cluster.inputs.list_columns`. Of a CSV they are
+                text, and null where the cell is empty.
 
         Raises:
-            InputError: a column does not contain text.
+            InputError: one of ``columns`` does not contain text.
             ValueError: the file is damaged.
         """
         if self.parquet is not None:
-            for batch in self.parquet.iter_batches(columns=list(columns)):
-                yield [self._text(name, batch[name]) for name in columns]
+            for batch in self.parquet.iter_batches(columns=[*columns, *others]):
+                values = [plain_values(batch[name]) for name in others]
+                yield [*(self._text(name, batch[name]) for name in columns), *values]
             return
         assert self.rows is not None
         places = [self.names.index(name) for name in columns]
+        other_places = [self.names.index(name) for name in others]
         numbered = enumerate(self.rows, 1)
         while part := list(islice(numbered, _BATCH)):
             for number, row in part:
                 if len(row) != len(self.names):
                     reason = f"Expected {len(self.names)} columns, got {len(row)}"
                     raise ValueError(f"CSV parse error: row {number}: {reason}")
-            yield [pa.array([row[place] for _, row in part], pa.string()) for place in places]
+            texts = [pa.array([row[place] for _, row in part], pa.string()) for place in places]
+            cells = [pa.array([row[place] or None for _, row in part], pa.string()) for place in other_places]
+            yield [*texts, *(without_secrets(cell) for cell in cells)]
 
     def _text(self, name: str, column: pa.Array) -> pa.Array:
         if column.null_count == len(column):  # of any type
@@ -146,17 +169,27 @@ def open_list(shown_as: str, name: str, data: bytes) -> ListFile:
     return ListFile(shown_as, parquet.schema_arrow.names, parquet=parquet)
 
 
-def read_list(shown_as: str, name: str, data: bytes, parent: str) -> Manifest:
-    """The images of a list, in its order. ``parent``: the folder that relative uris are relative to.
+def read_list(
+    shown_as: str, name: str, data: bytes, parent: str, wanted: Sequence[str] | None = None
+) -> Manifest:
+    """The images of a list, in its order.
+
+    Args:
+        shown_as: the list as the user named it, for messages.
+        name: of the file; its extension decides the format.
+        parent: the folder that relative uris are relative to.
+        wanted: names of the columns that are kept beside the uris; None: all.
 
     Raises:
         InputError: it cannot be read, or has no rows with a uri.
     """
-    table = _table(open_list(shown_as, name, data), parent)
+    table = _table(open_list(shown_as, name, data), parent, wanted=wanted)
     return Manifest("", _not_empty(shown_as, table))
 
 
-def read_parts(shown_as: str, root: str, uris: Sequence[str]) -> Manifest:
+def read_parts(
+    shown_as: str, root: str, uris: Sequence[str], wanted: Sequence[str] | None = None
+) -> Manifest:
     """The images of a list in several Parquet files, in the order of the files' names. Relative uris are
     relative to the parent of the folder, as for a single file in the folder's place.
 
@@ -171,8 +204,8 @@ def read_parts(shown_as: str, root: str, uris: Sequence[str]) -> Manifest:
         except Unreadable as error:
             raise InputError(f"{shown_as} cannot be read as a list: {error.message}") from error
         opened = open_list(f"{shown_as.rstrip('/')}/{part}", part, data)
-        tables.append(_table(opened, root.rpartition("/")[0], part))
-    return Manifest("", _not_empty(shown_as, pa.concat_tables(tables, promote_options="default")))
+        tables.append(_table(opened, root.rpartition("/")[0], part, wanted))
+    return Manifest("", _not_empty(shown_as, joined(tables)))
 
 
 def _not_empty(shown_as: str, table: pa.Table) -> pa.Table:
@@ -183,29 +216,57 @@ def _not_empty(shown_as: str, table: pa.Table) -> pa.Table:
     return table
 
 
-def _table(opened: ListFile, parent: str, part: str = "") -> pa.Table:
-    columns = _columns(opened)
-    schema = SCHEMA if len(columns) == 1 else SCHEMA.append(WORD)
-    batches: list[pa.RecordBatch] = []
+def _table(opened: ListFile, parent: str, part: str = "", wanted: Sequence[str] | None = None) -> pa.Table:
+    uri = _uri_column(opened)
+    kinds = opened.parquet.schema_arrow if opened.parquet else None
+    bytes_columns = [field.name for field in kinds if not is_kept(field.type)] if kinds else []
+    kept = kept_columns(opened.shown_as, opened.names, [uri, *bytes_columns], wanted)
+    words = [column for column in kept if column.kept_as == WORD.name]
+    others = [column for column in kept if column not in words]
+    batches: list[pa.Table] = []
+    left_out: Counter[str] = Counter()
     rows = 0
     try:
-        for uris, *words in opened.batches(columns):
+        texts = [uri, *(column.name for column in words)]
+        for uris, *values in opened.batches(texts, [column.name for column in others]):
             uris = pc.utf8_trim_whitespace(uris)
             _check_rows(opened.shown_as, uris, rows)
-            found = [_resolved(uris, parent, rows, part), pa.nulls(len(uris), pa.int64())]
-            trimmed = [pc.utf8_trim_whitespace(word) for word in words]
-            found += [pc.if_else(pc.equal(word, ""), None, word) for word in trimmed]
-            batches.append(pa.record_batch(found, schema))
+            values, too_large = within_size([*words, *others], values)
+            left_out.update(too_large)
+            found = {"uri": _resolved(uris, parent, rows, part), "bytes": pa.nulls(len(uris), pa.int64())}
+            found[LISTED_AS] = pc.if_else(pc.equal(uris, ""), None, uris)
+            for column, value in zip([*words, *others], values, strict=True):
+                if column in words:
+                    value = pc.utf8_trim_whitespace(value)
+                    value = pc.if_else(pc.equal(value, ""), None, value)
+                found[column.kept_as] = value
+            batches.append(pa.table(found))
             rows += len(uris)
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise _unreadable(opened.shown_as, error) from None
-    return pa.Table.from_batches(batches, schema)
+    for name, count in left_out.items():
+        _log.warning(
+            "%s: values of column %r are left out in %d rows: at most %d bytes a row are kept beside the uri",
+            opened.shown_as,
+            name,
+            count,
+            MOST_ROW_BYTES,
+        )
+    if not batches:
+        return pa.table({"uri": [], "bytes": []}, SCHEMA)
+    table = pa.concat_tables(batches)
+    if opened.rows is None:
+        return table
+    for column in others:
+        place = table.column_names.index(column.kept_as)
+        table = table.set_column(place, column.kept_as, typed(table[column.kept_as]))
+    return table
 
 
-def _columns(opened: ListFile) -> list[str]:
-    """The columns that are read: that of uris, and that of words if there is one.
+def _uri_column(opened: ListFile) -> str:
+    """The name of the column of uris.
 
     Raises:
         InputError: there is no column of uris, or it contains the images themselves.
@@ -224,8 +285,7 @@ def _columns(opened: ListFile) -> list[str]:
         have = ", ".join(opened.names)[:_SHOWN] if "://" not in "".join(opened.names) else "a uri"
         needs = f"needs a first line with a column named {' or '.join(URI_COLUMNS)}, once"
         raise InputError(f"{opened.shown_as} {needs}; it has {have}")
-    word = opened.column(WORD.name)
-    return [opened.names[names.index(uri)], *([word] if word is not None else [])]
+    return opened.names[names.index(uri)]
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -21,6 +21,9 @@ from originality.contract.redaction import Masked
 SCHEMA = pa.schema([("uri", pa.string()), ("bytes", pa.int64())])
 WORD = pa.field("word", pa.string())
 """An optional column of lists and manifests: a word for each input. Null for an input without one."""
+LISTED_AS = "listed_as"
+"""Column of manifests of lists: the uri as the list has it, which may be relative. Null for a row without
+one."""
 
 _KINDS_SHOWN = 8
 """Kinds of skipped files that are shown."""
@@ -37,8 +40,8 @@ class Manifest:
     source: str
     """The folder or prefix with which all uris begin; empty for a list."""
     table: pa.Table
-    """Columns of SCHEMA, and those that a list adds, such as WORD; bytes are null if unknown, as in a
-    list."""
+    """Columns of SCHEMA, and those that a list adds: LISTED_AS, WORD and its other columns; bytes are null if
+    unknown, as in a list."""
     skipped: int = 0
     """Number of files that were skipped (hidden, in a run folder, or not images by their extension), and of
     folders that vanished while they were listed."""
@@ -64,8 +67,13 @@ class Manifest:
 
     @property
     def extra(self) -> list[str]:
-        """Names of the columns besides those that every manifest has."""
-        return [name for name in self.table.column_names if name not in SCHEMA.names]
+        """Names of the columns that a list has beside its uris."""
+        return [name for name in self.table.column_names if name not in (*SCHEMA.names, LISTED_AS)]
+
+    def listed(self, numbers: np.ndarray) -> pa.Table:
+        """What a list says of some inputs: LISTED_AS and the columns of :attr:`extra`, if there are any."""
+        names = [name for name in self.table.column_names if name not in SCHEMA.names]
+        return self.table.select(names).take(pa.array(numbers, pa.int64()))
 
     def missing(self, column: str) -> int:
         """How many inputs have no value in a column."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -15,11 +12,9 @@ from cluster.run.folder import RunFolder
 from cluster.run.record import artefacts_of
 from cluster.storage.store import NotFound
 from jobs.api.verdict import Verdict
+from jobs.auditing.results_table import inputs_table, results_tables, verdicts_table
 from jobs.auditing.status_object import status_object
-from jobs.auditing.verdict_table import SCHEMA, summarise
-
-_BATCH = 10_000
-"""Rows that are held as Python objects at once."""
+from jobs.auditing.verdict_table import summarise
 
 
 def open_run(uri: str) -> Run:
@@ -51,16 +46,17 @@ class Run:
     def verdicts(self) -> pa.Table:
         """One row for each image that has a verdict, with the columns of ``verdicts/*.parquet``; of a run
         under way, those so far. ``to_pandas()`` makes a data frame of it."""
-        rows = self._reread().ledger.rows()
-        return pa.Table.from_batches(_batches(rows, SCHEMA), SCHEMA)
+        return verdicts_table(self._reread())
 
     def inputs(self) -> pa.Table:
-        """One row for each input: its number in the manifest, its URI, its bytes, and the image's id."""
-        run = self._reread()
-        listed = run.manifest.table
-        ids = run.identities.image_ids()
-        numbers = pa.array(range(len(run.manifest)), pa.int64())
-        return pa.table({"number": numbers, "uri": listed["uri"], "bytes": listed["bytes"], "image_id": ids})
+        """One row for each input: its number in the manifest, its URI, its bytes, the image's id, and the
+        columns of its list."""
+        return inputs_table(self._reread())
+
+    def results(self) -> pa.Table:
+        """One row for each input, with the columns of its list and those of its image's verdict; see
+        ``originality export``."""
+        return pa.concat_tables(results_tables(self._reread()))
 
     def image(self, image_id: str) -> Verdict:
         """The verdict of one image, with its redraws and words. A prefix of its id is enough, if it is the
@@ -96,16 +92,3 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.uri}>"
-
-
-def _batches(rows: Iterator[dict[str, Any]], schema: pa.Schema) -> list[pa.RecordBatch]:
-    batches = []
-    typed = ({**row, "finished_at": _time(row.get("finished_at"))} for row in rows)
-    while batch := list(islice(typed, _BATCH)):
-        batches.append(pa.RecordBatch.from_pylist(batch, schema))
-    return batches
-
-
-def _time(text: str | None) -> datetime | None:
-    """Of a row, which holds times as ISO 8601 text."""
-    return None if text is None else datetime.fromisoformat(text)

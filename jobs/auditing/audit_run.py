@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from typing import Any
 
 from cluster.driver import driver
 from cluster.driver.session import Session, run_session
+from cluster.inputs.listing import scan
 from cluster.inputs.manifest import Selection
 from cluster.inputs.readable import check_readable
 from cluster.run.folder import RunFolder, RunMismatch, beside, plan
@@ -214,18 +216,27 @@ def plan_audit(prepared: PreparedAudit, source: str, output: str, force_new: boo
         RunMismatch: the folder holds a run with different settings.
     """
     identified = identity(prepared, source)
-    try:
+    listing = functools.partial(scan, columns=prepared.columns)
+
+    def plan_in(folder: str) -> RunFolder:
         return plan(
-            source, open_store(output), identified, prepared.check, LATER_DEFAULTS, ignored=_NOT_IDENTITY
+            source,
+            open_store(folder),
+            identified,
+            prepared.check,
+            LATER_DEFAULTS,
+            listing=listing,
+            ignored=_NOT_IDENTITY,
         )
+
+    try:
+        return plan_in(output)
     except RunMismatch:
         if not force_new:
             raise
     for other in beside(output):  # the first folder that is free, or that holds this run already
         with suppress(RunMismatch):
-            run = plan(
-                source, open_store(other), identified, prepared.check, LATER_DEFAULTS, ignored=_NOT_IDENTITY
-            )
+            run = plan_in(other)
             _log.warning("%s holds a run with different settings; this run is in %s", output, other)
             return run
     raise AssertionError("beside() never ends")

@@ -47,6 +47,8 @@ class PreparedAudit:
     """Differences between this audit and the one that the thresholds were calibrated for."""
     unsuited: Unsuited | None = None
     """Finding that the model cannot judge these images; None if there is no such finding."""
+    columns: Sequence[str] | None = None
+    """Columns of a list that are kept beside the uris; None: all."""
     words_missing: str | None = None
     """Message for images whose list names no word (originality.inversion.initial_words); None if they need
     none."""

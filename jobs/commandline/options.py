@@ -99,6 +99,22 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_list_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how a list is read."""
+    parser.add_argument(
+        "--columns",
+        metavar="A,B",
+        help="columns of a list to keep beside the uris, separated by commas (default: all; '' for none)",
+    )
+
+
+def columns_of(arguments: argparse.Namespace) -> tuple[str, ...] | None:
+    """The columns that ``--columns`` names; None for all."""
+    if arguments.columns is None:
+        return None
+    return tuple(name.strip() for name in arguments.columns.split(",") if name.strip())
+
+
 def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that choose among the inputs of a run."""
     parser.add_argument("--limit", type=int, metavar="N", help="judge only the first N inputs this time")

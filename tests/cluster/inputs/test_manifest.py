@@ -161,15 +161,15 @@ def test_a_list_may_have_a_column_of_words(tmp_path: Path, form: str) -> None:
         pq.write_table(table, file)
     manifest = scan(str(file))
     assert [manifest.columns(n).get("word") for n in range(5)] == ["dog", "cat", None, None, "fire truck"]
-    assert manifest.extra == ["word"] and manifest.missing("word") == 2
+    assert manifest.extra == ["word", "label"] and manifest.missing("word") == 2
     assert paths(manifest) == [f"{tmp_path}/{n}.png" for n in range(5)]
     again = Manifest.from_parquet(manifest.to_parquet())
-    assert again.table == manifest.table and again.columns(4) == {"word": "fire truck"}
+    assert again.table == manifest.table and again.columns(4) == {"word": "fire truck", "label": 4}
 
 
-def test_a_manifest_without_words_is_unchanged(tmp_path: Path) -> None:
-    (tmp_path / "list.csv").write_text("uri,words\na.png,dog\n")
-    manifest = scan(str(tmp_path / "list.csv"))
+def test_a_manifest_of_a_folder_has_no_other_columns(tmp_path: Path) -> None:
+    paint(tmp_path, "a.png", (1, 2, 3))
+    manifest = scan(str(tmp_path))
     assert pq.read_schema(pa.BufferReader(manifest.to_parquet())).names == SCHEMA.names
     again = Manifest.from_parquet(manifest.to_parquet())
     assert (again.columns(0), again.extra, again.missing("word")) == ({}, [], 1)

@@ -1,0 +1,63 @@
+"""Counts of a run by one column of its list."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from cluster.run.folder import RunFolder
+from jobs.auditing.results_table import PENDING
+from originality.contract.config import SettingsError
+
+CENSORED = "+"
+"""Key of the images that no number of tokens redrew."""
+
+
+def groups_by(run: RunFolder, column: str) -> list[dict[str, Any]]:
+    """For each value of a column: its inputs, how many of them are judged, and their min tokens.
+
+    Inputs are counted, so an image that occurs several times counts each time. Largest group first.
+
+    Returns:
+        Mappings with the keys ``value`` (None where the list has none), ``inputs``, one for each status that
+        occurs, and ``min_tokens``: counts by number of tokens, "+" for none.
+
+    Raises:
+        SettingsError: the run's list has no such column; names those that it has.
+    """
+    if column not in run.manifest.extra:
+        have = ", ".join(run.manifest.extra)[:200] or "none"
+        raise SettingsError(f"--by {column}: the collection has no such column; its columns are {have}")
+    outcomes = {
+        row["image_id"]: (row["status"], _tokens(row))
+        for row in run.ledger.rows(["image_id", "status", "min_tokens", "censored"])
+    }
+    counts: defaultdict[Any, Counter[str]] = defaultdict(Counter)
+    tokens: defaultdict[Any, Counter[str]] = defaultdict(Counter)
+    for number, value in enumerate(run.manifest.table[column].to_pylist()):
+        status, needed = outcomes.get(run.identities[number] or "", (PENDING, None))
+        counts[value][status] += 1
+        if needed is not None:
+            tokens[value][needed] += 1
+    ordered = sorted(counts, key=lambda value: (-counts[value].total(), str(value)))
+    return [
+        {
+            "value": value,
+            "inputs": counts[value].total(),
+            **counts[value],
+            "min_tokens": dict(
+                sorted(tokens[value].items(), key=lambda item: (item[0] == CENSORED, item[0]))
+            ),
+        }
+        for value in ordered
+    ]
+
+
+def _few_first(item: tuple[str, int]) -> tuple[bool, str]:
+    return item[0] == CENSORED, item[0]
+
+
+def _tokens(row: dict[str, Any]) -> str | None:
+    if row["status"] != "judged":
+        return None
+    return CENSORED if row["censored"] else str(row["min_tokens"])

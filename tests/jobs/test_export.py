@@ -1,0 +1,93 @@
+"""Results as one file: the columns of the list beside the verdicts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import originality
+from jobs.auditing.audit_run import audit
+from jobs.auditing.prepare import PreparedAudit
+from jobs.cli import main
+from jobs.commandline import exits
+from originality.settings.presets import load_settings
+from tests.support.mean_colour import MeanColour, paint
+
+ROWS = (
+    ("0.png", "Klee", 1921, "first"),
+    ("1.png", "Klee", 1922, '=HYPERLINK("http://evil")'),
+    ("2.png", "Arp", 1923, "-2+3"),
+    ("absent.png", "", 1924, "two\nlines"),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
+    """A run of a list with columns."""
+    folder = tmp_path_factory.mktemp("export")
+    for i in range(3):
+        paint(folder / "in", f"{i}.png", (i, 0, 0))
+    with (folder / "in" / "list.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["uri", "artist", "year", "status"])
+        writer.writerows(ROWS)
+    science = PreparedAudit(load_settings(), MeanColour, {})
+    out = folder / "run"
+    assert audit(science, str(folder / "in" / "list.csv"), str(out)) == exits.SOME_UNJUDGED
+    return out
+
+
+def test_parquet_has_a_row_for_each_input(run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "results.parquet"
+    assert main(["export", str(run), "--to", str(target)]) == exits.ALL_JUDGED
+    rows = pq.read_table(target).to_pylist()
+    assert [row["number"] for row in rows] == [0, 1, 2, 3]
+    assert [row["listed_as"] for row in rows] == [name for name, *_ in ROWS]
+    assert [(row["artist"], row["year"], row["list_status"]) for row in rows] == [
+        (artist or None, year, status) for _, artist, year, status in ROWS
+    ]
+    assert [row["status"] for row in rows] == ["judged"] * 3 + ["failed"]
+    assert originality.open_run(str(run)).results().num_rows == 4
+
+
+def test_a_csv_holds_no_formula(run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "results.csv"
+    assert main(["export", str(run), "--to", str(target)]) == exits.ALL_JUDGED
+    rows = list(csv.DictReader(io.StringIO(target.read_bytes().decode("utf-8-sig"), newline="")))
+    texts = [row["list_status"] for row in rows]
+    assert texts == ["first", "'" + ROWS[1][3], "'-2+3", "two\nlines"]
+    assert rows[0]["image_id"] and json.loads(rows[0]["sweep"]) == []
+
+
+def test_lines_of_json(run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "results.jsonl"
+    assert main(["export", str(run), "--to", str(target)]) == exits.ALL_JUDGED
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [row["year"] for row in rows] == [1921, 1922, 1923, 1924]
+
+
+def test_an_unknown_format_names_the_known_ones(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(run), "--to", "results.xlsx"]) == exits.BAD_SETTINGS
+    assert ".parquet" in capsys.readouterr().err
+
+
+def test_status_counts_by_a_column(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(run), "--by", "artist", "--json"]) == exits.ALL_JUDGED
+    groups = json.loads(capsys.readouterr().out)["groups"]["values"]
+    assert [(group["value"], group["inputs"]) for group in groups] == [("Klee", 2), ("Arp", 1), (None, 1)]
+    assert groups[0]["judged"] == 2 and groups[2]["failed"] == 1
+    assert main(["status", str(run), "--by", "artist"]) == exits.ALL_JUDGED
+    assert "artist Klee: 2 inputs" in capsys.readouterr().out
+    assert main(["status", str(run), "--by", "painter"]) == exits.BAD_SETTINGS
+    assert "artist, year" in capsys.readouterr().err
+
+
+def test_the_columns_are_in_the_runs_inputs(run: Path) -> None:
+    (part,) = (run / "inputs").glob("*.parquet")
+    rows = {row["number"]: row for row in pq.read_table(part).to_pylist()}
+    assert {row["artist"] for row in rows.values()} == {"Klee", "Arp", None}
