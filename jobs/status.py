@@ -45,6 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
     print(", ".join(f"{summary[s]} {s}" for s in ("judged", "rejected", "failed", "pending")))
     if summary["min_tokens"]:
         print("min tokens: " + ", ".join(f"{k}: {n}" for k, n in summary["min_tokens"].items()))
+    if summary["mean_score"] is not None:
+        sure = f"median confidence {summary['median_confidence']:.0%}"
+        print(f"score: {summary['mean_score']:.2f} tokens in the mean, {sure}")
+        print("redrawn at: " + ", ".join(f"{k}: {n}" for k, n in summary["redrawn_at"].items()))
     for group in groups[:_MOST_GROUPS]:
         print(process.one_line(_group_line(arguments.by, group)))
     if len(groups) > _MOST_GROUPS:

@@ -95,6 +95,36 @@ class Verdict:
         return self._row.censored
 
     @property
+    def score(self) -> float | None:
+        """Expected number of tokens if the same words were redrawn afresh, "never" counted as ``max_tokens``
+        + 1: finer than ``min_tokens``. None if the image was not judged, or by an older version."""
+        return self._row.score
+
+    @property
+    def score_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the score, over what the redraws leave open."""
+        low, high = self._row.score_low, self._row.score_high
+        return None if low is None or high is None else (low, high)
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability, 0 to 1, that fresh redraws of the same words give the same ``min_tokens``, or "never"
+        again. A different seed also learns different words, and agrees less often."""
+        return self._row.confidence
+
+    @property
+    def redrawn_at(self) -> int | None:
+        """Smallest number of tokens whose redraws were close enough, whatever the in-distribution check said;
+        None if none were."""
+        return self._row.redrawn_at
+
+    @property
+    def in_distribution_at(self) -> int | None:
+        """Smallest number of tokens whose in-distribution check passed, whatever the distance; None if none
+        did, or nothing was checked."""
+        return self._row.in_distribution_at
+
+    @property
     def max_tokens(self) -> int | None:
         """Most tokens that were tried."""
         return self._row.max_tokens

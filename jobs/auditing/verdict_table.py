@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,6 +28,9 @@ ATTEMPT = pa.struct(
         ("unet_samples", pa.int64()),
         ("seconds", pa.float64()),
         ("failure", pa.string()),
+        ("distances", pa.list_(pa.float64())),
+        ("edit_hits", pa.list_(pa.bool_())),
+        ("pass_probability", pa.float64()),
     ]
 )
 
@@ -37,6 +41,12 @@ SCHEMA = pa.schema(
         ("min_tokens", pa.int32()),
         ("censored", pa.bool_()),
         ("max_tokens", pa.int32()),
+        ("score", pa.float64()),
+        ("score_low", pa.float64()),
+        ("score_high", pa.float64()),
+        ("confidence", pa.float64()),
+        ("redrawn_at", pa.int32()),
+        ("in_distribution_at", pa.int32()),
         ("sweep", pa.list_(ATTEMPT)),
         ("model", pa.string()),
         ("settings_digest", pa.string()),
@@ -77,8 +87,9 @@ def summarise(run: RunFolder) -> dict[str, Any]:
     """Counts of a run: the content of summary.json.
 
     ``images`` counts distinct images among the inputs read so far; ``pending`` counts inputs whose image has
-    no row yet. Rows of images that no input has any more are not counted. ``damaged`` lists the files that
-    could not be read for these counts.
+    no row yet. Rows of images that no input has any more are not counted. ``mean_score`` and
+    ``median_confidence`` are of the judged images whose row has them, and null if none has. ``damaged`` lists
+    the files that could not be read for these counts.
     """
     rows = _rows(run)
     ids = run.identities.image_ids()
@@ -95,6 +106,9 @@ def summarise(run: RunFolder) -> dict[str, Any]:
         "failed": statuses.get("failed", 0),
         "pending": len(run.manifest) - with_row,
         "min_tokens": _counts(rows["fewest"]),
+        "redrawn_at": _counts(rows["redrawn"]),
+        "mean_score": pc.mean(rows["score"]).as_py(),
+        "median_confidence": _median(rows["confidence"]),
         "errors": _counts(rows["error_class"]),
         "notes": _counts(rows["note"]),
         "model": run.description.get("model"),
@@ -104,25 +118,39 @@ def summarise(run: RunFolder) -> dict[str, Any]:
 
 
 _COUNTED = pa.schema(
-    [(name, pa.string()) for name in ("image_id", "status", "fewest", "error_class", "note")]
+    [(name, pa.string()) for name in ("image_id", "status", "fewest", "redrawn", "error_class", "note")]
+    + [(name, pa.float64()) for name in ("score", "confidence")]
 )
+_READ = ("status", "censored", "min_tokens", "redrawn_at", "score", "confidence", "error_class", "note")
+"""Columns of a row that the counts need, beside its image_id."""
 _BATCH = 10_000
 """Rows held as Python objects at once. Python objects take far more memory than Arrow columns."""
 
 
 def _rows(run: RunFolder) -> pa.Table:
     """The columns that are counted, of every row."""
-    rows = run.ledger.rows(["image_id", "status", "censored", "min_tokens", "error_class", "note"])
+    rows = run.ledger.rows(["image_id", *_READ])
     batches = []
-    while batch := [{**row, "fewest": _min_tokens_key(row)} for row in islice(rows, _BATCH)]:
+    while batch := [{**row, **_keys(row)} for row in islice(rows, _BATCH)]:
         batches.append(pa.RecordBatch.from_pylist(batch, _COUNTED))
     return pa.Table.from_batches(batches, _COUNTED)
+
+
+def _keys(row: Mapping[str, Any]) -> dict[str, str | None]:
+    """What a row is counted under: by min tokens, and by the first number of tokens that redraws it."""
+    known = row.get("confidence") is not None
+    redrawn = str(row.get("redrawn_at") or "never") if known else None
+    return {"fewest": _min_tokens_key(row), "redrawn": redrawn}
 
 
 def _min_tokens_key(row: Mapping[str, Any]) -> str | None:
     if row["status"] != "judged" or "min_tokens" not in row:
         return None
     return "censored" if row.get("censored") else str(row["min_tokens"])
+
+
+def _median(column: pa.ChunkedArray) -> float | None:
+    return None if column.null_count == len(column) else float(np.median(column.drop_null()))
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

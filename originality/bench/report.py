@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 
+from originality.bench import confidence
 from originality.bench.summary import UNDER_ITS_SEED, measured_in, summarise
 from originality.bench.variants import FAST, PAPER, REDUCED, VARIANTS
 from originality.cost import measured_counts
@@ -87,7 +88,7 @@ def plot(summary: dict[str, Any], file: Path) -> None:
 
 
 def write(folder: Path, shipped: Path = measured_counts.SHIPPED) -> str:
-    """Write summary.json and cost.png in the folder and the package's counts.json.
+    """Write summary.json, cost.png and confidence.json in the folder and the package's counts.json.
 
     Returns:
         The table, in Markdown.
@@ -95,6 +96,7 @@ def write(folder: Path, shipped: Path = measured_counts.SHIPPED) -> str:
     summary = summarise(folder)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     plot(summary, folder / "cost.png")
+    confidence.write(folder)
     found = measured_in(folder)
     measured_counts.write({f"{preset}-shapes": of for preset, of in found.items()}, shipped)
     return table(summary)

@@ -78,6 +78,20 @@ class Evaluation:
             return None
         return float(np.std(self.distances, ddof=1) / math.sqrt(len(self.distances)))
 
+    def measured(self) -> dict[str, Any]:
+        """The results as fields of an :class:`originality.evaluation.verdict.Attempt`."""
+        return {
+            "distance_mean": self.distance_mean,
+            "distance_sem": self.distance_sem,
+            "redraws": len(self.redraws),
+            "editability": self.editability,
+            "editable": self.editable,
+            "passed": self.passed,
+            "failure": self.failure,
+            "distances": tuple(self.distances),
+            "edit_hits": tuple(map(bool, self.hits)) or None,
+        }
+
 
 @dataclass(frozen=True)
 class Round:

@@ -9,6 +9,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from originality.evaluation.confidence import PassRule, in_distribution_at, redrawn_at, sureness
+
+DECIMALS = 6
+"""Of probabilities and scores in a row. Kinds of CPU differ in later ones."""
+
 
 class Attempt(BaseModel):
     """Results of one number of tokens for one image."""
@@ -39,6 +44,12 @@ class Attempt(BaseModel):
     """Wall time, divided evenly among the images of a pass."""
     failure: str | None = None
     """Why this number of tokens could not be judged, e.g. "the loss of step 12 is not finite"."""
+    distances: tuple[float, ...] | None = None
+    """Distance of each redraw, in the order in which they were rendered; None in rows of older versions."""
+    edit_hits: tuple[bool, ...] | None = None
+    """For each image of the edit prompt, whether it shows the edit subject; None if none was rendered."""
+    pass_probability: float | None = None
+    """Probability that this number of tokens would pass with fresh redraws of the same word."""
 
 
 class Verdict(BaseModel):
@@ -53,6 +64,18 @@ class Verdict(BaseModel):
     censored: bool = False
     """Whether no number of tokens up to max_tokens passed: the true number, if any, is larger."""
     max_tokens: int | None = None
+    score: float | None = None
+    """Expected number of tokens, never counted as max_tokens + 1; None if the image was not judged."""
+    score_low: float | None = None
+    """Lower end of the score's 95 % interval."""
+    score_high: float | None = None
+    """Upper end of it."""
+    confidence: float | None = None
+    """Probability that min_tokens would come out the same with fresh redraws of the same words."""
+    redrawn_at: int | None = None
+    """Smallest number of tokens whose mean distance was under the threshold."""
+    in_distribution_at: int | None = None
+    """Smallest number of tokens whose in-distribution check passed; None if none did or was checked."""
     sweep: tuple[Attempt, ...] = ()
     model: str | None = None
     settings_digest: str | None = None
@@ -102,27 +125,16 @@ def judge(
     settings_digest: str,
     initial_word: str | None = None,
     edit_subject: str | None = None,
+    rule: PassRule | None = None,
 ) -> Verdict:
-    """The verdict of a finished sweep; if every attempt failed, the image has failed."""
-    if sweep and all(a.failure for a in sweep):
-        return Verdict(
-            image_id=image_id,
-            status="failed",
-            max_tokens=max_tokens,
-            sweep=tuple(sweep),
-            model=model,
-            settings_digest=settings_digest,
-            initial_word=initial_word,
-            edit_subject=edit_subject,
-            error_class="InversionFailed",
-            error_message=sweep[-1].failure,
-        )
-    fewest = min_tokens(sweep)
-    return Verdict(
+    """The verdict of a finished sweep; if every attempt failed, the image has failed.
+
+    Args:
+        rule: by which the attempts passed; None: how sure the verdict is, is left out.
+    """
+    verdict = Verdict(
         image_id=image_id,
         status="judged",
-        min_tokens=fewest,
-        censored=fewest is None,
         max_tokens=max_tokens,
         sweep=tuple(sweep),
         model=model,
@@ -130,3 +142,29 @@ def judge(
         initial_word=initial_word,
         edit_subject=edit_subject,
     )
+    if sweep and all(a.failure for a in sweep):
+        failure = {"error_class": "InversionFailed", "error_message": sweep[-1].failure}
+        return verdict.model_copy(update={"status": "failed", **failure})
+    fewest = min_tokens(sweep)
+    found = {"min_tokens": fewest, "censored": fewest is None}
+    return verdict.model_copy(update={**found, **_sureness(verdict, rule)})
+
+
+def _sureness(verdict: Verdict, rule: PassRule | None) -> dict[str, Any]:
+    """The fields of a verdict that say how sure it is."""
+    if rule is None or not verdict.sweep or verdict.max_tokens is None:
+        return {}
+    found = sureness(verdict.image_id, verdict.sweep, rule, verdict.max_tokens)
+    sweep = tuple(
+        attempt.model_copy(update={"pass_probability": round(probability, DECIMALS)})
+        for attempt, probability in zip(verdict.sweep, found.pass_probabilities, strict=True)
+    )
+    return {
+        "sweep": sweep,
+        "score": round(found.score, DECIMALS),
+        "score_low": round(found.low, DECIMALS),
+        "score_high": round(found.high, DECIMALS),
+        "confidence": round(found.confidence, DECIMALS),
+        "redrawn_at": redrawn_at(sweep, rule),
+        "in_distribution_at": in_distribution_at(sweep),
+    }

@@ -13,7 +13,7 @@ const cards = (report) => {
     made.append(...children.flat().filter((child) => child !== null && child !== ""));
     return made;
   };
-  const decimals = (value) => (value === null ? "–" : value.toFixed(3));
+  const decimals = (value, places = 3) => (value === null ? "–" : value.toFixed(places));
   const tokens = (count) => (count === 1 ? "token" : "tokens");
 
   const verdict = ({ group, tokens: count }) => {
@@ -33,6 +33,8 @@ const cards = (report) => {
       element("td", {}, verdict(entry)),
       element("td", { class: "number" }, decimals(entry.distance)),
       element("td", { class: "number" }, `${entry.tried || "–"}`),
+      element("td", { class: "number" }, decimals(entry.score, 2)),
+      element("td", { class: "number" }, entry.confidence === null ? "–" : `${entry.confidence} %`),
       element("td", {}, entry.reason));
 
   // A picture from the run folder, or a note that it was not found.
@@ -94,8 +96,8 @@ const cards = (report) => {
             strip(entry, folder, place, line)),
       scores(line));
 
-  const evidenceOf = ([id, uris, files, lines, message, advice, again, note, folder]) => ({
-    id, uris, files, message, advice, again, note, folder,
+  const evidenceOf = ([id, uris, files, sure, lines, message, advice, again, note, folder]) => ({
+    id, uris, files, sure, message, advice, again, note, folder,
     lines: lines.map(([tokens, passed, distance, near, share, score, editable, tiles, failure]) => (
       { tokens, passed, distance, near, share, score, editable, tiles, failure })),
   });
@@ -118,6 +120,7 @@ const cards = (report) => {
         element("h3", { id: `name-${entry.id}` }, element("bdi", {}, entry.name)), verdict(entry)),
       evidence.advice ? problem(entry, evidence) : "",
       evidence.note ? element("p", { class: "remark" }, `Note: ${evidence.note}`) : "",
+      evidence.sure ? element("p", { class: "remark" }, evidence.sure) : "",
       evidence.lines.length
         ? element("div", { class: "evidence" },
             element("div", { class: "query" }, query(entry, folder),

@@ -37,6 +37,14 @@ class Row:
     """Length of the sweep: how many numbers of tokens were tried."""
     last_distance: float | None = None
     """Mean distance at the last number of tokens tried. Orders images with equal min_tokens."""
+    score: float | None = None
+    """Expected number of tokens with fresh redraws; None if not judged, or by an older version."""
+    score_low: float | None = None
+    score_high: float | None = None
+    confidence: float | None = None
+    """Probability that min tokens come out the same with fresh redraws."""
+    redrawn_at: int | None = None
+    """Smallest number of tokens whose distance passed, whatever the in-distribution check said."""
     error_class: str | None = None
     error_message: str | None = None
     files: int = 1
@@ -121,6 +129,11 @@ def row_of(verdict: Verdict, name: str, uris: Sequence[str], files: int | None =
         max_tokens=verdict.max_tokens,
         tokens_tried=len(verdict.sweep),
         last_distance=distance,
+        score=verdict.score,
+        score_low=verdict.score_low,
+        score_high=verdict.score_high,
+        confidence=verdict.confidence,
+        redrawn_at=verdict.redrawn_at,
         error_class=verdict.error_class,
         error_message=verdict.error_message,
         files=len(uris) if files is None else files,

@@ -88,6 +88,10 @@ class Entry(NamedTuple):
     """Length of the sweep."""
     distance: float | None
     """Mean distance at the last number of tokens, rounded to the three decimals that are shown."""
+    score: float | None
+    """Rounded to the two decimals that are shown."""
+    confidence: int | None
+    """In percent, rounded down: 100 would promise too much."""
     reason: str
     """Error class; empty for a judged image."""
 
@@ -100,6 +104,8 @@ class Entry(NamedTuple):
             tokens=row.min_tokens or 0,
             tried=row.tokens_tried,
             distance=None if row.last_distance is None else round(row.last_distance, 3),
+            score=None if row.score is None else round(row.score, 2),
+            confidence=None if row.confidence is None else phrases.percent(row.confidence),
             reason=_shown(row.error_class or "", _NAME),
         )
 
@@ -146,6 +152,8 @@ class Evidence(NamedTuple):
     uris: tuple[str, ...]
     files: int
     """Number of inputs with these bytes; ``uris`` are the first of them."""
+    sure: str
+    """How sure the verdict is, as sentences; empty if that is not known."""
     lines: tuple[Line, ...]
     message: str
     """Error message; empty if judged."""
@@ -165,6 +173,7 @@ class Evidence(NamedTuple):
             image_id=row.image_id,
             uris=tuple(_shown(uri, _NAME) for uri in row.uris[:URIS]),
             files=row.files,
+            sure=phrases.sure(row),
             lines=tuple(Line.of(attempt, rule) for attempt in sweep),
             message=_shown(row.error_message or "no reason recorded", _MESSAGE) if reason else "",
             advice=phrases.advice(reason) if reason else "",

@@ -39,8 +39,8 @@
   const everything = async () => {
     if (!all) {
       const entries = report.rows ?? (await allFiles()).flat();
-      all = entries.map(([id, name, group, tokens, tried, distance, reason], place) => (
-        { place, id, name, group, tokens, tried, distance, reason, lower: name.toLowerCase() }));
+      all = entries.map(([id, name, group, tokens, tried, distance, score, confidence, reason], place) => (
+        { place, id, name, group, tokens, tried, distance, score, confidence, reason, lower: name.toLowerCase() }));
     }
     return all;
   };
@@ -62,6 +62,8 @@
     verdict: { key: (row) => (judged(row) ? -row.place : null), descending: true },
     distance: { key: (row) => row.distance, descending: true },
     tried: { key: (row) => row.tried || null, descending: true },
+    score: { key: (row) => row.score, descending: true },
+    confidence: { key: (row) => row.confidence, descending: false },
     reason: { key: (row) => row.reason || null, descending: false },
   };
   const first = { show: "all", reason: "", find: "", sort: "verdict", down: true, page: 1, size: Math.max(20, report.held) };

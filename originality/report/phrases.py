@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import unicodedata
 from collections.abc import Sequence
 
-from originality.report.data import Reason
+from originality.report.data import Reason, Row
 from originality.report.order import Histogram
 
 _UNITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -63,6 +64,23 @@ def tokens_phrase(number: int) -> str:
 def plural(count: int, word: str) -> str:
     """ "1 image", "2,000 images"."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def percent(probability: float) -> int:
+    """A probability in percent, rounded down, at most 99: none here is certain."""
+    return min(99, math.floor(100 * probability + 1e-6))
+
+
+def sure(row: Row) -> str:
+    """How sure a verdict is, and whether distance or check decided it; empty if that is not known."""
+    if row.score is None or row.score_low is None or row.score_high is None or row.confidence is None:
+        return ""
+    interval = f"95 % interval {row.score_low:.2f} to {row.score_high:.2f}"
+    text = f"Score {row.score:.2f} tokens ({interval}), confidence {percent(row.confidence)} %."
+    if row.redrawn_at is not None and row.redrawn_at != row.min_tokens:
+        at = tokens_phrase(row.redrawn_at)
+        text += f" Its redraws were near enough at {at}; the in-distribution check decided."
+    return text
 
 
 def visible(text: str) -> str:

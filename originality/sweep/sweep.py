@@ -21,6 +21,7 @@ from originality.contract import checksum
 from originality.contract.config import SettingsError
 from originality.contract.scorer import Finished, Item
 from originality.cost.memory_plan import plan
+from originality.evaluation.confidence import PassRule
 from originality.evaluation.distance import load_distance
 from originality.evaluation.in_distribution import InDistribution, load_check
 from originality.evaluation.judge import Evaluation, Judge
@@ -228,17 +229,11 @@ class Sweep:
         image.words[word_name(lane.tokens)] = found.vectors.cpu().clone()
         return Attempt(
             tokens=lane.tokens,
-            distance_mean=found.distance_mean,
-            distance_sem=found.distance_sem,
-            redraws=len(found.redraws),
-            editability=found.editability,
-            editable=found.editable,
-            passed=found.passed,
+            **found.measured(),
             inversion_steps=lane.step,
             skipped_steps=lane.scale.skipped,
             unet_samples=lane.step * self.settings.inversion.batch_size + found.unet_samples,
             seconds=image.seconds[lane.tokens],
-            failure=found.failure,
         )
 
     def draw(self, image_id: str, vectors: torch.Tensor, prompt: str) -> np.ndarray:
@@ -257,6 +252,7 @@ class Sweep:
             settings_digest=self.settings.digest(),
             initial_word=image.word,
             edit_subject=self.domain.subject_for(image.word) if edits else None,
+            rule=PassRule.of(self.settings),
         )
         words: dict[str, torch.Tensor] = {}
         for name, vectors in image.words.items():

@@ -12,13 +12,13 @@ from PIL import Image
 
 from cluster.inputs.identities import image_id_of
 from cluster.run.folder import RunFolder, plan
-from cluster.run.layout import REPORT_PAGE
+from cluster.run.layout import REPORT_PAGE, record_path
 from cluster.run.ledger import Ledger
 from cluster.storage.store import open_store
-from jobs import report
+from jobs import report, status
 from jobs.auditing import report_data
 from jobs.auditing.report_pictures import strips
-from jobs.auditing.verdict_table import SCHEMA
+from jobs.auditing.verdict_table import SCHEMA, summarise
 from jobs.retry import retry
 from originality.evaluation.verdict import Verdict
 from originality.report import phrases
@@ -73,6 +73,32 @@ def run(tmp_path: Path) -> RunFolder:
     bad = example_runs.problem(ids["bad.png"], "rejected", "corrupt", "broken <i>data</i>")
     Ledger(run.store).commit(bad.image_id, bad.row(), {})
     return run
+
+
+def test_the_counts_say_how_sure_the_verdicts_are(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    run.ledger.compact(SCHEMA)
+    rows = [row for row in run.ledger.rows() if row["status"] == "judged"]
+    found = summarise(run)
+    assert found["mean_score"] == pytest.approx(np.mean([row["score"] for row in rows]))
+    assert found["median_confidence"] == pytest.approx(np.median([row["confidence"] for row in rows]))
+    assert sum(found["redrawn_at"].values()) == len(rows) == 3
+    assert status.main([run.store.url]) == 0
+    shown = capsys.readouterr().out
+    assert f"score: {found['mean_score']:.2f} tokens in the mean" in shown and "redrawn at: 1: " in shown
+
+
+def test_rows_of_an_older_version_have_no_score(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    later = ("score", "score_low", "score_high", "confidence", "redrawn_at", "in_distribution_at")
+    for row in list(run.ledger.rows()):
+        store, path = run.store, record_path(row["image_id"])
+        older = {k: v for k, v in row.items() if k not in later and k != "sha256"}
+        store.write(path, json.dumps(older).encode())
+    found = summarise(run)
+    assert (found["mean_score"], found["median_confidence"], found["redrawn_at"]) == (None, None, {})
+    assert found["judged"] == 3
+    assert status.main([run.store.url]) == 0 and "score" not in capsys.readouterr().out
+    cards = report_data.gather(run).cards
+    assert {(c.entry.score, c.entry.confidence, c.evidence.sure) for c in cards} == {(None, None, "")}
 
 
 @pytest.mark.parametrize("compacted", [False, True])

@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 
 from PIL import Image, ImageDraw
 
+from originality.evaluation.confidence import PassRule
 from originality.evaluation.verdict import Attempt, Verdict, judge
 from originality.report.data import Pictures, RunInfo, row_of
 from originality.report.page import ReportData
 from originality.settings.presets import load_settings
 
 TILE, TILES = 64, 8
+RULE = PassRule(threshold=0.3, share=0.5, count=20)
 
 HOSTILE = (
     "<script>document.title='owned'</script>.png",
@@ -66,7 +68,7 @@ def judged(image_id: str, tokens: int | None, last: float = 0.1, limit: int = 5)
     """An image whose distance falls evenly to ``last`` over the attempts of its sweep."""
     tried = tokens or limit
     sweep = [attempt(m, last + 0.1 * (tried - m), passed=m == tokens) for m in range(1, tried + 1)]
-    return judge(image_id, sweep, max_tokens=limit, model="shapes", settings_digest="d")
+    return judge(image_id, sweep, max_tokens=limit, model="shapes", settings_digest="d", rule=RULE)
 
 
 def problem(image_id: str, status: str, error_class: str, message: str) -> Verdict:

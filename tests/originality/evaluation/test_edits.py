@@ -79,6 +79,18 @@ def test_edits_are_rendered_only_for_words_that_redraw(several):
     assert any(len(prompts) > 1 for prompts in several[0].drawn)  # beside other images' redraws
 
 
+def test_every_distance_and_hit_is_kept(several):
+    records = [done.record for done in several[1].values()]
+    for attempt in (a for record in records for a in record["sweep"]):
+        assert len(attempt["distances"]) == attempt["redraws"]
+        assert np.mean(attempt["distances"]) == pytest.approx(attempt["distance_mean"])
+        assert (attempt["edit_hits"] is None) == (attempt["editable"] is None)
+        if attempt["edit_hits"]:
+            assert np.mean(attempt["edit_hits"]) == pytest.approx(attempt["editability"])
+        assert 0 <= attempt["pass_probability"] <= 1
+    assert all(0 <= record["confidence"] <= 1 <= record["score"] for record in records)
+
+
 @pytest.mark.parametrize("k", [0, 3])
 def test_an_image_has_the_same_edits_alone_and_among_others(edits, several, k):
     alone, among = run(Edited(edits), item(k))[f"image-{k}"], several[1][f"image-{k}"]

@@ -293,7 +293,7 @@ def test_a_screen_reader_finds_its_way(page: Page, files: dict[str, Path]) -> No
     assert {("main", ""), ("search", "Filter the images"), ("navigation", "Pages of images")} <= set(kinds)
     assert ("table", "The images") in kinds and ("region", "Table of verdicts") in kinds
     headers = [name for role, name in kinds if role == "columnheader"]
-    assert headers == ["Image", "Verdict", "Last distance", "Tokens tried", "Reason"]
+    assert headers == ["Image", "Verdict", "Last distance", "Tokens tried", "Score", "Confidence", "Reason"]
     assert len([1 for role, _ in kinds if role == "rowheader"]) >= 20
     assert [name for role, name in kinds if role in ("button", "link", "image", "textbox") and not name] == []
     assert (

@@ -79,6 +79,23 @@ def test_each_image_has_its_evidence() -> None:
     assert all(remark in text for remark in phrases.remarks(1, 1, pending=1))
 
 
+def test_each_image_says_how_sure_its_verdict_is() -> None:
+    data = example_runs.nine()
+    page = render(data)
+    text = " ".join(Reader(page).text.split())
+    heads = re.findall(r"<th scope=\"col\"[^>]*>(.*?)</th>", page)
+    assert heads == ["Image", "Verdict", "Last distance", "Tokens tried", "Score", "Confidence", "Reason"]
+    row = row_of(judged("a", 1), "a", [])
+    assert (
+        f"Score {row.score:.2f} tokens (95 % interval {row.score_low:.2f} to {row.score_high:.2f}), " in text
+    )
+    assert "check decided" not in phrases.sure(dataclasses.replace(row, redrawn_at=1))
+    refused = dataclasses.replace(row, redrawn_at=1, min_tokens=3)
+    assert phrases.sure(refused).endswith("near enough at one token; the in-distribution check decided.")
+    assert phrases.sure(dataclasses.replace(row, confidence=None)) == ""
+    assert [phrases.percent(p) for p in (0, 0.29, 0.999, 1)] == [0, 29, 99, 99]
+
+
 def test_the_page_refers_to_nothing_outside_itself() -> None:
     reader = Reader(render(example_runs.nine()))
     links = [

@@ -207,6 +207,21 @@ def test_a_snapshot_written_by_an_older_version_is_restored(quick, empty):
     assert run(sweep)["image-0"].record["sweep"][0]["inversion_steps"] == 4
 
 
+def test_attempts_of_an_older_version_have_no_distances(quick, course):
+    saved, tensors = unpack(course[1][8][1])
+    fields = saved.model_dump(mode="json")
+    (first,) = fields["attempts"]
+    assert len(first["distances"]) == first["redraws"]
+    later = ("distances", "edit_hits", "pass_probability")
+    fields["attempts"] = [{k: v for k, v in first.items() if k not in later}]
+    sweep = Sweep(quick)
+    sweep.restore(item(0), encode(fields, tensors))
+    record = run(sweep)["image-0"].record
+    assert record["sweep"][0]["distances"] is None and record["sweep"][1]["distances"]
+    assert record["sweep"][0]["pass_probability"] is not None  # of their mean and its standard error
+    assert record["confidence"] is not None
+
+
 def test_the_names_of_tensors_in_a_snapshot_have_not_changed(course):
     _, tensors = unpack(course[1][8][1])
     adamw = {"optimiser exp_avg", "optimiser exp_avg_sq", "optimiser step"}
