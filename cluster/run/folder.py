@@ -128,7 +128,9 @@ class RunFolder:
             image_id = None
         manifest = self.manifest
         uri, size = manifest.uri(number), manifest.size(number)
-        return Lease(number, uri, size, image_id, manifest.columns(number))
+        return Lease(
+            number, uri, size, image_id, manifest.columns(number), location=manifest.location(number)
+        )
 
     def clear_snapshots(self, of_failed: bool = True) -> None:
         """Removes those of images that have their record: a worker that was cut off may leave one.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.inputs.locations import Location
 from cluster.inputs.sources import read_image
 from cluster.worker import fetching, readers
 from cluster.worker.fetching import Room
@@ -29,10 +30,10 @@ def test_an_image_that_comes_slowly_holds_up_no_other(
         paint(tmp_path / "in", f"{name}.png", (int(name[0]), 0, 0))
     arrives = threading.Event()
 
-    def slow(uri: str, check: Callable[[int], None]) -> bytes:
+    def slow(uri: str, check: Callable[[int], None], location: Location | None) -> bytes:
         if uri.endswith("-slow.png"):
             assert arrives.wait(PATIENCE)
-        return read_image(uri, check)
+        return read_image(uri, check, location)
 
     monkeypatch.setattr(fetching, "read_image", slow)
     worker = Worker(task(tmp_path))
