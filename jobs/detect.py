@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cluster.inputs.decoder import Decoder
-from cluster.inputs.images import Limits, Rejection, check_size
+from cluster.inputs.images import Rejection, check_size
 from cluster.inputs.listing import scan
+from cluster.inputs.manifest import Manifest
 from cluster.inputs.sources import Unreadable, read_image
 from jobs.commandline import exits
 from originality.contract.config import SettingsError
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def rows(uris: list[str], confidence: float) -> Iterator[dict[str, Any]]:
+def rows(manifest: Manifest, confidence: float) -> Iterator[dict[str, Any]]:
     """Rows of JSON, one per image: its uri, and its elements or the reason why it could not be read.
 
     ``elements`` are mappings of element, x, y (pixels of 64 x 64) and confidence (0 to 1).
@@ -47,11 +48,13 @@ def rows(uris: list[str], confidence: float) -> Iterator[dict[str, Any]]:
 
     detector = Detector.load()
     with Decoder() as decoder:
-        for first in range(0, len(uris), _BATCH):
+        for first in range(0, len(manifest), _BATCH):
             batch: list[tuple[str, Any]] = []
-            for uri in uris[first : first + _BATCH]:
+            for number in range(first, min(first + _BATCH, len(manifest))):
+                uri = manifest.uri(number)
                 try:
-                    image = decoder.decode(read_image(uri, lambda size: check_size(size, Limits())))
+                    data = read_image(uri, check_size, manifest.location(number))
+                    image = decoder.decode(data)
                 except (Unreadable, Rejection) as error:
                     yield {"uri": uri, "error_class": error.reason_code, "error_message": error.message}
                     continue
@@ -81,7 +84,6 @@ def run(arguments: argparse.Namespace) -> int:
     manifest = scan(arguments.input)
     if manifest.skipped:
         _log.warning("%s", manifest.skipped_text)
-    uris = [manifest.uri(number) for number in range(len(manifest))]
     counts, bad = Counter[str](), 0
     with ExitStack() as stack:
         out: TextIO = sys.stdout
@@ -90,14 +92,14 @@ def run(arguments: argparse.Namespace) -> int:
                 out = stack.enter_context(arguments.out.open("w", encoding="utf-8"))
             except OSError as error:
                 raise SettingsError(f"--out {arguments.out}: {error.strerror}; name another file") from error
-        for number, row in enumerate(rows(uris, arguments.confidence), 1):
+        for number, row in enumerate(rows(manifest, arguments.confidence), 1):
             out.write(json.dumps(row) + "\n")
             bad += "error_class" in row
             counts.update(e["element"] for e in row.get("elements", ()))
             if number % 1000 == 0:
-                sys.stderr.write(f"{number}/{len(uris)} images\n")
+                sys.stderr.write(f"{number}/{len(manifest)} images\n")
     _log.info(
-        "%d images, %d elements of %d kinds, %d unreadable", len(uris), counts.total(), len(counts), bad
+        "%d images, %d elements of %d kinds, %d unreadable", len(manifest), counts.total(), len(counts), bad
     )
     return exits.SOME_UNJUDGED if bad else exits.ALL_JUDGED
 

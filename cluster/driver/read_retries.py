@@ -142,9 +142,9 @@ class ReadRetries:
             return [e for e in missing if e.unread_as == MISSING_FOLDER or not self._any_read]
         if not (self._ever_read or self._leases.read_before or len(missing) == 1):
             return missing
-        gone = Counter(folder_of(e.uri) for e in missing if e.unread_as == MISSING_FOLDER)
+        gone = Counter(folder_of(e.file) for e in missing if e.unread_as == MISSING_FOLDER)
         most = 1 if self._ever_read else 0
-        return [e for e in missing if e.unread_as == MISSING_FOLDER and gone[folder_of(e.uri)] > most]
+        return [e for e in missing if e.unread_as == MISSING_FOLDER and gone[folder_of(e.file)] > most]
 
     def _tried_everywhere(self) -> list[Lease]:
         """Unread inputs that no other machine can try, now or soon."""

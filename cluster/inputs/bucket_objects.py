@@ -8,15 +8,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from typing import Any, TypeVar
 
 import obstore
 
 from cluster.inputs.local_files import READ_SECONDS
+from cluster.inputs.locations import Container, Member, changed
 from cluster.inputs.unreadable import Unreadable
 from cluster.storage.aws import s3_errors
 from cluster.storage.bounds import call_within, expect_bytes, read_in_pieces
 from cluster.storage.store import (
     ABSENT_KEY,
+    Changed,
     NotFound,
     Outage,
     Refused,
@@ -38,8 +41,42 @@ _readable: dict[str, str] = {}
 the store refuses all of them."""
 
 
+T = TypeVar("T")
+
+
 def read_remote(uri: str, check: Callable[[int], None]) -> bytes:
-    """Read an object. If it fails while the store answers other requests, the object is at fault.
+    """Read an object. ``check`` is called with its size before any byte is fetched, and raises to refuse it.
+
+    Raises:
+        Unreadable, Outage, Refused: as of :func:`_attributed`.
+    """
+    return _attributed(uri, lambda store, key: _read_object(store, key, check))
+
+
+def read_remote_range(member: Member) -> bytes:
+    """Read a part of an object.
+
+    Raises:
+        Unreadable: also if the object is not the one that was listed.
+        Outage, Refused: as of :func:`_attributed`.
+    """
+    return _attributed(member.container.uri, lambda store, key: _read_range(store, key, member))
+
+
+def describe_remote(uri: str) -> Container:
+    """Size and version of an object.
+
+    Raises:
+        Unreadable, Outage, Refused: as of :func:`_attributed`.
+    """
+    return _attributed(uri, lambda store, key: Container(uri, *_describe(store, key)))
+
+
+def _attributed(uri: str, request: Callable[[Store, str], T]) -> T:
+    """Request an object. If that fails while the store answers other requests, the object is at fault.
+
+    Args:
+        request: makes the request, with the bucket and the key.
 
     Raises:
         Unreadable: the object is at fault.
@@ -48,17 +85,17 @@ def read_remote(uri: str, check: Callable[[int], None]) -> bytes:
     """
     store, key = bucket_and_key(uri)
     try:
-        return _read_attributed(store, key, check)
+        return _attributed_once(store, key, request)
     except Outage:
         _wait_for(store.url)
     try:
-        return _read_attributed(store, key, check)
+        return _attributed_once(store, key, request)
     except Outage as error:
         raise Unreadable("unreadable", str(error)) from error
 
 
-def _read_attributed(store: Store, key: str, check: Callable[[int], None]) -> bytes:
-    """Read an object, and attribute a failure to the object or to the store.
+def _attributed_once(store: Store, key: str, request: Callable[[Store, str], T]) -> T:
+    """Request an object, and attribute a failure to the object or to the store.
 
     Raises:
         Unreadable: the object is at fault.
@@ -66,11 +103,13 @@ def _read_attributed(store: Store, key: str, check: Callable[[int], None]) -> by
         Refused: the store refuses other objects too.
     """
     try:
-        data = _read_object(store, key, check)
+        found = request(store, key)
     except Outage:
         raise
     except NotFound as error:
         raise Unreadable("missing", str(error)) from error
+    except Changed as error:
+        raise Unreadable("unreadable", _changed(store, key, error)) from error
     except Refused as error:
         if error.refuses_all or _refuses_others(store, key, error):
             raise
@@ -78,7 +117,12 @@ def _read_attributed(store: Store, key: str, check: Callable[[int], None]) -> by
     except StoreError as error:
         raise Unreadable("unreadable", str(error)) from error
     _readable[store.url] = key
-    return data
+    return found
+
+
+def _changed(store: Store, key: str, error: Changed) -> str:
+    where = f"{store.url}/{key}"
+    return changed(where, str(error).removeprefix(f"{where}: "))
 
 
 def _refuses_others(store: Store, key: str, refusal: Refused) -> bool:
@@ -142,31 +186,89 @@ def bucket_and_key(uri: str) -> tuple[Store, str]:
 
 
 def _read_object(store: Store, key: str, check: Callable[[int], None]) -> bytes:
+    return _by_either(store, key, lambda: store.read(key, check), lambda: _get_odd_key(store, key, check))
+
+
+def _read_range(store: Store, key: str, member: Member) -> bytes:
+    size, version = member.container.size, member.container.version
+    return _by_either(
+        store,
+        key,
+        lambda: store.read_range(key, member.offset, member.size, size, version),
+        lambda: _get_odd_range(store, key, member),
+    )
+
+
+def _describe(store: Store, key: str) -> tuple[int, str | None]:
+    """Bytes and entity tag of an object."""
+
+    def head() -> tuple[int, str | None]:
+        meta = store.metadata(key)
+        return meta["size"], meta["e_tag"]
+
+    return _by_either(store, key, head, lambda: _describe_odd_key(store, key))
+
+
+def _describe_odd_key(store: Store, key: str) -> tuple[int, str | None]:
+    with s3_errors(f"{store.url}/{key}", "HEAD"):
+        found = _odd_request(store, key, "head_object")
+        return found["ContentLength"], found["ETag"]
+
+
+def _by_either(store: Store, key: str, usual: Callable[[], T], odd: Callable[[], T]) -> T:
+    """Make a request through obstore or, for a key of S3 that it cannot express, through boto3."""
     try:
         if key.startswith("/") or key.endswith("/"):  # obstore would drop the slash and read another object
             raise Unaddressable(f"{store.url}/{key} cannot be addressed; rename it")
-        return store.read(key, check)
+        return usual()
     except Unaddressable:
         if store.s3 is None:
             raise
-        return _read_odd_key(store, key, check)
-
-
-def _read_odd_key(store: Store, key: str, check: Callable[[int], None]) -> bytes:
-    """Read an object of S3 through boto3."""
-    return call_within(f"{store.url}/{key}", READ_SECONDS, lambda: _get_odd_key(store, key, check))
+        return call_within(f"{store.url}/{key}", READ_SECONDS, odd)
 
 
 def _get_odd_key(store: Store, key: str, check: Callable[[int], None]) -> bytes:
-    assert store.s3
-    bucket = store.url.removeprefix("s3://")
     with s3_errors(f"{store.url}/{key}", "GET"):
-        found = store.s3.client.get_object(Bucket=bucket, Key=key, **store.s3.payer)
-        if "ETag" not in found:
-            raise not_a_store(f"{store.url}/{key}", "an object without ETag")
+        found = _odd_request(store, key, "get_object")
         check(found["ContentLength"])
         expect_bytes(found["ContentLength"])
         return read_in_pieces(found["Body"])
+
+
+def _get_odd_range(store: Store, key: str, member: Member) -> bytes:
+    where, container = f"{store.url}/{key}", member.container
+    try:
+        with s3_errors(where, "GET"):
+            found = _odd_request(store, key, "get_object", Range=_range_header(member))
+    except Refused:
+        # Services answer "range not satisfiable" for an object that became shorter.
+        if _describe_odd_key(store, key) != (container.size, container.version):
+            raise Changed(f"{where}: a different size or entity tag") from None
+        raise
+    with s3_errors(where, "GET"):
+        if found.get("ContentRange", "").rpartition("/")[2] != str(container.size):
+            raise Changed(f"{where}: its size is not {container.size} bytes")
+        if container.version not in (None, found["ETag"]):
+            raise Changed(f"{where}: a different entity tag")
+        expect_bytes(member.size)
+        data = read_in_pieces(found["Body"])
+    if len(data) != member.size:
+        raise Outage(f"{where}: {len(data)} of {member.size} bytes arrived")
+    return data
+
+
+def _range_header(member: Member) -> str:
+    return f"bytes={member.offset}-{member.offset + member.size - 1}"
+
+
+def _odd_request(store: Store, key: str, operation: str, **more: str) -> Any:
+    """The answer of boto3 to a request for an object."""
+    assert store.s3
+    bucket = store.url.removeprefix("s3://")
+    found = getattr(store.s3.client, operation)(Bucket=bucket, Key=key, **store.s3.payer, **more)
+    if "ETag" not in found:
+        raise not_a_store(f"{store.url}/{key}", "an object without ETag")
+    return found
 
 
 def _wait_for(root: str) -> None:

@@ -1,4 +1,5 @@
-"""Lists a collection: a folder or prefix, a glob pattern, a list of uris, or one image. No image is read."""
+"""Lists a collection: a folder or prefix, a pattern, a list of uris, a WebDataset, or one image. No image is
+read."""
 
 from __future__ import annotations
 
@@ -7,22 +8,27 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.inputs.braces import expanded, has_braces
 from cluster.inputs.formats import EXTENSIONS
 from cluster.inputs.hidden import SYSTEM, hidden
+from cluster.inputs.kept_listings import KeptListings
 from cluster.inputs.lists import LISTS, fix_of, read_list, read_parts
 from cluster.inputs.manifest import SCHEMA, InputError, Manifest
 from cluster.inputs.sources import bounded, exists, local_uri, size_of, walk
+from cluster.inputs.webdataset import SHARD, check_compression, read_shards
 from cluster.run.layout import MANIFEST_FILE, RUN_FILE
 from cluster.storage.store import NotFound, absolute, open_store
 
 _BATCH = 50_000
+_MOST_WORDS = 1_000_000
+"""Names to which a brace pattern may expand."""
 _WILD = r"[*?\[]"
 _IMAGE = r"(?i)[^/](" + "|".join(re.escape(e) for e in EXTENSIONS) + ")$"
 """Recognises images by their extension alone; their contents are checked when they are decoded."""
@@ -31,14 +37,16 @@ _EXTENSION = r"(?P<extension>\.[A-Za-z0-9_]{1,10})$"
 anything."""
 
 
-def scan(input_uri: str, columns: Sequence[str] | None = None) -> Manifest:
+def scan(input_uri: str, columns: Sequence[str] | None = None, kept: KeptListings | None = None) -> Manifest:
     """List the images of a collection: a folder or prefix, a glob pattern ("s3://bucket/a/**/*.jpg"), a CSV
     or Parquet list with a column of uris and optionally one of words, a folder of Parquet files of such a
-    list, or one image file.
+    list, one image file, or the .tar files of a WebDataset: one, a folder that holds no loose images, a glob
+    or a brace pattern ("s3://bucket/{00000..00999}.tar").
 
     Args:
         input_uri: of the collection.
         columns: names of the columns of a list that are kept beside the uris; None: all.
+        kept: keeps the listings of tar files until all are listed.
 
     Raises:
         InputError: it does not exist, or contains nothing that is an image by its extension.
@@ -49,17 +57,22 @@ def scan(input_uri: str, columns: Sequence[str] | None = None) -> Manifest:
     if uri != local_uri(uri):
         raise InputError(f"{uri!a} is not UTF-8; rename the folder, or give it by another path")
     if _is_folder(uri):
-        return _scan_folder(input_uri, uri, columns)
+        return _scan_folder(input_uri, uri, columns, kept)
     if _is_special(uri):
         raise InputError(f"{input_uri} is a pipe, socket or device; save it as a file, and give that")
+    if has_braces(uri) and not exists(uri):
+        return _scan_braces(input_uri, uri, kept)
     if re.search(_WILD, uri) and not exists(uri):
-        return _scan_glob(input_uri, uri, columns)
+        return _scan_glob(input_uri, uri, columns, kept)
     if uri.lower().endswith(LISTS):
         return _scan_list(input_uri, uri, columns)
+    if re.search(SHARD, uri) and size_of(uri) is not None:
+        return read_shards(input_uri, uri.rpartition("/")[0], [uri], kept)
     if fix_of(uri) and size_of(uri) is not None:
+        check_compression(input_uri, uri)
         raise InputError(f"{input_uri} cannot be read as a list; {fix_of(uri)}")
     if "://" in uri and not re.search(_IMAGE, uri):
-        return _scan_folder(input_uri, uri, columns)
+        return _scan_folder(input_uri, uri, columns, kept)
     return _one_file(input_uri, uri)
 
 
@@ -74,7 +87,9 @@ def _is_special(uri: str) -> bool:
     return "://" not in uri and bounded(uri, lambda: path.exists() and not path.is_file())
 
 
-def _scan_folder(shown_as: str, root: str, columns: Sequence[str] | None) -> Manifest:
+def _scan_folder(
+    shown_as: str, root: str, columns: Sequence[str] | None, kept: KeptListings | None
+) -> Manifest:
     table, vanished = _listed(shown_as, root)
     if not table.num_rows:
         raise InputError(f"no files in {shown_as}; give a folder or prefix that holds images")
@@ -83,13 +98,21 @@ def _scan_folder(shown_as: str, root: str, columns: Sequence[str] | None) -> Man
         raise InputError(f"{shown_as} is the run folder of an audit; give the folder that holds the images")
     found = _images(table, root, vanished=vanished)
     if not len(found):
+        if len(tars := _images(table, root, vanished=vanished, pattern=SHARD)):
+            return _read_tars(shown_as, tars, kept)
         if parts := _parts(shown_as, table, root):
             return read_parts(shown_as, root, parts, columns)
+        for uri in table["uri"].to_pylist():
+            check_compression(f"{shown_as}: {uri.removeprefix(f'{root}/')}", uri)
         count = f"{table.num_rows} file{'s' if table.num_rows > 1 else ''}"
         accepted = f"accepted are {' '.join(EXTENSIONS)}"
         heic = "; .heic is read if pillow-heif is installed" if ".heic" in found.skipped_kinds else ""
         raise InputError(f"{shown_as} contains {count} but no image; {accepted}; {found.skipped_text}{heic}")
     return found
+
+
+def _read_tars(shown_as: str, tars: Manifest, kept: KeptListings | None) -> Manifest:
+    return read_shards(shown_as, tars.source, tars.table["uri"].to_pylist(), kept, tars.skipped_kinds)
 
 
 def _parts(shown_as: str, table: pa.Table, root: str) -> list[str]:
@@ -139,12 +162,15 @@ def _table(found: Iterator[tuple[str, int]]) -> pa.Table:
     return pa.Table.from_batches(batches, SCHEMA)
 
 
-def _images(table: pa.Table, root: str, named: Sequence[str] = (), vanished: int = 0) -> Manifest:
+def _images(
+    table: pa.Table, root: str, named: Sequence[str] = (), vanished: int = 0, pattern: str = _IMAGE
+) -> Manifest:
     """The images of a listing, without hidden files and the pictures in run folders.
 
     Args:
         named: regular expressions of hidden parts of paths that the user gave by name.
         vanished: how many folders are listed incompletely.
+        pattern: what an image's uri matches.
     """
     uris = table["uri"]
     left_out = hidden(_below(uris, root), named)
@@ -157,7 +183,7 @@ def _images(table: pa.Table, root: str, named: Sequence[str] = (), vanished: int
         inside = pc.and_not(pc.starts_with(uris, folder), left_out)
         kinds["in runs of audits"] += pc.sum(inside).as_py()
         left_out = pc.or_(left_out, inside)
-    image = pc.match_substring_regex(uris, _IMAGE)
+    image = pc.match_substring_regex(uris, pattern)
     kinds.update(_extensions(uris.filter(pc.invert(pc.or_(image, left_out)))))
     images = table.filter(pc.and_not(image, left_out))
     return Manifest(
@@ -182,7 +208,39 @@ def _below(uris: pa.ChunkedArray, root: str) -> pa.ChunkedArray:
     return pc.replace_substring_regex(uris, f"^(?:{begin})/", "/", max_replacements=1)
 
 
-def _scan_glob(shown_as: str, pattern: str, columns: Sequence[str] | None) -> Manifest:
+def _scan_braces(shown_as: str, pattern: str, kept: KeptListings | None) -> Manifest:
+    """List the .tar files of a brace pattern, whose words may be globs. Each that is named has to exist."""
+    words = list(islice(expanded(pattern), _MOST_WORDS + 1))
+    if len(words) > _MOST_WORDS:
+        raise InputError(f"{shown_as} expands to more than {_MOST_WORDS} names; give their folder")
+    uris: list[str] = []
+    for word in words:
+        check_compression(shown_as, word)
+        if not re.search(SHARD, word):
+            raise InputError(
+                f"{shown_as}: braces are expanded for .tar files only; give a folder, or a glob as *.jpg"
+            )
+        if re.search(_WILD, word) and not exists(word):
+            matching, root, named, _ = _matching(shown_as, word)
+            uris += _images(matching, root, named, pattern=SHARD).table["uri"].to_pylist()
+        else:
+            uris.append(word)
+    if not uris:
+        raise InputError(f"{shown_as} matches no .tar file; quote it for the shell")
+    return read_shards(shown_as, _folder_of_all(uris), uris, kept)
+
+
+def _folder_of_all(uris: Sequence[str]) -> str:
+    """The deepest folder or prefix of all uris; empty if they have none in common."""
+    folders = [uri.split("/")[:-1] for uri in uris]
+    first, last = min(folders), max(folders)
+    same = [a for a, b in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))]
+    return "/".join(same) if same[1:] != [""] else ""
+
+
+def _matching(shown_as: str, pattern: str) -> tuple[pa.Table, str, list[str], int]:
+    """The files that match a glob, the folder that they are below, the regular expressions of hidden names
+    in the pattern, and the number of vanished folders."""
     parts = pattern.split("/")
     fixed = next(i for i, part in enumerate(parts) if re.search(_WILD, part))
     if "/".join(parts[:fixed]).endswith(":/"):
@@ -198,10 +256,17 @@ def _scan_glob(shown_as: str, pattern: str, columns: Sequence[str] | None) -> Ma
         matching = table.filter(pc.match_substring_regex(table["uri"], f"^{wild}"))
     except pa.ArrowInvalid as error:
         raise InputError(f"{shown_as} is not a valid pattern: {str(error).splitlines()[0]}") from error
-    found = _images(
-        matching, root, [glob_regex(part)[1:-1] for part in parts[fixed:] if _names_hidden(part)], vanished
-    )
+    return matching, root, [glob_regex(p)[1:-1] for p in parts[fixed:] if _names_hidden(p)], vanished
+
+
+def _scan_glob(
+    shown_as: str, pattern: str, columns: Sequence[str] | None, kept: KeptListings | None
+) -> Manifest:
+    matching, root, hidden_names, vanished = _matching(shown_as, pattern)
+    found = _images(matching, root, hidden_names, vanished)
     if not len(found):
+        if len(tars := _images(matching, root, hidden_names, vanished, SHARD)):
+            return _read_tars(shown_as, replace(tars, source=root.rstrip("/")), kept)
         if lists := _parts(shown_as, matching, root):
             return read_parts(shown_as, root, lists, columns)
         raise InputError(
@@ -242,7 +307,7 @@ def _scan_list(shown_as: str, uri: str, columns: Sequence[str] | None) -> Manife
     except NotFound as error:
         # A prefix of that name: Spark writes folders named like files.
         if "://" in uri and next(walk(uri), None):
-            return _scan_folder(shown_as, uri, columns)
+            return _scan_folder(shown_as, uri, columns, None)
         raise InputError(f"{shown_as} does not exist; give a folder, or a CSV or Parquet list") from error
     return read_list(shown_as, name, data, parent, columns)
 

@@ -47,7 +47,8 @@ _REFUSED = {
     **dict.fromkeys((".pq", ".parq"), "name it .parquet"),
     **dict.fromkeys((".feather", ".arrow", ".orc", ".avro", ".pkl", ".pickle", ".npy"), _TO_CSV),
     **dict.fromkeys((".yaml", ".yml", ".xml", ".html", ".md", ".db", ".sqlite"), _TO_CSV),
-    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z", ".rar"), "unpack it first"),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar"), "unpack it first"),
+    **dict.fromkeys((".tgz", ".tbz", ".tbz2", ".txz", ".tzst"), "decompress it to .tar"),
 }  # fmt: skip
 """Fixes by extension, for files that are not accepted as lists."""
 

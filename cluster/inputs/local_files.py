@@ -14,6 +14,7 @@ from typing import TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from cluster.inputs.hidden import is_hidden
+from cluster.inputs.locations import Container, Member, changed
 from cluster.inputs.unreadable import Unreadable
 from cluster.storage.bounds import Late, call_within, expect_bytes, read_in_pieces
 from cluster.storage.store import NotFound, Outage, StoreError
@@ -41,25 +42,91 @@ def read_local(uri: str, check: Callable[[int], None]) -> bytes:
         Unreadable: this file cannot be read, while others beside it can.
         MachineFault: this machine's disk or mount fails.
     """
+
+    def read(path: Path) -> bytes:
+        size = _status(uri, path).st_size
+        check(size)
+        expect_bytes(size)
+        with path.open("rb") as file:
+            data = read_in_pieces(file)
+        check(len(data))  # it may have grown since
+        return data
+
+    return _attributed(uri, read)
+
+
+def read_local_range(member: Member) -> bytes:
+    """Read a part of a file.
+
+    Raises:
+        Unreadable, MachineFault: as of :func:`read_local`; the former also if the file is not the one that
+            was listed.
+    """
+    listed, uri = member.container, member.container.uri
+
+    def read(path: Path) -> bytes:
+        _status(uri, path)  # before it is opened: opening a pipe would block
+        expect_bytes(member.size)
+        with path.open("rb") as file:
+            now = os.fstat(file.fileno())
+            if now.st_size != listed.size:
+                raise Unreadable("unreadable", changed(uri, f"{now.st_size} bytes instead of {listed.size}"))
+            if listed.version not in (None, str(now.st_mtime_ns)):
+                raise Unreadable("unreadable", changed(uri, "a different time of the last write"))
+            file.seek(member.offset)
+            data = read_in_pieces(file, member.size)
+        if len(data) != member.size:
+            raise Unreadable("unreadable", changed(uri, f"{len(data)} of {member.size} bytes are there"))
+        return data
+
+    return _attributed(uri, read)
+
+
+def describe_local(uri: str) -> Container:
+    """Size and version of a file.
+
+    Raises:
+        Unreadable, MachineFault: as of :func:`read_local`.
+    """
+
+    def describe(path: Path) -> Container:
+        status = _status(uri, path)
+        return Container(uri, status.st_size, str(status.st_mtime_ns))
+
+    return _attributed(uri, describe)
+
+
+def _status(uri: str, path: Path) -> os.stat_result:
+    """The status of a regular file.
+
+    Raises:
+        Unreadable: it is none; reading a pipe would block, reading a device never end.
+        OSError, ValueError: it cannot be found out.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise Unreadable("unreadable", f"{uri} is not a regular file")
+    return status
+
+
+def _attributed(uri: str, call: Callable[[Path], T]) -> T:
+    """Make a call about a file, and attribute a failure to the file or to the machine.
+
+    Raises:
+        Unreadable, MachineFault: as of :func:`read_local`.
+    """
     try:
-        return call_within(uri, READ_SECONDS, lambda: _read(uri, check))
+        return call_within(uri, READ_SECONDS, lambda: _attributed_here(uri, call))
     except Late as error:
         if _others_answer(uri):
             raise Unreadable("unreadable", str(error)) from error
         raise MachineFault(f"{error} on {socket.gethostname()}; does its mount hang?") from error
 
 
-def _read(uri: str, check: Callable[[int], None]) -> bytes:
+def _attributed_here(uri: str, call: Callable[[Path], T]) -> T:
     path = local_path(uri)
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would block, reading a device never end
-            raise Unreadable("unreadable", f"{uri} is not a regular file")
-        check(status.st_size)
-        expect_bytes(status.st_size)
-        with path.open("rb") as file:
-            data = read_in_pieces(file)
-        check(len(data))  # it may have grown since
+        return call(path)
     except FileNotFoundError as error:
         raise Unreadable("missing", f"{uri} does not exist") from error
     except (OSError, ValueError) as error:
@@ -68,7 +135,6 @@ def _read(uri: str, check: Callable[[int], None]) -> bytes:
         if is_machine_fault(error) and not damaged:
             raise MachineFault(f"{uri}: {reason} on {socket.gethostname()}") from error
         raise Unreadable("unreadable", f"{uri}: {reason}") from error
-    return data
 
 
 def _others_answer(uri: str) -> bool:

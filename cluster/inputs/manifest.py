@@ -13,8 +13,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cluster.inputs import locations
+from cluster.inputs.locations import Location, location_of
 from cluster.storage.checksums import checked_parquet, parquet_bytes
 from originality.contract.redaction import Masked
 
@@ -40,8 +43,8 @@ class Manifest:
     source: str
     """The folder or prefix with which all uris begin; empty for a list."""
     table: pa.Table
-    """Columns of SCHEMA, and those that a list adds: LISTED_AS, WORD and its other columns; bytes are null if
-    unknown, as in a list."""
+    """Columns of SCHEMA; those of :data:`cluster.inputs.locations.SCHEMA` if inputs are in containers; and
+    those that a list adds: LISTED_AS, WORD and its other columns. Bytes are null if unknown, as in a list."""
     skipped: int = 0
     """Number of files that were skipped (hidden, in a run folder, or not images by their extension), and of
     folders that vanished while they were listed."""
@@ -60,6 +63,24 @@ class Manifest:
         """Bytes of an input; None if the listing did not have them."""
         return self.table["bytes"][number].as_py()
 
+    def location(self, number: int) -> Location | None:
+        """Where the bytes of an input are; None if it is a file of its own."""
+        if not self.has_containers:
+            return None
+        row = {name: self.table[name][number].as_py() for name in locations.SCHEMA.names}
+        return location_of(row, self.size(number))
+
+    @property
+    def has_containers(self) -> bool:
+        """Whether inputs may be in containers."""
+        return "container" in self.table.column_names
+
+    @property
+    def files(self) -> pa.ChunkedArray:
+        """By number, the uri of the file in which an input is: its own, or its container's."""
+        uris = self.table["uri"]
+        return pc.coalesce(self.table["container"].cast(pa.string()), uris) if self.has_containers else uris
+
     def columns(self, number: int) -> dict[str, Any]:
         """The values of the columns that a list adds, for one input, by column; without those that are
         null."""
@@ -67,12 +88,13 @@ class Manifest:
 
     @property
     def extra(self) -> list[str]:
-        """Names of the columns that a list has beside its uris."""
-        return [name for name in self.table.column_names if name not in (*SCHEMA.names, LISTED_AS)]
+        """Names of the columns that a list has beside its uris, and a WebDataset beside its images."""
+        own = [*SCHEMA.names, LISTED_AS, *(locations.SCHEMA.names if self.has_containers else [])]
+        return [name for name in self.table.column_names if name not in own]
 
     def listed(self, numbers: np.ndarray) -> pa.Table:
-        """What a list says of some inputs: LISTED_AS and the columns of :attr:`extra`, if there are any."""
-        names = [name for name in self.table.column_names if name not in SCHEMA.names]
+        """What is said of some inputs: LISTED_AS and the columns of :attr:`extra`, if there are any."""
+        names = [name for name in self.table.column_names if name in (LISTED_AS, *self.extra)]
         return self.table.select(names).take(pa.array(numbers, pa.int64()))
 
     def missing(self, column: str) -> int:

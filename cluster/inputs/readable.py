@@ -23,7 +23,7 @@ def check_readable(manifest: Manifest) -> dict[str, str]:
     Raises:
         StoreError: a bucket cannot be read; with the fix.
     """
-    uris = manifest.table["uri"]
+    uris = manifest.files
     found_in = pc.extract_regex(uris, r"^(?P<bucket>(?:s3|gs|az)://[^/]+)/")
     buckets = pc.struct_field(found_in, "bucket")
     found: dict[str, str] = {}

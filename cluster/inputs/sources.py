@@ -15,13 +15,24 @@ from pathlib import Path
 
 from cluster.inputs.bucket_objects import (
     bucket_and_key,
+    describe_remote,
     list_odd,
     read_remote,
+    read_remote_range,
     remember_readable,
     try_to_read,
     walk_remote,
 )
-from cluster.inputs.local_files import bounded, local_path, local_uri, read_local, walk_local
+from cluster.inputs.local_files import (
+    bounded,
+    describe_local,
+    local_path,
+    local_uri,
+    read_local,
+    read_local_range,
+    walk_local,
+)
+from cluster.inputs.locations import Broken, Container, Location, Member, changed
 from cluster.inputs.unreadable import WITHOUT_URI, Unreadable
 from cluster.storage.store import NotFound, Unaddressable, open_store
 
@@ -29,10 +40,12 @@ __all__ = [
     "WITHOUT_URI",
     "Unreadable",
     "bounded",
+    "describe",
     "exists",
     "local_path",
     "local_uri",
     "read_image",
+    "read_member",
     "remember_readable",
     "size_of",
     "try_to_read",
@@ -40,12 +53,13 @@ __all__ = [
 ]
 
 
-def read_image(uri: str, check: Callable[[int], None]) -> bytes:
+def read_image(uri: str, check: Callable[[int], None], location: Location | None = None) -> bytes:
     """Read the bytes of an image.
 
     Args:
         uri: a local path, file://, s3://, gs:// or az://.
         check: is called with the size before any byte is fetched, and raises to refuse it.
+        location: where the image is; None if it is a file of its own, at ``uri``.
 
     Raises:
         Unreadable: this image cannot be read.
@@ -53,11 +67,44 @@ def read_image(uri: str, check: Callable[[int], None]) -> bytes:
         Refused: the store refuses other objects too, so the credentials are at fault.
         MachineFault: this machine's disk or mount fails, which is not the image's fault either.
     """
-    if "://" in uri and not uri.startswith("file://"):
+    if isinstance(location, Broken):
+        raise Unreadable("unreadable", location.problem)
+    if location is not None:
+        check(location.size)
+        return read_member(location)
+    if _is_remote(uri):
         return read_remote(uri, check)
     if re.match(WITHOUT_URI, uri):
         raise Unreadable("missing", f"{uri}: this row of the list names no image")
     return read_local(uri, check)
+
+
+def read_member(member: Member) -> bytes:
+    """Read a part of a container.
+
+    Raises:
+        Unreadable: it cannot be read, or the container has changed since it was listed.
+        Outage, Refused, MachineFault: as of :func:`read_image`.
+    """
+    uri = member.container.uri
+    if member.size:
+        return read_remote_range(member) if _is_remote(uri) else read_local_range(member)
+    if describe(uri) != member.container:  # no request can be made for a range without bytes
+        raise Unreadable("unreadable", changed(uri, "its size, or when it was written"))
+    return b""
+
+
+def describe(uri: str) -> Container:
+    """Size and version of a file or object.
+
+    Raises:
+        Unreadable, Outage, Refused, MachineFault: as of :func:`read_image`.
+    """
+    return describe_remote(uri) if _is_remote(uri) else describe_local(uri)
+
+
+def _is_remote(uri: str) -> bool:
+    return "://" in uri and not uri.startswith("file://")
 
 
 def walk(root: str, vanished: Callable[[str], None] = lambda folder: None) -> Iterator[tuple[str, int]]:

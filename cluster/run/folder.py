@@ -7,7 +7,7 @@ so that every process that works on the run, or resumes it, does the same work.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.inputs.identities import UNREAD, Identities
+from cluster.inputs.kept_listings import KeptListings
 from cluster.inputs.listing import scan
 from cluster.inputs.manifest import Manifest
 from cluster.run.layout import (
@@ -29,6 +30,7 @@ from cluster.run.layout import (
     PROGRESS,
     RECORDS,
     RUN_FILE,
+    SHARD_LISTINGS,
     SUMMARY_FILE,
     VERDICTS,
     snapshot_image_id,
@@ -128,12 +130,18 @@ class RunFolder:
             image_id = None
         manifest = self.manifest
         uri, size = manifest.uri(number), manifest.size(number)
-        return Lease(number, uri, size, image_id, manifest.columns(number))
+        return Lease(
+            number, uri, size, image_id, manifest.columns(number), location=manifest.location(number)
+        )
 
     def clear_snapshots(self, of_failed: bool = True) -> None:
-        """Removes those of images that have their record: a worker that was cut off may leave one.
-        ``of_failed``: also of images that failed, with which a retry would go on."""
+        """Removes those of images that have their record: a worker that was cut off may leave one. And what
+        a process may leave that was killed as it ended its plan. ``of_failed``: also those of images that
+        failed, with which a retry would go on."""
         for found in list(self.store.list(PROGRESS)):
+            if found.path.startswith(f"{SHARD_LISTINGS}/"):
+                self.store.delete(found.path)
+                continue
             image_id = snapshot_image_id(found.path)
             if image_id is None or not self.ledger.has_record(image_id):
                 continue
@@ -217,8 +225,9 @@ def plan(
     identity: Mapping[str, Any],
     check: Callable[[Manifest], None] = lambda _: None,
     later: Mapping[str, Any] = MappingProxyType({}),
-    listing: Callable[[str], Manifest] = scan,
+    listing: Callable[[str], Manifest] | None = None,
     ignored: Collection[str] = (),
+    columns: Sequence[str] | None = None,
 ) -> RunFolder:
     """Plans a run in a folder, or resumes the run that is there.
 
@@ -232,8 +241,9 @@ def plan(
         check: raises if a collection that is planned for the first time cannot be judged; called before
             anything is written.
         later: values of keys that identities of older versions did not have.
-        listing: lists inputs that are not images.
+        listing: lists inputs that are not images; None: the images of a collection.
         ignored: as of :func:`resume`.
+        columns: as of :func:`cluster.inputs.listing.scan`.
 
     Raises:
         InputError: there is nothing to judge; nothing was written.
@@ -248,8 +258,13 @@ def plan(
         resume(run, identity, later, ignored)
         if store.exists(MANIFEST_FILE):
             return run
-    manifest = listing(input_uri)
-    check(manifest)
+    kept = KeptListings(store)
+    try:
+        manifest = listing(input_uri) if listing else scan(input_uri, columns, kept)
+        check(manifest)
+    except ValueError:  # the user has to change the input or the settings
+        kept.remove()
+        raise
     store.check_create()
     created = {**identity, "created_at": datetime.now(UTC).isoformat()}
     # Created once: of two processes that plan the same folder at the same time, the one that comes second
@@ -259,6 +274,7 @@ def plan(
     if not new:
         resume(run, identity, later, ignored)
     store.create(MANIFEST_FILE, manifest.to_parquet())
+    kept.remove()
     return RunFolder(store, new)
 
 

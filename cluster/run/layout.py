@@ -11,6 +11,7 @@
     progress/IMAGE_ID.snapshot       an image's work so far; removed after the commit
     progress/drivers/                the queue of the processes that work on the run, with their heartbeats
     progress/compacting/, summing/, reporting/     locks
+    progress/shards/DIGEST.parquet   what is listed of a WebDataset so far; removed once the manifest is there
     summary.json
     report/index.html, report/data/
 
@@ -39,6 +40,9 @@ IMAGES = "images"
 PROGRESS = "progress"
 DRIVERS = f"{PROGRESS}/drivers"
 """Folder of the queue of the processes that work on the run, or wait for their turn."""
+
+SHARD_LISTINGS = f"{PROGRESS}/shards"
+"""Folder of the shards that are listed while a run is planned."""
 
 # Folders, one a lock: the processes that hold or want it queue in there.
 COMPACTING_LOCK = f"{PROGRESS}/compacting"
@@ -110,6 +114,11 @@ def artefacts_folder(image_id: str, attempt: str = "") -> str:
     """The folder of an image's artefacts. ``attempt``: which of the attempts at it; in runs of earlier
     versions all attempts shared one folder, which is that of no attempt."""
     return f"{IMAGES}/{image_id}/{attempt}" if attempt else f"{IMAGES}/{image_id}"
+
+
+def shard_listing_path(digest: str) -> str:
+    """The listing of a shard. ``digest``: sha256 of what identifies the shard, in hex digits."""
+    return f"{SHARD_LISTINGS}/{digest}.parquet"
 
 
 def snapshot_path(image_id: str) -> str:

@@ -29,6 +29,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cluster.inputs.locations import Location, file_of
+
 MAX_DEATHS = 3
 """Deaths, or failures, of workers that held an image, after which it is recorded as failed. The first may be
 met by any neighbour in a batch or by the machine; in the second and third the image was alone."""
@@ -69,6 +71,13 @@ class Lease:
     tried."""
     last_read: bool = False
     """Whether the worker records it as failed if it cannot read it either, instead of returning it."""
+    location: Location | None = None
+    """Where its bytes are; None if it is a file of its own."""
+
+    @property
+    def file(self) -> str:
+        """The uri of the file in which it is: its own, or its container's."""
+        return file_of(self.uri, self.location)
 
     @property
     def attempt(self) -> int:

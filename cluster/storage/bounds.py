@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -109,12 +110,18 @@ def bytes_arrived(count: int) -> None:
             raise Late("the caller has given up waiting")
 
 
-def read_in_pieces(file: Any) -> bytes:
-    """The rest of a file, or of a boto3 response body; each piece extends the bound of the current call."""
+def read_in_pieces(file: Any, most: int | None = None) -> bytes:
+    """The rest of a file, or of a boto3 response body; each piece extends the bound of the current call.
+
+    Args:
+        most: bytes to read at most; None: no limit.
+    """
     pieces = []
-    while piece := file.read(_PIECE_BYTES):
+    left = sys.maxsize if most is None else most
+    while piece := file.read(min(_PIECE_BYTES, left)):
         bytes_arrived(len(piece))
         pieces.append(piece)
+        left -= len(piece)
     return b"".join(pieces)
 
 

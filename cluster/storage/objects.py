@@ -21,7 +21,7 @@ from cluster.storage.aws import S3Access
 from cluster.storage.bounds import bytes_arrived, expect_bytes
 from cluster.storage.requests import Requests
 from cluster.storage.store_contact import Contact
-from cluster.storage.store_errors import NotFound, Refused, StoreError, not_a_store
+from cluster.storage.store_errors import Changed, NotFound, Outage, Refused, StoreError, not_a_store
 
 REMOTE_SCHEMES = ("s3", "gs", "az")
 
@@ -92,6 +92,55 @@ class Store:
             return b"".join(_pieces(found)) if self._is_remote else bytes(found.bytes())
 
         return self.request(path, get)
+
+    def read_range(self, path: str, start: int, length: int, size: int, version: str | None = None) -> bytes:
+        """Some bytes of an object that is expected to be of a size and version.
+
+        A store that ignores ranges and answers with the complete object is refused.
+
+        Args:
+            start: offset of the first byte.
+            length: how many, at least 1.
+            size: bytes of the complete object.
+            version: its entity tag; None if it is unknown.
+
+        Raises:
+            NotFound: there is no such object.
+            Changed: its size or version differs.
+        """
+
+        def get() -> bytes:
+            found = obstore.get(self.objects, path, options={"range": (start, start + length)})
+            self._check_tag(path, found.meta)
+            if self._contact:
+                self._contact.check_content_type(path, str(found.attributes.get("Content-Type", "")))
+            self._expect(path, found.meta, size, version)
+            expect_bytes(length)
+            data = b"".join(_pieces(found)) if self._is_remote else bytes(found.bytes())
+            if len(data) != length:  # retried as any answer that breaks off
+                raise Outage(f"{self.url}/{path}: {len(data)} of {length} bytes arrived")
+            return data
+
+        try:
+            return self.request(path, get)
+        except (NotFound, Outage, Changed):
+            raise
+        except StoreError:
+            # Services answer "range not satisfiable", with different codes, for an object that became
+            # shorter.
+            self._expect(path, self.metadata(path), size, version)
+            raise
+
+    def _expect(self, path: str, meta: Any, size: int, version: str | None) -> None:
+        """Check that an object is the expected one.
+
+        Raises:
+            Changed: it is not.
+        """
+        if meta["size"] != size:
+            raise Changed(f"{self.url}/{path}: {meta['size']} bytes instead of {size}")
+        if version is not None and meta["e_tag"] != version:
+            raise Changed(f"{self.url}/{path}: a different entity tag")
 
     def write(self, path: str, data: bytes) -> None:
         """Put an object, replacing any that exists; readers see the old or the new one, never a mixture."""

@@ -23,6 +23,7 @@ from cluster.storage.objects import REMOTE_SCHEMES, Store, StoredObject
 from cluster.storage.requests import MOUNT_SECONDS
 from cluster.storage.store_contact import ABSENT_KEY
 from cluster.storage.store_errors import (
+    Changed,
     Damaged,
     NotFound,
     Outage,
@@ -37,6 +38,7 @@ __all__ = [
     "ABSENT_KEY",
     "PATIENCE",
     "REMOTE_SCHEMES",
+    "Changed",
     "Damaged",
     "NotFound",
     "Outage",

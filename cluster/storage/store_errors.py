@@ -40,6 +40,10 @@ class Unaddressable(StoreError):  # noqa: N818
     """A name that obstore cannot express: it has a control character, an empty part or a ".."."""
 
 
+class Changed(StoreError):  # noqa: N818
+    """An object is not the one of which a part was to be read: its size or entity tag differs."""
+
+
 class Damaged(StoreError):  # noqa: N818
     """An object of a run folder exists, but is not what was written."""
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from cluster.inputs.identities import image_id_of, unread_id
 from cluster.inputs.images import Limits, Rejection, check_size
+from cluster.inputs.locations import Broken
 from cluster.inputs.source_check import SourceCheck
 from cluster.inputs.sources import WITHOUT_URI, Unreadable, read_image
 from cluster.run.leases import MISSING, MISSING_FOLDER, Lease
@@ -170,12 +171,13 @@ class Fetcher:
         Raises:
             SourceGone: nothing can be read here, as the collection itself is not there.
         """
-        # A list row without a valid URI is the same on every machine, so no other one needs to try.
-        if not re.match(WITHOUT_URI, lease.uri):
+        # A list row without a valid URI, and what was broken when it was listed, are the same on every
+        # machine, so no other one needs to try.
+        if not (re.match(WITHOUT_URI, lease.uri) or isinstance(lease.location, Broken)):
             reason = error.reason_code
             if reason == MISSING:
                 self._source.check()
-                reason = MISSING if self._source.has_folder_of(lease.uri) else MISSING_FOLDER
+                reason = MISSING if self._source.has_folder_of(lease.file) else MISSING_FOLDER
             if self._unread is not None and not lease.last_read:
                 self._unread(lease, reason, error.message)
                 return
@@ -204,7 +206,11 @@ class Fetcher:
             with self.room.taken(size) as taken:
                 try:
                     with self._metrics.stage("fetch"):
-                        data = read_image(lease.uri, lambda size, taken=taken: self._check(size, taken))  # type: ignore[misc]
+                        data = read_image(
+                            lease.uri,
+                            lambda size, taken=taken: self._check(size, taken),  # type: ignore[misc]
+                            lease.location,
+                        )
                 except _Larger as larger:
                     size = larger.size
                     continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +12,6 @@ from typing import Any
 
 from cluster.driver import driver
 from cluster.driver.session import Session, run_session
-from cluster.inputs.listing import scan
 from cluster.inputs.manifest import Selection
 from cluster.inputs.readable import check_readable
 from cluster.run.folder import RunFolder, RunMismatch, beside, plan
@@ -216,7 +214,6 @@ def plan_audit(prepared: PreparedAudit, source: str, output: str, force_new: boo
         RunMismatch: the folder holds a run with different settings.
     """
     identified = identity(prepared, source)
-    listing = functools.partial(scan, columns=prepared.columns)
 
     def plan_in(folder: str) -> RunFolder:
         return plan(
@@ -225,8 +222,8 @@ def plan_audit(prepared: PreparedAudit, source: str, output: str, force_new: boo
             identified,
             prepared.check,
             LATER_DEFAULTS,
-            listing=listing,
             ignored=_NOT_IDENTITY,
+            columns=prepared.columns,
         )
 
     try:

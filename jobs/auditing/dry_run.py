@@ -69,7 +69,11 @@ def _checked(
             decoders.append(per_thread.decoder)
         image_id = None
         try:
-            data = read_image(manifest.uri(number), lambda size: check_size(size, limits) if size else None)
+            data = read_image(
+                manifest.uri(number),
+                lambda size: check_size(size, limits) if size else None,
+                manifest.location(number),
+            )
             image_id = image_id_of(data)
             per_thread.decoder.decode(data)
         except (Unreadable, Rejection) as bad:

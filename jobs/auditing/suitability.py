@@ -110,7 +110,11 @@ def _images(manifest: Manifest, numbers: Sequence[int]) -> list[Image.Image]:
     with Decoder() as decoder:
         for number in numbers:
             try:
-                data = read_image(manifest.uri(number), lambda size: check_size(size) if size else None)
+                data = read_image(
+                    manifest.uri(number),
+                    lambda size: check_size(size) if size else None,
+                    manifest.location(number),
+                )
                 images.append(decoder.decode(data))
             except (Unreadable, Rejection):
                 continue

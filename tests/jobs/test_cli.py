@@ -29,6 +29,7 @@ from originality.contract.faults import MachineFault
 from originality.settings.audit import AuditSettings
 from originality.settings.presets import load_settings
 from tests.support.mean_colour import paint
+from tests.support.tars import header, padded, shard
 
 
 def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -137,6 +138,22 @@ def test_dry_run_lists_rejections(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert empty.startswith("'empty.png': empty: ") and counts == ["1 not-an-image", "1 empty"]
     assert re.findall(r"\d+", total) == ["3", "3", "2", "1"]  # inputs, images, rejected, skipped
     assert main(["audit", str(tmp_path), "--dry-run", "--unjudged-ok"]) == exits.ALL_JUDGED
+
+
+def test_dry_run_of_a_webdataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = paint(tmp_path / "loose", "good.png", (1, 2, 3)).read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0.tar").write_bytes(shard({"a.png": good, "bad.png": b"text", "a.npy": b"x"}))
+    (tmp_path / "in" / "1.tar").write_bytes(header(b"same.png", len(good)) + padded(good))  # without an end
+    assert main(["audit", str(tmp_path / "in"), "--dry-run"]) == exits.SOME_UNJUDGED
+    captured = capsys.readouterr()
+    bad, cut, *_, total = captured.out.splitlines()
+    assert bad.startswith("'0.tar#bad.png': not-an-image: ")
+    assert cut.startswith("'1.tar': unreadable: ") and cut.endswith("it was cut off")
+    assert re.findall(r"\d+", total) == ["4", "3", "2", "1"]  # inputs, images, rejected, skipped
+    assert "skipped 1 file: 1 .npy" in captured.err
+    (tmp_path / "a.tar.gz").write_bytes(b"x")
+    assert "decompress it to .tar" in said(capsys, "audit", str(tmp_path / "a.tar.gz"), "--dry-run")
 
 
 def test_flags_beat_file_beats_preset(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from tests.support.waiting import PATIENCE
 
 def lease_all(folder: Path) -> dict[str, Lease]:
     manifest = scan(str(folder))
-    numbers = range(len(manifest))
-    return {manifest.path(n): Lease(n, manifest.uri(n), manifest.size(n)) for n in numbers}
+    return {
+        manifest.path(n): Lease(n, manifest.uri(n), manifest.size(n), location=manifest.location(n))
+        for n in range(len(manifest))
+    }
 
 
 def task(tmp_path: Path, factory: Callable[[], Any] = MeanColour, snapshot_every: float = 60) -> Task:

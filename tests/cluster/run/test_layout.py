@@ -30,6 +30,7 @@ ID = "0123ab"
         (layout.artefacts_folder(ID), "images/0123ab"),
         (layout.artefacts_folder(ID, "00ff"), "images/0123ab/00ff"),
         (layout.snapshot_path(ID), "progress/0123ab.snapshot"),
+        (layout.shard_listing_path("00ff"), "progress/shards/00ff.parquet"),
     ],
 )
 def test_no_path_changes(path: str, written: str) -> None:
@@ -45,3 +46,4 @@ def test_numbers_and_ids_are_read_from_paths() -> None:
     assert layout.retry_number("retries/2026-01-01.json") is None
     assert layout.snapshot_image_id(layout.snapshot_path(ID)) == ID
     assert layout.snapshot_image_id("progress/drivers/0001.claim.json") is None
+    assert layout.snapshot_image_id(layout.shard_listing_path("00ff")) is None

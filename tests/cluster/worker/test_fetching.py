@@ -9,13 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from cluster.inputs.identities import image_id_of
+from cluster.inputs.locations import Broken, Location
 from cluster.inputs.sources import read_image
+from cluster.run.leases import Lease
+from cluster.run.ledger import Ledger
+from cluster.storage.store import open_store
 from cluster.worker import fetching, readers
 from cluster.worker.fetching import Room
-from cluster.worker.messages import Report
+from cluster.worker.messages import Report, Settled
 from cluster.worker.worker import Worker
 from tests.support.mean_colour import paint
 from tests.support.plain_worker import lease_all, task, work
+from tests.support.tars import shard
 from tests.support.waiting import PATIENCE, until
 
 # Private: Room._turn, because no public call tells that a thread waits for room.
@@ -29,10 +35,10 @@ def test_an_image_that_comes_slowly_holds_up_no_other(
         paint(tmp_path / "in", f"{name}.png", (int(name[0]), 0, 0))
     arrives = threading.Event()
 
-    def slow(uri: str, check: Callable[[int], None]) -> bytes:
+    def slow(uri: str, check: Callable[[int], None], location: Location | None) -> bytes:
         if uri.endswith("-slow.png"):
             assert arrives.wait(PATIENCE)
-        return read_image(uri, check)
+        return read_image(uri, check, location)
 
     monkeypatch.setattr(fetching, "read_image", slow)
     worker = Worker(task(tmp_path))
@@ -96,3 +102,50 @@ def test_room_is_given_in_turn_and_one_may_always_be_read() -> None:
     for thread in threads:
         thread.join(PATIENCE)
     assert order == [60, 1000, 1] and not room.used
+
+
+def test_members_of_a_shard_are_judged_as_the_loose_images_are(tmp_path: Path) -> None:
+    """Those of a shard that changed since it was listed fail, and so does what was broken then."""
+    data = {f"{i}.png": paint(tmp_path / "loose", f"{i}.png", (i, 0, 0)).read_bytes() for i in range(4)}
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(2):
+        of_shard = {name: data[name] for name in sorted(data)[2 * number : 2 * number + 2]}
+        (folder / f"{number}.tar").write_bytes(shard(of_shard))
+    (folder / "2.tar").write_bytes(b"no tar")
+    leases = lease_all(folder)
+    (folder / "1.tar").write_bytes(shard({"x.png": data["0.png"] * 2, "y.png": data["1.png"]}))
+    worker = Worker(task(tmp_path))
+    settled: dict[int, Settled] = {}
+
+    def all_of_them(report: Report) -> bool:
+        settled.update((s.number, s) for s in report.settled)
+        return len(settled) == 5
+
+    work(worker, [replace(lease, last_read=True) for lease in leases.values()], all_of_them)
+    worker.stop(PATIENCE)
+    ids = {name: settled[lease.number].image_id for name, lease in leases.items()}
+    assert ids["0.tar#0.png"] == image_id_of(data["0.png"])
+    statuses = {name: settled[lease.number].status for name, lease in leases.items()}
+    assert statuses == {
+        "0.tar#0.png": "judged",
+        "0.tar#1.png": "judged",
+        "1.tar#2.png": "failed",
+        "1.tar#3.png": "failed",
+        "2.tar": "failed",
+    }
+    ledger = Ledger(open_store(str(tmp_path / "run")))
+    records = [ledger.record(ids[name]) for name in ("1.tar#2.png", "2.tar")]
+    assert [record["error_class"] for record in records] == ["unreadable", "unreadable"]
+    assert "has changed since it was listed" in records[0]["error_message"]
+    assert records[1]["error_message"].endswith("it is not a tar file")
+
+
+def test_no_other_machine_tries_what_was_broken_when_it_was_listed(tmp_path: Path) -> None:
+    lease = Lease(0, "in/a.tar", location=Broken("in/a.tar", "it ends early"))
+    assert lease.file == "in/a.tar" and not lease.last_read
+    worker = Worker(task(tmp_path))
+    settled: list[str] = []
+    work(worker, [lease], lambda report: bool(settled.extend(s.status for s in report.settled) or settled))  # type: ignore[func-returns-value]
+    worker.stop(PATIENCE)
+    assert settled == ["failed"]

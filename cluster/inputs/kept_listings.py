@@ -1,0 +1,50 @@
+"""Listings of shards, kept in the run folder while a run is planned: a plan that was killed goes on with the
+shards that are not listed yet."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+
+import pyarrow.parquet as pq
+
+from cluster.inputs.locations import Container
+from cluster.inputs.shards import ShardListing
+from cluster.run.layout import SHARD_LISTINGS, shard_listing_path
+from cluster.storage.checksums import checked_parquet, parquet_bytes
+from cluster.storage.damage import damage_errors
+from cluster.storage.store import Damaged, NotFound, Store
+
+_VERSION = 1
+"""Raised with every change of what a listing contains."""
+
+
+class KeptListings:
+    """The listings of one run folder, by shard, size and version. Threads may share it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._used = False
+
+    def load(self, container: Container) -> ShardListing | None:
+        """The listing of a shard; None if there is none, or it is damaged."""
+        path = _path(container)
+        with suppress(NotFound, Damaged), damage_errors(self._store, path):
+            return ShardListing.from_table(pq.read_table(checked_parquet(self._store.read(path))))
+        return None
+
+    def save(self, container: Container, listing: ShardListing) -> None:
+        """Keep the listing of a shard."""
+        self._used = True
+        self._store.write(_path(container), parquet_bytes(listing.to_table()))
+
+    def remove(self) -> None:
+        """Remove all listings: the manifest has what they have, or the plan was refused."""
+        if self._used:
+            for found in list(self._store.list(SHARD_LISTINGS)):
+                self._store.delete(found.path)
+
+
+def _path(container: Container) -> str:
+    named = "\n".join((str(_VERSION), container.uri, str(container.size), str(container.version)))
+    return shard_listing_path(hashlib.sha256(named.encode()).hexdigest())
