@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import logging
 import os
 import time
 from dataclasses import replace
@@ -111,11 +112,12 @@ def test_a_run_whose_digest_counted_the_device_resumes(images: Path, tmp_path: P
 
 @pytest.mark.long
 def test_a_sample_and_then_the_rest(
-    images: Path, tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+    images: Path, tmp_path: Path, local_ray: None, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger="jobs")
     out = tmp_path / "run"
     audit(SCIENCE, str(images), str(out), selection=Selection(sample=5, seed=3))
-    assert "7 inputs" in capsys.readouterr().err
+    assert "7 inputs" in caplog.text
     assert statuses(out).count("judged") == 5
     audit(SCIENCE, str(images), str(out))
     assert statuses(out).count("judged") == 12

@@ -259,7 +259,7 @@ def test_two_audits_at_once_do_the_work_once(
     tmp_path: Path,
     local_ray: None,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     science = PreparedAudit(load_settings(), MeanColour, {"model_digest": "abc"})
     runs: list[int] = []
@@ -279,5 +279,5 @@ def test_two_audits_at_once_do_the_work_once(
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(start, range(2))) == [exits.ALL_JUDGED] * 2
     assert runs == [4]
-    assert capsys.readouterr().err.count("works on this run") == 1
+    assert caplog.text.count("works on this run") == 1
     assert not list((tmp_path / "both").glob("progress/*"))

@@ -316,7 +316,7 @@ def test_what_is_judged_while_it_stops_does_not_hide_why(tmp_path: Path, local_r
 def test_missing_images_are_the_lists_fault_where_others_are_found(tmp_path: Path, local_ray: None) -> None:
     """If too many in a row are missing, with none found, the run stops before any is recorded."""
     (tmp_path / "list.csv").write_text("\n".join(["uri", *(f"{i}.png" for i in range(150))]))
-    with pytest.raises(driver.EngineError, match=r"^1\d\d inputs in a row are not there, the last /.*resume"):
+    with pytest.raises(driver.EngineError, match=r"^1\d\d inputs in a row .*, the last /.*resume"):
         drive(tmp_path / "list.csv", tmp_path / "run")
     assert not list((tmp_path / "run").glob("records/*/*.json"))
     for i in (70, 149):
@@ -364,7 +364,7 @@ def test_a_folder_within_that_is_gone_ends_the_run_and_costs_no_image(
     (tmp_path / "in" / "share").mkdir()
     for judged, run in enumerate(reversed(runs.values())):
         task = Task(run.store.url, MeanColour, {}, source=run.manifest.source)
-        with pytest.raises(driver.EngineError, match=r"^5 inputs are not there, the last .*share.*resume"):
+        with pytest.raises(driver.EngineError, match=r"^5 inputs .*, the last .*share.*resume"):
             driver.run(task, run.leases(np.arange(len(run.manifest))), gpu=False, stream=io.StringIO())
         assert Counter(row["status"] for row in run.ledger.rows()) == Counter(judged=judged)
 

@@ -46,4 +46,4 @@ def test_only_the_image_in_hand_is_blamed(tmp_path: Path, local_ray: None) -> No
     assert {row["attempts"] for row in rows if row["status"] == "judged"} == {1}
     (failed,) = (row for row in rows if row["status"] == "failed")
     assert failed["error_class"] == "WorkerDied" and failed["attempts"] == 3
-    assert "taking an image in has not ended in 5 s (cluster.step_limit)" in failed["error_message"]
+    assert "admitting" in failed["error_message"] and "5 s (cluster.step_limit)" in failed["error_message"]

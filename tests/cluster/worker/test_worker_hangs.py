@@ -95,8 +95,8 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.mark.parametrize(
     ("where", "what", "alone"),
     [
-        ("admit", "taking an image in", True),
-        ("restore", "taking an image in", True),
+        ("admit", "admitting an image", True),
+        ("restore", "admitting an image", True),
         ("step", "a step", False),
         ("snapshot", "taking a snapshot", True),
     ],
