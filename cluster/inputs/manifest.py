@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from cluster.inputs import locations
 from cluster.inputs.locations import Location, location_of
+from cluster.inputs.sampling import MIN_PER_STRATUM, Strata, simple_order, stratified_order, weights_of
 from cluster.storage.checksums import checked_parquet, parquet_bytes
 from originality.contract.redaction import Masked
 
@@ -27,6 +28,9 @@ WORD = pa.field("word", pa.string())
 LISTED_AS = "listed_as"
 """Column of manifests of lists: the uri as the list has it, which may be relative. Null for a row without
 one."""
+
+ALLOCATIONS = ("proportional", "equal", "neyman")
+"""How a stratified sample may be divided among its strata."""
 
 _KINDS_SHOWN = 8
 """Kinds of skipped files that are shown."""
@@ -101,6 +105,23 @@ class Manifest:
         """How many inputs have no value in a column."""
         return self.table[column].null_count if column in self.extra else len(self)
 
+    def strata(self, column: str) -> Strata:
+        """The inputs by their values in a column.
+
+        Raises:
+            InputError: the collection has no such column, or its values cannot be shown as text.
+        """
+        if column not in self.extra:
+            known = f"known: {', '.join(self.extra)}" if self.extra else "this collection has none"
+            raise InputError(f"--by {column}: no such column ({known}); columns come from a list")
+        try:
+            return Strata.of(self.table[column])
+        except (pa.ArrowException, NotImplementedError) as error:
+            kind = self.table[column].type
+            raise InputError(
+                f"--by {column}: cannot group by values of type {kind}; choose another"
+            ) from error
+
     def path(self, number: int) -> str:
         """The uri of an input, relative to the source."""
         return self.uri(number).removeprefix(f"{self.source}/" if self.source else "")
@@ -146,15 +167,48 @@ class Selection:
     limit: int | None = None
     """At most so many, the first of those selected."""
     sample: int | None = None
-    """Only so many, drawn at random without replacement."""
+    """Only so many, drawn at random without replacement (:mod:`cluster.inputs.sampling`)."""
     seed: int = 0
     shard: tuple[int, int] = (1, 1)
-    """(i, n): every n-th input from the i-th on, i = 1..n, so that n starts may share the work."""
+    """(i, n): every n-th input from the i-th on, i = 1..n, so that n starts may share the work. Of a sample,
+    every n-th of the sample."""
+    by: str | None = None
+    """The column whose values are the sample's strata; None: a simple sample."""
+    allocation: str = "proportional"
+    """How a stratified sample is divided among the strata: a name of ALLOCATIONS."""
+    weights: tuple[tuple[str, float], ...] = ()
+    """Stratum and relative number of inputs, for the allocation "neyman"."""
 
     def numbers(self, manifest: Manifest) -> np.ndarray:
-        """Numbers of the selected inputs: int64, ascending."""
+        """Numbers of the selected inputs: int64, in the order of work.
+
+        Without a sample they are ascending. Those of a sample come in the order in which it grows, so that
+        an interrupted one is a smaller random sample.
+
+        Raises:
+            InputError: the sample cannot be stratified so.
+        """
         number, of = self.shard
-        chosen = np.arange(number - 1, len(manifest), of)
-        if self.sample is not None and self.sample < len(chosen):
-            chosen = np.sort(np.random.default_rng(self.seed).choice(chosen, self.sample, replace=False))
+        if self.sample is None:
+            chosen = np.arange(number - 1, len(manifest), of)
+        else:
+            chosen = self.sampled(manifest)[number - 1 :: of]
         return chosen[: self.limit]
+
+    def sampled(self, manifest: Manifest) -> np.ndarray:
+        """Numbers of the whole sample, of all shards and without limit, in the order in which it grows.
+
+        Raises:
+            InputError: the manifest lacks the column, or the sample is too small for its strata.
+        """
+        if self.by is None:
+            return simple_order(self.seed, len(manifest))[: self.sample]
+        strata = manifest.strata(self.by)
+        needed = int(np.minimum(strata.sizes, MIN_PER_STRATUM).sum())
+        if self.sample is not None and self.sample < needed:
+            raise InputError(
+                f"--sample {self.sample} --by {self.by}: {len(strata.names)} strata need {needed} inputs or "
+                "more; enlarge the sample or choose a column with fewer values"
+            )
+        weights = weights_of(strata, self.allocation, dict(self.weights))
+        return stratified_order(self.seed, strata.codes, weights)[: self.sample]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.inputs.manifest import Manifest, Selection
+from cluster.inputs.manifest import ALLOCATIONS, InputError, Manifest, Selection
 from cluster.run.folder import RunFolder
 from cluster.run.interrupted import Interrupted
 from cluster.run.layout import RUN_FILE
@@ -64,7 +64,12 @@ def turn(
     def blocks_us(claim: Claim) -> bool:
         # A claim whose selection cannot be read may be of any input, so it blocks too.
         other = selection_of(claim.content)
-        return _is_retry(claim) or other is None or overlap(selection, other, manifest)
+        if _is_retry(claim) or other is None:
+            return True
+        try:
+            return overlap(selection, other, manifest)
+        except (InputError, KeyError):  # strata that this manifest does not have
+            return True
 
     with Heartbeat(run.store, role, {_SELECTION: asdict(selection)}) as heartbeat:
         waited = False
@@ -130,12 +135,17 @@ def selection_of(state: Mapping[str, Any]) -> Selection | None:
         fields = state[_SELECTION]
         number, of = fields["shard"]
         limit, sample, seed = (fields[name] for name in ("limit", "sample", "seed"))
-    except (LookupError, TypeError, ValueError):
+        # Starts of earlier versions do not stratify.
+        by, allocation = fields.get("by"), fields.get("allocation", ALLOCATIONS[0])
+        weights = tuple((str(name), float(weight)) for name, weight in fields.get("weights", ()))
+    except (LookupError, TypeError, ValueError, AttributeError):
         return None
     counts = [value for value in (limit, sample) if value is not None]
     if not all(isinstance(value, int) and value >= 0 for value in (*counts, seed, number, of)):
         return None
-    return Selection(limit, sample, seed, (number, of)) if 1 <= number <= of else None
+    if not (by is None or isinstance(by, str)) or allocation not in ALLOCATIONS or not 1 <= number <= of:
+        return None
+    return Selection(limit, sample, seed, (number, of), by, allocation, weights)
 
 
 def _is_retry(claim: Claim) -> bool:

@@ -312,11 +312,11 @@ def test_selections() -> None:
     shards = [Selection(shard=(i, 3)).numbers(manifest).tolist() for i in (1, 2, 3)]
     assert sorted(chain.from_iterable(shards)) == list(range(10)) and shards[0] == [0, 3, 6, 9]
     sample = Selection(sample=4, seed=7).numbers(manifest).tolist()
-    assert sample == sorted(sample) and len(set(sample)) == 4
+    assert len(set(sample)) == 4
     assert sample == Selection(sample=4, seed=7).numbers(manifest).tolist()
     assert Selection(sample=4, seed=8).numbers(manifest).tolist() != sample
     assert Selection(limit=2, shard=(2, 2)).numbers(manifest).tolist() == [1, 3]
-    assert Selection(sample=99).numbers(manifest).tolist() == list(range(10))
+    assert sorted(Selection(sample=99).numbers(manifest).tolist()) == list(range(10))
 
 
 def test_a_folder_may_be_named_like_an_image(tmp_path: Path) -> None:
