@@ -14,6 +14,7 @@ JOBS: tuple[tuple[str, str, str], ...] = (
     ("status", "jobs.status", "show the progress of a run"),
     ("report", "jobs.report", "write the report of a run again"),
     ("retry", "jobs.retry", "put failed or rejected images back to be judged again"),
+    ("rejudge", "jobs.rejudge", "judge a run again under other thresholds, without a model"),
     ("export", "jobs.export", "write inputs, their list's columns and verdicts to one file"),
     ("calibrate", "jobs.calibrate", "choose the thresholds from labelled images"),
     ("settings", "jobs.settings", "list every setting with its unit, default and what it decides"),

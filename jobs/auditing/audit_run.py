@@ -44,9 +44,10 @@ _NAME_WIDTH = 60
 """Largest width of its first column, in characters."""
 LATER_DEFAULTS = {"settings": later_defaults()}
 """Values of settings that did not exist yet when an older run was planned."""
-_NOT_IDENTITY = ("settings.model.device", "settings_digest")
-"""Parts of the identity that may differ on resume: a run may continue on a different kind of machine, and the
-digest follows from the settings, which are compared one by one."""
+_NOT_IDENTITY = ("settings.model.device", "settings_digest", "rejudged_from")
+"""Parts of the identity that may differ on resume: a run may continue on a different kind of machine, the
+digest follows from the settings, which are compared one by one, and a run that ``originality rejudge`` wrote
+is resumed by the audit's own command."""
 
 
 def audit(

@@ -37,6 +37,8 @@ ADVICE = {
     "BadRecord": "The result could not be stored, which is a bug in this program: report it together with "
     "the error message.",
     "OutOfMemoryError": "The GPU ran out of memory: use one with more.",
+    "NeedsSweep": "What was measured does not decide it under this threshold: put it back, and run the "
+    "audit's command with this threshold and this run folder.",
     "InversionFailed": "Training the pseudo-word gave numbers that are not finite. Audit it with a lower "
     "inversion.learning_rate, or with model.dtype fp32, into a different run folder.",
 }

@@ -42,6 +42,7 @@ SHOWN: tuple[tuple[str, str], ...] = (
     (r"originality estimate", "tests/jobs/test_running.py"),
     (r"originality status", "tests/jobs/test_process.py"),
     (r"originality retry", "tests/jobs/test_running.py"),
+    (r"originality rejudge", "tests/jobs/test_rejudge.py"),
     (r"originality report", "tests/jobs/test_report.py"),
     (r"originality doctor", "tests/jobs/test_doctor.py"),
     (r"originality calibrate", "tests/jobs/test_calibrate.py"),
