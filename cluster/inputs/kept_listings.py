@@ -1,4 +1,4 @@
-"""Listings of shards, kept in the run folder while a run is planned: a plan that was killed goes on with the
+"""Listings of shards, kept in the run folder while a run is planned: a plan that was killed resumes with the
 shards that are not listed yet."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the bytes of an input are, if it is no file of its own: within a container, such as a tar file.
+"""Where the bytes of an input are, if it is not a separate file: within a container, such as a tar file.
 
 Such an input has a uri for people: that of its container, "#", and its name in there, as in
 ``s3://bucket/00000.tar#cats/0001.jpg``. It is unique, and only a name: nothing parses it, so a "#" in the
@@ -17,7 +17,7 @@ import pyarrow as pa
 _NAME = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
     [
-        ("container", _NAME),  # its uri; null for a file of its own
+        ("container", _NAME),  # its uri; null for a separate file
         ("container_bytes", pa.int64()),
         ("container_version", _NAME),  # as of Container
         ("offset", pa.int64()),  # of the first byte within the container
@@ -73,7 +73,7 @@ def file_of(uri: str, location: Location | None) -> str:
 
 
 def location_of(row: Mapping[str, Any], size: int | None) -> Location | None:
-    """The location in a row of SCHEMA; None for a file of its own. ``size``: of the input, in bytes."""
+    """The location in a row of SCHEMA; None for a separate file. ``size``: of the input, in bytes."""
     if row["container"] is None:
         return None
     if row["problem"] is not None:

@@ -68,7 +68,7 @@ class Manifest:
         return self.table["bytes"][number].as_py()
 
     def location(self, number: int) -> Location | None:
-        """Where the bytes of an input are; None if it is a file of its own."""
+        """Where the bytes of an input are; None if it is a separate file."""
         if not self.has_containers:
             return None
         row = {name: self.table[name][number].as_py() for name in locations.SCHEMA.names}

@@ -74,7 +74,7 @@ class ShardListing:
 
 
 def list_shard(container: Container) -> ShardListing:
-    """List a shard by its headers. A damaged shard has a row of its own, behind those of the members that
+    """List a shard by its headers. A damaged shard has a separate row, behind those of the members that
     were found.
 
     Raises:

@@ -59,7 +59,7 @@ def read_image(uri: str, check: Callable[[int], None], location: Location | None
     Args:
         uri: a local path, file://, s3://, gs:// or az://.
         check: is called with the size before any byte is fetched, and raises to refuse it.
-        location: where the image is; None if it is a file of its own, at ``uri``.
+        location: where the image is; None if it is a separate file, at ``uri``.
 
     Raises:
         Unreadable: this image cannot be read.

@@ -72,7 +72,7 @@ class Lease:
     last_read: bool = False
     """Whether the worker records it as failed if it cannot read it either, instead of returning it."""
     location: Location | None = None
-    """Where its bytes are; None if it is a file of its own."""
+    """Where its bytes are; None if it is a separate file."""
 
     @property
     def file(self) -> str:
