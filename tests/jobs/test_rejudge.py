@@ -1,4 +1,4 @@
-"""``originality rejudge``: a run under other thresholds, in a folder of its own, without a model."""
+"""``originality rejudge``: a run under other thresholds, in a separate folder, without a model."""
 
 from __future__ import annotations
 
