@@ -17,14 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.inputs.csv_lists import normalised
-from cluster.inputs.manifest import LISTED_AS, SCHEMA, WORD, InputError
+from cluster.inputs.manifest import OWN_NAMES, WORD, InputError
 from originality.contract.redaction import masked
 
 MOST_ROW_BYTES = 64 * 2**10
 """Largest size of the text values of a row, in bytes of UTF-8. They go to the worker that judges it."""
-OWN_NAMES = frozenset({*SCHEMA.names, LISTED_AS, "number", "image_id"})
-"""Names of columns that a run's own tables have; a list's column of such a name gets the prefix ``list_``."""
-
 _MAY_HOLD_SECRETS = r"(?i)://|key|token|secret|passw|signature|bearer|credential"
 _LEADING_ZERO = r"^[+-]?0[0-9]"
 """Matches numbers that are names, such as the article number 007."""

@@ -12,8 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cluster.inputs import locations
-from cluster.inputs.manifest import SCHEMA, WORD
+from cluster.inputs.manifest import OWN_NAMES, WORD
 from cluster.inputs.typed_rows import Scalar, size_of
 
 ROW_BYTES = 64 * 2**10
@@ -25,7 +24,7 @@ _LONGEST_NAME = 200
 """Characters of a column's name."""
 _MOST = {".txt": ROW_BYTES, ".cls": ROW_BYTES, ".json": _MOST_JSON}
 _SIZES = {ROW_BYTES: "64 KiB", _MOST_JSON: "1 MiB"}
-_OWN = {*SCHEMA.names, *locations.SCHEMA.names, "txt", "cls"}
+_OWN = {*OWN_NAMES, "txt", "cls"}
 """Columns that a field of JSON must not replace; it gets the prefix "json."."""
 
 

@@ -5,7 +5,7 @@ It has a row for each input, with the columns of its list and those of its image
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -65,13 +65,23 @@ def results_tables(run: RunFolder) -> Iterator[pa.Table]:
     for start in range(0, len(run.manifest), _INPUTS):
         numbers = np.arange(start, min(start + _INPUTS, len(run.manifest)))
         table = inputs_table(run, numbers)
-        names = [f"list_{name}" if name in of_verdicts else name for name in table.column_names]
-        table = table.rename_columns(names)
+        table = table.rename_columns(_without_names(table.column_names, of_verdicts))
         found = verdicts.take(pc.index_in(table["image_id"].combine_chunks(), value_set=known))
         for name in of_verdicts:
             values = found[name]
             table = table.append_column(name, pc.fill_null(values, PENDING) if name == "status" else values)
         yield table
+
+
+def _without_names(names: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """Names of columns, with a prefix where another table has the name, and all different."""
+    found: list[str] = []
+    for name in names:
+        new = f"list_{name}" if name in taken else name
+        while new in found or (new != name and new in names):
+            new += "_"
+        found.append(new)
+    return found
 
 
 def _time(text: Any) -> datetime | None:

@@ -34,8 +34,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
         paint(folder / "in", f"{i}.png", (i, 0, 0))
     with (folder / "in" / "list.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["uri", "artist", "year", "status"])
-        writer.writerows(ROWS)
+        writer.writerow(["uri", "artist", "year", "status", "list_status"])
+        writer.writerows((*row, "other") for row in ROWS)
     science = PreparedAudit(load_settings(), MeanColour, {})
     out = folder / "run"
     assert audit(science, str(folder / "in" / "list.csv"), str(out)) == exits.SOME_UNJUDGED
@@ -48,7 +48,7 @@ def test_parquet_has_a_row_for_each_input(run: Path, tmp_path: Path) -> None:
     rows = pq.read_table(target).to_pylist()
     assert [row["number"] for row in rows] == [0, 1, 2, 3]
     assert [row["listed_as"] for row in rows] == [name for name, *_ in ROWS]
-    assert [(row["artist"], row["year"], row["list_status"]) for row in rows] == [
+    assert [(row["artist"], row["year"], row["list_status_"]) for row in rows] == [
         (artist or None, year, status) for _, artist, year, status in ROWS
     ]
     assert [row["status"] for row in rows] == ["judged"] * 3 + ["failed"]
@@ -59,7 +59,7 @@ def test_a_csv_holds_no_formula(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "results.csv"
     assert main(["export", str(run), "--to", str(target)]) == exits.ALL_JUDGED
     rows = list(csv.DictReader(io.StringIO(target.read_bytes().decode("utf-8-sig"), newline="")))
-    texts = [row["list_status"] for row in rows]
+    texts = [row["list_status_"] for row in rows]
     assert texts == ["first", "'" + ROWS[1][3], "'-2+3", "two\nlines"]
     assert rows[0]["image_id"] and json.loads(rows[0]["sweep"]) == []
 

@@ -65,6 +65,12 @@ def test_names_of_a_runs_own_columns_get_a_prefix(tmp_path: Path) -> None:
     assert found.size(0) is None
 
 
+def test_a_list_has_no_containers_by_the_names_of_its_columns(tmp_path: Path) -> None:
+    found = csv_of(tmp_path, "uri,container,offset,number\na.png,box,3,4\n")
+    assert found.extra == ["list_container", "list_offset", "list_number"]
+    assert found.location(0) is None
+
+
 def test_of_columns_with_one_name_the_first_is_kept() -> None:
     kept = kept_columns("list.csv", ["uri", "a", "a"], ["uri"], None)
     assert kept == [Column("a", "a")]

@@ -35,8 +35,8 @@ def taken(*files: tuple[str, bytes]) -> tuple[dict[str, object], Counter[str]]:
         (".json", b'{"a": [1, {"b": "\xc3\xa9"}]}', {"a": '[1, {"b": "é"}]'}),
         (
             ".json",
-            b'{"uri": "x", "offset": 3, "txt": "y"}',
-            {"json.uri": "x", "json.offset": 3, "json.txt": "y"},
+            b'{"uri": "x", "offset": 3, "txt": "y", "image_id": "z", "number": 4}',
+            {"json.uri": "x", "json.offset": 3, "json.txt": "y", "json.image_id": "z", "json.number": 4},
         ),
         (".json", b'{"word": " dog "}', {"word": "dog"}),
         (".json", b'{"word": 5, "x": 1}', {"x": 1}),
