@@ -30,8 +30,8 @@ LISTED_AS = "listed_as"
 one."""
 
 OWN_NAMES = frozenset({*SCHEMA.names, *locations.SCHEMA.names, LISTED_AS, "number", "image_id"})
-"""Names of columns that a run's own tables have. A column of a list with such a name gets the prefix ``list_``,
-a field of JSON beside an image the prefix ``json.``."""
+"""Names of columns that a run's own tables have. A list's column of such a name gets the prefix ``list_``, a
+field of JSON beside an image the prefix ``json.``."""
 
 ALLOCATIONS = ("proportional", "equal", "neyman")
 """How a stratified sample may be divided among its strata."""
