@@ -48,7 +48,7 @@ def of_run(out: str | None, how: ClusterSettings) -> list[Check]:
 
 
 def cache(to_bring: bool) -> Finding:
-    """Checks that this machine has room for weights from a bucket or the hub."""
+    """Check that this machine has room for weights from a bucket or the hub."""
     place = cache_path()
     free = {str(place): shutil.disk_usage(_nearest(place)).free}
     text = f"{free[str(place)] / 1e9:.3g} GB free for {place}"
@@ -69,7 +69,7 @@ def _nearest(place: Path) -> Path:
 
 
 def store(out: str | None) -> Finding:
-    """Checks that the place for a run can create an object only once. Leaves nothing there."""
+    """Check that the place for a run can create an object only once. Leaves nothing there."""
     if not out:
         return skipped("no --out given")
     with removing_empty_folders(out):
@@ -92,7 +92,7 @@ def impatient() -> Iterator[None]:
 
 
 def shared_memory() -> Finding:
-    """Checks that there is enough shared memory for Ray's objects."""
+    """Check that there is enough shared memory for Ray's objects."""
     if not _SHM.is_dir():
         return skipped(f"there is no {_SHM} here")
     free = shutil.disk_usage(_SHM).free
@@ -104,7 +104,7 @@ def shared_memory() -> Finding:
 
 
 def cluster(how: ClusterSettings) -> Finding:
-    """Reports what the Ray cluster that RAY_ADDRESS names has; without one, what would be started here."""
+    """Report what the Ray cluster that RAY_ADDRESS names has; without one, what would be started here."""
     address = cluster_address()
     if not address:
         cpus = available_cpus()
@@ -131,7 +131,7 @@ def cluster(how: ClusterSettings) -> Finding:
 
 
 def price(how: ClusterSettings, gpu: str) -> tuple[str, float | None]:
-    """Returns Ray's name of a GPU, given the NVIDIA driver's name, and US dollars per hour of a worker with
+    """Return Ray's name of a GPU, given the NVIDIA driver's name, and US dollars per hour of a worker with
     one; None if the price is unknown."""
     kind = NvidiaGPUAcceleratorManager._gpu_name_to_accelerator_type(gpu) or gpu
     return kind, how.price(kind, 1.0)

@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _checked(arguments: argparse.Namespace) -> Path:
-    """Checks the arguments before any image is measured, and returns the file to write.
+    """Check the arguments before any image is measured, and return the file to write.
 
     Raises:
         SettingsError: an argument is invalid, or the file cannot be written.
@@ -166,7 +166,7 @@ def _as_begun(folder: str, settings: AuditSettings) -> AuditSettings:
 def _judged(
     prepared: PreparedAudit, labelled: str, labels: Labels, folder: str, how: ClusterSettings
 ) -> RunFolder:
-    """Measures all images of the list, and returns the run."""
+    """Measure all images of the list, and return the run."""
     run = plan_audit(prepared, labelled, folder)
     check_same(run, labels)
     selection = Selection()

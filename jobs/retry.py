@@ -1,4 +1,4 @@
-"""Put failed or rejected images of a run back, so that the next audit judges them again and no others."""
+"""Queue failed or rejected images of a run again, so that the next audit judges them again and no others."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _log = logging.getLogger(__name__)
 
 
 def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:
-    """Take the rows of a status back, or only those of one error class; the counts by error class.
+    """Queue the images of a status again, or only those of one error class; the counts by error class.
 
-    The rows that were taken back are kept in ``retries/``.
+    The rows of images that were queued again are kept in ``retries/``.
 
     Raises:
         SettingsError: another process is working on the run.
@@ -33,7 +33,7 @@ def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:
 
     with exclusive_turn(run, _log.warning) as heartbeat:
         why = {"status": status, "reason": reason, "at": datetime.now(UTC).isoformat()}
-        taken = run.ledger.take_back(unwanted, ["status", "error_class"], why, before=heartbeat.check)
+        taken = run.ledger.queue_again(unwanted, ["status", "error_class"], why, before=heartbeat.check)
     return Counter(taken.values())
 
 
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     reasons = retry(open_run(arguments.output), arguments.status, arguments.reason)
     for code, count in reasons.most_common():
         print(f"{count} {code}")
-    print(f"{reasons.total()} images put back; run the same audit command again to judge them")
+    print(f"{reasons.total()} images queued again; run the same audit command again to judge them")
     return exits.ALL_JUDGED
 
 

@@ -68,7 +68,7 @@ class DeathCounter:
         self._died_before_judging = 0
 
     def any_kind(self, cause: str, workers: int, ready: int) -> None:
-        """Counts a death of any kind. Whatever the other counters say, this one ends a run that would hire
+        """Count a death of any kind. Whatever the other counters say, this one ends a run that would hire
         for ever.
 
         Args:
@@ -87,7 +87,7 @@ class DeathCounter:
             )
 
     def died_before_ready(self, others: int, cause: str) -> None:
-        """Counts a worker that died before its scorer was built.
+        """Count a worker that died before its scorer was built.
 
         Args:
             others: workers that are ready or may become so, on machines still to come too.
@@ -107,7 +107,7 @@ class DeathCounter:
         self._cap_hiring(others)
 
     def died_before_judging(self, others: int, cause: str) -> None:
-        """Counts a worker that died after it was ready and before it judged any image.
+        """Count a worker that died after it was ready and before it judged any image.
 
         Args:
             others: workers that may yet judge one.
@@ -126,11 +126,11 @@ class DeathCounter:
             )
 
     def _cap_hiring(self, workers: int) -> None:
-        """Hires no more than this many for a while: a machine may have no room for more, or be broken."""
+        """Hire no more than this many for a while: a machine may have no room for more, or be broken."""
         self._cap = (workers, time.monotonic() + CAP_SECONDS)
 
     def unreachable(self, error: Exception, others: int) -> None:
-        """Counts a worker that gave up on a store, or that cannot decode images.
+        """Count a worker that gave up on a store, or that cannot decode images.
 
         One such worker may be on a machine that is cut off, or broken; several in a row, with no other worker
         ready, mean that the store itself is unavailable.
@@ -146,7 +146,7 @@ class DeathCounter:
         self._cap_hiring(others)
 
     def lost_source(self, error: Exception, elsewhere: bool, ready: int) -> None:
-        """Counts a worker whose machine does not have the collection, say because a mount is missing.
+        """Count a worker whose machine does not have the collection, say because a mount is missing.
 
         Args:
             error: what the worker found.
@@ -161,7 +161,7 @@ class DeathCounter:
             raise EngineError(f"{error}, and run the same command again to resume") from error
 
     def scorer_refused(self, error: Exception, others: int) -> None:
-        """Counts a worker that could not build its scorer with these settings.
+        """Count a worker that could not build its scorer with these settings.
 
         Where others, on different machines, have built theirs or may still do so, this machine is what
         differs: it has a different kind of GPU, say.
@@ -185,7 +185,7 @@ class DeathCounter:
 
 
 def report_of(reference: Any, timeout: float | None = None) -> Report:
-    """Returns the report that a worker answered.
+    """Return the report that a worker answered.
 
     Args:
         reference: to the answer.

@@ -74,7 +74,7 @@ class Dispatcher:
         self.duplicates = 0
 
     def work(self) -> None:
-        """Runs until every input is settled.
+        """Run until every input is settled.
 
         Raises:
             Interrupted: a signal, the deadline or the limit on cost.
@@ -110,7 +110,7 @@ class Dispatcher:
         return None
 
     def _stop_if_all_fail(self) -> None:
-        """Stops a run in which one image after the other fails: expired keys, say, would fail them all.
+        """Stop a run in which one image after the other fails: expired keys, say, would fail them all.
 
         Raises:
             EngineError: as many images in a row have failed as the settings allow.
@@ -127,7 +127,7 @@ class Dispatcher:
         )
 
     def _check_unread(self) -> None:
-        """Has inputs that some machine could not read tried on other machines.
+        """Have inputs that some machine could not read tried on other machines.
 
         Raises:
             EngineError: inputs are missing on every machine.
@@ -140,7 +140,7 @@ class Dispatcher:
             raise EngineError(why)
 
     def _show_progress(self) -> None:
-        """Updates the progress view, the metrics and the heartbeat."""
+        """Update the progress view, the metrics and the heartbeat."""
         pool = self._pool
         shown = pool.ready or list(pool)
         doing = list(dict.fromkeys(handle.doing for handle in shown if handle.doing))
@@ -151,7 +151,7 @@ class Dispatcher:
         self._beat({**self._progress.state(), "workers": len(pool.ready), "cost": round(pool.cost, 4)})
 
     def _hire(self) -> None:
-        """Hires up to as many workers as there is work for.
+        """Hire up to as many workers as there is work for.
 
         Only the first few until one of them is ready: a mistake in the settings should not start a hundred
         machines.
@@ -166,7 +166,7 @@ class Dispatcher:
             pool.hire()
 
     def _poll_workers(self) -> None:
-        """Calls every worker that has no call under way, with more leases if it can take them."""
+        """Call every worker that has no call under way, with more leases if it can take them."""
         now = self._pool.clock.now()
         for handle in self._pool:
             if handle.answer is None and now >= handle.next_call_at:
@@ -176,7 +176,7 @@ class Dispatcher:
                 handle.answer, handle.called_at = handle.actor.poll.remote(orders, POLL_SECONDS), now
 
     def wait_for_answers(self) -> list[WorkerHandle]:
-        """Returns the workers that have answered, after a short wait."""
+        """Return the workers that have answered, after a short wait."""
         called = {m.answer: m for m in self._pool if m.answer is not None}
         if not called:
             self._stopping.wait(REST_SECONDS)
@@ -188,7 +188,7 @@ class Dispatcher:
         return [called[reference] for reference in ready]
 
     def _remove_silent(self, handles: list[WorkerHandle]) -> None:
-        """Removes workers that have not answered for too long.
+        """Remove workers that have not answered for too long.
 
         Their images become suspects, but as of an error of the machine: a machine that is suspended, or cut
         off, is silent too, and its images must not fail for that.
@@ -205,7 +205,7 @@ class Dispatcher:
                 )
 
     def _handle_answers(self, handles: list[WorkerHandle]) -> None:
-        """Takes the answers of workers: reports, or exceptions."""
+        """Take the answers of workers: reports, or exceptions."""
         for handle in handles:
             answer, handle.answer = handle.answer, None
             handle.next_call_at = self._pool.clock.now() + REST_SECONDS
@@ -219,7 +219,7 @@ class Dispatcher:
                     self._handle_report(handle, report)
 
     def _handle_report(self, handle: WorkerHandle, report: Report) -> None:
-        """Brings leases, results and the worker's handle up to date with a report.
+        """Bring leases, results and the worker's handle up to date with a report.
 
         Identified inputs come before settled ones, since an input is settled as the image that it was
         identified as. Returned inputs come after both: they are suspects only among what is still held.
@@ -264,7 +264,7 @@ class Dispatcher:
             self.failures.quit_machine(node, cause)
 
     def _note_reads(self, handle: WorkerHandle, report: Report) -> list[str]:
-        """Notes what a worker could and could not read; returns the machines that are now known to be unable
+        """Note what a worker could and could not read; return the machines that are now known to be unable
         to read the inputs."""
         for returned in report.returned:
             if returned.unread_as:
@@ -272,7 +272,7 @@ class Dispatcher:
         return [node for number in report.read for node in self._read_retries.note_read(handle, number)]
 
     def _release_idle(self) -> None:
-        """Releases workers for which nothing is left.
+        """Release workers for which nothing is left.
 
         One that has judged images stays as long as the last inputs are held by workers that have judged none,
         or that failed: these may be broken, and a sound worker would then have to be hired again.
@@ -288,7 +288,7 @@ class Dispatcher:
                 self._pool.release(handle)
 
     def _stop_workers(self, why: str) -> None:
-        """Stops all workers after their current step, and takes what they finished and saved."""
+        """Stop all workers after their current step, and take what they finished and saved."""
         working = self._pool.ready
         if not working:
             return

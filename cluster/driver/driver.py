@@ -51,7 +51,7 @@ def run(
     beat: Callable[[dict[str, Any]], None] = lambda state: None,
     stream: TextIO | None = None,
 ) -> Outcome:
-    """Judges every input that ``leases`` holds.
+    """Judge every input that ``leases`` holds.
 
     Args:
         task: what every worker is started with.

@@ -72,7 +72,7 @@ class FailureHandler:
         self._metrics = metrics
 
     def ended(self, handle: WorkerHandle, error: Exception) -> None:
-        """Handles an answer that says that the worker, or its work, has ended.
+        """Handle an answer that says that the worker, or its work, has ended.
 
         Raises:
             EngineError: more than this worker is affected, and the run cannot continue.
@@ -112,13 +112,13 @@ class FailureHandler:
         )
 
     def _unreachable(self, handle: WorkerHandle, error: Exception) -> None:
-        """Removes a worker that gave up on a store, or cannot decode: its machine may be broken."""
+        """Remove a worker that gave up on a store, or cannot decode: its machine may be broken."""
         self.remove(handle, WorkerDeath(str(error), blame=False, counts=False))
         self._pool.note_machine_failure(handle.node)
         self._deaths.unreachable(error, len(self._pool.ready))
 
     def _lost_source(self, handle: WorkerHandle, error: SourceGone) -> None:
-        """Removes the workers of a machine that does not have the collection, which was listed elsewhere.
+        """Remove the workers of a machine that does not have the collection, which was listed elsewhere.
 
         Raises:
             EngineError: there is no other machine, or several lack it.
@@ -130,7 +130,7 @@ class FailureHandler:
         self._deaths.lost_source(error, bool(elsewhere), len(self._pool.ready))
 
     def remove(self, handle: WorkerHandle, death: WorkerDeath) -> None:
-        """Removes a dead worker, and returns its leases to the queue.
+        """Remove a dead worker, and return its leases to the queue.
 
         Raises:
             EngineError: too many workers died before they judged anything.
@@ -155,14 +155,14 @@ class FailureHandler:
             self._pool.note_machine_failure(handle.node)
 
     def quit_machine(self, node: str, cause: str) -> None:
-        """Removes all workers on a machine that cannot read the inputs, and hires on others."""
+        """Remove all workers on a machine that cannot read the inputs, and hire on others."""
         self._pool.avoid_failed_machine(node)
         for handle in self._pool:
             if handle.node == node:
                 self.remove(handle, WorkerDeath(cause, blame=False, counts=False, foreseen=True))
 
     def handle_returned(self, handle: WorkerHandle, returned: Returned) -> None:
-        """Handles inputs that a worker returned because they failed in its scorer."""
+        """Handle inputs that a worker returned because they failed in its scorer."""
         self._suspect(handle, returned.numbers, returned.cause, of_machine=returned.of_machine)
         self._results.note_failure(returned.cause)
         if not handle.failures:
@@ -174,13 +174,13 @@ class FailureHandler:
         return handle.may_be_broken and self._results.judged > handle.others_judged
 
     def remove_broken(self, handle: WorkerHandle) -> None:
-        """Removes a worker in which one image after the other fails. Its images are not suspects."""
+        """Remove a worker in which one image after the other fails. Its images are not suspects."""
         last = self._results.last_failure
         cause = f"{handle.failures} images in a row failed here, and none elsewhere: {last}"
         self.remove(handle, WorkerDeath(cause, blame=False))
 
     def leaves(self, handle: WorkerHandle, report: Report) -> None:
-        """Handles a worker that must leave: it gets no more leases, and is released once it has drained."""
+        """Handle a worker that must leave: it gets no more leases, and is released once it has drained."""
         if not handle.leaving:
             handle.leaving, handle.failed = True, report.failed
             if report.failed:
@@ -195,7 +195,7 @@ class FailureHandler:
             self._pool.release(handle)
 
     def may_stay(self, handle: WorkerHandle, node: str) -> bool:
-        """Checks the machine that a worker was placed on, and removes the worker if it may not stay.
+        """Check the machine that a worker was placed on, and remove the worker if it may not stay.
 
         Raises:
             NoPrice: the machine has no price, the cost is bounded, and there is no other worker.
@@ -215,13 +215,13 @@ class FailureHandler:
         return True
 
     def others_elsewhere(self, handle: WorkerHandle, node: str | None) -> int:
-        """Counts the workers that are, or may yet start, on other machines than ``node``."""
+        """Count the workers that are, or may yet start, on other machines than ``node``."""
         may = self._pool.has_other_machines(node)
         others = (m for m in self._pool if m is not handle)
         return sum(1 for m in others if (m.node != node if m.answered else may))
 
     def _note_unproductive(self, handle: WorkerHandle, death: WorkerDeath) -> None:
-        """Counts the death of a worker that had judged nothing."""
+        """Count the death of a worker that had judged nothing."""
         if not death.blame:
             self._pool.avoid_failed_machine(handle.node)
         died = self._deaths.died_before_judging if handle.capacity else self._deaths.died_before_ready
@@ -231,7 +231,7 @@ class FailureHandler:
     def _suspect(
         self, handle: WorkerHandle, numbers: list[int], cause: str, *, of_machine: bool = False
     ) -> None:
-        """Marks inputs as suspects, and records those as failed that were suspects too often."""
+        """Mark inputs as suspects, and record those as failed that were suspects too often."""
         open_inputs = self._leases.open
         judged = self._results.judged
 

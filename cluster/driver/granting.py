@@ -22,7 +22,7 @@ class LeaseGranter:
         self._read_retries = read_retries
 
     def grant(self, handle: WorkerHandle) -> list[Lease]:
-        """Leases a worker the inputs that it gets with its next call."""
+        """Lease a worker the inputs that it gets with its next call."""
         ready = [m for m in self._pool if m.capacity and not m.leaving]
         sound = [m for m in ready if not m.failures]
         if handle.may_be_broken and sound:
@@ -50,7 +50,7 @@ class LeaseGranter:
         return self._leases.grant(handle.name, 0, suits, may_retry_read, share + MAX_EXTRA_READS)
 
     def _max_held(self, handle: WorkerHandle) -> int:
-        """Returns how many inputs a worker may hold.
+        """Return how many inputs a worker may hold.
 
         That is its capacity, and some more in advance while there are enough for all workers. Near the end of
         a run there are none in advance: an input that waits behind a busy worker could be with an idle one.

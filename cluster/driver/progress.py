@@ -85,13 +85,13 @@ class Progress:
         return Counter(self._counts)
 
     def began(self) -> None:
-        """Starts measuring the rate, as the first scorer is ready."""
+        """Start measuring the rate, as the first scorer is ready."""
         if self._began is None:
             self._began = self._clock()
             self._marks = [self._mark()]
 
     def settled(self, status: str, inputs: int = 1, parts: float = 0.0) -> None:
-        """Counts an image that has its record.
+        """Count an image that has its record.
 
         Args:
             status: of the record.
@@ -103,15 +103,15 @@ class Progress:
             self._remaining.finished(parts, copies=inputs - 1)
 
     def worked(self, parts: float) -> None:
-        """Adds parts of work that were done (see :class:`originality.contract.scorer.Scorer`)."""
+        """Add parts of work that were done (see :class:`originality.contract.scorer.Scorer`)."""
         self._worked += parts
 
     def in_flight(self, parts: Sequence[float]) -> None:
-        """Sets how many parts are done of each item in flight."""
+        """Set how many parts are done of each item in flight."""
         self._in_flight = parts
 
     def show(self, doing: str, *, workers: int = 0, cost: float = 0.0, now: bool = False) -> None:
-        """Shows how far the run is, if that is due; ``now`` makes it due. ``cost`` is in US dollars."""
+        """Show how far the run is, if that is due; ``now`` makes it due. ``cost`` is in US dollars."""
         first_work = self._began is not None and doing != "" and not self._working
         due = self._shown is None or self._clock() - self._shown >= _LINE_EVERY
         self._last = workers, cost
@@ -124,7 +124,7 @@ class Progress:
         self._working = self._working or first_work
 
     def close(self) -> None:
-        """Shows the final state, which stays on the terminal."""
+        """Show the final state, which stays on the terminal."""
         workers, cost = self._last
         if self._live:
             self._live.update(self._view("", workers, cost))

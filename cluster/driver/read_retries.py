@@ -1,4 +1,4 @@
-"""Decides whose fault it is that an input cannot be read: its own, or that of the machine that tried.
+"""Decide whose fault it is that an input cannot be read: its own, or that of the machine that tried.
 
 A machine without the network share, or with other permissions on it, would write off a collection as fast as
 it fails to read. So an input that one machine cannot read is tried on a different machine, if there is one.
@@ -62,7 +62,7 @@ class ReadRetries:
         """Machines for which a replacement was considered already."""
 
     def note_read(self, handle: WorkerHandle, number: int) -> list[str]:
-        """Notes that a worker has read an input; returns the machines now known to be unable to read
+        """Note that a worker has read an input; return the machines now known to be unable to read
         inputs."""
         self._any_read = self._ever_read = True
         lease = self._leases.note_read(handle.name, number)
@@ -79,12 +79,12 @@ class ReadRetries:
         return found
 
     def forget_failures(self) -> None:
-        """Forgets which machines could not read inputs, as they may be able to by now."""
+        """Forget which machines could not read inputs, as they may be able to by now."""
         self._blind.clear()
         self._replacement_considered.clear()
 
     def note_unreadable(self, handle: WorkerHandle, numbers: Sequence[int], reason: str) -> None:
-        """Notes that a worker could not read inputs; ``reason`` as in ``Lease.unread_as``."""
+        """Note that a worker could not read inputs; ``reason`` as in ``Lease.unread_as``."""
         for number in numbers:
             self._leases.note_unreadable(handle.name, number, handle.node or "", reason)
 
@@ -104,7 +104,7 @@ class ReadRetries:
         )
 
     def review(self) -> str | None:
-        """Decides which inputs are read a last time; returns why the run must stop, or None."""
+        """Decide which inputs are read a last time; returns why the run must stop, or None."""
         unread = self._leases.unread
         if not unread:
             self._any_read = False
@@ -130,7 +130,7 @@ class ReadRetries:
         return None
 
     def _unconfirmed(self, missing: list[Lease], nothing_else: bool) -> list[Lease]:
-        """Returns those inputs that are not accepted as missing, or not yet.
+        """Return those inputs that are not accepted as missing, or not yet.
 
         Args:
             missing: inputs that were not there when tried.
@@ -163,7 +163,7 @@ class ReadRetries:
         )
 
     def machines_to_replace(self) -> list[str]:
-        """Returns machines whose workers should be replaced by workers on other machines: they have read
+        """Return machines whose workers should be replaced by workers on other machines: they have read
         nothing so far, and no worker elsewhere can try their inputs."""
         by_node = Counter(next(iter(e.unread_on)) for e in self._tried_everywhere() if len(e.unread_on) == 1)
         found = []

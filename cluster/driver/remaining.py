@@ -22,12 +22,12 @@ class RemainingWork:
         """Finished items by the parts that they took, rounded up; 0 for rejected ones and for duplicates."""
 
     def finished(self, parts: float, copies: int = 0) -> None:
-        """Counts an item that took so many parts of work, and ``copies`` of it that took none."""
+        """Count an item that took so many parts of work, and ``copies`` of it that took none."""
         self._took[math.ceil(parts)] += 1
         self._took[0] += copies
 
     def parts(self, in_flight: Sequence[float], waiting: int) -> float:
-        """Returns the expected number of parts left.
+        """Return the expected number of parts left.
 
         Args:
             in_flight: parts done of each item in flight.

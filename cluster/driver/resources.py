@@ -21,7 +21,7 @@ class NoPrice(Refused):
 
 
 def gpus_of(wanted: bool | None, each: float, on_cluster: bool) -> float:
-    """Returns the number of GPUs of one worker, which may be a fraction; 0 for workers on CPU.
+    """Return the number of GPUs of one worker, which may be a fraction; 0 for workers on CPU.
 
     Args:
         wanted: whether workers use a GPU; None: if there is one.
@@ -40,7 +40,7 @@ def gpus_of(wanted: bool | None, each: float, on_cluster: bool) -> float:
 
 
 def check_machine(settings: ClusterSettings, gpus: float) -> None:
-    """Checks that a worker fits into the Ray that was started on this machine, which will get no more.
+    """Check that a worker fits into the Ray that was started on this machine, which will get no more.
 
     Raises:
         Refused: a worker needs more than the machine has, and would block the run for ever.
@@ -52,7 +52,7 @@ def check_machine(settings: ClusterSettings, gpus: float) -> None:
 
 
 def check_prices(settings: ClusterSettings, gpus: float, on_cluster: bool) -> None:
-    """Checks before any worker is hired that a limit on cost can be kept.
+    """Check before any worker is hired that a limit on cost can be kept.
 
     Raises:
         NoPrice: a worker that may be hired has no price, or it is unknown which kinds may be hired.
@@ -79,7 +79,7 @@ def check_prices(settings: ClusterSettings, gpus: float, on_cluster: bool) -> No
 
 
 def _listed(selector: str) -> set[str]:
-    """Returns the values that a label selector accepts: one, or those of ``in(...)``.
+    """Return the values that a label selector accepts: one, or those of ``in(...)``.
 
     Raises:
         NoPrice: it only says which values it excludes.
@@ -94,7 +94,7 @@ def _listed(selector: str) -> set[str]:
 
 
 def room(settings: ClusterSettings, gpus: float, memory: int) -> int:
-    """Returns how many workers there is room for now, each with its GPU, or its CPUs and ``memory`` bytes."""
+    """Return how many workers there is room for now, each with its GPU, or its CPUs and ``memory`` bytes."""
     there = ray_health.resources()
     if gpus:
         return max(1, int(there.get("GPU", 0) / gpus))

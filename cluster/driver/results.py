@@ -47,7 +47,7 @@ class Results:
         self._deaths = deaths
 
     def settle(self, handle: WorkerHandle, settled: Settled) -> None:
-        """Settles an input whose image now has its record, and all inputs that are the same image."""
+        """Settle an input whose image now has its record, and all inputs that are the same image."""
         self._deaths.item_settled()
         if settled.status != "failed":
             self.failed_in_a_row = 0
@@ -65,7 +65,7 @@ class Results:
         self._progress.settled(settled.status, len(inputs), settled.parts)
 
     def settle_recorded(self, handle: WorkerHandle, held: Iterable[Lease]) -> None:
-        """Settles those of a dead worker's images that have a record which it could no longer report."""
+        """Settle those of a dead worker's images that have a record which it could no longer report."""
         for lease in held:
             if lease.image_id is not None and self._ledger.has_record(lease.image_id):
                 record = self._ledger.outcome(lease.image_id)
@@ -73,7 +73,7 @@ class Results:
                 self.settle(handle, Settled(lease.number, lease.image_id, status, error_class))
 
     def fail(self, lease: Lease, numbers: list[int]) -> None:
-        """Records an image as failed after ``MAX_DEATHS`` workers died that held it.
+        """Record an image as failed after ``MAX_DEATHS`` workers died that held it.
 
         The one record that the driver writes: no worker is left that could. It is created like any other, so
         a worker thought dead that still writes its own either comes first, and counts, or is dropped.
@@ -99,5 +99,5 @@ class Results:
         self._progress.settled("failed", len(numbers))
 
     def note_failure(self, cause: str) -> None:
-        """Counts an image that failed, or that a worker returned as failed."""
+        """Count an image that failed, or that a worker returned as failed."""
         self.failed_in_a_row, self.last_failure = self.failed_in_a_row + 1, cause

@@ -41,7 +41,7 @@ class Session:
     def work(
         self, task: Task, leases: Leases, settings: ClusterSettings, *, gpu: bool | None
     ) -> driver.Outcome:
-        """Runs the driver until every leased input is settled.
+        """Run the driver until every leased input is settled.
 
         Args:
             gpu: as of :func:`cluster.driver.driver.run`.
@@ -74,7 +74,7 @@ def run_session(
     withdraw_if_unused: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Session]:
-    """Waits for this process's turn on a run, then shows others that it works there, and keeps the run's
+    """Wait for this process's turn on a run, then show others that it works there and keep the run's
     tables up to date while the context is open.
 
     Damaged parts of the folder are removed on entry, so that they are made again.
@@ -109,7 +109,7 @@ def run_session(
 
 
 def _withdraw_if_unused(run: RunFolder, heartbeat: Heartbeat) -> None:
-    """Removes the plan of a run that this process planned and of which nothing came.
+    """Remove the plan of a run that this process planned and of which nothing came.
 
     Only while nobody else waits: whoever takes a turn after this looks again whether the plan is still there.
     """

@@ -24,7 +24,7 @@ class StartupMonitor:
         self._looked_at = pool.clock.now()
 
     def overdue(self) -> list[tuple[WorkerHandle, str]]:
-        """Returns the workers that have had a machine for too long without an answer, each with its machine's
+        """Return the workers that have had a machine for too long without an answer, each with its machine's
         id. Asks Ray at most every few seconds, and returns none in between.
 
         Raises:

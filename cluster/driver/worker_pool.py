@@ -85,7 +85,7 @@ class WorkerPool:
         return [m for m in self if m.capacity]
 
     def hire(self) -> WorkerHandle:
-        """Starts one more worker, on a machine that Ray chooses by :meth:`label_selector`.
+        """Start one more worker, on a machine that Ray chooses by :meth:`label_selector`.
 
         Raises:
             EngineError: Ray's head does not answer.
@@ -130,7 +130,7 @@ class WorkerPool:
         return waiting + self._objection
 
     def place(self, handle: WorkerHandle, node: str) -> None:
-        """Notes on which machine a worker is, and from that its price.
+        """Note on which machine a worker is, and from that its price.
 
         Raises:
             NoPrice: the price is unknown, and there is a limit on cost. No more are hired on such machines.
@@ -148,12 +148,12 @@ class WorkerPool:
         handle.price = price or 0.0
 
     def avoid_leaving_machine(self, node: str | None) -> None:
-        """Stops hiring on a machine that is about to be taken away."""
+        """Stop hiring on a machine that is about to be taken away."""
         if node:
             self._leaving_machines.add(node)
 
     def avoid_failed_machine(self, node: str | None) -> None:
-        """Stops hiring on a machine that failed, if there is, or may come, a different one."""
+        """Stop hiring on a machine that failed, if there is, or may come, a different one."""
         if node and self.may_get_other_machine(node):
             self._failed.add(node)
 
@@ -167,7 +167,7 @@ class WorkerPool:
         return any(n["Alive"] and n["NodeID"] not in avoided and self._fits(n) for n in ray_health.nodes())
 
     def note_machine_failure(self, node: str | None) -> None:
-        """Counts a failure of a machine on which images had been judged. After several it is avoided; one may
+        """Count a failure of a machine on which images had been judged. After several it is avoided; one may
         be an accident, or an outage that meets every machine."""
         if node:
             self._failure_counts[node] += 1
@@ -175,7 +175,7 @@ class WorkerPool:
                 self.avoid_failed_machine(node)
 
     def note_lost_machine(self, handle: WorkerHandle) -> None:
-        """Counts that Ray lost a worker's machine. Not where another machine has the same address and is
+        """Count that Ray lost a worker's machine. Not where another machine has the same address and is
         alive: then it is unknown which of them failed."""
         nodes = ray_health.nodes()
         if not any(n["Alive"] and n.get("NodeManagerAddress") == handle.address for n in nodes):
@@ -186,7 +186,7 @@ class WorkerPool:
         return len(self._lost.get(handle.address, ())) >= _MAX_FAILURES
 
     def note_working(self, handle: WorkerHandle) -> None:
-        """Notes that a worker judged its first image, so that its machine works."""
+        """Note that a worker judged its first image, so that its machine works."""
         self._lost.pop(handle.address, None)
 
     def is_stuck(self) -> bool:
@@ -196,7 +196,7 @@ class WorkerPool:
         return waits and bool(self._failed) and self.clock.now() - min(called) > NO_MACHINE_SECONDS
 
     def forget_failures(self) -> None:
-        """Allows machines again that failed. Workers that wait for others are released, as their selector
+        """Allow machines again that failed. Workers that wait for others are released, as their selector
         excludes these; they are hired again."""
         self._failed.clear()
         self._lost.clear()
@@ -214,7 +214,7 @@ class WorkerPool:
         return not any(n["NodeID"] == node and not n["Alive"] for n in ray_health.nodes())
 
     def release(self, handle: WorkerHandle) -> None:
-        """Ends a worker's process, if it still runs, and stops counting its cost."""
+        """End a worker's process, if it still runs, and stop counting its cost."""
         self._spent += _hours(handle) * handle.price
         self._worked += _hours(handle)
         del self.handles[handle.name]
@@ -225,7 +225,7 @@ class WorkerPool:
                 self._ray_answers = False
 
     def close(self) -> None:
-        """Releases all workers."""
+        """Release all workers."""
         for handle in self:
             self.release(handle)
 

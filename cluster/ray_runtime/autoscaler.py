@@ -14,7 +14,7 @@ _ANSWER_SECONDS = 5
 
 
 def objection(waiting: int, on_cluster: bool) -> str:
-    """Returns why none of the workers that wait for a machine will get one, as the end of a sentence; empty
+    """Return why none of the workers that wait for a machine will get one, as the end of a sentence; empty
     if no reason is known.
 
     Args:

@@ -46,7 +46,7 @@ class Unusable(Masked, ValueError):  # noqa: N818
 
 
 def check(address: str | None) -> None:
-    """Checks the cluster at an address; with None, that Ray can be started on this machine.
+    """Check the cluster at an address; with None, that Ray can be started on this machine.
 
     Raises:
         Unusable: with the fix.

@@ -44,7 +44,7 @@ class RayHealth:
         self._alive_at = clock.now()
 
     def check(self) -> None:
-        """Checks Ray without waiting. Called in each round of the driver's loop.
+        """Check Ray without waiting. Called in each round of the driver's loop.
 
         Raises:
             EngineError: Ray has ended, or its head does not answer.
@@ -68,7 +68,7 @@ class RayHealth:
 
 
 def ended_here() -> list[str]:
-    """Returns the names of Ray's processes that this process started and that have died; none if Ray was not
+    """Return the names of Ray's processes that this process started and that have died; none if Ray was not
     started here."""
     try:  # not in Ray's public interface, which cannot tell
         from ray._private import worker
@@ -90,7 +90,7 @@ def nodes() -> list[dict[str, Any]]:
 
 
 def machines_of_actors() -> dict[str, str]:
-    """Returns, by the id of each actor of this driver, Ray's id of the machine on which it has a process.
+    """Return, by the id of each actor of this driver, Ray's id of the machine on which it has a process.
 
     An actor that waits for a machine is missing. All are where this version of Ray does not tell.
 
@@ -120,7 +120,7 @@ def resources() -> dict[str, float]:
 
 
 def bounded(call: Callable[[], T], what: str, seconds: float = ANSWER_SECONDS) -> T:
-    """Calls Ray with a time limit.
+    """Call Ray with a time limit.
 
     Args:
         call: the call.

@@ -42,7 +42,7 @@ class Refused(EngineError):  # noqa: N818
 
 
 def check_ray() -> None:
-    """Checks in advance that :func:`ray_running` will work. A Ray that is connected already is not checked.
+    """Check in advance that :func:`ray_running` will work. A Ray that is connected already is not checked.
 
     Raises:
         Refused: with the fix.
@@ -56,7 +56,7 @@ def check_ray() -> None:
 
 @contextmanager
 def ray_running() -> Iterator[None]:
-    """Connects to Ray while the context is open.
+    """Connect to Ray while the context is open.
 
     Uses the Ray that this process is connected to, else the cluster that the environment names (as ``ray job
     submit`` does), else starts one here and ends it afterwards. One that is started here is for this process
@@ -103,7 +103,7 @@ def _join(address: str, stopped: threading.Event) -> None:
 
 
 def start_ray(stopped: threading.Event) -> None:
-    """Starts Ray. It gives its own processes a fixed 30 s, so on a very busy machine it takes several
+    """Start Ray. It gives its own processes a fixed 30 s, so on a very busy machine it takes several
     attempts."""
     _own_token()
     for left in reversed(range(_STARTS)):
@@ -135,7 +135,7 @@ def _not_started(error: Exception) -> str:
 
 
 def _own_token() -> None:
-    """Makes a Ray that is started here refuse everyone who does not have a token of this process.
+    """Make a Ray that is started here refuse everyone who does not have a token of this process.
 
     Ray does so by default since 2.59, unless RAY_AUTH_MODE says otherwise, which the environment may set for
     a cluster elsewhere. Without a token in the environment Ray would write one below HOME, which may be
@@ -149,7 +149,7 @@ def _own_token() -> None:
 
 @contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Makes Ray bind all its ports to loopback, as it does by default on macOS and Windows.
+    """Make Ray bind all its ports to loopback, as it does by default on macOS and Windows.
 
     On Linux, Ray 2.60 listens on all interfaces: driver, GCS, raylet, each worker, and its agent's metrics,
     which need no token. An address given to ``ray.init`` does not change that, as Ray replaces a loopback
@@ -169,7 +169,7 @@ def _on_loopback() -> Iterator[None]:
 
 
 def _check_loopback(address: str) -> None:
-    """Checks that a Ray that was started here listens on loopback: in another version the switch may do
+    """Check that a Ray that was started here listens on loopback: in another version the switch may do
     nothing.
 
     Raises:
@@ -192,7 +192,7 @@ def _not_on_loopback(found: str) -> str:
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Yields an event that Ctrl-C and SIGTERM set. A second Ctrl-C raises KeyboardInterrupt.
+    """Yield an event that Ctrl-C and SIGTERM set. A second Ctrl-C raises KeyboardInterrupt.
 
     Enter it when Ray runs already: ``ray.init`` may have replaced the handler of SIGTERM.
     """
@@ -215,21 +215,21 @@ def stop_signals() -> Iterator[threading.Event]:
 
 
 def available_cpus() -> int:
-    """Returns the number of cores that this process may use, which may be fewer than the machine has."""
+    """Return the number of cores that this process may use, which may be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # macOS does not tell
 
 
 def slices_of_gpus() -> int | None:
-    """Returns the number of GPU slices (MIG) if CUDA_VISIBLE_DEVICES names such: Ray would count the GPUs
+    """Return the number of GPU slices (MIG) if CUDA_VISIBLE_DEVICES names such: Ray would count the GPUs
     that they are part of. None: Ray counts by itself."""
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return len(visible) if visible and all(name.startswith("MIG-") for name in visible) else None
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """Returns environment variables that a worker's process must have when it starts; those that the user has
+    """Return environment variables that a worker's process must have when it starts; those that the user has
     set keep their value.
 
     They make threads sleep instead of spin while they wait, and keep large tensors in the heap instead of

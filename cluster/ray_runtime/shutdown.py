@@ -19,12 +19,12 @@ ray_is_silent = threading.Event()
 
 
 def do_not_wait_for_ray() -> None:
-    """Makes the next :func:`shut_down` wait only briefly, as Ray does not answer."""
+    """Make the next :func:`shut_down` wait only briefly, as Ray does not answer."""
     ray_is_silent.set()
 
 
 def shut_down() -> None:
-    """Calls ``ray.shutdown()`` with a time limit.
+    """Call ``ray.shutdown()`` with a time limit.
 
     The call may wait for ever for a head that does not answer. When the limit is reached the head is killed,
     if this process started it; when it is reached again Ray is left as it is.
@@ -47,7 +47,7 @@ def shut_down() -> None:
 
 
 def kill_own_head() -> None:
-    """Kills the head of a Ray that this process started: Ray does not wait for one that is dead.
+    """Kill the head of a Ray that this process started: Ray does not wait for one that is dead.
 
     Not the raylet: Ray ends a process on the spot if its raylet dies while it shuts down.
     """

@@ -36,7 +36,7 @@ class NoAnswer(Exception):  # noqa: N818 - a state of Ray
 
 @contextmanager
 def kept_by_a_thread(start: Callable[[threading.Event], None], seconds: float) -> Iterator[None]:
-    """Runs Ray while the context is open.
+    """Run Ray while the context is open.
 
     Args:
         start: starts Ray. Gets an event that is set when the start is interrupted, so that it does not retry.
@@ -78,7 +78,7 @@ class _Keeper:
         self._thread = threading.Thread(target=self._run, name="ray", daemon=True)
 
     def begin(self, seconds: float) -> None:
-        """Starts Ray, and waits until it has started or failed."""
+        """Start Ray, and wait until it has started or failed."""
         _unfinished.set()
         self._thread.start()
         if not self._started.wait(seconds):
@@ -87,7 +87,7 @@ class _Keeper:
             raise NoAnswer(f"no answer in {seconds:g} s")
 
     def end(self) -> None:
-        """Shuts Ray down, and waits for that."""
+        """Shut Ray down, and wait for that."""
         self._ending.set()
         self._thread.join()
 

@@ -90,7 +90,7 @@ class RunFolder:
         return Identities(self.store, self.manifest, self.damage)
 
     def check(self) -> None:
-        """Checks what cannot be recreated: run.json and the manifest, if they are there.
+        """Check what cannot be recreated: run.json and the manifest, if they are there.
 
         Raises:
             Damaged: one of them is damaged.
@@ -110,7 +110,7 @@ class RunFolder:
         return any(next(self.store.list(folder), None) for folder in (RECORDS, INPUTS))
 
     def mend(self) -> None:
-        """Removes what is damaged, so that it is made again: images whose record was damaged are judged
+        """Remove what is damaged, so that it is made again: images whose record was damaged are judged
         again, and inputs whose identity was in a damaged part are read again."""
         self.identities.remove_damaged()
         self.ledger.mend()
@@ -135,7 +135,7 @@ class RunFolder:
         )
 
     def clear_snapshots(self, of_failed: bool = True) -> None:
-        """Removes those of images that have their record: a worker that was cut off may leave one. And what
+        """Remove those of images that have their record: a worker that was cut off may leave one. And what
         a process may leave that was killed as it ended its plan. ``of_failed``: also those of images that
         failed, with which a retry would go on."""
         for found in list(self.store.list(PROGRESS)):
@@ -156,7 +156,7 @@ class RunFolder:
         return all(snapshot_image_id(found.path) is None for found in self.store.list(PROGRESS))
 
     def withdraw(self) -> None:
-        """Takes the plan back, so that it binds nobody: for a run that was refused before it began."""
+        """Take the plan back, so that it binds nobody: for a run that was refused before it began."""
         for found in list(self.store.list(INPUTS)):
             self.store.delete(found.path)
         self.store.delete(
@@ -186,7 +186,7 @@ class RunFolder:
             return {}
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Writes it, unless a folder is in its place, which is noted: the rows do not need it."""
+        """Write it, unless a folder is in its place, which is noted: the rows do not need it."""
         if self.store.is_folder(SUMMARY_FILE):
             barred = damaged_object(self.store, SUMMARY_FILE, A_FOLDER)
             self.damage.note(barred, "remove it; the next start of the run writes the summary")
@@ -195,7 +195,7 @@ class RunFolder:
 
 
 def open_run(uri: str, job: str | None = None) -> RunFolder:
-    """Opens the run at a URI.
+    """Open the run at a URI.
 
     Args:
         uri: of the run folder.
@@ -229,7 +229,7 @@ def plan(
     ignored: Collection[str] = (),
     columns: Sequence[str] | None = None,
 ) -> RunFolder:
-    """Plans a run in a folder, or resumes the run that is there.
+    """Plan a run in a folder, or resume the run that is there.
 
     The inputs are listed, not read. A resumed run keeps the inputs that were listed when it was planned;
     files that were added later belong to a new run.
@@ -284,7 +284,7 @@ def resume(
     later: Mapping[str, Any] = MappingProxyType({}),
     ignored: Collection[str] = (),
 ) -> None:
-    """Checks that a run is resumed with the identity that it was planned with.
+    """Check that a run is resumed with the identity that it was planned with.
 
     Args:
         run: the run.
@@ -309,13 +309,13 @@ def resume(
 
 
 def beside(uri: str) -> Iterator[str]:
-    """Yields names of folders beside one, without end: "runs/mine-2", "runs/mine-3", ..."""
+    """Yield names of folders beside one, without end: "runs/mine-2", "runs/mine-3", ..."""
     base = uri.rstrip("/")
     return (f"{base}-{number}" for number in count(2))
 
 
 def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields every value that is not a mapping, with its dotted path."""
+    """Yield every value that is not a mapping, with its dotted path."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{path}{key}.")

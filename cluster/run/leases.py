@@ -148,7 +148,7 @@ class Leases:
         may_retry_read: Callable[[Lease], bool] = lambda unread: True,
         extra_reads: int = 0,
     ) -> list[Lease]:
-        """Leases more inputs to a worker, until it holds ``most``.
+        """Lease more inputs to a worker, until it holds ``most``.
 
         A suspect is leased only to a worker that holds nothing, and that worker gets nothing beside it.
 
@@ -176,7 +176,7 @@ class Leases:
         return granted
 
     def _next_unread(self, may_retry_read: Callable[[Lease], bool], *, alone: bool) -> Lease | None:
-        """Takes an unread input that the worker may try. These come before all others: until it is known
+        """Take an unread input that the worker may try. These come before all others: until it is known
         whose fault the failure is, the machine that could not read it may fail with more inputs."""
         for lease in self._unread:
             if (alone or not lease.causes) and (lease.last_read or may_retry_read(lease)):
@@ -185,7 +185,7 @@ class Leases:
         return None
 
     def _take_next(self, suits: Callable[[Lease], bool] | None) -> Lease | None:
-        """Takes the next input: returned ones first, as they may be half done; then fresh ones; suspects
+        """Take the next input: returned ones first, as they may be half done; then fresh ones; suspects
         last, so that an image that kills workers does not delay the run. ``suits`` is None for a worker that
         holds something, which gets no suspects."""
         if self._returned and not self._returned[0].causes:
@@ -199,7 +199,7 @@ class Leases:
         return suspect
 
     def note_read(self, worker: str, number: int) -> Lease | None:
-        """Notes that a worker has read an input. Returns the lease as it was granted; None if the worker does
+        """Note that a worker has read an input. Returns the lease as it was granted; None if the worker does
         not hold it any more."""
         self._reading.discard(number)
         lease = self._held.get(worker, {}).get(number)
@@ -209,7 +209,7 @@ class Leases:
         return lease
 
     def note_unreadable(self, worker: str, number: int, node: str, reason: str) -> None:
-        """Returns an input that a worker on machine ``node`` could not read to the queue of unread inputs."""
+        """Return an input that a worker on machine ``node`` could not read to the queue of unread inputs."""
         self._reading.discard(number)
         lease = self._held[worker].pop(number)
         if lease.unread_as == MISSING and reason == MISSING_FOLDER:
@@ -217,14 +217,14 @@ class Leases:
         self._unread.append(replace(lease, unread_on=lease.unread_on | {node}, unread_as=reason))
 
     def allow_last_read(self, numbers: Collection[int]) -> None:
-        """Allows the last read of unread inputs: the worker that gets them records it if it cannot read
+        """Allow the last read of unread inputs: the worker that gets them records it if it cannot read
         them."""
         self._unread = deque(
             replace(lease, last_read=True) if lease.number in numbers else lease for lease in self._unread
         )
 
     def identify(self, worker: str, number: int, image_id: str) -> bool:
-        """Notes which image an input is, after a worker has read it.
+        """Note which image an input is, after a worker has read it.
 
         If the input used to be a different image, the inputs that are parked behind it as that image return
         to the queue.
@@ -244,7 +244,7 @@ class Leases:
         return True
 
     def _claim(self, lease: Lease, image_id: str) -> bool:
-        """Makes an input the one through which its image is judged, or parks it if another input is that
+        """Make an input the one through which its image is judged, or park it if another input is that
         already."""
         if self._holder.setdefault(image_id, lease.number) == lease.number:
             return True
@@ -252,7 +252,7 @@ class Leases:
         return False
 
     def settle(self, worker: str, number: int, image_id: str) -> list[int]:
-        """Settles an input, as the image that it turned out to be has its record.
+        """Settle an input, as the image that it turned out to be has its record.
 
         Returns:
             The numbers of all inputs that are settled by it. Inputs that were parked behind a different
@@ -267,14 +267,14 @@ class Leases:
         return [number]
 
     def _freed(self, lease: Lease) -> list[Lease]:
-        """Releases an input's claim on its image, and returns the inputs that were parked behind it."""
+        """Release an input's claim on its image, and return the inputs that were parked behind it."""
         if lease.image_id is None or self._holder.get(lease.image_id) != lease.number:
             return []
         del self._holder[lease.image_id]
         return self._parked.pop(lease.image_id, [])
 
     def give_back(self, worker: str) -> None:
-        """Returns all that a worker holds to the front of the queue, as the worker leaves and no image is to
+        """Return all that a worker holds to the front of the queue, as the worker leaves and no image is to
         blame. Suspects go to the end."""
         for lease in self._held.pop(worker, {}).values():
             self._reading.discard(lease.number)
@@ -294,7 +294,7 @@ class Leases:
         judged: int = 0,
         guilty: Callable[[Lease], bool] = lambda lease: True,
     ) -> list[tuple[Lease, list[int]]]:
-        """Returns inputs to the end of the queue as suspects, as the worker that held them died or failed.
+        """Return inputs to the end of the queue as suspects, as the worker that held them died or failed.
 
         Args:
             worker: its name.

@@ -52,10 +52,10 @@ class Ledger:
         self._seen: set[int] = set()
         """Numbers of retries that occur in names of parts and records, so that a lost retry is noticed."""
         self._pieced: dict[int, list[str]] = {}
-        """By number of a damaged retry: the images that it took back, as far as they can be reconstructed."""
+        """By number of a damaged retry: the images that it queued again, as far as can be reconstructed."""
 
     def commit(self, image_id: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
-        """Writes an image's artefacts, then creates its record, which names their folder.
+        """Write an image's artefacts, then create its record, which names their folder.
 
         The folder belongs to this attempt alone. So if two workers judge an image at the same time, the
         record that counts names the artefacts of the same worker, and the other's files are never mixed with
@@ -83,7 +83,7 @@ class Ledger:
         return False
 
     def record(self, image_id: str) -> dict[str, Any]:
-        """Reads an image's record; if it is damaged, its copy in a part.
+        """Read an image's record; if it is damaged, its copy in a part.
 
         Raises:
             NotFound: the image has no record.
@@ -98,7 +98,7 @@ class Ledger:
             return copy
 
     def outcome(self, image_id: str) -> dict[str, Any]:
-        """Reads the record of an image that is known to have one.
+        """Read the record of an image that is known to have one.
 
         If the record is damaged, or cannot be found after all (a folder may be in its place), the image
         counts as failed, until the next start of the run has it judged again.
@@ -117,7 +117,7 @@ class Ledger:
         return self.store.exists(self._path(image_id))
 
     def recorded(self) -> pa.Array:
-        """Returns the image_ids that have a record, in no order. A resume does not judge these."""
+        """Return the image_ids that have a record, in no order. A resume does not judge these."""
         while True:
             retries = self._retries(anew=True)
             recorded = self._recorded(retries)
@@ -125,7 +125,7 @@ class Ledger:
                 return recorded
 
     def compact(self, schema: pa.Schema, *, full_parts_only: bool = False) -> list[str]:
-        """Copies the records that are in no part yet into new ``verdicts/part-*.parquet``.
+        """Copy the records that are in no part yet into new ``verdicts/part-*.parquet``.
 
         Takes a lock, as parts may be replaced by one process at a time only. Losing the lock does no harm:
         parts are named by their contents, and a row that was copied twice counts once.
@@ -158,7 +158,7 @@ class Ledger:
     def rows(
         self, columns: Sequence[str] | None = None, of: pa.Array | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Yields every image's row once, from parts and records, in no order.
+        """Yield every image's row once, from parts and records, in no order.
 
         Values are plain JSON, times ISO 8601 text.
 
@@ -181,21 +181,21 @@ class Ledger:
             beside = beside.filter(pc.is_in(beside, of))
         yield from _narrowed(self._read_records(beside.to_pylist(), view.retries), columns)
 
-    def take_back(
+    def queue_again(
         self,
         unwanted: Callable[[Mapping[str, Any]], str | None],
         columns: Sequence[str],
         why: Mapping[str, Any],
         before: Callable[[], object] = lambda: None,
     ) -> dict[str, str]:
-        """Takes back the rows of images that shall be judged again. All at once, or none if it is
+        """Queue images again: their rows no longer count. All at once, or none if it is
         interrupted.
 
         Args:
-            unwanted: returns the reason to take a row back, given these columns; None to keep it.
+            unwanted: returns the reason to queue an image again, given these columns; None to keep its row.
             columns: that ``unwanted`` needs.
             why: stored with the retry.
-            before: called just before the rows are taken back.
+            before: called just before the images are queued again.
 
         Returns:
             The reasons, by image_id.
@@ -207,18 +207,18 @@ class Ledger:
                 return {}
             before()
             if self._retries().add(self.store, chosen, why):
-                break  # else another retry came first, and may have taken back the same
-        # They are put back by now, whatever becomes of this; the next compaction does it otherwise.
+                break  # else another retry came first, and may have queued the same ones again
+        # They are queued again by now, whatever becomes of this; the next compaction does it otherwise.
         with suppress(StoreError), Lock(self.store, COMPACTING_LOCK) as lock:
             self._tidied(lock.renew)
         return chosen
 
     def mend(self) -> list[str]:
-        """Takes back images whose record is damaged, with no copy in a part, or cannot be created as a folder
-        is in its place. They are judged again, and recorded under a different name.
+        """Queue images again whose record is damaged, with no copy in a part, or cannot be created as a
+        folder is in its place. They are judged again, and recorded under a different name.
 
         Also replaces damaged and lost retries by what could be reconstructed of them. Returns the image_ids
-        taken back.
+        queued again.
         """
         while True:
             view, beside = self._view_and_beside()
@@ -239,10 +239,10 @@ class Ledger:
         return self._known
 
     def _judged_anew(self, damaged: Damaged, retry: int) -> list[str]:
-        """Reconstructs what a damaged or lost retry took back: the images that have a record named by it."""
+        """Reconstruct what a damaged or lost retry queued again: images that have a record named by it."""
         self._damage.note(
             damaged,
-            "images that it put back and that were not judged since have their old rows: put them back again",
+            "images that it queued and that were not judged since have their old rows: queue them again",
         )
         name = re.compile(rf".*/([^/.]+)\.{retry}\.json")
         listed = (name.fullmatch(item.path) for item in self.store.list(RECORDS))
@@ -250,8 +250,8 @@ class Ledger:
         return self._pieced[retry]
 
     def _view(self) -> View:
-        """Reads the parts, then the retries, so that the retries include all that the writers of the parts
-        knew. In the other order, a row that was taken back could count beside the new one."""
+        """Read the parts, then the retries, so that the retries include all that the writers of the parts
+        knew. In the other order, a row whose image was queued again could count beside the new one."""
         gone: list[str] = []
 
         def pass_over(damaged: Damaged) -> None:
@@ -265,7 +265,7 @@ class Ledger:
         return View(retries, parts, firsts(parts, valid), gone)
 
     def _view_and_beside(self) -> tuple[View, pa.Array]:
-        """Returns which compacted rows count, and the image_ids whose record is in no part. Reads both again
+        """Return which compacted rows count, and the image_ids whose record is in no part. Reads both again
         if the names of records show that a retry was lost."""
         while True:
             view = self._view()
@@ -282,7 +282,7 @@ class Ledger:
                 yield image_id
 
     def _tidied(self, keep: Callable[[], None]) -> View:
-        """Removes damaged parts, and replaces parts with rows that do not count, for readers that read only
+        """Remove damaged parts, and replaces parts with rows that do not count, for readers that read only
         the parts (a query in DuckDB, say)."""
         view = self._view()
         for path in view.damaged:
@@ -296,7 +296,7 @@ class Ledger:
         return view if all(counts.all() for counts in view.counts) else self._view()
 
     def _recorded(self, retries: Retries, beside: pa.Array | None = None) -> pa.Array:
-        """Returns the image_ids that have a record that counts, without those in ``beside``."""
+        """Return the image_ids that have a record that counts, without those in ``beside``."""
         chunks: list[pa.Array] = []
         names: list[str] = []
         for found in self.store.list(RECORDS):
@@ -316,12 +316,12 @@ class Ledger:
         return recorded.filter(pc.invert(pc.is_in(recorded, beside)))
 
     def _read_records(self, image_ids: Iterable[str], retries: Retries) -> Iterator[dict[str, Any]]:
-        """Yields the records that can be read, in the order of the ids."""
+        """Yield the records that can be read, in the order of the ids."""
         found = map_in_order(partial(self._if_readable, retries=retries), image_ids, READERS)
         return filter(None, found)
 
     def _if_readable(self, image_id: str, retries: Retries) -> dict[str, Any] | None:
-        """Reads a record; None if it is damaged. Tries twice, as the first read may have failed on the
+        """Read a record; None if it is damaged. Tries twice, as the first read may have failed on the
         way."""
         try:
             with suppress(Damaged):

@@ -1,7 +1,7 @@
 """Compacted records in Parquet parts. A part is created once and never changed, only replaced by another.
 
-Its name contains the number of retries that its writer knew of. A row counts unless its image was taken back
-by a later retry, so a part that is written late, by a process that was suspended, brings back no old row.
+Its name contains the number of retries that its writer knew of. A row counts unless a later retry queued its
+image again, so a part that is written late, by a process that was suspended, brings back no old row.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class View(NamedTuple):
     retries: Retries
     parts: list[Part]
     counts: list[np.ndarray]
-    """For each part, which of its rows count: those of images that were not taken back since, each image
+    """For each part, which of its rows count: those of images that were not queued again since, each image
     once."""
     damaged: list[str]
     """Paths of damaged parts."""
@@ -67,7 +67,7 @@ def read_parts(
     passed_over: Callable[[Damaged], None] = lambda damaged: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Part]:
-    """Reads all parts, in the order of their names. If one is replaced meanwhile, all are listed again.
+    """Read all parts, in the order of their names. If one is replaced meanwhile, all are listed again.
 
     A part that is listed twice and found neither time counts as damaged: some stores list objects that are
     lost, and waiting for those would never end.
@@ -102,7 +102,7 @@ def _parts(store: Store, sought: set[str], passed_over: Callable[[Damaged], None
 
 
 def _table(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Reads a part's columns, of ``columns`` those that it has.
+    """Read a part's columns, of ``columns`` those that it has.
 
     Raises:
         NotFound: it was replaced meanwhile.
@@ -120,7 +120,7 @@ def _table(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.
 def rows_of(
     store: Store, part: Part, wanted: np.ndarray, columns: Sequence[str] | None
 ) -> Iterator[dict[str, Any]]:
-    """Yields rows of a part as plain JSON values.
+    """Yield rows of a part as plain JSON values.
 
     Args:
         store: of the run.
@@ -141,7 +141,7 @@ def rows_of(
 
 
 def write_part(store: Store, rows: list[dict[str, Any]], schema: pa.Schema, retries: int) -> str:
-    """Writes records as a part; returns its path. The part is named by its contents, so the same step done
+    """Write records as a part; return its path. The part is named by its contents, so the same step done
     twice creates one object."""
     digest = hashlib.sha256(b"\n".join(canonical(row) for row in rows)).hexdigest()
     times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
@@ -155,7 +155,7 @@ def write_part(store: Store, rows: list[dict[str, Any]], schema: pa.Schema, retr
 def replace_part(
     store: Store, part: Part, stays: np.ndarray, retries: int, before: Callable[[], None]
 ) -> None:
-    """Replaces a part by one with only those rows that stay.
+    """Replace a part by one with only those rows that stay.
 
     The new part is created first: a reader may see rows twice for a moment, but never misses one. ``before``
     is called before the old one is deleted.

@@ -24,7 +24,7 @@ def artefacts_of(record: Mapping[str, Any]) -> str:
 def sign(
     fields: Mapping[str, Any], *, blank: Mapping[str, Any], attempts: int, worker: str
 ) -> dict[str, Any]:
-    """Completes a scorer's fields to a record.
+    """Complete a scorer's fields to a record.
 
     Args:
         fields: from the scorer.

@@ -56,12 +56,12 @@ class Retries:
         instead: Callable[[Damaged, int], Iterable[str]],
         seen: Iterable[int] = (),
     ) -> Retries:
-        """Returns these retries and those that were added since.
+        """Return these retries and those that were added since.
 
         Args:
             store: of the run.
             instead: called with the error and the number of a retry that is damaged or lost; returns the
-                images that it took back.
+                images that it queued again.
             seen: numbers that occur in names of records and parts, and so of retries that existed.
         """
         paths = [*(found.path for found in store.list(RETRIES)), *store.folders(RETRIES)]
@@ -82,13 +82,13 @@ class Retries:
         return any(not store.exists(retry_path(number)) for number in later)
 
     def add(self, store: Store, images: Mapping[str, str], why: Mapping[str, Any]) -> bool:
-        """Takes images back, with the reason for each. Returns False, and takes none back, if another retry
+        """Queue images again, with the reason for each. Returns False, and queues none, if another retry
         was added since these were read."""
         return store.create(retry_path(self.count + 1), _written(images, why))
 
 
 def write_over(store: Store, number: int, images: Mapping[str, str], why: Mapping[str, Any]) -> None:
-    """Replaces a retry that is damaged or lost, unless a folder with files is in its place."""
+    """Replace a retry that is damaged or lost, unless a folder with files is in its place."""
     if not store.is_folder(retry_path(number)):
         store.write(retry_path(number), _written(images, why))
 
@@ -98,7 +98,7 @@ def _written(images: Mapping[str, str], why: Mapping[str, Any]) -> bytes:
 
 
 def _images(store: Store, number: int, instead: Callable[[Damaged, int], Iterable[str]]) -> Iterable[str]:
-    """Returns the images that a retry took back. A damaged one is read twice, as the first read may have
+    """Return the images that a retry queued again. A damaged one is read twice, as the first read may have
     failed on the way. One that is not found counts as damaged: there are later ones."""
 
     def read() -> list[str]:

@@ -1,7 +1,7 @@
 """Which processes may work on a run at the same time.
 
 Starts that share no input work side by side. Of two that do share one, the later waits until the earlier
-ends or dies. While records are taken back for a retry nobody else works on the run.
+ends or dies. While a retry queues images again, nobody else works on the run.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def turn(
     deadline: datetime | None = None,
     say: Callable[[str], None] = _ignore,
 ) -> Iterator[Heartbeat]:
-    """Waits until no other process judges any of these inputs, and makes others wait while the context is
+    """Wait until no other process judges any of these inputs, and make others wait while the context is
     open.
 
     Args:
@@ -54,7 +54,7 @@ def turn(
         say: called with one line for people when this process has to wait.
 
     Raises:
-        SettingsError: records are being taken back for a retry.
+        SettingsError: a retry is queueing images again.
         StoreError: the run was withdrawn while this process waited.
         Interrupted: the deadline has come.
         Superseded: as of :class:`cluster.storage.heartbeat.Heartbeat`.
@@ -78,7 +78,7 @@ def turn(
             first = ahead[0]
             if _is_retry(first) and not first.doubtful:
                 who = _shown(first.who)
-                raise SettingsError(f"images are being put back by {who}; start again when that is done")
+                raise SettingsError(f"images are being queued again by {who}; start again when that is done")
             if not waited:
                 say(f"{_who_works(first)}; waiting for it to end; press Ctrl-C to leave")
                 heartbeat.update({"waits": True})
@@ -101,7 +101,7 @@ def turn(
 
 @contextmanager
 def exclusive_turn(run: RunFolder, say: Callable[[str], None] = _ignore) -> Iterator[Heartbeat]:
-    """Keeps everybody else off the run while the context is open: for taking records back.
+    """Keep everybody else off the run while the context is open: for taking records back.
 
     Args:
         say: called with one line for people when this process has to wait.

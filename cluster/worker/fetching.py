@@ -96,13 +96,13 @@ class Fetcher:
         self._readers_left = READERS
 
     def start(self, ledger: Ledger) -> None:
-        """Starts reading. Leases that came before wait until then."""
+        """Start reading. Leases that came before wait until then."""
         self._ledger = ledger
         for number in range(READERS):
             threading.Thread(target=self._work, name=f"reader {number + 1}", daemon=True).start()
 
     def order(self, leases: Sequence[Lease], go: Sequence[int], drop: Sequence[int]) -> None:
-        """Takes the driver's orders; see :class:`cluster.worker.messages.Orders`."""
+        """Take the driver's orders; see :class:`cluster.worker.messages.Orders`."""
         for lease in leases:
             self._inbox.put(lease)
         if not go and not drop:
@@ -114,7 +114,7 @@ class Fetcher:
             self._changed.notify_all()
 
     def next(self, timeout: float) -> Fetched | None:
-        """Returns an input that is ready for the scorer, after at most ``timeout`` seconds; None if there is
+        """Return an input that is ready for the scorer, after at most ``timeout`` seconds; None if there is
         none."""
         with self._changed:
             if not self._ready and timeout:
@@ -125,7 +125,7 @@ class Fetcher:
             return self._ready.pop(0)
 
     def close(self) -> None:
-        """Ends the threads once they have read what they have; does not wait for them."""
+        """End the threads once they have read what they have; does not wait for them."""
         for _ in range(READERS):
             self._inbox.put(None)
 
@@ -165,7 +165,7 @@ class Fetcher:
             self._writer.fail(lease, image_id, rejection.reason_code, rejection.message, status="rejected")
 
     def _not_read(self, lease: Lease, image_id: str, error: Unreadable) -> None:
-        """Returns an input that could not be read, so that a different machine tries; records it in its last
+        """Return an input that could not be read, so that a different machine tries; record it in its last
         read.
 
         Raises:
@@ -184,7 +184,7 @@ class Fetcher:
         self._writer.fail(lease, image_id, error.reason_code, error.message)
 
     def _doubts(self, lease: Lease, reason_code: str, message: str) -> bool:
-        """Returns an input whose decoder failed, if that was for the first time; whether it did."""
+        """Return an input whose decoder failed, if that was for the first time; whether it did."""
         if self._doubt is None or lease.attempt > 1:
             return False
         self._doubt(lease, f"{reason_code}: {message}")
@@ -192,7 +192,7 @@ class Fetcher:
 
     @contextmanager
     def _read(self, lease: Lease) -> Iterator[bytes]:
-        """Yields the bytes of an input, which count towards ``MAX_BYTES`` until the context is closed.
+        """Yield the bytes of an input, which count towards ``MAX_BYTES`` until the context is closed.
 
         If the size is unknown, room for an average share is reserved first. An input that turns out to be
         larger gives that back and reserves its real size: to wait for more while holding some could deadlock
@@ -218,7 +218,7 @@ class Fetcher:
                 return
 
     def _check(self, size: int, taken: int) -> None:
-        """Checks the size of an input before its bytes are fetched. An empty file passes: it is read, so that
+        """Check the size of an input before its bytes are fetched. An empty file passes: it is read, so that
         its image_id is the hash of its bytes.
 
         Raises:
@@ -231,13 +231,13 @@ class Fetcher:
             raise _Larger(size)
 
     def _wait_for_room(self, pixels: int) -> None:
-        """Waits until a decoded image of so many pixels may wait beside the others."""
+        """Wait until a decoded image of so many pixels may wait beside the others."""
         with self._changed:
             while self._pixels() and self._pixels() + pixels > _MAX_PIXELS:
                 self._changed.wait(1.0)
 
     def _offer(self, fetched: Fetched) -> None:
-        """Makes an input ready for the scorer, or reports it as identified."""
+        """Make an input ready for the scorer, or reports it as identified."""
         number = fetched.lease.number
         with self._changed:
             if fetched.lease.image_id == fetched.image_id:  # granted as this image: no need to ask
@@ -273,7 +273,7 @@ class Room:
 
     @contextmanager
     def taken(self, size: int) -> Iterator[int]:
-        """Reserves room while the context is open. Requests are granted in turn, so that a large one is not
+        """Reserve room while the context is open. Requests are granted in turn, so that a large one is not
         overtaken for ever by small ones."""
         with self._turn, self._changed:
             self._changed.wait_for(lambda: not self.used or self.used + size <= self._limit)

@@ -41,13 +41,13 @@ class Metrics:
         self._gpu = Gauge("originality_gpu_memory_bytes", "GPU memory that torch holds.", ("kind",))
 
     def settled(self, status: str) -> None:
-        """Counts an image by the status of its record. Called only by the process whose record counts, so
+        """Count an image by the status of its record. Called only by the process whose record counts, so
         that each image is counted once."""
         self._images.inc(1, {"status": status})
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measures the time of a stage, one of ``STAGES``, also if it ends with an exception."""
+        """Measure the time of a stage, one of ``STAGES``, also if it ends with an exception."""
         started = time.perf_counter()
         try:
             yield
@@ -55,26 +55,26 @@ class Metrics:
             self._stages.observe(time.perf_counter() - started, {"stage": name})
 
     def counted(self, counters: Mapping[str, float]) -> None:
-        """Adds the scorer's counters, such as ``unet_samples``. Values that are not above 0 are ignored."""
+        """Add the scorer's counters, such as ``unet_samples``. Values that are not above 0 are ignored."""
         for what, amount in counters.items():
             if 0 < amount < float("inf"):
                 self._scored.inc(float(amount), {"what": what})
 
     def queue(self, queued: int, workers: int) -> None:
-        """Sets how many images wait, and how many workers are hired."""
+        """Set how many images wait, and how many workers are hired."""
         self._queued.set(queued)
         self._workers.set(workers)
 
     def worker_died(self) -> None:
-        """Counts a worker that died."""
+        """Count a worker that died."""
         self._deaths.inc()
 
     def duplicate(self) -> None:
-        """Counts a record that was dropped, as the image had one already."""
+        """Count a record that was dropped, as the image had one already."""
         self._duplicates.inc()
 
     def gpu_memory(self) -> None:
-        """Sets the bytes of GPU memory that torch has allocated to tensors, and reserved from the driver.
+        """Set the bytes of GPU memory that torch has allocated to tensors, and reserved from the driver.
 
         Does nothing if this process has not used CUDA, and never imports torch, which the engine does not
         need.

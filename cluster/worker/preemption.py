@@ -35,7 +35,7 @@ _ERRORS = (OSError, HTTPException)
 
 class _Service(Protocol):
     def notice(self) -> str | None:
-        """Returns the notice as one line; None while there is none.
+        """Return the notice as one line; None while there is none.
 
         Raises:
             OSError, HTTPException: the service is not there, or its answer is not valid.
@@ -115,12 +115,12 @@ class PreemptionWatch:
         self._thread = threading.Thread(target=self._watch, name="spot watch", daemon=True)
 
     def start(self) -> None:
-        """Starts the thread. It ends by itself within seconds on a machine that has neither service, and when
+        """Start the thread. It ends by itself within seconds on a machine that has neither service, and when
         there is a notice."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stops the thread after the request under way; does not wait for it."""
+        """Stop the thread after the request under way; does not wait for it."""
         self._stopping.set()
 
     @property
@@ -143,7 +143,7 @@ class PreemptionWatch:
                 self._notice = service.notice()
 
     def _find(self) -> _Service | None:
-        """Finds the service that this machine has, and keeps its first answer; None if none answered in
+        """Find the service that this machine has, and keep its first answer; None if none answered in
         several tries. A service that answers with a server error exists, so it is tried again."""
         unanswered = 0
         while unanswered < _TRIES and not self._stopping.is_set():
@@ -163,7 +163,7 @@ class PreemptionWatch:
 
 
 def _request(url: str, headers: Mapping[str, str], method: str = "GET") -> tuple[str, Mapping[str, str]]:
-    """Returns body and headers of an answer. Never through a proxy, which would answer for its own
+    """Return body and headers of an answer. Never through a proxy, which would answer for its own
     machine."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     request = urllib.request.Request(url, headers=dict(headers), method=method)

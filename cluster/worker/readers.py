@@ -26,7 +26,7 @@ class Reader(Protocol):
     """Reads the bytes of one input at a time."""
 
     def read(self, data: bytes) -> Content:
-        """Reads one input.
+        """Read one input.
 
         Raises:
             Rejection: the bytes are nothing that a scorer can take; the input is recorded as rejected.
@@ -34,7 +34,7 @@ class Reader(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees what the reader holds."""
+        """Free what the reader holds."""
         ...
 
 
@@ -49,7 +49,7 @@ class ImageReader:
         self._decoder = Decoder(limits)
 
     def read(self, data: bytes) -> Content:
-        """Decodes an image to RGB, upright."""
+        """Decode an image to RGB, upright."""
         image = self._decoder.decode(data)
         note = {NOTE: image.info[NOTE]} if NOTE in image.info else {}
         return Content(image, image.width * image.height, note)
@@ -65,7 +65,7 @@ class DocumentReader:
         """``limits`` are of images, and only there so that every reader is built alike."""
 
     def read(self, data: bytes) -> Content:
-        """Parses a JSON object."""
+        """Parse a JSON object."""
         try:
             return Content(dict(json.loads(data).items()))
         except (ValueError, AttributeError) as error:

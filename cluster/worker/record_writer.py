@@ -58,7 +58,7 @@ class RecordWriter:
         self._closing = threading.Event()
 
     def start(self, ledger: Ledger) -> None:
-        """Starts writing. What was handed in before waits until then."""
+        """Start writing. What was handed in before waits until then."""
         self._ledger = ledger
         self._thread.start()
 
@@ -76,7 +76,7 @@ class RecordWriter:
         keep_snapshot: bool = False,
         parts: float = 0.0,
     ) -> None:
-        """Commits a record with its artefacts, then deletes the image's snapshot unless ``keep_snapshot``."""
+        """Commit a record with its artefacts, then delete the image's snapshot unless ``keep_snapshot``."""
         self._put(lambda: self._commit(lease, image_id, fields, files, keep_snapshot, parts))
 
     def fail(
@@ -88,20 +88,20 @@ class RecordWriter:
         status: str = "failed",
         keep_snapshot: bool = False,
     ) -> None:
-        """Commits a record that says why there is no verdict."""
+        """Commit a record that says why there is no verdict."""
         self.settle(lease, image_id, _error(status, error_class, message), {}, keep_snapshot)
 
     def report_known(self, lease: Lease, image_id: str) -> None:
-        """Reports an input whose image had its record before this worker read it."""
+        """Report an input whose image had its record before this worker read it."""
         self._put(lambda: self._report_known(lease, image_id))
 
     def save_snapshot(self, image_id: str, snapshot: bytes) -> None:
-        """Saves the state of an image in flight. Replaces an earlier snapshot that is not written yet."""
+        """Save the state of an image in flight. Replaces an earlier snapshot that is not written yet."""
         self._snapshots[image_id] = snapshot
         self._put(lambda: self._save_snapshot(image_id))
 
     def read_snapshot(self, image_id: str) -> bytes | None:
-        """Reads the snapshot that an earlier worker saved; None if there is none."""
+        """Read the snapshot that an earlier worker saved; None if there is none."""
         try:
             snapshot = self._ledger.store.read(snapshot_path(image_id))
         except NotFound:
@@ -110,7 +110,7 @@ class RecordWriter:
         return snapshot
 
     def close(self, grace: float) -> None:
-        """Stops once everything is written; waits for that at most ``grace`` seconds."""
+        """Stop once everything is written; wait for that at most ``grace`` seconds."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join(grace)

@@ -39,17 +39,17 @@ class SnapshotSchedule:
         self._noted: set[str] = set()
 
     def begin(self, scorer: Scorer[Any], image_id: str) -> None:
-        """Starts the schedule of an image that was just admitted."""
+        """Start the schedule of an image that was just admitted."""
         self._stages[image_id] = scorer.stage(image_id)
         self._taken_at[image_id] = time.monotonic()
 
     def end(self, image_id: str) -> None:
-        """Ends the schedule of an image that is no longer in flight."""
+        """End the schedule of an image that is no longer in flight."""
         self._stages.pop(image_id, None)
         self._taken_at.pop(image_id, None)
 
     def due(self, scorer: Scorer[Any], image_ids: Iterable[str]) -> list[str]:
-        """Returns the images of which a snapshot is due."""
+        """Return the images of which a snapshot is due."""
         return [image_id for image_id in image_ids if self._is_due(scorer, image_id)]
 
     def _is_due(self, scorer: Scorer[Any], image_id: str) -> bool:
@@ -60,7 +60,7 @@ class SnapshotSchedule:
         return time.monotonic() - self._taken_at[image_id] >= max(self._every, self._rest)
 
     def take(self, scorer: Scorer[Any], image_id: str, watched: AbstractContextManager[None]) -> None:
-        """Takes a snapshot of an image, inside the context ``watched``.
+        """Take a snapshot of an image, inside the context ``watched``.
 
         If the scorer cannot give one, the image continues without it, and the next one is tried when it is
         due: a missing snapshot costs work only if the worker dies.
@@ -86,7 +86,7 @@ class SnapshotSchedule:
         self._rest = _REST * (time.monotonic() - started)
 
     def _note_once(self, line: str, error: Exception) -> None:
-        """Reports each kind of error once, as it may come with every step."""
+        """Report each kind of error once, as it may come with every step."""
         if type(error).__name__ not in self._noted:
             self._noted.add(type(error).__name__)
             _log.warning("%s", line, exc_info=error)

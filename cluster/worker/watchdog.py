@@ -30,7 +30,7 @@ class _UnderWay(NamedTuple):
 
 
 class Watchdog:
-    """Watches one call at a time, from another thread that calls :meth:`check` again and again.
+    """Watch one call at a time, from another thread that calls :meth:`check` again and again.
 
     Time between two checks counts only up to a few seconds (:class:`cluster.storage.bounds.Stopwatch`), so
     that a process that was suspended, and checked nothing meanwhile, does not count as hung.
@@ -43,7 +43,7 @@ class Watchdog:
 
     @contextmanager
     def over(self, what: str, limit: float, setting: str, suspects: Sequence[int] = ()) -> Iterator[None]:
-        """Watches a call for as long as the context is open.
+        """Watch a call for as long as the context is open.
 
         Args:
             what: the call, as a noun phrase for people.
@@ -58,7 +58,7 @@ class Watchdog:
             self._under_way = None
 
     def check(self) -> None:
-        """Checks the call under way.
+        """Check the call under way.
 
         Raises:
             Hung: it has taken longer than its limit.

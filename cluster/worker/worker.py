@@ -92,7 +92,7 @@ class Worker:
         self._thread.start()
 
     def poll(self, orders: Orders, patience: float = 0.0) -> Report:
-        """Takes orders and returns a report. Waits up to ``patience`` seconds if there is nothing to report.
+        """Take orders and return a report. Waits up to ``patience`` seconds if there is nothing to report.
 
         Raises:
             Exception: whatever ended this worker: the scorer could not be built, say, or the store is
@@ -133,7 +133,7 @@ class Worker:
         )
 
     def stop(self, grace: float) -> Report:
-        """Stops after the current step, for which it waits at most ``grace`` seconds.
+        """Stop after the current step, for which it waits at most ``grace`` seconds.
 
         What is finished is committed; what is in flight is saved as snapshots, from which a resume continues.
         """
@@ -173,14 +173,14 @@ class Worker:
         self._has_news.set()
 
     def _leave(self, error: Exception) -> None:
-        """Stops this worker as its machine failed; saves what is in flight as far as it can still be read."""
+        """Stop this worker as its machine failed; save what is in flight as far as it can still be read."""
         self._fault = line_of(error)
         if self._scorer is not None:
             with suppress(Exception):  # a GPU that has failed may not give its memory any more
                 self._save_snapshots(self._scorer, list(self._in_flight))
 
     def _admit_waiting(self, scorer: Scorer[Any]) -> None:
-        """Admits inputs that are ready, up to the scorer's capacity. Blocks, for a moment, only if the scorer
+        """Admit inputs that are ready, up to the scorer's capacity. Blocks, for a moment, only if the scorer
         is idle."""
         while len(self._in_flight) < scorer.capacity and not self._stopping.is_set():
             fetched = self.fetcher.next(0.0 if self._in_flight else _IDLE_SECONDS)
@@ -209,7 +209,7 @@ class Worker:
             self._parts = {**self._parts, fetched.image_id: _parts_of(scorer, fetched.image_id)}
 
     def _step(self, scorer: Scorer[Any]) -> bool:
-        """Does one step of the scorer, and commits what it finished. Whether the scorer can still be used."""
+        """Do one step of the scorer, and commit what it finished. Whether the scorer can still be used."""
         try:
             with self._metrics.stage("step"), self._watched("a step", self._in_flight.values()):
                 finished = scorer.step()
@@ -253,13 +253,13 @@ class Worker:
             self._snapshots.take(scorer, image_id, watched)
 
     def _watched(self, what: str, fetched: Iterable[Fetched]) -> AbstractContextManager[None]:
-        """Watches a call of the scorer with these images. Once the machine has failed, no image is a
+        """Watch a call of the scorer with these images. Once the machine has failed, no image is a
         suspect."""
         suspects = [] if self._fault else [each.lease.number for each in fetched]
         return self._watch.over(what, self._task.step_limit, "step_limit", suspects)
 
     def _discard_scorer(self, error: Exception) -> None:
-        """Handles an exception of a step. The scorer is not used again.
+        """Handle an exception of a step. The scorer is not used again.
 
         If several images were in flight, any may be the cause: all are returned, and the driver finds it by
         leasing each of them alone.
@@ -275,7 +275,7 @@ class Worker:
             self._return(flying, f"the scorer failed: {line_of(error)}")
 
     def _fail(self, fetched: Fetched, error: Exception) -> None:
-        """Records that an image cannot be scored, or returns it for a second try.
+        """Record that an image cannot be scored, or return it for a second try.
 
         The first failure may be this machine's fault in a way that no check foresaw, so a different worker
         tries again. An :class:`ItemFault` is certain, and is recorded at once.
@@ -320,7 +320,7 @@ def _parts_of(scorer: Scorer[Any], item_id: str) -> float:
 
 
 def drain(source: queue.SimpleQueue[T]) -> list[T]:
-    """Takes everything that is in a queue."""
+    """Take everything that is in a queue."""
     items: list[T] = []
     while not source.empty():
         items.append(source.get())

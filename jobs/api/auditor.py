@@ -128,7 +128,7 @@ class Auditor:
                 found[place] = verdict
 
     def _admit(self, place: int, image: ImageLike, word: str | None, found: dict[int, Verdict]) -> None:
-        """Starts an image, or gives its verdict at once; ``found`` gets the verdict at ``place``."""
+        """Start an image, or gives its verdict at once; ``found`` gets the verdict at ``place``."""
         try:
             image_id, pixels = self._reader.read(image)
         except Unusable as error:
@@ -149,7 +149,7 @@ class Auditor:
         return Verdict({**self._blank, **row}, lambda name: None)
 
     def close(self) -> None:
-        """Ends the process that decodes images. The auditor can be used again all the same."""
+        """End the process that decodes images. The auditor can be used again all the same."""
         self._reader.close()
 
     def __enter__(self) -> Self:

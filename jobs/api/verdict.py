@@ -39,11 +39,11 @@ class Word:
         return self._word.second
 
     def save(self, path: str | Path) -> None:
-        """Writes a .safetensors file that AUTOMATIC1111, ComfyUI and diffusers read."""
+        """Write a .safetensors file that AUTOMATIC1111, ComfyUI and diffusers read."""
         Path(path).write_bytes(self._word.file())
 
     def load_into(self, pipeline: Any, token: str) -> None:
-        """Adds the word to a diffusers pipeline: prompts may then hold ``token``."""
+        """Add the word to a diffusers pipeline: prompts may then hold ``token``."""
         import torch
 
         if self.second is None:

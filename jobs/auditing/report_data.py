@@ -180,7 +180,7 @@ Shown = tuple[Entry, Evidence, tuple[Attempt, ...]]
 def _listing(run: RunFolder, ids: pa.Array, rule: Rule, first: int) -> tuple[Listing, list[Shown]]:
     """Second pass over the rows: these images in this order as text, and the first of them as values.
 
-    Images that a retry has put back since the first pass have no row any more and are left out.
+    Images that a retry has queued again since the first pass have no row any more and are left out.
     """
     places = {image_id: place for place, image_id in enumerate(ids.to_pylist())}
     numbers = _inputs(run, places)

@@ -27,13 +27,13 @@ class Mismatch(ValueError):  # noqa: N818
 
 
 def stamp(data: bytes) -> bytes:
-    """Replaces the PLACEHOLDER under KEY by the file's checksum."""
+    """Replace the PLACEHOLDER under KEY by the file's checksum."""
     start = data.rindex(_PREFIX + _ZEROS) + len(_PREFIX)
     return data[:start] + _digest(data, start) + data[start + len(_ZEROS) :]
 
 
 def check(data: bytes) -> None:
-    """Checks a file that :func:`stamp` returned; a file without a checksum passes.
+    """Check a file that :func:`stamp` returned; a file without a checksum passes.
 
     Raises:
         Mismatch: the file is damaged.

@@ -23,7 +23,7 @@ def nearest(word: str, known: Any) -> str:
 
 
 def seconds_from_environment(variable: str, usual: float, refusal: Callable[[str], Exception]) -> float:
-    """Reads seconds from an environment variable; ``usual`` if it is unset or empty.
+    """Read seconds from an environment variable; ``usual`` if it is unset or empty.
 
     Raises:
         Exception: the variable is not a number of seconds; ``refusal`` makes the error from its message.
@@ -53,7 +53,7 @@ Precision = Literal["fp32", "fp16", "bf16"]
 
 
 def commit_of(setting: str) -> Callable[[str | None], str | None]:
-    """Returns a check of a setting that must name a commit of the Hugging Face hub."""
+    """Return a check of a setting that must name a commit of the Hugging Face hub."""
 
     def checked(revision: str | None) -> str | None:
         if revision is not None and not re.fullmatch("[0-9a-f]{40}", revision):

@@ -55,7 +55,7 @@ class FetchError(MachineFault):
 
 @contextmanager
 def disk_errors_explained(folder: Path) -> Iterator[None]:
-    """Turns a system error while files are written into a FetchError: one line with the fix."""
+    """Turn a system error while files are written into a FetchError: one line with the fix."""
     try:
         yield
     except OSError as error:
@@ -66,7 +66,7 @@ def disk_errors_explained(folder: Path) -> Iterator[None]:
 
 
 def check_disk_space(folder: Path, needed: int, what: str) -> None:
-    """Checks the free space of the disk of an existing folder.
+    """Check the free space of the disk of an existing folder.
 
     Raises:
         FetchError: it has fewer bytes than needed.
@@ -81,7 +81,7 @@ def check_disk_space(folder: Path, needed: int, what: str) -> None:
 
 @contextmanager
 def scratch_in(folder: Path, what: str) -> Iterator[Path]:
-    """Creates the folder of incomplete downloads inside a folder, and locks it against other processes.
+    """Create the folder of incomplete downloads inside a folder, and lock it against other processes.
 
     It is removed at the end. After an error it is kept, so that the download can be resumed, unless the disk
     is full.
@@ -101,7 +101,7 @@ def scratch_in(folder: Path, what: str) -> Iterator[Path]:
 
 
 def _remove(scratch: Path) -> None:
-    """Removes the folder of incomplete downloads, its lock last: from then on another process may use it."""
+    """Remove the folder of incomplete downloads, its lock last: from then on another process may use it."""
     for file in scratch.iterdir():
         if file.name != "lock":
             file.unlink()
@@ -154,7 +154,7 @@ class Download:
         return self.scratch / f"{unique}-{re.sub('[^A-Za-z0-9_.-]', '_', self.name)}"
 
     def fetch(self, progress: Progress) -> None:
-        """Downloads the file.
+        """Download the file.
 
         A file with the wrong size or checksum is downloaded once more from the start: a resumed part may be
         of an older version.
@@ -201,7 +201,7 @@ class Download:
         return None if wrong_size or self.sha256 not in (None, digest) else digest
 
     def _receive_all(self, progress: Progress) -> None:
-        """Receives until the file is complete. Retries end after a time without progress: every byte gained
+        """Receive until the file is complete. Retries end after a time without progress: every byte gained
         starts that time anew."""
         patience = seconds_from_environment(PATIENCE, _PATIENCE_SECONDS, SettingsError)
         waited, pause, most = 0.0, 1.0, self._have()
@@ -223,7 +223,7 @@ class Download:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def _receive(self, progress: Progress) -> None:
-        """Requests the bytes that are still missing."""
+        """Request the bytes that are still missing."""
         headers = dict(self.headers)
         have, tagged = self._have(), self._tag.exists()
         if have and have == self.size:

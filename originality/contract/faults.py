@@ -71,7 +71,7 @@ def first_line(error: BaseException) -> str:
 
 
 def line_of(error: BaseException) -> str:
-    """Describes an exception in one line: its class and the first line of its message, secrets masked."""
+    """Describe an exception in one line: its class and the first line of its message, secrets masked."""
     message = next((line.strip() for line in masked(str(error)).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 

@@ -19,7 +19,7 @@ _POLL_SECONDS = 0.1
 
 @contextmanager
 def locked(path: Path, fetched: str = "") -> Iterator[None]:
-    """Waits for the lock and holds it while the context is open.
+    """Wait for the lock and hold it while the context is open.
 
     Args:
         path: the lock's file. It and its folder are created if they are missing. The holder may remove both.
@@ -52,7 +52,7 @@ def locked(path: Path, fetched: str = "") -> Iterator[None]:
 
 @contextmanager
 def locked_if_free(path: Path) -> Iterator[bool]:
-    """Holds the lock while the context is open if no other process holds it; yields whether it does."""
+    """Hold the lock while the context is open if no other process holds it; yield whether it does."""
     lock = _lock(path)
     try:
         lock.acquire(blocking=False)

@@ -70,7 +70,7 @@ def examine(
     with_fix: tuple[type[Exception], ...] = (),
     report: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Finding]:
-    """Runs the checks in order.
+    """Run the checks in order.
 
     Args:
         with_fix: errors whose message ends with the fix, after its last semicolon or, for Unusable without

@@ -58,7 +58,7 @@ def current_level() -> str:
 
 
 def log_to(handler: logging.Handler, level: str) -> None:
-    """Sends the records of the three packages, from ``level`` on, to one handler alone."""
+    """Send the records of the three packages, from ``level`` on, to one handler alone."""
     for name in PACKAGES:
         logger = logging.getLogger(name)
         for before in list(logger.handlers):

@@ -39,7 +39,7 @@ def cache_path() -> Path:
 
 
 def check_cache() -> None:
-    """Checks that the cache is a folder or can be created.
+    """Check that the cache is a folder or can be created.
 
     Raises:
         SettingsError: ORIGINALITY_CACHE is a file, or a file is among its parent folders.
@@ -66,7 +66,7 @@ def sha256(file: Path) -> str:
 
 
 def remember(file: Path, digest: str) -> None:
-    """Records a checksum that the file's only writer computed while writing it."""
+    """Record a checksum that the file's only writer computed while writing it."""
     about = _about(file)
     if about[0] >= _REMEMBERED_BYTES:
         _record(file, about, digest)

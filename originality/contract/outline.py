@@ -27,7 +27,7 @@ class Absent(NamedTuple):
 
 
 def write(folder: Path, weights: Mapping[str, Absent]) -> None:
-    """Makes a folder an outline."""
+    """Make a folder an outline."""
     part = folder / f"{FILE}.{os.getpid()}"
     part.write_text(json.dumps(weights, indent=1, sort_keys=True))
     part.replace(folder / FILE)

@@ -29,7 +29,7 @@ _OF_LINES = re.compile(r"[^ -~\n\t]")
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """Replaces invisible and control characters by Python escapes: ``\\x1b``, ``\\u202e``. Letters of all
+    """Replace invisible and control characters by Python escapes: ``\\x1b``, ``\\u202e``. Letters of all
     scripts, emoji and their sequences are kept.
 
     Args:
@@ -68,7 +68,7 @@ def unescaped(stream: TextIO) -> TextIO:
 
 @contextmanager
 def printable_streams() -> Iterator[None]:
-    """Escapes and masks all output to stdout and stderr while the context is open."""
+    """Escape and mask all output to stdout and stderr while the context is open."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (
         stream if isinstance(stream, PrintableStream) else cast(TextIO, PrintableStream(stream))

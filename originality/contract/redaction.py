@@ -150,12 +150,12 @@ _remembered: set[str] = set()
 
 
 def remember(*secrets: str | None) -> None:
-    """Adds secrets that are in no environment variable: keys of a profile or of a machine's role."""
+    """Add secrets that are in no environment variable: keys of a profile or of a machine's role."""
     _remembered.update(secret for secret in secrets if secret and len(secret) >= _SHORTEST)
 
 
 def masked(text: str) -> str:
-    """Replaces all secrets in a text by MASK. Masking the result again changes nothing."""
+    """Replace all secrets in a text by MASK. Masking the result again changes nothing."""
     for secret in _literal(_environment(), frozenset(_remembered)):
         text = text.replace(secret, MASK)
     small = text.lower()
@@ -166,7 +166,7 @@ def masked(text: str) -> str:
 
 
 def as_cause(error: BaseException) -> BaseException:
-    """Masks the texts of a library's exception in place, before an error is raised from it: tracebacks, such
+    """Mask the texts of a library's exception in place, before an error is raised from it: tracebacks, such
     as those in the logs of Ray's workers, show the cause too."""
     error.args = tuple(masked(part) if isinstance(part, str) else part for part in error.args)
     return error

@@ -67,7 +67,7 @@ class Scorer(Protocol[Read]):
         ...
 
     def admit(self, item: Item[Read]) -> None:
-        """Starts an item.
+        """Start an item.
 
         Raises:
             Unusable: no item can be scored with these settings. The run ends.
@@ -79,7 +79,7 @@ class Scorer(Protocol[Read]):
         ...
 
     def step(self) -> list[Finished]:
-        """Works for a short time on all items in progress, and returns those that are done.
+        """Work for a short time on all items in progress, and return those that are done.
 
         It is called only while there are such items, and must make progress, or it is called for ever. After
         an exception the items are retried one at a time by a new scorer, so that the one that causes the
@@ -100,7 +100,7 @@ class Scorer(Protocol[Read]):
         ...
 
     def restore(self, item: Item[Read], snapshot: bytes) -> None:
-        """Admits an item and continues from its snapshot, taken by this scorer or one with equal settings.
+        """Admit an item and continue from its snapshot, taken by this scorer or one with equal settings.
 
         Raises:
             ValueError: the snapshot is not usable (different settings, model or item, or damaged bytes). The

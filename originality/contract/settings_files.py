@@ -35,7 +35,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """Reads a settings file.
+    """Read a settings file.
 
     Raises:
         SettingsError: the file cannot be read, or does not contain settings.
@@ -84,7 +84,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 def one_line(error: ValidationError, root: type[BaseModel], prefix: str = "") -> str:
-    """Describes the first error of a validation of ``root`` in one line: the setting's path, and the nearest
+    """Describe the first error of a validation of ``root`` in one line: the setting's path, and the nearest
     known key if it is unknown."""
     problems = error.errors(include_url=False)
     # A misspelt key causes two errors: the key is unknown, and the right one is missing. Report the cause.

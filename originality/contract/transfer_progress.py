@@ -15,7 +15,7 @@ _EVERY_SECONDS = 5.0
 
 
 def to_stderr(line: str) -> None:
-    """Writes a line to stderr at once."""
+    """Write a line to stderr at once."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
@@ -41,7 +41,7 @@ class Progress:
         return self
 
     def add(self, count: int) -> None:
-        """Counts received bytes. May be called from any thread."""
+        """Count received bytes. May be called from any thread."""
         with self._lock:
             self._done += count
             now = self.clock()

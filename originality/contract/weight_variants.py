@@ -26,7 +26,7 @@ class Weights(NamedTuple):
 
 
 def weights_among(names: Iterable[str], wanted: str = "none") -> Weights:
-    """Selects among the files of one folder.
+    """Select among the files of one folder.
 
     Args:
         names: file names; those that are not safetensors are ignored.

@@ -6,7 +6,7 @@ import re
 
 
 def wrong_content(start: bytes) -> str | None:
-    """Describes the wrong content that a file with these first bytes has; None if there is no sign of any."""
+    """Describe the wrong content that a file with these first bytes has; None if there is no sign of any."""
     if not start:
         return "is empty; fetch it again"
     if start.startswith(b"version https://git-lfs"):

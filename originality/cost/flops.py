@@ -51,7 +51,7 @@ class Flops:
 
 
 def format_flops(flops: float) -> str:
-    """Formats a number of operations: "66.8 PFLOP"."""
+    """Format a number of operations: "66.8 PFLOP"."""
     for letter, unit in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9)):
         if flops >= unit:
             return f"{flops / unit:.3g} {letter}FLOP"

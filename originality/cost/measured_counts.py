@@ -37,7 +37,7 @@ class Measured(Frozen):
 
 
 def read(file: Path = SHIPPED) -> dict[str, Measured]:
-    """Reads the measured counts, by preset.
+    """Read the measured counts, by preset.
 
     Raises:
         SettingsError: the file cannot be read, or does not contain counts.
@@ -58,7 +58,7 @@ def read(file: Path = SHIPPED) -> dict[str, Measured]:
 
 
 def write(measured: Mapping[str, Measured], file: Path = SHIPPED) -> None:
-    """Writes a file that :func:`read` reads."""
+    """Write a file that :func:`read` reads."""
     rows = {preset: of.model_dump(mode="json") for preset, of in measured.items()}
     file.write_text(json.dumps(rows, indent=2) + "\n")
 
@@ -93,7 +93,7 @@ def differences(measured: Measured, settings: AuditSettings) -> list[str]:
 
 
 def carried_over(measured: Measured, settings: AuditSettings) -> Counts:
-    """Predicts the counts for these settings.
+    """Predict the counts for these settings.
 
     It assumes that as many numbers of tokens are tried and checked as measured, and that each part does the
     same share of the work that this allows.
@@ -109,7 +109,7 @@ def carried_over(measured: Measured, settings: AuditSettings) -> Counts:
 
 
 def origin_of_counts(measured: Measured, settings: AuditSettings, family: str | None = None) -> str:
-    """States where predicted counts come from: "as measured" only for equal settings and the same model. A
+    """State where predicted counts come from: "as measured" only for equal settings and the same model. A
     ``family`` means that the model is a different one."""
     model = f"{measured.images} images with the model {measured.settings.model.path!r}"
     if family or differences(measured, settings):

@@ -53,7 +53,7 @@ class MemoryPlan:
 
 
 def plan(model: LatentDiffusion, inversion: InversionSettings, redraw: RedrawSettings) -> MemoryPlan:
-    """Plans the passes of a loaded model on its device.
+    """Plan the passes of a loaded model on its device.
 
     The plan depends on model and device only, not on the memory that other programs use at the moment.
     Results depend on the size of passes in their last bits, so equal machines must use equal plans.
@@ -68,7 +68,7 @@ def pass_sizes(
     inversion: InversionSettings,
     redraw: RedrawSettings,
 ) -> MemoryPlan:
-    """Plans passes as large as the room allows, of about equal size and at least one sample."""
+    """Plan passes as large as the room allows, of about equal size and at least one sample."""
     checkpointed = checkpointing == "on"
     if checkpointing == "auto":
         checkpointed = room // needed.step < min(MIN_SAMPLES, inversion.batch_size)

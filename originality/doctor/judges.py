@@ -23,7 +23,7 @@ _NOT_TIMED = "not timed, as the size of the model's images is unknown"
 def metric(
     settings: AuditSettings, device: torch.device, copies: Copies, side: int | None, seconds: float
 ) -> Finding:
-    """Checks that the metric loads and returns finite distances. Its numbers include "ms_an_image".
+    """Check that the metric loads and returns finite distances. Its numbers include "ms_an_image".
 
     Args:
         side: side of the model's images in pixels; None if unknown.
@@ -48,7 +48,7 @@ def metric(
 def published_distances(
     settings: AuditSettings, device: torch.device, copies: Copies, given: Path | None
 ) -> Finding:
-    """Checks that DreamSim gives the distances that its authors publish for three pictures.
+    """Check that DreamSim gives the distances that its authors publish for three pictures.
 
     Args:
         given: folder of the pictures. None: they are expected beside the metric's weights, and fetched if the
@@ -72,7 +72,7 @@ def published_distances(
 
 
 def compared(found: Mapping[str, float], expected: Mapping[str, float], tolerance: float) -> Finding:
-    """Compares measured with published distances, by name of picture."""
+    """Compare measured with published distances, by name of picture."""
     numbers = {"measured": dict(found), "published": dict(expected), "tolerance": tolerance}
     text = f"DreamSim gives {_listed(found)}; published are {_listed(expected)}, each within {tolerance:g}"
     if published.off(found, expected) <= tolerance:
@@ -88,7 +88,7 @@ def _listed(distances: Mapping[str, float]) -> str:
 def detector(
     settings: AuditSettings, device: torch.device, copies: Copies, side: int | None, seconds: float
 ) -> Finding:
-    """Checks that the detector of the in-distribution check loads and works. Arguments as for
+    """Check that the detector of the in-distribution check loads and works. Arguments as for
     :func:`metric`."""
     judged, subject = settings.in_distribution, settings.selected_domain.edit_subject
     check = load_check(judged, subject, device, copies.detector)

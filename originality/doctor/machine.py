@@ -30,7 +30,7 @@ _ON_A_GPU_NODE = (
 
 
 def versions() -> Finding:
-    """Reports versions, and checks that all installed packages meet the requirements."""
+    """Report versions, and check that all installed packages meet the requirements."""
     found = {"python": platform.python_version(), **{name: installed_version(name) for name in REPORTED}}
     text = ", ".join(f"{name} {number}" for name, number in found.items())
     wrong = [r for r in requirements_of("originality") if installed_version(r.name) is None or not _meets(r)]
@@ -63,7 +63,7 @@ def _meets(wanted: Requirement) -> bool:
 
 
 def gpu(settings: ModelSettings) -> Finding:
-    """Checks that torch can compute on a GPU if one is requested or present."""
+    """Check that torch can compute on a GPU if one is requested or present."""
     driver = nvidia.driver()
     if settings.device == "cpu":
         return ok("not used: device is cpu", driver=driver)
@@ -123,7 +123,7 @@ def _working_gpu(settings: ModelSettings, driver: str | None) -> Finding:
 
 
 def xformers(settings: ModelSettings, device: torch.device) -> Finding:
-    """Checks that xformers is installed, matches torch and works. It fails only if the settings require
+    """Check that xformers is installed, matches torch and works. It fails only if the settings require
     it."""
     installed = installed_version("xformers")
     wanted = settings.attention == "xformers"

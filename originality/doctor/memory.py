@@ -24,7 +24,7 @@ _WIDER = "use --set model.dtype=bf16 or fp32"
 
 
 def memory(model: LatentDiffusion, settings: AuditSettings, planned: MemoryPlan) -> Finding:
-    """Tries the plan. On a GPU, an inversion step and a redraw of the planned sizes are run, and their peak
+    """Try the plan. On a GPU, an inversion step and a redraw of the planned sizes are run, and their peak
     memory is compared with the plan. On a CPU, which reports no peaks, a step of few samples is run."""
     if planned.checkpointing:
         model.unet.enable_gradient_checkpointing()
@@ -61,7 +61,7 @@ def memory(model: LatentDiffusion, settings: AuditSettings, planned: MemoryPlan)
 def compared_with_plan(
     planned: MemoryPlan, step: int, drawing: int, halved: bool, numbers: dict[str, Any]
 ) -> Finding:
-    """Compares the peaks of a trial on a GPU, in bytes, with the plan."""
+    """Compare the peaks of a trial on a GPU, in bytes, with the plan."""
     takes = planned.footprint
     of_step = planned.step * (takes.checkpointed if planned.checkpointing else takes.step)
     of_drawing = max(planned.denoising * takes.denoising, planned.decoding * takes.decoding)

@@ -45,7 +45,7 @@ def errors(
 
 
 def _in_fp32(settings: ModelSettings, folder: ModelFolder, device: torch.device) -> LatentDiffusion:
-    """Loads the model a second time, on the CPU if the GPU has no memory for it."""
+    """Load the model a second time, on the CPU if the GPU has no memory for it."""
     usual = {knob.path: knob.default for knob in knobs(ModelSettings) if knob.has(Decides.SPEED)}
     exact = settings.model_copy(update={**usual, "attention": "sdpa", "device": device.type})
     try:

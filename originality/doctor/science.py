@@ -115,7 +115,7 @@ class Checkup:
         )
 
     def _domain(self) -> Finding:
-        """Checks that the prompts fit into the text encoders. Apart from loading, as a different domain may
+        """Check that the prompts fit into the text encoders. Apart from loading, as a different domain may
         fit."""
         settings, domain = self.settings, self.settings.selected_domain
         Inverter(self.loaded, domain, settings.inversion, settings.seed)

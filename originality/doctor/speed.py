@@ -54,7 +54,7 @@ def inversion(model: LatentDiffusion, settings: AuditSettings, samples: int) -> 
 
 
 def measure(model: LatentDiffusion, settings: AuditSettings, planned: MemoryPlan, seconds: float) -> Speed:
-    """Times the passes at their planned sizes, or at the largest sizes that the time allows."""
+    """Time the passes at their planned sizes, or at the largest sizes that the time allows."""
     started = 1 if settings.model.compile == "off" else None  # with torch.compile each size is compiled
 
     def step(samples: int) -> Callable[[], object]:
@@ -142,7 +142,7 @@ class Pace:
 
 
 def pace(model: LatentDiffusion, settings: AuditSettings, speed: Speed, judging: float) -> Pace:
-    """Derives the time for an image from speeds and settings. ``judging``: seconds of metric and check per
+    """Derive the time for an image from speeds and settings. ``judging``: seconds of metric and check per
     image."""
     redraw, inversion = settings.redraw, settings.inversion
     sets = 2 if settings.in_distribution.check == "editability" else 1  # redraws, and edit images

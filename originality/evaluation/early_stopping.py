@@ -36,7 +36,7 @@ def certain(
 
     Returns:
         True if the mean is under the threshold, False if it is not, None if that is not yet known. An answer
-        is withdrawn (None) only while the mean of the values seen contradicts it, and reversed only by what
+        is dropped (None) only while the mean of the values seen contradicts it, and reversed only by what
         is certain whatever the remaining values are. With all values, and wherever the remaining ones cannot
         change it, the answer is exactly ``np.mean(all values) < threshold``. A value that is outside of
         [0, largest] or NaN breaks the assumption: None until all values are there.

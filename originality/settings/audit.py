@@ -71,7 +71,7 @@ class AuditSettings(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_domain_names(cls, given: Any) -> Any:
-        """Copies each key of ``domains`` into its domain's ``name``, which users do not write twice."""
+        """Copy each key of ``domains`` into its domain's ``name``, which users do not write twice."""
         domains = given.get("domains") if isinstance(given, Mapping) else None
         if not isinstance(domains, Mapping):
             return given

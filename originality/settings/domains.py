@@ -122,7 +122,7 @@ def edit_prompt(subject: str) -> str:
 
 
 def _as_written(schema: dict[str, Any]) -> None:
-    """Makes the JSON schema that of a settings file, where a domain has short forms and no name."""
+    """Make the JSON schema that of a settings file, where a domain has short forms and no name."""
     properties = schema["properties"]
     del properties["name"]
     properties["initial_word"] = {"type": "string", "description": "A single initial word."}

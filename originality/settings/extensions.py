@@ -32,7 +32,7 @@ _registered: dict[str, dict[str, Callable[..., Any]]] = {METRICS: {}, DETECTORS:
 
 
 def register(group: str, name: str, factory: Callable[..., Any]) -> None:
-    """Registers a metric or detector under a name in this process, replacing one of the same name."""
+    """Register a metric or detector under a name in this process, replacing one of the same name."""
     _registered[group][name] = factory
 
 

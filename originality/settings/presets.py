@@ -75,7 +75,7 @@ def load_settings(
     files: Path | Sequence[Path] | None = None,
     flags: Mapping[str, Any] | None = None,
 ) -> AuditSettings:
-    """Merges a preset, YAML files and flags, in this order: a later value overrides an earlier one.
+    """Merge a preset, YAML files and flags, in this order: a later value overrides an earlier one.
 
     A YAML file may name its own ``preset``, which the argument overrides. ``flags`` is a nested mapping.
 

@@ -193,7 +193,7 @@ class _Play:
             self._starts.wrong.append(f"the reader ended with code {reader.returncode}: {log.name}")
 
     def _late_compaction(self) -> None:
-        """Suspends a driver while it writes a table; what it copied is put back and judged again meanwhile.
+        """Suspends a driver while it writes a table; what it copied is queued and judged again meanwhile.
         Its request arrives after that."""
         starts, proxy = self._starts, self._stage.proxies[0]
         self._retry()

@@ -73,9 +73,9 @@ class Start:
 
 
 def _is_refusal(said: str) -> bool:
-    """Whether a start was refused because of this stage: rows are being put back, a different start withdrew
-    the plan before it had results, or the collection is not there now."""
-    return any(reason in said for reason in ("being put back", "was withdrawn", "NoSuchBucket"))
+    """Whether a start was refused because of this stage: images are being queued again, a different start
+    withdrew the plan before it had results, or the collection is not there now."""
+    return any(reason in said for reason in ("being queued again", "was withdrawn", "NoSuchBucket"))
 
 
 @dataclass

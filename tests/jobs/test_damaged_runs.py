@@ -45,7 +45,7 @@ def judged(source: Path, out: Path, limit: int | None = None) -> int:
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> tuple[Path, Path]:
-    """A collection and its run: one image missing at first and put back, and two parts of verdicts."""
+    """A collection and its run: one image missing at first and queued again, and two parts of verdicts."""
     folder = tmp_path_factory.mktemp("damage")
     for number in range(IMAGES):
         paint(folder / "in", f"{number}.png", (number, number, number))

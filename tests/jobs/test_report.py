@@ -156,14 +156,14 @@ def test_reasons_are_counted_as_recorded(run: RunFolder, compacted: bool) -> Non
     assert report_data.gather(run).reasons == {Reason("rejected", "corrupt"): 1}
 
 
-def test_images_that_a_retry_puts_back_meanwhile_are_left_out(
+def test_images_that_a_retry_queues_meanwhile_are_left_out(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def put_back_between_the_passes(marks: Marks) -> np.ndarray:
+    def queue_again_between_the_passes(marks: Marks) -> np.ndarray:
         assert retry(run, "rejected", None) == {"corrupt": 1}
         return listed(marks)
 
-    monkeypatch.setattr(report_data, "listed", put_back_between_the_passes)
+    monkeypatch.setattr(report_data, "listed", queue_again_between_the_passes)
     data = report_data.gather(run)
     assert sorted(card.entry.name for card in data.cards) == ["<b>.png", "big.png", "lost.png"]
     assert len(data.listing) == 3

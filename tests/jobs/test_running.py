@@ -175,7 +175,7 @@ def test_a_limit_on_cost_or_time_stops_the_run_resumable(
 
 
 @pytest.mark.long
-def test_what_failed_is_put_back_and_only_that(
+def test_only_failed_images_are_queued_again(
     images: Path, tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "run")
@@ -190,7 +190,7 @@ def test_what_failed_is_put_back_and_only_that(
     with Heartbeat(open_run(out).store, "retry"), pytest.raises(SettingsError, match=f"{os.getpid()}"):
         audit(SCIENCE, str(images), out)
     assert main(["retry", out, "--status", "failed", "--reason", "nothing-like-it"]) == exits.ALL_JUDGED
-    assert capsys.readouterr().out.startswith("0 images put back")
+    assert capsys.readouterr().out.startswith("0 images queued again")
     assert main(["retry", out, "--status", "failed"]) == exits.ALL_JUDGED
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["1", "1"]
     after = {p: p.read_bytes() for p in (tmp_path / "run" / "records").rglob("*.json")}

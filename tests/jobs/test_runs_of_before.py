@@ -40,7 +40,7 @@ def test_its_report_is_written(folder: Path) -> None:
     assert all(name in page for name in IMAGES[:3])
 
 
-def test_its_rejected_image_is_put_back(folder: Path) -> None:
+def test_its_rejected_image_is_queued_again(folder: Path) -> None:
     assert main(["retry", str(folder), "--status", "rejected"]) == exits.ALL_JUDGED
     rows = list(open_run(str(folder)).ledger.rows())
     assert len(rows) == 3 and {row["status"] for row in rows} == {"judged"}

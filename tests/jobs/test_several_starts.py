@@ -125,10 +125,10 @@ def test_a_damaged_selection_is_ignored(said: Any) -> None:
     assert selection_of(said or {}) is None
 
 
-def test_while_rows_are_put_back_nobody_else_works(run: RunFolder) -> None:
+def test_a_retry_excludes_all_other_processes(run: RunFolder) -> None:
     with exclusive_turn(run):
         with (
-            pytest.raises(SettingsError, match=r"being put back by .*process \d+"),
+            pytest.raises(SettingsError, match=r"being queued again by .*process \d+"),
             turn(run, "audit"),
         ):
             pass
@@ -171,7 +171,7 @@ def test_one_whose_place_was_taken_stops_as_interrupted(run: RunFolder) -> None:
     assert list(run.store.list("progress")) == []
 
 
-def test_a_retry_whose_place_was_taken_puts_nothing_back(run: RunFolder) -> None:
+def test_a_retry_whose_place_was_taken_queues_nothing(run: RunFolder) -> None:
     run.ledger.commit("ab", {"status": "failed", "error_class": "x", "error_message": ""}, {})
     with pytest.raises(Superseded), exclusive_turn(run) as heartbeat:
         for found in list(run.store.list(DRIVERS)):

@@ -137,7 +137,7 @@ def test_a_passing_number_of_tokens_is_taken(run: RunFolder, tmp_path: Path) -> 
     shutil.copytree(run.store.url, tmp_path / "run")
     passed = open_run(str(tmp_path / "run"))
     record = passed.ledger.record(_id(passed, "familiar-1.png"))
-    passed.ledger.take_back(lambda row: "any" if row["image_id"] == record["image_id"] else None, [], {})
+    passed.ledger.queue_again(lambda row: "any" if row["image_id"] == record["image_id"] else None, [], {})
     words = {"tokens.safetensors": passed.store.read(f"{artefacts_of(record)}/tokens.safetensors")}
     passed.ledger.commit(record["image_id"], {**record, "min_tokens": 1, "censored": False}, words)
     (row,) = _exported(passed, tmp_path / "to", ["familiar-1.png"])

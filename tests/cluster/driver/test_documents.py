@@ -78,7 +78,7 @@ def test_long_work_that_failed_goes_on_where_it_was_when_it_is_put_back(tmp_path
     run = RunFolder(open_store(str(tmp_path / "run")))
     run.clear_snapshots(of_failed=False)
     assert len(list(run.store.list("progress"))) == 1
-    run.ledger.take_back(lambda row: "any" if row["status"] == "failed" else None, ["status"], {})
+    run.ledger.queue_again(lambda row: "any" if row["status"] == "failed" else None, ["status"], {})
     breaks.unlink()
     (judged,) = ends(tmp_path, given, Counter)
     assert judged["status"] == "judged" and judged["from"] > 20

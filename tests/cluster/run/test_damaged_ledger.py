@@ -161,7 +161,7 @@ def test_a_folder_in_the_place_of_a_record_costs_one_judging(
 def test_a_folder_in_the_place_of_a_retry_is_a_damaged_retry(tmp_path: Path, filled: bool) -> None:
     store = open_store(str(tmp_path))
     ledger = committed(store)
-    ledger.take_back(lambda row: "odd" if row["value"] % 2 else None, ["value"], {})
+    ledger.queue_again(lambda row: "odd" if row["value"] % 2 else None, ["value"], {})
     for number in (1, 3, 5):
         assert ledger.commit(IDS[number], {"status": "judged", "value": 10 + number}, {})
     left = values(store)
@@ -170,7 +170,7 @@ def test_a_folder_in_the_place_of_a_retry_is_a_damaged_retry(tmp_path: Path, fil
     assert {row["image_id"]: row["value"] for row in rows} == left and seen.paths == ["retries/000001.json"]
     assert Ledger(store).mend() == [] and values(store) == left
     assert (tmp_path / "retries" / "000001.json").is_dir() == filled  # somebody's files stay
-    taken = Ledger(store).take_back(lambda row: "two" if row["value"] == 2 else None, ["value"], {})
+    taken = Ledger(store).queue_again(lambda row: "two" if row["value"] == 2 else None, ["value"], {})
     assert taken == {IDS[2]: "two"} and values(store).keys() == {*IDS} - {IDS[2]}
 
 
@@ -217,7 +217,7 @@ class Garbled(Store):
 
 def test_what_is_damaged_on_its_way_only_is_not_judged_again() -> None:
     store = open_store("memory://")
-    committed(store).take_back(lambda row: "odd" if row["value"] % 2 else None, ["value"], {})
+    committed(store).queue_again(lambda row: "odd" if row["value"] % 2 else None, ["value"], {})
     left = values(store)
     ledger = Ledger(Garbled(store), seen := Damage())
     assert ledger.mend() == [] and not seen.paths
@@ -228,7 +228,7 @@ def test_of_a_damaged_retry_what_was_judged_since_still_counts() -> None:
     store = open_store("memory://")
     ledger = committed(store)
     ledger.compact(SCHEMA)
-    ledger.take_back(lambda row: "odd" if row["value"] % 2 else None, ["value"], {})
+    ledger.queue_again(lambda row: "odd" if row["value"] % 2 else None, ["value"], {})
     for number in (1, 3):
         assert ledger.commit(IDS[number], {"status": "judged", "value": 10 + number}, {})
     for compacted in (False, True):
@@ -239,7 +239,9 @@ def test_of_a_damaged_retry_what_was_judged_since_still_counts() -> None:
         found = {row["image_id"]: row["value"] for row in again.rows(["image_id", "value"])}
         assert found == SOUND | {IDS[1]: 11, IDS[3]: 13}  # and of the last one the row from before
         assert seen.paths == ["retries/000001.json"]
-    assert again.take_back(lambda row: "odd" if row["value"] == 5 else None, ["value"], {}) == {IDS[5]: "odd"}
+    assert again.queue_again(lambda row: "odd" if row["value"] == 5 else None, ["value"], {}) == {
+        IDS[5]: "odd"
+    }
     assert again.commit(IDS[5], {"status": "judged", "value": 15}, {})
     assert values(store) == SOUND | {IDS[1]: 11, IDS[3]: 13, IDS[5]: 15}
     assert Ledger(store).mend() == []
@@ -250,20 +252,20 @@ def test_of_a_damaged_retry_what_was_judged_since_still_counts() -> None:
 def test_any_flipped_bit_of_a_retry_is_noticed() -> None:
     store = open_store("memory://")
     ledger = committed(store)
-    ledger.take_back(lambda row: "odd" if row["value"] % 2 else None, ["value"], {"reason": "odd"})
-    put_back = values(store)
+    ledger.queue_again(lambda row: "odd" if row["value"] % 2 else None, ["value"], {"reason": "odd"})
+    queued_again = values(store)
     data = store.read("retries/000001.json")
     for damaged in flipped(data, seed=3):
         store.write("retries/000001.json", damaged)
-        assert values(store) in (put_back, SOUND)
+        assert values(store) in (queued_again, SOUND)
     store.write("retries/000001.json", data)
-    assert values(store) == put_back
+    assert values(store) == queued_again
 
 
 @pytest.mark.parametrize("where", ["memory", "folder"])
 def test_readers_beside_retries_and_compactions_see_one_state(where: str, tmp_path: Path) -> None:
-    """Each image's row at most once, none missing of those that nobody puts back, and none that was put back
-    when a reader looked before."""
+    """Each image's row at most once, none missing of those that nobody queues again, and none that was queued
+    again when a reader looked before."""
     store = open_store("memory://" if where == "memory" else str(tmp_path))
     committed(store)
     moving = IDS[:3]  # is judged again and again, with a larger number each time; the others stay as they are
@@ -274,7 +276,7 @@ def test_readers_beside_retries_and_compactions_see_one_state(where: str, tmp_pa
             for value in range(10, 40):
                 ledger = Ledger(store)
                 ledger.compact(SCHEMA)
-                ledger.take_back(lambda row: "any" if row["image_id"] in moving else None, [], {})
+                ledger.queue_again(lambda row: "any" if row["image_id"] in moving else None, [], {})
                 for image_id in moving:
                     assert ledger.commit(image_id, {"status": "judged", "value": value}, {})
         except BaseException as error:

@@ -90,7 +90,7 @@ class Between(Store):
 class Committing(RuleBasedStateMachine):
     """Commits, late duplicates, compactions and retries in any order, by processes of which some were asleep
     while others retried: what a reader sees is, at every moment, the first record of each image since it
-    was last put back, once, beside the artefacts of just that commit."""
+    was last queued again, once, beside the artefacts of just that commit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class Committing(RuleBasedStateMachine):
         assert self.ledger.compact(SCHEMA) == parts
 
     @rule(limit=st.integers(0, 1000), dies_after=st.integers(0, 9))
-    def take_back(self, limit: int, dies_after: int) -> None:
+    def queue_again(self, limit: int, dies_after: int) -> None:
         """It may die at any write or delete, and is repeated."""
 
         def unwanted(row: Mapping[str, Any]) -> str | None:
@@ -162,12 +162,12 @@ class Committing(RuleBasedStateMachine):
         chosen = {i for i, value in self.first.items() if value >= limit}
         mortal = Ledger(Mortal(self.store, dies_after))
         with suppress(Died):
-            mortal.take_back(unwanted, ["value"], {})
+            mortal.queue_again(unwanted, ["value"], {})
         for found in list(self.store.list("progress")):  # as is known of a process that has died
             self.store.delete(found.path)
         left = {row["image_id"] for row in self.ledger.rows()}
         assert left in ({*self.first}, {*self.first} - chosen)  # all at once or none
-        gone = self.ledger.take_back(unwanted, ["value"], {})
+        gone = self.ledger.queue_again(unwanted, ["value"], {})
         assert gone == (dict.fromkeys(chosen, "large") if left >= chosen else {})
         self.first = {i: value for i, value in self.first.items() if value < limit}
 
@@ -239,7 +239,7 @@ def test_what_is_replaced_while_it_is_read_is_read_once() -> None:
     (before,) = read_parts(ledger.store)
     other = Ledger(ledger.store)
     view = ledger._view()
-    other.take_back(lambda row: "even" if row["value"] % 2 == 0 else None, ["value"], {})
+    other.queue_again(lambda row: "even" if row["value"] % 2 == 0 else None, ["value"], {})
     assert not ledger.store.exists(before.path)
     assert sorted(row["value"] for row in reading) == [1, 3]
     ledger._view = lambda: view  # type: ignore[method-assign] # of one that had begun before
@@ -262,7 +262,7 @@ def test_a_retry_that_is_gone_is_named(gone: tuple[int, ...], compacted: bool) -
             assert ledger.commit(image_id, record(judged), {})
         if judged < 20:
             taken = ids[judged // 10 + 1 :]
-            ledger.take_back(lambda row, taken=taken: "any" if row["image_id"] in taken else None, [], {})
+            ledger.queue_again(lambda row, taken=taken: "any" if row["image_id"] in taken else None, [], {})
     wanted = counted(Ledger(store))
     assert len(wanted) == 3
     if compacted:
@@ -278,7 +278,7 @@ def test_a_retry_that_is_gone_is_named(gone: tuple[int, ...], compacted: bool) -
     assert counted(Ledger(store, seen := Damage())) == wanted
     assert not seen.paths
     assert {f.path for f in store.list("retries")} == {"retries/000001.json", "retries/000002.json"}
-    assert Ledger(store).take_back(lambda row: "any", [], {}) == dict.fromkeys(ids, "any")
+    assert Ledger(store).queue_again(lambda row: "any", [], {}) == dict.fromkeys(ids, "any")
     assert not list(Ledger(store).rows())
 
 
@@ -300,12 +300,12 @@ def test_of_two_retries_at_once_each_takes_back_what_the_other_left() -> None:
     def unwanted(row: Mapping[str, Any]) -> str | None:
         if not others:
             others.append({})
-            others[0] = Ledger(store).take_back(
+            others[0] = Ledger(store).queue_again(
                 lambda row: "low" if row["value"] < 2 else None, ["value"], {}
             )
         return "any" if row["value"] < 3 else None
 
-    assert list(ledger.take_back(unwanted, ["value"], {})) == ["02" * 32]
+    assert list(ledger.queue_again(unwanted, ["value"], {})) == ["02" * 32]
     assert list(others[0]) == ["00" * 32, "01" * 32]
     assert [row["value"] for row in Ledger(store).rows()] == [3]
 
@@ -323,7 +323,7 @@ def test_a_retry_counts_though_what_follows_it_fails(
 
     with monkeypatch.context() as patch:
         patch.setattr("cluster.run.ledger.replace_part", fails)
-        assert Ledger(store).take_back(lambda row: "x", ["value"], {}) == {"aa": "x"}
+        assert Ledger(store).queue_again(lambda row: "x", ["value"], {}) == {"aa": "x"}
     assert list(Ledger(store).rows()) == []
     Ledger(store).compact(SCHEMA)
     assert read_parts(store) == []
