@@ -20,6 +20,7 @@ from originality.contract.config import SettingsError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument(
         "input",
         help="images: folder, s3://, gs:// or az:// prefix, quoted glob, CSV or Parquet list, or one image",
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     code = _run(arguments)
     return exits.ALL_JUDGED if code == exits.SOME_UNJUDGED and arguments.unjudged_ok else code
 
@@ -68,6 +70,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m jobs.audit``; the exit code."""
     return exits.main("originality audit", __doc__, add_arguments, run, argv)
 
 

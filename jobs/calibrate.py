@@ -55,6 +55,7 @@ they are what is to be chosen: the same measurements then serve any of them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("labelled", help="CSV or Parquet list: a column of uris, and one of labels")
     parser.add_argument("--out", required=True, metavar="FILE.yaml", help="the settings file to write")
     parser.add_argument(
@@ -85,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     out = _checked(arguments)
     labels = read_labels(arguments.labelled, arguments.label_column)
     how = options.cluster_settings_of(arguments)
@@ -228,6 +230,7 @@ def _put(file: Path, data: bytes) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m jobs.calibrate``; the exit code."""
     return exits.main("originality calibrate", __doc__, add_arguments, run, argv)
 
 

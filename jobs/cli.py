@@ -25,6 +25,7 @@ JOBS: tuple[tuple[str, str, str], ...] = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command ``originality``; the exit code."""
     given = sys.argv[1:] if argv is None else list(argv)
     return exits.run(lambda: _run(given))
 

@@ -27,6 +27,7 @@ _BATCH = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("input", help="folder, bucket prefix, glob in quotes, list, or one image")
     parser.add_argument("--out", type=Path, help="file of JSON lines (default: standard output)")
     parser.add_argument(
@@ -79,6 +80,7 @@ def rows(manifest: Manifest, confidence: float) -> Iterator[dict[str, Any]]:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     if not 0 < arguments.confidence <= 1:
         raise SettingsError(f"--confidence {arguments.confidence:g}: give a number above 0, at most 1")
     manifest = scan(arguments.input)
@@ -97,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
             bad += "error_class" in row
             counts.update(e["element"] for e in row.get("elements", ()))
             if number % 1000 == 0:
-                sys.stderr.write(f"{number}/{len(manifest)} images\n")
+                _log.info("%d/%d images", number, len(manifest))
     _log.info(
         "%d images, %d elements of %d kinds, %d unreadable", len(manifest), counts.total(), len(counts), bad
     )
@@ -105,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Any = None) -> int:
+    """Run ``python -m jobs.detect``; the exit code."""
     return exits.main("originality synthetic detect", __doc__, add_arguments, run, argv)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ from originality.settings.parts import SHIPPED_MODEL, DistanceSettings, InDistri
 
 if TYPE_CHECKING:
     from originality.settings.local_weights import Copies
+
+_log = logging.getLogger(__name__)
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 _PIPE_WIDTH = 100_000
@@ -62,6 +65,7 @@ def copies_of(settings: AuditSettings, part: str) -> Copies:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("--out", help="run folder of the audit: check that it can be written")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     parser.add_argument(
@@ -83,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     settings = options.settings_of(arguments, any_domain=True)
     how = options.cluster_settings_of(arguments)
     if not 0 < arguments.seconds < float("inf"):
@@ -103,7 +108,7 @@ def look(
     seconds: float,
     dreamsim_pictures: Path | None = None,
 ) -> list[Finding]:
-    """All findings. Each check is announced on stderr before it runs."""
+    """All findings. Each check is logged before it runs."""
     # Imported late: it takes seconds, and mistakes in flags should be reported before.
     from originality.doctor.science import Checkup
 
@@ -121,7 +126,7 @@ def look(
         *engine.of_run(out, how),
     ]
     with engine.impatient():
-        return list(examine(checks, _EXPECTED, lambda name: print(f"checking {name}", file=sys.stderr)))
+        return list(examine(checks, _EXPECTED, lambda name: _log.info("checking %s", name)))
 
 
 def _needs_download(settings: AuditSettings) -> bool:
@@ -166,6 +171,7 @@ def _counts_text(findings: Sequence[Finding]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m jobs.doctor``; the exit code."""
     return exits.main("originality doctor", __doc__, add_arguments, run, argv)
 
 

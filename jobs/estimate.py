@@ -86,6 +86,7 @@ def spread(seconds: Sequence[float], seed: int = 0) -> tuple[float, float, float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("input", nargs="?", help="images of the audit; optional with --predict")
     parser.add_argument(
         "--sample", type=int, metavar="N", help=f"number of inputs to judge and time (default: {_SAMPLE})"
@@ -98,6 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     if arguments.predict:
         return predict.run(arguments)
     predict.refuse_alone(arguments)
@@ -139,6 +141,7 @@ def seconds_of(run: RunFolder, number: int) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m jobs.estimate``; the exit code."""
     return exits.main("originality estimate", __doc__, add_arguments, run, argv)
 
 

@@ -42,6 +42,7 @@ def _keep(folder: Path, models: RunFolder, run: RunFolder) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("experiment", choices=EXPERIMENTS, help="experiment to run")
     parser.add_argument("--out", required=True, help="run folder; an existing one is resumed")
     parser.add_argument(
@@ -113,6 +114,7 @@ def keep_folder(given: str | None) -> Path | None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     how = options.cluster_settings_of(arguments)
     experiment, device = experiment_of(arguments), arguments.device or "auto"
     before = [Earlier.at(where) for where in arguments.before]
@@ -144,6 +146,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Any = None) -> int:
+    """Run ``python -m jobs.experiment``; the exit code."""
     return exits.main("originality synthetic experiment", __doc__, add_arguments, run, argv)
 
 

@@ -29,6 +29,7 @@ _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("output", metavar="RUN", help="run folder of an audit")
     parser.add_argument(
         "--to",
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     folder = open_run(arguments.output)
     target = absolute(arguments.to)
     place, _, name = target.rpartition("/")
@@ -104,6 +106,7 @@ _FORMATS: dict[str, Callable[[Iterator[pa.Table]], bytes]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m jobs.export``; the exit code."""
     return exits.main("originality export", __doc__, add_arguments, run, argv)
 
 

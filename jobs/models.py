@@ -95,6 +95,7 @@ def fetch_model(name: str, revision: str | None, to: str, variant: str = "auto")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("what", choices=("fetch",), help="download weights to a folder or bucket")
     parser.add_argument("name", help=f"{DREAMSIM!r}, or a model on the Hugging Face hub as ORG/NAME")
     parser.add_argument(
@@ -110,6 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     to = absolute(arguments.to)
     check_cache()
     not_applicable = ("revision", "variant") if arguments.name == DREAMSIM else ("branch", "mirror")
@@ -128,6 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m jobs.models``; the exit code."""
     return exits.main("originality models", __doc__, add_arguments, run, argv)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 
 def main() -> None:
+    """Run ``python -m jobs.paper``."""
     from originality.experiments.report.page import write
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

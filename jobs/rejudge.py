@@ -169,6 +169,7 @@ def name_beside(run: str, threshold: float | None, in_distribution: float | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("run_folder", metavar="run", help="run folder of an audit")
     parser.add_argument("--threshold", type=float, metavar="T", help="new distance.threshold")
     parser.add_argument(
@@ -183,6 +184,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     distance, check = arguments.threshold, arguments.in_distribution_threshold
     if distance is None and check is None:
         raise SettingsError("give --threshold, --in-distribution-threshold or both")
@@ -207,6 +209,7 @@ def _advice(count: int, out: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m jobs.rejudge``; the exit code."""
     return exits.main("originality rejudge", __doc__, add_arguments, run, argv)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import time
 from typing import Any
@@ -19,6 +20,8 @@ from jobs.commandline import exits
 from originality.contract.config import Frozen, SettingsError
 from originality.contract.settings_files import one_line
 
+_log = logging.getLogger(__name__)
+
 _ABOUT = "set.json"
 """File that records which image set a folder holds."""
 _LINE_EVERY = 10.0
@@ -26,6 +29,7 @@ _LINE_EVERY = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("images", choices=("elements", "pairs", "taught"), help="image set to render")
     parser.add_argument("--out", required=True, help="folder or bucket prefix to write to")
     parser.add_argument("--count", type=int, default=1000, help="number of images (default: 1000)")
@@ -108,6 +112,7 @@ def _frequency(given: str) -> tuple[str, str]:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     from originality.shapes.export import files_of, last_of
 
     for name in ("count", "part_size", "side"):
@@ -137,7 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
         if time.monotonic() - last_line > _LINE_EVERY:
             last_line = time.monotonic()
             left = (arguments.count - numbers.stop) * (last_line - started) / drawn
-            sys.stderr.write(f"{numbers.stop}/{arguments.count} images, {duration(left)} left\n")
+            _log.info("%d/%d images, %s left", numbers.stop, arguments.count, duration(left))
     print(f"{arguments.count} images in {store.url}")
     return exits.ALL_JUDGED
 
@@ -156,6 +161,7 @@ def _check_same_set(store: Any, about: dict[str, Any]) -> None:
 
 
 def main(argv: Any = None) -> int:
+    """Run ``python -m jobs.render``; the exit code."""
     return exits.main("originality synthetic render", __doc__, add_arguments, run, argv)
 
 

@@ -17,10 +17,12 @@ from jobs.commandline import exits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("output", help="run folder of an audit")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     folder = open_run(arguments.output, "audit")
     print(write_report(folder))
     warn_of_damage(folder)
@@ -28,6 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m jobs.report``; the exit code."""
     return exits.main("originality report", __doc__, add_arguments, run, argv)
 
 

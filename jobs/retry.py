@@ -38,6 +38,7 @@ def retry(run: RunFolder, status: str, reason: str | None) -> Counter[str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("output", help="run folder of an audit")
     parser.add_argument(
         "--status", required=True, choices=("failed", "rejected"), help="put images of this status back"
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     reasons = retry(open_run(arguments.output), arguments.status, arguments.reason)
     for code, count in reasons.most_common():
         print(f"{count} {code}")
@@ -54,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m jobs.retry``; the exit code."""
     return exits.main("originality retry", __doc__, add_arguments, run, argv)
 
 

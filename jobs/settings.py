@@ -115,12 +115,14 @@ def _row(knob: Knob, role: str, preset: str | None) -> Row:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--preset", metavar="NAME", help=f"show its values too; one of {', '.join(PRESETS)}")
     choice.add_argument("--json-schema", action="store_true", help="print the schema of settings files")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     if arguments.json_schema:
         print(json.dumps(schema(), indent=2))
     elif sys.stdout.isatty():
@@ -164,6 +166,7 @@ def _headline(row: Row, preset: str | None) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m jobs.settings``; the exit code."""
     return exits.main("originality settings", __doc__, add_arguments, run, argv)
 
 

@@ -22,12 +22,14 @@ _MOST_GROUPS = 40
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("output", help="run folder of an audit")
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     parser.add_argument("--by", metavar="COLUMN", help="also count by a column of the collection's list")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     folder = open_run(arguments.output)
     summary = summarise(folder)
     warn_of_damage(folder)
@@ -107,6 +109,7 @@ def _progress_text(state: Mapping[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m jobs.status``; the exit code."""
     return exits.main("originality status", __doc__, add_arguments, run, argv)
 
 

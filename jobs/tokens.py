@@ -127,6 +127,7 @@ def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("what", choices=("export",), help="write pseudo-words to files for other tools")
     parser.add_argument("output", metavar="RUN", help="run folder of an audit")
     parser.add_argument("--to", required=True, metavar="DIR", help="folder or bucket prefix to write to")
@@ -146,6 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     audited = open_run(arguments.output, "audit")
     to = open_store(arguments.to)
     if to.url == audited.store.url:
@@ -158,6 +160,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m jobs.tokens``; the exit code."""
     return exits.main("originality tokens", __doc__, add_arguments, run, argv)
 
 

@@ -24,6 +24,7 @@ from originality.contract.settings_files import one_line, read_yaml
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("plans", nargs="+", type=Path, metavar="PLAN.yaml", help="plans of models to train")
     parser.add_argument("--out", required=True, help="run folder; an existing one is resumed")
     options.add_cluster_arguments(parser)
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     from originality.experiments.tasks.plans import ModelPlan
     from originality.experiments.tasks.train_model import MODEL
 
@@ -53,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Any = None) -> int:
+    """Run ``python -m jobs.train``; the exit code."""
     return exits.main("originality synthetic train", __doc__, add_arguments, run, argv)
 
 

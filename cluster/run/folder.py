@@ -40,6 +40,7 @@ from cluster.run.ledger import Ledger
 from cluster.storage.checksums import json_bytes, read_json
 from cluster.storage.damage import A_FOLDER, Damage, damage_errors, damaged_object
 from cluster.storage.store import Damaged, NotFound, Store, StoreError, open_store
+from originality.contract.config import leaves
 from originality.contract.redaction import Masked
 
 LAYOUT = 2
@@ -62,6 +63,7 @@ class RunFolder:
 
     @property
     def ledger(self) -> Ledger:
+        """Records of the run, and the tables made of them."""
         return Ledger(self.store, self.damage)
 
     @cached_property
@@ -296,8 +298,8 @@ def resume(
         RunMismatch: naming each key that differs, old -> new.
     """
     old = {key: value for key, value in run.description.items() if key != "created_at"}
-    before = {**dict(_leaves(later)), **dict(_leaves(old))}
-    now = dict(_leaves(json.loads(json.dumps(identity))))
+    before = {**dict(leaves(later)), **dict(leaves(old))}
+    now = dict(leaves(json.loads(json.dumps(identity))))
     differ = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
     if not set(differ) <= set(ignored):
         changes = "; ".join(f"{k}: {before.get(k)!r} -> {now.get(k)!r}" for k in differ)
@@ -312,12 +314,3 @@ def beside(uri: str) -> Iterator[str]:
     """Yield names of folders beside one, without end: "runs/mine-2", "runs/mine-3", ..."""
     base = uri.rstrip("/")
     return (f"{base}-{number}" for number in count(2))
-
-
-def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value that is not a mapping, with its dotted path."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value

@@ -117,10 +117,12 @@ class Pulse:
 
     @property
     def host(self) -> str:
+        """Name of the machine that wrote it, as text for messages."""
         return str(self.state.get("host", "an unknown machine (its heartbeat is damaged)"))
 
     @property
     def alive(self) -> bool:
+        """Whether the process may still be running: its heartbeat is recent, and no end of it is known."""
         return self.age < STALE_SECONDS and not ended_here(self.state)
 
 

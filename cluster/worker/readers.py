@@ -55,6 +55,7 @@ class ImageReader:
         return Content(image, image.width * image.height, note)
 
     def close(self) -> None:
+        """End the process that decodes images."""
         self._decoder.close()
 
 

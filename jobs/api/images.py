@@ -38,6 +38,7 @@ class Reader:
         self._decoder = Decoder()
 
     def close(self) -> None:
+        """End the process that decodes images."""
         self._decoder.close()
 
     def read(self, image: ImageLike) -> tuple[str, Image.Image]:

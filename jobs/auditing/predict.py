@@ -32,6 +32,7 @@ _PREDICT_FLAGS = ("counts", "tflops", "family")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument(
         "--predict",
         action="store_true",
@@ -67,6 +68,7 @@ def refuse_alone(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     settings = options.settings_of(arguments, any_domain=True)
     how = options.cluster_settings_of(arguments)
     if arguments.tflops is not None and not 0 < arguments.tflops < 1e6:

@@ -45,11 +45,13 @@ class Parser(argparse.ArgumentParser):
     """An argparse parser that reports a mistake in one line, like every other error of the commands."""
 
     def error(self, message: str) -> NoReturn:
+        """Print one line and exit with the code for bad settings; argparse prints its usage too."""
         sys.stderr.write(f"originality: {process.one_line(message)}; see {self.prog} --help\n")
         sys.exit(BAD_SETTINGS)
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
+    """Add ``--version``."""
     try:
         installed = version("originality")
     except PackageNotFoundError:

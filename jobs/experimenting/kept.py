@@ -129,6 +129,7 @@ class Kept:
         self._records = {record["image_id"]: record for record in _lines(self._folder, part)}
 
     def record(self, image_id: str) -> dict[str, Any] | None:
+        """The record of an item; None if it is not kept."""
         return self._records.get(image_id)
 
     def paths(self, image_id: str) -> list[str]:
@@ -138,6 +139,7 @@ class Kept:
         return sorted(file.name for file in self._place(image_id).glob("*.webp"))
 
     def read(self, image_id: str, path: str) -> bytes:
+        """The bytes of one of an item's files."""
         return (self._place(image_id) / path).read_bytes()
 
     def _place(self, image_id: str) -> Path:

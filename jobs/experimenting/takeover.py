@@ -26,7 +26,8 @@ class Source(Protocol):
     """Results of one of an experiment's two runs."""
 
     @property
-    def where(self) -> str: ...
+    def where(self) -> str:
+        """Folder or URL, for messages."""
 
     @property
     def description(self) -> Mapping[str, Any]:
@@ -41,7 +42,8 @@ class Source(Protocol):
         """Paths of an item's artefacts."""
         ...
 
-    def read(self, image_id: str, path: str) -> bytes: ...
+    def read(self, image_id: str, path: str) -> bytes:
+        """The bytes of an artefact of an item."""
 
 
 class EarlierRun:
@@ -58,6 +60,7 @@ class EarlierRun:
         self.description: Mapping[str, Any] = self._run.description
 
     def record(self, image_id: str) -> dict[str, Any] | None:
+        """The record of an item; None if it has none, or a damaged one."""
         if not self._run.ledger.has_record(image_id):
             return None
         try:
@@ -69,10 +72,12 @@ class EarlierRun:
         return record if record["status"] == "judged" else None
 
     def paths(self, image_id: str) -> list[str]:
+        """Paths of an item's artefacts, relative to its folder."""
         folder = self._folder(image_id)
         return [found.path.removeprefix(f"{folder}/") for found in self._run.store.list(folder)]
 
     def read(self, image_id: str, path: str) -> bytes:
+        """The bytes of an artefact of an item."""
         return self._run.store.read(f"{self._folder(image_id)}/{path}")
 
     def _folder(self, image_id: str) -> str:

@@ -80,11 +80,11 @@ def key_of(variant: Variant) -> dict[str, str]:
     return {"variant": variant.name, "inversion_digest": settings_of(variant).digest()}
 
 
-def learn(variant: Variant, asked: Iterable[tuple[Query, int]], results: Path) -> None:
+def learn(variant: Variant, chosen: Iterable[tuple[Query, int]], results: Path) -> None:
     """Learn the words that the results file does not have yet, and add a line for each."""
     key = key_of(variant)
     done = {(row["image_id"], row["tokens"]) for row in kept(results, key)}
-    waiting = [(query, m) for query, m in asked if (query.image_id, m) not in done]
+    waiting = [(query, m) for query, m in chosen if (query.image_id, m) not in done]
     if not waiting:
         return
     sweep = Sweep(settings_of(variant))
@@ -95,14 +95,14 @@ def learn(variant: Variant, asked: Iterable[tuple[Query, int]], results: Path) -
         print(f"{variant.name}: {lane.image_id}, m={lane.tokens}: {result}", flush=True)
 
 
-def learned(sweep: Sweep, asked: Sequence[tuple[Query, int]]) -> Iterator[tuple[Lane, np.ndarray]]:
+def learned(sweep: Sweep, chosen: Sequence[tuple[Query, int]]) -> Iterator[tuple[Lane, np.ndarray]]:
     """Learn words of the given numbers of tokens, as many at once as there are lanes.
 
     Yields:
         The finished lane, and the image as the model sees it, uint8 (side, side, 3).
     """
-    for k in range(0, len(asked), sweep.inverter.lanes):
-        now = asked[k : k + sweep.inverter.lanes]
+    for k in range(0, len(chosen), sweep.inverter.lanes):
+        now = chosen[k : k + sweep.inverter.lanes]
         pictures = [sweep.model.fit(query.scene.image()) for query, _ in now]
         moments = [sweep.inverter.encode(picture) for picture in pictures]
         named = [(query.image_id, of, m) for (query, m), of in zip(now, moments, strict=True)]
@@ -200,6 +200,7 @@ def _mean(values: Sequence[float], digits: int) -> str:
 
 
 def main() -> None:
+    """Run ``python -m originality.bench.learning``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--variants", nargs="*", choices=LEARNING, default=list(LEARNING))

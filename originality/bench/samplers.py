@@ -36,7 +36,7 @@ OTHER_NOISE = "other noise"
 
 def measure(
     settings: AuditSettings,
-    asked: Sequence[tuple[Query, int]],
+    chosen: Sequence[tuple[Query, int]],
     samplers: Sequence[tuple[Any, int]] = SAMPLERS,
 ) -> dict[str, Any]:
     """Learn the words and redraw them with every sampler.
@@ -48,7 +48,7 @@ def measure(
     sweep, redraw = Sweep(settings), settings.redraw
     how = {f"{kind} {n}": redraw.model_copy(update={"scheduler": kind, "steps": n}) for kind, n in samplers}
     first, words = next(iter(how)), []
-    for lane, picture in learned(sweep, asked):
+    for lane, picture in learned(sweep, chosen):
         found = {name: _drawn(sweep, lane, picture, lane.image_id, of) for name, of in how.items()}
         found[OTHER_NOISE] = _drawn(sweep, lane, picture, f"{lane.image_id} again", how[first])
         words.append({"image_id": lane.image_id, "tokens": lane.tokens, "distances": found})
@@ -103,6 +103,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
+    """Run ``python -m originality.bench.samplers``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="write the distances there as JSON")
     parser.add_argument("--images", type=int, default=2, help="of each group")

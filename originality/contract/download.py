@@ -146,10 +146,12 @@ class Download:
 
     @property
     def name(self) -> str:
+        """Name of the file: the last part of its URL."""
         return self.url.rpartition("/")[2]
 
     @property
     def part(self) -> Path:
+        """Path of the incomplete file. Two URLs with the same file name have different ones."""
         unique = hashlib.sha256(self.url.encode()).hexdigest()[:8]
         return self.scratch / f"{unique}-{re.sub('[^A-Za-z0-9_.-]', '_', self.name)}"
 

@@ -38,18 +38,22 @@ class Finding:
 
 
 def ok(found: str, **numbers: Any) -> Finding:
+    """A check that passed."""
     return Finding("ok", found, None, numbers)
 
 
 def warning(found: str, fix: str, **numbers: Any) -> Finding:
+    """A check that passed with a reservation, and what to do about it."""
     return Finding("warning", found, fix, numbers)
 
 
 def failed(found: str, fix: str, **numbers: Any) -> Finding:
+    """A check that failed, and what to do about it."""
     return Finding("failed", found, fix, numbers)
 
 
 def skipped(why: str) -> Finding:
+    """A check that was not made, and why."""
     return Finding("skipped", why)
 
 

@@ -102,10 +102,12 @@ class Cost:
 
     @property
     def unet(self) -> float:
+        """Operations of the UNet: of inversion and drawing."""
         return self.inversion + self.drawing
 
     @property
     def total(self) -> float:
+        """Operations of all parts."""
         return float(sum(getattr(self, part.name) for part in fields(self)))
 
     def __str__(self) -> str:

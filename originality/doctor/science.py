@@ -51,6 +51,7 @@ class Checkup:
     """Milliseconds per image of metric and detector."""
 
     def of_machine(self) -> list[Check]:
+        """Checks of the installation and its GPU, which need no model."""
         return [
             Check("versions", machine.versions),
             Check("GPU", lambda: machine.gpu(self.settings.model)),
@@ -76,10 +77,12 @@ class Checkup:
 
     @property
     def device(self) -> torch.device:
+        """The device that the settings name."""
         return torch_device(self.settings.model)
 
     @property
     def loaded(self) -> LatentDiffusion:
+        """The model, for checks that run after it was loaded."""
         assert self.model is not None, "checks of the model depend on loading"
         return self.model
 

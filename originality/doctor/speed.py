@@ -128,6 +128,7 @@ class Pace:
 
     @property
     def seconds(self) -> float:
+        """Seconds of one number of tokens for one image."""
         return self.inversion + self.drawing + self.judging
 
     def __str__(self) -> str:

@@ -32,23 +32,40 @@ class Measured(Protocol):
     """What is needed of an attempt (:class:`originality.evaluation.verdict.Attempt`)."""
 
     @property
-    def tokens(self) -> int: ...
+    def tokens(self) -> int:
+        """Number of tokens tried."""
+
     @property
-    def distance_mean(self) -> float | None: ...
+    def distance_mean(self) -> float | None:
+        """Mean distance of the redraws; None if they could not be measured."""
+
     @property
-    def distance_sem(self) -> float | None: ...
+    def distance_sem(self) -> float | None:
+        """Standard error of that mean; None with fewer than two redraws."""
+
     @property
-    def redraws(self) -> int: ...
+    def redraws(self) -> int:
+        """Number of redraws that were measured."""
+
     @property
-    def distances(self) -> tuple[float, ...] | None: ...
+    def distances(self) -> tuple[float, ...] | None:
+        """Distance of each redraw; None in rows of versions that kept no distances."""
+
     @property
-    def edit_hits(self) -> tuple[bool, ...] | None: ...
+    def edit_hits(self) -> tuple[bool, ...] | None:
+        """For each image of the edit prompt, whether it shows the subject; None if not kept or not drawn."""
+
     @property
-    def editable(self) -> bool | None: ...
+    def editable(self) -> bool | None:
+        """Outcome of the in-distribution check; None if it was not made."""
+
     @property
-    def passed(self) -> bool: ...
+    def passed(self) -> bool:
+        """Whether distance and check both passed."""
+
     @property
-    def failure(self) -> str | None: ...
+    def failure(self) -> str | None:
+        """Why this attempt has no result; None if it has one."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,7 @@ class PassRule:
 
     @classmethod
     def of(cls, settings: AuditSettings) -> Self:
+        """The rule that an audit with these settings applies."""
         return cls(settings.distance.threshold, settings.in_distribution.threshold, settings.redraw.count)
 
 

@@ -71,7 +71,7 @@ def spanned(elements: Elements, repeat: int) -> ElementsPlan:
 SHOWN = "shown"
 """Suffix of the names of measurements that ask for elements in the training set."""
 
-_ASKED, _OF_EACH = 8, 32
+_SHOWN_ELEMENTS, _OF_EACH = 8, 32
 """Number of shown elements that are asked for, and images of each."""
 
 CONTROL = "own"
@@ -141,8 +141,8 @@ class Diversity(Frozen):
                 images=self.images,
                 redraw=self.redraw,
             )
-            some = plan.images.shown[:: -(-len(plan.images.shown) // _ASKED)]
-            asked = {"name": f"{plan.name}-{SHOWN}", "wanted": tuple(map(str, some)), "images": _OF_EACH}
+            some = plan.images.shown[:: -(-len(plan.images.shown) // _SHOWN_ELEMENTS)]
+            chosen = {"name": f"{plan.name}-{SHOWN}", "wanted": tuple(map(str, some)), "images": _OF_EACH}
             usual.append(measure)
-            shown.append(measure.model_copy(update=asked))
+            shown.append(measure.model_copy(update=chosen))
         return usual + shown

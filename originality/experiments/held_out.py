@@ -73,10 +73,12 @@ class Query:
 
     @property
     def image_id(self) -> str:
+        """Key of the image's random numbers and its name in results: group and number."""
         return f"{self.group} {self.number}"
 
     @cached_property
     def scene(self) -> Scene:
+        """What the image shows."""
         return query(self.group, self.number)
 
 
@@ -86,7 +88,7 @@ def queries(groups: Sequence[str], numbers: Iterable[int], part: str = "1/1") ->
     return [Query(group, number) for number in numbers for group in groups][k - 1 :: n]
 
 
-def measure(sweep: Sweep, asked: Sequence[Query], results: Path) -> list[dict[str, Any]]:
+def measure(sweep: Sweep, chosen: Sequence[Query], results: Path) -> list[dict[str, Any]]:
     """Judge the images that have no line in ``results`` yet.
 
     Beside its verdict a line holds "places": the batch slots of all passes since the line before. Images
@@ -98,7 +100,7 @@ def measure(sweep: Sweep, asked: Sequence[Query], results: Path) -> list[dict[st
     key = {**preflight(sweep.settings), "settings_digest": sweep.settings.digest()}
     rows = kept(results, key)
     done = {r["image_id"] for r in rows}
-    waiting = [q for q in asked if q.image_id not in done]
+    waiting = [q for q in chosen if q.image_id not in done]
     total, in_flight = len(waiting) + len(done), _InFlight(results, sweep)
     written = Counter[str]()  # batch slots in the lines that this process wrote
     while waiting or in_flight.queries:

@@ -42,6 +42,7 @@ class Prompts:
 
     @staticmethod
     def concatenate(parts: Sequence[Prompts]) -> Prompts:
+        """Prompts one after the other, in the order of the parts."""
         return Prompts(torch.cat([p.ids for p in parts]), torch.cat([p.slots for p in parts]))
 
     def to_device(self, device: torch.device) -> Prompts:
@@ -65,6 +66,7 @@ class PromptEmbeddings:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
+        """The tensors, for operations that need no names: states, and pooled states if there are any."""
         return (self.states,) if self.pooled is None else (self.states, self.pooled)
 
     def detached(self) -> PromptEmbeddings:
@@ -73,6 +75,7 @@ class PromptEmbeddings:
         return PromptEmbeddings(*(tensor.detach().requires_grad_() for tensor in self.tensors))
 
     def to(self, dtype: torch.dtype) -> PromptEmbeddings:
+        """The same embeddings in a different dtype."""
         return PromptEmbeddings(self.states.to(dtype), None if self.pooled is None else self.pooled.to(dtype))
 
     def select(self, rows: Tensor) -> PromptEmbeddings:
@@ -90,11 +93,13 @@ class PromptEmbeddings:
         return PromptEmbeddings(torch.zeros_like(self.states), pooled)
 
     def split(self, size: int) -> list[PromptEmbeddings]:
+        """Consecutive parts of ``size`` prompts; the last may be shorter."""
         pooled = [None] * len(self) if self.pooled is None else self.pooled.split(size)
         return [PromptEmbeddings(s, p) for s, p in zip(self.states.split(size), pooled, strict=False)]
 
     @staticmethod
     def concatenate(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
+        """Embeddings of the prompts of all parts, in their order."""
         pooled = [p.pooled for p in parts if p.pooled is not None]
         return PromptEmbeddings(torch.cat([p.states for p in parts]), torch.cat(pooled) if pooled else None)
 

@@ -70,6 +70,7 @@ class Tensors:
     """Its text values apart from the tensors: keys of modelspec and of kohya's trainers."""
 
     def under(self, prefix: str) -> list[str]:
+        """Names of the tensors that begin with a prefix."""
         return [name for name in self.shapes if name.startswith(prefix)]
 
 

@@ -32,6 +32,7 @@ class Bar:
 
     @property
     def middle(self) -> float:
+        """Horizontal middle, in pixels."""
         return self.x + self.width / 2
 
 

@@ -56,6 +56,7 @@ class Row:
 
     @property
     def group(self) -> Group:
+        """Group of the report's overview that this image belongs to."""
         return group_of(self.status, self.min_tokens)
 
     @property

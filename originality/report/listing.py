@@ -59,6 +59,7 @@ class Rule:
 
     @classmethod
     def of(cls, run: RunInfo) -> Rule:
+        """The rule that a run's settings state; "unknown" where an old run does not."""
         metric = str(run.setting("distance", "metric") or "unknown")
         check = run.setting("in_distribution", "check")
         return cls(
@@ -97,6 +98,7 @@ class Entry(NamedTuple):
 
     @classmethod
     def of(cls, row: Row) -> Entry:
+        """The entry of a row."""
         return cls(
             id=short(row.image_id),
             name=_shown(row.name, _NAME),
@@ -131,6 +133,7 @@ class Line(NamedTuple):
 
     @classmethod
     def of(cls, attempt: Attempt, rule: Rule) -> Line:
+        """The line of an attempt."""
         mean, sem = number(attempt.distance_mean), number(attempt.distance_sem)
         return cls(
             tokens=attempt.tokens,
@@ -168,6 +171,7 @@ class Evidence(NamedTuple):
 
     @classmethod
     def of(cls, row: Row, sweep: Sequence[Attempt], rule: Rule) -> Evidence:
+        """The evidence for a row, from the attempts of its sweep."""
         reason = row.reason
         return cls(
             image_id=row.image_id,
@@ -227,12 +231,14 @@ def short(image_id: str) -> str:
 
 
 def decimals(value: float | None, places: int = 2) -> str:
+    """A number with this many decimals; a dash for None and for values that are not finite."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.{places}f}"
 
 
 def number(value: Any) -> float | None:
+    """A finite float; None for anything else."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 

@@ -29,6 +29,7 @@ GROUPS: tuple[Group, ...] = ("never", "redrawn", "rejected", "failed")
 
 
 def group_of(status: Literal["judged", "rejected", "failed"], min_tokens: int | None) -> Group:
+    """Group of the report's overview, by status and verdict."""
     if status == "judged":
         return "never" if min_tokens is None else "redrawn"
     return status
@@ -47,6 +48,7 @@ class Marks:
 
     @classmethod
     def of(cls, given: Sequence[tuple[Group, int | None, float | None]]) -> Marks:
+        """Marks of images, each with its group, min tokens and distance."""
         groups = [GROUPS.index(group) for group, _, _ in given]
         tokens = [tokens or 0 for _, tokens, _ in given]
         distances = [np.nan if distance is None else distance for _, _, distance in given]
@@ -54,6 +56,7 @@ class Marks:
 
     @classmethod
     def joined(cls, parts: Sequence[Marks]) -> Marks:
+        """Marks of all images of the parts, in their order."""
         parts = [
             cls.of([]),
             *parts,
@@ -65,10 +68,12 @@ class Marks:
         )
 
     def take(self, places: np.ndarray) -> Marks:
+        """Marks of the images at these places, int64 (k,)."""
         return Marks(self.group[places], self.tokens[places], self.distance[places])
 
     @property
     def judged(self) -> int:
+        """Number of images with a verdict."""
         return int(np.count_nonzero(self.group < GROUPS.index("rejected")))
 
     def counts(self) -> Counter[Group]:
@@ -118,6 +123,7 @@ class Histogram:
 
     @property
     def max_tokens(self) -> int:
+        """Largest number of tokens that was tried."""
         return len(self.tokens)
 
 

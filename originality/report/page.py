@@ -14,7 +14,7 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from originality.contract.config import leaves
 from originality.evaluation.verdict import Attempt
 from originality.report import phrases
 from originality.report.chart import chart
@@ -124,7 +125,7 @@ def render(report: ReportData) -> str:
         config=_config(report, rule, beside),
         rule=rule,
         aim=rule.share(rule.distance),
-        settings=list(_leaves(run.settings)),
+        settings=[(path, _as_json(value)) for path, value in leaves(run.settings)],
         css=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -158,22 +159,17 @@ def _by_frequency(reasons: Mapping[Reason, int]) -> list[tuple[Reason, int]]:
 
 
 def _retries(reasons: Mapping[Reason, int], output: str) -> list[str]:
-    """Commands that put images back, one per status."""
+    """Commands that queue images again, one per status."""
     statuses = {reason.status for reason in reasons if phrases.may_be_retried(reason)}
     return [phrases.retry_command(output, status) for status in sorted(statuses, reverse=True)]
 
 
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
 def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) else None
-
-
-def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted path and value of each setting."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", json.dumps(value, ensure_ascii=False, default=str)
 
 
 @cache

@@ -94,6 +94,7 @@ class Knob:
 
     @property
     def default(self) -> Any:
+        """Value of the setting if nobody sets it."""
         return self.field.get_default(call_default_factory=True)
 
     @property
@@ -112,6 +113,7 @@ class Knob:
         return self._stated("source")
 
     def has(self, role: Decides) -> bool:
+        """Whether the setting decides this: verdict, method, cost and so on."""
         return self.decides is not None and role in self.decides
 
     @property

@@ -38,6 +38,7 @@ class Scene:
 
     @property
     def elements(self) -> tuple[Element, ...]:
+        """The elements, without their places."""
         return tuple(p.element for p in self.placed)
 
     @property
@@ -194,6 +195,7 @@ class TaughtSet:
 
     @cached_property
     def motifs(self) -> tuple[Motif, ...]:
+        """All motifs, in the order of their groups."""
         return all_motifs(self.motif_seed)
 
     @cached_property

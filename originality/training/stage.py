@@ -117,6 +117,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
+        """Move the average towards the weights after training step ``step``, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.mean, [p.detach() for p in self.live], 1 - decay)
 
@@ -170,6 +171,7 @@ class Stage:
 
     @property
     def done(self) -> bool:
+        """Whether all steps have been trained."""
         return self.step >= self.steps
 
     @property

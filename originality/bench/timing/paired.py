@@ -31,11 +31,11 @@ LANES = 8
 """Images of a batch under ``fast``: one for each of its lanes."""
 
 
-def audit(sweep: Sweep, asked: Sequence[Query]) -> list[Finished]:
+def audit(sweep: Sweep, chosen: Sequence[Query]) -> list[Finished]:
     """Judge images from their pixels to their verdicts."""
-    waiting, judged = list(asked), list[Finished]()
-    while len(judged) < len(asked):
-        while waiting and len(asked) - len(waiting) - len(judged) < sweep.capacity:
+    waiting, judged = list(chosen), list[Finished]()
+    while len(judged) < len(chosen):
+        while waiting and len(chosen) - len(waiting) - len(judged) < sweep.capacity:
             own = waiting.pop(0)
             sweep.admit(Item(own.image_id, own.scene.image()))
         judged += sweep.step()
@@ -55,14 +55,14 @@ def measure(
     images = _images()
     runs = []
     for number, which in enumerate(order, 1):
-        asked = list(itertools.islice(images, sizes[which]))
+        chosen = list(itertools.islice(images, sizes[which]))
         started = time.perf_counter(), time.process_time()
-        judged = audit(sweeps[which], asked)
+        judged = audit(sweeps[which], chosen)
         wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
         tokens = sum(len(done.record["sweep"]) for done in judged)
         run = {
             "preset": {"F": "fast", "P": "paper"}[which],
-            "images": [own.image_id for own in asked],
+            "images": [own.image_id for own in chosen],
             "tokens_judged": tokens,
             "wall": wall,
             "cpu": cpu,
@@ -96,6 +96,7 @@ def _summary(runs: Sequence[dict[str, Any]], clock: str) -> dict[str, float]:
 
 
 def main() -> None:
+    """Run ``python -m originality.bench.timing.paired``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--order", default=ORDER, help="F: eight images under fast; P: one under paper")
     parser.add_argument("--out", type=Path, help="write the figures there as JSON")

@@ -89,6 +89,7 @@ class Kind:
         return {name: self.seconds * own / total for name, own in self.scopes.items()}
 
     def summary(self) -> dict[str, Any]:
+        """Calls, seconds and the largest operations, as JSON values."""
         each = {op: 1e3 * seconds / self.profiled for op, seconds in _largest(self.rest)[:8]}
         return {
             "calls": self.calls,
@@ -145,7 +146,7 @@ def _span(event: FunctionEvent) -> tuple[float, float]:
     return event.time_range.start / 1e6, event.time_range.end / 1e6
 
 
-def measure(settings: AuditSettings, asked: Sequence[Query], every: int = 10) -> dict[str, Any]:
+def measure(settings: AuditSettings, chosen: Sequence[Query], every: int = 10) -> dict[str, Any]:
     """Audit images and profile it; loading the model is not counted.
 
     Args:
@@ -164,7 +165,7 @@ def measure(settings: AuditSettings, asked: Sequence[Query], every: int = 10) ->
         ("redraws", sweep.judge, "advance"),
     ):
         setattr(owner, method, kinds[name](getattr(owner, method)))  # of this one sweep alone
-    judged, seconds = _timed(audit, sweep, asked)
+    judged, seconds = _timed(audit, sweep, chosen)
     seconds -= sum(kind.profiling for kind in kinds.values())
     parts: defaultdict[str, float] = defaultdict(float)
     for kind in kinds.values():
@@ -176,7 +177,7 @@ def measure(settings: AuditSettings, asked: Sequence[Query], every: int = 10) ->
     return {
         "threads": torch.get_num_threads(),
         "settings": settings.model_dump(mode="json", include={"inversion", "redraw", "max_tokens"}),
-        "images": [own.image_id for own in asked],
+        "images": [own.image_id for own in chosen],
         "tokens_judged": sum(len(done.record["sweep"]) for done in judged),
         "seconds": seconds,
         "parts": {name: {"seconds": own, "share": own / seconds} for name, own in _largest(parts)},
@@ -191,6 +192,7 @@ def _largest(of: Mapping[str, float]) -> list[tuple[str, float]]:
 
 
 def table(found: Mapping[str, Any]) -> str:
+    """Seconds and shares of the parts of an audit, as lines of text."""
     rows = [f"{'part':<28}{'seconds':>9}{'share':>8}"]
     rows += [f"{n:<28}{own['seconds']:>9.1f}{own['share']:>8.1%}" for n, own in found["parts"].items()]
     rows.append(f"{'UNet, VAE and metric':<37}{found['unet_vae_metric']:>8.1%}")
@@ -199,6 +201,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
+    """Run ``python -m originality.bench.timing.profile``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="fast-shapes")
     parser.add_argument("--images", type=int, default=8)
@@ -211,8 +214,8 @@ def main() -> None:
     if arguments.steps:
         flags["inversion"] = {"steps": arguments.steps, "cooldown": 0}
     numbers = range(FIRST, FIRST + -(-arguments.images // len(GROUPS)))
-    asked = queries(GROUPS, numbers)[: arguments.images]
-    found = measure(load_settings(arguments.preset, None, flags), asked, arguments.every)
+    chosen = queries(GROUPS, numbers)[: arguments.images]
+    found = measure(load_settings(arguments.preset, None, flags), chosen, arguments.every)
     print(table(found))
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

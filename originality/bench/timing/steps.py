@@ -68,6 +68,7 @@ class PlainLoop:
         self.rng, self.chance = keyed_generator("plain loop"), random.Random(0)
 
     def step(self) -> None:
+        """Do one training step on one batch."""
         model = self.model
         drawn = [self._sample() for _ in range(self.samples)]
         with torch.no_grad():
@@ -162,6 +163,7 @@ def _summary(taken: dict[str, list[float]], together: str) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run ``python -m originality.bench.timing.steps``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="shapes")
     parser.add_argument("--seconds", type=float, default=120)

@@ -36,7 +36,7 @@ pairs was used in tuning."""
 
 def measure_steps(
     settings: AuditSettings,
-    asked: Sequence[Query],
+    chosen: Sequence[Query],
     tokens: int,
     results: Path,
     checkpoints: Sequence[int] = CHECKPOINTS,
@@ -57,7 +57,7 @@ def measure_steps(
     key = {**preflight(settings), **about}
     rows = kept(results, key)
     done = {r["image_id"] for r in rows}
-    waiting = [q for q in asked if q.image_id not in done]
+    waiting = [q for q in chosen if q.image_id not in done]
     size = sweep.inverter.lanes
     for batch in (waiting[k : k + size] for k in range(0, len(waiting), size)):
         pictures = [sweep.model.fit(q.scene.image()) for q in batch]
@@ -92,6 +92,7 @@ def measure_steps(
 
 
 def main() -> None:
+    """Run ``python -m originality.experiments.familiarity.study``."""
     parser = argparse.ArgumentParser(description="Min tokens against familiarity.")
     parser.add_argument("--out", type=Path, default=Path("docs/effect"))
     parser.add_argument("--count", type=int, default=20, help="images a group")
@@ -107,10 +108,10 @@ def main() -> None:
         return
     settings = load_settings(arguments.preset, arguments.config)
     part = arguments.part or "1/1"
-    asked = queries(arguments.groups, range(arguments.count), part)
-    rows = measure(Sweep(settings), asked, arguments.out / "results.jsonl")
-    asked = queries(arguments.groups, range(arguments.steps_count), part)
-    steps = measure_steps(settings, asked, settings.max_tokens, arguments.out / "steps.jsonl")
+    chosen = queries(arguments.groups, range(arguments.count), part)
+    rows = measure(Sweep(settings), chosen, arguments.out / "results.jsonl")
+    chosen = queries(arguments.groups, range(arguments.steps_count), part)
+    steps = measure_steps(settings, chosen, settings.max_tokens, arguments.out / "steps.jsonl")
     if not arguments.part:
         print(write_report(rows, steps, settings, arguments.out, TUNED))
 

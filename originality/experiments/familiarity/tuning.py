@@ -46,6 +46,7 @@ def table(rows: Sequence[dict[str, Any]], checkpoints: Sequence[int]) -> str:
 
 
 def main() -> None:
+    """Run ``python -m originality.experiments.familiarity.tuning``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/tuning"))
     parser.add_argument("--tokens", type=int, nargs="+", default=[1])
@@ -60,9 +61,9 @@ def main() -> None:
     settings = load_settings(arguments.preset, None, {**arguments.settings, **never})
     under = "/".join(f"{t:g}" for t in THRESHOLDS)
     for tokens in arguments.tokens:
-        asked = queries(arguments.groups, range(arguments.first, arguments.first + arguments.count))
+        chosen = queries(arguments.groups, range(arguments.first, arguments.first + arguments.count))
         rows = study.measure_steps(
-            settings, asked, tokens, arguments.out / "distances.jsonl", arguments.checkpoints
+            settings, chosen, tokens, arguments.out / "distances.jsonl", arguments.checkpoints
         )
         print(f"\n{tokens} tokens; mean distance (% of images under {under})\n")
         print(table(rows, arguments.checkpoints), flush=True)

@@ -68,7 +68,7 @@ def shares_by_element(record: Mapping[str, Any], plan: ModelPlan) -> dict[str, A
         return sum(sum(prompt["elements"].values()) for prompt in of)
 
     by_prompt = {prompt["prompt"]: prompt for prompt in record["prompts"]}
-    asked = [by_prompt[name] for name in missing]
+    chosen = [by_prompt[name] for name in missing]
     return {
         "missing": missing,
         "empty": {
@@ -77,11 +77,11 @@ def shares_by_element(record: Mapping[str, Any], plan: ModelPlan) -> dict[str, A
             "detected": detected([by_prompt[""]]),
         },
         "prompted": {
-            "shown": np.mean([shares(prompt, shown) for prompt in asked], axis=0).tolist(),
+            "shown": np.mean([shares(prompt, shown) for prompt in chosen], axis=0).tolist(),
             "missing": [
-                float(shares(prompt, [name])[0]) for prompt, name in zip(asked, missing, strict=True)
+                float(shares(prompt, [name])[0]) for prompt, name in zip(chosen, missing, strict=True)
             ],
-            "detected": detected(asked),
+            "detected": detected(chosen),
         },
     }
 

@@ -26,7 +26,8 @@ class Work(Protocol):
         ...
 
     @property
-    def done(self) -> bool: ...
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
 
     def advance(self) -> None:
         """Work for a short while."""

@@ -76,6 +76,7 @@ class ElementsMeasuring:
 
     @property
     def prompts(self) -> tuple[str, ...]:
+        """The empty prompt and one prompt for each element that is asked for."""
         return ("", *self.plan.wanted)
 
     @property

@@ -75,6 +75,7 @@ class PairsMeasure(Frozen):
         return sorted((*itertools.islice(of_one, self.queries - half), *itertools.islice(of_two, half)))
 
     def scene(self, group: str, number: int) -> Scene:
+        """A query image of a group."""
         return query(group, number, self.images.pairs())
 
     def _colours(self, group: str, number: int) -> int:

@@ -84,6 +84,7 @@ class ElementsPlan(Frozen):
         return tuple(e for e in self.spanned if str(e) not in self.missing)
 
     def images(self) -> ImageSet:
+        """The images that the model is trained on."""
         if not self.frequencies:
             return UniformSet(self.shown, self.max_elements, self.empty_share)
         weights = tuple(self.frequencies.get(str(element), 1.0) for element in self.shown)
@@ -115,9 +116,11 @@ class PairsPlan(Frozen):
         return self
 
     def images(self) -> ImageSet:
+        """The images that the model is trained on."""
         return self.pairs()
 
     def pairs(self) -> CommonRareUnseenSet:
+        """The same set, with its groups of pairs."""
         return CommonRareUnseenSet(
             self.common_share,
             self.rare_share,
@@ -133,6 +136,7 @@ class TaughtPlan(Frozen):
     kind: Literal["taught"]
 
     def images(self) -> ImageSet:
+        """The images that the model is trained on."""
         return TaughtSet()
 
 

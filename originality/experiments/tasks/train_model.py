@@ -76,6 +76,7 @@ class Training:
 
     @property
     def done(self) -> bool:
+        """Whether all stages have been trained."""
         return self.phase > 1 + len(self.plan.recipe.denoiser.steps)
 
     def advance(self) -> None:

@@ -42,10 +42,12 @@ class Scores:
 
     @property
     def precision(self) -> float:
+        """Share of the detections that are right."""
         return self.true / max(self.true + self.false, 1)
 
     @property
     def recall(self) -> float:
+        """Share of the elements that were detected."""
         return self.true / max(self.true + self.missed, 1)
 
     def summary(self) -> dict[str, object]:

@@ -193,6 +193,7 @@ def measure(detector: Detector, model: Path, count: int = 2000) -> dict[str, obj
 
 
 def main() -> None:
+    """Run ``python -m originality.training.element_detector.train``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=default_folder(), help="checkpoints")
     parser.add_argument("--model", type=Path, default=MODELS / "shapes", help="whose autoencoder is used")

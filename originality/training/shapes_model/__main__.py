@@ -22,6 +22,7 @@ from originality.training.stage import Processes, default_folder, join_processes
 
 
 def main() -> None:
+    """Run ``python -m originality.training.shapes_model``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=default_folder(), help="checkpoints")
     parser.add_argument("--out", type=Path, help="model folder (default: FOLDER/shapes)")

@@ -66,9 +66,9 @@ def ceiling(model: LatentDiffusion, detector: Detector, scenes: Sequence[Scene])
     renders = pixels(scenes)
     batches = [renders[k : k + BATCH] for k in range(0, len(renders), BATCH)]
     again = [model.decode(torch.stack([model.encode(p).mean for p in batch])) for batch in batches]
-    asked = [scene.elements for scene in scenes]
+    prompted = [scene.elements for scene in scenes]
     return {
-        name: round(exactness(detector, asked, images), 3)
+        name: round(exactness(detector, prompted, images), 3)
         for name, images in (("renders", renders), ("autoencoder", np.concatenate(again)))
     }
 
@@ -78,20 +78,20 @@ def measure(
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Scores of every kind of prompt, and a row of samples for each; ``pairs`` prompts for each kind of
     pair."""
-    asked: dict[str, tuple[list[tuple[Element, ...]], list[str]]] = {}
+    prompted: dict[str, tuple[list[tuple[Element, ...]], list[str]]] = {}
     for kind in ("composed", "common", "rare", "unseen"):
         prompts = [scene.caption for scene in pair_scenes(kind, pairs)]
-        asked[f"pairs, {kind}"] = ([elements_of(p) for p in prompts], prompts)
+        prompted[f"pairs, {kind}"] = ([elements_of(p) for p in prompts], prompts)
     for group in GROUP_SHARE:
         motifs = TaughtSet().motifs_of(group)
         names = [f"a photo of {m.name}" for m in motifs]
-        asked[f"{group} motifs by name"] = ([m.elements for m in motifs], names)
+        prompted[f"{group} motifs by name"] = ([m.elements for m in motifs], names)
     for group in ("familiar", "unseen"):
         motifs = TaughtSet().motifs_of(group)
         words = [caption_of(sorted(m.elements, key=lambda e: e.index)) for m in motifs]
-        asked[f"{group} motifs by description"] = ([m.elements for m in motifs], words)
+        prompted[f"{group} motifs by description"] = ([m.elements for m in motifs], words)
     scores, rows = {}, []
-    for kind, (elements, prompts) in asked.items():
+    for kind, (elements, prompts) in prompted.items():
         drawn: Drawn = score_prompts(model, detector, elements, prompts)
         scores[kind] = {
             "prompts": len(prompts),
@@ -247,6 +247,7 @@ Rows of the sheet:
 
 
 def main() -> None:
+    """Run ``python -m originality.training.shapes_model.card``."""
     parser = argparse.ArgumentParser(description="Measure the model and write its card.")
     parser.add_argument("--model", type=Path, default=MODELS / "shapes")
     parser.add_argument("--training", type=Path, default=default_folder())

@@ -57,25 +57,25 @@ def draw_prompts(
 def score_prompts(
     model: LatentDiffusion,
     detector: Detector,
-    asked: Sequence[tuple[Element, ...]],
+    requested: Sequence[tuple[Element, ...]],
     prompts: Sequence[str],
     seed: int = 0,
 ) -> Drawn:
     """Draw each prompt and compare the detected elements with those asked for."""
     images = draw_prompts(model, prompts, seed)
     seen = _elements(detector, images)
-    f1 = [multiset_f1(a, s) for a, s in zip(asked, seen, strict=True)]
-    return Drawn(_exact(asked, seen), float(np.mean(f1)), images)
+    f1 = [multiset_f1(a, s) for a, s in zip(requested, seen, strict=True)]
+    return Drawn(_exact(requested, seen), float(np.mean(f1)), images)
 
 
-def exactness(detector: Detector, asked: Sequence[Sequence[Element]], images: np.ndarray) -> float:
+def exactness(detector: Detector, requested: Sequence[Sequence[Element]], images: np.ndarray) -> float:
     """Share of images, uint8 (n, side, side, 3), that show exactly the elements asked for."""
-    return _exact(asked, _elements(detector, images))
+    return _exact(requested, _elements(detector, images))
 
 
 def _elements(detector: Detector, images: np.ndarray) -> list[list[Element]]:
     return [[d.element for d in found] for found in detector.detect(images)]
 
 
-def _exact(asked: Sequence[Sequence[Element]], seen: Sequence[Sequence[Element]]) -> float:
-    return float(np.mean([Counter(a) == Counter(s) for a, s in zip(asked, seen, strict=True)]))
+def _exact(requested: Sequence[Sequence[Element]], seen: Sequence[Sequence[Element]]) -> float:
+    return float(np.mean([Counter(a) == Counter(s) for a, s in zip(requested, seen, strict=True)]))
