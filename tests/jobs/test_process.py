@@ -182,7 +182,7 @@ def test_an_interrupt_while_it_imports_is_one_line(library: str, how: list[str],
     command = [sys.executable, *how, str(tmp_path / "in"), "--out", str(tmp_path / "run")]
     code, errors = interrupted(command, {}, mapped)
     *before, line = errors.splitlines()
-    assert (code, line) == (130, "originality: interrupted; run the same command again to resume")
+    assert code == 130 and line.startswith("originality: interrupted; ")
     assert all(" WARNING " in said for said in before) and not (tmp_path / "run").exists()
 
 

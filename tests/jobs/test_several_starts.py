@@ -132,7 +132,7 @@ def test_a_retry_excludes_all_other_processes(run: RunFolder) -> None:
             turn(run, "audit"),
         ):
             pass
-        with pytest.raises(SettingsError, match=r"the run is being worked on \(.*, process \d+\)"):
+        with pytest.raises(SettingsError, match=r"is being worked on \(.*, process \d+\)"):
             retry(run, "failed", None)
     with turn(run, "audit", Selection(shard=(1, 2))), pytest.raises(SettingsError, match="stop that first"):
         retry(run, "failed", None)
@@ -238,7 +238,7 @@ def test_a_damaged_heartbeat_ends_no_command(
         (driver_said,) = json.loads(capsys.readouterr().out)["drivers"]
         assert driver_said["alive"]
         assert main(["retry", run.store.url, "--status", "failed"]) == exits.BAD_SETTINGS
-        assert "the run is being worked on" in capsys.readouterr().err
+        assert "is being worked on" in capsys.readouterr().err
 
 
 def test_readers_without_write_access_see_who_works(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

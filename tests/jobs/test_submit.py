@@ -101,4 +101,4 @@ def test_a_stopped_job_keeps_what_is_in_flight(head: Head, s3: str) -> None:
     assert [path.endswith(".snapshot") for path in left] == [True]  # the image's; the driver took its leave
     logs = [str(BIN / "ray"), "job", "logs", "--address", head.dashboard, "to-be-stopped"]
     told = subprocess.run(logs, env=head.environment, capture_output=True, text=True, timeout=PATIENCE)
-    assert "interrupted; run the same command again to resume" in told.stdout + told.stderr
+    assert "originality: interrupted; " in told.stdout + told.stderr

@@ -74,7 +74,7 @@ def test_the_command_warns_before_the_work(tmp_path: Path, capsys: pytest.Captur
         assert main(command) == exits.ALL_JUDGED
         first, *_ = capsys.readouterr().err.splitlines()
         assert " WARNING " in first and "2 of 2" in first
-        assert f"originality audit '{photos}' --out FOLDER --preset fast --domain DOMAIN" in first
+        assert f"originality audit '{photos}' " in first and "--preset fast --domain" in first
         assert main([*command, "--preset", "fast", "--domain", "people"]) == exits.ALL_JUDGED
         assert "WARNING" not in capsys.readouterr().err
     assert main(["audit", str(EXAMPLES), "--dry-run"]) == exits.ALL_JUDGED

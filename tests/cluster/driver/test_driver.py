@@ -199,7 +199,7 @@ def test_workers_that_never_get_ready(tmp_path: Path, local_ray: None) -> None:
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     with pytest.raises(Unusable, match="holds no safetensors"):
         drive(tmp_path / "in", tmp_path / "run", needs_a_setting)
-    with pytest.raises(driver.EngineError, match="3 workers died before they were ready"):
+    with pytest.raises(driver.EngineError, match=r"^3 workers died before"):
         drive(tmp_path / "in", tmp_path / "run", dies_at_birth)
     with pytest.raises(driver.NoGpu):
         drive(tmp_path / "in", tmp_path / "run", gpu=True)
@@ -258,7 +258,7 @@ def test_where_every_image_fails_the_run_stops(tmp_path: Path, local_ray: None) 
         (tmp_path / "in" / f"{i:03}.png").mkdir(parents=True)  # a folder: there, and not to be read
     collection, output = tmp_path / "list.csv", tmp_path / "run"
     collection.write_text("\n".join(["uri", *(f"in/{i:03}.png" for i in range(600))]))
-    with pytest.raises(driver.EngineError, match=r"\d+ images in a row failed, the last with unreadable: "):
+    with pytest.raises(driver.EngineError, match=r"^\d+ images .* unreadable: "):
         drive(collection, output)
     assert 100 <= len(list(output.glob("records/*/*.json"))) < 550
     for i in range(550, 600):
@@ -305,7 +305,7 @@ def test_what_is_judged_while_it_stops_does_not_hide_why(tmp_path: Path, local_r
     threading.Thread(target=release).start()
     factory = functools.partial(Busy, tmp_path / "go")
     how = {"workers": 1, "stop_after_failures": 3, "stop_grace": PATIENCE, "stream": shown}
-    with pytest.raises(driver.EngineError, match=r"^\d+ images in a row failed, the last with ValueError: "):
+    with pytest.raises(driver.EngineError, match=r"^\d+ images .* ValueError: "):
         drive(collection, tmp_path / "run", factory, **how)
     ended.set()
     rows = [json.loads(p.read_text()) for p in (tmp_path / "run").glob("records/*/*.json")]
@@ -316,7 +316,7 @@ def test_what_is_judged_while_it_stops_does_not_hide_why(tmp_path: Path, local_r
 def test_missing_images_are_the_lists_fault_where_others_are_found(tmp_path: Path, local_ray: None) -> None:
     """If too many in a row are missing, with none found, the run stops before any is recorded."""
     (tmp_path / "list.csv").write_text("\n".join(["uri", *(f"{i}.png" for i in range(150))]))
-    with pytest.raises(driver.EngineError, match=r"^1\d\d inputs in a row .*, the last /.*resume"):
+    with pytest.raises(driver.EngineError, match=r"^1\d\d inputs .* /.*resume"):
         drive(tmp_path / "list.csv", tmp_path / "run")
     assert not list((tmp_path / "run").glob("records/*/*.json"))
     for i in (70, 149):
@@ -397,7 +397,7 @@ def test_a_step_without_end_is_a_death(tmp_path: Path, local_ray: None) -> None:
     done = driver.run(task, run.leases(np.arange(1)), gpu=False, stream=io.StringIO())
     assert (done.counts, done.deaths) == ({"failed": 1}, 3)
     (row,) = run.ledger.rows()
-    assert row["error_class"] == "WorkerDied" and "a step has not ended in 1 s" in row["error_message"]
+    assert row["error_class"] == "WorkerDied" and "in 1 s" in row["error_message"]
 
 
 @pytest.mark.long

@@ -52,7 +52,7 @@ def test_a_run_whose_ray_has_died_ends_and_the_next_start_goes_on(tmp_path: Path
         finally:
             job.kill()
         assert job.returncode == 1, shown
-        assert "EngineError: Ray on this machine has ended" in shown and "to resume" in shown
+        assert "EngineError: Ray " in shown and "to resume" in shown
     job = start("slow_run.py", tmp_path / "in", tmp_path / "run", 0.0)
     try:
         _, shown = job.communicate(timeout=PATIENCE)

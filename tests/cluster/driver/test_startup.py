@@ -76,7 +76,7 @@ def test_one_that_has_a_machine_waits_for_none(tmp_path: Path, monkeypatch: pyte
 def test_where_none_comes_up_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_health, "machines_of_actors", lambda: {"stuck": "a"})
     driver = Driver(tmp_path, workers=1)
-    with pytest.raises(EngineError, match=r"3 workers died before they were ready: no answer in 600 s"):
+    with pytest.raises(EngineError, match=r"^3 workers .*no answer in 600 s"):
         for _ in range(3):
             starting(driver, "stuck")
             listen(driver, START_SECONDS + 60)

@@ -107,10 +107,10 @@ def test_machines_that_failed_are_tried_again_where_no_other_one_comes(
         ("L4", ("L4",), None),
         ("in(A10G,L4)", ("A10G", "L4"), None),
         ("in(A10G, L4)", ("A10G", "L4"), None),
-        ("in(A10G,L4)", ("A10G",), "no price is known for a worker on L4, so --max-cost"),
-        ("in(A10G,L4)", ("T4",), "no price is known for a worker on A10G or L4, so --max-cost"),
-        ("!in(T4)", ("A10G", "L4", "T4"), r"accelerator-type=!in\(T4\) only excludes some: name those"),
-        ("!T4", ("A10G", "L4", "T4"), "accelerator-type=!T4 only excludes some: name those"),
+        ("in(A10G,L4)", ("A10G",), "price .* on L4, .*--max-cost"),
+        ("in(A10G,L4)", ("T4",), "price .* on A10G or L4, .*--max-cost"),
+        ("!in(T4)", ("A10G", "L4", "T4"), r"accelerator-type=!in\(T4\) only excludes"),
+        ("!T4", ("A10G", "L4", "T4"), "accelerator-type=!T4 only excludes"),
     ],
 )
 def test_with_a_bound_on_the_cost_all_kinds_of_a_label_need_a_price(

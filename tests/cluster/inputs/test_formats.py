@@ -34,10 +34,8 @@ def test_extensions_of_cameras_and_programs() -> None:
 @pytest.mark.skipif("HEIF" in FORMATS, reason="pillow-heif is installed")
 def test_heic_names_the_package_to_install() -> None:
     for brands in (b"heic\0\0\0\0mif1heic", b"mif1\0\0\0\0mif1heic", b"hevc\0\0\0\0hevcheic"):
-        assert rejected(BOX + brands + bytes(100)) == (
-            "unsupported",
-            "HEIC is not read here; convert it to JPEG or PNG, or pip install pillow-heif",
-        )
+        code, message = rejected(BOX + brands + bytes(100))
+        assert code == "unsupported" and "HEIC" in message and "pip install pillow-heif" in message
 
 
 @pytest.mark.skipif("HEIF" not in FORMATS, reason="pillow-heif is not installed")
@@ -185,7 +183,7 @@ def test_a_jpeg_that_lacks_only_its_end_marker(way: str, mode: str) -> None:
     for tail in (b"", b"\xff", bytes(40)):
         found = decode(whole[:-2] + tail)
         assert found.tobytes() == expected.tobytes()
-        assert found.info == {NOTE: "the JPEG lacks its end marker; every row of it is there"}
+        assert set(found.info) == {NOTE} and "end marker" in found.info[NOTE]
     for kept in (0.3, 0.6, 0.9):
         assert rejected(whole[: int(len(whole) * kept)])[0] == "truncated"
     # a few blocks from the end, and where an interval between restart markers or a scan has just ended

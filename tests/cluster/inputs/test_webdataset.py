@@ -97,10 +97,9 @@ def test_broken_and_missing_shards_are_rows(place: str) -> None:
     store.write("02.tar", b"not a tar")
     manifest = scan(f"{place}/{{00..03}}.tar")
     assert paths(manifest) == ["00.tar#0.png", "01.tar#1.png", "01.tar", "02.tar", "03.tar"]
-    assert manifest.location(2) == Broken(
-        f"{place}/01.tar",
-        f"{place}/01.tar: its header at byte 1024 is damaged: what follows is not listed",
-    )
+    broken = manifest.location(2)
+    assert isinstance(broken, Broken) and broken.container == f"{place}/01.tar"
+    assert broken.problem.startswith(f"{place}/01.tar: ") and "byte 1024 is damaged" in broken.problem
     codes = []
     for number in range(2, 5):
         with pytest.raises(Unreadable) as unreadable:
@@ -124,9 +123,9 @@ def test_compressed_tars_are_refused_with_the_fix(tmp_path: Path, name: str) -> 
     [
         ("none.tar", "does not exist"),
         ("{1,2}.tar", "does not exist"),
-        ("empty.tar", r"no member is an image by its extension; skipped 1 \.txt"),
-        ("bad.tar", "contains no image that can be read: .*bad.tar: it is not a tar file"),
-        ("{1,2}.png", r"braces are expanded for \.tar files only"),
+        ("empty.tar", r"no member .* skipped 1 \.txt"),
+        ("bad.tar", "no image .*bad.tar: .*not a tar file"),
+        ("{1,2}.png", r"braces .*\.tar"),
         ("{0..99999999}.tar", "more than 1000000 names"),
         ("{x*,y*}.tar", r"matches no \.tar file"),
     ],

@@ -143,9 +143,7 @@ def test_a_damaged_part_hides_no_other_and_is_learnt_again(run: RunFolder) -> No
     assert damaged.identities.image_ids().to_pylist() == [None, None, image_id_of(b"\2")]
     assert damaged.damage.paths == [first]
     (line,) = damaged.damage.take()
-    assert line.endswith(
-        f"{first} is damaged (ArrowInvalid); the next start of the run reads its inputs again"
-    )
+    assert f"{first} is damaged (ArrowInvalid)" in line
     assert damaged.damage.take() == []
     assert {lease.number for lease in damaged.leases(np.arange(3)).grant("w", 9)} == {0, 1, 2}
     damaged.mend()

@@ -37,7 +37,7 @@ def server() -> Iterator[Server]:
 
 WRONG = [
     ({**KEYS, "AWS_ENDPOINT_URL": "minio:9000"}, "", "minio:9000 needs http.* write http://minio:9000$"),
-    ({**KEYS, "AWS_ENDPOINT_URL": "localhost"}, "", "needs http:// or https:// before it"),
+    ({**KEYS, "AWS_ENDPOINT_URL": "localhost"}, "", "needs http:// or https://"),
     ({**KEYS, "AWS_ENDPOINT_URL": "ftp://host:1"}, "", "write http://host:1$"),
     ({**KEYS, "AWS_ENDPOINT_URL": "http://host:99999"}, "", "Port out of range"),
     ({**KEYS, "AWS_ENDPOINT_URL": "http://host:abc"}, "", "AWS_ENDPOINT_URL=http://host:abc"),

@@ -51,7 +51,7 @@ def test_a_hub_model_needs_a_commit_and_nothing_else_has_one(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:7], COMMIT.upper(), COMMIT + "\n"])
 def test_a_commit_is_forty_hex_digits(revision: str) -> None:
-    with pytest.raises(SettingsError, match="must be a commit of 40 hex digits, as branches move"):
+    with pytest.raises(SettingsError, match="40 hex digits"):
         load_settings(None, None, {"model": {"path": "org/shapes", "revision": revision}})
 
 
@@ -222,7 +222,7 @@ def test_new_locations_of_removed_models() -> None:
         ("runwayml/stable-diffusion-v1-5", COMMIT, {"HF_HUB_OFFLINE": "1"}, MOVED_TO),
         ("runwayml/stable-diffusion-v1-5", None, {}, MOVED_TO),
         ("gated/model", COMMIT, {}, "accepted its licence"),
-        ("org/shapes", COMMIT, {"HF_HUB_OFFLINE": "1"}, "go online once, or fill a folder or prefix"),
+        ("org/shapes", COMMIT, {"HF_HUB_OFFLINE": "1"}, "go online once"),
         ("org/shapes", COMMIT, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "is not complete in"),
     ],
     ids=[
@@ -318,10 +318,8 @@ def test_files_behind_a_licence_are_a_settings_error(
     hub.append(f"refuse {status}")
     assert models.main(command) == exits.BAD_SETTINGS
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith(
-        f"originality: org/shapes: the hub refuses its files ({status}); accept its licence"
-    )
-    assert "set HF_TOKEN to a token of that account" in last
+    assert last.startswith(f"originality: org/shapes: the hub refuses its files ({status})")
+    assert "HF_TOKEN" in last
     assert len([asked for asked in hub if asked.startswith("GET")]) == 1, "no file is asked for twice"
 
 
@@ -351,14 +349,14 @@ def test_variants_follow_from_the_setting(hub: list[str], tmp_path: Path) -> Non
     assert plain_names == {f"GET {part}.safetensors" for part in parts}
     assert plain_head == plain_node == open_model(ModelSettings()).digest != head
     assert brought("none") == (set(), plain_head, plain_node)
-    with pytest.raises(SettingsError, match=r"has no variant 'ema'; use --set model\.variant=auto"):
+    with pytest.raises(SettingsError, match=r"no variant 'ema'; use --set model\.variant=auto"):
         brought("ema")
     for part in parts:
         (repository / f"{part}.safetensors").unlink()
     shutil.rmtree(tmp_path / "cache")
     assert brought("auto") == (names, head, node)
     shutil.rmtree(tmp_path / "cache")
-    with pytest.raises(SettingsError, match=r"has no safetensors in unet for model\.variant 'none'"):
+    with pytest.raises(SettingsError, match=r"safetensors in unet for model\.variant 'none'"):
         brought("none")
 
 
@@ -387,4 +385,4 @@ def test_a_filled_hub_cache_is_used_offline(hub: list[str], tmp_path: Path) -> N
     assert files(folder) == files(SHAPES) and not hub
     (folder / UNET).resolve().write_bytes(b"damaged")
     said = error(start("org/shapes", COMMIT, HF_HUB_OFFLINE="1"))
-    assert f"or damaged ({UNET}), and HF_HUB_OFFLINE is set; go online" in said
+    assert f"({UNET}), and HF_HUB_OFFLINE is set" in said

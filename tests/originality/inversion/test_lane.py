@@ -125,7 +125,7 @@ def test_a_failure_of_the_last_step_is_known_when_the_lane_is_finished():
     take(own, math.nan, gradient(1))
     assert own.failure is None
     assert own.finished(InversionSettings(steps=2))
-    assert own.failure == "the loss of step 1 is not finite"
+    assert own.failure and "loss of step 1" in own.failure
     assert (own.step, own.losses, own.scale.skipped) == (1, [0.5], 1)
 
 
@@ -148,7 +148,7 @@ def test_a_failed_lane_is_the_same_however_late_the_host_reads_the_failure(more,
 
     at_once, late = failed(), failed()
     at_once.read_losses()
-    assert at_once.failure == "the gradient of step 2 is not finite"
+    assert at_once.failure and "gradient of step 2" in at_once.failure
     assert (at_once.step, str(at_once.losses), at_once.scale.skipped) == (2, "[0.5, nan]", 2)
     for step in range(more):
         take(late, 0.5, gradient(3 + step), behind)

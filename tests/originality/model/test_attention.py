@@ -30,7 +30,7 @@ def says(model: LatentDiffusion) -> torch.Tensor:
 
 def test_auto_on_a_cpu_is_pytorchs_own_attention_with_a_reason(model):
     assert model.attention.name == "sdpa"
-    assert model.attention.why == "xformers has no kernels for the CPU"  # and no advice to install it
+    assert model.attention.why.endswith("no kernels for the CPU")  # and no advice to install it
     assert installed(model.unet) == {"AttnProcessor2_0"}
 
 
@@ -48,7 +48,7 @@ def test_attention_without_cpu_kernels_is_refused_on_a_cpu(wanted):
 
 def test_unavailable_attention_is_found_before_an_audit_starts():
     settings = load_settings("laptop", None, {"model": {"device": "cpu", "attention": "flash"}})
-    with pytest.raises(SettingsError, match="flash has no kernels for the CPU"):
+    with pytest.raises(SettingsError, match="flash has no kernels"):
         preflight(settings)
 
 
@@ -70,13 +70,11 @@ def test_a_failed_trial_is_given_as_the_reason(monkeypatch):
     monkeypatch.setattr(attention.importlib.metadata, "version", lambda name: "0.0.1")
     monkeypatch.setattr(attention, "try_xformers", fails)
     choice = choose("auto", [40, 80], gpu, torch.float16)
-    assert (choice.name, choice.why) == (
-        "sdpa",
-        "xformers of version 0.0.1 fails on heads of 40: no operator found",
-    )
+    assert choice.name == "sdpa" and choice.why.startswith("xformers of version 0.0.1 ")
+    assert choice.why.endswith(" 40: no operator found")
     with pytest.raises(SettingsError, match="no operator found; use"):
         choose("xformers", [40, 80], gpu, torch.float16)
-    with pytest.raises(SettingsError, match=r"fp16 or bf16, and model\.dtype is fp32"):
+    with pytest.raises(SettingsError, match=r"model\.dtype is fp32"):
         choose("flash", [40, 80], gpu, torch.float32)
     monkeypatch.setattr(attention, "try_xformers", lambda *given: None)
     assert choose("auto", [40], gpu, torch.float16).name == "xformers"

@@ -92,7 +92,7 @@ def test_a_prediction_is_taken_from_a_marker_or_the_setting(
 
 
 def test_an_sd2_without_a_stated_prediction_is_refused(tmp_path: Path) -> None:
-    message = "set model.prediction to v_prediction .v2, v2-1: 768 pixels. or epsilon .v2-base"
+    message = "set model.prediction to v_prediction .*epsilon .v2-base"
     refused(tmp_path, minimal("cond_stage_model.model.ln_final.weight"), message)
 
 
@@ -126,8 +126,8 @@ REFUSED = {
     "a textual inversion": {"emb_params": torch.zeros(2, 768)},
     "a ControlNet": {"control_model.time_embed.0.weight": torch.zeros(2)},
     "a VAE alone": {"first_stage_model.encoder.conv_in.weight": torch.zeros(2)},
-    "one part of a diffusers folder": {"down_blocks.0.resnets.0.conv1.weight": torch.zeros(2)},
-    "no UNet in CompVis' layout .it holds strange": {"strange": torch.zeros(2)},
+    "one part of a diffusers": {"down_blocks.0.resnets.0.conv1.weight": torch.zeros(2)},
+    "no UNet .*it holds strange": {"strange": torch.zeros(2)},
 }
 
 

@@ -76,7 +76,7 @@ def test_a_later_file_overrides_an_earlier_one_key_by_key(tmp_path):
         ("a: [", "not valid YAML at line"),
         ("distance: {metric: lpips}", "'distance.metric'"),
         ("distance: {threshold: .inf}", "'distance.threshold': Input should be a finite number"),
-        ("distance: {metric: imagenet}", "no threshold is known for distance.metric 'imagenet'"),
+        ("distance: {metric: imagenet}", "distance.metric 'imagenet'"),
         ("distance: {metric: dreamsim}", "in_distribution.check"),
     ],
 )
@@ -146,5 +146,5 @@ def test_settings_are_frozen_and_every_change_changes_the_digest():
 def test_a_settings_file_that_is_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     """Its text could be read only once, and is needed twice."""
     os.mkfifo(tmp_path / "mine.yaml")
-    with pytest.raises(SettingsError, match="is a pipe, socket or device; save it as a file"):
+    with pytest.raises(SettingsError, match="pipe, socket or device"):
         read_yaml(tmp_path / "mine.yaml")

@@ -88,7 +88,7 @@ def test_a_gradient_that_overflows_at_any_scale_fails_its_lane(half, moments, mo
         Inverter, "gradients", lambda *asked: [(loss, g * math.inf) for loss, g in gradients(*asked)]
     )
     (lane,) = invert(inverter(half, 4.0, steps=9), [("a", moments, 1)])
-    assert lane.failure == "the gradient of step 2 is not finite"
+    assert lane.failure and "gradient of step 2" in lane.failure
     assert lane.scale.skipped == 3
     assert lane.vectors.isfinite().all()
 
@@ -205,7 +205,9 @@ def test_an_overflow_in_a_redraw_is_a_failed_attempt(quick: AuditSettings, monke
         pass
     record = finished[0].record
     assert record["status"] == "failed"
-    assert {a["failure"] for a in record["sweep"]} == {"latents are not finite after denoising step 3 of 3"}
+    assert all(
+        attempt["failure"].endswith("not finite after denoising step 3 of 3") for attempt in record["sweep"]
+    )
 
 
 def test_an_image_that_overflows_does_not_affect_the_others_of_its_pass(model):
@@ -213,7 +215,8 @@ def test_an_image_that_overflows_does_not_affect_the_others_of_its_pass(model):
     noise = torch.randn((3, *model.latent_shape), generator=torch.Generator().manual_seed(0))
     noise[1, 0, 0, 0] = torch.inf
     drawn = model.generate(model.encode_prompts(["a photo of a shape"]).repeat_prompt(3), noise, REDRAW)
-    assert drawn.failures == (None, f"latents are not finite after denoising step 1 of {REDRAW.steps}", None)
+    before, failure, after = drawn.failures
+    assert before is after is None and failure and failure.endswith(f"denoising step 1 of {REDRAW.steps}")
     noise[1] = 0
     whole = model.generate(
         model.encode_prompts(["a photo of a shape"]).repeat_prompt(3), noise, REDRAW

@@ -59,7 +59,7 @@ def test_a_sweep_resumes_after_a_failed_attempt(quick, monkeypatch):
 
     monkeypatch.setattr(Inverter, "losses", diverges)
     finished, snapshots = uninterrupted(Sweep(quick))
-    assert finished.record["sweep"][0]["failure"] == "the loss of step 0 is not finite"
+    assert "loss of step 0" in finished.record["sweep"][0]["failure"]
     stage, snapshot = snapshots[2]
     assert stage == 2
     again = restored(quick, snapshot)
@@ -81,7 +81,7 @@ def test_a_sweep_resumes_from_a_failure_that_the_host_had_not_read(quick, monkey
     for k in (0, 1):
         unsaved_sweep.admit(item(k))
     unsaved = run(unsaved_sweep)["image-0"]
-    assert finished.record["sweep"][0]["failure"] == "the loss of step 1 is not finite"
+    assert "loss of step 1" in finished.record["sweep"][0]["failure"]
     saved, tensors = unpack(snapshots[2][1])
     assert (saved.step, len(saved.losses), saved.loss_scale, saved.skipped_steps) == (1, 1, 0.5, 1)
     assert tensors["optimiser step"] == 1
