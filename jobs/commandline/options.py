@@ -55,6 +55,12 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
         f"{', '.join(DOMAINS)}, or one that a settings file defines",
     )
     parser.add_argument("--max-tokens", type=int, metavar="M", help="largest number of tokens that is tried")
+    parser.add_argument(
+        "--confirm",
+        type=float,
+        metavar="P",
+        help="draw more redraws, up to redraw.most, while a verdict is less sure than this probability",
+    )
     parser.add_argument("--seed", type=int, help="seed of all random numbers (default: 0)")
     parser.add_argument(
         "--set",
@@ -171,6 +177,7 @@ def settings_of(
         "model.device": getattr(arguments, "device", None),
         "domain": arguments.domain,
         "max_tokens": arguments.max_tokens,
+        "redraw.confirm": arguments.confirm,
         "seed": arguments.seed,
     }
     for path, value in given.items():

@@ -77,7 +77,8 @@ class PassRule:
     share: float
     """Least share of edit images that show the edit subject."""
     count: int
-    """Redraws, and edit images, that a complete evaluation has."""
+    """Redraws, and edit images, that a complete evaluation has. One that was extended, as its outcome was
+    unsure, has more; a fresh one is then taken to have as many."""
 
     @classmethod
     def of(cls, settings: AuditSettings) -> Self:
@@ -151,6 +152,20 @@ def scores(chain: np.ndarray) -> np.ndarray:
     return np.asarray(chain @ np.arange(1, chain.shape[-1] + 1))
 
 
+def near_probability(image_id: str, attempt: Measured, rule: PassRule) -> float:
+    """Probability that the mean distance of fresh redraws is under the threshold.
+
+    Args:
+        attempt: with at least one redraw that was measured.
+    """
+    return _near_probabilities(image_id, attempt, rule)[0]
+
+
+def check_probability(image_id: str, attempt: Measured, rule: PassRule) -> float:
+    """Probability that the in-distribution check passes with fresh images; 1 if it was not made."""
+    return _check_probabilities(image_id, attempt, rule)[0]
+
+
 def redrawn_at(sweep: Sequence[Measured], rule: PassRule) -> int | None:
     """Smallest number of tokens whose mean distance is under the threshold; None if there is none."""
     return min((a.tokens for a in sweep if _near(a, rule)), default=None)
@@ -190,10 +205,11 @@ def _near_probabilities(image_id: str, attempt: Measured, rule: PassRule) -> tup
     """
     rng = _generator(image_id, attempt.tokens, "distance")
     values, mean, deviation, n = _moments(attempt, rule.threshold)
-    error = deviation / math.sqrt(rule.count)
+    fresh = max(rule.count, n)
+    error = deviation / math.sqrt(fresh)
     if values is None or n < FEW:
         means = mean + deviation / math.sqrt(n) * rng.standard_t(n - 1, DRAWS)
-        whole = deviation * math.sqrt(1 / n + 1 / rule.count)
+        whole = deviation * math.sqrt(1 / n + 1 / fresh)
         point = float(stats.t.cdf((rule.threshold - mean) / whole, n - 1))
         return point, stats.norm.cdf((rule.threshold - means) / error)
     # Bayesian bootstrap (Rubin 1981): weights of the values are uniform on the simplex. Its variance is
@@ -235,10 +251,11 @@ def _check_probabilities(image_id: str, attempt: Measured, rule: PassRule) -> tu
         kept = float(attempt.editable is not False)
         return kept, np.full(DRAWS, kept)
     a, b = sum(hits) + 0.5, len(hits) - sum(hits) + 0.5
-    fewest = math.ceil(rule.share * rule.count - _EQUAL)
+    fresh = max(rule.count, len(hits))
+    fewest = math.ceil(rule.share * fresh - _EQUAL)
     shares = _generator(image_id, attempt.tokens, "check").beta(a, b, DRAWS)
-    point = float(stats.betabinom.sf(fewest - 1, rule.count, a, b))
-    return point, stats.binom.sf(fewest - 1, rule.count, shares)
+    point = float(stats.betabinom.sf(fewest - 1, fresh, a, b))
+    return point, stats.binom.sf(fewest - 1, fresh, shares)
 
 
 def _generator(image_id: str, tokens: int, purpose: str) -> np.random.Generator:

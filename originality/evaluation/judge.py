@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from originality.evaluation.decisions import Decisions, Word
 from originality.evaluation.distance import Distance
-from originality.evaluation.early_stopping import certain, share_certain
 from originality.evaluation.in_distribution import InDistribution
 from originality.evaluation.in_distribution.scene import SubjectInScene
 from originality.evaluation.slot_count import SlotCount
@@ -58,8 +58,15 @@ class Evaluation:
     checked: bool = False
     """Whether the in-distribution check is complete, or not needed."""
     unet_samples: int = 0
+    before: float = 1.0
+    """Probability that all attempts before this one fail again with fresh redraws."""
     prompt_embeddings: dict[str, PromptEmbeddings] = field(default_factory=dict)
     """Prompt embeddings by prompt; each prompt is encoded once."""
+
+    @property
+    def word(self) -> Word:
+        """The learned word, as decisions name it."""
+        return Word(self.image_id, len(self.vectors), self.before)
 
     @property
     def passed(self) -> bool:
@@ -120,6 +127,11 @@ class Judge:
         self.measuring = Passes()
         self.waiting = settings.redraw.pass_size // settings.redraw.round_size - 1
         """Most evaluations that wait for a pass to fill up."""
+
+    @property
+    def decisions(self) -> Decisions:
+        """The decisions under these settings and this metric."""
+        return Decisions(self.settings, self.distance.largest)
 
     def fills_a_pass(self, evaluations: Sequence[Evaluation]) -> bool:
         """Whether the next rounds of these evaluations fill a pass."""
@@ -219,8 +231,7 @@ class Judge:
 
     def _round(self, prompt: str, rendered: int) -> Round:
         """The round that follows when so many images of a prompt have been rendered."""
-        redraw = self.settings.redraw
-        return Round(prompt, range(rendered, min(rendered + redraw.round_size, redraw.count)))
+        return Round(prompt, self.settings.redraw.round_after(rendered))
 
     def noise(self, image_id: str, tokens: int, prompt: str, numbers: range) -> Tensor:
         """Initial noise of the redraws with these numbers: float32 (n, c, h, w), standard normal."""
@@ -243,10 +254,7 @@ class Judge:
             evaluation.failure = "the distance of the redraws is not finite"
             return
         evaluation.distances.extend(float(d) for d in distances)
-        redraw, threshold = self.settings.redraw, self.settings.distance.threshold
-        evaluation.near = certain(
-            evaluation.distances, redraw.count, threshold, self.distance.largest, redraw.confidence
-        )
+        evaluation.near = self.decisions.near(evaluation.word, evaluation.distances)
         if evaluation.near is None:
             return
         check, ask = None, self.settings.in_distribution.ask
@@ -262,8 +270,7 @@ class Judge:
         assert isinstance(check, SubjectInScene)  # the only check that wants edit images
         evaluation.edits += len(images)
         evaluation.hits.extend(check.hits(images))
-        count, least = self.settings.redraw.count, self.settings.in_distribution.threshold
-        editable = share_certain(evaluation.hits, count, least, self.settings.redraw.confidence)
+        editable = self.decisions.editable(evaluation.word, evaluation.hits, evaluation.near is True)
         if editable is not None:
             evaluation.checked = True
             self._score(evaluation, float(np.mean(evaluation.hits)))

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from originality.evaluation.confidence import PassRule
-from originality.evaluation.early_stopping import certain, share_certain
+from originality.evaluation.decisions import Decisions, Word
 from originality.evaluation.verdict import Attempt, Verdict, judge
 from originality.settings.audit import AuditSettings
 
@@ -57,9 +57,12 @@ def rejudged(verdict: Verdict, thresholds: Thresholds) -> Verdict:
     """
     sweep: list[Attempt] = []
     settings, reason = thresholds.new, ""
+    decisions = Decisions(settings, thresholds.largest)
     for attempt in sorted(verdict.sweep, key=lambda a: a.tokens):
         try:
-            sweep.append(_attempt(attempt, thresholds))
+            before = decisions.fail_again(verdict.image_id, sweep)
+            word = Word(verdict.image_id, attempt.tokens, before)
+            sweep.append(_attempt(attempt, word, decisions, thresholds))
         except NeedsSweep as needed:
             undecided = {"passed": False, "pass_probability": None}
             sweep.append(attempt.model_copy(update=undecided))
@@ -90,7 +93,7 @@ def keeps_distances(verdict: Verdict) -> bool:
     return all(a.failure is not None or a.distances is not None for a in verdict.sweep)
 
 
-def _attempt(attempt: Attempt, thresholds: Thresholds) -> Attempt:
+def _attempt(attempt: Attempt, word: Word, decisions: Decisions, thresholds: Thresholds) -> Attempt:
     """An attempt decided again.
 
     Raises:
@@ -100,25 +103,24 @@ def _attempt(attempt: Attempt, thresholds: Thresholds) -> Attempt:
         return attempt
     if not attempt.distances:
         raise NeedsSweep("an older version judged it, which kept no distances")
-    limit, redraw = thresholds.new.distance.threshold, thresholds.new.redraw
-
-    def near_of(values: Sequence[float]) -> bool | None:
-        return certain(values, redraw.count, limit, thresholds.largest, redraw.confidence)
-
-    near, distances = _first_decided(attempt.distances, near_of, thresholds, "redraws")
+    near, distances = _first_decided(
+        attempt.distances, lambda values: decisions.near(word, values), thresholds, "redraws"
+    )
     changed = {"redraws": len(distances), "distances": distances}
     if distances != attempt.distances:
         changed["distance_mean"] = float(np.mean(distances))
         spread = float(np.std(distances, ddof=1) / math.sqrt(len(distances))) if len(distances) > 1 else None
         changed["distance_sem"] = spread
-    changed |= _check(attempt, near, thresholds)
+    changed |= _check(attempt, near, word, decisions, thresholds)
     passed = near and changed.get("editable") is not False
     return attempt.model_copy(update={**changed, "passed": passed})
 
 
-def _check(attempt: Attempt, near: bool, thresholds: Thresholds) -> dict[str, object]:
+def _check(
+    attempt: Attempt, near: bool, word: Word, decisions: Decisions, thresholds: Thresholds
+) -> dict[str, object]:
     """Fields of the in-distribution check, decided again."""
-    check, redraw = thresholds.new.in_distribution, thresholds.new.redraw
+    check = thresholds.new.in_distribution
     if check.check == "none":
         return {"editability": None, "editable": None, "edit_hits": None}
     if not near and check.ask == "redrawn":
@@ -129,11 +131,9 @@ def _check(attempt: Attempt, near: bool, thresholds: Thresholds) -> dict[str, ob
     if not attempt.edit_hits:
         kept = None if attempt.editability is None else attempt.editability >= check.threshold
         return {"editability": attempt.editability, "editable": kept, "edit_hits": None}
-
-    def kept_of(values: Sequence[bool]) -> bool | None:
-        return share_certain(values, redraw.count, check.threshold, redraw.confidence)
-
-    kept, hits = _first_decided(attempt.edit_hits, kept_of, thresholds, "edit images")
+    kept, hits = _first_decided(
+        attempt.edit_hits, lambda values: decisions.editable(word, values, near), thresholds, "edit images"
+    )
     return {"editability": float(np.mean(hits)), "editable": kept, "edit_hits": hits}
 
 
@@ -148,12 +148,13 @@ def _first_decided(
     Raises:
         NeedsSweep: no round that was kept decides.
     """
-    redraw = thresholds.new.redraw
-    size: int = redraw.round_size
-    for rendered in (*range(size, len(values), size), len(values)):
+    redraw, rendered = thresholds.new.redraw, 0
+    while rendered < len(values) and (due := redraw.round_after(rendered)):
+        rendered = min(due.stop, len(values))
         if (outcome := decide(values[:rendered])) is not None:
             return outcome, values[:rendered]
-    raise NeedsSweep(f"{len(values)} of {redraw.count} {what} were drawn, which do not decide")
+    most = redraw.count if redraw.confirm is None else redraw.most
+    raise NeedsSweep(f"{len(values)} of {most} {what} were drawn, which do not decide")
 
 
 def _tokens(number: int) -> str:

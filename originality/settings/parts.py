@@ -132,6 +132,17 @@ class RedrawSettings(Frozen):
     0.95, at most five of a hundred evaluations decide differently.
 
     Unit: probability, between 0.5 and 1. Source: our choice."""
+    confirm: Annotated[
+        float | None, Decides.VERDICT | Decides.COST, Added.AFTER_CALIBRATIONS, Exhaustive(None)
+    ] = Field(None, gt=0.5, lt=1)
+    """Least ``confidence`` of a verdict: while it is less sure, more redraws are made, up to ``most`` of each
+    pseudo-word (:mod:`originality.evaluation.decisions`). None: never more than ``count``.
+
+    Unit: probability, between 0.5 and 1. Source: our choice; None is the paper."""
+    most: Annotated[int, Decides.VERDICT | Decides.COST, Added.AFTER_CALIBRATIONS] = Field(60, ge=2)
+    """With ``confirm``, the largest number of redraws, and of edit images, of each pseudo-word.
+
+    Unit: images. Source: our choice."""
     together: Annotated[int | None, Decides.SPEED, Added.AFTER_RUNS, Exhaustive(None)] = Field(None, ge=1)
     """Redraws, possibly of different images, that are denoised in one pass. None: as many as a round has.
     Every pass has this many, and a smaller one is padded with repeats, so that an image's redraws do
@@ -160,6 +171,22 @@ class RedrawSettings(Frozen):
     def pass_size(self) -> int:
         """Redraws that are denoised in one pass."""
         return self.together or self.round_size
+
+    def round_after(self, rendered: int) -> range:
+        """Numbers of the redraws that may follow when so many have been rendered."""
+        end = self.count
+        if rendered >= end and self.confirm is not None:
+            end = self.most
+        return range(rendered, max(rendered, min(rendered + self.round_size, end)))
+
+    @model_validator(mode="after")
+    def _check_most(self) -> Self:
+        if self.confirm is not None and self.most <= self.count:
+            raise ValueError(
+                f"redraw.confirm draws more than redraw.count {self.count} where a verdict is unsure, but "
+                f"redraw.most is {self.most}; set it to {3 * self.count}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_rounds_fill_a_pass(self) -> Self:

@@ -210,6 +210,7 @@ class Sweep:
                     return None
                 vectors = lane.vectors.detach()
                 image.evaluation = Evaluation(image.image_id, image.word, image.query, vectors, lane.failure)
+                image.evaluation.before = self.judge.decisions.fail_again(image.image_id, image.attempts)
             if self.judge.next_round(image.evaluation) is not None:
                 return None
             attempt = self._attempt(image, image.evaluation)

@@ -100,14 +100,15 @@ def test_settings_that_decide_the_amount_of_work():
         "max_tokens",
         *(f"inversion.{name}" for name in ("steps", "batch_size", "timesteps", "templates", "cycle")),
         *(f"inversion.{name}" for name in ("cooldown", "stop", "tolerance")),
-        *("redraw.count", "redraw.round", "redraw.confidence", "in_distribution.ask"),
+        *(f"redraw.{name}" for name in ("count", "round", "confidence", "confirm", "most")),
+        "in_distribution.ask",
     }
 
 
 def test_values_with_which_everything_is_measured_are_valid():
     everything = exhaustive(AuditSettings)
     assert set(everything) == {
-        *("redraw.round", "redraw.together", "distance.threshold", "in_distribution.ask"),
+        *("redraw.round", "redraw.confirm", "redraw.together", "distance.threshold", "in_distribution.ask"),
     }
     settings = load_settings("fast", None, {**HOUSES, **nested(everything.items())})
     assert settings.redraw.round_size == settings.redraw.count
@@ -118,7 +119,7 @@ def test_defaults_of_later_settings_are_those_of_the_settings():
     assert later["domains"] == {} and later["inversion"]["flips"] == "never"
     assert "steps" not in later["inversion"] and "max_tokens" not in later
     added = [knob for knob in knobs(AuditSettings) if knob.added is Added.AFTER_CALIBRATIONS]
-    assert all(knob.path.startswith("inversion.") for knob in added)
+    assert all(knob.path.startswith(("inversion.", "redraw.")) for knob in added)
 
 
 @pytest.mark.parametrize("kind", [AuditSettings, ClusterSettings])
