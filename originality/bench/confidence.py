@@ -18,7 +18,7 @@ from scipy import stats
 
 from originality.bench.agreement import RESAMPLES, Verdicts, bootstrap_interval, shared_images, verdicts
 from originality.bench.summary import Row, rows_of
-from originality.bench.variants import FAST
+from originality.bench.variants import CONFIRMED, FAST, Variant
 from originality.evaluation.confidence import PassRule, Sureness, chances, sureness
 from originality.evaluation.confidence import scores as scores_of
 from originality.evaluation.verdict import Attempt
@@ -32,13 +32,13 @@ FIGURE = "confidence.png"
 TARGETS = {"repeats over 0.9": 0.85, "rank correlation": 0.85, "mean absolute difference": 0.35}
 
 
-def summarise(folder: Path) -> dict[str, Any]:
-    """Agreement between the seeds of ``fast``, with 95 % intervals over images; empty with fewer than two
+def summarise(folder: Path, variant: Variant = FAST) -> dict[str, Any]:
+    """Agreement between the seeds of a variant, with 95 % intervals over images; empty with fewer than two
     seeds that judged the same images."""
-    runs = rows_of(folder, FAST)
+    runs = rows_of(folder, variant)
     if len(runs) < 2 or not (images := shared_images(judged := [verdicts(rows) for rows in runs])):
         return {}
-    rule = PassRule.of(FAST.settings(FAST.seeds[0]))
+    rule = PassRule.of(variant.settings(variant.seeds[0]))
     found = [{row["image_id"]: sureness_of(row, rule) for row in rows} for rows in runs]
     scores = [{image: of[image].score for image in images} for of in found]
     sure = [{image: of[image].confidence for image in images} for of in found]
@@ -63,6 +63,30 @@ def summarise(folder: Path) -> dict[str, Any]:
             _bin(judged, sure, images, low, high) for low, high in itertools.pairwise(BINS)
         ],
     }  # fmt: skip
+
+
+def confirmed(folder: Path) -> dict[str, Any]:
+    """The same of verdicts that were confirmed, and what that cost; empty without such runs.
+
+    The cost is a ratio over the images and seeds that were judged with and without.
+    """
+    found = summarise(folder, CONFIRMED)
+    if not found:
+        return {}
+    spent: dict[str, dict[tuple[int, str], tuple[int, int]]] = {}
+    for variant in (FAST, CONFIRMED):
+        spent[variant.name] = {
+            (place, row["image_id"]): (
+                sum(a["redraws"] for a in row["sweep"]),
+                sum(a["unet_samples"] for a in row["sweep"]),
+            )
+            for place, rows in enumerate(rows_of(folder, variant))
+            for row in rows
+        }
+    both = sorted(spent[FAST.name].keys() & spent[CONFIRMED.name].keys())
+    without, with_ = (np.array([spent[v.name][key] for key in both]).sum(axis=0) for v in (FAST, CONFIRMED))
+    ratios = dict(zip(("redraws", "UNet samples"), (with_ / without).tolist(), strict=True))
+    return {**found, "cost, as a multiple": {"verdicts": len(both), **ratios}}
 
 
 def _scored(found: Mapping[str, Sureness], beyond: float | None) -> dict[str, float]:
@@ -141,6 +165,8 @@ def _share(repeats: np.ndarray, counted: np.ndarray) -> tuple[float, float, floa
 def write(folder: Path) -> dict[str, Any]:
     """Write confidence.json and its figure in the benchmark's folder, if there are two seeds to compare."""
     if found := summarise(folder):
+        if sure := confirmed(folder):
+            found["confirmed"] = sure
         (folder / RESULTS).write_text(json.dumps(found, indent=1) + "\n")
         plot(found, folder / FIGURE)
     return found

@@ -64,6 +64,15 @@ FAST = Variant("fast", "the preset", images=20, seeds=(3, 4, 5))
 other settings are, and runs that share it agree more often for that reason alone. Variants without a part
 have the preset's first seed, as they are compared with the preset itself."""
 
+CONFIRMED = Variant(
+    "confirmed",
+    "verdicts confirmed to 0.9",
+    flags={"redraw": {"confirm": 0.9}},
+    images=FAST.images,
+    seeds=FAST.seeds,
+)
+"""The preset with ``--confirm 0.9``. It has the preset's seeds, so that it learns the same words."""
+
 WITHOUT = (
     Variant("uniform", "timesteps drawn independently", flags=_inversion(timesteps="uniform")),
     Variant("all-templates", "each sample its own template", flags=_inversion(templates=None)),
@@ -79,7 +88,7 @@ WITHOUT = (
 )
 """The preset without one of its parts each."""
 
-VARIANTS = {v.name: v for v in (PAPER, REDUCED, FAST, *WITHOUT)}
+VARIANTS = {v.name: v for v in (PAPER, REDUCED, FAST, CONFIRMED, *WITHOUT)}
 
 
 def results_of(folder: Path, variant: Variant, seed: int) -> Path:
