@@ -56,7 +56,7 @@ def off(said: torch.Tensor, exact: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("wanted", ["sdpa", "flash", "xformers", "sliced"])
-def test_every_attention_says_the_same_in_fp16(path: str, wanted: str) -> None:
+def test_attention_implementations_agree_in_fp16(path: str, wanted: str) -> None:
     if wanted == "xformers":
         pytest.importorskip("xformers")
     exact = says(LatentDiffusion(ModelSettings(path=path, device="cpu")))
@@ -143,7 +143,7 @@ def test_losses_and_skips_are_those_that_the_gpu_has_when_it_is_waited_for() -> 
     assert all(0 < losses.count("nan") == skipped < 20 for losses, skipped, _ in later)
 
 
-def test_a_training_that_is_recorded_learns_what_one_that_is_not_does(
+def test_training_with_cuda_graphs_equals_training_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Both as on a CPU, to the accuracy of bfloat16; and both go on from a state."""
@@ -185,7 +185,7 @@ def judged(sweep: Sweep, snapshots: list[bytes]) -> tuple[list[dict[str, object]
     return [{k: v for k, v in a.items() if k != "seconds"} for a in one.record["sweep"]], dict(one.files)
 
 
-def test_a_sweep_in_fp16_repeats_and_goes_on_from_a_snapshot_to_the_bit() -> None:
+def test_an_fp16_sweep_repeats_and_resumes_bitwise() -> None:
     settings = laptop(max_tokens=2, inversion={"steps": 20})
     image, snapshots = TaughtSet().scene(2, 0).image(), []
     sweep, other = Sweep(settings), Sweep(settings)
@@ -212,7 +212,7 @@ def test_verdicts_of_the_examples_are_those_of_a_cpu() -> None:
     assert sum(fewest(laptop(), file) != fewest(exact, file) for file in files) <= 1
 
 
-def test_a_step_takes_the_memory_that_the_plan_says(path: str) -> None:
+def test_a_step_uses_the_planned_memory(path: str) -> None:
     settings = laptop(model={"path": path, "device": "cuda", "dtype": "fp16"}, inversion={"batch_size": 64})
     sweep = Sweep(settings)
     lane = sweep.inverter.open("a", sweep.model.encode(sweep.model.fit(TaughtSet().scene(2, 0).image())), 1)

@@ -29,7 +29,7 @@ def test_every_dozen_holds_each_trouble() -> None:
 
 
 @pytest.mark.parametrize("seed", SOME)
-def test_each_verdict_once_and_as_undisturbed(stage: Stage, seed: int) -> None:
+def test_each_verdict_is_written_once_and_equals_that_of_an_undisturbed_run(stage: Stage, seed: int) -> None:
     played = play(stage, schedule(seed))
     logs = "\n".join(path.read_text(errors="replace")[-2000:] for path in stage.logs(f"seed-{seed}-"))
     assert played.wrong == [], f"{played}\n{logs}"

@@ -85,7 +85,7 @@ def test_verdicts_are_the_commands_to_the_bit(
         run.image("x")
 
 
-def test_alone_and_with_others_the_verdict_is_the_same(
+def test_verdicts_are_independent_of_the_other_images(
     auditor: originality.Auditor, verdicts: list[originality.Verdict]
 ) -> None:
     alone = auditor.judge(EXAMPLES / NAMES[1])
@@ -116,7 +116,7 @@ def test_an_image_may_be_judged_while_others_are_under_way(
     assert [timeless(v.row()) for v in found] == [timeless(v.row()) for v in verdicts]
 
 
-def test_what_was_left_early_does_not_share_later_passes(
+def test_images_of_an_abandoned_call_do_not_share_later_passes(
     auditor: originality.Auditor, verdicts: list[originality.Verdict]
 ) -> None:
     several = auditor.judge_many(EXAMPLES / name for name in NAMES)

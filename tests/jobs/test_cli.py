@@ -226,7 +226,7 @@ def test_exit_codes(error: BaseException, code: int, capsys: pytest.CaptureFixtu
     ],
     ids=["machine", "fetch", "library"],
 )
-def test_a_fault_of_this_machine_is_one_line(
+def test_an_error_of_this_machine_is_one_line(
     error: Exception, token: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def job() -> int:
@@ -282,7 +282,7 @@ DAMAGES = pytest.mark.parametrize("damage", [b"", b"{", b"[]"])
 
 @DAMAGES
 @pytest.mark.parametrize("name", ["run.json", "manifest.parquet"])
-def test_what_cannot_be_made_anew_is_one_line_for_every_command(
+def test_an_output_that_cannot_be_created_is_one_line_for_every_command(
     finished: Path, name: str, damage: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (finished / name).write_bytes(damage)
@@ -309,7 +309,7 @@ def test_what_cannot_be_made_anew_is_one_line_for_every_command(
         ("records/*/*.json", "1 failed, 1 pending"),  # the other one has its copy in the part
     ],
 )
-def test_what_is_damaged_is_named_and_stops_nothing(
+def test_damaged_files_are_named_and_stop_nothing(
     finished: Path, pattern: str, counted: str, damage: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (finished / "summary.json").write_text("{}")

@@ -168,7 +168,7 @@ GCC version:  gcc version 12.3.0 (Ubuntu 12.3.0-1ubuntu1~22.04)
 """What /proc/driver/nvidia/version holds."""
 
 
-def test_the_driver_is_nvidia_smis_where_no_kernel_module_says_it(
+def test_the_driver_version_is_nvidia_smis_without_a_kernel_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nvidia, "KERNEL_MODULE", tmp_path / "version")

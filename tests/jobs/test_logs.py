@@ -32,7 +32,7 @@ def test_on_a_terminal_the_level_and_the_message(monkeypatch: pytest.MonkeyPatch
     assert "WARNING" in terminal.getvalue() and "look at [this]" in terminal.getvalue()
 
 
-def test_the_level_is_one_of_the_known() -> None:
+def test_log_levels_are_checked() -> None:
     parser = argparse.ArgumentParser(exit_on_error=False)
     logs.add_level(parser)
     assert parser.parse_args([]).log_level == "info"

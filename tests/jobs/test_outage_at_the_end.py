@@ -61,7 +61,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 @pytest.mark.parametrize("ending", ["audit", "documents"])
-def test_what_is_tidied_after_an_outage_waits_for_seconds(
+def test_cleanup_after_an_outage_waits_only_seconds(
     run: RunFolder, waited: list[float], ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def given_up(*_: Any, learn: Any, **__: Any) -> driver.Outcome:
@@ -83,7 +83,7 @@ def test_what_is_tidied_after_an_outage_waits_for_seconds(
 
 
 @pytest.mark.parametrize("error", [StoreError("refused"), KeyboardInterrupt(), ValueError("x")])
-def test_after_another_end_the_store_is_waited_for(
+def test_after_a_different_end_the_store_is_waited_for(
     run: RunFolder, waited: list[float], error: BaseException
 ) -> None:
     with pytest.raises(type(error)), hurried_after_outage(run.store):

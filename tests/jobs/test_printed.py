@@ -54,7 +54,7 @@ def run(tmp_path: Path) -> Iterator[RunFolder]:
 @pytest.mark.parametrize(
     "command", [["status"], ["status", "--json"], ["report"], ["retry", "--status", "failed"]]
 )
-def test_a_run_that_is_hostile_is_told_in_plain_text(
+def test_names_with_control_characters_are_printed_as_plain_text(
     command: list[str], run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([command[0], run.store.url, *command[1:]]) == exits.ALL_JUDGED

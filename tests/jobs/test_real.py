@@ -119,7 +119,7 @@ def _cut_short(folder: Path) -> Path:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_what_cannot_work_is_reported_in_one_line_with_exit_code_2(
+def test_unusable_settings_are_one_line_with_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], said: str
 ) -> None:
     given = [str(a(tmp_path / "model") if callable(a) else a) for a in arguments]

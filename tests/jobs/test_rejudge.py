@@ -102,7 +102,7 @@ def test_at_the_runs_own_threshold_nothing_changes(finished: RunFolder, tmp_path
             assert same.store.read(f"{row['artefacts']}/query.webp") == b"picture"
 
 
-def test_a_looser_threshold_decides_from_what_is_kept(finished: RunFolder, tmp_path: Path) -> None:
+def test_a_looser_threshold_decides_from_stored_results(finished: RunFolder, tmp_path: Path) -> None:
     loose, _ = rejudge.rejudge(finished, str(tmp_path / "loose"), 0.42, artefacts=False)
     found = decisions(loose)
     assert found == {
@@ -120,7 +120,7 @@ def test_a_looser_threshold_decides_from_what_is_kept(finished: RunFolder, tmp_p
     assert "0.42" in (Path(loose.store.url) / "report" / "index.html").read_text()
 
 
-def test_a_stricter_threshold_says_which_rows_need_a_longer_sweep(
+def test_a_stricter_threshold_names_the_rows_that_need_a_longer_sweep(
     finished: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert rejudge.main([finished.store.url, "--threshold", "0.2"]) == exits.SOME_UNJUDGED
@@ -148,7 +148,7 @@ def test_the_rows_that_need_it_are_judged_by_the_audits_own_command(
         plan_audit(prepared(), str(tmp_path / "in"), strict.store.url)
 
 
-def test_an_interrupted_call_is_resumed_and_another_threshold_refused(
+def test_an_interrupted_call_is_resumed_and_a_different_threshold_refused(
     finished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, written = str(tmp_path / "out"), []

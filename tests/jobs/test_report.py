@@ -156,7 +156,7 @@ def test_reasons_are_counted_as_recorded(run: RunFolder, compacted: bool) -> Non
     assert report_data.gather(run).reasons == {Reason("rejected", "corrupt"): 1}
 
 
-def test_images_that_a_retry_queues_meanwhile_are_left_out(
+def test_images_queued_by_a_simultaneous_retry_are_left_out(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def queue_again_between_the_passes(marks: Marks) -> np.ndarray:
@@ -199,7 +199,7 @@ def test_a_page_and_its_files_are_of_one_writing(run: RunFolder, monkeypatch: py
     assert not list(run.store.list("progress"))
 
 
-def test_a_writer_whose_turn_was_taken_leaves_page_and_files_of_the_other(
+def test_a_superseded_writer_does_not_touch_the_newer_report(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("originality.report.page.WHOLE", 1)

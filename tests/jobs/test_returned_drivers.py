@@ -76,7 +76,7 @@ def page_of(run: RunFolder) -> str:
     return run.store.read(REPORT_PAGE).decode()
 
 
-def test_one_that_returns_leaves_the_later_summary_and_report(
+def test_a_returned_driver_does_not_touch_the_newer_report(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged(run, 0)

@@ -139,7 +139,7 @@ def test_a_retry_excludes_all_other_processes(run: RunFolder) -> None:
     assert retry(run, "failed", None).total() == 0
 
 
-def test_an_audit_and_a_retry_in_the_same_instant_are_never_both_at_work(run: RunFolder) -> None:
+def test_an_audit_and_a_simultaneous_retry_never_run_together(run: RunFolder) -> None:
     at_once = Counting()
     for _ in range(10):
         together = Barrier(2)
@@ -193,7 +193,7 @@ def test_a_waiting_start_stops_at_the_deadline(run: RunFolder) -> None:
         pass
 
 
-def test_a_run_that_was_withdrawn_while_one_waited(run: RunFolder) -> None:
+def test_a_run_removed_while_a_start_waited(run: RunFolder) -> None:
     assert run.new
     found: list[BaseException] = []
 

@@ -75,7 +75,7 @@ def test_a_submitted_audit_equals_the_local_one(head: Head, s3: str, tmp_path: P
     assert verdicts(out) == verdicts(local)
 
 
-def test_a_cluster_without_a_gpu_is_asked_about_not_settled_for(head: Head, s3: str) -> None:
+def test_a_cluster_without_a_gpu_is_refused_unless_cpu_is_set(head: Head, s3: str) -> None:
     source = open_store(f"{s3}/undecided/in")
     source.write("a.png", (ROOT / "examples" / "unseen-1.png").read_bytes())
     done = submit(head, "python", "-m", "jobs.audit", source.url, "--out", f"{s3}/undecided/run", *SHORT)
@@ -83,7 +83,7 @@ def test_a_cluster_without_a_gpu_is_asked_about_not_settled_for(head: Head, s3: 
     assert "--device cuda waits for one" in shown and "exit code 2" in shown, shown
 
 
-def test_a_stopped_job_keeps_what_is_in_flight(head: Head, s3: str) -> None:
+def test_a_stopped_job_snapshots_images_in_progress(head: Head, s3: str) -> None:
     source = open_store(f"{s3}/stopped/in")
     source.write("a.png", (ROOT / "examples" / "unseen-1.png").read_bytes())
     out = open_store(f"{s3}/stopped/run")

@@ -207,7 +207,7 @@ def with_more_seconds(snapshot: bytes, more: float) -> bytes:
 
 
 @pytest.mark.long
-def test_an_experiment_that_was_killed_has_the_model_that_its_plan_alone_trains(
+def test_a_killed_experiment_resumes_to_the_model_of_an_undisturbed_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, kept = tmp_path / "killed", tmp_path / "kept"

@@ -63,7 +63,7 @@ def weights(run: RunFolder) -> dict[str, str]:
     return {record["name"]: record["weights"] for record in judged(run)}
 
 
-def test_kept_results_are_reused_completely_and_kept_again(tmp_path: Path, whole: Path) -> None:
+def test_stored_results_are_reused_completely_and_stored_again(tmp_path: Path, whole: Path) -> None:
     models, run = runs(tmp_path / "new")
     take_over(models, run, WANTED, [Earlier.at(str(tmp_path / "kept"))])
     assert weights(models) == {"a": "old a", "b": "old b"} and len(weights(run)) == 4

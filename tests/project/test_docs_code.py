@@ -30,7 +30,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "language", "body"), BLOCKS, ids=[name for name, _, _ in BLOCKS])
-def test_a_block_is_what_it_says(name: str, language: str, body: str) -> None:
+def test_code_blocks_parse(name: str, language: str, body: str) -> None:
     if language == "python":
         compile(body, name, "exec")
     elif language == "yaml":
@@ -39,7 +39,7 @@ def test_a_block_is_what_it_says(name: str, language: str, body: str) -> None:
         assert tomllib.loads(body)
 
 
-def test_the_metric_of_the_guide_is_one() -> None:
+def test_the_metric_of_the_guide_is_a_distance() -> None:
     names: dict[str, Any] = {}
     exec(blocks("docs/extending.md", "python")[0], names)
     metric = names["MeanColour"]()
@@ -49,7 +49,7 @@ def test_the_metric_of_the_guide_is_one() -> None:
     assert metric.between(embedded[0], embedded).tolist() == [0.0, 0.0, 1.0]
 
 
-def test_the_metric_of_the_guide_is_used_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_metric_of_the_guide_is_used_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to the model, which is not loaded."""
     seen: list[Any] = []
 

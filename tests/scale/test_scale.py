@@ -13,7 +13,7 @@ from tests.scale.overhead import between_images
 from tests.support.waiting import PATIENCE
 
 
-def test_what_is_lost_between_images_is_measured(tmp_path: Path, local_ray: None) -> None:
+def test_time_lost_between_images_is_measured(tmp_path: Path, local_ray: None) -> None:
     """``make scale`` measures how much it is, on an idle machine."""
     told = between_images(tmp_path, 8, 0.05, 2)
     assert (told["images"], told["workers"], told["ideal_seconds"]) == (8, 2, 0.2)

@@ -129,6 +129,8 @@ def test_a_pod_ends_when_its_workers_are_gone(
     assert hook(str(PATIENCE)).wait(PATIENCE) == 0  # nobody is there to wait for
 
 
-def test_a_pod_ends_in_time_although_a_worker_stays(hook: Callable[[str], subprocess.Popen[bytes]]) -> None:
+def test_a_pod_ends_in_time_with_a_worker_still_running(
+    hook: Callable[[str], subprocess.Popen[bytes]],
+) -> None:
     assert hook("1").wait(PATIENCE) == 124
     assert int(HOOK[1]) + _RAYS_OWN_SECONDS <= POD["terminationGracePeriodSeconds"]

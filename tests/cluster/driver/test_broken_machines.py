@@ -57,7 +57,7 @@ def test_one_broken_card_beside_one_that_works(
 
 
 @pytest.mark.long
-def test_where_all_machines_fail_the_run_stops_and_nothing_is_lost(
+def test_if_all_machines_fail_the_run_stops_and_no_image_is_lost(
     tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message names the machine's error and no setting, and the next run still has all images. The only
@@ -74,7 +74,7 @@ def test_where_all_machines_fail_the_run_stops_and_nothing_is_lost(
 
 
 @pytest.mark.long
-def test_settings_that_one_machine_alone_refuses_end_no_run(tmp_path: Path, local_ray: None) -> None:
+def test_settings_that_only_one_machine_refuses_do_not_end_the_run(tmp_path: Path, local_ray: None) -> None:
     """Before any worker is ready they end the run at once, as the settings may be the cause."""
     for i in range(40):
         paint(tmp_path / "in", f"{i:02}.png", (i, i, i))
@@ -86,7 +86,7 @@ def test_settings_that_one_machine_alone_refuses_end_no_run(tmp_path: Path, loca
 
 
 @pytest.mark.long
-def test_images_that_kill_come_first_and_the_run_goes_on(tmp_path: Path, local_ray: None) -> None:
+def test_images_that_kill_workers_come_first_and_the_run_continues(tmp_path: Path, local_ray: None) -> None:
     """Although no worker has judged anything before them."""
     for i in range(3):
         paint(tmp_path / "in", f"0-killer-{i}.png", KILLS)

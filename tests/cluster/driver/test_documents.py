@@ -69,7 +69,7 @@ def test_documents_are_read_and_others_rejected(tmp_path: Path) -> None:
         documents(str(tmp_path / "other"))
 
 
-def test_long_work_that_failed_goes_on_where_it_was_when_it_is_put_back(tmp_path: Path) -> None:
+def test_long_work_that_failed_resumes_when_it_is_queued_again(tmp_path: Path) -> None:
     breaks = tmp_path / "breaks"
     breaks.write_text("200")
     given = leases(tmp_path, a={"to": 300, "breaks": str(breaks)})

@@ -81,7 +81,7 @@ def test_killers_and_breakers_fail_and_all_others_are_judged(tmp_path: Path, loc
     assert shown.startswith("0/11 done · starting Ray\n") and "a worker died: " in shown
 
 
-def test_resume_leaves_alone_what_is_recorded(tmp_path: Path, local_ray: None) -> None:
+def test_resume_does_not_touch_existing_records(tmp_path: Path, local_ray: None) -> None:
     folder = tmp_path / "in"
     for i in range(4):
         paint(folder, f"{i}.png", (i, i, i))
@@ -110,7 +110,7 @@ class Shared(MeanColour):
 
 
 @pytest.mark.long
-def test_workers_share_the_images_and_one_killer_costs_no_other_image(
+def test_workers_share_the_images_and_an_image_that_kills_affects_no_other(
     tmp_path: Path, local_ray: None
 ) -> None:
     folder = tmp_path / "in"
@@ -146,9 +146,7 @@ class OnlyOneAtATime(MeanColour):
         return super().step()
 
 
-def test_a_worker_that_never_gets_ready_beside_one_that_works_is_done_without(
-    tmp_path: Path, local_ray: None
-) -> None:
+def test_a_run_finishes_without_a_worker_that_never_gets_ready(tmp_path: Path, local_ray: None) -> None:
     for i in range(12):
         paint(tmp_path / "in", f"{i}.png", (i, i, i))
     factory = functools.partial(OnlyOneAtATime, tmp_path)
@@ -157,7 +155,7 @@ def test_a_worker_that_never_gets_ready_beside_one_that_works_is_done_without(
     assert "a worker died" in shown
 
 
-def test_as_many_workers_as_there_is_room_for(local_ray: None) -> None:
+def test_workers_are_limited_by_cpus(local_ray: None) -> None:
     cpus, memory = (ray.cluster_resources()[kind] for kind in ("CPU", "memory"))
     how = ClusterSettings()
     assert room(how, 0, 1) == cpus
@@ -169,7 +167,7 @@ def tells_its_threads() -> MeanColour:
 
 
 @pytest.mark.long
-def test_a_worker_has_as_many_threads_whether_alone_or_not(
+def test_the_number_of_threads_is_independent_of_the_number_of_workers(
     tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -228,7 +226,7 @@ def test_a_worker_whose_card_failed_is_replaced(tmp_path: Path, local_ray: None)
     assert "a worker died: RuntimeError: CUDA error" in shown
 
 
-def test_a_worker_that_this_machine_cannot_hold(tmp_path: Path, local_ray: None) -> None:
+def test_a_worker_too_large_for_this_machine(tmp_path: Path, local_ray: None) -> None:
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     run = plan(str(tmp_path / "in"), open_store(str(tmp_path / "run")), {})
     how = ClusterSettings(cpus_per_worker=64)
@@ -236,7 +234,7 @@ def test_a_worker_that_this_machine_cannot_hold(tmp_path: Path, local_ray: None)
         driver.run(Task(run.store.url, MeanColour, {}), run.leases(np.arange(1)), how, gpu=False)
 
 
-def test_twins_of_which_one_has_changed_since(tmp_path: Path, local_ray: None) -> None:
+def test_a_duplicate_that_has_changed_since(tmp_path: Path, local_ray: None) -> None:
     folder = tmp_path / "in"
     for name in ("a.png", "b.png", "c.png"):
         paint(folder, name, (1, 1, 1))
@@ -253,7 +251,7 @@ def test_twins_of_which_one_has_changed_since(tmp_path: Path, local_ray: None) -
 
 
 @pytest.mark.long
-def test_where_every_image_fails_the_run_stops(tmp_path: Path, local_ray: None) -> None:
+def test_the_run_stops_if_every_image_fails(tmp_path: Path, local_ray: None) -> None:
     for i in range(600):
         (tmp_path / "in" / f"{i:03}.png").mkdir(parents=True)  # a folder: there, and not to be read
     collection, output = tmp_path / "list.csv", tmp_path / "run"
@@ -290,7 +288,7 @@ class Busy(MeanColour):
         return super().step()
 
 
-def test_what_is_judged_while_it_stops_does_not_hide_why(tmp_path: Path, local_ray: None) -> None:
+def test_records_made_while_it_stops_do_not_hide_the_reason(tmp_path: Path, local_ray: None) -> None:
     paint(tmp_path / "in", "000.png", (1, 1, 1))
     for i in range(1, 30):  # none the same file, and each refused when the first is in the scorer's hands
         Image.new("RGB", (8 + i, 8), REFUSED).save(tmp_path / "in" / f"{i:03}.png")
@@ -313,7 +311,7 @@ def test_what_is_judged_while_it_stops_does_not_hide_why(tmp_path: Path, local_r
 
 
 @pytest.mark.long
-def test_missing_images_are_the_lists_fault_where_others_are_found(tmp_path: Path, local_ray: None) -> None:
+def test_missing_images_are_rejected_if_others_are_found(tmp_path: Path, local_ray: None) -> None:
     """If too many in a row are missing, with none found, the run stops before any is recorded."""
     (tmp_path / "list.csv").write_text("\n".join(["uri", *(f"{i}.png" for i in range(150))]))
     with pytest.raises(driver.EngineError, match=r"^1\d\d inputs .* /.*resume"):
@@ -329,7 +327,7 @@ def test_missing_images_are_the_lists_fault_where_others_are_found(tmp_path: Pat
     assert counts == {"failed": 150}
 
 
-def test_a_collection_that_is_gone_ends_the_run_and_costs_no_image(tmp_path: Path, local_ray: None) -> None:
+def test_a_collection_that_is_gone_ends_the_run_and_rejects_no_image(tmp_path: Path, local_ray: None) -> None:
     """As when a share is not mounted; on the only machine there is nothing to wait for."""
     for i in range(5):
         paint(tmp_path / "in", f"{i}.png", (i, i, i))
@@ -348,9 +346,7 @@ def test_a_collection_that_is_gone_ends_the_run_and_costs_no_image(tmp_path: Pat
     assert done.counts == {"judged": 5}
 
 
-def test_a_folder_within_that_is_gone_ends_the_run_and_costs_no_image(
-    tmp_path: Path, local_ray: None
-) -> None:
+def test_a_subfolder_that_is_gone_ends_the_run_and_rejects_no_image(tmp_path: Path, local_ray: None) -> None:
     """As when a share is mounted below the source, or a list refers to one."""
     for i in range(5):
         paint(tmp_path / "in" / "share", f"{i}.png", (i, i, i))
@@ -401,7 +397,7 @@ def test_a_step_without_end_is_a_death(tmp_path: Path, local_ray: None) -> None:
 
 
 @pytest.mark.long
-def test_interrupt_keeps_what_is_done(tmp_path: Path, local_ray: None) -> None:
+def test_an_interrupt_keeps_finished_records(tmp_path: Path, local_ray: None) -> None:
     folder, output = tmp_path / "in", tmp_path / "run"
     for i in range(60):  # far more than are done before the signal comes
         paint(folder, f"{i}.png", (i, i, i))

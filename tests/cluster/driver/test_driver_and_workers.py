@@ -32,7 +32,7 @@ def start(script: str, *arguments: object, **environment: str) -> subprocess.Pop
     )
 
 
-def test_a_run_whose_ray_has_died_ends_and_the_next_start_goes_on(tmp_path: Path) -> None:
+def test_a_run_whose_ray_died_ends_and_the_next_start_resumes(tmp_path: Path) -> None:
     """First its raylet is killed, then, in the next start, its head."""
     for i in range(IMAGES):
         paint(tmp_path / "in", f"{i:02}.png", (i, i, i))
@@ -63,7 +63,7 @@ def test_a_run_whose_ray_has_died_ends_and_the_next_start_goes_on(tmp_path: Path
     assert [row["status"] for row in rows] == ["judged"] * IMAGES
 
 
-def test_a_machine_that_does_not_see_the_inputs_costs_none(
+def test_a_machine_that_does_not_see_the_inputs_rejects_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for i in range(IMAGES):

@@ -23,7 +23,7 @@ DIED = ray.exceptions.RayActorError()
 TAKEN = ray.exceptions.RayActorError(preempted=True)
 
 
-def test_a_machine_that_is_cut_off_again_and_again_is_avoided(tmp_path: Path) -> None:
+def test_a_machine_that_is_disconnected_repeatedly_is_avoided(tmp_path: Path) -> None:
     driver = Driver(tmp_path, workers=2)
     driver.add("b")
     for _ in range(2):
@@ -35,7 +35,7 @@ def test_a_machine_that_is_cut_off_again_and_again_is_avoided(tmp_path: Path) ->
     assert driver.causes() == set()
 
 
-def test_where_the_only_machine_is_cut_off_the_run_ends(
+def test_the_run_ends_if_its_only_machine_is_disconnected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     has(monkeypatch, machine("a"))
@@ -46,7 +46,7 @@ def test_where_the_only_machine_is_cut_off_the_run_ends(
         driver.dies("a", CUT_OFF)
 
 
-def test_machines_that_vanish_do_not_let_a_run_hire_without_end(
+def test_machines_that_vanish_do_not_make_a_run_start_workers_forever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is a different machine, so none can be avoided. Those that a cloud takes away do not count."""
@@ -70,7 +70,7 @@ def test_machines_that_vanish_do_not_let_a_run_hire_without_end(
         driver.dies("98", DIED)
 
 
-def test_a_machine_that_is_lost_and_comes_back_again_and_again_is_avoided(
+def test_a_machine_that_is_lost_repeatedly_is_avoided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray gives it a new id each time; its address stays the same."""
@@ -102,7 +102,7 @@ def test_a_machine_without_the_collection_is_avoided_at_once(
         Driver(tmp_path, workers=2).dies("a", gone)
 
 
-def test_a_driver_that_was_suspended_buries_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suspended_driver_takes_no_worker_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It must listen to the workers first; one that stays silent while it listens is dead."""
     monkeypatch.setattr(dispatch.ray, "wait", lambda asked, **how: ([], asked))
     driver = Driver(tmp_path, workers=1)
@@ -120,7 +120,7 @@ def test_a_driver_that_was_suspended_buries_nobody(tmp_path: Path, monkeypatch: 
     assert driver.causes() == {f"no answer for {SILENCE_SECONDS:g} s"}
 
 
-def test_a_machine_that_stands_still_again_and_again_condemns_no_image(
+def test_a_machine_that_hangs_repeatedly_fails_no_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be suspended: while nothing else is judged, that is as likely as an image that hangs it."""

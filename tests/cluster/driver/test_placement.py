@@ -61,7 +61,7 @@ def placed(cluster: Machines, folder: Path, how: dict[str, Any]) -> subprocess.C
         ({"labels": {"team": "a"}, "max_workers": 2, "gpus_per_worker": 0.5}, {"L4"}, 2),
     ],
 )
-def test_workers_are_where_they_may_be(
+def test_workers_run_only_on_allowed_machines(
     cluster: Machines, tmp_path: Path, how: dict[str, Any], accelerators: set[str], workers: int
 ) -> None:
     done = placed(cluster, tmp_path, how)
@@ -87,7 +87,7 @@ def test_workers_are_where_they_may_be(
         ),
     ],
 )
-def test_a_machine_of_another_kind_ends_no_run(
+def test_a_machine_of_a_different_kind_does_not_end_the_run(
     cluster: Machines, tmp_path: Path, how: dict[str, Any], said: str
 ) -> None:
     """A machine that does not suit the settings, or without a price, beside one that does."""

@@ -73,7 +73,7 @@ def test_a_terminal_that_cannot_move_its_cursor_has_lines(term: str, monkeypatch
     assert out.getvalue() == "0/2 done · loading the model\nall 2 done\n"
 
 
-def test_the_rate_says_what_is_done() -> None:
+def test_the_rate_names_its_unit() -> None:
     now = 0.0
     progress = Progress(4, io.StringIO(), clock=lambda: now, of="items")
     progress.began()
@@ -84,7 +84,7 @@ def test_the_rate_says_what_is_done() -> None:
     assert progress.state()["of"] == "items"
 
 
-def test_the_rate_is_that_of_late() -> None:
+def test_the_rate_is_recent() -> None:
     now = 0.0
     progress = Progress(1000, io.StringIO(), clock=lambda: now)
     progress.began()
@@ -128,7 +128,7 @@ def simulated(parts_of: list[int], lanes: int) -> list[tuple[float, float]]:
     return [(at, left) for at, left in shown if at < now] + [(now, 0.0)]
 
 
-def test_the_time_left_is_told_before_the_first_image_is_done_and_does_not_grow() -> None:
+def test_the_time_left_is_shown_before_the_first_image_is_done_and_does_not_grow() -> None:
     """Four images at once that each take five parts: none is finished for fifty seconds."""
     shown = simulated([5] * 40, lanes=4)
     assert shown[0][0] == 10.0

@@ -106,7 +106,7 @@ class Scene:
     st.sets(st.integers(0, 29)),
     st.randoms(use_true_random=False),
 )
-def test_every_input_is_settled_once_and_missing_where_it_was_looked_for(
+def test_every_input_ends_once_and_is_missing_only_if_it_was_searched_for(
     blind: list[set[int]], inputs: int, lost: set[int], luck: random.Random
 ) -> None:
     """``blind``: what each machine cannot read; ``lost``: what none can read."""
@@ -120,14 +120,14 @@ def test_every_input_is_settled_once_and_missing_where_it_was_looked_for(
         assert len(nodes) - len(sees) >= 2 or not sees & there, "nobody looked who sees it"
 
 
-def test_a_blind_machine_costs_no_input_and_is_let_go() -> None:
+def test_a_machine_that_reads_nothing_is_released_and_rejects_no_input() -> None:
     scene = Scene(40, {"blind": set(), "sound": set(range(40))})
     assert scene.play() is None
     assert sorted(scene.found) == list(range(40)) and scene.missing == []
     assert scene.quit == ["blind"]
 
 
-def test_a_machine_that_fails_to_read_waits_for_anothers_look() -> None:
+def test_a_machine_that_fails_to_read_waits_for_a_different_machine() -> None:
     scene = Scene(40, {"blind": set(), "sound": set(range(40))})
     blind = scene.fleet["blind"]
     for _ in range(20):
@@ -138,7 +138,7 @@ def test_a_machine_that_fails_to_read_waits_for_anothers_look() -> None:
     assert scene.retries.may_take_new_inputs(blind), "nobody else is there to look"
 
 
-def test_a_machine_that_is_hired_again_is_judged_anew() -> None:
+def test_a_machine_that_returns_starts_without_failures() -> None:
     scene = Scene(80, {"blind": set(), "sound": set(range(80))}, stop_after=100)
     for _ in range(2):
         for _ in range(20):
@@ -152,7 +152,7 @@ def test_a_machine_that_is_hired_again_is_judged_anew() -> None:
     assert scene.quit == ["blind", "blind"] and scene.missing == []
 
 
-def test_after_failures_are_forgotten_it_is_looked_elsewhere_again() -> None:
+def test_other_machines_are_tried_again_once_failures_are_forgotten() -> None:
     scene = Scene(1, {"blind": set(), "other": set()}, stop_after=100)
     scene.fleet.release(scene.fleet["other"])
     scene.grant(scene.fleet["blind"])
@@ -169,7 +169,7 @@ def test_what_two_machines_do_not_find_is_missing_and_neither_is_blamed() -> Non
     assert sorted(scene.missing) == list(range(1, 60, 2)) and scene.quit == []
 
 
-def test_a_machine_that_sees_a_part_is_not_let_go_for_the_rest() -> None:
+def test_a_machine_that_reads_some_inputs_is_not_released() -> None:
     """It never fails with five in a row, as it reads others in between."""
     scene = Scene(60, {"part": set(range(0, 60, 2)), "sound": set(range(60))})
     handle = scene.fleet["part"]
@@ -179,7 +179,7 @@ def test_a_machine_that_sees_a_part_is_not_let_go_for_the_rest() -> None:
     assert sorted(scene.found) == list(range(60)) and scene.quit == []
 
 
-def test_alone_it_believes_what_is_missing_once_something_is_found() -> None:
+def test_a_single_machine_reports_missing_inputs_once_it_has_read_one() -> None:
     scene = Scene(12, {"only": {10, 11}}, stop_after=11)
     only = scene.fleet["only"]
     for _ in range(5):
@@ -189,7 +189,7 @@ def test_alone_it_believes_what_is_missing_once_something_is_found() -> None:
     assert sorted(scene.missing) == list(range(10)) and sorted(scene.found) == [10, 11]
 
 
-def test_where_all_are_missing_it_stops_before_any_is_written_off() -> None:
+def test_the_run_stops_before_reporting_all_inputs_missing() -> None:
     scene = Scene(300, {"only": {0, 1, 2, 3}}, stop_after=100)
     why = scene.play()
     assert why and why.startswith("100 inputs in a row")
@@ -197,34 +197,34 @@ def test_where_all_are_missing_it_stops_before_any_is_written_off() -> None:
     assert scene.missing == [] and sorted(scene.found) == [0, 1, 2, 3]
 
 
-def test_where_two_machines_find_nothing_it_stops_too() -> None:
+def test_the_run_stops_if_two_machines_find_nothing() -> None:
     scene = Scene(300, {"a": set(), "b": set()}, stop_after=100)
     why = scene.play()
     assert why and why.startswith("10") and scene.missing == []
 
 
-def test_a_short_list_of_missing_inputs_ends_where_all_are_believed() -> None:
+def test_a_short_list_of_missing_inputs_ends_with_all_reported() -> None:
     scene = Scene(30, {"only": set()}, stop_after=None)
     assert scene.play() is None
     assert sorted(scene.missing) == list(range(30))
 
 
 @pytest.mark.parametrize(("inputs", "machines"), [(2, 1), (30, 1), (99, 2)])
-def test_a_list_of_which_nothing_is_found_stops_before_any_is_written_off(inputs: int, machines: int) -> None:
+def test_a_list_of_missing_inputs_stops_before_any_is_reported(inputs: int, machines: int) -> None:
     scene = Scene(inputs, {f"n{i}": set() for i in range(machines)}, stop_after=100)
     why = scene.play()
     assert why and why.startswith(f"{inputs} inputs ")
     assert scene.missing == [] and len(scene.leases.unread) == inputs
 
 
-def test_a_single_input_is_missing_where_its_folder_is_there() -> None:
+def test_a_single_input_is_missing_if_its_folder_exists() -> None:
     scene = Scene(1, {"only": set()}, stop_after=100)
     assert scene.play() is None and scene.missing == [0]
     why = Scene(1, {"only": set()}, stop_after=100, gone=[0]).play()
     assert why and why.startswith("1 input ")
 
 
-def test_of_a_run_that_goes_on_only_missing_inputs_may_be_left() -> None:
+def test_a_resumed_run_may_have_only_missing_inputs_left() -> None:
     """Earlier starts read the other inputs, which is no evidence for a folder that is not there now."""
     scene = Scene(30, {"only": set()}, stop_after=100, read_before=True)
     assert scene.play() is None and sorted(scene.missing) == list(range(30))
@@ -244,7 +244,7 @@ def test_a_folder_that_is_gone_with_several_inputs_stops_the_run_when_all_else_i
     assert scene.missing == [] and len(scene.found) < 100, "they do not pile up"
 
 
-def test_what_is_being_judged_is_not_broken_off_for_what_is_missing() -> None:
+def test_missing_inputs_do_not_interrupt_images_in_progress() -> None:
     scene = Scene(3, {"only": {0}}, stop_after=100, gone=[1, 2])
     only = scene.fleet["only"]
     scene.grant(only, 3)
@@ -256,13 +256,13 @@ def test_what_is_being_judged_is_not_broken_off_for_what_is_missing() -> None:
     assert scene.retries.review()
 
 
-def test_inputs_that_were_alone_in_their_folders_are_missing_once_others_were_read() -> None:
+def test_single_inputs_of_folders_are_missing_once_others_were_read() -> None:
     scene = Scene(60, {"only": set(range(30))}, stop_after=100, folder=1, gone=range(30, 60))
     assert scene.play() is None
     assert sorted(scene.missing) == list(range(30, 60))
 
 
-def test_a_machine_that_sees_the_folder_is_believed_before_one_that_does_not() -> None:
+def test_a_machine_that_sees_the_folder_is_trusted_before_one_that_does_not() -> None:
     scene = Scene(4, {"a": {0, 1}, "b": {0, 1}}, stop_after=100)
     for node, reason in (("a", MISSING), ("b", MISSING_FOLDER)):
         scene.gone = (2, 3) if reason == MISSING_FOLDER else ()
@@ -272,7 +272,7 @@ def test_a_machine_that_sees_the_folder_is_believed_before_one_that_does_not() -
     assert scene.play() is None and sorted(scene.missing) == [2, 3]
 
 
-def test_a_worker_that_is_being_started_elsewhere_is_waited_for_and_not_for_ever() -> None:
+def test_a_worker_starting_on_a_different_machine_is_waited_for_within_limits() -> None:
     scene = Scene(1, {"a": set()})
     scene.fleet.machines = {"a"}
     a, coming = scene.fleet["a"], scene.fleet.add(None, capacity=0)
@@ -285,7 +285,7 @@ def test_a_worker_that_is_being_started_elsewhere_is_waited_for_and_not_for_ever
     assert coming.name in scene.fleet.handles
 
 
-def test_a_machine_that_never_read_anything_is_not_believed_while_there_is_another() -> None:
+def test_a_machine_that_never_read_anything_is_not_trusted_if_others_exist() -> None:
     """Although no worker is on the other one yet."""
     scene = Scene(1, {"blind": set(), "other": {0}})
     scene.fleet.release(scene.fleet["other"])
@@ -306,7 +306,7 @@ def test_nothing_is_decided_while_no_worker_is_ready() -> None:
     assert scene.retries.review() is not None
 
 
-def test_what_cannot_be_read_is_looked_for_elsewhere_and_not_held_back() -> None:
+def test_unreadable_inputs_are_tried_on_other_machines_at_once() -> None:
     """An error other than absence is recorded by the second machine, and counts as a failure there."""
     scene = Scene(300, {"only": set()}, stop_after=1)
     only = scene.fleet["only"]
@@ -316,7 +316,7 @@ def test_what_cannot_be_read_is_looked_for_elsewhere_and_not_held_back() -> None
     assert [lease.last_read for lease in scene.leases.unread] == [True]
 
 
-def test_a_suspect_that_cannot_be_read_stays_alone() -> None:
+def test_a_suspect_that_cannot_be_read_stays_isolated() -> None:
     leases = Leases((Lease(i, f"u/{i}", 1) for i in range(3)), 3)
     leases.grant("a", 1)
     leases.suspect("a", [0], "boom", "n1")

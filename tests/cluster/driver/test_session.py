@@ -61,7 +61,7 @@ def test_leases_are_of_the_selection_only_and_others_see_the_session(run: RunFol
 
 
 @pytest.mark.parametrize("withdraw", [True, False])
-def test_a_new_run_of_which_nothing_came_is_withdrawn_on_request(run: RunFolder, withdraw: bool) -> None:
+def test_a_new_run_without_results_is_removed_on_request(run: RunFolder, withdraw: bool) -> None:
     with pytest.raises(driver.EngineError), run_session(run, "audit", withdraw_if_unused=withdraw):
         raise driver.EngineError("no GPU")
     assert run.store.exists(RUN_FILE) is not withdraw

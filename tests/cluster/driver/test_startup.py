@@ -42,7 +42,7 @@ def listen(driver: Driver, seconds: float) -> None:
         driver.wait_for_answers()
 
 
-def test_one_that_has_a_machine_is_given_up_and_one_that_waits_for_one_is_not(
+def test_a_silent_worker_is_given_up_only_if_it_has_a_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_health, "machines_of_actors", lambda: {"stuck": "a"})
@@ -73,7 +73,7 @@ def test_one_that_has_a_machine_waits_for_none(tmp_path: Path, monkeypatch: pyte
     assert not driver.pool.is_stuck() and driver.pool.waiting_for() == "starting a worker"
 
 
-def test_where_none_comes_up_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_ends_if_no_worker_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_health, "machines_of_actors", lambda: {"stuck": "a"})
     driver = Driver(tmp_path, workers=1)
     with pytest.raises(EngineError, match=r"^3 workers .*no answer in 600 s"):
@@ -90,7 +90,7 @@ class Actor:
         until(file.exists)
 
 
-def test_ray_says_which_workers_have_a_machine(
+def test_ray_reports_which_workers_have_a_machine(
     tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()

@@ -26,7 +26,7 @@ def task(tmp_path: Path, local_ray: None) -> Task:
     return Task(str(tmp_path / "run"), MeanColour, {})
 
 
-def test_a_machine_that_failed_is_avoided_where_there_is_another(
+def test_a_machine_that_failed_is_avoided_if_there_are_others(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = WorkerPool(task, ClusterSettings(cpus_per_worker=2), 0, on_cluster=False)
@@ -46,7 +46,7 @@ def test_a_machine_that_failed_is_avoided_where_there_is_another(
     [(True, MANY, True), (True, 1, False), (False, MANY, False)],
     ids=["a cluster that may grow", "it has all that are wanted", "one machine"],
 )
-def test_the_only_machine_is_avoided_where_others_may_come(
+def test_the_only_machine_is_avoided_if_others_may_join(
     task: Task, monkeypatch: pytest.MonkeyPatch, on_cluster: bool, most: int, avoided: bool
 ) -> None:
     pool = WorkerPool(task, ClusterSettings(max_workers=most), 0, on_cluster)
@@ -55,7 +55,7 @@ def test_the_only_machine_is_avoided_where_others_may_come(
     assert pool.label_selector() == ({NODE: "!in(a)"} if avoided else {})
 
 
-def test_a_machine_that_works_and_fails_again_and_again_is_avoided(
+def test_a_machine_that_alternately_works_and_fails_is_avoided(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = WorkerPool(task, ClusterSettings(), 0, on_cluster=False)
@@ -74,7 +74,7 @@ def test_a_machine_that_works_and_fails_again_and_again_is_avoided(
     assert pool.label_selector() == {}, "it is counted anew"
 
 
-def test_machines_that_failed_are_tried_again_where_no_other_one_comes(
+def test_failed_machines_are_tried_again_if_no_other_joins(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two workers cannot be placed until the failures of the only machine are forgotten."""
@@ -133,9 +133,7 @@ def test_deaths_end_no_run_while_others_may_become_ready() -> None:
         deaths.died_before_ready(0, "torch sees no GPU")
 
 
-def test_a_cluster_that_may_grow_may_bring_another_machine(
-    task: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cluster_that_may_grow_may_add_machines(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     has(monkeypatch, machine("a"))
     assert not WorkerPool(task, ClusterSettings(max_workers=1), 0, on_cluster=False).may_get_other_machine(
         "a"

@@ -150,7 +150,7 @@ def test_a_child_killed_twice_is_a_rejection(monkeypatch: pytest.MonkeyPatch) ->
         assert decoder.decode(SMALL).size == (60, 40)
 
 
-def test_a_child_killed_between_images_costs_no_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_killed_between_images_uses_no_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     with Decoder() as decoder:
         child = child_of(decoder)
         child.kill()

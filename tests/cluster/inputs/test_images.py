@@ -169,7 +169,7 @@ def test_a_profile_defines_the_colours() -> None:
         assert pixel(decode(saved(cyan, form)))[0] < 20
 
 
-def test_a_profile_leaves_alpha_alone() -> None:
+def test_a_profile_does_not_change_alpha() -> None:
     red = Image.new("RGBA", (4, 4), (255, 0, 0, 128))
     assert pixel(decode(saved(red, "PNG", icc_profile=profile("RGB")))) == (127, 255, 127)
     grey = Image.new("LA", (4, 4), (128, 0))

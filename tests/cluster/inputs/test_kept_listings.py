@@ -13,7 +13,7 @@ from cluster.storage.store import open_store
 SHARD = Container("s3://b/a.tar", 1000, "1")
 
 
-def test_a_listing_is_kept_for_one_shard_as_it_is() -> None:
+def test_a_listing_is_stored_for_one_version_of_a_shard() -> None:
     store = open_store("memory://")
     kept = KeptListings(store)
     table = pa.Table.from_pylist([{"uri": "s3://b/a.tar#1.png", "bytes": 3, "offset": 512}], SCHEMA)
@@ -28,7 +28,7 @@ def test_a_listing_is_kept_for_one_shard_as_it_is() -> None:
     assert [found.path for found in store.list()] == ["progress/else"]
 
 
-def test_what_is_damaged_or_something_else_is_none() -> None:
+def test_damaged_and_foreign_listings_are_ignored() -> None:
     store = open_store("memory://")
     kept = KeptListings(store)
     kept.save(SHARD, ShardListing(SCHEMA.empty_table()))

@@ -102,7 +102,7 @@ def test_the_size_is_checked_before_anything_is_read() -> None:
         read_image("x", check_size, member)
 
 
-def test_what_was_broken_when_it_was_listed_is_not_looked_for() -> None:
+def test_inputs_found_broken_when_listed_are_not_read() -> None:
     with pytest.raises(Unreadable, match="it ends early") as unreadable:
         read(Broken("/nowhere/a.tar", "it ends early"))
     assert unreadable.value.reason_code == "unreadable"
@@ -208,7 +208,7 @@ def test_a_store_that_ignores_ranges_is_refused(server: Server) -> None:
         _range(open_store("s3://b", patience=0))
 
 
-def test_a_range_that_cannot_be_had_is_a_change_only_if_the_object_shows_it(server: Server) -> None:
+def test_an_unavailable_range_is_a_change_only_if_the_object_has_changed(server: Server) -> None:
     beyond = refusal(416, "InvalidRange")
     store = open_store("s3://b", patience=0)
     server.answer = _of_size(8, beyond)

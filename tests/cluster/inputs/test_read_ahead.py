@@ -11,7 +11,7 @@ DATA = random.Random(0).randbytes(300_000)
 
 
 @given(st.lists(st.tuples(st.integers(0, 310_000), st.integers(0, 70_000)), max_size=30))
-def test_any_reads_give_the_bytes_that_are_there(reads: list[tuple[int, int]]) -> None:
+def test_any_reads_give_the_stored_bytes(reads: list[tuple[int, int]]) -> None:
     def fetch(offset: int, length: int) -> bytes:
         assert length > 0 and offset + length <= len(DATA)
         return DATA[offset : offset + length]

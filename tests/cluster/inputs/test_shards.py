@@ -65,7 +65,7 @@ def test_a_key_of_very_many_images_is_not_held_in_memory(tmp_path: Path) -> None
     assert found.table["txt"].to_pylist() == ["all"] * 2500
 
 
-def test_what_is_no_image_is_counted_by_kind(tmp_path: Path) -> None:
+def test_files_that_are_no_images_are_counted_by_kind(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, kind in {
@@ -92,7 +92,7 @@ def test_names_are_only_names(tmp_path: Path) -> None:
     assert names(listing(tmp_path, bad)) == ["%FF%FE.png"]
 
 
-def test_members_of_one_name_are_inputs_of_their_own(tmp_path: Path) -> None:
+def test_members_with_equal_names_are_separate_inputs(tmp_path: Path) -> None:
     members = [("a.png", b"1"), ("b.png", b"2"), ("a.png", b"33"), ("a.png", b"4"), ("b.png", b"5")]
     found = listing(tmp_path, shard(members))
     assert names(found) == ["a.png", "b.png", "a.png~2", "a.png~3", "b.png~2"]

@@ -13,9 +13,7 @@ from tests.support.mean_colour import paint
 from tests.support.waiting import PATIENCE
 
 
-def test_a_missing_or_empty_folder_is_not_an_images_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_or_empty_folder_rejects_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_check, "REST_SECONDS", 0.0)
     folder = tmp_path / "in"
     check = SourceCheck(str(folder))
@@ -47,7 +45,7 @@ def test_an_images_folder_exists_if_it_contains_anything(
     assert [folder_of(uri) for uri in ("/a.png", "a.png", "s3://b/a.png")] == ["/", ".", "s3://b"]
 
 
-def test_a_mount_that_hangs_is_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mount_that_hangs_is_a_machine_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It blocks no other thread: no folder is listed under a lock."""
     answers = threading.Event()
     monkeypatch.setattr(source_check, "LOOK_SECONDS", 0.0)

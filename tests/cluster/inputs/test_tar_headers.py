@@ -76,7 +76,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_other_members_are_told_apart(kind: bytes) -> None:
+def test_members_of_other_types_are_recognised(kind: bytes) -> None:
     with_data = kind in (tarfile.CONTTYPE, b"V")
     data = header(b"x", 3 if with_data else 0, kind) + (padded(b"abc") if with_data else b"")
     data += header(b"next.png", 2) + padded(b"ok") + END
@@ -95,7 +95,7 @@ def test_sizes_in_base_256() -> None:
     assert by_tarfile(data) == [("a.png", True, 512, 5)]
 
 
-def test_what_a_pax_header_says_of_a_member() -> None:
+def test_fields_of_a_pax_header() -> None:
     fields = b"".join(b"%d %s\n" % (len(f) + 4, f) for f in (b"path=long.png", b"size=00005"))
     data = header(b"x", len(fields), b"x") + padded(fields) + header(b"short", 0) + padded(b"12345") + END
     assert [(e.name, e.size) for e in listed(data)] == [("long.png", 5)]
@@ -140,7 +140,7 @@ def test_any_damaged_byte_is_survived(place: int, value: int) -> None:
 
 
 @given(st.binary(max_size=2000))
-def test_anything_is_survived(data: bytes) -> None:
+def test_any_bytes_are_listed_or_refused(data: bytes) -> None:
     until_broken(data)
 
 

@@ -172,7 +172,7 @@ def _kept(store: Store) -> list[str]:
     return [found.path for found in store.list(SHARD_LISTINGS)]
 
 
-def test_a_plan_that_was_interrupted_goes_on_with_the_shards_that_are_left(
+def test_an_interrupted_plan_resumes_with_the_remaining_shards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _shards(tmp_path / "in", 30)

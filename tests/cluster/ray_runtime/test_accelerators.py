@@ -63,12 +63,12 @@ def test_a_bound_on_the_cost_needs_the_price_of_all_that_is_named() -> None:
         (float("nan"), 5.0, "prices"),
     ],
 )
-def test_a_price_that_is_none_is_refused(price: float, bound: float | None, said: str) -> None:
+def test_an_invalid_price_is_refused(price: float, bound: float | None, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         ClusterSettings(prices={"L4": price, "CPU": 0.1}, max_cost=bound)
 
 
-def test_a_machine_may_cost_nothing_where_no_bound_is_set() -> None:
+def test_a_price_of_zero_is_allowed_without_a_bound() -> None:
     assert ClusterSettings(prices={"CPU": 0.0}).price("CPU", 1.0) == 0.0
 
 

@@ -68,7 +68,7 @@ def without_token(home: Path) -> dict[str, str]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("mode", [None, "disabled"])
-def test_a_local_ray_listens_on_loopback_alone_and_to_nobody_without_its_token(
+def test_a_local_ray_listens_on_loopback_only_and_requires_its_token(
     mode: str | None, tmp_path: Path
 ) -> None:
     """Also if the environment disables tokens, as it may for a cluster elsewhere."""
@@ -104,7 +104,7 @@ class Rays:
         monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
 
 
-def test_a_ray_that_cannot_be_kept_on_loopback_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_that_cannot_be_restricted_to_loopback_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     rays = Rays("127.0.0.1:6379", monkeypatch)
     monkeypatch.delattr(runtime.ray_constants, "ENABLE_RAY_CLUSTER")
     with pytest.raises(runtime.Refused, match=f"Ray {ray.__version__} cannot be kept"):
@@ -120,7 +120,9 @@ def test_a_ray_on_loopback_is_used(address: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("address", ["10.0.0.7:6379", "[fd00::7]:6379", "node:6379"])
-def test_a_ray_that_listens_elsewhere_is_ended(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_that_listens_beyond_loopback_is_shut_down(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rays = Rays(address, monkeypatch)
     with pytest.raises(runtime.Refused, match=re.escape(f"listens at {address}")):
         runtime.start_ray(threading.Event())

@@ -10,7 +10,7 @@ def clock_at(*times: float) -> ObserverClock:
     return ObserverClock(lambda: next(readings))
 
 
-def test_time_in_which_nobody_read_the_clock_does_not_count() -> None:
+def test_time_between_readings_that_are_far_apart_does_not_count() -> None:
     clock = clock_at(100.0, 100.5, 1100.5, 1101.0)
     assert clock.now() == 100.5
     assert clock.now() == 100.5 + MOST_SECONDS, "a thousand seconds asleep"

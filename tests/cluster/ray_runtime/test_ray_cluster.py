@@ -123,7 +123,7 @@ def test_workers_are_spot_from_none_and_the_head_is_not() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_machine_keeps_its_keys_to_itself(kind: str) -> None:
+def test_no_machine_shares_its_keys(kind: str) -> None:
     machine = KINDS[kind]["node_config"]
     assert machine["MetadataOptions"]["HttpTokens"] == "required"
     assert machine["IamInstanceProfile"]["Name"] == f"originality-{'head' if kind == 'head' else 'worker'}"
@@ -195,7 +195,7 @@ def as_read(file: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("file", ["ray_cluster.yaml", "rayjob.yaml"])
-def test_every_kind_says_which_gpu_it_has(file: str) -> None:
+def test_every_node_type_names_its_gpu(file: str) -> None:
     """Without it a job with --accelerators would start none of them. Each also has a price."""
     config = as_read(file)
     kinds = {name: k for name, k in config["available_node_types"].items() if k["resources"].get("GPU")}

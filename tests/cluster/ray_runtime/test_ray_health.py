@@ -66,7 +66,7 @@ def test_without_any_machine_a_ray_of_this_machine_has_ended(
         watch(health, time, 200)
 
 
-def test_a_head_that_does_not_answer_ends_the_run_wherever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_does_not_answer_ends_the_run_at_any_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     time, answers = SetTime(), threading.Event()
     monkeypatch.setattr(ray, "nodes", lambda: answers.wait(PATIENCE) and [])
     health = RayHealth(ObserverClock(time), on_cluster=True)
@@ -82,7 +82,7 @@ def test_a_head_that_does_not_answer_ends_the_run_wherever_it_is(monkeypatch: py
 
 
 @pytest.mark.parametrize("ask", ["room", "gpus_of", "check_machine", "check_prices"])
-def test_what_is_asked_before_anybody_is_hired_has_a_bound(monkeypatch: pytest.MonkeyPatch, ask: str) -> None:
+def test_calls_before_the_first_worker_have_a_timeout(monkeypatch: pytest.MonkeyPatch, ask: str) -> None:
     answers, how = threading.Event(), ClusterSettings(max_cost=1.0)
     for name in ("nodes", "cluster_resources"):
         monkeypatch.setattr(ray, name, lambda: answers.wait(PATIENCE))

@@ -77,7 +77,7 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_an_address_that_is_no_cluster_is_refused_with_what_was_meant(address: str) -> None:
+def test_an_address_of_no_cluster_is_refused_with_the_fix(address: str) -> None:
     with pytest.raises(ray_address.Unusable) as refused:
         ray_address.check(address)
     assert ADDRESSES[address] in str(refused.value) and address in str(refused.value)
@@ -100,7 +100,7 @@ def test_ray_sees_an_address_without_blanks(given: str, meant: str) -> None:
     assert done.stdout == f"{meant}\n"
 
 
-def test_a_port_where_something_else_answers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_with_a_different_service_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_address, "ANSWER_SECONDS", 1.0)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -138,7 +138,7 @@ raise SystemExit(run(job))
 
 
 @pytest.mark.long
-def test_a_cluster_of_another_version_or_with_another_token_is_one_line(tmp_path: Path) -> None:
+def test_a_different_ray_version_or_token_is_an_error_of_one_line(tmp_path: Path) -> None:
     with ray_head(tmp_path, cpus=1) as head:
         way = {**head.environment, "RAY_ADDRESS": head.gcs}
         cases = {

@@ -38,7 +38,7 @@ def run(pictures: Path, tmp_path: Path) -> RunFolder:
 
 
 @pytest.mark.parametrize("filled", [False, True])
-def test_a_folder_in_the_place_of_the_summary_ends_nothing(run: RunFolder, filled: bool) -> None:
+def test_a_folder_in_place_of_the_summary_stops_nothing(run: RunFolder, filled: bool) -> None:
     folder = Path(run.store.url, "summary.json")
     folder.unlink()
     folder.mkdir()
@@ -89,7 +89,7 @@ def test_any_flipped_bit_is_noticed(run: RunFolder, name: str) -> None:
 
 @pytest.mark.parametrize("cut", [0, 1, 7, 100, -1, -9, -100])
 @pytest.mark.parametrize("name", READERS)
-def test_what_was_cut_off_or_written_over_is_noticed(run: RunFolder, name: str, cut: int) -> None:
+def test_truncated_and_overwritten_files_are_detected(run: RunFolder, name: str, cut: int) -> None:
     path, read, without = READERS[name]
     data = run.store.read(path)
     for damaged in (data[:cut], data[:cut] + bytes(len(data[cut:])), b"[]", b"\xff" * 99):
@@ -101,7 +101,7 @@ def test_what_was_cut_off_or_written_over_is_noticed(run: RunFolder, name: str, 
             assert read(run) == without
 
 
-def test_what_older_versions_wrote_has_no_checksum_and_is_read(run: RunFolder) -> None:
+def test_files_of_older_versions_without_checksum_are_read(run: RunFolder) -> None:
     values = run.description
     assert FIELD not in values and FIELD in json.loads(run.store.read("run.json"))
     assert json_values(json.dumps(values).encode()) == values
@@ -154,7 +154,7 @@ def test_a_damaged_part_hides_no_other_and_is_learnt_again(run: RunFolder) -> No
     assert _known(mended) == _known(run) and not mended.damage.paths
 
 
-def test_a_part_of_another_manifest_says_nothing(run: RunFolder) -> None:
+def test_a_part_of_a_different_manifest_is_ignored(run: RunFolder) -> None:
     for number in (-1, 3):
         ids = [image_id_of(b"\0"), image_id_of(b"\1")]
         table = pa.table({"number": [1, number], "uri": ["", ""], "image_id": ids})
@@ -175,7 +175,7 @@ class Goes(Store):
         return super().read(path, check)
 
 
-def test_a_part_that_is_taken_away_meanwhile_is_none(run: RunFolder) -> None:
+def test_a_part_removed_while_it_is_read_is_skipped(run: RunFolder) -> None:
     store = Goes(run.store.url, run.store.objects)
     store.gone = "inputs/first-00000.parquet"
     other = RunFolder(store)
@@ -184,9 +184,7 @@ def test_a_part_that_is_taken_away_meanwhile_is_none(run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("name", ["run.json", "manifest.parquet"])
-def test_what_cannot_be_made_anew_is_named_before_anything_is_done(
-    run: RunFolder, pictures: Path, name: str
-) -> None:
+def test_damage_that_cannot_be_repaired_is_reported_first(run: RunFolder, pictures: Path, name: str) -> None:
     data = run.store.read(name)
     run.store.write(name, data[:50] + b"?" + data[51:])
     for use in (

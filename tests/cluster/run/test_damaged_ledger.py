@@ -58,7 +58,7 @@ def test_any_flipped_bit_of_a_record_is_noticed_and_the_others_are_read() -> Non
     assert noticed > FLIPS
 
 
-def test_any_flipped_bit_of_a_part_is_noticed_and_costs_no_row() -> None:
+def test_any_flipped_bit_of_a_part_is_detected_and_loses_no_row() -> None:
     store = open_store("memory://")
     ledger = committed(store, range(4))
     (path,) = ledger.compact(SCHEMA)
@@ -73,7 +73,7 @@ def test_any_flipped_bit_of_a_part_is_noticed_and_costs_no_row() -> None:
     assert sorted(part.ids.to_pylist()) == IDS
 
 
-def test_the_same_part_is_written_again_where_it_was_damaged() -> None:
+def test_a_damaged_part_is_written_again() -> None:
     store = open_store("memory://")
     ledger = committed(store)
     (path,) = ledger.compact(SCHEMA)
@@ -93,7 +93,7 @@ class Ghosts(Store):
             yield StoredObject(self.PATH, 1, datetime.now(UTC), None)
 
 
-def test_a_part_that_is_listed_and_cannot_be_found_is_passed_over() -> None:
+def test_a_part_that_is_listed_and_not_found_is_skipped() -> None:
     kept = open_store("memory://")
     (path,) = committed(kept).compact(SCHEMA)
     store = Ghosts(kept.url, kept.objects)
@@ -135,9 +135,7 @@ def test_a_damaged_record_is_read_from_a_part_or_judged_again() -> None:
 
 @pytest.mark.parametrize("filled", [False, True])
 @pytest.mark.parametrize("compacted", [False, True])
-def test_a_folder_in_the_place_of_a_record_costs_one_judging(
-    tmp_path: Path, filled: bool, compacted: bool
-) -> None:
+def test_a_folder_in_place_of_a_record_is_judged_again(tmp_path: Path, filled: bool, compacted: bool) -> None:
     store = open_store(str(tmp_path))
     committed(store)
     if compacted:
@@ -181,7 +179,7 @@ def put_folder(path: Path, filled: bool) -> None:
         (path / "x").write_bytes(b"1")
 
 
-def test_a_name_that_is_none_of_the_engines_makes_no_retries() -> None:
+def test_a_file_with_a_foreign_name_adds_no_retries() -> None:
     store = open_store("memory://")
     committed(store)
     store.write(record_path(IDS[0], 999_999), b"{}")
@@ -190,7 +188,7 @@ def test_a_name_that_is_none_of_the_engines_makes_no_retries() -> None:
     assert not list(store.list("retries"))
 
 
-def test_two_starts_at_once_put_a_damaged_record_back_once() -> None:
+def test_two_starts_at_once_queue_a_damaged_record_once() -> None:
     store = open_store("memory://")
     committed(store)
     store.write(record_path(IDS[3]), b"")
@@ -215,7 +213,7 @@ class Garbled(Store):
         return data[:-1] if self.asked[path] == 1 else data
 
 
-def test_what_is_damaged_on_its_way_only_is_not_judged_again() -> None:
+def test_damage_in_transit_is_not_judged_again() -> None:
     store = open_store("memory://")
     committed(store).queue_again(lambda row: "odd" if row["value"] % 2 else None, ["value"], {})
     left = values(store)
@@ -224,7 +222,7 @@ def test_what_is_damaged_on_its_way_only_is_not_judged_again() -> None:
     assert values(store) == left and len(left) == 3
 
 
-def test_of_a_damaged_retry_what_was_judged_since_still_counts() -> None:
+def test_after_a_damaged_retry_newer_records_still_count() -> None:
     store = open_store("memory://")
     ledger = committed(store)
     ledger.compact(SCHEMA)
@@ -303,7 +301,7 @@ def test_readers_beside_retries_and_compactions_see_one_state(where: str, tmp_pa
     assert not failed and values(store) == SOUND | dict.fromkeys(moving, 39)
 
 
-def test_a_record_that_somebody_took_away_is_none() -> None:
+def test_a_deleted_record_does_not_count() -> None:
     store = open_store("memory://")
     ledger = committed(store)
 

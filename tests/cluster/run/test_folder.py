@@ -63,7 +63,7 @@ def test_inputs_join_rows(pictures: Path, tmp_path: Path) -> None:
     assert rows == {"a.PNG": "judged", "b.png": "judged", "deep/c.jpg": "pending"}
 
 
-def test_leases_are_of_what_has_no_record(pictures: Path, tmp_path: Path) -> None:
+def test_only_inputs_without_a_record_are_leased(pictures: Path, tmp_path: Path) -> None:
     run = plan(str(pictures), open_store(str(tmp_path / "run")), IDENTITY)
     shared = image_id_of((pictures / "a.PNG").read_bytes())
     run.identities.learn(0, shared)
@@ -107,7 +107,7 @@ def test_an_input_is_leased_with_its_word(tmp_path: Path, pictures: Path) -> Non
     assert [(lease.number, lease.columns) for lease in leases] == [(0, {"word": "dog"}), (1, {})]
 
 
-def test_a_collection_that_is_refused_leaves_nothing(tmp_path: Path, pictures: Path) -> None:
+def test_a_refused_collection_writes_nothing(tmp_path: Path, pictures: Path) -> None:
     def refuse(manifest: Manifest) -> None:
         raise InputError(f"{len(manifest)} are too many")
 

@@ -19,7 +19,7 @@ def leases_of(count: int) -> Leases:
     st.integers(1, 3),
     st.randoms(),
 )
-def test_every_input_is_settled_once_and_killers_alone_are_condemned(
+def test_every_input_ends_once_and_only_images_that_kill_fail(
     images: list[int], killers: set[int], most: int, workers: int, luck: random.Random
 ) -> None:
     """``images`` are the images that the inputs turn out to be. A worker dies when it works on a killer; some
@@ -64,7 +64,7 @@ def test_every_input_is_settled_once_and_killers_alone_are_condemned(
     assert {images[i] for i in condemned} <= killers
 
 
-def test_a_suspect_is_leased_alone() -> None:
+def test_a_suspect_is_leased_by_itself() -> None:
     leases = leases_of(3)
     leases.grant("a", 2)
     leases.suspect("a", [0, 1], "boom")
@@ -91,7 +91,7 @@ def test_the_same_image_is_parked_and_settled_with_the_first() -> None:
     assert leases.open == 1
 
 
-def test_what_was_given_back_comes_first() -> None:
+def test_returned_inputs_come_first() -> None:
     leases = leases_of(4)
     leases.grant("a", 2)
     leases.give_back("a")
@@ -106,7 +106,7 @@ def test_an_image_that_is_known_is_claimed_when_it_is_leased() -> None:
     assert leases.open == 0
 
 
-def test_twins_part_when_one_of_them_has_changed_or_is_gone() -> None:
+def test_duplicates_separate_if_one_has_changed_or_is_gone() -> None:
     def twins() -> Leases:
         leases = Leases([Lease(0, "u/0", 1, "x"), Lease(1, "u/1", 1, "x")], 2)
         assert [lease.number for lease in leases.grant("a", 2)] == [0]

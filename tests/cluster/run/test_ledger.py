@@ -217,7 +217,7 @@ def test_two_compactions_at_once_are_read_once() -> None:
     assert ledger.compact(SCHEMA) == []
 
 
-def test_what_is_compacted_while_it_is_read_is_read_once() -> None:
+def test_records_compacted_during_a_read_are_read_once() -> None:
     ledger = Ledger(open_store("memory://"))
     ledger.commit("aa", record(1), {})
     ledger.compact(SCHEMA)
@@ -228,7 +228,7 @@ def test_what_is_compacted_while_it_is_read_is_read_once() -> None:
     assert sorted(row["image_id"] for row in (first, *reading)) == ["aa", "bb"]
 
 
-def test_what_is_replaced_while_it_is_read_is_read_once() -> None:
+def test_records_replaced_during_a_read_are_read_once() -> None:
     """A retry, and a compaction after it, take a part away that a reader knows of."""
     ledger = Ledger(open_store("memory://"))
     for number in range(4):
@@ -290,7 +290,7 @@ def test_notes_of_older_versions_are_no_retries() -> None:
     assert len(list(ledger.rows())) == 1
 
 
-def test_of_two_retries_at_once_each_takes_back_what_the_other_left() -> None:
+def test_two_retries_at_once_queue_disjoint_images() -> None:
     store = open_store("memory://")
     ledger = Ledger(store)
     for number in range(4):
@@ -311,7 +311,7 @@ def test_of_two_retries_at_once_each_takes_back_what_the_other_left() -> None:
 
 
 @pytest.mark.parametrize("error", [LockLost, Outage])
-def test_a_retry_counts_though_what_follows_it_fails(
+def test_a_retry_counts_even_if_its_next_step_fails(
     error: type[StoreError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store("memory://")
@@ -329,7 +329,7 @@ def test_a_retry_counts_though_what_follows_it_fails(
     assert read_parts(store) == []
 
 
-def test_a_compaction_that_has_lost_its_turn_reads_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compaction_that_has_lost_its_lock_stops_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster.run.ledger, "READERS", 1)
     store = open_store("memory://")
     every = [f"{i:02}" for i in range(40)]
@@ -355,7 +355,7 @@ def test_a_compaction_that_has_lost_its_turn_reads_no_further(monkeypatch: pytes
     assert read_parts(store) == []
 
 
-def test_what_is_too_little_for_a_part_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_too_few_for_a_part_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.run.ledger.PART_ROWS", 4)
     ledger = Ledger(open_store("memory://"))
     for i in range(11):

@@ -129,7 +129,7 @@ def test_unusual_local_names(tmp_path: Path) -> None:
     assert all(store.read(name) == name.encode() for name in names)
 
 
-def test_a_newline_in_a_name_is_one_line_of_error(tmp_path: Path) -> None:
+def test_a_newline_in_a_name_is_escaped_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "new\nline.png").write_bytes(b"x")
     with pytest.raises(StoreError, match=r"cannot be addressed; .*new\\nline\.png"):
         list(open_store(str(tmp_path)).list())

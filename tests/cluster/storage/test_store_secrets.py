@@ -94,7 +94,7 @@ def test_no_secret_of_a_body_passes(server: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_code_and_words_of_a_body_are_kept(name: str) -> None:
+def test_code_and_message_of_a_body_are_kept(name: str) -> None:
     expected = {
         "as S3 writes it": "403 Forbidden, SignatureDoesNotMatch: As the service says",
         "in the message": "400 Forbidden, ExpiredToken: The token *** of *** has expired; ***",

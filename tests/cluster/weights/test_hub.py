@@ -257,7 +257,7 @@ def test_a_model_is_fetched_into_a_folder(hub: list[str], tmp_path: Path) -> Non
     assert "has no commit 0000" in fetch("org/shapes", "--revision", "0" * 40).stderr
 
 
-def test_a_head_knows_the_digest_before_anything_big_is_downloaded(
+def test_the_digest_is_known_before_large_downloads(
     hub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from jobs.auditing.weights_here import copies_here

@@ -27,9 +27,7 @@ from tests.support.waiting import PATIENCE, until
 # Private: Room._turn, because no public call tells that a thread waits for room.
 
 
-def test_an_image_that_comes_slowly_holds_up_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_image_does_not_delay_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor do three of them."""
     for name in ("0-slow", "1-slow", "2-slow", *(f"{i}" for i in range(3, 9))):
         paint(tmp_path / "in", f"{name}.png", (int(name[0]), 0, 0))
@@ -55,7 +53,7 @@ def test_an_image_that_comes_slowly_holds_up_no_other(
     assert sorted(settled) == list(range(9))
 
 
-def test_files_in_hand_have_a_bound_also_where_no_list_says_their_size(
+def test_bytes_read_ahead_are_bounded_even_if_sizes_are_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = [paint(tmp_path / "in", f"{i}.png", (i, 0, 0)).stat().st_size for i in range(6)]
@@ -82,7 +80,7 @@ def test_files_in_hand_have_a_bound_also_where_no_list_says_their_size(
     assert min(sizes) <= min(in_hand) and max(in_hand) <= most
 
 
-def test_room_is_given_in_turn_and_one_may_always_be_read() -> None:
+def test_read_ahead_memory_is_granted_in_order_and_one_read_is_always_allowed() -> None:
     room, order = Room(100), []
     first, go = threading.Event(), threading.Event()
 
@@ -141,7 +139,7 @@ def test_members_of_a_shard_are_judged_as_the_loose_images_are(tmp_path: Path) -
     assert records[1]["error_message"].endswith("not a tar file")
 
 
-def test_no_other_machine_tries_what_was_broken_when_it_was_listed(tmp_path: Path) -> None:
+def test_inputs_found_broken_when_listed_are_not_tried_on_other_machines(tmp_path: Path) -> None:
     lease = Lease(0, "in/a.tar", location=Broken("in/a.tar", "it ends early"))
     assert lease.file == "in/a.tar" and not lease.last_read
     worker = Worker(task(tmp_path))

@@ -32,7 +32,7 @@ class HangsAtTheDoor(MeanColour):
         super().admit(item)
 
 
-def test_only_the_image_in_hand_is_blamed(tmp_path: Path, local_ray: None) -> None:
+def test_only_the_image_being_processed_is_blamed(tmp_path: Path, local_ray: None) -> None:
     """The images beside it in the scorer, and those that waited, are judged at their first attempt."""
     paint(tmp_path / "in", "hangs.png", HANGS)
     for i in range(1, 8):

@@ -46,7 +46,7 @@ def test_the_handlers_of_the_process_that_started_ray_stay() -> None:
     assert logging.getLogger("cluster").handlers == [before]
 
 
-def test_a_worker_logs_what_became_of_each_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_logs_the_result_of_each_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     paint(tmp_path / "in", "bad.png", BREAKS)
     paint(tmp_path / "in", "good.png", (1, 2, 3))
     leases = lease_all(tmp_path / "in")

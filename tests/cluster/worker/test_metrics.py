@@ -92,7 +92,7 @@ def test_counters_count(scraped: Scraped) -> None:
     assert scraped["ray_originality_duplicates_total", ""] == 2
 
 
-def test_what_scoring_cost_is_added_up_and_the_rest_left_out(scraped: Scraped) -> None:
+def test_costs_of_scoring_are_summed(scraped: Scraped) -> None:
     costs = {
         label: value for (name, label), value in scraped.items() if name == "ray_originality_scored_total"
     }
@@ -114,7 +114,7 @@ def test_stages_are_timed_also_when_they_fail(scraped: Scraped) -> None:
     assert scraped["ray_originality_stage_seconds_sum", "stage=fetch"] < 0.005
 
 
-def test_the_dashboard_asks_for_nothing_that_is_not_told(scraped: Scraped) -> None:
+def test_the_dashboard_queries_only_exported_metrics(scraped: Scraped) -> None:
     board = json.loads(DASHBOARD.read_text())
     queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     queries += [v["query"]["query"] for v in board["templating"]["list"] if v["type"] == "query"]
@@ -125,7 +125,7 @@ def test_the_dashboard_asks_for_nothing_that_is_not_told(scraped: Scraped) -> No
     assert exported - asked <= {"ray_originality_stage_seconds_sum", "ray_originality_stage_seconds_count"}
 
 
-def test_the_dashboard_selects_by_labels_that_are_told(scraped: Scraped) -> None:
+def test_the_dashboard_selects_by_exported_labels(scraped: Scraped) -> None:
     board = json.loads(DASHBOARD.read_text())
     known = {"status", "stage", "what", "kind", "le", "SessionName"}
     for panel in board["panels"]:
@@ -156,6 +156,6 @@ assert "torch" not in sys.modules
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_real_torch_without_cuda_is_left_alone() -> None:
+def test_torch_without_cuda_is_not_measured() -> None:
     Metrics().gpu_memory()
     assert not torch.cuda.is_initialized()

@@ -66,7 +66,7 @@ def test_a_notice_from_before_the_start_counts(cloud: Cloud, started: Callable[.
     until(lambda: watch.notice)
 
 
-def test_a_notice_in_other_words_is_one_all_the_same(
+def test_a_notice_with_an_unknown_action_counts(
     cloud: Cloud, started: Callable[..., PreemptionWatch]
 ) -> None:
     cloud.action = "soon"
@@ -103,7 +103,7 @@ def test_gce_tells_that_it_preempts(cloud: Cloud, started: Callable[..., Preempt
     assert watch.notice.startswith("GCE ") and "30 seconds" in watch.notice
 
 
-def test_another_server_under_googles_name_is_not_believed(
+def test_a_different_server_under_googles_name_is_ignored(
     cloud: Cloud, started: Callable[..., PreemptionWatch]
 ) -> None:
     cloud.flavor, cloud.preempted = "portal", "TRUE"
@@ -193,7 +193,7 @@ def test_a_file_is_a_notice_with_a_service_and_without(
     assert started(every=1000).notice  # its file was there before it started
 
 
-def test_no_proxy_is_asked(
+def test_no_proxy_is_used(
     cloud: Cloud, started: Callable[..., PreemptionWatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):

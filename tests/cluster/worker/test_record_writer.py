@@ -12,7 +12,7 @@ from cluster.worker.record_writer import RecordWriter
 from tests.support.waiting import PATIENCE
 
 
-def test_a_snapshot_of_an_image_that_another_has_judged_is_not_left() -> None:
+def test_the_snapshot_of_an_image_judged_elsewhere_is_removed() -> None:
     """As with a worker that was suspended, and wakes when the run is over."""
     ledger = Ledger(open_store("memory://"))
     writer = RecordWriter({}, "worker", Metrics(), threading.Event())

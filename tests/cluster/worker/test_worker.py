@@ -112,7 +112,7 @@ def test_an_image_whose_decoder_dies_is_rejected_at_the_second_attempt(
     assert ledger.record(image_id)["attempts"] == 2
 
 
-def test_what_cannot_be_read_here_is_given_back_until_the_last_look(tmp_path: Path) -> None:
+def test_unreadable_inputs_are_returned_until_the_last_attempt(tmp_path: Path) -> None:
     """A different machine may be able to read it. If the collection itself is gone, the worker ends, and
     nothing is recorded of its images."""
     folder = tmp_path / "in"
@@ -168,7 +168,7 @@ def test_a_scorer_that_breaks_hands_back_all_but_a_single_culprit(tmp_path: Path
     assert (record["error_class"], record["error_message"]) == ("RuntimeError", "green broke me")
 
 
-def test_what_is_recorded_already_is_told_and_not_judged(tmp_path: Path) -> None:
+def test_existing_records_are_reported_and_not_judged_again(tmp_path: Path) -> None:
     path = paint(tmp_path / "in", "a.png", (1, 1, 1))
     (lease,) = lease_all(tmp_path / "in").values()
     image_id = image_id_of(path.read_bytes())
@@ -206,7 +206,7 @@ def snapshots(tmp_path: Path) -> list[Path]:
     return list((tmp_path / "run").glob("progress/*.snapshot"))
 
 
-def test_a_stopped_image_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_stopped_image_resumes_at_its_snapshot(tmp_path: Path) -> None:
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     leases = list(lease_all(tmp_path / "in").values())
     worker = Worker(task(tmp_path, functools.partial(MeanColour, steps=MANY, seconds=0.1)))
@@ -222,7 +222,7 @@ def test_a_stopped_image_goes_on_where_it_was(tmp_path: Path) -> None:
     assert snapshots(tmp_path) == []
 
 
-def test_snapshots_by_the_clock_and_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
+def test_snapshots_are_periodic_and_damaged_ones_skipped(tmp_path: Path) -> None:
     path = paint(tmp_path / "in", "a.png", (1, 1, 1))
     leases = list(lease_all(tmp_path / "in").values())
     kept = tmp_path / "run" / "progress" / f"{image_id_of(path.read_bytes())}.snapshot"
@@ -242,7 +242,7 @@ class NoStages(MeanColour):
         return 0
 
 
-def test_an_image_that_another_input_stands_for_is_dropped(tmp_path: Path) -> None:
+def test_an_image_that_duplicates_a_different_input_is_dropped(tmp_path: Path) -> None:
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     paint(tmp_path / "in", "b.png", (2, 2, 2))
     leases = list(lease_all(tmp_path / "in").values())
@@ -260,7 +260,7 @@ def test_an_image_that_another_input_stands_for_is_dropped(tmp_path: Path) -> No
     assert [settled.number for settled in report.settled] == [1]
 
 
-def test_a_factory_that_fails_is_told(tmp_path: Path) -> None:
+def test_a_factory_that_fails_is_reported(tmp_path: Path) -> None:
     def factory() -> Any:
         raise LookupError("no such model")
 
@@ -284,7 +284,7 @@ class Card(MeanColour):
         return super().step()
 
 
-def test_an_error_of_the_card_ends_the_worker_and_costs_no_image(tmp_path: Path) -> None:
+def test_a_gpu_error_ends_the_worker_and_loses_no_image(tmp_path: Path) -> None:
     """Also with one image alone, at the first error: nothing is recorded, and no scorer is built again."""
     folder = tmp_path / "in"
     paint(folder, "0.png", (1, 1, 1))

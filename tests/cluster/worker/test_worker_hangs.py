@@ -101,7 +101,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Clock:
         ("snapshot", "taking a snapshot", True),
     ],
 )
-def test_a_call_that_hangs_names_the_images_in_hand_alone(
+def test_a_call_that_hangs_names_only_the_images_in_progress(
     tmp_path: Path,
     held: Clock,
     go: threading.Event,
@@ -158,7 +158,9 @@ class Forgetful(MeanColour):
         return super().snapshot(item_id)
 
 
-def test_an_error_in_a_snapshot_costs_a_snapshot(tmp_path: Path, hire: Callable[[Task], Worker]) -> None:
+def test_an_error_in_a_snapshot_loses_only_the_snapshot(
+    tmp_path: Path, hire: Callable[[Task], Worker]
+) -> None:
     """It is reported once, and tried again; the image is judged at its first attempt."""
     paint(tmp_path / "in", "a.png", (1, 1, 1))
     paint(tmp_path / "in", "b.png", (2, 2, 2))
@@ -191,7 +193,7 @@ def test_a_card_that_fails_in_a_snapshot_is_still_the_machines(
     assert reports[-1].failed and [back.of_machine for r in reports for back in r.returned] == [True]
 
 
-def test_a_store_that_cannot_be_opened_does_not_keep_the_worker_from_saying_where_it_is(
+def test_a_worker_reports_its_machine_even_if_the_store_cannot_be_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, go: threading.Event, hire: Callable[[Task], Worker]
 ) -> None:
     def opens(uri: str) -> Any:
@@ -207,7 +209,7 @@ def test_a_store_that_cannot_be_opened_does_not_keep_the_worker_from_saying_wher
         work(worker, [], lambda r: False)
 
 
-def test_a_mount_that_hangs_is_the_machines(
+def test_a_mount_that_hangs_is_a_machine_fault(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     clock: Clock,

@@ -81,7 +81,7 @@ def test_the_score_differs_less_than_min_tokens(folder: Path) -> None:
     assert by_rule["never"]["mean absolute difference"][1] > apart[1]
 
 
-def test_one_seed_alone_is_compared_with_nothing(folder: Path) -> None:
+def test_a_single_seed_has_no_comparison(folder: Path) -> None:
     variants.results_of(folder, variants.FAST, 4).unlink()
     assert confidence.summarise(folder) == {} == confidence.write(folder)
     assert not (folder / confidence.RESULTS).exists()

@@ -129,7 +129,7 @@ def test_without_a_part_fast_is_compared_with_itself_under_the_same_seed(folder)
     assert found["agrees with fast"][1] == pytest.approx((5 / 6 + 2 / 6) / 2)
 
 
-def test_padding_of_passes_costs_as_well(folder):
+def test_padding_of_passes_counts_as_work(folder):
     (rows,) = summary.rows_of(folder, variants.FAST)
     settings, rows = variants.FAST.settings(3), rows[:6]
     counted = counts(rows, settings)

@@ -39,7 +39,7 @@ def tiny(quick: AuditSettings) -> AuditSettings:
     return quick.model_copy(update={"max_tokens": 1, **parts})
 
 
-def test_the_plain_loop_learns_its_word_and_no_other(model: LatentDiffusion, tmp_path: Path) -> None:
+def test_the_plain_loop_changes_only_its_own_token(model: LatentDiffusion, tmp_path: Path) -> None:
     TaughtSet().scene(2, 0).image().save(tmp_path / "image.png")
     table = model.text.tables[0].weight.clone()
     loop = steps.PlainLoop(model, tmp_path / "image.png", samples=2)
@@ -71,7 +71,7 @@ def test_the_paired_run_alternates_on_different_images(tiny: AuditSettings) -> N
         assert times["paper_over_fast"] == pytest.approx(paper[clock] / (fast[clock] / 2))
 
 
-def test_a_profile_covers_the_whole_audit_and_changes_no_class(tiny: AuditSettings) -> None:
+def test_a_profile_covers_the_complete_audit_and_changes_no_class(tiny: AuditSettings) -> None:
     methods = {(of, name): getattr(of, name) for of, name in ((Inverter, "advance"), (Judge, "advance"))}
     found = profile.measure(tiny, queries(("familiar",), [0]), every=2)
     assert all(getattr(of, name) is method for (of, name), method in methods.items())

@@ -145,7 +145,7 @@ def test_equal_distances_are_as_sure_on_any_scale_and_do_not_pass_at_the_thresho
     assert probability(1, (0.3,) * n) < 0.5
 
 
-def test_the_edit_images_count_and_another_check_is_taken_as_measured():
+def test_edit_images_count_and_other_checks_count_as_measured():
     near = (0.05, 0.1) * 10
     assert probability(1, near, hits=(True,) * 20) > 0.99
     half = probability(1, near, hits=(True, False) * 10)
@@ -169,7 +169,7 @@ def test_confidence_is_the_chance_of_the_verdict():
     assert never.confidence == pytest.approx((1 - first) * (1 - second))
 
 
-def test_simulated_verdicts_repeat_as_often_as_their_confidence_says():
+def test_simulated_verdicts_repeat_as_often_as_their_confidence():
     """Words whose distances are drawn from known distributions, evaluated twice."""
     rng = np.random.default_rng(0)
 
@@ -200,7 +200,7 @@ def test_the_interval_is_narrow_where_distances_are_far_from_the_threshold():
     assert unsure.low < 1.5 and unsure.high > 2.5
 
 
-def test_redrawn_and_in_distribution_are_told_apart():
+def test_redrawn_and_in_distribution_are_distinguished():
     sweep = [
         attempt(1, (0.5,) * 4, editable=None),
         attempt(2, (0.2,) * 4, editable=False),

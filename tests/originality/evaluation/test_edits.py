@@ -92,7 +92,7 @@ def test_every_distance_and_hit_is_kept(several):
 
 
 @pytest.mark.parametrize("k", [0, 3])
-def test_an_image_has_the_same_edits_alone_and_among_others(edits, several, k):
+def test_edits_are_independent_of_the_other_images(edits, several, k):
     alone, among = run(Edited(edits), item(k))[f"image-{k}"], several[1][f"image-{k}"]
     assert timeless(alone.record) == timeless(among.record)
     assert alone.files == among.files

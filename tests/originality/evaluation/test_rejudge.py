@@ -109,7 +109,7 @@ def test_at_the_runs_own_thresholds_nothing_changes(distances, hits, limit, shar
 
 
 @given(VALUES, HITS, LIMITS, LIMITS, SHARES, SHARES, ROUNDS, ASK, CHECK)
-def test_at_others_it_is_what_a_fresh_audit_finds_or_needs_a_sweep(
+def test_rejudging_equals_a_new_audit_or_asks_for_a_sweep(
     distances, hits, limit, other, share, other_share, round_, ask, check
 ):
     old, new = (settings(t, s, round_, ask, check) for t, s in ((limit, share), (other, other_share)))
@@ -136,7 +136,7 @@ def test_at_others_it_is_what_a_fresh_audit_finds_or_needs_a_sweep(
         (settings(0.5, 0.1, round_=3), settings(0.5, 0.5, round_=3), "edit images were drawn"),
     ],
 )
-def test_a_row_says_why_it_needs_a_longer_sweep(old, new, reason):
+def test_a_row_names_why_it_needs_a_longer_sweep(old, new, reason):
     found = audited([[0.2] * COUNT] * TOKENS, [[True, True, False, False] * 3] * TOKENS, old)
     again = rejudged(found, Thresholds(old, new))
     assert (again.status, again.error_class) == ("failed", NEEDS_SWEEP)
@@ -188,7 +188,7 @@ def test_distances_of_the_own_metrics_are_at_most_one():
 
 
 @pytest.mark.long
-def test_a_real_sweep_is_rejudged_as_it_is_judged_afresh(quick):
+def test_rejudging_a_sweep_equals_judging_it_again(quick):
     """Words and redraws do not depend on the threshold."""
 
     def judged(own: AuditSettings) -> dict[str, Verdict]:

@@ -111,7 +111,7 @@ def test_every_image_starts_from_its_own_word(sweep):
     assert other.files["tokens.safetensors"] != done["image-0"].files["tokens.safetensors"]
 
 
-def test_an_image_without_a_word_fails_alone(sweep):
+def test_an_image_without_a_word_does_not_fail_others(sweep):
     with pytest.raises(WordMissing, match=r"\(dog, cat, bird\)"):
         sweep.admit(of(0))
     assert not sweep.images
@@ -126,7 +126,7 @@ def test_an_image_without_a_word_fails_alone(sweep):
         ("\x1b[2J\n" + "x" * 10_000, r"initial word '\\x1b\[2J\\nxxx"),
     ],
 )
-def test_a_word_that_the_model_cannot_start_from_fails_its_image_alone(sweep, word, said):
+def test_an_unusable_initial_word_fails_only_its_image(sweep, word, said):
     with pytest.raises(WordUnusable, match=said) as caught:
         sweep.admit(of(0, word))
     assert not isinstance(caught.value, SettingsError)
@@ -301,7 +301,7 @@ def test_every_domain_of_the_package_suits_the_model_that_ships():
         assert words.chooser is None
 
 
-def test_a_word_whose_edit_subject_is_unknown_fails_its_image_alone(quick):
+def test_an_unknown_edit_subject_fails_only_its_image(quick):
     domain = {"initial_word": "house", "other_subject": "unicorn"}
     given = {"domain": "mine", "domains": {"mine": domain}}
     check = {"check": "editability", "detector": "imagenet"}

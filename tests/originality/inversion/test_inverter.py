@@ -81,7 +81,7 @@ def test_injection_leaves_table_and_tokenizer_as_they_were(model, inverter, imag
     assert not table._forward_hooks
 
 
-def test_one_step_has_the_gradient_of_a_whole_table_reference(model, pipeline, inverter, images):
+def test_one_step_has_the_gradient_of_a_full_embedding_table(model, pipeline, inverter, images):
     """Against a reference that adds m rows to the token table and differentiates all of it."""
     lane = inverter.open("a", images[0], 3)
     (ours,) = torch.autograd.grad(inverter.losses([lane] * 3)[0], lane.vectors)
@@ -191,7 +191,7 @@ def test_more_images_than_lanes_are_all_finished_in_turn(inverter, images):
     assert max(seen) <= 3
 
 
-def test_a_lane_whose_loss_is_not_finite_fails_alone(inverter, images):
+def test_a_lane_whose_loss_is_not_finite_does_not_fail_others(inverter, images):
     broken = type(images[0])(images[0].mean * math.nan, images[0].std)
     good, bad = invert(inverter, [("a", images[0], 1), ("b", broken, 1)])
     assert bad.failure and bad.failure.endswith("prediction of step 0 is not finite")

@@ -29,7 +29,7 @@ def same(a, b) -> bool:
 
 
 @given(st.integers(1, 5), st.integers(0, 99), st.sampled_from((None, 1, 7)))
-def test_step_noise_depends_on_seed_image_tokens_and_step_alone(tokens, step, cycle):
+def test_step_noise_depends_only_on_seed_image_tokens_and_step(tokens, step, cycle):
     own = noise(cycle=cycle).of("a", MOMENTS, tokens, step)
     assert same(own, noise(cycle=cycle).of("a", MOMENTS, tokens, step))
     assert not same(own, noise(cycle=cycle).of("b", MOMENTS, tokens, step))

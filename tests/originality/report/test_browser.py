@@ -354,7 +354,7 @@ def test_the_keyboard_does_what_the_mouse_does(page: Page, files: dict[str, Path
     assert not page.run("document.querySelector('dialog').open")
 
 
-def test_a_picture_is_enlarged_and_put_away(page: Page, files: dict[str, Path]) -> None:
+def test_a_picture_is_enlarged_and_closed(page: Page, files: dict[str, Path]) -> None:
     page.open(files["nine"])
     page.click(".redraws .zoom")
     assert page.run("document.querySelector('dialog img').naturalWidth") == 512

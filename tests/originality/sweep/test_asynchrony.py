@@ -36,7 +36,7 @@ def test_a_step_does_not_make_the_host_wait_for_the_device(tmp_path, monkeypatch
                 lanes[0].read_losses()
 
 
-def test_neither_does_its_backward_pass(tmp_path):
+def test_the_backward_pass_does_not_wait_for_the_device(tmp_path):
     """A complete step on the CPU, watched as if the host had to wait for it."""
     folder = FAMILIES["sd1"](tmp_path / "model")
     model = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))
@@ -52,7 +52,7 @@ def test_neither_does_its_backward_pass(tmp_path):
 
 
 @pytest.mark.parametrize("scheduler", ["pndm", "ddim", "euler", "dpm++"])
-def test_neither_does_denoising(tmp_path, monkeypatch, scheduler):
+def test_denoising_does_not_wait_for_the_device(tmp_path, monkeypatch, scheduler):
     """With all samplers but UniPC, whose step creates small tensors on the device."""
     folder = FAMILIES["sd1"](tmp_path / "model")
     model = LatentDiffusion(ModelSettings(path=str(folder), device="cpu"))

@@ -43,7 +43,7 @@ def several(rounds):
 
 
 @pytest.mark.long
-def test_an_image_has_the_same_results_alone_and_among_others(rounds, several):
+def test_results_are_independent_of_the_other_images(rounds, several):
     """To the last bit: passes have the same shape, whatever fills them and wherever in them the image is."""
     sweep = Watched(rounds)
     for k in (0, 4):

@@ -31,7 +31,7 @@ def together(sweep):
 
 
 @pytest.mark.long
-def test_a_verdict_is_the_same_to_the_last_bit_alone_or_with_neighbours(sweep, together):
+def test_verdicts_are_bitwise_independent_of_batch_neighbours(sweep, together):
     for k in (0, 1, 4):
         alone = run(sweep, item(k))[f"image-{k}"]
         other = together[f"image-{k}"]

@@ -85,7 +85,7 @@ def test_a_model_without_safetensors_is_refused(tmp_path):
         open_model(ModelSettings(path=str(folder)))
 
 
-def test_a_gpu_that_is_not_there_is_an_error_that_says_the_fix():
+def test_a_missing_gpu_is_an_error_with_the_fix():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(SettingsError, match="--device cpu"):

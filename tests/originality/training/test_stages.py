@@ -102,7 +102,7 @@ def fit_in_process(rank, size, folder, rendezvous):
 
 
 @pytest.mark.long
-def test_processes_learn_as_one_alone_and_stop_together(tmp_path):
+def test_several_processes_train_as_one_and_stop_together(tmp_path):
     alone = run_toy(tmp_path / "alone")[0]
     torch.multiprocessing.spawn(fit_in_process, (2, tmp_path, tmp_path / "meet"), nprocs=2)
     first, second = (torch.load(tmp_path / f"weights-{rank}.pt") for rank in (0, 1))

@@ -91,7 +91,7 @@ def test_a_folder_for_us_and_for_the_package(
     assert published.asked == asked
 
 
-def test_progress_is_told(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_reported(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [
         "models",
         "fetch",
@@ -121,7 +121,7 @@ def test_two_branches_share_a_folder(sources: Sources, published: Published, tmp
     assert len(published.asked) == asked
 
 
-def test_what_broke_off_is_gone_on_with(sources: Sources, published: Published, tmp_path: Path) -> None:
+def test_an_interrupted_download_is_resumed(sources: Sources, published: Published, tmp_path: Path) -> None:
     size = len(published.files[ZIP])
     for cut in (1000, size - 10):
         published.faults[ZIP] = cut
@@ -135,7 +135,7 @@ def test_what_broke_off_is_gone_on_with(sources: Sources, published: Published, 
 
 
 @pytest.mark.parametrize("tag", ['"2"', ""])
-def test_parts_of_two_files_never_come_together(
+def test_parts_of_two_files_are_never_mixed(
     tag: str, sources: Sources, published: Published, tmp_path: Path, tiny_folder: Path
 ) -> None:
     whole = published.files[ZIP]
@@ -148,9 +148,7 @@ def test_parts_of_two_files_never_come_together(
     assert (tmp_path / CLIP).read_bytes() == (tiny_folder / CLIP).read_bytes()
 
 
-def test_a_download_that_was_whole_is_not_begun_again(
-    sources: Sources, published: Published, tmp_path: Path
-) -> None:
+def test_a_complete_download_is_not_repeated(sources: Sources, published: Published, tmp_path: Path) -> None:
     scratch = tmp_path / ".fetch"
     scratch.mkdir()
     part = Download(sources.archives.format(branch="clip_vitb32"), tmp_path, scratch).part
@@ -173,7 +171,7 @@ def test_a_download_that_was_whole_is_not_begun_again(
 @pytest.mark.parametrize(
     "name", [ZIP.replace("clip_vitb32", "ensemble"), DINO.rpartition("/")[2], "dino.zip"]
 )
-def test_what_the_server_does_not_give_is_one_line(
+def test_a_refused_download_is_an_error_of_one_line(
     name: str, fault: str | int, said: str, sources: Sources, published: Published, tmp_path: Path
 ) -> None:
     published.faults[name] = fault
@@ -200,7 +198,7 @@ def test_a_host_that_does_not_answer(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "unknown url type" in capsys.readouterr().err
 
 
-def test_what_passes_is_waited_for(
+def test_temporary_errors_are_retried(
     sources: Sources, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PATIENCE, "2")
@@ -239,7 +237,7 @@ def test_a_damaged_archive_is_thrown_away(
 
 @pytest.mark.parametrize("name", [CLIP, "clip_vitb32_single_lora/adapter_config.json"])
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
-def test_a_damaged_file_is_refused_and_fetched_anew(
+def test_a_damaged_file_is_refused_and_fetched_again(
     name: str, harm: str, sources: Sources, published: Published, tmp_path: Path
 ) -> None:
     fetch(tmp_path, "clip_vitb32", sources)
@@ -268,7 +266,7 @@ def test_damaged_digests(sources: Sources, tmp_path: Path) -> None:
     DreamSim(tmp_path, "clip_vitb32")
 
 
-def test_of_many_at_once_one_downloads(sources: Sources, published: Published, tmp_path: Path) -> None:
+def test_only_one_of_many_processes_downloads(sources: Sources, published: Published, tmp_path: Path) -> None:
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda _: fetch(tmp_path, "clip_vitb32", sources), range(6)))
     assert published.asked == [(ZIP, "")]
@@ -289,7 +287,7 @@ def test_the_default_folder_is_filled_once_and_then_only_read(
     assert sorted((f, f.stat().st_mtime_ns) for f in folder.rglob("*")) == before
 
 
-def test_a_folder_that_the_package_filled_is_taken_as_it_is(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_filled_by_the_dreamsim_package_is_used(tiny_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "theirs"
     shutil.copytree(tiny_folder, folder)
     refused = Sources.mirrored("http://127.0.0.1:9")

@@ -94,7 +94,7 @@ def test_without_the_pictures_it_is_skipped_with_what_to_do(
         assert look(other, three).state == "skipped"
 
 
-def test_pictures_are_fetched_once_and_whole(three: Path, tmp_path: Path) -> None:
+def test_pictures_are_fetched_once_and_completely(three: Path, tmp_path: Path) -> None:
     asked: list[str] = []
 
     class Host(SimpleHTTPRequestHandler):

@@ -92,7 +92,7 @@ def test_distance_of_readings() -> None:
     assert list(metric.embed(images[:0])) == [] and metric.between(found[0], []).shape == (0,)
 
 
-def test_what_cannot_be_read_is_equal_to_nothing() -> None:
+def test_an_illegible_image_has_distance_one_to_every_image() -> None:
     photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     scribble = np.full((64, 64, 3), 255, np.uint8)
     scribble[10:20, 10:20] = (222, 45, 38)
@@ -117,7 +117,7 @@ def test_every_scene_of_the_world_is_legible() -> None:
     assert legible(np.asarray(draw(crowd)), [p.element for p in crowd])
 
 
-def test_another_size_is_refused() -> None:
+def test_a_different_size_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"64 x 64 pixels, not 48 x 32.*dreamsim"):
         ElementSetDistance(Known([])).embed(np.zeros((1, 32, 48, 3), np.uint8))
 

@@ -133,7 +133,7 @@ def test_the_check_counts_images_from_the_least_score_on(
     assert exact.score(photos, photos) == 3 / 5
 
 
-def test_digests_tell_detectors_and_what_they_ask(
+def test_digests_differ_by_detector_and_edit_subject(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def digest(kind: str, folder: Path) -> str:
@@ -155,7 +155,7 @@ def test_digests_tell_detectors_and_what_they_ask(
     assert digest("clip", folders["clip"]) != digests["clip"]
 
 
-def test_loading_says_nothing(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
+def test_loading_prints_nothing(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
     """No bar of transformers stands between the lines of an audit or of doctor; who wants them has them."""
     load_check(asking("clip", folders["clip"]), "cat")
     LatentDiffusion(ModelSettings(device="cpu"))
@@ -222,7 +222,7 @@ def _of_another_width(folder: Path) -> None:
         ("clip", _not_finite, "not finite"),
     ],
 )
-def test_a_folder_that_cannot_be_used_is_one_line_that_tells_the_fix(
+def test_an_unusable_folder_is_an_error_of_one_line_with_the_fix(
     kind: str, spoil: Callable[[Path], object], says: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = shutil.copytree(folders[kind], tmp_path / "folder")
@@ -232,7 +232,7 @@ def test_a_folder_that_cannot_be_used_is_one_line_that_tells_the_fix(
     assert "\n" not in str(error.value) and str(folder) in str(error.value)
 
 
-def test_a_network_of_another_kind_is_refused(folders: dict[str, Path]) -> None:
+def test_a_network_of_a_different_kind_is_refused(folders: dict[str, Path]) -> None:
     with pytest.raises(SettingsError, match="'clip'"):
         load_check(asking("detr", folders["clip"]), "cat")
     with pytest.raises(SettingsError, match="'yolos'"):

@@ -145,5 +145,5 @@ def test_an_animal_is_not_asked_for_in_a_scene_of_itself():
     assert all({d.edit_subject, d.other_subject} <= set(SUBJECT_CLASSES) for d in DOMAINS.values())
 
 
-def test_no_check_is_none():
+def test_check_none_loads_no_check():
     assert load_check(InDistributionSettings(check="none")) is None

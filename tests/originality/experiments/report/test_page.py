@@ -48,7 +48,7 @@ def test_the_committed_page_is_that_of_the_committed_results(tmp_path):
     assert nearly(json.loads(ours), json.loads(theirs))
 
 
-def test_a_folder_without_results_leaves_the_page_as_it_is(tmp_path):
+def test_a_folder_without_results_does_not_change_the_page(tmp_path):
     page = tmp_path / "paper.md"
     page.write_text("as it was")
     with pytest.raises(FileNotFoundError, match="resluts"):

@@ -74,7 +74,7 @@ def test_no_image_shows_more_elements_than_the_plan_allows(scale, most):
         assert plan.recipe.denoiser.template_share == plan.recipe.denoiser.generic_caption == 0
 
 
-def test_a_control_differs_in_its_autoencoder_alone():
+def test_a_control_differs_only_in_its_autoencoder():
     plans = {plan.name: plan for plan in SCALES["laptop"]["diversity"].plans()}
     control, usual = plans["own-60-0"], plans["elements-60-0"]
     assert (control.autoencoder, usual.autoencoder) == ("own", "shared")
