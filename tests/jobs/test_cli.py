@@ -1,31 +1,24 @@
+"""The commands: settings from flags and files, dry runs, and run folders that are damaged or in progress."""
+
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import signal
-import time
 from pathlib import Path
 
 import pytest
 
-from cluster.driver.driver import EngineError, Interrupted, NoGpu
-from cluster.inputs.decoder import DecoderError
 from cluster.inputs.identities import image_id_of
 from cluster.inputs.images import FORMATS
-from cluster.inputs.manifest import InputError
-from cluster.run.folder import RunMismatch, open_run, plan
+from cluster.run.folder import open_run, plan
 from cluster.storage.heartbeat import Heartbeat
-from cluster.storage.store import NotFound, Outage, open_store
+from cluster.storage.store import open_store
 from jobs.audit import add_arguments
 from jobs.auditing.verdict_table import SCHEMA, blank
 from jobs.cli import main
 from jobs.commandline import exits
 from jobs.commandline.options import cluster_settings_of, settings_of
-from originality.contract.config import SettingsError
-from originality.contract.download import FetchError
-from originality.contract.faults import MachineFault
 from originality.settings.audit import AuditSettings
 from originality.settings.presets import load_settings
 from tests.support.mean_colour import paint
@@ -189,75 +182,6 @@ def arguments_of(*argv: str) -> argparse.Namespace:
 
 def parsed(*argv: str) -> AuditSettings:
     return settings_of(arguments_of(*argv))
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (Interrupted(), 130),
-        (KeyboardInterrupt(), 130),
-        (EngineError("x"), 1),
-        (NoGpu("x"), 2),
-        (SettingsError("x"), 2),
-        (InputError("x"), 2),
-        (RunMismatch("x"), 2),
-        (NotFound("x"), 2),
-        (Outage("x"), 1),
-        (DecoderError("x"), 1),
-    ],
-)
-def test_exit_codes(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    def job() -> int:
-        raise error
-
-    assert exits.run(job) == code
-    assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("error", "token"),
-    [
-        (MachineFault("the card fell off its bus"), "the card fell off its bus"),
-        (FetchError("hub: HTTP Error 503; start again", 503), "hub: HTTP Error 503"),
-        (
-            RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
-            "RuntimeError: CUDA error: out of memory",
-        ),
-    ],
-    ids=["machine", "fetch", "library"],
-)
-def test_an_error_of_this_machine_is_one_line(
-    error: Exception, token: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def job() -> int:
-        raise error
-
-    assert exits.run(job) == exits.ENGINE_FAILED
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"originality: {token}") and "later" not in line
-
-
-def test_bugs_of_this_program_are_not_hidden() -> None:
-    def job() -> int:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        exits.run(job)
-
-
-def test_sigterm_is_handled_as_an_interrupt_from_the_start(capsys: pytest.CaptureFixture[str]) -> None:
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Ray of this process may have left its own
-
-    def job() -> int:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
-        return 0
-
-    try:
-        assert exits.run(job) == exits.INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 @pytest.fixture

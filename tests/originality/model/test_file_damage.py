@@ -9,11 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 
 from originality.contract.config import SettingsError
@@ -23,33 +21,15 @@ from originality.model.diffusion import LatentDiffusion
 from originality.model.file_damage import damage, incomplete_tokenizer
 from originality.model.library_errors import library_errors
 from originality.model.model_folder import open_model
-from originality.model.noise_schedule import SCHEDULERS, check_schedule, sampler_of
 from originality.model.prompt_embeddings import word_tokens
-from originality.model.supported import BETA_SCHEDULERS, schedule
 from originality.model.transformers_folder import checked_folder
-from originality.settings.parts import ModelSettings, RedrawSettings
+from originality.settings.parts import ModelSettings
+from tests.support.refused_models import refused
 from tests.support.tiny_models import FAMILIES
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 492265168\n"
 PAGE = b"\n<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
 UNET = "unet/diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With CLIP's files of words beside each other, as the hub's models have them."""
-    folder = FAMILIES["sd1"](tmp_path_factory.mktemp("sd1") / "model")
-    (folder / "tokenizer" / "tokenizer.json").unlink()
-    for name in ("vocab.json", "merges.txt"):
-        shutil.copy(Path("originality/weights/shapes/tokenizer") / name, folder / "tokenizer")
-    return folder
-
-
-def refused(folder: Path, **settings: Any) -> str:
-    with pytest.raises(SettingsError) as caught:
-        open_model(ModelSettings(path=str(folder), device="cpu", **settings))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 CONFIGS = (
@@ -59,9 +39,9 @@ CONFIGS = (
 WEIGHTS = (UNET, "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors")
 
 
-def test_a_file_with_other_content_is_named_with_the_fix(sd1: Path, tmp_path: Path) -> None:
+def test_a_file_with_other_content_is_named_with_the_fix(hub_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(sd1, folder)
+    shutil.copytree(hub_folder, folder)
     assert open_model(ModelSettings(path=str(folder))).description.side == 64
     cut, cases = b'{"a": 1, ', [(name, POINTER, "git lfs pull") for name in (*CONFIGS, *WEIGHTS)]
     cases += [(name, PAGE, "is a web page") for name in (*CONFIGS, *WEIGHTS)]
@@ -83,9 +63,9 @@ def test_a_file_with_other_content_is_named_with_the_fix(sd1: Path, tmp_path: Pa
     assert f"{folder / UNET} is a link" in refused(folder)
 
 
-def test_a_quantised_network_is_refused_and_half_precision_is_not(sd1: Path, tmp_path: Path) -> None:
+def test_a_quantised_network_is_refused_and_half_precision_is_not(hub_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(sd1, folder)
+    shutil.copytree(hub_folder, folder)
     weights = load_file(folder / UNET)
     save_file({n: v.bfloat16() for n, v in weights.items()}, folder / UNET, {"format": "pt"})
     assert LatentDiffusion(ModelSettings(path=str(folder), device="cpu")).dtype == torch.float32
@@ -95,10 +75,10 @@ def test_a_quantised_network_is_refused_and_half_precision_is_not(sd1: Path, tmp
 
 
 def test_an_incomplete_tokenizer_is_named_and_not_the_word_that_it_cannot_read(
-    sd1: Path, tmp_path: Path
+    hub_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(sd1, folder)
+    shutil.copytree(hub_folder, folder)
     words = folder / "tokenizer"
     merges = (words / "merges.txt").read_text()
     for name in ("merges.txt", "vocab.json", "tokenizer_config.json"):
@@ -155,10 +135,10 @@ DAMAGED_VOCABULARIES: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
 
 @pytest.mark.parametrize(("name", "spoil", "why"), DAMAGED_VOCABULARIES)
 def test_a_damaged_vocabulary_is_named(
-    sd1: Path, tmp_path: Path, name: str, spoil: Callable[[dict[str, Any]], Any], why: str
+    hub_folder: Path, tmp_path: Path, name: str, spoil: Callable[[dict[str, Any]], Any], why: str
 ) -> None:
     """Of tokenizer.json, and of the pair of files beside it, whichever a library reads."""
-    shutil.copytree(sd1, tmp_path / "model")
+    shutil.copytree(hub_folder, tmp_path / "model")
     words, judge = tmp_path / "model" / "tokenizer", clip(tmp_path / "clip")
     shutil.copy("originality/weights/shapes/tokenizer/tokenizer.json", words)
     for file in ("tokenizer.json", "vocab.json", "merges.txt"):
@@ -176,8 +156,8 @@ def test_a_damaged_vocabulary_is_named(
 
 
 @pytest.mark.parametrize("name", ["model_index.json", "unet/config.json", "tokenizer/merges.txt"])
-def test_a_folder_in_place_of_a_file_is_named(sd1: Path, tmp_path: Path, name: str) -> None:
-    shutil.copytree(sd1, tmp_path / "model")
+def test_a_folder_in_place_of_a_file_is_named(hub_folder: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(hub_folder, tmp_path / "model")
     (tmp_path / "model" / name).unlink()
     (tmp_path / "model" / name).mkdir()
     assert f"{tmp_path / 'model' / name} is a folder" in refused(tmp_path / "model")
@@ -187,59 +167,6 @@ def test_clips_published_vocabulary_is_complete(tmp_path: Path) -> None:
     words = write_tokenizer(tmp_path, "!")
     assert damage(words / "vocab.json") is damage(words / "merges.txt") is None
     assert incomplete_tokenizer(words, bert=False) is None
-
-
-@pytest.mark.parametrize(
-    ("part", "kind"),
-    [("unet", diffusers.UNet2DConditionModel), ("text_encoder", transformers.CLIPTextModel)],
-)
-def test_weights_in_several_files_are_loaded_or_refused_by_name(
-    sd1: Path, tmp_path: Path, part: str, kind: Any
-) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(sd1, folder)
-    network = kind.from_pretrained(folder / part, local_files_only=True, use_safetensors=True)
-    (file,) = (folder / part).glob("*.safetensors")
-    file.unlink()
-    network.save_pretrained(folder / part, max_shard_size="200KB")
-    (index,) = (folder / part).glob("*.index.json")
-    shards = sorted((folder / part).glob("*-of-*.safetensors"))
-    assert len(shards) > 1
-    one, other = (LatentDiffusion(ModelSettings(path=str(f), device="cpu")) for f in (sd1, folder))
-    ours, theirs = ((m.unet if part == "unet" else m.text.encoders[0]).state_dict() for m in (one, other))
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours) and one.digest != other.digest
-    shards[1].rename(tmp_path / "shard")
-    assert f"{folder / part} lacks {shards[1].name}, which {index.name} names" in refused(folder)
-    (tmp_path / "shard").rename(shards[1])
-    index.unlink()
-    assert f"{folder / part} has {shards[0].name} and no index" in refused(folder)
-
-
-@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
-def test_weights_under_a_name_that_libraries_do_not_look_for_are_refused(
-    sd1: Path, tmp_path: Path, part: str
-) -> None:
-    shutil.copytree(sd1, tmp_path / "model")
-    (file,) = (tmp_path / "model" / part).glob("*.safetensors")
-    other = file.rename(file.with_name("pytorch_model.safetensors"))
-    message = refused(tmp_path / "model")
-    assert str(other) in message and message.endswith(file.name)
-
-
-@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
-def test_a_stale_index_beside_complete_weights_is_named_where_it_is_read(
-    sd1: Path, tmp_path: Path, part: str
-) -> None:
-    """By diffusers, and not by transformers."""
-    shutil.copytree(sd1, tmp_path / "model")
-    (file,) = (tmp_path / "model" / part).glob("*.safetensors")
-    index, shard = f"{file.name}.index.json", f"{file.stem}-00001-of-00002.safetensors"
-    file.with_name(index).write_text(json.dumps({"metadata": {}, "weight_map": {"a": shard}}))
-    if part == "text_encoder":
-        LatentDiffusion(ModelSettings(path=str(tmp_path / "model"), device="cpu"))
-        return
-    message = refused(tmp_path / "model")
-    assert f"lacks {shard}" in message and f"remove {index}" in message
 
 
 @pytest.mark.parametrize(
@@ -255,91 +182,6 @@ def test_an_unsupported_pipeline_is_refused_by_its_name(tmp_path: Path, kind: st
     (tmp_path / "unet").mkdir()
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
     assert f"is a {kind} by its model_index.json; supported are" in refused(tmp_path)
-
-
-OTHER_SCHEDULERS = (
-    *("EDMEulerScheduler", "LTXEulerAncestralRFScheduler", "SCMScheduler", "HeliosScheduler", "FooScheduler"),
-    *("CMStochasticIterativeScheduler", "CosineDPMSolverMultistepScheduler", "AmusedScheduler", "Foo"),
-    *("UnCLIPScheduler", "FlowMapEulerDiscreteScheduler", "IPNDMScheduler", "KarrasVeScheduler"),
-    *("CogVideoXDDIMScheduler", "DDPMWuerstchenScheduler", "ScoreSdeVeScheduler", "VQDiffusionScheduler"),
-)
-SCALED = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-SCHEDULES: list[tuple[dict[str, Any], str]] = [
-    ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "flow matching .FlowMatchEulerDiscreteScheduler"),
-    ({"_class_name": "FlowMatchHeunDiscreteScheduler", "prediction_type": "epsilon"}, "flow matching"),
-    ({"prediction_type": "flow_prediction"}, "flow matching .DDIMScheduler with flow_prediction"),
-    ({"use_flow_sigmas": True}, "flow matching .DDIMScheduler with use_flow_sigmas"),
-    *(({"_class_name": kind}, f"a {kind} by its scheduler_config.json") for kind in OTHER_SCHEDULERS),
-    ({"prediction_type": "sample"}, "predicts 'sample'"),
-]
-
-
-@pytest.mark.parametrize(("values", "why"), SCHEDULES)
-@pytest.mark.parametrize("prediction", [None, "epsilon"])
-def test_an_unsupported_schedule_is_refused(
-    sd1: Path, tmp_path: Path, values: dict[str, Any], why: str, prediction: str | None
-) -> None:
-    """Also where the settings say what it predicts, as that does not make it a schedule of betas."""
-    shutil.copytree(sd1, tmp_path / "model")
-    file = tmp_path / "model" / "scheduler" / "scheduler_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
-    with pytest.raises(SettingsError, match=why):
-        open_model(ModelSettings(path=str(tmp_path / "model"), prediction=prediction))
-
-
-@pytest.mark.parametrize("kind", sorted(BETA_SCHEDULERS))
-def test_a_schedule_of_betas_is_what_diffusers_makes_of_it(kind: str) -> None:
-    if kind == "DPMSolverSDEScheduler":
-        pytest.importorskip("torchsde")
-    betas_config = {
-        "beta_start": 0.001,
-        "beta_end": 0.01,
-        "beta_schedule": "linear",
-        "num_train_timesteps": 100,
-    }
-    betas = getattr(diffusers, kind).from_config(betas_config).betas
-    assert torch.allclose(betas, torch.linspace(0.001, 0.01, 100))
-    assert schedule({"_class_name": kind, **betas_config}) is None
-
-
-def test_a_sampler_that_ignores_zero_terminal_noise_is_refused() -> None:
-    zero = {"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True}
-    with pytest.raises(SettingsError, match=r"'pndm'.*redraw\.scheduler=ddim"):
-        sampler_of(zero, RedrawSettings(scheduler="pndm"))
-    assert sampler_of(zero, RedrawSettings(scheduler="ddim")).alphas_cumprod[-1] == 0
-    usual = {**zero, "rescale_betas_zero_snr": False}
-    assert sampler_of(usual, RedrawSettings(scheduler="pndm")).alphas_cumprod[-1] > 0
-
-
-INVALID_SCHEDULES: list[tuple[dict[str, Any], str]] = [
-    ({"beta_schedule": "foo"}, "cannot be loaded .NotImplementedError: foo"),
-    ({"beta_start": "x"}, "cannot be loaded .TypeError"),
-    ({"num_train_timesteps": "1000"}, "cannot be loaded .TypeError"),
-    ({"num_train_timesteps": 0}, "num_train_timesteps 0"),
-    ({"timestep_spacing": "foo"}, "cannot be loaded .ValueError"),
-    ({"num_train_timesteps": 10}, "num_train_timesteps 10"),
-    ({"beta_end": 2.0}, "alphas_cumprod"),
-    ({"beta_end": float("nan")}, "alphas_cumprod"),
-    ({"beta_start": 0.0, "beta_end": 0.0}, "alphas_cumprod"),
-    ({"beta_start": -0.01}, "cannot be loaded|alphas_cumprod"),
-    ({"trained_betas": [1, 2]}, "2 betas .*1000"),
-    ({"trained_betas": [0.5] * 1000}, "alphas_cumprod"),
-]
-
-
-@pytest.mark.parametrize(("values", "why"), INVALID_SCHEDULES)
-def test_an_invalid_schedule_is_named(values: dict[str, Any], why: str) -> None:
-    model = ModelSettings(path="there")
-    for scheduler in SCHEDULERS:
-        redraw = RedrawSettings(scheduler=scheduler, steps=50)
-        check_schedule(model, SCALED, redraw)
-        check_schedule(model, {**SCALED, "trained_betas": [0.01] * 1000}, redraw)
-        with pytest.raises(SettingsError, match=why) as caught:
-            check_schedule(model, {**SCALED, **values}, redraw)
-        message = str(caught.value)
-        assert "'there': its scheduler/scheduler_config.json " in message and "\n" not in message
-    zero = {**SCALED, "rescale_betas_zero_snr": True}
-    check_schedule(model, zero, RedrawSettings(scheduler="ddim", steps=50))
 
 
 WRONG_CONFIGS: list[tuple[str, dict[str, Any], str]] = [
@@ -368,22 +210,22 @@ def test_a_machine_fault_is_not_blamed_on_a_folder(error: Exception) -> None:
         raise error
 
 
-def test_unused_files_change_nothing(sd1: Path, tmp_path: Path) -> None:
+def test_unused_files_change_nothing(hub_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(sd1, folder)
+    shutil.copytree(hub_folder, folder)
     for name in ("unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.non_ema.safetensors"):
         (folder / name).write_bytes(POINTER)
     (folder / "safety_checker").mkdir()
     (folder / "safety_checker" / "config.json").write_bytes(PAGE)
     (folder / "v1-5-pruned-emaonly.safetensors").write_bytes(POINTER)
     (folder / "README.md").write_text("---\nlicense: mit\n---")
-    settings = (ModelSettings(path=str(f), device="cpu") for f in (sd1, folder))
+    settings = (ModelSettings(path=str(f), device="cpu") for f in (hub_folder, folder))
     assert len({open_model(s).digest for s in settings}) == 1
 
 
-def test_old_names_of_a_vaes_attention_are_read(sd1: Path, tmp_path: Path) -> None:
+def test_old_names_of_a_vaes_attention_are_read(hub_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(sd1, folder)
+    shutil.copytree(hub_folder, folder)
     file = folder / "vae" / "diffusion_pytorch_model.safetensors"
     old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
 
@@ -394,7 +236,7 @@ def test_old_names_of_a_vaes_attention_are_read(sd1: Path, tmp_path: Path) -> No
 
     save_file({aged(n): v for n, v in load_file(file).items()}, file, {"format": "pt"})
     picture = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
-    one, other = (LatentDiffusion(ModelSettings(path=str(f), device="cpu")) for f in (sd1, folder))
+    one, other = (LatentDiffusion(ModelSettings(path=str(f), device="cpu")) for f in (hub_folder, folder))
     assert torch.equal(one.encode(picture).mean, other.encode(picture).mean)
 
 
