@@ -57,13 +57,13 @@ def _run(arguments: argparse.Namespace) -> int:
     how = options.cluster_settings_of(arguments)
     selection = options.selection_of(arguments, settings.seed)
     if arguments.dry_run:
-        return dry_run(settings, arguments.input, selection, how.limits)
+        return dry_run(settings, arguments.input, selection, how.limits, options.table_options_of(arguments))
     if not arguments.out:
         raise SettingsError("--out is missing: name a folder for the results")
     if absolute(arguments.out) == absolute(arguments.input):
         raise SettingsError("--out is the input itself: choose a different folder for the results")
     check_first(settings, how, arguments.out)
-    prepared = replace(prepare(settings), columns=options.columns_of(arguments))
+    prepared = replace(prepare(settings), table_options=options.table_options_of(arguments))
     return audit(
         prepared, arguments.input, arguments.out, how=how, selection=selection, force_new=arguments.force_new
     )

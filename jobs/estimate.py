@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     selection = Selection(sample=sample, seed=settings.seed)
     check_first(settings, how, arguments.out)
     with tempfile.TemporaryDirectory() as scratch, removing_empty_folders(arguments.out or scratch):
-        prepared = replace(prepare(settings), columns=options.columns_of(arguments))
+        prepared = replace(prepare(settings), table_options=options.table_options_of(arguments))
         folder = plan_audit(prepared, arguments.input, arguments.out or scratch)
         warn(settings, folder.manifest, selection.numbers(folder.manifest))
         with audit_session(folder, selection, how.deadline) as session:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, takewhile
 from pathlib import Path
@@ -17,11 +17,14 @@ import pyarrow.compute as pc
 
 from cluster.inputs.braces import expanded, has_braces
 from cluster.inputs.formats import EXTENSIONS
-from cluster.inputs.hidden import SYSTEM, hidden
+from cluster.inputs.globs import WILD, glob_regex, names_hidden
+from cluster.inputs.hidden import hidden
+from cluster.inputs.image_tables import PARQUET, image_table, read_parquet
 from cluster.inputs.kept_listings import KeptListings
 from cluster.inputs.lists import LISTS, fix_of, read_list, read_parts
 from cluster.inputs.manifest import SCHEMA, InputError, Manifest
 from cluster.inputs.sources import bounded, exists, local_uri, size_of, walk
+from cluster.inputs.table_options import DEFAULTS, TableOptions
 from cluster.inputs.webdataset import SHARD, check_compression, read_shards
 from cluster.run.layout import MANIFEST_FILE, RUN_FILE
 from cluster.storage.store import NotFound, absolute, open_store
@@ -29,7 +32,6 @@ from cluster.storage.store import NotFound, absolute, open_store
 _BATCH = 50_000
 _MOST_WORDS = 1_000_000
 """Names to which a brace pattern may expand."""
-_WILD = r"[*?\[]"
 _IMAGE = r"(?i)[^/](" + "|".join(re.escape(e) for e in EXTENSIONS) + ")$"
 """Recognises images by their extension alone; their contents are checked when they are decoded."""
 _EXTENSION = r"(?P<extension>\.[A-Za-z0-9_]{1,10})$"
@@ -37,42 +39,51 @@ _EXTENSION = r"(?P<extension>\.[A-Za-z0-9_]{1,10})$"
 anything."""
 
 
-def scan(input_uri: str, columns: Sequence[str] | None = None, kept: KeptListings | None = None) -> Manifest:
+def scan(input_uri: str, options: TableOptions = DEFAULTS, kept: KeptListings | None = None) -> Manifest:
     """List the images of a collection: a folder or prefix, a glob pattern ("s3://bucket/a/**/*.jpg"), a CSV
     or Parquet list with a column of uris and optionally one of words, a folder of Parquet files of such a
-    list, one image file, or the .tar files of a WebDataset: one, a folder that holds no loose images, a glob
-    or a brace pattern ("s3://bucket/{00000..00999}.tar").
+    list, one image file, or files that hold the images: the .tar of a WebDataset or .parquet; one, a folder
+    that holds no loose images, a glob or a brace pattern ("s3://bucket/{00000..00999}.tar").
 
     Args:
         input_uri: of the collection.
-        columns: names of the columns of a list that are kept beside the uris; None: all.
-        kept: keeps the listings of tar files until all are listed.
+        options: how lists and tables are read.
+        kept: keeps the listings of files that hold images until all are listed.
 
     Raises:
         InputError: it does not exist, or contains nothing that is an image by its extension.
     """
     if not input_uri:
         raise InputError("the input is empty; give a folder of images ('.' for this one)")
+    found = _scan(input_uri, options, kept)
+    if options.image_column is not None and "container_column" not in found.table.column_names:
+        raise InputError(
+            f"--image-column {options.image_column}: {input_uri} is no table that holds images; leave it out"
+        )
+    return found
+
+
+def _scan(input_uri: str, options: TableOptions, kept: KeptListings | None) -> Manifest:
     uri = absolute(input_uri)
     if uri != local_uri(uri):
         raise InputError(f"{uri!a} is not UTF-8; rename the folder, or give it by another path")
     if _is_folder(uri):
-        return _scan_folder(input_uri, uri, columns, kept)
+        return _scan_folder(input_uri, uri, options, kept)
     if _is_special(uri):
         raise InputError(f"{input_uri} is a pipe, socket or device; save it as a file, and give that")
     if has_braces(uri) and not exists(uri):
-        return _scan_braces(input_uri, uri, kept)
-    if re.search(_WILD, uri) and not exists(uri):
-        return _scan_glob(input_uri, uri, columns, kept)
+        return _scan_braces(input_uri, uri, options, kept)
+    if re.search(WILD, uri) and not exists(uri):
+        return _scan_glob(input_uri, uri, options, kept)
     if uri.lower().endswith(LISTS):
-        return _scan_list(input_uri, uri, columns)
+        return _scan_list(input_uri, uri, options, kept)
     if re.search(SHARD, uri) and size_of(uri) is not None:
         return read_shards(input_uri, uri.rpartition("/")[0], [uri], kept)
     if fix_of(uri) and size_of(uri) is not None:
         check_compression(input_uri, uri)
         raise InputError(f"{input_uri} cannot be read as a list; {fix_of(uri)}")
     if "://" in uri and not re.search(_IMAGE, uri):
-        return _scan_folder(input_uri, uri, columns, kept)
+        return _scan_folder(input_uri, uri, options, kept)
     return _one_file(input_uri, uri)
 
 
@@ -87,9 +98,7 @@ def _is_special(uri: str) -> bool:
     return "://" not in uri and bounded(uri, lambda: path.exists() and not path.is_file())
 
 
-def _scan_folder(
-    shown_as: str, root: str, columns: Sequence[str] | None, kept: KeptListings | None
-) -> Manifest:
+def _scan_folder(shown_as: str, root: str, options: TableOptions, kept: KeptListings | None) -> Manifest:
     table, vanished = _listed(shown_as, root)
     if not table.num_rows:
         raise InputError(f"no files in {shown_as}; give a folder or prefix that holds images")
@@ -101,7 +110,7 @@ def _scan_folder(
         if len(tars := _images(table, root, vanished=vanished, pattern=SHARD)):
             return _read_tars(shown_as, tars, kept)
         if parts := _parts(shown_as, table, root):
-            return read_parts(shown_as, root, parts, columns)
+            return _read_parts(shown_as, root, parts, options, kept, found.skipped_kinds)
         for uri in table["uri"].to_pylist():
             check_compression(f"{shown_as}: {uri.removeprefix(f'{root}/')}", uri)
         count = f"{table.num_rows} file{'s' if table.num_rows > 1 else ''}"
@@ -113,6 +122,21 @@ def _scan_folder(
 
 def _read_tars(shown_as: str, tars: Manifest, kept: KeptListings | None) -> Manifest:
     return read_shards(shown_as, tars.source, tars.table["uri"].to_pylist(), kept, tars.skipped_kinds)
+
+
+def _read_parts(
+    shown_as: str,
+    root: str,
+    parts: Sequence[str],
+    options: TableOptions,
+    kept: KeptListings | None,
+    skipped: Mapping[str, int],
+) -> Manifest:
+    """Read Parquet files, which hold images or are a list."""
+    if (table := image_table(shown_as, parts, options)) is None:
+        return read_parts(shown_as, root, parts, options.columns)
+    others = {kind: count for kind, count in skipped.items() if kind != ".parquet"}
+    return read_parquet(shown_as, root, parts, table, kept, others)
 
 
 def _parts(shown_as: str, table: pa.Table, root: str) -> list[str]:
@@ -208,26 +232,33 @@ def _below(uris: pa.ChunkedArray, root: str) -> pa.ChunkedArray:
     return pc.replace_substring_regex(uris, f"^(?:{begin})/", "/", max_replacements=1)
 
 
-def _scan_braces(shown_as: str, pattern: str, kept: KeptListings | None) -> Manifest:
-    """List the .tar files of a brace pattern, whose words may be globs. Each that is named has to exist."""
+def _scan_braces(shown_as: str, pattern: str, options: TableOptions, kept: KeptListings | None) -> Manifest:
+    """List the .tar or .parquet files of a brace pattern, whose words may be globs. Each that is named has to
+    exist."""
     words = list(islice(expanded(pattern), _MOST_WORDS + 1))
     if len(words) > _MOST_WORDS:
         raise InputError(f"{shown_as} expands to more than {_MOST_WORDS} names; give their folder")
     uris: list[str] = []
     for word in words:
         check_compression(shown_as, word)
-        if not re.search(SHARD, word):
+    kind = SHARD if re.search(SHARD, words[0]) else PARQUET
+    for word in words:
+        if not re.search(kind, word):
             raise InputError(
-                f"{shown_as}: braces are expanded for .tar files only; give a folder, or a glob as *.jpg"
+                f"{shown_as}: braces are expanded for .tar files only, or for .parquet files only; give a "
+                "folder, or a glob as *.jpg"
             )
-        if re.search(_WILD, word) and not exists(word):
+        if re.search(WILD, word) and not exists(word):
             matching, root, named, _ = _matching(shown_as, word)
-            uris += _images(matching, root, named, pattern=SHARD).table["uri"].to_pylist()
+            uris += _images(matching, root, named, pattern=kind).table["uri"].to_pylist()
         else:
             uris.append(word)
     if not uris:
-        raise InputError(f"{shown_as} matches no .tar file; quote it for the shell")
-    return read_shards(shown_as, _folder_of_all(uris), uris, kept)
+        ending = ".tar" if kind == SHARD else ".parquet"
+        raise InputError(f"{shown_as} matches no {ending} file; quote it for the shell")
+    if kind == SHARD:
+        return read_shards(shown_as, _folder_of_all(uris), uris, kept)
+    return _read_parts(shown_as, _folder_of_all(uris), uris, options, kept, {})
 
 
 def _folder_of_all(uris: Sequence[str]) -> str:
@@ -242,7 +273,7 @@ def _matching(shown_as: str, pattern: str) -> tuple[pa.Table, str, list[str], in
     """The files that match a glob, the folder that they are below, the regular expressions of hidden names
     in the pattern, and the number of vanished folders."""
     parts = pattern.split("/")
-    fixed = next(i for i, part in enumerate(parts) if re.search(_WILD, part))
+    fixed = next(i for i, part in enumerate(parts) if re.search(WILD, part))
     if "/".join(parts[:fixed]).endswith(":/"):
         raise InputError(f"{shown_as}: name the bucket; wildcards are allowed only behind it")
     # A part that exists by that name is not a pattern.
@@ -256,60 +287,35 @@ def _matching(shown_as: str, pattern: str) -> tuple[pa.Table, str, list[str], in
         matching = table.filter(pc.match_substring_regex(table["uri"], f"^{wild}"))
     except pa.ArrowInvalid as error:
         raise InputError(f"{shown_as} is not a valid pattern: {str(error).splitlines()[0]}") from error
-    return matching, root, [glob_regex(p)[1:-1] for p in parts[fixed:] if _names_hidden(p)], vanished
+    return matching, root, [glob_regex(p)[1:-1] for p in parts[fixed:] if names_hidden(p)], vanished
 
 
-def _scan_glob(
-    shown_as: str, pattern: str, columns: Sequence[str] | None, kept: KeptListings | None
-) -> Manifest:
+def _scan_glob(shown_as: str, pattern: str, options: TableOptions, kept: KeptListings | None) -> Manifest:
     matching, root, hidden_names, vanished = _matching(shown_as, pattern)
     found = _images(matching, root, hidden_names, vanished)
     if not len(found):
         if len(tars := _images(matching, root, hidden_names, vanished, SHARD)):
             return _read_tars(shown_as, replace(tars, source=root.rstrip("/")), kept)
         if lists := _parts(shown_as, matching, root):
-            return read_parts(shown_as, root, lists, columns)
+            return _read_parts(shown_as, root.rstrip("/"), lists, options, kept, found.skipped_kinds)
         raise InputError(
             f"{shown_as} matches no image; quote it for the shell, and use ** for any number of folders"
         )
     return replace(found, source=root.rstrip("/"))
 
 
-def _names_hidden(part: str) -> bool:
-    """Whether a part of a pattern matches hidden names on purpose, as in a shell: by more than a wildcard."""
-    if part[:1] in ("", "*", "?", "["):
-        return False
-    matches = re.compile(glob_regex(part), re.IGNORECASE).search
-    return part.startswith(".") or any(matches(name) for name in SYSTEM)
-
-
-def glob_regex(pattern: str) -> str:
-    """A shell pattern as a regular expression: ``*`` and ``?`` match within a folder, ``**/`` any number of
-    folders, ``[a-z]`` one of these letters."""
-    tokens = re.split(r"(\*\*/|\*\*|\*|\?|\[!?[^\]/]+\])", pattern)
-    meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-
-    def translated(token: str) -> str:
-        if token in meaning:
-            return meaning[token]
-        if re.fullmatch(r"\[!?[^\]/]+\]", token):
-            body = token[1:-1].replace("\\", r"\\")
-            return f"[^{body[1:]}]" if body.startswith("!") else f"[{body}]"
-        return re.escape(token)
-
-    return "^" + "".join(map(translated, tokens)) + "$"
-
-
-def _scan_list(shown_as: str, uri: str, columns: Sequence[str] | None) -> Manifest:
+def _scan_list(shown_as: str, uri: str, options: TableOptions, kept: KeptListings | None) -> Manifest:
     parent, _, name = uri.rpartition("/")
+    if re.search(PARQUET, uri) and (table := image_table(shown_as, [uri], options)) is not None:
+        return read_parquet(shown_as, parent, [uri], table)
     try:
         data = open_store(parent or "/", create=False).read(name)
     except NotFound as error:
         # A prefix of that name: Spark writes folders named like files.
         if "://" in uri and next(walk(uri), None):
-            return _scan_folder(shown_as, uri, columns, None)
+            return _scan_folder(shown_as, uri, options, kept)
         raise InputError(f"{shown_as} does not exist; give a folder, or a CSV or Parquet list") from error
-    return read_list(shown_as, name, data, parent, columns)
+    return read_list(shown_as, name, data, parent, options.columns)
 
 
 def _one_file(shown_as: str, uri: str) -> Manifest:

@@ -95,10 +95,10 @@ class ListFile:
         return named[0] if named else None
 
     def of_bytes(self, name: str) -> InputError:
-        """The error for a column that contains the images themselves."""
+        """The error for a column that contains bytes."""
         return InputError(
-            f"{self.shown_as} contains the images themselves (column {name!r}), which is not supported; "
-            "write them to files and give their folder, or list their uris in a column uri"
+            f"{self.shown_as} holds bytes (column {name!r}), not uris; to audit them as images write them "
+            "with the type binary, or list uris in a column uri"
         )
 
     def batches(self, columns: Sequence[str], others: Sequence[str] = ()) -> Iterator[list[pa.Array]]:

@@ -1,6 +1,7 @@
-"""Where the bytes of an input are, if it is not a separate file: within a container, such as a tar file.
+"""Where the bytes of an input are, if it is not a separate file: within a container, such as a tar file or a
+Parquet file.
 
-Such an input has a uri for people: that of its container, "#", and its name in there, as in
+Such an input has a uri for people: that of its container, "#", and its name or row in there, as in
 ``s3://bucket/00000.tar#cats/0001.jpg``. It is unique, and only a name: nothing parses it, so a "#" in the
 name of a file means nothing. What is needed to read the input is in columns of the manifest, which a
 manifest without containers does not have.
@@ -25,6 +26,8 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of a manifest of which some inputs are in containers."""
+CELL_SCHEMA = pa.schema([("container_row", pa.int64()), ("container_column", _NAME)])
+"""Further columns of a manifest of which some inputs are rows of tables, with or without an offset."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,17 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """An image in a row of a Parquet file. Its size is unknown until it is read."""
+
+    container: Container
+    row: int
+    """Counted from 0 through all row groups of the file."""
+    column: str
+    """Name of the column of images."""
+
+
+@dataclass(frozen=True)
 class Broken:
     """An input known to be unreadable since it was listed: the damaged rest of a container."""
 
@@ -59,13 +73,13 @@ class Broken:
     """Why, in one line."""
 
 
-Location = Member | Broken
+Location = Member | Cell | Broken
 
 
 def file_of(uri: str, location: Location | None) -> str:
     """The uri of the file in which an input is."""
     match location:
-        case Member(container):
+        case Member(container) | Cell(container):
             return container.uri
         case Broken(container):
             return container
@@ -73,12 +87,15 @@ def file_of(uri: str, location: Location | None) -> str:
 
 
 def location_of(row: Mapping[str, Any], size: int | None) -> Location | None:
-    """The location in a row of SCHEMA; None for a separate file. ``size``: of the input, in bytes."""
+    """The location in a row of SCHEMA, and of CELL_SCHEMA if the manifest has it; None for a separate file.
+    ``size``: of the input, in bytes."""
     if row["container"] is None:
         return None
     if row["problem"] is not None:
         return Broken(row["container"], row["problem"])
     container = Container(row["container"], row["container_bytes"], row["container_version"])
+    if row["offset"] is None:
+        return Cell(container, row["container_row"], row["container_column"])
     return Member(container, row["offset"], size or 0)
 
 

@@ -29,7 +29,14 @@ LISTED_AS = "listed_as"
 """Column of manifests of lists: the uri as the list has it, which may be relative. Null for a row without
 one."""
 
-OWN_NAMES = frozenset({*SCHEMA.names, *locations.SCHEMA.names, LISTED_AS, "number", "image_id"})
+OWN_NAMES = frozenset(
+    {
+        *SCHEMA.names,
+        *locations.SCHEMA.names,
+        *locations.CELL_SCHEMA.names,
+        *(LISTED_AS, "number", "image_id"),
+    }
+)
 """Names of columns that a run's own tables have. A list's column of such a name gets the prefix ``list_``, a
 field of JSON beside an image the prefix ``json.``."""
 
@@ -75,13 +82,18 @@ class Manifest:
         """Where the bytes of an input are; None if it is a separate file."""
         if not self.has_containers:
             return None
-        row = {name: self.table[name][number].as_py() for name in locations.SCHEMA.names}
+        row = {name: self.table[name][number].as_py() for name in self._location_columns}
         return location_of(row, self.size(number))
 
     @property
     def has_containers(self) -> bool:
         """Whether inputs may be in containers."""
         return "container" in self.table.column_names
+
+    @property
+    def _location_columns(self) -> list[str]:
+        names = (*locations.SCHEMA.names, *locations.CELL_SCHEMA.names)
+        return [name for name in names if name in self.table.column_names] if self.has_containers else []
 
     @property
     def files(self) -> pa.ChunkedArray:
@@ -97,7 +109,7 @@ class Manifest:
     @property
     def extra(self) -> list[str]:
         """Names of the columns that a list has beside its uris, and a WebDataset beside its images."""
-        own = [*SCHEMA.names, LISTED_AS, *(locations.SCHEMA.names if self.has_containers else [])]
+        own = [*SCHEMA.names, LISTED_AS, *self._location_columns]
         return [name for name in self.table.column_names if name not in own]
 
     def listed(self, numbers: np.ndarray) -> pa.Table:

@@ -9,28 +9,22 @@ members have one name, the second is named ``SHARD#MEMBER~2``. Members are only 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.inputs.container_listings import MOST_COLUMNS, SCHEMA, ContainerListing
 from cluster.inputs.formats import EXTENSIONS as IMAGES
 from cluster.inputs.hidden import is_hidden
 from cluster.inputs.locations import Container, Member
 from cluster.inputs.read_ahead import ReadAhead
-from cluster.inputs.siblings import EXTENSIONS, MOST_COLUMNS, Siblings
+from cluster.inputs.siblings import EXTENSIONS, Siblings
 from cluster.inputs.sources import Unreadable, read_member
 from cluster.inputs.tar_headers import FILE, BadTar, Entry, entries
 from cluster.inputs.typed_rows import Scalar, TypedRows
-
-SCHEMA = pa.schema(
-    [("uri", pa.string()), ("bytes", pa.int64()), ("offset", pa.int64()), ("problem", pa.string())]
-)
-"""Columns of a listing; the others are of siblings. A row without an offset is of the shard itself."""
 
 _IMAGE = re.compile(r"(?i)[^/](" + "|".join(map(re.escape, IMAGES)) + ")$")
 _EXTENSION = re.compile(r"\.[A-Za-z0-9_]{1,10}$")
@@ -47,33 +41,7 @@ _PLURAL = {
 }
 
 
-@dataclass(frozen=True)
-class ShardListing:
-    """The inputs of a shard."""
-
-    table: pa.Table
-    """Columns of SCHEMA, and those of siblings."""
-    skipped: Counter[str] = field(default_factory=Counter)
-    """The number of members and values that were skipped, by kind."""
-
-    def to_table(self) -> pa.Table:
-        """As one table, to be kept."""
-        return self.table.replace_schema_metadata({"skipped": json.dumps(self.skipped)})
-
-    @classmethod
-    def from_table(cls, table: pa.Table) -> ShardListing:
-        """What :meth:`to_table` returned.
-
-        Raises:
-            ValueError: it is something else.
-        """
-        metadata = table.schema.metadata or {}
-        if b"skipped" not in metadata:
-            raise ValueError("not the listing of a shard")
-        return cls(table.replace_schema_metadata(None), Counter(json.loads(metadata[b"skipped"])))
-
-
-def list_shard(container: Container) -> ShardListing:
+def list_shard(container: Container) -> ContainerListing:
     """List a shard by its headers. A damaged shard has a separate row, behind those of the members that
     were found.
 
@@ -91,7 +59,7 @@ def list_shard(container: Container) -> ShardListing:
         lister.close(error.message)
     else:
         lister.close()
-    return ShardListing(_told_apart(lister.rows.table()), lister.skipped)
+    return ContainerListing(_told_apart(lister.rows.table()), lister.skipped)
 
 
 class _Lister:

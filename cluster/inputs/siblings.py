@@ -17,7 +17,6 @@ from cluster.inputs.typed_rows import Scalar, size_of
 
 ROW_BYTES = 64 * 2**10
 """Bytes of all values of a row."""
-MOST_COLUMNS = 256
 _MOST_JSON = 2**20
 """Bytes of a .json that is read."""
 _LONGEST_NAME = 200

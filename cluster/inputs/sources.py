@@ -32,7 +32,8 @@ from cluster.inputs.local_files import (
     read_local_range,
     walk_local,
 )
-from cluster.inputs.locations import Broken, Container, Location, Member, changed
+from cluster.inputs.locations import Broken, Cell, Container, Location, Member, changed
+from cluster.inputs.parquet_cells import ParquetCells
 from cluster.inputs.unreadable import WITHOUT_URI, Unreadable
 from cluster.storage.store import NotFound, Unaddressable, open_store
 
@@ -69,6 +70,8 @@ def read_image(uri: str, check: Callable[[int], None], location: Location | None
     """
     if isinstance(location, Broken):
         raise Unreadable("unreadable", location.problem)
+    if isinstance(location, Cell):
+        return _cells.read(uri, location, check)
     if location is not None:
         check(location.size)
         return read_member(location)
@@ -92,6 +95,10 @@ def read_member(member: Member) -> bytes:
     if describe(uri) != member.container:  # no request can be made for a range without bytes
         raise Unreadable("unreadable", changed(uri, "its size, or when it was written"))
     return b""
+
+
+_cells = ParquetCells(read_member)
+"""Keeps parts of the files that this process reads from."""
 
 
 def describe(uri: str) -> Container:

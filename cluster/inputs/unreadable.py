@@ -18,11 +18,13 @@ def without_uri(row: int, part: str = "") -> str:
 class Unreadable(Masked):
     """One input cannot be read, while its store or file system as a whole works."""
 
-    def __init__(self, reason_code: str, message: str) -> None:
+    def __init__(self, reason_code: str, message: str, is_final: bool = False) -> None:
         super().__init__(reason_code, message)
         self.reason_code = reason_code
         """Stable, as it is recorded: missing, unreadable, or a code of ``check``."""
         self.message = masked(message)
+        self.is_final = is_final
+        """Whether it is the same on every machine, so that no other one needs to try."""
 
     def __str__(self) -> str:
         return self.message

@@ -7,7 +7,7 @@ so that every process that works on the run, or resumes it, does the same work.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,6 +23,7 @@ from cluster.inputs.identities import UNREAD, Identities
 from cluster.inputs.kept_listings import KeptListings
 from cluster.inputs.listing import scan
 from cluster.inputs.manifest import Manifest
+from cluster.inputs.table_options import DEFAULTS, TableOptions
 from cluster.run.layout import (
     IMAGES,
     INPUTS,
@@ -229,7 +230,7 @@ def plan(
     later: Mapping[str, Any] = MappingProxyType({}),
     listing: Callable[[str], Manifest] | None = None,
     ignored: Collection[str] = (),
-    columns: Sequence[str] | None = None,
+    table_options: TableOptions = DEFAULTS,
 ) -> RunFolder:
     """Plan a run in a folder, or resume the run that is there.
 
@@ -245,7 +246,7 @@ def plan(
         later: values of keys that identities of older versions did not have.
         listing: lists inputs that are not images; None: the images of a collection.
         ignored: as of :func:`resume`.
-        columns: as of :func:`cluster.inputs.listing.scan`.
+        table_options: how a list or table is read.
 
     Raises:
         InputError: there is nothing to judge; nothing was written.
@@ -262,7 +263,7 @@ def plan(
             return run
     kept = KeptListings(store)
     try:
-        manifest = listing(input_uri) if listing else scan(input_uri, columns, kept)
+        manifest = listing(input_uri) if listing else scan(input_uri, table_options, kept)
         check(manifest)
     except ValueError:  # the user has to change the input or the settings
         kept.remove()

@@ -173,7 +173,8 @@ class Fetcher:
         """
         # A list row without a valid URI, and what was broken when it was listed, are the same on every
         # machine, so no other one needs to try.
-        if not (re.match(WITHOUT_URI, lease.uri) or isinstance(lease.location, Broken)):
+        same_everywhere = error.is_final or isinstance(lease.location, Broken)
+        if not (same_everywhere or re.match(WITHOUT_URI, lease.uri)):
             reason = error.reason_code
             if reason == MISSING:
                 self._source.check()

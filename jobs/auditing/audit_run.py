@@ -224,7 +224,7 @@ def plan_audit(prepared: PreparedAudit, source: str, output: str, force_new: boo
             prepared.check,
             LATER_DEFAULTS,
             ignored=_NOT_IDENTITY,
-            columns=prepared.columns,
+            table_options=prepared.table_options,
         )
 
     try:

@@ -17,6 +17,7 @@ from cluster.inputs.listing import scan
 from cluster.inputs.manifest import Manifest, Selection
 from cluster.inputs.readable import check_readable
 from cluster.inputs.sources import Unreadable, read_image
+from cluster.inputs.table_options import DEFAULTS, TableOptions
 from cluster.ray_runtime.runtime import available_cpus
 from cluster.storage.parallel import map_in_order
 from jobs.auditing.suitability import warn
@@ -26,9 +27,15 @@ from originality.settings.audit import AuditSettings
 _log = logging.getLogger(__name__)
 
 
-def dry_run(settings: AuditSettings, source: str, selection: Selection, limits: Limits = Limits()) -> int:
+def dry_run(
+    settings: AuditSettings,
+    source: str,
+    selection: Selection,
+    limits: Limits = Limits(),
+    table_options: TableOptions = DEFAULTS,
+) -> int:
     """List on stdout the images that an audit would reject, on stderr the skipped files; the exit code."""
-    manifest = scan(source)
+    manifest = scan(source, table_options)
     if manifest.skipped:
         _log.warning("%s", manifest.skipped_text)
     check_readable(manifest)

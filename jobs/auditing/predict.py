@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise SettingsError(f"--{name} does not apply to --predict, which judges nothing: leave one out")
     inputs = _INPUTS
     if arguments.input is not None:
-        manifest = scan(arguments.input)
+        manifest = scan(arguments.input, options.table_options_of(arguments))
         inputs = len(manifest)
         warn(settings, manifest, range(inputs))
     for line in predicted(settings, how, inputs, arguments.tflops, arguments.counts, arguments.family):

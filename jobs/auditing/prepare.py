@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cluster.driver.progress import size
 from cluster.inputs.manifest import WORD, Manifest
+from cluster.inputs.table_options import DEFAULTS, TableOptions
 from cluster.ray_runtime.ray_address import on_cluster
 from cluster.ray_runtime.runtime import check_ray
 from cluster.run.folder import RunFolder
@@ -47,8 +48,8 @@ class PreparedAudit:
     """Differences between this audit and the one that the thresholds were calibrated for."""
     unsuited: Unsuited | None = None
     """Finding that the model cannot judge these images; None if there is no such finding."""
-    columns: Sequence[str] | None = None
-    """Columns of a list that are kept beside the uris; None: all."""
+    table_options: TableOptions = DEFAULTS
+    """How a list or a table of images is read."""
     words_missing: str | None = None
     """Message for images whose list names no word (originality.inversion.initial_words); None if they need
     none."""

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from cluster.inputs.manifest import Selection
+from cluster.inputs.table_options import TableOptions
 from cluster.ray_runtime.ray_address import on_cluster
 from cluster.run.folder import open_run
 from cluster.settings import ClusterSettings
@@ -106,19 +107,25 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_list_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say how a list is read."""
+    """Add the flags that say how a list, or a table that holds the images, is read."""
     parser.add_argument(
         "--columns",
         metavar="A,B",
-        help="columns of a list to keep beside the uris, separated by commas (default: all; '' for none)",
+        help="columns of a list or table to keep, separated by commas (default: all; '' for none)",
+    )
+    parser.add_argument(
+        "--image-column",
+        metavar="NAME",
+        help="the column of a Parquet or Arrow file that holds the images (default: the only one that may)",
     )
 
 
-def columns_of(arguments: argparse.Namespace) -> tuple[str, ...] | None:
-    """The columns that ``--columns`` names; None for all."""
-    if arguments.columns is None:
-        return None
-    return tuple(name.strip() for name in arguments.columns.split(",") if name.strip())
+def table_options_of(arguments: argparse.Namespace) -> TableOptions:
+    """How ``--columns`` and ``--image-column`` say that a list or table is read."""
+    columns = None
+    if arguments.columns is not None:
+        columns = tuple(name.strip() for name in arguments.columns.split(",") if name.strip())
+    return TableOptions(columns, arguments.image_column)
 
 
 def add_selection_arguments(parser: argparse.ArgumentParser) -> None:

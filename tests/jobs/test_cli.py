@@ -21,6 +21,7 @@ from jobs.commandline import exits
 from jobs.commandline.options import cluster_settings_of, settings_of
 from originality.settings.audit import AuditSettings
 from originality.settings.presets import load_settings
+from tests.support.image_tables import hugging_face, parquet
 from tests.support.mean_colour import paint
 from tests.support.tars import header, padded, shard
 
@@ -147,6 +148,22 @@ def test_dry_run_of_a_webdataset(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "skipped 1 file: 1 .npy" in captured.err
     (tmp_path / "a.tar.gz").write_bytes(b"x")
     assert "decompress it to .tar" in said(capsys, "audit", str(tmp_path / "a.tar.gz"), "--dry-run")
+
+
+def test_dry_run_of_parquet_with_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = paint(tmp_path / "loose", "good.png", (1, 2, 3)).read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0.parquet").write_bytes(parquet(hugging_face([good, b"text", None], mask=[good] * 3)))
+    (tmp_path / "in" / "1.parquet").write_bytes(b"PAR1")
+    assert main(["audit", str(tmp_path / "in"), "--dry-run"]) == exits.SOME_UNJUDGED
+    bad, empty, broken, *_, total = capsys.readouterr().out.splitlines()
+    assert bad.startswith("'0.parquet#1': not-an-image: ") and empty.startswith("'0.parquet#2': missing: ")
+    assert broken.startswith("'1.parquet': unreadable: ")
+    assert re.findall(r"\d+", total) == ["4", "4", "3", "0"]  # inputs, images, rejected, skipped
+    assert main(["audit", str(tmp_path / "in"), "--dry-run", "--image-column", "mask"]) == exits.SOME_UNJUDGED
+    assert capsys.readouterr().out.splitlines()[0].startswith("'1.parquet': unreadable: ")
+    refusal = said(capsys, "audit", str(tmp_path / "in"), "--dry-run", "--image-column", "x")
+    assert "columns of images are image, mask" in refusal
 
 
 def test_flags_beat_file_beats_preset(tmp_path: Path) -> None:

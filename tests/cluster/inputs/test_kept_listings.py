@@ -4,9 +4,9 @@ from collections import Counter
 
 import pyarrow as pa
 
+from cluster.inputs.container_listings import SCHEMA, ContainerListing
 from cluster.inputs.kept_listings import KeptListings
 from cluster.inputs.locations import Container
-from cluster.inputs.shards import SCHEMA, ShardListing
 from cluster.run.layout import SHARD_LISTINGS
 from cluster.storage.store import open_store
 
@@ -17,7 +17,7 @@ def test_a_listing_is_stored_for_one_version_of_a_shard() -> None:
     store = open_store("memory://")
     kept = KeptListings(store)
     table = pa.Table.from_pylist([{"uri": "s3://b/a.tar#1.png", "bytes": 3, "offset": 512}], SCHEMA)
-    listing = ShardListing(table, Counter({".npy": 2}))
+    listing = ContainerListing(table, Counter({".npy": 2}))
     assert kept.load(SHARD) is None
     kept.save(SHARD, listing)
     assert kept.load(SHARD) == KeptListings(store).load(SHARD) == listing
@@ -31,7 +31,7 @@ def test_a_listing_is_stored_for_one_version_of_a_shard() -> None:
 def test_damaged_and_foreign_listings_are_ignored() -> None:
     store = open_store("memory://")
     kept = KeptListings(store)
-    kept.save(SHARD, ShardListing(SCHEMA.empty_table()))
+    kept.save(SHARD, ContainerListing(SCHEMA.empty_table()))
     (path,) = (found.path for found in store.list(SHARD_LISTINGS))
     whole = store.read(path)
     for data in (b"", b"x", whole[:-9], whole[:50] + b"x" + whole[51:]):
@@ -41,6 +41,6 @@ def test_damaged_and_foreign_listings_are_ignored() -> None:
 
 def test_listings_of_others_are_left_if_none_was_used() -> None:
     store = open_store("memory://")
-    KeptListings(store).save(SHARD, ShardListing(SCHEMA.empty_table()))
+    KeptListings(store).save(SHARD, ContainerListing(SCHEMA.empty_table()))
     KeptListings(store).remove()
     assert KeptListings(store).load(SHARD) is not None

@@ -26,11 +26,12 @@ from cluster.inputs.list_columns import (
 )
 from cluster.inputs.listing import scan
 from cluster.inputs.manifest import LISTED_AS, InputError, Manifest
+from cluster.inputs.table_options import TableOptions
 
 
 def csv_of(tmp_path: Path, text: str, columns: list[str] | None = None) -> Manifest:
     (tmp_path / "list.csv").write_text(text)
-    return scan(str(tmp_path / "list.csv"), columns)
+    return scan(str(tmp_path / "list.csv"), TableOptions(columns))
 
 
 def test_the_columns_of_a_csv_are_kept_with_their_types(tmp_path: Path) -> None:

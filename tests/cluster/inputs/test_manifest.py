@@ -14,7 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cluster.inputs.listing import glob_regex, scan
+from cluster.inputs.globs import glob_regex
+from cluster.inputs.listing import scan
 from cluster.inputs.manifest import SCHEMA, InputError, Manifest, Selection
 from cluster.inputs.sources import Unreadable, read_image
 from cluster.storage.store import open_store

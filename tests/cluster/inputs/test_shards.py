@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 
 from cluster.inputs import shards
+from cluster.inputs.container_listings import ContainerListing
 from cluster.inputs.locations import Member
-from cluster.inputs.shards import ShardListing, list_shard
+from cluster.inputs.shards import list_shard
 from cluster.inputs.sources import describe, read_member
 from tests.support.tars import END, header, padded, shard
 
 
-def listing(folder: Path, data: bytes) -> ShardListing:
+def listing(folder: Path, data: bytes) -> ContainerListing:
     (folder / "s.tar").write_bytes(data)
     return list_shard(describe(str(folder / "s.tar")))
 
 
-def names(found: ShardListing) -> list[str]:
+def names(found: ContainerListing) -> list[str]:
     """The uris behind the "#", of those that have one."""
     return [uri.partition("s.tar#")[2] for uri in found.table["uri"].to_pylist()]
 
@@ -49,7 +50,7 @@ def test_images_and_what_stands_beside_them(tmp_path: Path) -> None:
     container = describe(str(tmp_path / "s.tar"))
     data = [read_member(Member(container, row["offset"], row["bytes"])) for row in found.table.to_pylist()]
     assert data == [b"one", b"two!", b"three"]
-    assert ShardListing.from_table(found.to_table()) == found
+    assert ContainerListing.from_table(found.to_table()) == found
 
 
 def test_several_images_of_one_key_share_their_columns(tmp_path: Path) -> None:

@@ -9,14 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cluster.inputs import listing, shards, webdataset
+from cluster.inputs import container_listings, listing, shards, webdataset
+from cluster.inputs.container_listings import ContainerListing
 from cluster.inputs.decoder import Decoder
 from cluster.inputs.identities import image_id_of
 from cluster.inputs.kept_listings import KeptListings
 from cluster.inputs.listing import scan
 from cluster.inputs.locations import Broken, Container, Member
 from cluster.inputs.manifest import InputError, Manifest
-from cluster.inputs.shards import ShardListing, list_shard
+from cluster.inputs.shards import list_shard
 from cluster.inputs.sources import Unreadable, read_image
 from cluster.run.folder import plan
 from cluster.run.layout import SHARD_LISTINGS
@@ -154,7 +155,7 @@ class Listing:
         self.listed: list[str] = []
         self._fails = fails
 
-    def __call__(self, container: Container) -> ShardListing:
+    def __call__(self, container: Container) -> ContainerListing:
         name = container.uri.rpartition("/")[2]
         if self._fails(name):
             raise Outage("the store is out")
@@ -195,9 +196,9 @@ def test_an_interrupted_plan_resumes_with_the_remaining_shards(
 def test_a_shard_that_changed_since_it_was_kept_is_listed_again(tmp_path: Path) -> None:
     _shards(tmp_path / "in", 2)
     kept = KeptListings(open_store(str(tmp_path / "run")))
-    scan(str(tmp_path / "in"), kept)
+    scan(str(tmp_path / "in"), kept=kept)
     (tmp_path / "in" / "01.tar").write_bytes(shard({"new.png": b"x" * 600}))
-    assert paths(scan(str(tmp_path / "in"), kept)) == ["00.tar#0.png", "01.tar#new.png"]
+    assert paths(scan(str(tmp_path / "in"), kept=kept)) == ["00.tar#0.png", "01.tar#new.png"]
 
 
 def test_a_refused_plan_keeps_nothing(tmp_path: Path) -> None:
@@ -240,7 +241,7 @@ def test_loose_files_and_shards_give_the_same_images(tmp_path: Path, s3: str) ->
 def test_very_many_members_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred shards of 10,000 members each, that are nowhere but in memory."""
     block = b"".join(header(b"%06d.jpg" % n, 3) + padded(b"abc") for n in range(10_000)) + bytes(1024)
-    monkeypatch.setattr(webdataset, "describe", lambda uri: Container(uri, len(block), "1"))
+    monkeypatch.setattr(container_listings, "describe", lambda uri: Container(uri, len(block), "1"))
     requests = []
 
     def read(member: Member) -> bytes:

@@ -1,0 +1,195 @@
+"""Parquet files whose rows hold images: which are found, in which order, with which columns and bytes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from cluster.inputs import image_tables
+from cluster.inputs.kept_listings import KeptListings
+from cluster.inputs.listing import scan
+from cluster.inputs.locations import Broken, Cell, Container
+from cluster.inputs.manifest import InputError, Manifest
+from cluster.inputs.parquet_files import list_parquet
+from cluster.inputs.sources import Unreadable, read_image
+from cluster.inputs.table_options import TableOptions
+from cluster.run.folder import plan
+from cluster.run.layout import SHARD_LISTINGS
+from cluster.storage.store import Outage, Store, open_store
+from tests.support.image_tables import hugging_face, parquet
+
+
+def paths(manifest: Manifest) -> list[str]:
+    return [manifest.path(number) for number in range(len(manifest))]
+
+
+def data_of(manifest: Manifest) -> list[bytes]:
+    return [
+        read_image(manifest.uri(n), lambda size: None, manifest.location(n)) for n in range(len(manifest))
+    ]
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A folder or prefix with three files of images."""
+    root = str(tmp_path / "in")
+    if request.param == "s3":
+        root = f"{request.getfixturevalue('s3')}/{uuid.uuid4().hex}"
+    store = open_store(root)
+    store.write(
+        "train-00.parquet", parquet(hugging_face([b"00", b"01", b"02"], label=[7, 8, None]), row_group_size=2)
+    )
+    store.write("train-01.parquet", parquet(hugging_face([b"10"], label=[9], artist=["x"])))
+    store.write("more/test.parquet", parquet(hugging_face([b"t"], label=[1.5])))
+    store.write("README.md", b"x")
+    return root
+
+
+FIRST = ["train-00.parquet#0", "train-00.parquet#1", "train-00.parquet#2"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("", ["more/test.parquet#0", *FIRST, "train-01.parquet#0"]),
+        ("/train-00.parquet", FIRST),
+        ("/*.parquet", [*FIRST, "train-01.parquet#0"]),
+        ("/train-{01..00}.parquet", ["train-01.parquet#0", *FIRST]),
+        ("/{train-01,m*/t*}.parquet", ["train-01.parquet#0", "more/test.parquet#0"]),
+    ],
+)
+def test_files_are_found_and_read(place: str, pattern: str, found: list[str]) -> None:
+    manifest = scan(f"{place}{pattern}")
+    assert (manifest.source, paths(manifest)) == (place, found)
+    bytes_of = {"more/test.parquet#0": b"t", "train-01.parquet#0": b"10"}
+    assert data_of(manifest) == [bytes_of.get(path, b"0" + path[-1:].encode()) for path in found]
+    again = Manifest.from_parquet(manifest.to_parquet())
+    assert again.table == manifest.table and again.location(0) == manifest.location(0)
+
+
+def test_columns_travel_typed(place: str) -> None:
+    manifest = scan(place)
+    assert manifest.extra == ["label", "image_path", "artist"]
+    assert [manifest.columns(n) for n in (0, 3, 4)] == [
+        {"image_path": "0.png", "label": 1.5},
+        {"image_path": "2.png"},
+        {"image_path": "0.png", "label": 9.0, "artist": "x"},
+    ]
+    assert manifest.skipped_text == "skipped 1 file: 1 .md"
+    location = manifest.location(3)
+    assert isinstance(location, Cell) and (location.row, location.column) == (2, "image")
+
+
+def test_wanted_columns(place: str) -> None:
+    assert scan(f"{place}/*.parquet", TableOptions(["Label"])).extra == ["label"]
+    assert scan(f"{place}/*.parquet", TableOptions([])).extra == []
+    with pytest.raises(InputError, match="no column 'year'"):
+        scan(f"{place}/*.parquet", TableOptions(["year"]))
+
+
+def test_plain_bytes_and_names_with_dots(tmp_path: Path) -> None:
+    table = pa.table({"my.jpg": [b"a", b"b"], "word": [" dog ", ""], "uri_": ["x", "y"], "row": [1, 2]})
+    (tmp_path / "a.parquet").write_bytes(parquet(table))
+    manifest = scan(str(tmp_path / "a.parquet"))
+    assert data_of(manifest) == [b"a", b"b"]
+    assert manifest.columns(0) == {"word": "dog", "uri_": "x", "row": 1}
+    assert manifest.columns(1) == {"uri_": "y", "row": 2}
+
+
+def test_the_column_that_the_user_names(tmp_path: Path) -> None:
+    table = pa.table({"left": [b"l"], "right": [b"r"], "uri": ["a.png"]})
+    (tmp_path / "a.parquet").write_bytes(parquet(table))
+    assert scan(str(tmp_path / "a.parquet")).uri(0) == f"{tmp_path}/a.png"
+    manifest = scan(str(tmp_path / "a.parquet"), TableOptions(image_column="right"))
+    assert data_of(manifest) == [b"r"] and manifest.columns(0) == {"list_uri": "a.png"}
+    (tmp_path / "list.csv").write_text("uri\na.png\n")
+    with pytest.raises(InputError, match="--image-column right: "):
+        scan(str(tmp_path / "list.csv"), TableOptions(image_column="right"))
+
+
+def test_broken_and_missing_files_are_rows(place: str) -> None:
+    store = open_store(place)
+    store.write("train-01.parquet", b"PAR1 nothing of the kind PAR1")
+    store.write("train-02.parquet", parquet(pa.table({"other": [b"x"]})))
+    manifest = scan(f"{place}/train-{{00..03}}.parquet")
+    assert paths(manifest) == [*FIRST, "train-01.parquet", "train-02.parquet", "train-03.parquet"]
+    assert isinstance(manifest.location(3), Broken)
+    codes = []
+    for number in range(3, 6):
+        with pytest.raises(Unreadable) as unreadable:
+            read_image(manifest.uri(number), lambda size: None, manifest.location(number))
+        assert manifest.uri(number) in unreadable.value.message
+        codes.append(unreadable.value.reason_code)
+    assert codes == ["unreadable", "unreadable", "missing"]
+
+
+@pytest.mark.parametrize(
+    ("data", "refusal"),
+    [
+        (parquet(hugging_face([])), "has no rows"),
+        (
+            parquet(pa.table({"a": [b"x"], "b": [b"x"]})),
+            "a, b; name one by --image-column",
+        ),
+        (parquet(pa.table({"images": [[b"x"]]})), "'images' holds several images a row"),
+    ],
+)
+def test_nothing_to_judge(tmp_path: Path, data: bytes, refusal: str) -> None:
+    (tmp_path / "a.parquet").write_bytes(data)
+    with pytest.raises(InputError, match=refusal) as caught:
+        scan(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+class Listing:
+    """Lists files; fails at some."""
+
+    def __init__(self, fails: Callable[[str], bool] = lambda uri: False) -> None:
+        self.listed: list[str] = []
+        self._fails = fails
+
+    def __call__(self, container: Container, **how: object) -> object:
+        name = container.uri.rpartition("/")[2]
+        if self._fails(name):
+            raise Outage("the store is out")
+        self.listed.append(name)
+        return list_parquet(container, **how)  # type: ignore[arg-type]
+
+
+def _kept(store: Store) -> list[str]:
+    return [found.path for found in store.list(SHARD_LISTINGS)]
+
+
+def test_a_plan_that_was_interrupted_resumes_with_the_files_that_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(20):
+        (tmp_path / "in" / f"{number:02}.parquet").write_bytes(parquet(hugging_face([b"%d" % number])))
+    store = open_store(str(tmp_path / "run"))
+    first = Listing(lambda name: name == "19.parquet")
+    monkeypatch.setattr(image_tables, "list_parquet", first)
+    with pytest.raises(Outage):
+        plan(str(tmp_path / "in"), store, {})
+    assert len(_kept(store)) == len(first.listed) == 19
+    second = Listing()
+    monkeypatch.setattr(image_tables, "list_parquet", second)
+    run = plan(str(tmp_path / "in"), store, {})
+    assert second.listed == ["19.parquet"] and len(run.manifest) == 20
+    assert _kept(store) == []
+
+
+def test_listings_by_other_columns_are_not_taken(tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"{number}.parquet").write_bytes(
+            parquet(pa.table({"a": [b"a"], "b": [b"b"], "n": [number]}))
+        )
+    kept = KeptListings(open_store(str(tmp_path / "run")))
+    for options in (TableOptions(None, "a"), TableOptions([], "a"), TableOptions(None, "b")):
+        manifest = scan(f"{tmp_path}/*.parquet", options, kept)
+        assert manifest.extra == (["n"] if options.columns is None else [])
+        assert data_of(manifest) == [(options.image_column or "").encode()] * 2
