@@ -3,40 +3,33 @@ read."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, takewhile
 from pathlib import Path
-from urllib.parse import quote_from_bytes
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.inputs.braces import expanded, has_braces
+from cluster.inputs.folder_files import IMAGE, below, images_of, listed_files
 from cluster.inputs.formats import EXTENSIONS
 from cluster.inputs.globs import WILD, glob_regex, names_hidden
 from cluster.inputs.hidden import hidden
-from cluster.inputs.image_tables import PARQUET, image_table, read_parquet
+from cluster.inputs.image_tables import ARROW, PARQUET, image_table, read_arrow, read_tables
 from cluster.inputs.kept_listings import KeptListings
 from cluster.inputs.lists import LISTS, fix_of, read_list, read_parts
 from cluster.inputs.manifest import SCHEMA, InputError, Manifest
+from cluster.inputs.saved_datasets import STATE, data_files
 from cluster.inputs.sources import bounded, exists, local_uri, size_of, walk
 from cluster.inputs.table_options import DEFAULTS, TableOptions
 from cluster.inputs.webdataset import SHARD, check_compression, read_shards
 from cluster.run.layout import MANIFEST_FILE, RUN_FILE
 from cluster.storage.store import NotFound, absolute, open_store
 
-_BATCH = 50_000
 _MOST_WORDS = 1_000_000
 """Names to which a brace pattern may expand."""
-_IMAGE = r"(?i)[^/](" + "|".join(re.escape(e) for e in EXTENSIONS) + ")$"
-"""Recognises images by their extension alone; their contents are checked when they are decoded."""
-_EXTENSION = r"(?P<extension>\.[A-Za-z0-9_]{1,10})$"
-"""Extensions that are counted by name. Longer or stranger ones are not repeated: names may contain
-anything."""
 
 
 def scan(input_uri: str, options: TableOptions = DEFAULTS, kept: KeptListings | None = None) -> Manifest:
@@ -79,10 +72,12 @@ def _scan(input_uri: str, options: TableOptions, kept: KeptListings | None) -> M
         return _scan_list(input_uri, uri, options, kept)
     if re.search(SHARD, uri) and size_of(uri) is not None:
         return read_shards(input_uri, uri.rpartition("/")[0], [uri], kept)
+    if re.search(ARROW, uri) and size_of(uri) is not None:
+        return read_arrow(input_uri, uri.rpartition("/")[0], [uri], options)
     if fix_of(uri) and size_of(uri) is not None:
         check_compression(input_uri, uri)
         raise InputError(f"{input_uri} cannot be read as a list; {fix_of(uri)}")
-    if "://" in uri and not re.search(_IMAGE, uri):
+    if "://" in uri and not re.search(IMAGE, uri):
         return _scan_folder(input_uri, uri, options, kept)
     return _one_file(input_uri, uri)
 
@@ -99,18 +94,20 @@ def _is_special(uri: str) -> bool:
 
 
 def _scan_folder(shown_as: str, root: str, options: TableOptions, kept: KeptListings | None) -> Manifest:
-    table, vanished = _listed(shown_as, root)
+    table, vanished = listed_files(shown_as, root)
     if not table.num_rows:
         raise InputError(f"no files in {shown_as}; give a folder or prefix that holds images")
     files = {f"{root}/{RUN_FILE}", f"{root}/{MANIFEST_FILE}"}
     if pc.sum(pc.is_in(table["uri"], pa.array(files))).as_py() == len(files):
         raise InputError(f"{shown_as} is the run folder of an audit; give the folder that holds the images")
-    found = _images(table, root, vanished=vanished)
+    found = images_of(table, root, vanished=vanished)
     if not len(found):
-        if len(tars := _images(table, root, vanished=vanished, pattern=SHARD)):
+        if len(tars := images_of(table, root, vanished=vanished, pattern=SHARD)):
             return _read_tars(shown_as, tars, kept)
         if parts := _parts(shown_as, table, root):
             return _read_parts(shown_as, root, parts, options, kept, found.skipped_kinds)
+        if arrow := _arrow(table, root):
+            return read_arrow(shown_as, root, arrow, options, kept)
         for uri in table["uri"].to_pylist():
             check_compression(f"{shown_as}: {uri.removeprefix(f'{root}/')}", uri)
         count = f"{table.num_rows} file{'s' if table.num_rows > 1 else ''}"
@@ -136,7 +133,7 @@ def _read_parts(
     if (table := image_table(shown_as, parts, options)) is None:
         return read_parts(shown_as, root, parts, options.columns)
     others = {kind: count for kind, count in skipped.items() if kind != ".parquet"}
-    return read_parquet(shown_as, root, parts, table, kept, others)
+    return read_tables(shown_as, root, parts, table, kept, others)
 
 
 def _parts(shown_as: str, table: pa.Table, root: str) -> list[str]:
@@ -146,7 +143,7 @@ def _parts(shown_as: str, table: pa.Table, root: str) -> list[str]:
     Raises:
         InputError: it is a Delta table, where files that no longer count may remain.
     """
-    paths = _below(table["uri"], root)
+    paths = below(table["uri"], root)
     if pc.any(pc.match_substring(paths, "/_delta_log/")).as_py():
         raise InputError(f"{shown_as} is a Delta table; export it as plain Parquet")
     own = pc.or_(hidden(paths), pc.match_substring(paths, "/_"))
@@ -154,82 +151,11 @@ def _parts(shown_as: str, table: pa.Table, root: str) -> list[str]:
     return table["uri"].filter(pc.and_not(parquet, own)).to_pylist()
 
 
-def _listed(shown_as: str, root: str) -> tuple[pa.Table, int]:
-    """All files under a folder or prefix, each once, sorted by uri; and the number of vanished folders."""
-    vanished: list[str] = []
-    try:
-        table = _table(walk(root, vanished.append))
-    except NotFound as error:
-        raise InputError(f"{shown_as} does not exist; give a folder of images") from error
-    # A string array holds at most 2 GiB, and Table.sort_by would make a single one of all uris. So they are
-    # sorted as large strings, and taken in batches.
-    uris = table["uri"].cast(pa.large_string()).combine_chunks()
-    order = pc.sort_indices(uris)
-    if len(order) > 1:
-        ordered = uris.take(order)
-        new = pc.not_equal(ordered[1:], ordered[:-1])
-        order = order.filter(pa.concat_arrays([pa.array([True]), new]))
-        del ordered
-    parts = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
-    sizes = table["bytes"].combine_chunks()
-    columns = ([uris.take(part).cast(pa.string()), sizes.take(part)] for part in parts)
-    ordered = pa.Table.from_batches([pa.record_batch(column, SCHEMA) for column in columns], SCHEMA)
-    return ordered, len(vanished)
-
-
-def _table(found: Iterator[tuple[str, int]]) -> pa.Table:
-    """A listing as a table, in batches: a million names never exist as Python objects at the same time."""
-    batches = []
-    while batch := list(islice(found, _BATCH)):
-        uris, sizes = zip(*batch, strict=True)
-        batches.append(pa.record_batch([pa.array(uris, pa.string()), pa.array(sizes, pa.int64())], SCHEMA))
-    return pa.Table.from_batches(batches, SCHEMA)
-
-
-def _images(
-    table: pa.Table, root: str, named: Sequence[str] = (), vanished: int = 0, pattern: str = _IMAGE
-) -> Manifest:
-    """The images of a listing, without hidden files and the pictures in run folders.
-
-    Args:
-        named: regular expressions of hidden parts of paths that the user gave by name.
-        vanished: how many folders are listed incompletely.
-        pattern: what an image's uri matches.
-    """
-    uris = table["uri"]
-    left_out = hidden(_below(uris, root), named)
-    kinds = Counter({"hidden": pc.sum(left_out).as_py() or 0, "vanished": vanished})
-    manifests = pc.filter(uris, pc.ends_with(uris, f"/{MANIFEST_FILE}")).to_pylist()
-    folders = pa.array([uri.removesuffix(MANIFEST_FILE) for uri in manifests], pa.string())
-    runs = pc.binary_join_element_wise(folders, pa.scalar(RUN_FILE), "")
-    there = pc.filter(uris, pc.is_in(uris, runs)).combine_chunks()
-    for folder in folders.filter(pc.is_in(runs, there)).to_pylist():
-        inside = pc.and_not(pc.starts_with(uris, folder), left_out)
-        kinds["in runs of audits"] += pc.sum(inside).as_py()
-        left_out = pc.or_(left_out, inside)
-    image = pc.match_substring_regex(uris, pattern)
-    kinds.update(_extensions(uris.filter(pc.invert(pc.or_(image, left_out)))))
-    images = table.filter(pc.and_not(image, left_out))
-    return Manifest(
-        root,
-        images,
-        table.num_rows - images.num_rows + vanished,
-        dict(sorted((+kinds).items(), key=lambda kind: (-kind[1], kind[0]))),
-    )
-
-
-def _extensions(uris: pa.ChunkedArray) -> Counter[str]:
-    """The number of files by extension, in lower case."""
-    extension = pc.struct_field(pc.extract_regex(uris, _EXTENSION), "extension")
-    counts = pc.utf8_lower(extension).value_counts().to_pylist()
-    return Counter({found["values"] or "other": found["counts"] for found in counts})
-
-
-def _below(uris: pa.ChunkedArray, root: str) -> pa.ChunkedArray:
-    """Paths below a folder, with a leading "/"."""
-    quoted = "file://" + quote_from_bytes(os.fsencode(root))  # for names that are not UTF-8
-    begin = "|".join(re.escape(start.rstrip("/")) for start in (root, quoted))
-    return pc.replace_substring_regex(uris, f"^(?:{begin})/", "/", max_replacements=1)
+def _arrow(table: pa.Table, root: str) -> list[str]:
+    """The Arrow files of data sets in a listing."""
+    uris = table["uri"].filter(pc.invert(hidden(below(table["uri"], root))))
+    states = uris.filter(pc.ends_with(uris, f"/{STATE}")).to_pylist()
+    return data_files(uris.filter(pc.match_substring_regex(uris, ARROW)).to_pylist(), states)
 
 
 def _scan_braces(shown_as: str, pattern: str, options: TableOptions, kept: KeptListings | None) -> Manifest:
@@ -241,24 +167,27 @@ def _scan_braces(shown_as: str, pattern: str, options: TableOptions, kept: KeptL
     uris: list[str] = []
     for word in words:
         check_compression(shown_as, word)
-    kind = SHARD if re.search(SHARD, words[0]) else PARQUET
+    kinds = {SHARD: ".tar", PARQUET: ".parquet", ARROW: ".arrow"}
+    kind = next((kind for kind in kinds if re.search(kind, words[0])), SHARD)
     for word in words:
         if not re.search(kind, word):
             raise InputError(
-                f"{shown_as}: braces are expanded for .tar files only, or for .parquet files only; give a "
+                f"{shown_as}: braces are expanded for files of one of {' '.join(kinds.values())}; give a "
                 "folder, or a glob as *.jpg"
             )
         if re.search(WILD, word) and not exists(word):
             matching, root, named, _ = _matching(shown_as, word)
-            uris += _images(matching, root, named, pattern=kind).table["uri"].to_pylist()
+            uris += images_of(matching, root, named, pattern=kind).table["uri"].to_pylist()
         else:
             uris.append(word)
     if not uris:
-        ending = ".tar" if kind == SHARD else ".parquet"
-        raise InputError(f"{shown_as} matches no {ending} file; quote it for the shell")
+        raise InputError(f"{shown_as} matches no {kinds[kind]} file; quote it for the shell")
+    folder = _folder_of_all(uris)
     if kind == SHARD:
-        return read_shards(shown_as, _folder_of_all(uris), uris, kept)
-    return _read_parts(shown_as, _folder_of_all(uris), uris, options, kept, {})
+        return read_shards(shown_as, folder, uris, kept)
+    if kind == ARROW:
+        return read_arrow(shown_as, folder, uris, options, kept)
+    return _read_parts(shown_as, folder, uris, options, kept, {})
 
 
 def _folder_of_all(uris: Sequence[str]) -> str:
@@ -280,7 +209,7 @@ def _matching(shown_as: str, pattern: str) -> tuple[pa.Table, str, list[str], in
     while fixed < len(parts) - 1 and exists("/".join(parts[: fixed + 1])):
         fixed += 1
     named = "/".join(parts[:fixed])
-    table, vanished = _listed(shown_as, named or "/")
+    table, vanished = listed_files(shown_as, named or "/")
     root = named or "/"
     wild = re.escape(f"{named}/") + glob_regex("/".join(parts[fixed:]))[1:]
     try:
@@ -292,12 +221,14 @@ def _matching(shown_as: str, pattern: str) -> tuple[pa.Table, str, list[str], in
 
 def _scan_glob(shown_as: str, pattern: str, options: TableOptions, kept: KeptListings | None) -> Manifest:
     matching, root, hidden_names, vanished = _matching(shown_as, pattern)
-    found = _images(matching, root, hidden_names, vanished)
+    found = images_of(matching, root, hidden_names, vanished)
     if not len(found):
-        if len(tars := _images(matching, root, hidden_names, vanished, SHARD)):
+        if len(tars := images_of(matching, root, hidden_names, vanished, SHARD)):
             return _read_tars(shown_as, replace(tars, source=root.rstrip("/")), kept)
         if lists := _parts(shown_as, matching, root):
             return _read_parts(shown_as, root.rstrip("/"), lists, options, kept, found.skipped_kinds)
+        if arrow := _arrow(matching, root):
+            return read_arrow(shown_as, root.rstrip("/"), arrow, options, kept)
         raise InputError(
             f"{shown_as} matches no image; quote it for the shell, and use ** for any number of folders"
         )
@@ -307,7 +238,7 @@ def _scan_glob(shown_as: str, pattern: str, options: TableOptions, kept: KeptLis
 def _scan_list(shown_as: str, uri: str, options: TableOptions, kept: KeptListings | None) -> Manifest:
     parent, _, name = uri.rpartition("/")
     if re.search(PARQUET, uri) and (table := image_table(shown_as, [uri], options)) is not None:
-        return read_parquet(shown_as, parent, [uri], table)
+        return read_tables(shown_as, parent, [uri], table)
     try:
         data = open_store(parent or "/", create=False).read(name)
     except NotFound as error:
@@ -321,9 +252,9 @@ def _scan_list(shown_as: str, uri: str, options: TableOptions, kept: KeptListing
 def _one_file(shown_as: str, uri: str) -> Manifest:
     size = size_of(uri)
     if size is None:
-        fix = "an image or a folder" if re.search(_IMAGE, uri) else "a folder of images"
+        fix = "an image or a folder" if re.search(IMAGE, uri) else "a folder of images"
         raise InputError(f"{shown_as} does not exist; give {fix}")
-    if not re.search(_IMAGE, uri):
+    if not re.search(IMAGE, uri):
         raise InputError(f"{shown_as} is not an image by its name; accepted are {' '.join(EXTENSIONS)}")
     table = pa.table([[uri], [size]], SCHEMA)
     return Manifest(uri.rpartition("/")[0], table)
@@ -336,7 +267,7 @@ def documents(folder: str) -> Manifest:
         InputError: there is none.
     """
     root = absolute(folder)
-    table, _ = _listed(folder, root)
+    table, _ = listed_files(folder, root)
     table = table.filter(pc.ends_with(table["uri"], ".json"))
     if not table.num_rows:
         raise InputError(f"{folder} contains no .json; give a folder of plans")

@@ -12,7 +12,7 @@ import pytest
 from cluster.inputs import image_tables
 from cluster.inputs.kept_listings import KeptListings
 from cluster.inputs.listing import scan
-from cluster.inputs.locations import Broken, Cell, Container
+from cluster.inputs.locations import Broken, Cell, Container, Member
 from cluster.inputs.manifest import InputError, Manifest
 from cluster.inputs.parquet_files import list_parquet
 from cluster.inputs.sources import Unreadable, read_image
@@ -20,7 +20,7 @@ from cluster.inputs.table_options import TableOptions
 from cluster.run.folder import plan
 from cluster.run.layout import SHARD_LISTINGS
 from cluster.storage.store import Outage, Store, open_store
-from tests.support.image_tables import hugging_face, parquet
+from tests.support.image_tables import arrow, hugging_face, parquet, save_to_disk
 
 
 def paths(manifest: Manifest) -> list[str]:
@@ -193,3 +193,75 @@ def test_listings_by_other_columns_are_not_taken(tmp_path: Path) -> None:
         manifest = scan(f"{tmp_path}/*.parquet", options, kept)
         assert manifest.extra == (["n"] if options.columns is None else [])
         assert data_of(manifest) == [(options.image_column or "").encode()] * 2
+
+
+@pytest.fixture(params=["local", "s3"])
+def saved_dataset(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A folder or prefix with the splits of a data set, as Hugging Face's library saves it."""
+    root = str(tmp_path / "in")
+    if request.param == "s3":
+        root = f"{request.getfixturevalue('s3')}/{uuid.uuid4().hex}"
+    store = open_store(root)
+    save_to_disk(store, "train", [hugging_face([b"a", b"b"], n=[1, 2]), hugging_face([b"c", None], n=[3, 4])])
+    save_to_disk(store, "test", [hugging_face([b"d"], n=[5])])
+    store.write("dataset_dict.json", b'{"splits": ["train", "test"]}')
+    store.write("train/cache-0123.arrow", arrow(hugging_face([b"of a filter"])))
+    return root
+
+
+SPLITS = [
+    "test/data-00000-of-00001.arrow#0",
+    *(f"train/data-{k:05}-of-00002.arrow#{n}" for k in range(2) for n in range(2)),
+]
+
+
+def test_a_saved_dataset(saved_dataset: str) -> None:
+    manifest = scan(saved_dataset)
+    assert (manifest.source, paths(manifest)) == (saved_dataset, SPLITS)
+    assert [manifest.columns(n).get("n") for n in range(5)] == [5, 1, 2, 3, 4]
+    assert isinstance(manifest.location(4), Broken) and isinstance(manifest.location(3), Member)
+    read = [read_image(manifest.uri(n), lambda size: None, manifest.location(n)) for n in range(4)]
+    assert read == [b"d", b"a", b"b", b"c"]
+    again = Manifest.from_parquet(manifest.to_parquet())
+    assert again.table == manifest.table and again.location(0) == manifest.location(0)
+
+
+def test_one_split_and_its_files(saved_dataset: str) -> None:
+    assert len(scan(f"{saved_dataset}/train")) == 4
+    assert len(scan(f"{saved_dataset}/test/data-00000-of-00001.arrow")) == 1
+    assert len(scan(f"{saved_dataset}/train/data-{{00000..00001}}-of-00002.arrow")) == 4
+    assert len(scan(f"{saved_dataset}/*/data-*.arrow")) == 5
+    assert scan(saved_dataset, TableOptions([])).extra == []
+
+
+def test_a_file_that_a_saved_dataset_lacks_is_a_row(saved_dataset: str) -> None:
+    open_store(saved_dataset).delete("train/data-00000-of-00002.arrow")
+    open_store(saved_dataset).write("test/state.json", b"{")
+    manifest = scan(saved_dataset)
+    assert paths(manifest) == [SPLITS[0], "train/data-00000-of-00002.arrow", *SPLITS[3:]]
+    with pytest.raises(Unreadable) as caught:
+        read_image(manifest.uri(1), lambda size: None, manifest.location(1))
+    assert caught.value.reason_code == "missing"
+
+
+def test_an_arrow_file_that_changed_is_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "a.arrow").write_bytes(arrow(hugging_face([b"a", b"b"])))
+    manifest = scan(str(tmp_path))
+    (tmp_path / "a.arrow").write_bytes(arrow(hugging_face([b"a", b"b", b"c"])))
+    with pytest.raises(Unreadable, match="has changed since it was listed"):
+        read_image(manifest.uri(0), lambda size: None, manifest.location(0))
+
+
+@pytest.mark.parametrize(
+    ("data", "refusal"),
+    [
+        (b"x" * 100, "is not an Arrow file"),
+        (arrow(pa.table({"uri": ["a.png"]})), "lists of uris as CSV or Parquet"),
+        (arrow(hugging_face([])), "has no rows"),
+    ],
+)
+def test_arrow_without_images(tmp_path: Path, data: bytes, refusal: str) -> None:
+    (tmp_path / "a.arrow").write_bytes(data)
+    for given in (tmp_path, tmp_path / "a.arrow"):
+        with pytest.raises(InputError, match=refusal):
+            scan(str(given))

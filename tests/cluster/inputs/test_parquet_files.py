@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from cluster.inputs.container_listings import ContainerListing
 from cluster.inputs.locations import Cell, Member
 from cluster.inputs.parquet_cells import ParquetCells
-from cluster.inputs.parquet_files import LEFT_OUT, list_parquet
+from cluster.inputs.parquet_files import list_parquet
 from cluster.inputs.sources import Unreadable, describe, read_member
 from cluster.inputs.table_options import ImageTable
+from cluster.inputs.table_rows import LEFT_OUT
 from tests.support.image_tables import hugging_face, parquet
 
 IMAGE = ImageTable("image")
