@@ -11,6 +11,11 @@ JOBS: tuple[tuple[str, str, str], ...] = (
     ("audit", "jobs.audit", "judge how original the images of a collection are to a model"),
     ("doctor", "jobs.doctor", "check that everything an audit needs is present and works, and how fast"),
     ("estimate", "jobs.estimate", "estimate the time and cost of an audit"),
+    (
+        "estimate-population",
+        "jobs.estimate_population",
+        "estimate min tokens of a whole collection from a sample",
+    ),
     ("status", "jobs.status", "show the progress of a run"),
     ("report", "jobs.report", "write the report of a run again"),
     ("retry", "jobs.retry", "put failed or rejected images back to be judged again"),

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cluster.run.folder import RunFolder, open_run, plan
-from cluster.run.layout import INPUTS, record_path
+from cluster.run.layout import INPUTS, SAMPLES, record_path
 from cluster.run.record import artefacts_of
 from cluster.run.turn import exclusive_turn
 from cluster.storage.checksums import json_bytes
@@ -73,9 +73,12 @@ def rejudge(
     same = thresholds.new == thresholds.old
     digest = description.get("settings_digest") if same else thresholds.new.digest()
     identity = {**description, "settings": settings, "settings_digest": digest, FROM: run.store.url}
-    planned = plan(run.manifest.source, open_store(output), identity, listing=lambda _: run.manifest)
+    sample = {key: identity.pop(key) for key in ("sample",) if key in identity}
+    planned = plan(
+        run.manifest.source, open_store(output), identity, listing=lambda _: run.manifest, noted=sample
+    )
     with exclusive_turn(planned, _log.warning) as heartbeat:
-        for found in run.store.list(INPUTS):
+        for found in [*run.store.list(INPUTS), *run.store.list(SAMPLES)]:
             planned.store.write(found.path, run.store.read(found.path))
         counts = _write_records(run, planned.store, thresholds, digest, artefacts)
         heartbeat.check()

@@ -13,6 +13,7 @@ from cluster.run.folder import open_run
 from cluster.storage.heartbeat import Pulse, pulses
 from jobs.auditing.damaged import damage_text, warn_of_damage
 from jobs.auditing.groups import groups_by
+from jobs.auditing.sampled import sample_text
 from jobs.auditing.status_object import status_object
 from jobs.auditing.verdict_table import summarise
 from jobs.commandline import exits, process
@@ -42,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
         return exits.ALL_JUDGED
     print(f"{folder.store.url}, created {folder.description.get('created_at', 'at an unknown time')}")
     print(f"{summary['inputs']} inputs, {summary['images']} distinct images read")
+    if sample := sample_text(folder):
+        print(process.one_line(f"it judges {sample}"))
     if folder.manifest.skipped:
         print(folder.manifest.skipped_text)
     print(", ".join(f"{summary[s]} {s}" for s in ("judged", "rejected", "failed", "pending")))

@@ -31,6 +31,7 @@ from cluster.run.layout import (
     PROGRESS,
     RECORDS,
     RUN_FILE,
+    SAMPLES,
     SHARD_LISTINGS,
     SUMMARY_FILE,
     VERDICTS,
@@ -46,6 +47,9 @@ from originality.contract.redaction import Masked
 
 LAYOUT = 2
 """Version of the run folder's layout; a folder with a different one is refused."""
+
+NOTED = ("created_at", "sample")
+"""Keys of run.json that decide no verdict: when the run was planned, and for which random sample."""
 
 
 class RunMismatch(Masked, ValueError):  # noqa: N818 - a refusal
@@ -160,7 +164,7 @@ class RunFolder:
 
     def withdraw(self) -> None:
         """Take the plan back, so that it binds nobody: for a run that was refused before it began."""
-        for found in list(self.store.list(INPUTS)):
+        for found in [*self.store.list(INPUTS), *self.store.list(SAMPLES)]:
             self.store.delete(found.path)
         self.store.delete(
             MANIFEST_FILE
@@ -231,6 +235,7 @@ def plan(
     listing: Callable[[str], Manifest] | None = None,
     ignored: Collection[str] = (),
     table_options: TableOptions = DEFAULTS,
+    noted: Mapping[str, Any] = MappingProxyType({}),
 ) -> RunFolder:
     """Plan a run in a folder, or resume the run that is there.
 
@@ -247,6 +252,7 @@ def plan(
         listing: lists inputs that are not images; None: the images of a collection.
         ignored: as of :func:`resume`.
         table_options: how a list or table is read.
+        noted: plain JSON values of NOTED that a new run's run.json has beside the identity.
 
     Raises:
         InputError: there is nothing to judge; nothing was written.
@@ -269,7 +275,7 @@ def plan(
         kept.remove()
         raise
     store.check_create()
-    created = {**identity, "created_at": datetime.now(UTC).isoformat()}
+    created = {**identity, **noted, "created_at": datetime.now(UTC).isoformat()}
     # Created once: of two processes that plan the same folder at the same time, the one that comes second
     # must check that the other's run is the same. The manifest follows run.json, so whoever finds run.json
     # alone lists the collection again.
@@ -298,9 +304,9 @@ def resume(
     Raises:
         RunMismatch: naming each key that differs, old -> new.
     """
-    old = {key: value for key, value in run.description.items() if key != "created_at"}
+    old = {key: value for key, value in run.description.items() if key not in NOTED}
     before = {**dict(leaves(later)), **dict(leaves(old))}
-    now = dict(leaves(json.loads(json.dumps(identity))))
+    now = dict(leaves(json.loads(json.dumps({k: v for k, v in identity.items() if k not in NOTED}))))
     differ = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
     if not set(differ) <= set(ignored):
         changes = "; ".join(f"{k}: {before.get(k)!r} -> {now.get(k)!r}" for k in differ)

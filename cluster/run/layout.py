@@ -6,6 +6,7 @@
     inputs/part-*.parquet            which image each input is, found where its bytes were read
     records/IJ/IMAGE_ID.json         one object an image; creating it is the commit
     verdicts/part-*.parquet          the records, compacted
+    samples/000001.json              random samples, each frozen before its first verdict
     retries/000001.json              images that were given back, to be judged again
     images/IMAGE_ID/ATTEMPT/         what came of an image beside its record, such as redraws.webp
     progress/IMAGE_ID.snapshot       an image's work so far; removed after the commit
@@ -36,6 +37,7 @@ INPUTS = "inputs"
 RECORDS = "records"
 VERDICTS = "verdicts"
 RETRIES = "retries"
+SAMPLES = "samples"
 IMAGES = "images"
 PROGRESS = "progress"
 DRIVERS = f"{PROGRESS}/drivers"
@@ -55,6 +57,7 @@ _INPUTS_PART = re.compile(rf"{INPUTS}/part-(\d+)-[0-9a-f]+-\d+\.parquet")
 _VERDICTS_PART = re.compile(rf"{VERDICTS}/part-(\d{{6}})-[0-9a-f]+\.parquet")
 _RETRY = re.compile(rf"{RETRIES}/(\d{{6}})\.json")
 """Earlier versions, which removed rows, noted them here under names that begin with a date."""
+_SAMPLE = re.compile(rf"{SAMPLES}/(\d{{6}})\.json")
 
 
 def item_path(name: str) -> str:
@@ -107,6 +110,17 @@ def retry_path(number: int) -> str:
 def retry_number(path: str) -> int | None:
     """The number of the retry at a path; None if the path is not a retry's."""
     name = _RETRY.fullmatch(path)
+    return int(name[1]) if name else None
+
+
+def sample_path(number: int) -> str:
+    """The plan of a random sample, counted from 1."""
+    return f"{SAMPLES}/{number:06}.json"
+
+
+def sample_number(path: str) -> int | None:
+    """The number of the sample at a path; None if the path is not a sample's."""
+    name = _SAMPLE.fullmatch(path)
     return int(name[1]) if name else None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster.driver import driver
 from cluster.driver.session import Session, run_session
-from cluster.inputs.manifest import Selection
+from cluster.inputs.manifest import Manifest, Selection
 from cluster.inputs.readable import check_readable
 from cluster.run.folder import RunFolder, RunMismatch, beside, plan
 from cluster.run.layout import SUMMARY_LOCK
@@ -30,6 +30,7 @@ from cluster.storage.store import (
 from cluster.worker.messages import Task
 from jobs.auditing.damaged import warn_of_damage
 from jobs.auditing.prepare import PreparedAudit
+from jobs.auditing.sampled import check_sample, frozen, noted
 from jobs.auditing.suitability import UNSUITED, Unsuited, warn
 from jobs.auditing.verdict_table import SCHEMA, blank, min_tokens_text, summarise
 from jobs.commandline import exits, options, process
@@ -68,7 +69,8 @@ def audit(
         force_new: if the folder holds a run with different settings, start a new one in a folder beside it.
     """
     with removing_empty_folders(output):
-        return run_to_end(prepared, plan_audit(prepared, source, output, force_new), how, selection)
+        run = plan_audit(prepared, source, output, force_new, selection)
+        return run_to_end(prepared, run, how, frozen(run, selection))
 
 
 def unsuited(prepared: PreparedAudit, run: RunFolder, selection: Selection) -> Unsuited | None:
@@ -208,7 +210,13 @@ def judge(prepared: PreparedAudit, session: Session, how: ClusterSettings) -> dr
     return session.work(task, leases, how, gpu=options.GPU[prepared.settings.model.device])
 
 
-def plan_audit(prepared: PreparedAudit, source: str, output: str, force_new: bool = False) -> RunFolder:
+def plan_audit(
+    prepared: PreparedAudit,
+    source: str,
+    output: str,
+    force_new: bool = False,
+    selection: Selection = Selection(),
+) -> RunFolder:
     """Plan the run, or open it if it was planned before.
 
     Raises:
@@ -216,15 +224,20 @@ def plan_audit(prepared: PreparedAudit, source: str, output: str, force_new: boo
     """
     identified = identity(prepared, source)
 
+    def check(manifest: Manifest) -> None:
+        prepared.check(manifest)
+        check_sample(selection, manifest)
+
     def plan_in(folder: str) -> RunFolder:
         return plan(
             source,
             open_store(folder),
             identified,
-            prepared.check,
+            check,
             LATER_DEFAULTS,
             ignored=_NOT_IDENTITY,
             table_options=prepared.table_options,
+            noted=noted(selection),
         )
 
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from cluster.inputs.manifest import Selection
+from cluster.inputs.manifest import ALLOCATIONS, Selection
 from cluster.inputs.table_options import TableOptions
 from cluster.ray_runtime.ray_address import on_cluster
 from cluster.run.folder import open_run
@@ -134,11 +134,20 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sample", type=int, metavar="N", help="judge only N inputs, chosen at random by --seed"
     )
+    parser.add_argument(
+        "--by", metavar="COLUMN", help="with --sample: take inputs of every value of this column of the list"
+    )
+    parser.add_argument(
+        "--allocation",
+        choices=ALLOCATIONS,
+        help="with --by: inputs of each value in proportion to their number (default), as many of each, or "
+        "more where scores of verdicts so far differ more",
+    )
     parser.add_argument("--shard", metavar="i/n", help="judge only every n-th input, starting with the i-th")
 
 
 def selection_of(arguments: argparse.Namespace, seed: int) -> Selection:
-    """The inputs that ``--limit``, ``--sample`` and ``--shard`` choose.
+    """The inputs that ``--limit``, ``--sample``, ``--by``, ``--allocation`` and ``--shard`` choose.
 
     Raises:
         SettingsError: a value is invalid.
@@ -153,7 +162,11 @@ def selection_of(arguments: argparse.Namespace, seed: int) -> Selection:
         if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
             raise SettingsError(f"--shard {arguments.shard!r}: write it as i/n with i from 1 to n, e.g. 1/8")
         shard = int(number), int(of)
-    return Selection(arguments.limit, arguments.sample, seed, shard)
+    for name, needs in (("by", "sample"), ("allocation", "by")):
+        if getattr(arguments, name) is not None and getattr(arguments, needs) is None:
+            raise SettingsError(f"--{name} says how a sample is drawn: give --{needs} too")
+    allocation = arguments.allocation or "proportional"
+    return Selection(arguments.limit, arguments.sample, seed, shard, arguments.by, allocation)
 
 
 def settings_of(

@@ -103,6 +103,8 @@ def mean_bounds(
     """
     weights = weights / weights.sum(axis=-1, keepdims=True)
     mean = (weights * values).sum(axis=-1)
+    if not shrink.any():
+        return mean, mean
     shares = weights * effective[..., None]
     low = -_upper(-values, shares, -mean, -ends[0])
     high = _upper(values, shares, mean, ends[1])

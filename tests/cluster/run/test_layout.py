@@ -27,6 +27,7 @@ ID = "0123ab"
         (layout.record_path(ID, 3), "records/ab/0123ab.3.json"),
         (layout.verdicts_part_path(2, "0123456789abcdef01"), "verdicts/part-000002-0123456789abcdef.parquet"),
         (layout.retry_path(1), "retries/000001.json"),
+        (layout.sample_path(1), "samples/000001.json"),
         (layout.artefacts_folder(ID), "images/0123ab"),
         (layout.artefacts_folder(ID, "00ff"), "images/0123ab/00ff"),
         (layout.snapshot_path(ID), "progress/0123ab.snapshot"),
