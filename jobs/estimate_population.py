@@ -15,6 +15,7 @@ from typing import Any
 from cluster.run.folder import RunFolder, open_run
 from jobs.auditing.damaged import warn_of_damage
 from jobs.auditing.population import NEVER, estimates
+from jobs.auditing.proxies import proxy_of
 from jobs.auditing.sampled import Sampled, known_strata, sampled
 from jobs.commandline import exits, process
 
@@ -27,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by", metavar="COLUMN", help="also for each value of a column of the collection's list"
     )
+    parser.add_argument(
+        "--proxy",
+        metavar="COLUMN|FILE",
+        help="a number known for all inputs that goes with the score, which shortens intervals: a column of "
+        "the list, or a .parquet or .csv file with the columns value and uri or number",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
 
 
@@ -34,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     folder = open_run(arguments.output, "audit")
     by = known_strata(folder, arguments.by) if arguments.by else None
     sample = sampled(folder)
-    collection, groups = estimates(sample, by)
+    proxy = proxy_of(folder, arguments.proxy) if arguments.proxy else None
+    collection, groups = estimates(sample, by, proxy)
     warn_of_damage(folder)
     if arguments.json:
         found = {**about(folder, sample), "collection": collection}
@@ -75,6 +83,9 @@ def _print_collection(found: Mapping[str, Any], sample: Sampled) -> None:
         label = NEVER if tokens == NEVER else f"{tokens} token{'s' if tokens != '1' else ''}"
         print(f"{label:>9}: {_share_text(share)}")
     print(f"mean score: {_mean_text(found['mean_score'])}")
+    if proxy := found.get("proxy"):
+        without = _mean_text(proxy["mean_score_without"])
+        print(f"without the proxy, {without}; it is worth {proxy['audits_saved']} more audited images")
     if more := found["audit_more_to_halve"]:
         print(f"audit {more} more images to halve these intervals: --sample {sample.planned + more}")
 

@@ -73,7 +73,7 @@ def estimates(
         Mappings as ``originality estimate-population --json`` prints them.
     """
     collection = described(_whole(sample, by, proxy))
-    if proxy is not None and collection["mean_score"]:
+    if proxy is not None and collection["mean_score"] is not None:
         collection["proxy"] = _saved(sample, by, proxy)
     if by is None:
         return collection, []

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.inputs.manifest import Selection
@@ -119,6 +121,45 @@ def test_the_page_for_people(run: RunFolder, capsys: pytest.CaptureFixture[str])
     assert "random sample of 60 of 300" in capsys.readouterr().out
     assert main(["status", run.store.url, "--json"]) == exits.ALL_JUDGED
     assert json.loads(capsys.readouterr().out)["sample"]["by"] == "artist"
+
+
+def test_a_proxy_shortens_the_interval(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a column of the list, and the same from files by uri and by number."""
+    done = judge(run, Selection(sample=60))
+    alone = estimated(done, capsys)["collection"]["mean_score"]
+    found = estimated(done, capsys, "--proxy", "proxy", "--by", "artist")["collection"]
+    mean = found["mean_score"]
+    assert mean["high"] - mean["low"] < 0.6 * (alone["high"] - alone["low"])
+    assert mean["low"] <= truth()[1].mean() <= mean["high"]
+    assert found["proxy"]["known"] == COUNT and found["proxy"]["audits_saved"] > 20
+    values = run.manifest.table["proxy"]
+    pq.write_table(pa.table({"uri": run.manifest.table["uri"], "value": values}), tmp_path / "by.parquet")
+    rows = [f"{number},{value}" for number, value in enumerate(values.to_pylist())]
+    (tmp_path / "by.csv").write_text("\n".join(["number,value", *rows]))
+    for name in ("by.parquet", "by.csv"):
+        again = estimated(done, capsys, "--proxy", str(tmp_path / name), "--by", "artist")["collection"]
+        assert again["mean_score"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [("prox", "'proxy'"), ("artist", "numbers"), ("none.csv", "no such"), ("bad.csv", "'value'")],
+)
+def test_a_proxy_without_numbers_is_refused(
+    run: RunFolder,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    given: str,
+    named: str,
+) -> None:
+    judge(run, Selection(sample=20))
+    (tmp_path / "bad.csv").write_text("name,size\na,1\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["estimate-population", run.store.url, "--proxy", given]) == exits.BAD_SETTINGS
+    assert named in capsys.readouterr().err
 
 
 def test_an_audit_keeps_its_sample(
