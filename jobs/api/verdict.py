@@ -125,6 +125,12 @@ class Verdict:
         return self._row.in_distribution_at
 
     @property
+    def reference_distance(self) -> float | None:
+        """Mean distance of the image to draws from the plain prompt: a second definition of originality
+        (arXiv 2406.03341). None if it was not measured."""
+        return self._row.reference_distance
+
+    @property
     def max_tokens(self) -> int | None:
         """Most tokens that were tried."""
         return self._row.max_tokens

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from scipy import stats
 
 from cluster.run.folder import RunFolder
 from originality.evaluation.verdict import Verdict
@@ -47,6 +48,7 @@ SCHEMA = pa.schema(
         ("confidence", pa.float64()),
         ("redrawn_at", pa.int32()),
         ("in_distribution_at", pa.int32()),
+        ("reference_distance", pa.float64()),
         ("sweep", pa.list_(ATTEMPT)),
         ("model", pa.string()),
         ("settings_digest", pa.string()),
@@ -88,7 +90,8 @@ def summarise(run: RunFolder) -> dict[str, Any]:
 
     ``images`` counts distinct images among the inputs read so far; ``pending`` counts inputs whose image has
     no row yet. Rows of images that no input has any more are not counted. ``mean_score`` and
-    ``median_confidence`` are of the judged images whose row has them, and null if none has. ``damaged`` lists
+    ``median_confidence`` are of the judged images whose row has them, and null if none has;
+    ``reference_rank_correlation`` is that of ``reference_distance`` and ``score``. ``damaged`` lists
     the files that could not be read for these counts.
     """
     rows = _rows(run)
@@ -109,6 +112,7 @@ def summarise(run: RunFolder) -> dict[str, Any]:
         "redrawn_at": _counts(rows["redrawn"]),
         "mean_score": pc.mean(rows["score"]).as_py(),
         "median_confidence": _median(rows["confidence"]),
+        "reference_rank_correlation": _rank_correlation(rows["reference_distance"], rows["score"]),
         "errors": _counts(rows["error_class"]),
         "notes": _counts(rows["note"]),
         "model": run.description.get("model"),
@@ -119,9 +123,12 @@ def summarise(run: RunFolder) -> dict[str, Any]:
 
 _COUNTED = pa.schema(
     [(name, pa.string()) for name in ("image_id", "status", "fewest", "redrawn", "error_class", "note")]
-    + [(name, pa.float64()) for name in ("score", "confidence")]
+    + [(name, pa.float64()) for name in ("score", "confidence", "reference_distance")]
 )
-_READ = ("status", "censored", "min_tokens", "redrawn_at", "score", "confidence", "error_class", "note")
+_READ = (
+    *("status", "censored", "min_tokens", "redrawn_at", "score", "confidence", "reference_distance"),
+    *("error_class", "note"),
+)
 """Columns of a row that the counts need, beside its image_id."""
 _BATCH = 10_000
 """Rows held as Python objects at once. Python objects take far more memory than Arrow columns."""
@@ -151,6 +158,15 @@ def _min_tokens_key(row: Mapping[str, Any]) -> str | None:
 
 def _median(column: pa.ChunkedArray) -> float | None:
     return None if column.null_count == len(column) else float(np.median(column.drop_null()))
+
+
+def _rank_correlation(one: pa.ChunkedArray, other: pa.ChunkedArray) -> float | None:
+    """Spearman's, of the rows that have both; None with fewer than three, or where either has one value."""
+    both = pc.and_(pc.is_valid(one), pc.is_valid(other))
+    x, y = (column.filter(both).to_numpy() for column in (one, other))
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(stats.spearmanr(x, y).statistic)
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

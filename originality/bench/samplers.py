@@ -21,7 +21,7 @@ from originality.cost.operations import denoising_steps
 from originality.experiments.held_out import Query, queries
 from originality.inversion.lane import Lane
 from originality.settings.audit import AuditSettings
-from originality.settings.parts import RedrawSettings
+from originality.settings.redraw import RedrawSettings
 from originality.sweep.sweep import Sweep
 
 SAMPLERS: tuple[tuple[Any, int], ...] = (

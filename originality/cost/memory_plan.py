@@ -9,7 +9,7 @@ import torch
 from originality.cost.memory_footprint import Footprint, footprint
 from originality.model.diffusion import LatentDiffusion
 from originality.settings.inversion import InversionSettings
-from originality.settings.parts import RedrawSettings
+from originality.settings.redraw import RedrawSettings
 
 SHARE = 0.9
 """Share of a GPU's memory that a plan may use. The rest is for the libraries' own buffers."""

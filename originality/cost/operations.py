@@ -10,7 +10,7 @@ from originality.contract.config import Frozen
 from originality.cost.flops import Flops, format_flops
 from originality.model.noise_schedule import SCHEDULERS
 from originality.settings.audit import AuditSettings
-from originality.settings.parts import RedrawSettings
+from originality.settings.redraw import RedrawSettings
 
 
 class Counts(Frozen):

@@ -76,6 +76,8 @@ class Verdict(BaseModel):
     """Smallest number of tokens whose mean distance was under the threshold."""
     in_distribution_at: int | None = None
     """Smallest number of tokens whose in-distribution check passed; None if none did or was checked."""
+    reference_distance: float | None = None
+    """Mean distance of the image to draws from the plain prompt; None if it was not measured."""
     sweep: tuple[Attempt, ...] = ()
     model: str | None = None
     settings_digest: str | None = None

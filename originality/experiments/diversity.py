@@ -16,7 +16,7 @@ from pydantic import Field, PositiveInt, field_validator
 
 from originality.experiments.tasks.measure_elements import REDRAW, ElementsMeasure
 from originality.experiments.tasks.plans import Autoencoder, ElementsPlan, ModelPlan, unseeded
-from originality.settings.parts import RedrawSettings
+from originality.settings.redraw import RedrawSettings
 from originality.shapes.elements import SIZES, TEXTURES, Size, Texture
 from originality.training.shapes_model.recipe import Frozen, ShapesRecipe
 

@@ -7,7 +7,7 @@ from typing import Any
 from originality.experiments.conditions import Conditions
 from originality.experiments.diversity import Diversity
 from originality.experiments.frequency import Frequency
-from originality.settings.parts import RedrawSettings
+from originality.settings.redraw import RedrawSettings
 from originality.training.shapes_model.recipe import (
     AutoencoderRecipe,
     DenoiserRecipe,

@@ -21,7 +21,8 @@ from originality.model.model_folder import ModelFolder, open_model
 from originality.model.noise_schedule import sampler_of
 from originality.model.out_of_memory import Passes, padded_indices
 from originality.model.prompt_embeddings import PromptEmbeddings
-from originality.settings.parts import ModelSettings, RedrawSettings
+from originality.settings.parts import ModelSettings
+from originality.settings.redraw import RedrawSettings
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import torch
 
 from originality.contract.config import SettingsError
 from originality.model.library_errors import library_errors
-from originality.settings.parts import ModelSettings, RedrawSettings
+from originality.settings.parts import ModelSettings
+from originality.settings.redraw import RedrawSettings
 
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "pndm": (diffusers.PNDMScheduler, {"skip_prk_steps": True}),

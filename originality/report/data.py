@@ -45,6 +45,8 @@ class Row:
     """Probability that min tokens come out the same with fresh redraws."""
     redrawn_at: int | None = None
     """Smallest number of tokens whose distance passed, whatever the in-distribution check said."""
+    reference_distance: float | None = None
+    """Mean distance to draws from the plain prompt; None if it was not measured."""
     error_class: str | None = None
     error_message: str | None = None
     files: int = 1
@@ -135,6 +137,7 @@ def row_of(verdict: Verdict, name: str, uris: Sequence[str], files: int | None =
         score_high=verdict.score_high,
         confidence=verdict.confidence,
         redrawn_at=verdict.redrawn_at,
+        reference_distance=verdict.reference_distance,
         error_class=verdict.error_class,
         error_message=verdict.error_message,
         files=len(uris) if files is None else files,

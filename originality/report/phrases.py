@@ -75,14 +75,17 @@ def percent(probability: float) -> int:
 
 def sure(row: Row) -> str:
     """How sure a verdict is, and whether distance or check decided it; empty if that is not known."""
+    reference = ""
+    if row.reference_distance is not None:
+        reference = f" Distance to what the plain prompt gives: {row.reference_distance:.2f}."
     if row.score is None or row.score_low is None or row.score_high is None or row.confidence is None:
-        return ""
+        return reference.strip()
     interval = f"95 % interval {row.score_low:.2f} to {row.score_high:.2f}"
     text = f"Score {row.score:.2f} tokens ({interval}), confidence {percent(row.confidence)} %."
     if row.redrawn_at is not None and row.redrawn_at != row.min_tokens:
         at = tokens_phrase(row.redrawn_at)
         text += f" Its redraws were near enough at {at}; the in-distribution check decided."
-    return text
+    return text + reference
 
 
 def visible(text: str) -> str:

@@ -22,7 +22,8 @@ from originality.contract.config import Frozen, SettingsError, nearest
 from originality.settings.calibrated import Calibration
 from originality.settings.domains import DOMAINS, Domain, described
 from originality.settings.inversion import InversionSettings
-from originality.settings.parts import DistanceSettings, InDistributionSettings, ModelSettings, RedrawSettings
+from originality.settings.parts import DistanceSettings, InDistributionSettings, ModelSettings
+from originality.settings.redraw import RedrawSettings
 from originality.settings.roles import Added, Decides, knobs, nested
 
 

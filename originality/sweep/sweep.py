@@ -26,6 +26,7 @@ from originality.evaluation.distance import load_distance
 from originality.evaluation.in_distribution import InDistribution, load_check
 from originality.evaluation.judge import Evaluation, Judge
 from originality.evaluation.redraw_sheet import TILE, sheet, tiles, webp
+from originality.evaluation.reference import References
 from originality.evaluation.slot_count import SlotCount
 from originality.evaluation.verdict import Attempt, judge
 from originality.inversion.initial_words import InitialWords, WordUnusable
@@ -72,6 +73,7 @@ class Sweep:
         self.inverter = Inverter(self.model, self.domain, settings.inversion, settings.seed, self.plan.lanes)
         self.slots = SlotCount()
         self.judge = Judge(settings, self.model, self.distance, self.check, self.slots)
+        self.references = References(self.model, self.judge)
         # More images than lanes: while some wait for a pass of redraws to fill up, others are trained.
         self.capacity = self.inverter.lanes + self.judge.waiting
         self._apply_plan()
@@ -255,6 +257,8 @@ class Sweep:
             edit_subject=self.domain.subject_for(image.word) if edits else None,
             rule=PassRule.of(self.settings),
         )
+        reference = self.references.distance(image.query, image.word)
+        verdict = verdict.model_copy(update={"reference_distance": reference})
         words: dict[str, torch.Tensor] = {}
         for name, vectors in image.words.items():
             words |= self.model.text.split_by_encoder(name, vectors)
@@ -268,6 +272,8 @@ class Sweep:
         cost = {"unet_samples": float(sum(a.unet_samples for a in image.attempts))}
         if ahead := sum(lane.step for lane in image.lanes.values() if lane.tokens >= image.tokens):
             cost["unet_samples_ahead"] = float(ahead * self.settings.inversion.batch_size)
+        if drawn := self.references.spent():
+            cost["unet_samples_reference"] = float(drawn)
         return Finished(image.image_id, verdict.row(), files, cost, parts=len(image.attempts))
 
     def parts(self, item_id: str) -> float:

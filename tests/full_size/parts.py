@@ -22,7 +22,8 @@ from originality.model.randomness import keyed_generator
 from originality.settings.audit import AuditSettings
 from originality.settings.domains import DOMAINS, edit_prompt
 from originality.settings.inversion import InversionSettings
-from originality.settings.parts import DistanceSettings, InDistributionSettings, ModelSettings, RedrawSettings
+from originality.settings.parts import DistanceSettings, InDistributionSettings, ModelSettings
+from originality.settings.redraw import RedrawSettings
 
 # Private: DreamSim._model, because no public call gives the weights of the ensemble.
 

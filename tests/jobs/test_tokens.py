@@ -30,7 +30,7 @@ from originality.model.diffusion import LatentDiffusion
 from originality.model.noise_schedule import SCHEDULERS
 from originality.model.randomness import keyed_generator
 from originality.settings.audit import AuditSettings
-from originality.settings.parts import RedrawSettings
+from originality.settings.redraw import RedrawSettings
 from originality.sweep.sweep import Sweep
 from tests.support.places import EXAMPLES
 

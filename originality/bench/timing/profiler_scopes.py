@@ -10,7 +10,7 @@ from torch import nn
 from torch.profiler import record_function
 
 from originality.model.diffusion import LatentDiffusion
-from originality.settings.parts import RedrawSettings
+from originality.settings.redraw import RedrawSettings
 from originality.sweep.sweep import Sweep
 
 SCOPE = "audit: "

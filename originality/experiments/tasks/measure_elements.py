@@ -17,7 +17,8 @@ from originality.model.device import device_name
 from originality.model.diffusion import LatentDiffusion
 from originality.model.model_folder import open_model
 from originality.model.randomness import keyed_generator
-from originality.settings.parts import ModelSettings, RedrawSettings
+from originality.settings.parts import ModelSettings
+from originality.settings.redraw import RedrawSettings
 from originality.shapes.detector import Detection, Detector
 from originality.shapes.drawing import CANVAS, RADIUS
 from originality.shapes.elements import elements_of

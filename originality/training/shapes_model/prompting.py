@@ -12,7 +12,7 @@ import torch
 from originality.evaluation.distance.elements import multiset_f1
 from originality.model.diffusion import LatentDiffusion
 from originality.model.randomness import keyed_generator
-from originality.settings.parts import RedrawSettings
+from originality.settings.redraw import RedrawSettings
 from originality.shapes.detector import Detector
 from originality.shapes.elements import Element
 

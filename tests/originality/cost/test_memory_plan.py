@@ -16,7 +16,8 @@ from originality.cost.memory_plan import MIN_SAMPLES, MOST_LANES, pass_sizes, pl
 from originality.model.diffusion import LatentDiffusion
 from originality.settings.audit import AuditSettings
 from originality.settings.inversion import InversionSettings
-from originality.settings.parts import ModelSettings, RedrawSettings
+from originality.settings.parts import ModelSettings
+from originality.settings.redraw import RedrawSettings
 from originality.sweep.sweep import Sweep
 from tests.support.tiny_models import sd1, sdxl
 

@@ -27,8 +27,8 @@ from originality.model.diffusion import LatentDiffusion
 from originality.model.meta_model import Architecture
 from originality.model.model_folder import open_model
 from originality.model.noise_schedule import SCHEDULERS
-from originality.settings.parts import RedrawSettings
 from originality.settings.presets import load_settings
+from originality.settings.redraw import RedrawSettings
 from originality.sweep.sweep import Sweep
 
 OF_A_SAMPLE = Flops(forward=1000, step=2000, encoding=300, decoding=500, text=10, text_step=20)
@@ -92,7 +92,7 @@ def test_a_real_sweep_takes_what_its_settings_say() -> None:
         "max_tokens": 1,
         # a prompt a step, and no pass is filled up
         "inversion": {"steps": 2, "batch_size": 1, "lanes": 1},
-        "redraw": {"count": 2, "steps": 2},
+        "redraw": {"count": 2, "steps": 2, "reference": False},
         "in_distribution": {"check": "none"},
     }
     settings = load_settings("laptop", None, values)

@@ -46,7 +46,7 @@ def replayed():
         {
             "model": {"device": "cpu"},
             "inversion": {"steps": 1, "batch_size": 1, "lanes": 5},
-            "redraw": {"count": 2, "steps": 1, "guidance_scale": 0},
+            "redraw": {"count": 2, "steps": 1, "guidance_scale": 0, "reference": False},
             "distance": {"threshold": THRESHOLDS["dreamsim"]},
             "in_distribution": {"check": "none"},
         },

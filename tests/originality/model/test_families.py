@@ -20,7 +20,8 @@ from originality.model.randomness import keyed_generator
 from originality.settings.audit import AuditSettings
 from originality.settings.domains import DOMAINS
 from originality.settings.inversion import InversionSettings
-from originality.settings.parts import ModelSettings, RedrawSettings
+from originality.settings.parts import ModelSettings
+from originality.settings.redraw import RedrawSettings
 from originality.shapes.image_sets import TaughtSet
 from originality.sweep.sweep import Sweep
 from tests.support.tiny_models import FAMILIES

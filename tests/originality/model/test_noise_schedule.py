@@ -15,7 +15,8 @@ from originality.contract.config import SettingsError
 from originality.model.model_folder import open_model
 from originality.model.noise_schedule import SCHEDULERS, check_schedule, sampler_of
 from originality.model.supported import BETA_SCHEDULERS, schedule
-from originality.settings.parts import ModelSettings, RedrawSettings
+from originality.settings.parts import ModelSettings
+from originality.settings.redraw import RedrawSettings
 
 OTHER_SCHEDULERS = (
     *("EDMEulerScheduler", "LTXEulerAncestralRFScheduler", "SCMScheduler", "HeliosScheduler", "FooScheduler"),

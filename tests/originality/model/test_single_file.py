@@ -23,7 +23,8 @@ from originality.model.model_folder import open_model
 from originality.model.randomness import keyed_generator
 from originality.model.single_file import unpack
 from originality.model.single_file_weights import TEXTS, UNET, VAE, diffusers_part, text_encoder
-from originality.settings.parts import ModelSettings, RedrawSettings
+from originality.settings.parts import ModelSettings
+from originality.settings.redraw import RedrawSettings
 from tests.support.ldm_layout import CONV, laid_out, minimal, one_file, same, weights, with_average
 from tests.support.tiny_models import FAMILIES
 

@@ -100,7 +100,7 @@ def test_settings_that_decide_the_amount_of_work():
         "max_tokens",
         *(f"inversion.{name}" for name in ("steps", "batch_size", "timesteps", "templates", "cycle")),
         *(f"inversion.{name}" for name in ("cooldown", "stop", "tolerance")),
-        *(f"redraw.{name}" for name in ("count", "round", "confidence", "confirm", "most")),
+        *(f"redraw.{name}" for name in ("count", "round", "confidence", "confirm", "most", "reference")),
         "in_distribution.ask",
     }
 

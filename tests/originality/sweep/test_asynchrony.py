@@ -10,7 +10,8 @@ from originality.inversion.lane import HostCopy
 from originality.model.diffusion import LatentDiffusion, Moments
 from originality.settings.domains import DOMAINS
 from originality.settings.inversion import InversionSettings
-from originality.settings.parts import ModelSettings, RedrawSettings
+from originality.settings.parts import ModelSettings
+from originality.settings.redraw import RedrawSettings
 from tests.support.fake_gpu import WaitError, Watch, fake_gpu, moved
 from tests.support.tiny_models import FAMILIES
 

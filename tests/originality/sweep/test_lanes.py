@@ -160,7 +160,7 @@ def test_progress_can_be_read_at_any_moment(rounds, monkeypatch):
 
 
 def test_a_single_image_fills_a_pass_with_rounds_that_it_may_need(rounds, several):
-    sweep = Watched(changed(rounds, redraw={"together": 10}))
+    sweep = Watched(changed(rounds, redraw={"together": 10, "reference": False}))
     drawn = []
     generate = sweep.model.generate
     sweep.model.generate = lambda words, noise, redraw: (

@@ -52,8 +52,9 @@ def test_records_and_files_follow_the_contract(together, quick):
     assert last["inversion_steps"] == 4
     assert last["redraws"] == 3
     assert last["unet_samples"] == 4 * 4 + 3 * 3 * 2
-    counters = {"unet_samples": last["unet_samples"] * len(record["sweep"])}
-    assert together["image-0"].counters == counters
+    assert together["image-0"].counters["unet_samples"] == last["unet_samples"] * len(record["sweep"])
+    drawn = [found.counters.get("unet_samples_reference", 0) for found in together.values()]
+    assert sum(drawn) == 3 * 3 * 2, "three draws from the plain prompt, once for all images"
     files = together["image-0"].files
     words = safetensors.torch.load(files["tokens.safetensors"])
     assert {n: len(v) for n, v in words.items()} == {

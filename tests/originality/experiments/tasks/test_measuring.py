@@ -20,7 +20,7 @@ from originality.experiments.tasks.measure_elements import (
 from originality.experiments.tasks.measure_pairs import GROUPS, PairsMeasure, PairsMeasuring
 from originality.experiments.tasks.plans import PairsPlan, document
 from originality.model.diffusers_folder import MODELS
-from originality.settings.parts import RedrawSettings
+from originality.settings.redraw import RedrawSettings
 from originality.shapes.detector import Detection
 from originality.shapes.elements import elements_of
 from tests.support.long_task import cut, finished
