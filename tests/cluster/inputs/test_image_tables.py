@@ -256,7 +256,7 @@ def test_an_arrow_file_that_changed_is_unreadable(tmp_path: Path) -> None:
     ("data", "refusal"),
     [
         (b"x" * 100, "is not an Arrow file"),
-        (arrow(pa.table({"uri": ["a.png"]})), "lists of uris as CSV or Parquet"),
+        (arrow(pa.table({"uri": ["a.png"]})), "CSV or Parquet"),
         (arrow(hugging_face([])), "has no rows"),
     ],
 )
