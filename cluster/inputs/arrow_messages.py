@@ -20,8 +20,8 @@ _PREFIX = 8
 _MOST_METADATA = 64 * 2**20
 _KIND, _HEADER, _BODY_LENGTH = 1, 2, 3
 """Numbers of fields in the flatbuffer of a message."""
-_COMPRESSION = 3
-"""Number of a field in the header of a batch."""
+_ROWS, _NODES, _COMPRESSION = 0, 1, 3
+"""Numbers of fields in the header of a batch."""
 
 
 class BadArrow(Exception):  # noqa: N818
@@ -90,9 +90,32 @@ def _parsed(metadata: bytes) -> tuple[int, int, bool]:
     (length,) = struct.unpack_from("<q", metadata, body) if body else (0,)
     compressed = False
     if found == BATCH and header:
-        (below,) = struct.unpack_from("<I", metadata, header)
-        compressed = _field(metadata, header + below, _COMPRESSION) > 0
+        batch = _below(metadata, header)
+        _check_lengths(metadata, batch)
+        compressed = _field(metadata, batch, _COMPRESSION) > 0
     return found, length, compressed
+
+
+def _check_lengths(metadata: bytes, batch: int) -> None:
+    """Check the numbers of rows of a batch and of its columns: pyarrow ends the process on negative ones.
+
+    Raises:
+        struct.error, ValueError: one is negative, or the flatbuffer is damaged.
+    """
+    rows, nodes = _field(metadata, batch, _ROWS), _field(metadata, batch, _NODES)
+    lengths = list(struct.unpack_from("<q", metadata, rows)) if rows else []
+    if nodes:
+        start = _below(metadata, nodes)
+        (count,) = struct.unpack_from("<I", metadata, start)
+        lengths += struct.unpack_from(f"<{2 * count}q", metadata, start + 4)[::2]
+    if any(length < 0 for length in lengths):
+        raise ValueError("a negative number of rows")
+
+
+def _below(metadata: bytes, field: int) -> int:
+    """Offset of a table or vector that a field points to."""
+    (offset,) = struct.unpack_from("<I", metadata, field)
+    return field + int(offset)
 
 
 def _field(metadata: bytes, table: int, number: int) -> int:

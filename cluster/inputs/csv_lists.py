@@ -11,14 +11,18 @@ from contextlib import suppress
 
 URI_COLUMNS = ("uri", "url", "path", "file", "image")
 """Names of the column of uris, the preferred first; upper or lower case, with or without spaces around."""
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = (",", ";", "\t", "|")
 """Delimiters that Excel writes in different countries, and other programs everywhere."""
 
 csv.field_size_limit(sys.maxsize)
 
 
-def open_csv(data: bytes) -> tuple[list[str], Iterator[list[str]]]:
+def open_csv(data: bytes, delimiter: str | None = None) -> tuple[list[str], Iterator[list[str]]]:
     """Names of the columns of a CSV, and an iterator over its rows without the header.
+
+    Args:
+        data: the bytes of the file.
+        delimiter: one character between cells; None: the one with which the header has a column of uris.
 
     Raises:
         ValueError: it cannot be read as CSV.
@@ -26,7 +30,10 @@ def open_csv(data: bytes) -> tuple[list[str], Iterator[list[str]]]:
     text = _decoded(data)
     if not text.strip():
         raise ValueError("the file is empty")
-    names, delimiter = _header(text)
+    if delimiter is None:
+        names, delimiter = _header(text)
+    else:
+        names = next(_rows(text, delimiter))
     # A space behind the delimiter in the header, as in "uri, word", means that the rows have one too, as in
     # 'a.png, "a dog"': quotes count only if it is skipped.
     skip_spaces = any(name.startswith(" ") for name in names[1:])

@@ -19,7 +19,8 @@ from cluster.inputs.globs import WILD, glob_regex, names_hidden
 from cluster.inputs.hidden import hidden
 from cluster.inputs.image_tables import ARROW, PARQUET, image_table, read_arrow, read_tables
 from cluster.inputs.kept_listings import KeptListings
-from cluster.inputs.lists import LISTS, fix_of, read_list, read_parts
+from cluster.inputs.list_formats import LISTS, fix_of
+from cluster.inputs.lists import read_list, read_parts
 from cluster.inputs.manifest import SCHEMA, InputError, Manifest
 from cluster.inputs.saved_datasets import STATE, data_files
 from cluster.inputs.sources import bounded, exists, local_uri, size_of, walk
@@ -48,6 +49,8 @@ def scan(input_uri: str, options: TableOptions = DEFAULTS, kept: KeptListings | 
     """
     if not input_uri:
         raise InputError("the input is empty; give a folder of images ('.' for this one)")
+    if options.delimiter is not None and not re.search(r"(?i)\.[ct]sv(\.\w+)?$", input_uri):
+        raise InputError(f"--delimiter is of lists in CSV, and {input_uri} is none; leave it out")
     found = _scan(input_uri, options, kept)
     if options.image_column is not None and "container_column" not in found.table.column_names:
         raise InputError(
@@ -245,8 +248,8 @@ def _scan_list(shown_as: str, uri: str, options: TableOptions, kept: KeptListing
         # A prefix of that name: Spark writes folders named like files.
         if "://" in uri and next(walk(uri), None):
             return _scan_folder(shown_as, uri, options, kept)
-        raise InputError(f"{shown_as} does not exist; give a folder, or a CSV or Parquet list") from error
-    return read_list(shown_as, name, data, parent, options.columns)
+        raise InputError(f"{shown_as} does not exist; give a folder or a list") from error
+    return read_list(shown_as, name, data, parent, options)
 
 
 def _one_file(shown_as: str, uri: str) -> Manifest:

@@ -86,16 +86,17 @@ def _of_json(data: bytes) -> Iterator[tuple[str, Scalar]]:
         if name == WORD.name:  # as in a list: text, without blanks around, or none
             value = (value if isinstance(value, str) else "").strip() or None
         if value is not None:
-            yield _clean(f"json.{name}" if name in _OWN else name), _scalar(value)
+            yield clean_text(f"json.{name}" if name in _OWN else name), scalar_of(value)
 
 
-def _scalar(value: Any) -> Scalar:
+def scalar_of(value: Any) -> Scalar:
+    """A value of JSON as it is kept: lists and objects as JSON text."""
     if isinstance(value, bool | int | float):
         return value
-    return _clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return clean_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def _clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """The text without halves of pairs (surrogates), which JSON may have and Arrow cannot."""
     return text.encode("utf-8", "replace").decode()
 

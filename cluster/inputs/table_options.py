@@ -14,6 +14,8 @@ class TableOptions:
     """Names of the columns that are kept beside the uris or images; None: all."""
     image_column: str | None = None
     """The column that holds the images themselves; None: found by its type."""
+    delimiter: str | None = None
+    """One character between the cells of a CSV; None: found by its header."""
 
 
 DEFAULTS = TableOptions()

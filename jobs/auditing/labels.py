@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from cluster.inputs.list_files import open_list
+from cluster.inputs.list_formats import LISTS
 from cluster.inputs.listing import scan
-from cluster.inputs.lists import LISTS, open_list
 from cluster.inputs.manifest import InputError
 from cluster.run.folder import RunFolder
 from cluster.storage.store import absolute, open_store
@@ -54,7 +55,9 @@ def read_labels(source: str, column: str) -> Labels:
     """
     uri = absolute(source)
     if not uri.lower().endswith(LISTS):
-        raise InputError(f"{source} is not a list; give a .csv or .parquet with the columns uri and {column}")
+        raise InputError(
+            f"{source} is not a list; give a .csv, .jsonl or .parquet with the columns uri and {column}"
+        )
     # The scan comes first: it rejects URIs that hold keys, so that no later error can show one.
     manifest = scan(source)
     parent, _, name = uri.rpartition("/")

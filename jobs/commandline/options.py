@@ -118,14 +118,26 @@ def add_list_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the column of a Parquet or Arrow file that holds the images (default: the only one that may)",
     )
+    parser.add_argument(
+        "--delimiter",
+        metavar="CHARACTER",
+        help="what separates the cells of a CSV list, or 'tab' (default: , ; tab or |, as its header shows)",
+    )
 
 
 def table_options_of(arguments: argparse.Namespace) -> TableOptions:
-    """How ``--columns`` and ``--image-column`` say that a list or table is read."""
+    """How ``--columns``, ``--image-column`` and ``--delimiter`` say that a list or table is read.
+
+    Raises:
+        SettingsError: the delimiter is not one character.
+    """
     columns = None
     if arguments.columns is not None:
         columns = tuple(name.strip() for name in arguments.columns.split(",") if name.strip())
-    return TableOptions(columns, arguments.image_column)
+    delimiter = {"tab": "\t", "\\t": "\t"}.get(arguments.delimiter, arguments.delimiter)
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n\0'):
+        raise SettingsError(f"--delimiter {arguments.delimiter!r}: give one character, or tab")
+    return TableOptions(columns, arguments.image_column, delimiter)
 
 
 def add_selection_arguments(parser: argparse.ArgumentParser) -> None:

@@ -126,6 +126,13 @@ def test_the_schema_alone(tmp_path: Path) -> None:
         arrow_schema(describe(f"{tmp_path}/a.arrow"), read_member)
 
 
+@pytest.mark.parametrize("byte", [b"\x00", b"\x7f", b"\xff"])
+def test_no_byte_ends_the_process(tmp_path: Path, byte: bytes) -> None:
+    for at in range(len(GOOD)):
+        for row in listing(tmp_path, GOOD[:at] + byte + GOOD[at + 1 :]).table.to_pylist():
+            assert row["problem"] or row["offset"] + row["bytes"] <= len(GOOD)
+
+
 @given(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=8))
 def test_damage_anywhere_gives_rows_within_the_file_or_problems(
     tmp_path_factory: pytest.TempPathFactory, at: int, damage: bytes

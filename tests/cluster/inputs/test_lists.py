@@ -16,8 +16,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cluster.inputs.list_files import open_list
 from cluster.inputs.listing import scan
-from cluster.inputs.lists import open_list
 from cluster.inputs.manifest import InputError, Manifest
 from cluster.inputs.sources import Unreadable, read_image
 from cluster.storage.store import open_store
@@ -215,7 +215,7 @@ def test_images_come_before_the_parquet_files_beside_them(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "ending", [".txt", ".tsv", ".jsonl", ".json", ".xlsx", ".csv.gz", ".pq", ".zip", ".XLSX"]
+    "ending", [".txt", ".tab", ".json", ".xlsx", ".csv.xz", ".parquet.gz", ".pq", ".zip", ".XLSX"]
 )
 def test_other_kinds_of_lists_are_refused_with_a_fix(tmp_path: Path, s3: str, ending: str) -> None:
     (tmp_path / f"list{ending}").write_text("a.png\n")
@@ -223,7 +223,7 @@ def test_other_kinds_of_lists_are_refused_with_a_fix(tmp_path: Path, s3: str, en
     open_store(folder).write(f"list{ending}", b"a.png\n")
     for place in (tmp_path / f"list{ending}", f"{folder}/list{ending}"):
         said = refused(place)
-        assert re.search(r"cannot be read .* \.csv or \.parquet file, .*uri: [a-z]", said)
+        assert re.search(r"cannot be read .* \.csv, .* \.parquet file, .*uri: [a-z]", said)
     (tmp_path / f"folder{ending}").mkdir()
     paint(tmp_path / f"folder{ending}", "a.png", (1, 2, 3))
     assert len(scan(f"{tmp_path}/folder{ending}")) == 1
