@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from cluster.storage.store import absolute
 from jobs.auditing.audit_run import audit
+from jobs.auditing.changes import Changes
 from jobs.auditing.dry_run import dry_run
 from jobs.auditing.prepare import check_first, prepare
 from jobs.commandline import exits, options
@@ -23,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
     parser.add_argument(
         "input",
-        help="images: folder, s3://, gs:// or az:// prefix, quoted glob, CSV or Parquet list, or one image",
+        nargs="+",
+        metavar="INPUT",
+        help="images, one or more of: folder, s3://, gs:// or az:// prefix, quoted glob, CSV or Parquet "
+        "list, image file",
     )
     parser.add_argument("--out", help="run folder for the results; an existing one is resumed")
     parser.add_argument(
@@ -33,6 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--force-new",
         action="store_true",
         help="if --out holds a run with different settings, start a new one in a folder beside it",
+    )
+    parser.add_argument(
+        "--refresh",
+        action="store_true",
+        help="take into the run in --out what the collection has got since the run was planned",
+    )
+    parser.add_argument(
+        "--moved-from",
+        metavar="OLD",
+        help="the collection of the run in --out was OLD and is INPUT now, by the same names",
     )
     parser.add_argument(
         "--unjudged-ok",
@@ -60,12 +74,18 @@ def _run(arguments: argparse.Namespace) -> int:
         return dry_run(settings, arguments.input, selection, how.limits, options.table_options_of(arguments))
     if not arguments.out:
         raise SettingsError("--out is missing: name a folder for the results")
-    if absolute(arguments.out) == absolute(arguments.input):
+    if absolute(arguments.out) in map(absolute, arguments.input):
         raise SettingsError("--out is the input itself: choose a different folder for the results")
     check_first(settings, how, arguments.out)
     prepared = replace(prepare(settings), table_options=options.table_options_of(arguments))
     return audit(
-        prepared, arguments.input, arguments.out, how=how, selection=selection, force_new=arguments.force_new
+        prepared,
+        arguments.input,
+        arguments.out,
+        how=how,
+        selection=selection,
+        force_new=arguments.force_new,
+        changes=Changes(arguments.refresh, arguments.moved_from),
     )
 
 

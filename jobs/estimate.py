@@ -87,7 +87,7 @@ def spread(seconds: Sequence[float], seed: int = 0) -> tuple[float, float, float
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
-    parser.add_argument("input", nargs="?", help="images of the audit; optional with --predict")
+    parser.add_argument("input", nargs="*", help="images of the audit; optional with --predict")
     parser.add_argument(
         "--sample", type=int, metavar="N", help=f"number of inputs to judge and time (default: {_SAMPLE})"
     )
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.predict:
         return predict.run(arguments)
     predict.refuse_alone(arguments)
-    if arguments.input is None:
+    if not arguments.input:
         raise SettingsError("name the images: a folder, prefix, glob, list or file (optional with --predict)")
     settings = options.settings_of(arguments, run=arguments.out)
     how = options.cluster_settings_of(arguments)

@@ -6,13 +6,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.inputs.braces import expanded, has_braces
+from cluster.inputs.combined import combined, common_folder
 from cluster.inputs.folder_files import IMAGE, below, images_of, listed_files
 from cluster.inputs.formats import EXTENSIONS
 from cluster.inputs.globs import WILD, glob_regex, names_hidden
@@ -33,11 +34,15 @@ _MOST_WORDS = 1_000_000
 """Names to which a brace pattern may expand."""
 
 
-def scan(input_uri: str, options: TableOptions = DEFAULTS, kept: KeptListings | None = None) -> Manifest:
-    """List the images of a collection: a folder or prefix, a glob pattern ("s3://bucket/a/**/*.jpg"), a CSV
-    or Parquet list with a column of uris and optionally one of words, a folder of Parquet files of such a
-    list, one image file, or files that hold the images: the .tar of a WebDataset or .parquet; one, a folder
-    that holds no loose images, a glob or a brace pattern ("s3://bucket/{00000..00999}.tar").
+def scan(
+    input_uri: str | Sequence[str], options: TableOptions = DEFAULTS, kept: KeptListings | None = None
+) -> Manifest:
+    """List the images of a collection, or of several that are given together.
+
+    Each is a folder or prefix, a glob pattern ("s3://bucket/a/**/*.jpg"), a CSV or Parquet list with a column
+    of uris and optionally one of words, a folder of Parquet files of such a list, one image file, or files
+    that hold the images: the .tar of a WebDataset or .parquet; one, a folder that holds no loose images, a
+    glob or a brace pattern ("s3://bucket/{00000..00999}.tar").
 
     Args:
         input_uri: of the collection.
@@ -47,6 +52,8 @@ def scan(input_uri: str, options: TableOptions = DEFAULTS, kept: KeptListings | 
     Raises:
         InputError: it does not exist, or contains nothing that is an image by its extension.
     """
+    if not isinstance(input_uri, str):
+        return combined([scan(uri, options, kept) for uri in input_uri])
     if not input_uri:
         raise InputError("the input is empty; give a folder of images ('.' for this one)")
     if options.delimiter is not None and not re.search(r"(?i)\.[ct]sv(\.\w+)?$", input_uri):
@@ -185,20 +192,12 @@ def _scan_braces(shown_as: str, pattern: str, options: TableOptions, kept: KeptL
             uris.append(word)
     if not uris:
         raise InputError(f"{shown_as} matches no {kinds[kind]} file; quote it for the shell")
-    folder = _folder_of_all(uris)
+    folder = common_folder([uri.rpartition("/")[0] for uri in uris])
     if kind == SHARD:
         return read_shards(shown_as, folder, uris, kept)
     if kind == ARROW:
         return read_arrow(shown_as, folder, uris, options, kept)
     return _read_parts(shown_as, folder, uris, options, kept, {})
-
-
-def _folder_of_all(uris: Sequence[str]) -> str:
-    """The deepest folder or prefix of all uris; empty if they have none in common."""
-    folders = [uri.split("/")[:-1] for uri in uris]
-    first, last = min(folders), max(folders)
-    same = [a for a, b in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))]
-    return "/".join(same) if same[1:] != [""] else ""
 
 
 def _matching(shown_as: str, pattern: str) -> tuple[pa.Table, str, list[str], int]:

@@ -7,7 +7,7 @@ so that every process that works on the run, or resumes it, does the same work.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -48,8 +48,9 @@ from originality.contract.redaction import Masked
 LAYOUT = 2
 """Version of the run folder's layout; a folder with a different one is refused."""
 
-NOTED = ("created_at", "sample")
-"""Keys of run.json that decide no verdict: when the run was planned, and for which random sample."""
+NOTED = ("created_at", "sample", "moved_from")
+"""Keys of run.json that decide no verdict: when the run was planned, for which random sample, and where its
+collection was before."""
 
 
 class RunMismatch(Masked, ValueError):  # noqa: N818 - a refusal
@@ -227,12 +228,12 @@ def open_run(uri: str, job: str | None = None) -> RunFolder:
 
 
 def plan(
-    input_uri: str,
+    input_uri: str | Sequence[str],
     store: Store,
     identity: Mapping[str, Any],
     check: Callable[[Manifest], None] = lambda _: None,
     later: Mapping[str, Any] = MappingProxyType({}),
-    listing: Callable[[str], Manifest] | None = None,
+    listing: Callable[[Any], Manifest] | None = None,
     ignored: Collection[str] = (),
     table_options: TableOptions = DEFAULTS,
     noted: Mapping[str, Any] = MappingProxyType({}),
@@ -243,7 +244,7 @@ def plan(
     files that were added later belong to a new run.
 
     Args:
-        input_uri: of the collection.
+        input_uri: of the collection, or of several.
         store: of the run folder.
         identity: everything that decides the results (settings, digests, code version), as plain JSON values.
         check: raises if a collection that is planned for the first time cannot be judged; called before
@@ -313,7 +314,7 @@ def resume(
         raise RunMismatch(
             f"{run.store.url} holds a run with other settings ({changes}); "
             "use the same settings, or a different --out (of an audit also: --force-new, for a folder beside "
-            "it)"
+            f"it{', or --moved-from, for a collection that moved' if 'input' in differ else ''})"
         )
 
 

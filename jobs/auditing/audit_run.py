@@ -23,11 +23,11 @@ from cluster.storage.store import (
     Damaged,
     NotFound,
     StoreError,
-    absolute,
     open_store,
     removing_empty_folders,
 )
 from cluster.worker.messages import Task
+from jobs.auditing.changes import Changes, Collection, place_of
 from jobs.auditing.damaged import warn_of_damage
 from jobs.auditing.prepare import PreparedAudit
 from jobs.auditing.sampled import check_sample, frozen, noted
@@ -53,12 +53,13 @@ is resumed by the audit's own command."""
 
 def audit(
     prepared: PreparedAudit,
-    source: str,
+    source: Collection,
     output: str,
     *,
     how: ClusterSettings = ClusterSettings(),
     selection: Selection = Selection(),
     force_new: bool = False,
+    changes: Changes = Changes(),
 ) -> int:
     """Judge the images that have no record yet, then write and print the results; the exit code.
 
@@ -67,9 +68,12 @@ def audit(
         output: the run folder.
         selection: inputs to judge this time; a later start may judge the others.
         force_new: if the folder holds a run with different settings, start a new one in a folder beside it.
+        changes: of the collection, to follow.
     """
     with removing_empty_folders(output):
+        changes.follow(output, source, prepared.table_options)
         run = plan_audit(prepared, source, output, force_new, selection)
+        run = changes.renewed(run, source, prepared.table_options)
         return run_to_end(prepared, run, how, frozen(run, selection))
 
 
@@ -212,7 +216,7 @@ def judge(prepared: PreparedAudit, session: Session, how: ClusterSettings) -> dr
 
 def plan_audit(
     prepared: PreparedAudit,
-    source: str,
+    source: Collection,
     output: str,
     force_new: bool = False,
     selection: Selection = Selection(),
@@ -253,7 +257,7 @@ def plan_audit(
     raise AssertionError("beside() never ends")
 
 
-def identity(prepared: PreparedAudit, source: str) -> dict[str, Any]:
+def identity(prepared: PreparedAudit, source: Collection) -> dict[str, Any]:
     """Everything that decides the verdicts. A resume with anything different is refused.
 
     The source of the thresholds is excluded: a run may be resumed with a calibration that gives the same
@@ -265,7 +269,7 @@ def identity(prepared: PreparedAudit, source: str) -> dict[str, Any]:
         code_version = "unknown"
     return {
         "job": "audit",
-        "input": absolute(source),
+        "input": place_of(source),
         "settings": prepared.settings.model_dump(mode="json", exclude={"calibration"}),
         "settings_digest": prepared.settings.digest(),
         "model": prepared.settings.model.path,

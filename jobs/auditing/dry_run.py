@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 
 from cluster.driver.progress import Progress
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 def dry_run(
     settings: AuditSettings,
-    source: str,
+    source: str | Sequence[str],
     selection: Selection,
     limits: Limits = Limits(),
     table_options: TableOptions = DEFAULTS,

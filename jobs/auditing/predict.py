@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None:
             raise SettingsError(f"--{name} does not apply to --predict, which judges nothing: leave one out")
     inputs = _INPUTS
-    if arguments.input is not None:
+    if arguments.input:
         manifest = scan(arguments.input, options.table_options_of(arguments))
         inputs = len(manifest)
         warn(settings, manifest, range(inputs))
