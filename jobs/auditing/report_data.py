@@ -21,6 +21,7 @@ from cluster.run.record import artefacts_of
 from cluster.storage.lock import Lock, LockLost
 from cluster.storage.store import Damaged, StoreError
 from jobs.auditing.damaged import damage_text
+from jobs.auditing.report_estimates import report_estimates
 from jobs.auditing.report_pictures import PARALLEL_REQUESTS, pictures_by_folder
 from jobs.auditing.suitability import UNSUITED, Unsuited
 from originality.contract.redaction import masked
@@ -96,7 +97,7 @@ def gather(run: RunFolder) -> ReportData:
     listing, first = _listing(run, every.take(pa.array(order)), Rule.of(about), held(len(marks.group)))
     pictures = pictures_by_folder(run.store, {evidence.folder: sweep for _, evidence, sweep in first})
     cards = [Card(entry, evidence, pictures[evidence.folder]) for entry, evidence, _ in first]
-    about = replace(about, notes=(*about.notes, *_damage(run)))
+    about = replace(about, estimates=report_estimates(run), notes=(*about.notes, *_damage(run)))
     return ReportData(about, marks, reasons, listing, cards, marks.take(order).counts())
 
 

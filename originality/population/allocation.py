@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-_PRIOR = 4.0
+_PRIOR = 10.0
 """Values of average spread that a stratum's pilot is counted with, as a few values know a spread badly."""
 
 

@@ -11,6 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
+
+from originality.population.intervals import LEVEL
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,20 @@ class Proxy:
         filled = (filled - filled.mean()) / (filled.std() or 1.0)
         means = np.bincount(strata, filled) / np.maximum(np.bincount(strata), 1)
         return cls(filled[sampled], means)
+
+
+def lost_to_slope(counted: np.ndarray) -> np.ndarray:
+    """How many times larger a variance is than its residuals say, as the slope was fitted to them.
+
+    Two degrees of freedom are spent, the slope adds its own error (Cochran 1977, 7.5), and what is left of
+    the values is too near normal for :func:`mean_bounds` to allow for Student's t.
+
+    Args:
+        counted: int64 (...): units of each sample.
+    """
+    free = np.maximum(counted - 2, 1)
+    t = stats.t.ppf((1 + LEVEL) / 2, free) / stats.norm.ppf((1 + LEVEL) / 2)
+    return (counted - 1) / free * (1 + 1 / np.maximum(counted - 3, 1)) * t**2
 
 
 def slope(score: np.ndarray, proxy: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from originality.population.intervals import Interval, mean_bounds
-from originality.population.proxy import Proxy, slope
+from originality.population.proxy import Proxy, lost_to_slope, slope
 
 _BORROWED = 2.0
 """Degrees of freedom that a stratum's variance borrows from the population's. A stratum of two equal values
@@ -76,16 +76,18 @@ def mean_estimates(sample: Sample, ends: tuple[float, float], proxy: Proxy | Non
     score = sample.counted * (sample.values - mean[..., None]) / total[..., None]
     value = mean
     slopes = np.zeros_like(mean)
-    lost = 1.0
+    lost = np.ones_like(mean)
     if proxy is not None:
         beside = proxy.sampled - _spread(np.broadcast_to(proxy.means, sizes.shape), sample.strata)
         inner = beside - _spread(_sums(beside, sample) / counts_or_1, sample.strata)
         slopes = slope(score, inner, _spread((parts / counts_or_1) ** 2, sample.strata))
+        alone, _ = _variances(score, sample, counts, parts)
         score = score - slopes[..., None] * beside
         value = mean + (_spread(parts / counts_or_1, sample.strata) * score).sum(axis=-1)
-        taken = counts.sum(axis=-1)
-        lost = (taken - 1) / np.maximum(taken - 2, 1)
     open_variance, variance = _variances(score, sample, counts, parts)
+    if proxy is not None:  # in so far as it helps: a slope of 0 costs nothing
+        helps = np.clip(1 - _ratio(open_variance, alone), 0, 1)
+        lost = 1 + helps * (lost_to_slope(sample.counted.sum(axis=-1)) - 1)
     spread = _variance_of(sample.values, weights, mean)
     per_stratum = parts**2 / counts_or_1
     left = 1 - counts / np.maximum(sizes, 1)
@@ -105,9 +107,9 @@ def mean_estimates(sample: Sample, ends: tuple[float, float], proxy: Proxy | Non
     )
 
 
-_UNITS_PER_STRATUM = 25
+_UNITS_PER_STRATUM = 50
 """Fewest units for each stratum but the first for which strata known afterwards are used. With S strata and n
-units they may widen an interval by (S - 1) / 2n, here 2 %."""
+units they may widen an interval by (S - 1) / 2n, here 1 %."""
 
 
 def may_post_stratify(counts: np.ndarray) -> bool:

@@ -77,6 +77,30 @@ class Pictures:
     """By number of tokens: a strip of the first redraws side by side, as square tiles."""
 
 
+class Estimate(NamedTuple):
+    """One line about the whole collection, as the page shows it."""
+
+    label: str
+    value: str
+    low: str
+    high: str
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What a random sample says of the whole collection, with 95 % intervals."""
+
+    sample: str
+    """Of what it is a sample, such as "a random sample of 100 of 5000 inputs"."""
+    rows: tuple[Estimate, ...]
+    rejected: int = 0
+    """Inputs of the sample that cannot be judged: the estimates are of those that can."""
+    failed: int = 0
+    """Inputs of the sample that failed: the estimates leave them out."""
+    more_to_halve: int = 0
+    """Further images that would halve the intervals."""
+
+
 @dataclass(frozen=True)
 class RunInfo:
     """Facts about the run."""
@@ -102,6 +126,8 @@ class RunInfo:
     """Differences between this run and the one that the thresholds were calibrated for."""
     notes: tuple[str, ...] = ()
     """Warnings to read before the findings, as sentences."""
+    estimates: Estimates | None = None
+    """Of the whole collection, if the run is a random sample of it."""
 
     def setting(self, *path: str) -> Any:
         """A nested setting, or None if the run did not record it."""

@@ -183,6 +183,8 @@ def test_an_audit_keeps_its_sample(
     assert [plan.size for plan in sample_plans(run)] == [4, 6, 7]
     found = estimated(run, capsys, "--by", "artist")
     assert found["collection"]["judged"] == 7
+    page = (Path(out) / "report" / "index.html").read_text()
+    assert "7 of 8 inputs" in page and "The whole collection" in page
 
 
 def test_nothing_can_be_said_of_no_sample(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,6 +115,6 @@ def test_a_proxy_that_is_missing_in_places_is_filled() -> None:
 
 def test_few_units_are_not_post_stratified() -> None:
     assert may_post_stratify(np.array([30, 20]))
-    assert not may_post_stratify(np.array([30, 1]))
-    assert not may_post_stratify(np.array([20, 20, 2]))
+    assert not may_post_stratify(np.array([60, 1]))
+    assert not may_post_stratify(np.array([40, 40, 2]))
     assert not may_post_stratify(np.array([100]))
