@@ -1,31 +1,34 @@
-"""Export the results of a run as one table: a row for each input, with its list's columns and its verdict.
+"""Export the results of a run: a row for each input, with its list's columns and its verdict.
 
-``originality export RUN --to results.parquet``, or ``python -m jobs.export RUN --to results.csv``. In a CSV
+``originality export RUN --to results.parquet`` (also .csv and .jsonl), or ``python -m jobs.export``. In a CSV
 the sweep is JSON text, and a text that a spreadsheet would take for a formula begins with an apostrophe.
+``--to hf-dataset``, ``--to fiftyone`` and ``--to labelstudio`` write what these programs read into the folder
+``--out``.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from cluster.run.folder import open_run
-from cluster.storage.store import absolute, open_store
+from cluster.run.folder import RunFolder, open_run
+from cluster.storage.store import Store, absolute, open_store
 from jobs.auditing.damaged import warn_of_damage
 from jobs.auditing.results_table import results_tables
 from jobs.commandline import exits
+from jobs.exporting.fiftyone import write_samples
+from jobs.exporting.hf_dataset import write_dataset
+from jobs.exporting.labelstudio import write_tasks
+from jobs.exporting.tables import WRITERS
 from originality.contract.config import SettingsError
 
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""First characters with which spreadsheets begin a formula, or skip to one."""
+_FOLDERS: dict[str, Callable[[RunFolder, Store], int]] = {
+    "hf-dataset": write_dataset,
+    "fiftyone": write_samples,
+    "labelstudio": write_tasks,
+}
+"""Formats that are a folder of files."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,75 +37,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to",
         required=True,
-        metavar="FILE",
-        help="file or object to write; it ends in .parquet, .csv or .jsonl",
+        metavar="FILE|FORMAT",
+        help="file or object to write, which ends in .parquet, .csv or .jsonl; or what to write into --out: "
+        "hf-dataset (with the images), fiftyone, labelstudio",
     )
+    parser.add_argument("--out", metavar="FOLDER", help="folder for hf-dataset, fiftyone and labelstudio")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command with parsed arguments; the exit code."""
+    target, place, name = _target(arguments)
     folder = open_run(arguments.output)
-    target = absolute(arguments.to)
-    place, _, name = target.rpartition("/")
-    write = next((write for ending, write in _FORMATS.items() if name.lower().endswith(ending)), None)
-    if write is None:
-        raise SettingsError(
-            f"--to {arguments.to}: end the name in {', '.join(_FORMATS)}, which is the format"
-        )
-    data = write(results_tables(folder))
-    open_store(place or "/").write(name, data)
+    if name in _FOLDERS:
+        _FOLDERS[name](folder, open_store(place))
+    else:
+        write = next(write for ending, write in WRITERS.items() if name.lower().endswith(ending))
+        open_store(place or "/").write(name, write(results_tables(folder)))
     warn_of_damage(folder)
     print(target)
     return exits.ALL_JUDGED
 
 
-def _parquet(tables: Iterator[pa.Table]) -> bytes:
-    sink = io.BytesIO()
-    first = next(tables)
-    with pq.ParquetWriter(sink, first.schema) as writer:
-        writer.write_table(first)
-        for table in tables:
-            writer.write_table(table.cast(first.schema))
-    return sink.getvalue()
+def _target(arguments: argparse.Namespace) -> tuple[str, str, str]:
+    """What to write, its folder, and the name of the file or of the format.
 
-
-def _csv(tables: Iterator[pa.Table]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    for k, table in enumerate(tables):
-        if not k:
-            writer.writerow([_without_formula(name) for name in table.column_names])
-        for row in table.to_pylist():
-            writer.writerow([_cell(value) for value in row.values()])
-    return text.getvalue().encode("utf-8-sig")  # the mark tells Excel the encoding
-
-
-def _jsonl(tables: Iterator[pa.Table]) -> bytes:
-    lines = (
-        json.dumps(row, ensure_ascii=False, default=str) for table in tables for row in table.to_pylist()
-    )
-    return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _cell(value: Any) -> Any:
-    """A value as a CSV has it."""
-    if isinstance(value, str):
-        return _without_formula(value)
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return "" if value is None else value
-
-
-def _without_formula(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULAS) else text
-
-
-_FORMATS: dict[str, Callable[[Iterator[pa.Table]], bytes]] = {
-    ".parquet": _parquet,
-    ".csv": _csv,
-    ".jsonl": _jsonl,
-}
-"""Writers by the ending of the file."""
+    Raises:
+        SettingsError: the flags do not say what to write where.
+    """
+    if arguments.to in _FOLDERS:
+        if not arguments.out:
+            raise SettingsError(f"--to {arguments.to}: name its folder by --out")
+        place = absolute(arguments.out)
+        if arguments.to == "fiftyone" and "://" in place:
+            raise SettingsError(f"--out {arguments.out}: FiftyOne reads local files; name a local folder")
+        return place, place, arguments.to
+    if arguments.out:
+        raise SettingsError(f"--out goes with --to {', '.join(_FOLDERS)}; leave it out")
+    target = absolute(arguments.to)
+    place, _, name = target.rpartition("/")
+    if not name.lower().endswith(tuple(WRITERS)):
+        known = (
+            f"end the name in {', '.join(WRITERS)}, which is the format, or give one of {', '.join(_FOLDERS)}"
+        )
+        raise SettingsError(f"--to {arguments.to}: {known}")
+    return target, place, name
 
 
 def main(argv: Sequence[str] | None = None) -> int:

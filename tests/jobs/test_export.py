@@ -6,17 +6,22 @@ import csv
 import io
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pyarrow.parquet as pq
 import pytest
 
 import originality
+from cluster.inputs.identities import image_id_of
+from cluster.inputs.listing import scan
+from cluster.inputs.sources import read_image
 from jobs.auditing.audit_run import audit
 from jobs.auditing.prepare import PreparedAudit
 from jobs.cli import main
 from jobs.commandline import exits
 from originality.settings.presets import load_settings
 from tests.support.mean_colour import MeanColour, paint
+from tests.support.tars import shard
 
 ROWS = (
     ("0.png", "Klee", 1921, "first"),
@@ -91,3 +96,64 @@ def test_the_columns_are_in_the_runs_inputs(run: Path) -> None:
     (part,) = (run / "inputs").glob("*.parquet")
     rows = {row["number"]: row for row in pq.read_table(part).to_pylist()}
     assert {row["artist"] for row in rows.values()} == {"Klee", "Arp", None}
+
+
+def test_a_data_set_holds_the_images_and_is_an_input_again(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    assert main(["export", str(run), "--to", "hf-dataset", "--out", str(out)]) == exits.ALL_JUDGED
+    (part,) = (out / "data").glob("*.parquet")
+    rows = pq.read_table(part).to_pylist()
+    folder = run.parent / "in"
+    assert [row["image"] and row["image"]["bytes"] for row in rows] == [
+        *((folder / f"{i}.png").read_bytes() for i in range(3)),
+        None,
+    ]
+    features = json.loads(pq.read_schema(part).metadata[b"huggingface"])["info"]["features"]
+    assert list(features) == list(rows[0]) and features["image"] == {"_type": "Image"}
+    assert (features["year"]["dtype"], features["score"]["dtype"]) == ("int64", "float64")
+    again = scan(str(out))
+    data = [read_image(again.uri(k), lambda size: None, again.location(k)) for k in range(3)]
+    assert [image_id_of(image) for image in data] == [row["image_id"] for row in rows[:3]]
+
+
+def test_tasks_of_label_studio(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tasks"
+    assert main(["export", str(run), "--to", "labelstudio", "--out", str(out)]) == exits.ALL_JUDGED
+    tasks = json.loads((out / "tasks.json").read_text())
+    assert len(tasks) == 4 and "predictions" not in tasks[3]
+    place = f"{run.parent}/in/0.png"
+    assert tasks[0]["data"]["image"] == f"/data/local-files/?d={place.lstrip('/')}"
+    config = ElementTree.fromstring((out / "config.xml").read_text())
+    choices = [choice.get("value") for choice in config.iter("Choice")]
+    for task in tasks[:3]:
+        (prediction,) = task["predictions"]
+        assert prediction["result"][0]["value"]["choices"][0] in choices
+
+
+def test_samples_of_fiftyone(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "samples"
+    assert main(["export", str(run), "--to", "fiftyone", "--out", str(out)]) == exits.ALL_JUDGED
+    rows = list(csv.DictReader((out / "samples.csv").open(newline="")))
+    assert [Path(row["filepath"]).name for row in rows] == [name for name, *_ in ROWS]
+    assert rows[1]["list_status_"].startswith("'=")
+
+
+def test_samples_in_containers_are_copied(tmp_path: Path, local_ray: None) -> None:
+    images = {f"{i}.png": paint(tmp_path / "in", f"{i}.png", (i, 9, 9)).read_bytes() for i in range(2)}
+    tar = tmp_path / "0.tar"
+    tar.write_bytes(shard(images))
+    science = PreparedAudit(load_settings(), MeanColour, {})
+    assert audit(science, str(tar), str(tmp_path / "run")) == exits.ALL_JUDGED
+    out = tmp_path / "samples"
+    assert main(["export", str(tmp_path / "run"), "--to", "fiftyone", "--out", str(out)]) == exits.ALL_JUDGED
+    rows = list(csv.DictReader((out / "samples.csv").open(newline="")))
+    assert [Path(row["filepath"]).read_bytes() for row in rows] == list(images.values())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--to", "hf-dataset"), ("--to", "a.csv", "--out", "b"), ("--to", "fiftyone", "--out", "s3://b/c")],
+)
+def test_flags_that_do_not_go_together(run: Path, flags: tuple[str, ...], capsys) -> None:
+    assert main(["export", str(run), *flags]) == exits.BAD_SETTINGS
+    assert "--out" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Formats in which the results of a run leave it."""
