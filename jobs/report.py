@@ -19,12 +19,13 @@ from jobs.commandline import exits
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
     parser.add_argument("output", help="run folder of an audit")
+    parser.add_argument("--by", metavar="COLUMN", help="also count by a column of the collection's list")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command with parsed arguments; the exit code."""
     folder = open_run(arguments.output, "audit")
-    print(write_report(folder))
+    print(write_report(folder, by=arguments.by))
     warn_of_damage(folder)
     return exits.ALL_JUDGED
 

@@ -85,7 +85,7 @@ def _driver_line(pulse: Pulse) -> str:
             f"the driver on {host} sent its last heartbeat {since} ago; run the same command again to resume"
         )
     if state.get("role") == "retry":
-        return f"a retry on {host} is putting images back"
+        return f"a retry on {host} is queueing images again"
     if state.get("waits"):
         return f"an audit on {host} is waiting for another one that judges the same images"
     try:

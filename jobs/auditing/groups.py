@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import Any
 
+import numpy as np
+
 from cluster.run.folder import RunFolder
 from jobs.auditing.results_table import PENDING
 from originality.contract.config import SettingsError
@@ -20,7 +22,8 @@ def groups_by(run: RunFolder, column: str) -> list[dict[str, Any]]:
 
     Returns:
         Mappings with the keys ``value`` (None where the list has none), ``inputs``, one for each status that
-        occurs, and ``min_tokens``: counts by number of tokens, "+" for none.
+        occurs, ``min_tokens``: counts by number of tokens, "+" for none, and ``mean_score`` of the judged
+        inputs whose row has a score, None without any.
 
     Raises:
         SettingsError: the run's list has no such column; names those that it has.
@@ -29,16 +32,19 @@ def groups_by(run: RunFolder, column: str) -> list[dict[str, Any]]:
         have = ", ".join(run.manifest.extra)[:200] or "none"
         raise SettingsError(f"--by {column}: the collection has no such column; its columns are {have}")
     outcomes = {
-        row["image_id"]: (row["status"], _tokens(row))
-        for row in run.ledger.rows(["image_id", "status", "min_tokens", "censored"])
+        row["image_id"]: (row["status"], _tokens(row), row.get("score"))
+        for row in run.ledger.rows(["image_id", "status", "min_tokens", "censored", "score"])
     }
     counts: defaultdict[Any, Counter[str]] = defaultdict(Counter)
     tokens: defaultdict[Any, Counter[str]] = defaultdict(Counter)
+    scores: defaultdict[Any, list[float]] = defaultdict(list)
     for number, value in enumerate(run.manifest.table[column].to_pylist()):
-        status, needed = outcomes.get(run.identities[number] or "", (PENDING, None))
+        status, needed, score = outcomes.get(run.identities[number] or "", (PENDING, None, None))
         counts[value][status] += 1
         if needed is not None:
             tokens[value][needed] += 1
+        if score is not None:
+            scores[value].append(score)
     ordered = sorted(counts, key=lambda value: (-counts[value].total(), str(value)))
     return [
         {
@@ -48,13 +54,10 @@ def groups_by(run: RunFolder, column: str) -> list[dict[str, Any]]:
             "min_tokens": dict(
                 sorted(tokens[value].items(), key=lambda item: (item[0] == CENSORED, item[0]))
             ),
+            "mean_score": float(np.mean(scores[value])) if scores[value] else None,
         }
         for value in ordered
     ]
-
-
-def _few_first(item: tuple[str, int]) -> tuple[bool, str]:
-    return item[0] == CENSORED, item[0]
 
 
 def _tokens(row: dict[str, Any]) -> str | None:

@@ -21,29 +21,36 @@ from cluster.run.record import artefacts_of
 from cluster.storage.lock import Lock, LockLost
 from cluster.storage.store import Damaged, StoreError
 from jobs.auditing.damaged import damage_text
+from jobs.auditing.groups import groups_by
 from jobs.auditing.report_estimates import report_estimates
 from jobs.auditing.report_pictures import PARALLEL_REQUESTS, pictures_by_folder
 from jobs.auditing.suitability import UNSUITED, Unsuited
 from originality.contract.redaction import masked
 from originality.evaluation.verdict import Attempt, Verdict
-from originality.report.data import Reason, RunInfo, row_of
+from originality.report.data import GroupRow, Groups, Reason, RunInfo, row_of
 from originality.report.listing import URIS, Entry, Evidence, Listing, Rule, script_json
 from originality.report.order import GROUPS, Group, Marks, group_of, listed
 from originality.report.page import Card, ReportData, held, render
 
+_MOST_GROUPS = 100
+"""Groups that the page shows."""
 _BATCH = 10_000
 """Rows held as Python objects at once."""
 
 
-def write_report(run: RunFolder, before: Callable[[], object] = lambda: None) -> str:
+def write_report(run: RunFolder, before: Callable[[], object] = lambda: None, by: str | None = None) -> str:
     """Write ``report/index.html`` of a run and the files that it loads, replacing an older report.
 
     Args:
         run: the run.
         before: called just before the page is written; an exception from it keeps the older page.
+        by: column of the collection's list by whose values images are counted too.
 
     Returns:
         Path or URL of the page.
+
+    Raises:
+        SettingsError: there is no such column.
     """
     store = run.store
     # One writer at a time, from its first read on: it removes files that its page does not name, which could
@@ -51,7 +58,9 @@ def write_report(run: RunFolder, before: Callable[[], object] = lambda: None) ->
     # suspended until its lock expired (LockLost) leaves page and files to the process that took the lock
     # over.
     with Lock(store, REPORT_LOCK) as lock, suppress(LockLost), lock.renewed():
-        report = gather(RunFolder(store, damage=run.damage))  # opened again: others may have added to the run
+        report = gather(
+            RunFolder(store, damage=run.damage), by
+        )  # opened again: others may have added to the run
         beside = len(report.listing) > len(report.cards)
         files = {f"{REPORT_DATA}/{name}": data for name, data in report.listing.files()} if beside else {}
         with ThreadPoolExecutor(PARALLEL_REQUESTS) as writers:
@@ -71,7 +80,7 @@ def write_report(run: RunFolder, before: Callable[[], object] = lambda: None) ->
     return f"{store.url}/{REPORT_PAGE}"
 
 
-def gather(run: RunFolder) -> ReportData:
+def gather(run: RunFolder, by: str | None = None) -> ReportData:
     """All data of the report, read from the run folder.
 
     Reads the rows twice: first what all images are counted and ordered by, then the images that can be
@@ -98,7 +107,25 @@ def gather(run: RunFolder) -> ReportData:
     pictures = pictures_by_folder(run.store, {evidence.folder: sweep for _, evidence, sweep in first})
     cards = [Card(entry, evidence, pictures[evidence.folder]) for entry, evidence, _ in first]
     about = replace(about, estimates=report_estimates(run), notes=(*about.notes, *_damage(run)))
+    if by is not None:
+        about = replace(about, groups=_groups(run, by))
     return ReportData(about, marks, reasons, listing, cards, marks.take(order).counts())
+
+
+def _groups(run: RunFolder, by: str) -> Groups:
+    """The counts by the values of a column, those of the largest groups one by one."""
+    found = groups_by(run, by)
+    rows = tuple(
+        GroupRow(
+            value=None if group["value"] is None else str(group["value"]),
+            inputs=group["inputs"],
+            judged=group.get("judged", 0),
+            min_tokens=group["min_tokens"],
+            mean_score=group["mean_score"],
+        )
+        for group in found[:_MOST_GROUPS]
+    )
+    return Groups(by, rows, len(found) - len(rows))
 
 
 def _survey(run: RunFolder) -> tuple[pa.Array, Marks, Counter[Reason], datetime | None]:

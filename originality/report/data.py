@@ -102,6 +102,35 @@ class Estimates:
 
 
 @dataclass(frozen=True)
+class GroupRow:
+    """Counts of the inputs with one value of a column."""
+
+    value: str | None
+    """As text; None for inputs without one. Hostile, as it comes from a list."""
+    inputs: int
+    judged: int
+    min_tokens: Mapping[str, int]
+    """Inputs by number of tokens, "+" for never."""
+    mean_score: float | None = None
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Counts by the values of one column of the collection's list."""
+
+    column: str
+    rows: tuple[GroupRow, ...]
+    """The largest groups first."""
+    more: int = 0
+    """Groups that are not among the rows."""
+
+    @property
+    def tokens(self) -> list[str]:
+        """The numbers of tokens that occur, rising, "+" last."""
+        return sorted({needed for row in self.rows for needed in row.min_tokens}, key=lambda n: (n == "+", n))
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """Facts about the run."""
 
@@ -128,6 +157,8 @@ class RunInfo:
     """Warnings to read before the findings, as sentences."""
     estimates: Estimates | None = None
     """Of the whole collection, if the run is a random sample of it."""
+    groups: Groups | None = None
+    """Counts by a column, if that was asked for."""
 
     def setting(self, *path: str) -> Any:
         """A nested setting, or None if the run did not record it."""

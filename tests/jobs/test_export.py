@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -157,3 +158,13 @@ def test_samples_in_containers_are_copied(tmp_path: Path, local_ray: None) -> No
 def test_flags_that_do_not_go_together(run: Path, flags: tuple[str, ...], capsys) -> None:
     assert main(["export", str(run), *flags]) == exits.BAD_SETTINGS
     assert "--out" in capsys.readouterr().err
+
+
+def test_the_report_counts_by_a_column(run: Path, capsys) -> None:
+    assert main(["report", str(run), "--by", "artist"]) == exits.ALL_JUDGED
+    page = (run / "report" / "index.html").read_text()
+    section = page[page.index('id="groups-title"') :].split("</section>")[0]
+    cells = [re.findall(r"<t[hd][^>]*>(?:<bdi>)?([^<]*)", line) for line in section.split("<tr>")[2:]]
+    assert [row[:3] for row in cells] == [["Klee", "2", "2"], ["Arp", "1", "1"], ["(none)", "1", "0"]]
+    assert main(["report", str(run), "--by", "artits"]) == exits.BAD_SETTINGS
+    assert "artist" in capsys.readouterr().err

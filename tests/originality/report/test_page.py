@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from originality.report import phrases
-from originality.report.data import RunInfo, row_of
+from originality.report.data import GroupRow, Groups, RunInfo, row_of
 from originality.report.listing import EVIDENCE, ROWS
 from originality.report.order import Histogram, listed
 from originality.report.page import ReportData, data_uri, render
@@ -274,3 +274,16 @@ def test_skipped_files_are_listed_by_extension() -> None:
 def test_a_judged_image_shows_its_note() -> None:
     noted = judged("a" * 64, 1).model_copy(update={"note": "the file <lacks> its end"})
     assert "the file &lt;lacks&gt; its end" in render(example_runs.report([("a.jpg", noted)]))
+
+
+def test_groups_are_counted_in_a_table_and_their_values_are_text() -> None:
+    hostile = example_runs.HOSTILE[0]
+    rows = tuple(GroupRow(value, 3, 2, {"2": 1, "+": 1, "3": 1}, 2.5) for value in (hostile, None, "x" * 100))
+    shown = example_runs.report([("a", judged("a", 1))])
+    run = dataclasses.replace(shown.run, groups=Groups("<i>artist</i>", rows, more=7))
+    page = render(dataclasses.replace(shown, run=run))
+    section = page[page.index('id="groups-title"') :].split("</section>")[0]
+    assert hostile not in section and "&lt;script&gt;" in section and "<i>" not in section
+    assert "(none)" in section and "7 further values" in section and "x" * 61 not in section
+    heads = re.findall(r'<th scope="col">([^<]*)</th>', section)
+    assert heads[3:-1] == ["2", "3", "+"]
