@@ -15,8 +15,10 @@ import obstore
 from cluster.inputs.local_files import READ_SECONDS
 from cluster.inputs.locations import Container, Member, changed
 from cluster.inputs.unreadable import Unreadable
+from cluster.storage import hub_datasets
 from cluster.storage.aws import s3_errors
 from cluster.storage.bounds import call_within, expect_bytes, read_in_pieces
+from cluster.storage.hub_datasets import HubPath
 from cluster.storage.store import (
     ABSENT_KEY,
     Changed,
@@ -69,7 +71,13 @@ def describe_remote(uri: str) -> Container:
     Raises:
         Unreadable, Outage, Refused: as of :func:`_attributed`.
     """
+    if uri.startswith(hub_datasets.PREFIX):
+        return _attributed(uri, lambda store, key: Container(uri, _size_on_hub(uri), None))
     return _attributed(uri, lambda store, key: Container(uri, *_describe(store, key)))
+
+
+def _size_on_hub(uri: str) -> int:
+    return hub_datasets.size_of(uri, min(OBJECT_PATIENCE_SECONDS, patience_seconds()))
 
 
 def _attributed(uri: str, request: Callable[[Store, str], T]) -> T:
@@ -178,6 +186,11 @@ def bucket_and_key(uri: str) -> tuple[Store, str]:
         Unreadable: the uri names no object.
         StoreError: the bucket cannot be used.
     """
+    if uri.startswith(hub_datasets.PREFIX):
+        place = HubPath.parse(uri)
+        if not place.path:
+            raise Unreadable("unreadable", f"{uri} is not the uri of a file")
+        return _dataset(place.root, hub_datasets.endpoint()), place.path
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     if not bucket or not key:
@@ -294,8 +307,19 @@ def _root(url: str) -> Store:
     return open_store(url, patience=min(OBJECT_PATIENCE_SECONDS, patience_seconds()))
 
 
+@lru_cache(maxsize=64)
+def _dataset(url: str, hub: str) -> Store:
+    """A data set of the hub at an address."""
+    return open_store(url, patience=min(OBJECT_PATIENCE_SECONDS, patience_seconds()))
+
+
 def walk_remote(root: str) -> Iterator[tuple[str, int]]:
     """List (uri, bytes) of every object under a prefix; see :func:`cluster.inputs.sources.walk`."""
+    if root.startswith(hub_datasets.PREFIX):
+        base = HubPath.parse(root).root
+        for path, size in hub_datasets.list_files(root, patience_seconds()):
+            yield f"{base}/{path}", size
+        return
     try:
         store = open_store(root)
         odd = store.s3 is not None and root.count("/") == 2 and any(list_odd(store.url, "/", limit=1))

@@ -3,6 +3,7 @@ read."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -28,8 +29,10 @@ from cluster.inputs.sources import bounded, exists, local_uri, size_of, walk
 from cluster.inputs.table_options import DEFAULTS, TableOptions
 from cluster.inputs.webdataset import SHARD, check_compression, read_shards
 from cluster.run.layout import MANIFEST_FILE, RUN_FILE
-from cluster.storage.store import NotFound, absolute, open_store
+from cluster.storage import hub_datasets
+from cluster.storage.store import NotFound, absolute, open_store, patience_seconds
 
+_log = logging.getLogger(__name__)
 _MOST_WORDS = 1_000_000
 """Names to which a brace pattern may expand."""
 
@@ -68,6 +71,8 @@ def scan(
 
 def _scan(input_uri: str, options: TableOptions, kept: KeptListings | None) -> Manifest:
     uri = absolute(input_uri)
+    if uri.startswith(hub_datasets.PREFIX):
+        uri = _pinned(uri)
     if uri != local_uri(uri):
         raise InputError(f"{uri!a} is not UTF-8; rename the folder, or give it by another path")
     if _is_folder(uri):
@@ -90,6 +95,17 @@ def _scan(input_uri: str, options: TableOptions, kept: KeptListings | None) -> M
     if "://" in uri and not re.search(IMAGE, uri):
         return _scan_folder(input_uri, uri, options, kept)
     return _one_file(input_uri, uri)
+
+
+def _pinned(uri: str) -> str:
+    """The uri in a data set of the hub at the commit that its revision is now."""
+    try:
+        found = hub_datasets.pinned(uri, patience_seconds())
+    except NotFound as error:
+        raise InputError(str(error)) from error
+    if found != uri:
+        _log.info("auditing %s", found)
+    return found
 
 
 def _is_folder(uri: str) -> bool:

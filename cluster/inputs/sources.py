@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cluster.inputs.bucket_objects import (
@@ -35,7 +36,8 @@ from cluster.inputs.local_files import (
 from cluster.inputs.locations import Broken, Cell, Container, Location, Member, changed
 from cluster.inputs.parquet_cells import ParquetCells
 from cluster.inputs.unreadable import WITHOUT_URI, Unreadable
-from cluster.storage.store import NotFound, Unaddressable, open_store
+from cluster.storage import hub_datasets
+from cluster.storage.store import NotFound, Unaddressable, open_store, patience_seconds
 
 __all__ = [
     "WITHOUT_URI",
@@ -138,9 +140,17 @@ def exists(uri: str) -> bool:
     """Whether a file, folder, object or prefix of this name exists."""
     if "://" not in uri:
         return bounded(uri, Path(uri).exists)
+    if uri.startswith(hub_datasets.PREFIX):
+        return _exists_on_hub(uri)
     if not re.fullmatch(r"[\w.-]+", uri.split("/")[2]):
         return False  # not a valid name of a bucket
     return next(walk_remote(uri), None) is not None or size_of(uri) is not None
+
+
+def _exists_on_hub(uri: str) -> bool:
+    with suppress(NotFound):
+        return next(walk_remote(uri), None) is not None
+    return size_of(uri) is not None
 
 
 def size_of(uri: str) -> int | None:
@@ -153,6 +163,8 @@ def size_of(uri: str) -> int | None:
         return about.st_size if stat.S_ISREG(about.st_mode) else None
     parent, _, name = uri.rpartition("/")
     try:
+        if uri.startswith(hub_datasets.PREFIX):
+            return hub_datasets.size_of(uri, patience_seconds())
         return open_store(parent).size(name)
     except NotFound:
         return None

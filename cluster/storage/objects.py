@@ -195,6 +195,8 @@ class Store:
         Raises:
             StoreError: a second ``create`` succeeded, or what the first wrote cannot be read back.
         """
+        if self.url.startswith("hf://"):
+            raise StoreError(f"{self.url} can only be read; use a folder or a bucket for --out")
         path = f"probe-{uuid.uuid4().hex}"
         try:
             if not (self.create(path, b"1") and not self.create(path, b"2")):

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
+from obstore.store import AzureStore, GCSStore, HTTPStore, LocalStore, MemoryStore, S3Store
 
+from cluster.storage import hub_datasets
 from cluster.storage.aws import checked_endpoint, s3_access
 from cluster.storage.bounds import call_within
+from cluster.storage.hub_datasets import HubPath
 from cluster.storage.objects import REMOTE_SCHEMES, Store, StoredObject
 from cluster.storage.requests import MOUNT_SECONDS
 from cluster.storage.store_contact import ABSENT_KEY
@@ -92,8 +94,11 @@ def _open(url: str, create: bool, patience: float | None) -> Store:
             f"{scheme}://...: the URL holds credentials or a port; set AWS_PROFILE or AWS_ACCESS_KEY_ID, and "
             "AWS_ENDPOINT_URL instead"
         )
+    patience = patience_seconds() if patience is None else patience
     if scheme in REMOTE_SCHEMES:
-        return _open_remote(url, scheme, rest, patience_seconds() if patience is None else patience)
+        return _open_remote(url, scheme, rest, patience)
+    if scheme == hub_datasets.SCHEME:
+        return _open_dataset(url, patience)
     if scheme:  # the rest of the URL is not repeated: a web address may contain a signature
         raise StoreError(f"{scheme}:// is not supported; use a local folder, s3://, gs:// or az://")
     folder = Path(url)
@@ -152,6 +157,21 @@ def _open_remote(url: str, scheme: str, rest: str, patience: float) -> Store:
     opener: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[scheme]
     with driver_errors(url, ""):
         return Store(url, opener(bucket, **options, **(s3.options() if s3 else {})), patience=patience, s3=s3)
+
+
+def _open_dataset(url: str, patience: float) -> Store:
+    """Open a data set of the hub, from which files can be read, and nothing else."""
+    place = HubPath.parse(url)
+    options: dict[str, Any] = {
+        "client_options": {
+            **_TIMEOUTS,
+            "allow_http": place.address.startswith("http://"),
+            "default_headers": hub_datasets.headers(),
+        },
+        "retry_config": _NO_RETRIES,
+    }
+    with driver_errors(url, ""):
+        return Store(url, HTTPStore.from_url(place.address, **options), patience=patience)
 
 
 def patience_seconds() -> float:

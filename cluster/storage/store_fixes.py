@@ -84,6 +84,14 @@ _OTHERS = {
     "ExpiredLoginError": "log in: aws login",
 }
 
+_HUB = {
+    **dict.fromkeys(
+        (401, 403), "set HF_TOKEN to a token that may read it, and accept its terms on its page if it has any"
+    ),
+    429: "the hub limits requests: set HF_TOKEN, or use fewer workers (--max-workers)",
+}
+"""Fixes for refusals of Hugging Face's hub, by HTTP status."""
+
 _PERMISSIONS = {
     "s3": {
         "GET": "s3:GetObject",
@@ -120,6 +128,8 @@ def fix_of(code: str, status: int | None, operation: str, url: str, region: str 
         region: the correct one, if the service names it.
     """
     scheme = url.partition("://")[0]
+    if scheme == "hf":
+        return _HUB.get(status or 0, "")
     fix = _OF_ALL.get(code) or _OTHERS.get(code)
     if fix == _REGION and region:
         return f"set AWS_REGION={region}"

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from cluster.storage import bounds
 from originality.contract import node_cache
 from originality.contract.download import PATIENCE
 from tests.support.held_clock import Clock
+from tests.support.hub_datasets import HubState, dataset_hubs
 from tests.support.mean_colour import paint
 
 
@@ -29,6 +32,18 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(PATIENCE, "0")
     monkeypatch.setattr(node_cache, "known_digests", {})
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def dataset_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubState]:
+    """A stand-in of the hub with the data set org/pictures, empty at first."""
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with dataset_hubs() as state:
+        monkeypatch.setenv("HF_ENDPOINT", state.url)
+        # The library reads its environment once, and this process has imported it.
+        monkeypatch.setattr(constants, "ENDPOINT", state.url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield state
 
 
 @pytest.fixture

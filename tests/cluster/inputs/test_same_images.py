@@ -1,5 +1,5 @@
-"""The same images as loose files, WebDataset, Parquet and Arrow, on a disk and in a bucket: the same image
-ids, the same pixels."""
+"""The same images as loose files, WebDataset, Parquet and Arrow, on a disk, in a bucket and on the hub: the
+same image ids, the same pixels."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cluster.inputs.listing import scan
 from cluster.inputs.manifest import Manifest
 from cluster.inputs.sources import read_image
 from cluster.storage.store import open_store
+from tests.support.hub_datasets import HubState
 from tests.support.image_bytes import noise, saved
 from tests.support.image_tables import hugging_face, parquet, save_to_disk
 from tests.support.tars import shard
@@ -52,8 +53,13 @@ def looked_at(manifest: Manifest) -> list[tuple[str, bytes]]:
     return found
 
 
-def test_each_kind_of_collection_gives_the_same_images(tmp_path: Path, s3: str) -> None:
+def test_each_kind_of_collection_gives_the_same_images(
+    tmp_path: Path, s3: str, dataset_hub: HubState
+) -> None:
     files = images()
     inputs = written(str(tmp_path), files) + written(f"{s3}/{uuid.uuid4().hex}", files)
+    on_disk = (file for file in tmp_path.rglob("*") if file.is_file())
+    dataset_hub.files = {file.relative_to(tmp_path).as_posix(): file.read_bytes() for file in on_disk}
+    inputs += [given.replace(str(tmp_path), "hf://datasets/org/pictures") for given in inputs[:4]]
     first, *others = [looked_at(scan(given)) for given in inputs]
-    assert len(first) == 60 and len(others) == 7 and all(other == first for other in others)
+    assert len(first) == 60 and len(others) == 11 and all(other == first for other in others)
