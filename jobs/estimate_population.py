@@ -74,6 +74,9 @@ def _print_collection(found: Mapping[str, Any], sample: Sampled) -> None:
     print(f"{found['sampled']} of its inputs count here: {counts}")
     if sample.unused:
         print(f"{sample.unused} settled inputs wait for earlier ones of the sample; resume the audit")
+    if missing := found["strata_without_sample"]:
+        names = ", ".join(missing)[:200]
+        print(process.one_line(f"of {names} nothing is judged; taken to be like the others"))
     if found["rejected"]:
         print(f"inputs that cannot be judged: {_share_text(found['rejected_share'])}")
     if found["shares"] is None:

@@ -20,6 +20,7 @@ from cluster.inputs.sources import Unreadable, read_image
 from cluster.inputs.table_options import DEFAULTS, TableOptions
 from cluster.ray_runtime.runtime import available_cpus
 from cluster.storage.parallel import map_in_order
+from jobs.auditing.sampled import check_sample
 from jobs.auditing.suitability import warn
 from jobs.commandline import exits, process
 from originality.settings.audit import AuditSettings
@@ -39,6 +40,7 @@ def dry_run(
     if manifest.skipped:
         _log.warning("%s", manifest.skipped_text)
     check_readable(manifest)
+    check_sample(selection, manifest)
     numbers = [int(number) for number in selection.numbers(manifest)]
     warn(settings, manifest, numbers)
     progress = Progress(len(numbers), sys.stderr)

@@ -73,6 +73,10 @@ def estimates(
         Mappings as ``originality estimate-population --json`` prints them.
     """
     collection = described(_whole(sample, by, proxy))
+    drawn = np.bincount(sample.strata.codes[sample.numbers], minlength=len(sample.strata.names))
+    collection["strata_without_sample"] = [
+        name for name, count in zip(sample.strata.names, drawn, strict=True) if not count
+    ]
     if proxy is not None and collection["mean_score"] is not None:
         collection["proxy"] = _saved(sample, by, proxy)
     if by is None:

@@ -61,7 +61,8 @@ class Sampled:
             return f"all {len(self.numbers)} inputs of the collection, so nothing is left to chance"
         settled = len(self.numbers)
         missing = "" if settled == self.planned else f"; {settled} of them count so far"
-        return f"{self.plan.text}{missing}"
+        # Earlier samples that fit in belong to it, so it may be larger than the newest plan.
+        return f"{replace(self.plan, size=self.planned).text}{missing}"
 
 
 def frozen(run: RunFolder, selection: Selection) -> Selection:

@@ -22,7 +22,7 @@ from jobs.commandline import exits
 from originality.contract.config import SettingsError
 from originality.settings.presets import load_settings
 from tests.support.mean_colour import MeanColour, paint
-from tests.support.sampled_runs import ARTISTS, COUNT, SIZES, judge, planned, truth
+from tests.support.sampled_runs import ARTISTS, COUNT, SIZES, image_id, judge, planned, truth
 
 
 def estimated(run: RunFolder, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
@@ -69,6 +69,32 @@ def test_strata_shorten_the_interval_and_growing_reuses(
     width, earlier = (found["collection"]["mean_score"] for found in (second, first))
     assert width["high"] - width["low"] < earlier["high"] - earlier["low"]
     assert width["low"] <= truth()[1].mean() <= width["high"]
+
+
+def test_samples_of_one_run_are_one_sample(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """A simple one and a stratified one hold the smallest keys of each stratum, and so do both together."""
+    judge(judge(run, Selection(sample=40)), Selection(sample=30, by="artist", allocation="equal"))
+    found = estimated(RunFolder(run.store), capsys, "--by", "artist")
+    both = {
+        int(number)
+        for chosen in (Selection(sample=40), Selection(sample=30, by="artist", allocation="equal"))
+        for number in chosen.numbers(run.manifest)
+    }
+    assert 40 < found["collection"]["judged"] == len(both) == found["sample"]["planned"]
+    assert f"{len(both)} of {COUNT} inputs" in found["sample"]["text"]
+    mean = found["collection"]["mean_score"]
+    assert mean["low"] <= truth()[1].mean() <= mean["high"]
+
+
+def test_a_stratum_of_which_nothing_is_settled_is_named(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge(run, Selection(sample=30, by="artist"))
+    first = Selection(sample=30, by="artist").numbers(run.manifest).tolist()
+    slow = {image_id(n) for n in first if truth()[0][n] == "Miro"}
+    run.ledger.queue_again(lambda row: "slow" if row["image_id"] in slow else None, [], {"reason": "test"})
+    assert main(["estimate-population", run.store.url]) == exits.ALL_JUDGED
+    assert "of Miro nothing" in capsys.readouterr().out
 
 
 def test_by_a_column_that_the_sample_was_not_drawn_by(
