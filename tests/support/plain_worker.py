@@ -15,7 +15,7 @@ from tests.support.mean_colour import MeanColour
 from tests.support.waiting import PATIENCE
 
 
-def lease_all(folder: Path) -> dict[str, Lease]:
+def lease_all(folder: Path | str) -> dict[str, Lease]:
     manifest = scan(str(folder))
     return {
         manifest.path(n): Lease(n, manifest.uri(n), manifest.size(n), location=manifest.location(n))
