@@ -21,6 +21,7 @@ JOBS: tuple[tuple[str, str, str], ...] = (
     ("retry", "jobs.retry", "put failed or rejected images back to be judged again"),
     ("rejudge", "jobs.rejudge", "judge a run again under other thresholds, without a model"),
     ("export", "jobs.export", "write inputs, their list's columns and verdicts to one file"),
+    ("explore", "jobs.explore", "browse a run on a local page: filter, sort, compare, export a selection"),
     ("calibrate", "jobs.calibrate", "choose the thresholds from labelled images"),
     ("settings", "jobs.settings", "list every setting with its unit, default and what it decides"),
     ("models", "jobs.models", "download weights to a folder or bucket, for use offline"),

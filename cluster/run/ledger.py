@@ -166,7 +166,7 @@ class Ledger:
             columns: only these columns, if the row has them.
             of: only the rows of these image_ids.
         """
-        view, beside = self._view_and_beside()
+        view, beside = self.counted()
         for part, counts in zip(view.parts, view.counts, strict=True):
             wanted = counts if of is None else counts & pc.is_in(part.ids, of).to_numpy(zero_copy_only=False)
             if not wanted.any():
@@ -221,7 +221,7 @@ class Ledger:
         queued again.
         """
         while True:
-            view, beside = self._view_and_beside()
+            view, beside = self.counted()
             for number, images in self._pieced.items():
                 write_over(self.store, number, dict.fromkeys(images, "unknown"), {"reason": "damaged"})
             self._pieced.clear()
@@ -264,7 +264,7 @@ class Ledger:
         valid = [retries.before(part.ids, part.retries) for part in parts]
         return View(retries, parts, firsts(parts, valid), gone)
 
-    def _view_and_beside(self) -> tuple[View, pa.Array]:
+    def counted(self) -> tuple[View, pa.Array]:
         """Return which compacted rows count, and the image_ids whose record is in no part. Reads both again
         if the names of records show that a retry was lost."""
         while True:

@@ -117,6 +117,24 @@ def _table(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.
         return table
 
 
+def table_of(store: Store, part: Part, wanted: np.ndarray, columns: Sequence[str] | None) -> pa.Table:
+    """Rows of a part as a table.
+
+    Args:
+        store: of the run.
+        part: the part.
+        wanted: bool, one for each row.
+        columns: to read, of those that the part has; None: all.
+
+    Raises:
+        NotFound: it was replaced meanwhile.
+        Damaged: it is damaged.
+    """
+    table = _table(store, part.path, columns)
+    with damage_errors(store, part.path):
+        return table.filter(pa.array(wanted))
+
+
 def rows_of(
     store: Store, part: Part, wanted: np.ndarray, columns: Sequence[str] | None
 ) -> Iterator[dict[str, Any]]:
@@ -132,10 +150,7 @@ def rows_of(
         NotFound: it was replaced meanwhile. No row was yielded before.
         Damaged: it is damaged. No row was yielded before.
     """
-    table = _table(store, part.path, columns)
-    with damage_errors(store, part.path):
-        kept = table.filter(pa.array(wanted))
-    for batch in kept.to_batches(max_chunksize=1000):
+    for batch in table_of(store, part, wanted, columns).to_batches(max_chunksize=1000):
         for row in batch.to_pylist():
             yield {name: _plain(value) for name, value in row.items()}
 

@@ -181,12 +181,13 @@ def _marked(run: RunFolder, columns: Sequence[str]) -> Iterator[tuple[dict[str, 
             datetime.fromisoformat(row.get("finished_at") or "2000-01-01")
             mark = _mark(row)
         except _INVALID_ROW:
-            _note_invalid_row(run, row["image_id"])
+            note_invalid_row(run, row["image_id"])
         else:
             yield row, mark
 
 
-def _note_invalid_row(run: RunFolder, image_id: str) -> None:
+def note_invalid_row(run: RunFolder, image_id: str) -> None:
+    """Note an image's record as damaged: it can be read, and is no valid verdict."""
     damaged = Damaged()
     damaged.path = record_path(image_id)
     damaged.found = f"{run.store.url}/{damaged.path} is damaged (it holds no valid verdict)"
@@ -219,7 +220,7 @@ def _listing(run: RunFolder, ids: pa.Array, rule: Rule, first: int) -> tuple[Lis
         try:
             verdict = verdict_of(raw)
         except _INVALID_ROW:
-            _note_invalid_row(run, raw["image_id"])
+            note_invalid_row(run, raw["image_id"])
             continue
         place = places[verdict.image_id]
         inputs, files = numbers[verdict.image_id]

@@ -65,7 +65,7 @@ def results_tables(run: RunFolder) -> Iterator[pa.Table]:
     for start in range(0, len(run.manifest), _INPUTS):
         numbers = np.arange(start, min(start + _INPUTS, len(run.manifest)))
         table = inputs_table(run, numbers)
-        table = table.rename_columns(_without_names(table.column_names, of_verdicts))
+        table = table.rename_columns(distinct_names(table.column_names, of_verdicts))
         found = verdicts.take(pc.index_in(table["image_id"].combine_chunks(), value_set=known))
         for name in of_verdicts:
             values = found[name]
@@ -73,7 +73,7 @@ def results_tables(run: RunFolder) -> Iterator[pa.Table]:
         yield table
 
 
-def _without_names(names: Sequence[str], taken: Sequence[str]) -> list[str]:
+def distinct_names(names: Sequence[str], taken: Sequence[str]) -> list[str]:
     """Names of columns, with a prefix where another table has the name, and all different."""
     found: list[str] = []
     for name in names:

@@ -53,7 +53,7 @@ _DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 """Name of a distribution for pip, by the name of its package in Python, where the two differ."""
-_EXTRAS = {"pillow_heif": "heif"}
+_EXTRAS = {"pillow_heif": "heif", **dict.fromkeys(("duckdb", "starlette", "uvicorn"), "explore")}
 """Extra of this project that installs a package, by the package's name."""
 
 _PLAIN = {"·": "-", "×": "x", "–": "-", "—": "-", "…": "...", "’": "'", "≥": ">=", "→": "->", "━": "-"}

@@ -89,11 +89,15 @@ class Page:
 
     def open(self, file: Path, width: int = 1280, scheme: str = "light") -> None:
         """Load a local page and wait until it and all its pictures are loaded."""
+        self.visit(file.as_uri(), width, scheme)
+        self.run("Promise.all([...document.images].map((image) => image.decode()))")
+
+    def visit(self, url: str, width: int = 1280, scheme: str = "light") -> None:
+        """Load a page, without waiting for what its script adds."""
         self.resize(width)
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.call("Emulation.setEmulatedMedia", features=[feature])
-        self._go(file.as_uri())
-        self.run("Promise.all([...document.images].map((image) => image.decode()))")
+        self._go(url)
 
     def leave(self) -> None:
         """Go to an empty page, after which all requests and complaints of the previous page are recorded."""

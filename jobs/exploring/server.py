@@ -1,0 +1,158 @@
+"""The explorer's server: the page, answers about the rows, one image's sheet and pictures. It only reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from cluster.run.folder import RunFolder
+from cluster.storage.store import StoreError
+from jobs.exploring.guard import Guard
+from jobs.exploring.questions import Questions
+from jobs.exploring.rows import Rows
+from jobs.exploring.sheet import PICTURES, SheetReader
+from jobs.exploring.view import View, ViewError
+from originality.contract.redaction import masked
+
+_ASSETS = {
+    name: files("jobs.exploring") / "assets" / name
+    for name in (
+        *("index.html", "explore.css"),
+        *(
+            "main.js",
+            "view.js",
+            "answers.js",
+            "elements.js",
+            "filters.js",
+            "rows.js",
+            "charts.js",
+            "sheet.js",
+        ),
+        *("compare.js", "icon.svg"),
+    )
+} | {"report.css": files("originality.report") / "page.css"}
+"""Every file of the page by its name; no other can be asked for."""
+_TYPES = {"svg": "image/svg+xml", "html": "text/html", "css": "text/css", "js": "text/javascript"}
+
+
+class Explorer:
+    """The answers to the page's requests."""
+
+    def __init__(self, rows: Rows, run: RunFolder, against: RunFolder | None = None) -> None:
+        self._rows = rows
+        self._questions = Questions(rows)
+        self._readers = {False: SheetReader(run)}
+        if against is not None:
+            self._readers[True] = SheetReader(against)
+
+    def app(self, token: str) -> ASGIApp:
+        """The server's application; ``token`` begins every path."""
+        routes = [
+            Route("/", self._page),
+            Route("/assets/{name}", self._asset),
+            Route("/api/run", self._answer(self._run)),
+            Route("/api/rows", self._answer(lambda q, view: q.page(view))),
+            Route("/api/histogram", self._answer(self._histogram)),
+            Route("/api/scatter", self._answer(self._scatter)),
+            Route("/api/agreement", self._answer(lambda q, view: q.agreement(view))),
+            Route("/api/image/{number:int}", self._image),
+            Route("/picture/{number:int}/{side}/{name}", self._picture),
+            Route("/export.csv", self._export),
+        ]
+        handlers: Any = {ViewError: _bad_view, StoreError: _store_failed}
+        return Guard(Starlette(routes=routes, exception_handlers=handlers), token)
+
+    def _page(self, request: Request) -> Response:
+        return _file("index.html")
+
+    def _asset(self, request: Request) -> Response:
+        return _file(request.path_params["name"])
+
+    def _answer(self, ask: Callable[..., Any]) -> Callable[[Request], Response]:
+        """An endpoint that answers with JSON. ``ask`` gets the questions, the view of the request, and its
+        other parameters by name."""
+
+        def endpoint(request: Request) -> Response:
+            given = dict(request.query_params)
+            view = View.parse(given.pop("view", ""))
+            try:
+                return _json(ask(self._questions, view, **given))
+            except TypeError as error:
+                if "argument" not in str(error):
+                    raise
+                raise ViewError("the request has other parameters than it should") from error
+
+        return endpoint
+
+    def _run(self, questions: Questions, view: View) -> dict[str, Any]:
+        columns = [
+            {"name": c.name, "kind": c.kind, "origin": c.origin, "range": self._rows.ranges.get(c.name)}
+            for c in self._rows.schema.columns.values()
+        ]
+        against = self._readers.get(True)
+        return {
+            "run": self._readers[False].about(),
+            "against": None if against is None else against.about(),
+            "rows": self._rows.total,
+            "columns": columns,
+            "tokens": questions.histogram(View(), "tokens"),
+            "statuses": questions.histogram(View(), "status"),
+        }
+
+    def _histogram(self, questions: Questions, view: View, column: str) -> list[dict[str, Any]]:
+        return questions.histogram(view, column)
+
+    def _scatter(self, questions: Questions, view: View, x: str, y: str) -> dict[str, Any]:
+        return questions.scatter(view, x, y)
+
+    def _image(self, request: Request) -> Response:
+        row = self._questions.row(request.path_params["number"])
+        if row is None:
+            raise HTTPException(404)
+        verdicts = [
+            reader.verdict(row["image_id"]) if row["image_id"] else None for reader in self._readers.values()
+        ]
+        return _json({"row": row, "verdicts": verdicts})
+
+    def _picture(self, request: Request) -> Response:
+        side, name = request.path_params["side"], request.path_params["name"]
+        reader = self._readers.get(side == "against")
+        known = side in ("run", "against") and name in PICTURES and reader is not None
+        found = self._questions.artefacts(request.path_params["number"], side == "against") if known else None
+        data = reader.picture(*found, name) if found and reader else None
+        if data is None:
+            raise HTTPException(404)
+        return Response(data, media_type="image/webp", headers={"Cache-Control": "private, max-age=3600"})
+
+    def _export(self, request: Request) -> Response:
+        parts = self._questions.export(View.parse(request.query_params.get("view", "")))
+        headers = {"Content-Disposition": 'attachment; filename="selection.csv"'}
+        return StreamingResponse(parts, media_type="text/csv", headers=headers)
+
+
+def _file(name: str) -> Response:
+    if name not in _ASSETS:
+        raise HTTPException(404)
+    return Response(_ASSETS[name].read_bytes(), media_type=_TYPES[name.rpartition(".")[2]])
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    # ASCII: names may hold lone surrogates, which have no other encoding.
+    return Response(json.dumps(value, allow_nan=False, default=str), status, media_type="application/json")
+
+
+def _bad_view(request: Request, error: Exception) -> Response:
+    return _json({"error": masked(str(error))}, 400)
+
+
+def _store_failed(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": masked(str(error))}, 502)
