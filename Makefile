@@ -17,7 +17,7 @@ PYTEST = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfi
 BENCH = $(THREADS) OMP_NUM_THREADS=1 $(BIN)/python -m jobs.bench
 SHAPES := originality/weights/shapes
 
-.PHONY: audit test test-long gpu-check check bench chaos scale full-size train-shapes train-detector effect install clean
+.PHONY: audit test test-long gpu-check check bench chaos scale population full-size train-shapes train-detector effect install clean
 .PHONY: notebooks paper paper-page docs docs-from-nothing docs-site
 
 audit: $(INSTALLED)
@@ -71,6 +71,10 @@ scale: $(INSTALLED) browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale.overhead --out docs/scale/overhead.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale --images $(IMAGES) --out docs/scale/million.json
 
+# Coverage of every interval of estimates for a collection: some ten minutes of one core. Resumes.
+population: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.population --out docs/population/results.json
+
 # Stable Diffusion v1-4's real size with random weights, on this CPU: some ten minutes and 8 GB. Resumes.
 full-size: $(INSTALLED)
 	$(THREADS) OMP_NUM_THREADS=2 $(BIN)/python -m tests.full_size --out docs/full-size/results.json
@@ -113,10 +117,11 @@ docs: paper-page
 	$(EFFECT)
 	$(BENCH) --report
 	$(BIN)/python -m tests.full_size --report
+	$(BIN)/python -m tests.population --report
 
 # The same from scratch: days of two cores. Move docs/*/*.json*, docs/paper/results and runs away first; each
 # part resumes.
-docs-from-nothing: paper effect bench chaos scale full-size
+docs-from-nothing: paper effect bench chaos scale population full-size
 
 .PHONY: browser
 browser: $(INSTALLED)
