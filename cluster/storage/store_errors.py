@@ -245,8 +245,13 @@ def not_a_store(where: str, what: str) -> Misdirected:
     """The error for an answer that no object store sends. ``what``: what answered."""
     return Misdirected(
         f"{where}: what answers here is not an object store ({what}); check the endpoint and its port "
-        "(AWS_ENDPOINT_URL), and whether a proxy or a network's login page is in between"
+        f"({_endpoint_of(where)}), and whether a proxy or a network's login page is in between"
     )
+
+
+def _endpoint_of(where: str) -> str:
+    """The environment variable that names the service of an address."""
+    return "HF_ENDPOINT" if where.startswith("hf://") else "AWS_ENDPOINT_URL"
 
 
 def _unanswered(text: str, details: str, where: str, address: str) -> StoreError:
@@ -260,8 +265,8 @@ def _unanswered(text: str, details: str, where: str, address: str) -> StoreError
         return StoreError(f"{where}: {host} is not an address of a store ({reason}); check the endpoint")
     if _NO_HOST.search(details):
         return Unreachable(
-            f"{where}: {named} ({reason}); check the endpoint "
-            "(AWS_ENDPOINT_URL), the region (AWS_REGION) and this machine's network"
+            f"{where}: {named} ({reason}); check the endpoint ({_endpoint_of(where)})"
+            f"{'' if where.startswith('hf://') else ', the region (AWS_REGION)'} and this machine's network"
         )
     if "InvalidContentType" in details or "WRONG_VERSION" in details:
         return Unreachable(f"{where}: {host} does not speak TLS; write the endpoint with http://")

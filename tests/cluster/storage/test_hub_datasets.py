@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from huggingface_hub import constants
 
 from cluster.storage.hub_datasets import HubPath, list_files, pinned, size_of
 from cluster.storage.store import NotFound, Outage, Refused, StoreError, open_store
@@ -110,6 +111,16 @@ def test_an_outage_is_waited_for(dataset_hub: HubState, monkeypatch: pytest.Monk
     dataset_hub.fails = [500] * 100
     with pytest.raises(Outage, match="HF_ENDPOINT"):
         pinned(ROOT, 0)
+
+
+def test_a_host_that_does_not_exist_is_told_with_the_hubs_variable(
+    dataset_hub: HubState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://no-such-hub.invalid")
+    for ask in (lambda: pinned(ROOT, 0), lambda: open_store(AT, patience=0).read("a.png")):
+        with pytest.raises(Outage, match="HF_ENDPOINT") as caught:
+            ask()
+        assert "AWS" not in str(caught.value)
 
 
 def test_nothing_is_written_to_the_hub(dataset_hub: HubState) -> None:
