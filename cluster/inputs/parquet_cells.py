@@ -8,7 +8,7 @@ group again from the start.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -26,9 +26,10 @@ _MOST_STREAMS = 2
 _MOST_FILES = 16
 """Files whose footers are kept."""
 _WINDOW = 64 * 2**20
-"""Bytes of rows that are kept behind the last one read; one batch of rows is kept in any case."""
-_BATCH_BYTES, _MOST_ROWS = 8 * 2**20, 64
-"""A batch: bytes by the group's average, and rows."""
+"""Bytes of rows that are kept behind the last one read; one row is kept in any case."""
+_BATCH_ROWS = 1
+"""Rows that are decoded at once. A small file may hold one large image in very many rows, so the average size
+says nothing about that of some."""
 _REQUEST_BYTES = 32 * 2**20
 """Bytes of one request, unless a page is larger."""
 _BESIDE = 2**20
@@ -112,10 +113,11 @@ class _Stream:
 
     def _clear(self) -> None:
         self._batches: Iterator[pa.Array] | None = None
-        self._window: deque[tuple[int, pa.Array]] = deque()
-        """First row, and bytes of each row."""
+        self._window: OrderedDict[int, pa.Scalar] = OrderedDict()
+        """Images by row, without gaps."""
+        self._window_bytes = 0
         self._next = 0
-        """The row with which the next batch begins."""
+        """The row that is decoded next."""
         self._broken: Unreadable | None = None
         """Why no row from ``_next`` on can be read."""
 
@@ -130,24 +132,23 @@ class _Stream:
         return bytes(data)
 
     def _find(self, row: int, check: Callable[[int], None]) -> pa.Scalar:
-        if row < (self._window[0][0] if self._window else self._next):
+        if row < self._next - len(self._window):
             self._clear()
         try:
             while row >= self._next:
-                self._read_batch(check)
+                self._read_next(check)
         except Unreadable:
             raise
         except BaseException:
             self._clear()  # an outage, for example: the stream stands anywhere
             raise
-        start, images = next(found for found in reversed(self._window) if found[0] <= row)
-        return images[row - start]
+        return self._window[row]
 
-    def _read_batch(self, check: Callable[[int], None]) -> None:
-        """Read the next rows into the window.
+    def _read_next(self, check: Callable[[int], None]) -> None:
+        """Read the next row into the window.
 
         Raises:
-            Unreadable: they are damaged.
+            Unreadable: it is damaged.
         """
         if self._broken is not None:
             raise self._broken
@@ -161,10 +162,11 @@ class _Stream:
         except Unreadable as error:
             self._broken = error
             raise
-        self._window.append((self._next, images))
-        self._next += len(images)
-        while len(self._window) > 1 and sum(kept.nbytes for _, kept in self._window) > _WINDOW:
-            self._window.popleft()
+        self._window[self._next] = images[0]
+        self._window_bytes += _size(images[0])
+        self._next += 1
+        while len(self._window) > 1 and self._window_bytes > _WINDOW:
+            self._window_bytes -= _size(self._window.popitem(last=False)[1])
 
     @property
     def _where(self) -> str:
@@ -195,16 +197,17 @@ class _Stream:
             )
         if rows == 1 and total > _BESIDE:  # the size of others is known when their page is read
             check(total - _BESIDE)
-        average = max(1, total // max(1, rows))
-        size = max(1, min(_BATCH_BYTES // average, _MOST_ROWS))
-        return self._images(file, opened, leaf, size)
+        return self._images(file, opened, leaf)
 
-    def _images(
-        self, file: ContainerFile, opened: pq.ParquetFile, leaf: str, size: int
-    ) -> Iterator[pa.Array]:
+    def _images(self, file: ContainerFile, opened: pq.ParquetFile, leaf: str) -> Iterator[pa.Array]:
         with file.errors(self._where):
             for batch in opened.iter_batches(
-                size, row_groups=[self._group], columns=[leaf], use_threads=False
+                _BATCH_ROWS, row_groups=[self._group], columns=[leaf], use_threads=False
             ):
                 column = batch.column(0)
                 yield pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
+
+
+def _size(image: pa.Scalar) -> int:
+    """Bytes of an image."""
+    return len(image.as_buffer()) if image.is_valid else 0

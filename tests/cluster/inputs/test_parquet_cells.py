@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -156,12 +157,29 @@ def test_a_large_image_is_refused_before_it_is_read(tmp_path: Path) -> None:
     assert cells.read("a", Cell(container, 1, "image"), check) == b"x" * 100
 
 
+def test_a_large_image_in_very_many_rows_is_held_a_few_times(tmp_path: Path) -> None:
+    """Sixteen megabytes in a dictionary, of which each of 10,000 rows is one: 160 GB, in a small file."""
+    images = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), [bytes(2**24)])
+    (tmp_path / "a.parquet").write_bytes(
+        parquet(pa.table({"image": images}), compression="zstd", store_schema=False)
+    )
+    container, cells = describe(str(tmp_path / "a.parquet")), ParquetCells(read_member)
+    assert container.size < 2**20
+    before = pa.default_memory_pool().max_memory()
+    for row in range(0, 40, 4):
+        assert len(read(cells, container, row)) == 2**24
+    assert pa.default_memory_pool().max_memory() - before < 512 * 2**20
+
+
 @pytest.mark.long
-def test_a_cell_of_two_gigabytes_is_too_large(tmp_path: Path) -> None:
+def test_a_cell_of_a_gigabyte_is_too_large(tmp_path: Path) -> None:
     """Compressed, it is a file of some hundred kilobytes."""
-    table = pa.table({"image": pa.array([bytes(2**31 - 2**20)], pa.binary())})
-    pq.write_table(table, tmp_path / "a.parquet", compression="zstd")
-    del table
+    size = 2**30  # to write two gigabytes takes seven of memory
+    zeros = pa.py_buffer(mmap.mmap(-1, size))  # takes no memory until it is written
+    offsets = pa.array([0, size], pa.int32()).buffers()[1]
+    image = pa.Array.from_buffers(pa.binary(), 1, [None, offsets, zeros])
+    how = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(pa.table({"image": image}), tmp_path / "a.parquet", **how)
     location = Cell(describe(str(tmp_path / "a.parquet")), 0, "image")
     with pytest.raises(Rejection) as caught:
         read_image("a", check_size, location)
