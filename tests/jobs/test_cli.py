@@ -166,6 +166,17 @@ def test_dry_run_of_parquet_with_images(tmp_path: Path, capsys: pytest.CaptureFi
     assert "columns of images are image, mask" in refusal
 
 
+def test_dry_run_of_a_list_with_another_delimiter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paint(tmp_path, "a,b.png", (1, 2, 3))
+    (tmp_path / "list.csv").write_text("uri^n\na,b.png^1\n")
+    audit = ("audit", str(tmp_path / "list.csv"), "--dry-run")
+    assert main([*audit, "--delimiter", "^"]) == exits.ALL_JUDGED
+    capsys.readouterr()
+    for wrong in ("ab", "", '"'):
+        assert "--delimiter" in said(capsys, *audit, "--delimiter", wrong)
+    assert "--delimiter" in said(capsys, "audit", str(tmp_path), "--dry-run", "--delimiter", "tab")
+
+
 def test_flags_beat_file_beats_preset(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("preset: laptop\nseed: 3\nmax_tokens: 4\n")
