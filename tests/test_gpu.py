@@ -51,8 +51,8 @@ def says(model: LatentDiffusion) -> torch.Tensor:
         return model.predict(noisy, torch.tensor([10, 700], device=model.device), words).cpu()
 
 
-def off(said: torch.Tensor, exact: torch.Tensor) -> float:
-    return float((said - exact).norm() / exact.norm())
+def off(output: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((output - exact).norm() / exact.norm())
 
 
 @pytest.mark.parametrize("wanted", ["sdpa", "flash", "xformers", "sliced"])
@@ -60,12 +60,12 @@ def test_attention_implementations_agree_in_fp16(path: str, wanted: str) -> None
     if wanted == "xformers":
         pytest.importorskip("xformers")
     exact = says(LatentDiffusion(ModelSettings(path=path, device="cpu")))
-    asked = ModelSettings(path=path, device="cuda", dtype="fp16", attention=wanted)
+    requested = ModelSettings(path=path, device="cuda", dtype="fp16", attention=wanted)
     if wanted == "xformers" and "sd1" in path:  # narrower than any published model's
         with pytest.raises(SettingsError, match="fails on heads of 4"):
-            LatentDiffusion(asked)
+            LatentDiffusion(requested)
         return
-    own = LatentDiffusion(asked)
+    own = LatentDiffusion(requested)
     assert own.attention.name == wanted
     assert off(says(own), exact) < 1e-2
 

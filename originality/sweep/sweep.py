@@ -257,8 +257,7 @@ class Sweep:
             edit_subject=self.domain.subject_for(image.word) if edits else None,
             rule=PassRule.of(self.settings),
         )
-        reference = self.references.distance(image.query, image.word)
-        verdict = verdict.model_copy(update={"reference_distance": reference})
+        row = verdict.row() | {"reference_distance": self.references.distance(image.query, image.word)}
         words: dict[str, torch.Tensor] = {}
         for name, vectors in image.words.items():
             words |= self.model.text.split_by_encoder(name, vectors)
@@ -274,7 +273,7 @@ class Sweep:
             cost["unet_samples_ahead"] = float(ahead * self.settings.inversion.batch_size)
         if drawn := self.references.spent():
             cost["unet_samples_reference"] = float(drawn)
-        return Finished(image.image_id, verdict.row(), files, cost, parts=len(image.attempts))
+        return Finished(image.image_id, row, files, cost, parts=len(image.attempts))
 
     def parts(self, item_id: str) -> float:
         """Numbers of tokens done, and the fraction done of the current one.

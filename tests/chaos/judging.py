@@ -61,11 +61,11 @@ def _of_summary(store: Store, expected: Expected) -> list[str]:
 
 def _of_artefacts(store: Store, rows: list[dict[str, Any]]) -> list[str]:
     """Checks that every row with a verdict has its artefact, from the attempt whose record counts."""
-    said = {row["image_id"]: _artefact(store, row) for row in rows if row["status"] == "judged"}
+    output = {row["image_id"]: _artefact(store, row) for row in rows if row["status"] == "judged"}
     return [
-        f"{row['image_id']} has the artefact {said[row['image_id']]!r} beside the mark {row['mark']}"
+        f"{row['image_id']} has the artefact {output[row['image_id']]!r} beside the mark {row['mark']}"
         for row in rows
-        if row["image_id"] in said and said[row["image_id"]] != f"{row['chain']} {row['mark']}"
+        if row["image_id"] in output and output[row["image_id"]] != f"{row['chain']} {row['mark']}"
     ]
 
 

@@ -59,7 +59,7 @@ def motifs(folder: Path, count: int) -> list[tuple[str, str]]:
     return rows
 
 
-def said(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
+def output(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
     """The one line on stderr of a command with exit code 2."""
     capsys.readouterr()
     assert main([str(a) for a in argv]) == exits.BAD_SETTINGS
@@ -196,7 +196,7 @@ def test_a_finished_audit_serves_and_a_matching_audit_gets_no_warning(
 
     lines = source.read_text().splitlines(keepends=True)
     source.write_text("".join(lines[:-1]))
-    assert "--run" in said(capsys, *command)
+    assert "--run" in output(capsys, *command)
     source.write_text("".join(lines).replace("original-3.png,original", "original-3.png,common"))
     assert main(command) == exits.ALL_JUDGED  # a label that was put right needs nothing measured again
     assert "21 common and 19 original" in capsys.readouterr().out
@@ -212,8 +212,8 @@ def test_an_image_with_both_labels_counts_for_neither(
     finished_run(source, tmp_path / "other", load_settings(flags={"model": {"device": "cpu"}}), names)
     out = ["--out", str(tmp_path / "c.yaml"), "--run", str(tmp_path / "other"), "--device", "cpu"]
     assert main(["calibrate", str(source), *out]) == NO_USE
-    told = capsys.readouterr().out.splitlines()[0]
-    assert told.startswith("18 common and 19 original") and told.endswith("(1 with both labels)")
+    messages = capsys.readouterr().out.splitlines()[0]
+    assert messages.startswith("18 common and 19 original") and messages.endswith("(1 with both labels)")
 
 
 BAD: list[tuple[list[tuple[str, str]], str]] = [
@@ -229,7 +229,7 @@ BAD: list[tuple[list[tuple[str, str]], str]] = [
 def test_invalid_lists_are_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[tuple[str, str]], message: str
 ) -> None:
-    line = said(capsys, "calibrate", listed(tmp_path, rows), "--out", tmp_path / "c.yaml")
+    line = output(capsys, "calibrate", listed(tmp_path, rows), "--out", tmp_path / "c.yaml")
     assert message in line and "secret" not in line
     assert not (tmp_path / "c.run").exists() and not (tmp_path / "c.yaml").exists()
 
@@ -240,21 +240,21 @@ def test_invalid_arguments_are_refused_before_any_measurement(
     rows = [(f"{k}.png", label) for k in range(3) for label in ("common", "original")]
     source = listed(tmp_path, rows, "kind")
     out = ["--out", tmp_path / "c.yaml"]
-    line = said(capsys, "calibrate", source, *out)
+    line = output(capsys, "calibrate", source, *out)
     assert "'label'" in line and "uri, kind" in line and "--label-column" in line
-    assert ".parquet" in said(capsys, "calibrate", tmp_path, *out)
+    assert ".parquet" in output(capsys, "calibrate", tmp_path, *out)
     named = ["calibrate", source, "--label-column", "kind"]
-    assert ".yaml" in said(capsys, *named, "--out", tmp_path / "c.png")
-    assert ".yaml" in said(capsys, *named, "--out", "s3://bucket/c.yaml")
-    assert "--false-common 1" in said(capsys, *named, *out, "--false-common", 1)
-    assert "--kept 0" in said(capsys, *named, *out, "--kept", 0)
-    assert "--max-tokens" in said(capsys, *named, *out, "--max-tokens", 3)
+    assert ".yaml" in output(capsys, *named, "--out", tmp_path / "c.png")
+    assert ".yaml" in output(capsys, *named, "--out", "s3://bucket/c.yaml")
+    assert "--false-common 1" in output(capsys, *named, *out, "--false-common", 1)
+    assert "--kept 0" in output(capsys, *named, *out, "--kept", 0)
+    assert "--max-tokens" in output(capsys, *named, *out, "--max-tokens", 3)
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    assert "--run" in said(capsys, *named, *out)
+    assert "--run" in output(capsys, *named, *out)
     monkeypatch.delenv("RAY_ADDRESS")
     parquet = tmp_path / "list.parquet"
     table: dict[str, Any] = {"path": [name for name, _ in rows], "label": ["common", "new"] * 3}
     pq.write_table(pa.table(table), parquet)
-    assert "row 2 is 'new'" in said(capsys, "calibrate", parquet, *out)
-    assert str(tmp_path / "none") in said(capsys, *named, *out, "--model", tmp_path / "none")
+    assert "row 2 is 'new'" in output(capsys, "calibrate", parquet, *out)
+    assert str(tmp_path / "none") in output(capsys, *named, *out, "--model", tmp_path / "none")
     assert not (tmp_path / "c.run").exists()

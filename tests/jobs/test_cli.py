@@ -26,7 +26,7 @@ from tests.support.mean_colour import paint
 from tests.support.tars import header, padded, shard
 
 
-def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+def output(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     """The one line on stderr of a command with exit code 2."""
     try:
         code: object = main(argv)
@@ -75,22 +75,22 @@ def test_bad_settings_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
         (tmp_path / f"{number}.yaml").write_bytes(text)
         cases.append((token, ["--config", str(tmp_path / f"{number}.yaml")]))
     for token, flags in cases:
-        assert token in said(capsys, *audit, *flags)
-    assert "--out" in said(capsys, "audit", source)
-    assert "'audit'" in said(capsys, "audti", source)
+        assert token in output(capsys, *audit, *flags)
+    assert "--out" in output(capsys, "audit", source)
+    assert "'audit'" in output(capsys, "audti", source)
     assert not Path(out).exists()
 
 
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert str(empty) in said(capsys, "audit", str(empty), "--dry-run")
+    assert str(empty) in output(capsys, "audit", str(empty), "--dry-run")
     (empty / "a.txt").write_text("x")
-    assert ".png" in said(capsys, "audit", str(empty), "--dry-run")
-    assert str(tmp_path / "none") in said(capsys, "audit", str(tmp_path / "none"), "--dry-run")
-    assert "ftp://" in said(capsys, "audit", "ftp://x/y", "--dry-run")
+    assert ".png" in output(capsys, "audit", str(empty), "--dry-run")
+    assert str(tmp_path / "none") in output(capsys, "audit", str(tmp_path / "none"), "--dry-run")
+    assert "ftp://" in output(capsys, "audit", "ftp://x/y", "--dry-run")
     for command in ("status", "report"):
-        assert "--out" in said(capsys, command, str(empty))
+        assert "--out" in output(capsys, command, str(empty))
 
 
 SIGNED = "https://host.example/b/a.png?X-Amz-Signature=not-for-your-eyes"
@@ -113,9 +113,9 @@ def test_presigned_urls_and_keys_in_urls_are_refused_and_never_shown(
         "model": ["audit", str(tmp_path / "good.png"), "--out", str(out), "--model", secret],
     }[place]
     assert main(command) == exits.BAD_SETTINGS
-    told = capsys.readouterr()
-    assert "not-for-your-eyes" not in told.out + told.err and "s3://" in told.err
-    assert place != "list" or "row 2" in told.err
+    messages = capsys.readouterr()
+    assert "not-for-your-eyes" not in messages.out + messages.err and "s3://" in messages.err
+    assert place != "list" or "row 2" in messages.err
     assert not out.exists() or not any(out.iterdir())
 
 
@@ -147,7 +147,7 @@ def test_dry_run_of_a_webdataset(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert re.findall(r"\d+", total) == ["4", "3", "2", "1"]  # inputs, images, rejected, skipped
     assert "skipped 1 file: 1 .npy" in captured.err
     (tmp_path / "a.tar.gz").write_bytes(b"x")
-    assert "decompress it to .tar" in said(capsys, "audit", str(tmp_path / "a.tar.gz"), "--dry-run")
+    assert "decompress it to .tar" in output(capsys, "audit", str(tmp_path / "a.tar.gz"), "--dry-run")
 
 
 def test_dry_run_of_parquet_with_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,7 +162,7 @@ def test_dry_run_of_parquet_with_images(tmp_path: Path, capsys: pytest.CaptureFi
     assert re.findall(r"\d+", total) == ["4", "4", "3", "0"]  # inputs, images, rejected, skipped
     assert main(["audit", str(tmp_path / "in"), "--dry-run", "--image-column", "mask"]) == exits.SOME_UNJUDGED
     assert capsys.readouterr().out.splitlines()[0].startswith("'1.parquet': unreadable: ")
-    refusal = said(capsys, "audit", str(tmp_path / "in"), "--dry-run", "--image-column", "x")
+    refusal = output(capsys, "audit", str(tmp_path / "in"), "--dry-run", "--image-column", "x")
     assert "columns of images are image, mask" in refusal
 
 
@@ -199,7 +199,7 @@ def test_settings_of_science_and_engine_come_from_all_files(
     assert (engine.max_workers, engine.min_workers) == (7, 2)
     assert cluster_settings_of(arguments_of(*both, "--max-workers", "9")).max_workers == 9
     two.write_text("cluster: 3\n")
-    assert f"{two}: 'cluster'" in said(capsys, "audit", *both)
+    assert f"{two}: 'cluster'" in output(capsys, "audit", *both)
 
 
 def arguments_of(*argv: str) -> argparse.Namespace:
@@ -247,7 +247,7 @@ def test_an_output_that_cannot_be_created_is_one_line_for_every_command(
         ["audit", str(tmp_path / "in"), "--out", run],
         ["estimate", str(tmp_path / "in"), "--out", run],
     ):
-        line = said(capsys, *command)
+        line = output(capsys, *command)
         assert name in line and "--out" in line
 
 
@@ -292,9 +292,9 @@ def test_rows_of_images_that_no_input_has_are_not_counted(
         if compacted:
             ledger.compact(SCHEMA)
         assert main(["status", str(finished), "--json"]) == exits.ALL_JUDGED
-        said = json.loads(capsys.readouterr().out)
-        assert (said["judged"], said["failed"], said["pending"], said["images"]) == (0, 2, 0, 2)
-        assert said["min_tokens"] == said["errors"] == said["notes"] == {}
+        output = json.loads(capsys.readouterr().out)
+        assert (output["judged"], output["failed"], output["pending"], output["images"]) == (0, 2, 0, 2)
+        assert output["min_tokens"] == output["errors"] == output["notes"] == {}
 
 
 def test_files_of_the_operating_system_in_a_run_folder_are_skipped(
@@ -308,8 +308,8 @@ def test_files_of_the_operating_system_in_a_run_folder_are_skipped(
 
 
 def test_a_run_folder_is_refused_as_input(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert str(finished) in said(capsys, "audit", str(finished), "--dry-run")
-    said(capsys, "audit", "", "--dry-run")
+    assert str(finished) in output(capsys, "audit", str(finished), "--dry-run")
+    output(capsys, "audit", "", "--dry-run")
 
 
 def test_status_of_a_run_in_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,6 +122,6 @@ def test_every_verdict_is_there_in_the_end(
         capsys.readouterr()
         assert main(["status", str(out), "--json"]) == exits.ALL_JUDGED
         captured = capsys.readouterr()
-        said = json.loads(captured.out)
-        assert (said["judged"], said["pending"]) == (IMAGES, 0)
-        assert said["damaged"] == [] and not captured.err
+        output = json.loads(captured.out)
+        assert (output["judged"], output["pending"]) == (IMAGES, 0)
+        assert output["damaged"] == [] and not captured.err

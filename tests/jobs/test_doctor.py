@@ -46,7 +46,7 @@ ROWS = [
 ]
 
 
-def said(*argv: str) -> tuple[int, str]:
+def output(*argv: str) -> tuple[int, str]:
     """Exit code and stdout."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
         code = main(["doctor", *QUICK, *argv])
@@ -61,9 +61,9 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     flags = ("--device", "cpu", "--set", "model.dtype=bf16", "--out", str(out), "--json")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        code, told = said(*flags, *prices)
-    report: dict[str, Any] = json.loads(told)
-    assert code == exits.ALL_JUDGED, told
+        code, messages = output(*flags, *prices)
+    report: dict[str, Any] = json.loads(messages)
+    assert code == exits.ALL_JUDGED, messages
     assert not out.parent.exists() and out.parents[1].exists(), "something was left behind"
     return report
 
@@ -123,10 +123,10 @@ def test_a_broken_model_is_a_row_with_its_fix(tmp_path: Path) -> None:
     shutil.copytree(MODELS / "shapes", folder)
     (weights,) = (folder / "unet").glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:1000])
-    code, told = said(
+    code, messages = output(
         "--model", str(folder), "--device", "cpu", "--set", "in_distribution.check=none", "--json"
     )
-    found = rows(json.loads(told))
+    found = rows(json.loads(messages))
     assert code == exits.BAD_SETTINGS and list(found) == ROWS
     assert found["model"]["state"] == "failed"
     assert f"{weights} is cut off or damaged" in found["model"]["found"]
@@ -148,9 +148,9 @@ def test_an_invalid_model_and_an_invalid_store_are_rows_with_fixes(
     # a separate process: this one may have a Ray
     doctor = [sys.executable, "-m", "jobs.doctor", *QUICK, *flags]
     done = subprocess.run(doctor, capture_output=True, text=True)
-    code, told = done.returncode, done.stdout
+    code, messages = done.returncode, done.stdout
     assert code == exits.BAD_SETTINGS
-    lines = [" ".join(line.split()) for line in told.splitlines()]
+    lines = [" ".join(line.split()) for line in messages.splitlines()]
     at = next(k for k, line in enumerate(lines) if line.startswith("model failed"))
     assert "'llama3:8b'" in lines[at] and lines[at + 1].startswith("fix: ")
     assert any(line.startswith("loading skipped") for line in lines)
@@ -158,7 +158,7 @@ def test_an_invalid_model_and_an_invalid_store_are_rows_with_fixes(
     assert str(tmp_path / "file") in lines[at] and lines[at + 1].startswith("fix: ")
     at = next(k for k, line in enumerate(lines) if line.startswith("Ray failed"))
     assert "127.0.0.1:1" in lines[at] and "RAY_ADDRESS" in lines[at + 1]
-    assert lines[-1].endswith("3 failed, 8 skipped"), told
+    assert lines[-1].endswith("3 failed, 8 skipped"), messages
 
 
 KERNEL_MODULE = """\
@@ -212,8 +212,8 @@ def test_missing_xformers() -> None:
         pytest.skip("it is installed")
     cpu = torch.device("cpu")
     assert machine.xformers(ModelSettings(device="cpu"), cpu).state == "ok"
-    asked = machine.xformers(ModelSettings(device="cpu", attention="xformers"), cpu)
-    assert asked.state == "failed" and asked.fix == "use --set model.attention=sdpa"
+    requested = machine.xformers(ModelSettings(device="cpu", attention="xformers"), cpu)
+    assert requested.state == "failed" and requested.fix == "use --set model.attention=sdpa"
 
 
 def test_xformers_for_a_different_cuda_version_has_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,13 +222,13 @@ def test_xformers_for_a_different_cuda_version_has_a_fix(monkeypatch: pytest.Mon
     monkeypatch.setattr(machine, "choose", lambda *given: Choice("sdpa", why))
     monkeypatch.setattr(machine, "installed_version", lambda name: "0.0.35")
     monkeypatch.setattr(machine, "requirements_of", lambda name: [])
-    told = machine.xformers(ModelSettings(device="auto"), torch.device("cuda"))
-    assert told.state == "warning" and why in told.found
-    assert told.fix and WHEEL in told.fix
+    messages = machine.xformers(ModelSettings(device="auto"), torch.device("cuda"))
+    assert messages.state == "warning" and why in messages.found
+    assert messages.fix and WHEEL in messages.fix
 
 
 @pytest.mark.parametrize(
-    ("step", "drawing", "halved", "told"),
+    ("step", "drawing", "halved", "messages"),
     [
         (1100, 210, False, None),
         (1200, 210, False, "more than planned"),
@@ -237,21 +237,21 @@ def test_xformers_for_a_different_cuda_version_has_a_fix(monkeypatch: pytest.Mon
     ],
 )
 def test_peak_memory_of_a_gpu_is_compared_with_the_plan(
-    step: int, drawing: int, halved: bool, told: str | None
+    step: int, drawing: int, halved: bool, messages: str | None
 ) -> None:
     takes = Footprint(100, 50, 10, 40)
     planned = MemoryPlan(10_000, takes, lanes=1, step=10, denoising=10, decoding=5, checkpointing=False)
     found = compared_with_plan(planned, step, drawing, halved, {})
-    assert found.state == ("warning" if told else "ok")
-    assert told is None or (found.found.endswith(told) and found.fix)
+    assert found.state == ("warning" if messages else "ok")
+    assert messages is None or (found.found.endswith(messages) and found.fix)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_on_a_gpu_all_rows_are_measured() -> None:
-    code, told = said("--device", "cuda", "--set", "model.dtype=fp16", "--json", "--seconds", "5")
-    found = rows(json.loads(told))
-    assert code == exits.ALL_JUDGED, told
+    code, messages = output("--device", "cuda", "--set", "model.dtype=fp16", "--json", "--seconds", "5")
+    found = rows(json.loads(messages))
+    assert code == exits.ALL_JUDGED, messages
     assert found["GPU"]["numbers"]["memory_bytes"] > 0
     assert all(error < BOUNDS["fp16"] for error in found["half precision"]["numbers"]["errors"].values())
     peaks, tried = found["memory"]["numbers"]["peak_bytes"], found["memory"]["numbers"]["samples_tried"]
@@ -285,25 +285,25 @@ def test_an_unexpected_error_stops_no_other_check() -> None:
     def boom() -> Finding:
         raise ZeroDivisionError("by zero\nand more")
 
-    def said() -> Finding:
+    def output() -> Finding:
         raise SettingsError("a; b is bad; mend b")
 
     def coloned() -> Finding:
         raise SettingsError("c: d is bad: mend d")
 
-    told: list[str] = []
+    messages: list[str] = []
     checks = [
         Check("one", boom),
         Check("two", lambda: ok("fine"), ("one",)),
         Check("three", lambda: ok("fine"), ("two",)),
-        Check("four", said),
+        Check("four", output),
         Check("five", lambda: warning("hm", "do", n=1)),
         Check("six", lambda: skipped("as set")),
         Check("seven", lambda: ok("fine"), ("five", "six")),
         Check("eight", boom, fix="turn it on"),
         Check("nine", coloned),
     ]
-    found = {f.name: (f.state, f.found, f.fix) for f in examine(checks, (SettingsError,), told.append)}
+    found = {f.name: (f.state, f.found, f.fix) for f in examine(checks, (SettingsError,), messages.append)}
     assert found == {
         "one": ("failed", "ZeroDivisionError: by zero", UNEXPECTED),
         "two": ("skipped", "it needs one", None),
@@ -315,7 +315,7 @@ def test_an_unexpected_error_stops_no_other_check() -> None:
         "eight": ("failed", "ZeroDivisionError: by zero", "turn it on"),
         "nine": ("failed", "c: d is bad", "mend d"),
     }
-    assert told == ["one", "four", "five", "six", "seven", "eight", "nine"]
+    assert messages == ["one", "four", "five", "six", "seven", "eight", "nine"]
 
 
 def test_a_rate_grows_to_the_planned_size_and_no_further() -> None:

@@ -37,10 +37,10 @@ def test_commands_that_judge_nothing_assume_a_domain_and_report_it(
 ) -> None:
     predict = ["estimate", "--predict", "--preset", "paper"]
     assert main(predict) == exits.ALL_JUDGED
-    told = capsys.readouterr()
-    assert "houses" in told.err and "--domain" in told.err
+    messages = capsys.readouterr()
+    assert "houses" in messages.err and "--domain" in messages.err
     assert main([*predict, "--domain", "houses"]) == exits.ALL_JUDGED
-    assert capsys.readouterr() == (told.out, "")
+    assert capsys.readouterr() == (messages.out, "")
     paint(tmp_path, "a.png", (1, 2, 3))
     assert main(["audit", str(tmp_path), "--dry-run", "--preset", "fast"]) == exits.ALL_JUDGED
     assert "houses" in capsys.readouterr().err

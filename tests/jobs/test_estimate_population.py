@@ -188,6 +188,7 @@ def test_a_proxy_without_numbers_is_refused(
     assert named in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_an_audit_keeps_its_sample(
     tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

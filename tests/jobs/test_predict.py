@@ -18,11 +18,11 @@ from originality.model.model_folder import open_model
 from originality.settings.presets import load_settings
 
 
-def said(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
+def output(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
     assert main(["estimate", "--predict", *argv]) == exits.ALL_JUDGED
-    told = capsys.readouterr()
-    assert not told.err
-    return told.out.splitlines()
+    messages = capsys.readouterr()
+    assert not messages.err
+    return messages.out.splitlines()
 
 
 def test_settings_without_measured_counts_give_both_extremes(
@@ -30,7 +30,7 @@ def test_settings_without_measured_counts_give_both_extremes(
 ) -> None:
     (tmp_path / "counts.json").write_text("{}")
     flags = ("--counts", str(tmp_path / "counts.json"), "--tflops", "0.01", "--max-tokens", "3")
-    lines = said(capsys, "examples", *flags, "--set", "cluster.prices={CPU: 0.5}")
+    lines = output(capsys, "examples", *flags, "--set", "cluster.prices={CPU: 0.5}")
     settings = load_settings("laptop", None, {"max_tokens": 3})
     of_model = flops(Architecture.of_folder(open_model(settings.model)))
     of_metric = judging(settings.distance)
@@ -53,7 +53,7 @@ def test_measured_counts_are_used_for_a_different_model(
     counts = protocol_counts(settings, 1.5)
     write({"laptop": Measured(counts=counts, images=60, settings=settings)}, tmp_path / "counts.json")
     flags = ("--counts", str(tmp_path / "counts.json"), "--family", "sd1")
-    lines = said(capsys, *flags)
+    lines = output(capsys, *flags)
     assert lines[0].startswith("shapes (sd1") and "803 GFLOP" in lines[0]
     spent = cost(counts, flops(Architecture.of_family("sd1")), judging(settings.distance))
     assert "60 images" in lines[2] and lines[2].endswith(f": {spent}")
@@ -99,5 +99,5 @@ def test_mistakes_are_reported_in_one_line(
     flags: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["estimate", *flags]) == exits.BAD_SETTINGS
-    told = capsys.readouterr().err
-    assert message in told and told.count("\n") == 1
+    messages = capsys.readouterr().err
+    assert message in messages and messages.count("\n") == 1

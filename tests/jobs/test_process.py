@@ -55,7 +55,7 @@ class Case:
 
     line: str
     code: int = 0
-    said: str = ""
+    output: str = ""
     """Token in its output or errors."""
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -132,11 +132,11 @@ def test_a_command_ends_with_its_exit_code_and_no_traceback(
     done = subprocess.run(
         ["bash", "-c", case.line], env=environment, capture_output=True, encoding="latin-1", timeout=PATIENCE
     )
-    told = done.stdout + done.stderr
-    assert "Traceback" not in told and "Exception ignored" not in told, told
-    assert done.returncode == case.code and case.said in told, told
+    messages = done.stdout + done.stderr
+    assert "Traceback" not in messages and "Exception ignored" not in messages, messages
+    assert done.returncode == case.code and case.output in messages, messages
     if case.code == exits.BAD_SETTINGS:
-        assert all(line.startswith("originality: ") for line in done.stderr.splitlines()), told
+        assert all(line.startswith("originality: ") for line in done.stderr.splitlines()), messages
     assert not (tmp_path / "out").exists()
 
 
@@ -183,7 +183,7 @@ def test_an_interrupt_while_it_imports_is_one_line(library: str, how: list[str],
     code, errors = interrupted(command, {}, mapped)
     *before, line = errors.splitlines()
     assert code == 130 and line.startswith("originality: interrupted; ")
-    assert all(" WARNING " in said for said in before) and not (tmp_path / "run").exists()
+    assert all(" WARNING " in output for output in before) and not (tmp_path / "run").exists()
 
 
 def failed_import(package: Path, code: str) -> BaseException:
@@ -200,7 +200,7 @@ def failed_import(package: Path, code: str) -> BaseException:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "output"),
     [
         ("import yaml_that_is_not_here", "pip install 'yaml_that_is_not_here'"),
         ("raise ModuleNotFoundError('No module named PIL', name='PIL')", "pip install 'pillow'"),
@@ -210,9 +210,9 @@ def failed_import(package: Path, code: str) -> BaseException:
         ("import torch.no_such_part", "--force-reinstall 'broken'"),
     ],
 )
-def test_a_failed_import_names_the_package(code: str, said: str, tmp_path: Path) -> None:
-    told = process.import_failure(failed_import(tmp_path / "broken", code))
-    assert told is not None and said in told
+def test_a_failed_import_names_the_package(code: str, output: str, tmp_path: Path) -> None:
+    messages = process.import_failure(failed_import(tmp_path / "broken", code))
+    assert messages is not None and output in messages
 
 
 def test_other_errors_do_not_count_as_failed_imports() -> None:
@@ -253,11 +253,11 @@ def test_an_error_of_the_disk_is_one_line(capsys: pytest.CaptureFixture[str]) ->
 
 def test_status_for_programs(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", run.store.url, "--json"]) == exits.ALL_JUDGED
-    told: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert told["run"] == run.store.url and told["created_at"] == run.description["created_at"]
+    messages: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert messages["run"] == run.store.url and messages["created_at"] == run.description["created_at"]
     counts = {"inputs": 1, "images": 1, "judged": 0, "rejected": 1, "failed": 0, "pending": 0}
-    assert counts.items() <= told.items() and told["errors"] == {"empty": 1}
-    (driver,) = told["drivers"]
+    assert counts.items() <= messages.items() and messages["errors"] == {"empty": 1}
+    (driver,) = messages["drivers"]
     assert {"alive": True, "role": "audit", "done": 1, "workers": 4, "cost": 1.5}.items() <= driver.items()
     assert driver["seconds_ago"] >= 0 and driver["pid"] == os.getpid()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pytest
 
 from jobs.auditing.audit_run import audit
 from jobs.auditing.prepare import PreparedAudit
@@ -40,6 +41,7 @@ class Swept(MeanColour):
         return done
 
 
+@pytest.mark.long
 def test_the_queries_of_the_documentation(tmp_path: Path, local_ray: None) -> None:
     for i in range(4):
         paint(tmp_path / "in", f"{i}.png", (i, i, i))

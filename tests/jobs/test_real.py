@@ -101,7 +101,7 @@ def _cut_short(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "output"),
     [
         (["--model", "nowhere"], "'nowhere'"),
         (["--model", _without_weights], "unet"),
@@ -120,11 +120,11 @@ def _cut_short(folder: Path) -> Path:
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_unusable_settings_are_one_line_with_exit_code_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[object], output: str
 ) -> None:
     given = [str(a(tmp_path / "model") if callable(a) else a) for a in arguments]
     command = ["audit", str(ROOT / "examples"), "--out", str(tmp_path / "run"), *given]
     assert main(command) == exits.BAD_SETTINGS
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("originality: ")]
-    assert len(lines) == 1 and said in lines[0]
+    assert len(lines) == 1 and output in lines[0]
     assert not (tmp_path / "run" / "records").exists()

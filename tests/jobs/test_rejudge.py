@@ -179,17 +179,17 @@ def test_the_check_has_a_threshold_as_well(finished: RunFolder, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    "arguments, output",
     [
         ([], "give --threshold"),
         (["--threshold", "-1"], "distance.threshold"),
     ],
 )
 def test_wrong_thresholds_are_refused(
-    finished: RunFolder, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    finished: RunFolder, arguments: list[str], output: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert rejudge.main([finished.store.url, *arguments]) == exits.BAD_SETTINGS
-    assert said in capsys.readouterr().err
+    assert output in capsys.readouterr().err
 
 
 def test_a_run_of_an_older_version_is_refused_with_the_fix(

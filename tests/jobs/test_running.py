@@ -232,10 +232,10 @@ def test_an_estimate_from_a_sample(images: Path, tmp_path: Path, local_ray: None
     assert outcome.cost == pytest.approx(outcome.worker_hours * 0.5, rel=0.05)
     seconds = [estimate.seconds_of(run, int(n)) for n in selection.numbers(run.manifest)]
     assert seconds == [60.0] * 4
-    told = estimate.Estimate(1_000_000, estimate.spread([30.0, 60.0, 90.0]), 0.5)
-    low, mean, high = told.hours
+    messages = estimate.Estimate(1_000_000, estimate.spread([30.0, 60.0, 90.0]), 0.5)
+    low, mean, high = messages.hours
     assert low < mean < high and mean == pytest.approx(1e6 * 60 / 3600)
-    lines = told.lines(100)
+    lines = messages.lines(100)
     assert lines[0].startswith("60 images/h ") and "$8333.33 at $0.5 " in lines[3]
     assert lines[2].startswith("6.9 days with 100 workers")
 

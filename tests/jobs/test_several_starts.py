@@ -74,18 +74,18 @@ def waits(run: RunFolder) -> bool:
 
 def test_of_starts_in_the_same_instant_one_works_at_a_time(run: RunFolder) -> None:
     together, at_once = Barrier(4), Counting()
-    said: list[str] = []
+    output: list[str] = []
 
     def start(_: int) -> None:
         mine = open_run(run.store.url)
         together.wait(PATIENCE)
-        with turn(mine, "audit", say=said.append), at_once:
-            until(lambda: len(said) >= 3)  # whoever is first may have seen one that then moved behind it
+        with turn(mine, "audit", say=output.append), at_once:
+            until(lambda: len(output) >= 3)  # whoever is first may have seen one that then moved behind it
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(start, range(4)))
     assert (at_once.most, at_once.turns) == (1, 4)
-    assert all("works on this run" in line and "Ctrl-C" in line for line in said)
+    assert all("works on this run" in line and "Ctrl-C" in line for line in output)
     assert list(run.store.list("progress")) == []
 
 
@@ -113,16 +113,16 @@ def test_selections_overlap_where_they_share_an_input(one: Selection, other: Sel
     manifest = Manifest("", table)
     shared = set(one.numbers(manifest).tolist()) & set(other.numbers(manifest).tolist())
     assert overlap(one, other, manifest) == bool(shared)
-    told = json.loads(json.dumps({"selection": vars(one)}))
-    assert selection_of(told) == one
+    messages = json.loads(json.dumps({"selection": vars(one)}))
+    assert selection_of(messages) == one
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [None, {}, {"selection": 3}, {"selection": {"shard": [0, 0], "limit": None, "sample": None, "seed": 0}}],
 )
-def test_a_damaged_selection_is_ignored(said: Any) -> None:
-    assert selection_of(said or {}) is None
+def test_a_damaged_selection_is_ignored(output: Any) -> None:
+    assert selection_of(output or {}) is None
 
 
 def test_a_retry_excludes_all_other_processes(run: RunFolder) -> None:
@@ -232,8 +232,8 @@ def test_a_damaged_heartbeat_ends_no_command(
         for found in list(run.store.list(DRIVERS)):
             run.store.write(found.path, content)
         assert main(["status", run.store.url]) == exits.ALL_JUDGED
-        said = capsys.readouterr().out
-        assert "the driver on" in said and "\x1b" not in said
+        output = capsys.readouterr().out
+        assert "the driver on" in output and "\x1b" not in output
         assert main(["status", run.store.url, "--json"]) == exits.ALL_JUDGED
         (driver_said,) = json.loads(capsys.readouterr().out)["drivers"]
         assert driver_said["alive"]

@@ -15,7 +15,7 @@ from cluster.storage.store import open_store
 from jobs.cli import main
 from jobs.commandline import exits
 from tests.support.places import ROOT
-from tests.support.ray_clusters import BIN, Head, asked, ray_head
+from tests.support.ray_clusters import BIN, Head, ray_head, requested
 from tests.support.short_audits import SHORT, verdicts
 from tests.support.waiting import PATIENCE, until
 
@@ -47,9 +47,9 @@ def submit(head: Head, *job: str, options: tuple[str, ...] = ()) -> subprocess.C
 
 def test_the_jobs_api_requires_the_token(head: Head) -> None:
     token = head.environment["RAY_AUTH_TOKEN"]
-    assert asked(head.dashboard, None) == 401
-    assert asked(head.dashboard, "0" * len(token)) == 403
-    assert asked(head.dashboard, token) == 200
+    assert requested(head.dashboard, None) == 401
+    assert requested(head.dashboard, "0" * len(token)) == 403
+    assert requested(head.dashboard, token) == 200
 
 
 def test_a_submitted_audit_equals_the_local_one(head: Head, s3: str, tmp_path: Path, local_ray: None) -> None:
@@ -69,7 +69,7 @@ def test_a_submitted_audit_equals_the_local_one(head: Head, s3: str, tmp_path: P
     logs = [log.read_text(errors="replace") for log in head.logs.rglob("*") if log.is_file()]
     assert any("text.png" in log for log in logs)  # the job's own is among them
     for secret in (os.environ["AWS_SECRET_ACCESS_KEY"], head.environment["RAY_AUTH_TOKEN"]):
-        assert not any(secret in told for told in (shown, *logs))
+        assert not any(secret in messages for messages in (shown, *logs))
     local = str(tmp_path / "run")
     assert main(["audit", str(images), "--out", local, *SHORT, "--device", "cpu"]) == exits.SOME_UNJUDGED
     assert verdicts(out) == verdicts(local)
@@ -100,5 +100,5 @@ def test_a_stopped_job_snapshots_images_in_progress(head: Head, s3: str) -> None
     left = [f.path for f in out.list("progress")]
     assert [path.endswith(".snapshot") for path in left] == [True]  # the image's; the driver took its leave
     logs = [str(BIN / "ray"), "job", "logs", "--address", head.dashboard, "to-be-stopped"]
-    told = subprocess.run(logs, env=head.environment, capture_output=True, text=True, timeout=PATIENCE)
-    assert "originality: interrupted; " in told.stdout + told.stderr
+    messages = subprocess.run(logs, env=head.environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert "originality: interrupted; " in messages.stdout + messages.stderr

@@ -64,6 +64,7 @@ def test_drawings_of_shapes_are_taken_in_every_size_and_format() -> None:
     assert is_drawing(Image.new("L", (10, 10), 255))
 
 
+@pytest.mark.long
 def test_the_command_warns_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = tmp_path / "my photos"
     photos.mkdir()

@@ -101,9 +101,9 @@ def test_shards_of_webdataset_are_the_same_bytes_each_time(tmp_path: Path) -> No
         names = tar.getnames()
         assert names[:3] == ["0000008.json", "0000008.png", "0000008.txt"] and len(names) == 12
         texts = [tar.extractfile(n) for n in names if n.endswith(".txt")]
-        said = [text.read().decode() for text in texts if text is not None]
+        output = [text.read().decode() for text in texts if text is not None]
     plan = PairsPlan(kind="pairs", common_share=0.8).images()
-    assert said == [plan.scene(0, number).caption for number in range(8, 12)]
+    assert output == [plan.scene(0, number).caption for number in range(8, 12)]
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_mistakes_are_reported_in_one_line(
     tmp_path: Path, flags: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert synthetic(*flags, "--out", tmp_path / "out") == exits.BAD_SETTINGS
-    told = capsys.readouterr().err
-    assert message in told and told.count("\n") == 1
+    messages = capsys.readouterr().err
+    assert message in messages and messages.count("\n") == 1
 
 
 def test_detected_elements_are_those_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,8 +221,8 @@ def test_a_killed_experiment_resumes_to_the_model_of_an_undisturbed_one(
     plan = type(usual).model_validate(merged(usual.model_dump(), TINY)).plans()[0]
     file = tmp_path / "plan.yaml"
     file.write_text(json.dumps(plan.document()))
-    told = ended(started("train", file, "--out", tmp_path / "run", cache=tmp_path / "b"))
-    name, _, folder = told.partition(": ")
+    messages = ended(started("train", file, "--out", tmp_path / "run", cache=tmp_path / "b"))
+    name, _, folder = messages.partition(": ")
     assert name == plan.name and (Path(folder) / "unet" / "diffusion_pytorch_model.safetensors").exists()
     (whole,) = open_run(str(tmp_path / "run")).ledger.rows()
     (resumed,) = lines(kept / "trainings.jsonl")
@@ -244,17 +244,17 @@ def test_a_killed_experiment_resumes_to_the_model_of_an_undisturbed_one(
         assert earlier.has(whole["image_id"], ids) and not earlier.has(whole["image_id"], [*ids, "another"])
     assert Earlier.at(str(out)).has(whole["image_id"], ["another"])
     more = (*over, "--set", "images=97", "--device", "cpu")
-    for asked, refused in (
+    for requested, refused in (
         (again, "elements-4-0"),
         (again[:-2], "--before"),
     ):
         capsys.readouterr()
-        assert synthetic(*asked, *more) == exits.BAD_SETTINGS
+        assert synthetic(*requested, *more) == exits.BAD_SETTINGS
         assert refused in capsys.readouterr().err
 
     measure, of_shown = lines(kept / "measures.jsonl")
-    asked = ElementsMeasure.model_validate(measure["measure"])
-    undisturbed = OneAtATime(lambda _: ElementsMeasuring(asked, Path(folder), "cpu"))
+    requested = ElementsMeasure.model_validate(measure["measure"])
+    undisturbed = OneAtATime(lambda _: ElementsMeasuring(requested, Path(folder), "cpu"))
     undisturbed.admit(Item("a", {}))
     assert measure["prompts"] == finished(undisturbed)[0].record["prompts"]
     assert measure["seconds"] > 10_000 > of_shown["seconds"]  # it too went on from its snapshot
@@ -294,12 +294,12 @@ def test_items_of_a_killed_start_are_not_taken_for_those_of_the_next(tmp_path: P
         file = tmp_path / "items" / f"{name}.json"
         file.parent.mkdir(exist_ok=True)
         file.write_text('{"rate": 1}')
-    asked = (str(tmp_path), {"000-x": {"rate": 2}}, {"job": "train", "models": ["2"]})
+    requested = (str(tmp_path), {"000-x": {"rate": 2}}, {"job": "train", "models": ["2"]})
     with pytest.raises(StoreError, match=r"001-y\.json"):
-        plan_items(*asked)
+        plan_items(*requested)
     assert file.exists()
     file.unlink()
-    run = plan_items(*asked)
+    run = plan_items(*requested)
     assert [run.manifest.path(n) for n in range(len(run.manifest))] == ["000-x.json"]
     assert json.loads((tmp_path / "items" / "000-x.json").read_text()) == {"rate": 2}
     with pytest.raises(RunMismatch):

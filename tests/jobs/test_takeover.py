@@ -167,15 +167,15 @@ def test_pictures_of_an_earlier_run_are_removed(tmp_path: Path, whole: Path) -> 
 @pytest.mark.parametrize("experiment", sorted(folder.name for folder in RESULTS.iterdir()))
 def test_committed_results_can_be_reused(experiment: str, tmp_path: Path) -> None:
     folder = RESULTS / experiment
-    said = SCALES["laptop"][experiment]
-    ids, wanted = {plan.name: id_of(plan.document()) for plan in said.plans()}, wanted_of(said)
+    output = SCALES["laptop"][experiment]
+    ids, wanted = {plan.name: id_of(plan.document()) for plan in output.plans()}, wanted_of(output)
     check_room(folder, ids.values(), chain.from_iterable(wanted.values()))
     earlier = Earlier.at(str(folder))
-    check_made_alike(trainings(str(tmp_path / "train"), said.plans()), earlier.trainings)
+    check_made_alike(trainings(str(tmp_path / "train"), output.plans()), earlier.trainings)
     assert earlier.measures is not None
-    check_made_alike(measures(str(tmp_path / "measure"), said), earlier.measures)
+    check_made_alike(measures(str(tmp_path / "measure"), output), earlier.measures)
     kept = {json.loads(line)["name"] for line in (folder / "measures.jsonl").read_text().splitlines()}
-    for plan in said.plans():
+    for plan in output.plans():
         if plan.name in kept and (experiment, plan.name) != ("conditions", BASE):
             assert earlier.has(ids[plan.name], wanted[ids[plan.name]]), plan.name
     assert kept

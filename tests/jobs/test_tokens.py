@@ -109,9 +109,9 @@ def test_each_image_is_exported_once_and_those_without_a_pseudo_word_are_counted
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["tokens", "export", run.store.url, "--to", str(tmp_path)]) == exits.ALL_JUDGED
-    said = capsys.readouterr()
-    assert ": 2 " in said.err and "1 image without" in said.err
-    assert said.out == f"{tmp_path}/{INDEX}\n"
+    output = capsys.readouterr()
+    assert ": 2 " in output.err and "1 image without" in output.err
+    assert output.out == f"{tmp_path}/{INDEX}\n"
     rows = index(tmp_path)
     assert {Path(row["uri"]).name for row in rows} == {"familiar-1.png", "unseen-1.png"}
     assert {row["file"] for row in rows} == {f.name for f in tmp_path.iterdir()} - {INDEX}

@@ -60,8 +60,8 @@ def test_each_promise_stands_beside_what_shows_it() -> None:
 
 @pytest.mark.parametrize("cells", BOUNDS, ids=lambda cells: cells[0])
 def test_a_bound_is_that_of_the_code(cells: list[str]) -> None:
-    said = float(cells[1].removesuffix(" s"))
-    assert said == default_of(re.findall(r"`([^`]+)`", cells[2])[-1])
+    output = float(cells[1].removesuffix(" s"))
+    assert output == default_of(re.findall(r"`([^`]+)`", cells[2])[-1])
 
 
 def default_of(name: str) -> Any:

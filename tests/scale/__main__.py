@@ -82,9 +82,9 @@ def compact(run: Path, images: Path) -> dict[str, Any]:
 
 def report(run: Path, images: Path) -> dict[str, Any]:
     folder = open_run(str(run))
-    told = summarise(folder)
+    messages = summarise(folder)
     write_report(folder)
-    return {key: told[key] for key in ("inputs", "images", "judged", "pending")}
+    return {key: messages[key] for key in ("inputs", "images", "judged", "pending")}
 
 
 _SCIENCE = PreparedAudit(load_settings(flags={"model": {"device": "cpu"}}), Instant, {})
@@ -120,10 +120,10 @@ def main() -> int:
     if arguments.stage:
         run, images = arguments.folder / "run", arguments.folder / "images"
         began = time.monotonic()
-        told = STAGES[arguments.stage](run, images)
-        told["seconds"] = round(time.monotonic() - began, 1)
-        told["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        print(json.dumps(told))
+        messages = STAGES[arguments.stage](run, images)
+        messages["seconds"] = round(time.monotonic() - began, 1)
+        messages["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        print(json.dumps(messages))
         return 0
     folder = Path(tempfile.mkdtemp(prefix="scale-"))
     try:

@@ -51,7 +51,7 @@ def main() -> int:
     arguments = parser.parse_args()
     binary = chromium.find()
     assert binary, "no Chromium: run scripts/install-chromium.sh"
-    told: dict[str, Any] = {
+    messages: dict[str, Any] = {
         "command": "python -m tests.scale.page --images " + " ".join(str(n) for n in arguments.images),
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
     }
@@ -69,10 +69,10 @@ def main() -> int:
                 found |= seen(page, file)
         finally:
             shutil.rmtree(folder)
-        told[f"{images} images"] = found
+        messages[f"{images} images"] = found
         print(images, found, flush=True)
     if arguments.out:
-        arguments.out.write_text(json.dumps(told, indent=1) + "\n")
+        arguments.out.write_text(json.dumps(messages, indent=1) + "\n")
     return 0
 
 

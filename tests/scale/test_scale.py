@@ -15,9 +15,9 @@ from tests.support.waiting import PATIENCE
 
 def test_time_lost_between_images_is_measured(tmp_path: Path, local_ray: None) -> None:
     """``make scale`` measures how much it is, on an idle machine."""
-    told = between_images(tmp_path, 8, 0.05, 2)
-    assert (told["images"], told["workers"], told["ideal_seconds"]) == (8, 2, 0.2)
-    assert told["wall_seconds"] >= told["ideal_seconds"]
+    messages = between_images(tmp_path, 8, 0.05, 2)
+    assert (messages["images"], messages["workers"], messages["ideal_seconds"]) == (8, 2, 0.2)
+    assert messages["wall_seconds"] >= messages["ideal_seconds"]
 
 
 @pytest.mark.long
@@ -25,8 +25,8 @@ def test_thousands_of_images(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.scale", "--images", "3000", "--out", str(tmp_path / "told.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
-    told = json.loads((tmp_path / "told.json").read_text())
-    end = told["summary and report"]
-    assert told["plan"]["inputs"] == end["judged"] == end["images"] == 3000 and end["pending"] == 0
-    assert told["first half"]["verdicts"] == told["resume, second half"]["verdicts"] == 1500
-    assert max(stage["peak_mib"] for stage in told.values() if isinstance(stage, dict)) < 1024
+    messages = json.loads((tmp_path / "told.json").read_text())
+    end = messages["summary and report"]
+    assert messages["plan"]["inputs"] == end["judged"] == end["images"] == 3000 and end["pending"] == 0
+    assert messages["first half"]["verdicts"] == messages["resume, second half"]["verdicts"] == 1500
+    assert max(stage["peak_mib"] for stage in messages.values() if isinstance(stage, dict)) < 1024

@@ -143,8 +143,10 @@ class Page:
             self.settle()
             if seen is None or seen != self.run(spot):
                 continue
-            told = f"event => {{ window.hit = ({_REACHES})({element}, event.target) }}"
-            self.run(f"window.hit = false; addEventListener('click', {told}, {{capture: true, once: true}})")
+            messages = f"event => {{ window.hit = ({_REACHES})({element}, event.target) }}"
+            self.run(
+                f"window.hit = false; addEventListener('click', {messages}, {{capture: true, once: true}})"
+            )
             for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
                 button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
                 self.call("Input.dispatchMouseEvent", type=kind, x=seen[0], y=seen[1], **button)

@@ -136,7 +136,7 @@ class Published:
         self.files["dino_vitbase16_pretrain.pth"] = (folder / DINO).read_bytes()
         code = {f"dino-7c446df/{name}": (folder / DINO_CODE / name).read_bytes() for name in CODE_FILES}
         self.files["dino.zip"] = zipped({"dino-7c446df/": b"", **code, "dino-7c446df/eval.py": b""})
-        self.asked: list[tuple[str, str]] = []
+        self.requested: list[tuple[str, str]] = []
         """File and range of each request."""
         self.faults: dict[str, str | int] = {}
         """What is wrong with the next answer for a file: a status, "hang up", or after how many bytes it
@@ -146,7 +146,7 @@ class Published:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         name = request.path.rpartition("/")[2]
         wanted = request.headers.get("Range", "")
-        self.asked.append((name, wanted))
+        self.requested.append((name, wanted))
         fault = self.faults.pop(name, None)
         data = self.files.get(name)
         if fault == "hang up":

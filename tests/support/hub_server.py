@@ -15,8 +15,8 @@ from tests.support.weight_processes import COMMIT, UNET
 class Hub(BaseHTTPRequestHandler):
     """The part of the hub's protocol that a download needs, for one folder."""
 
-    def __init__(self, folder: Path, asked: list[str], *rest: object) -> None:
-        self.folder, self.asked = folder, asked
+    def __init__(self, folder: Path, requested: list[str], *rest: object) -> None:
+        self.folder, self.requested = folder, requested
         super().__init__(*rest)  # type: ignore[arg-type]
 
     def do_HEAD(self) -> None:
@@ -35,18 +35,18 @@ class Hub(BaseHTTPRequestHandler):
         if path.startswith("/api/models/"):
             return self._answer(200, json.dumps(self._tree()).encode(), {"Content-Type": "application/json"})
         name = path.partition(f"/resolve/{COMMIT}/")[2]
-        self.asked.append(f"{self.command} {name}")
+        self.requested.append(f"{self.command} {name}")
         for status in (401, 403):
-            if f"refuse {status}" in self.asked:
+            if f"refuse {status}" in self.requested:
                 return self._answer(status, b"", {"X-Error-Code": "GatedRepo"})
         data = (self.folder / name).read_bytes()
-        if f"wrong {name}" in self.asked:
+        if f"wrong {name}" in self.requested:
             data = data[:-1] + bytes([data[-1] ^ 1])
         headers = {"ETag": f'"{blob_name(name, data)}"', "X-Repo-Commit": COMMIT}
         if wanted := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
-            self.asked.append(f"from {wanted[1]}")
+            self.requested.append(f"from {wanted[1]}")
             return self._answer(206, data[int(wanted[1]) :], headers)
-        if "cut" in self.asked and self.command == "GET" and name == UNET:
+        if "cut" in self.requested and self.command == "GET" and name == UNET:
             self.close_connection = True
             headers["Content-Length"] = str(len(data))
             return self._answer(200, data[:1000], headers)

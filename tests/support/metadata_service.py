@@ -25,7 +25,7 @@ class Cloud(ThreadingHTTPServer):
         self.flavor = "Google"
         self.ailing = 0
         """Status of the answer to every request, if not 0."""
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     @property
     def url(self) -> str:
@@ -77,7 +77,7 @@ class _Metadata(BaseHTTPRequestHandler):
             self._answer(404)
 
     def _enter(self) -> Cloud:
-        self.server.asked.append(f"{self.command} {self.path}")
+        self.server.requested.append(f"{self.command} {self.path}")
         return self.server
 
     def _answer(self, status: int, body: str = "<html>an error</html>") -> None:

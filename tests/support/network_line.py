@@ -43,8 +43,8 @@ class Line:
             Thread(target=self._carry, args=(client, gateway), daemon=True).start()
 
     def _carry(self, client: socket.socket, gateway: socket.socket) -> None:
-        asked = bytearray()
-        self._asked.append(asked)
+        requested = bytearray()
+        self._asked.append(requested)
         with client, gateway:
             while True:
                 for end in select.select([client, gateway], [], [])[0]:
@@ -53,7 +53,7 @@ class Line:
                         if not data:
                             return
                         if end is client:
-                            asked.extend(data)
+                            requested.extend(data)
                             gateway.sendall(data)
                         else:
                             self._wait(len(data))

@@ -137,7 +137,7 @@ def _ended(
             os.killpg(head.pid, signal.SIGKILL)
 
 
-def asked(url: str, token: str | None) -> int:
+def requested(url: str, token: str | None) -> int:
     """HTTP status of the jobs API's answer."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
@@ -157,7 +157,7 @@ def _is_ready(url: str, token: str, head: subprocess.Popen[bytes], log: Path) ->
         if head.poll() is not None:
             return True
         with suppress(OSError):
-            return "Ray runtime started" in log.read_text() and asked(url, token) == 200
+            return "Ray runtime started" in log.read_text() and requested(url, token) == 200
         return False
 
     until(happened, every=0.3)

@@ -29,16 +29,16 @@ print(local_copy(**json.loads(sys.argv[1])))
 
 def start(uri: str, revision: str | None = None, **environment: str) -> subprocess.Popen[str]:
     """Start a process that fetches the weights and prints their folder."""
-    asked = json.dumps({"uri": uri, "parts": PARTS, "revision": revision})
+    requested = json.dumps({"uri": uri, "parts": PARTS, "revision": revision})
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    command = [sys.executable, "-c", _COPY, asked]
+    command = [sys.executable, "-c", _COPY, requested]
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, text=True, **pipes)
 
 
 def answer(process: subprocess.Popen[str]) -> Path:
-    said, errors = process.communicate(timeout=PATIENCE)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
-    return Path(said.strip())
+    return Path(output.strip())
 
 
 def error(process: subprocess.Popen[str]) -> str:

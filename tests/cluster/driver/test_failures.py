@@ -104,7 +104,7 @@ def test_a_machine_without_the_collection_is_avoided_at_once(
 
 def test_a_suspended_driver_takes_no_worker_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It must listen to the workers first; one that stays silent while it listens is dead."""
-    monkeypatch.setattr(dispatch.ray, "wait", lambda asked, **how: ([], asked))
+    monkeypatch.setattr(dispatch.ray, "wait", lambda requested, **how: ([], requested))
     driver = Driver(tmp_path, workers=1)
     handle = driver.add("a")
     driver.leases.grant(handle.name, 2)
@@ -124,7 +124,7 @@ def test_a_machine_that_hangs_repeatedly_fails_no_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be suspended: while nothing else is judged, that is as likely as an image that hangs it."""
-    monkeypatch.setattr(dispatch.ray, "wait", lambda asked, **how: ([], asked))
+    monkeypatch.setattr(dispatch.ray, "wait", lambda requested, **how: ([], requested))
     driver = Driver(tmp_path, workers=2)
     driver.add("b")
     for _ in range(1 + 3 * 10):

@@ -68,8 +68,8 @@ def test_workers_run_only_on_allowed_machines(
     assert done.returncode == 0, done.stderr
     if not torch.cuda.is_available():
         assert re.search(r"^torch: .* GPU 0 of \S+, ", done.stdout, re.M)
-    (told,) = re.findall("came to: (.*)", done.stdout)
-    where, at_once, price = json.loads(told)
+    (messages,) = re.findall("came to: (.*)", done.stdout)
+    where, at_once, price = json.loads(messages)
     assert set(where) == accelerators and at_once == workers
     prices = {"L4": 1.0, "T4": 2.0, "A10G": 4.0}
     each = how.get("gpus_per_worker", 1)
@@ -78,7 +78,7 @@ def test_workers_run_only_on_allowed_machines(
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "output"),
     [
         ({"refuses": "T4"}, "a worker died: no flash attention on T4"),
         (
@@ -88,12 +88,12 @@ def test_workers_run_only_on_allowed_machines(
     ],
 )
 def test_a_machine_of_a_different_kind_does_not_end_the_run(
-    cluster: Machines, tmp_path: Path, how: dict[str, Any], said: str
+    cluster: Machines, tmp_path: Path, how: dict[str, Any], output: str
 ) -> None:
     """A machine that does not suit the settings, or without a price, beside one that does."""
     done = placed(cluster, tmp_path, {"labels": {"team": "b"}, "max_workers": 2, **how})
     assert done.returncode == 0, done.stderr
-    assert re.search(said, done.stderr), done.stderr
+    assert re.search(output, done.stderr), done.stderr
     assert json.loads(re.findall("came to: (.*)", done.stdout)[0])[0] == ["A10G"]
 
 

@@ -24,7 +24,7 @@ __all__ = ["machines"]  # a fixture, for every test here
 
 @pytest.fixture(autouse=True)
 def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch.ray, "wait", lambda asked, **how: ([], asked))
+    monkeypatch.setattr(dispatch.ray, "wait", lambda requested, **how: ([], requested))
 
 
 def starting(driver: Driver, name: str) -> WorkerHandle:

@@ -102,7 +102,7 @@ def test_failed_machines_are_tried_again_if_no_other_joins(
 
 
 @pytest.mark.parametrize(
-    ("selector", "prices", "said"),
+    ("selector", "prices", "output"),
     [
         ("L4", ("L4",), None),
         ("in(A10G,L4)", ("A10G", "L4"), None),
@@ -114,11 +114,11 @@ def test_failed_machines_are_tried_again_if_no_other_joins(
     ],
 )
 def test_with_a_bound_on_the_cost_all_kinds_of_a_label_need_a_price(
-    selector: str, prices: tuple[str, ...], said: str | None
+    selector: str, prices: tuple[str, ...], output: str | None
 ) -> None:
     how = ClusterSettings(labels={ACCELERATOR: selector}, prices=dict.fromkeys(prices, 1.0), max_cost=5.0)
-    if said:
-        with pytest.raises(NoPrice, match=said):
+    if output:
+        with pytest.raises(NoPrice, match=output):
             check_prices(how, 1.0, on_cluster=False)
         how = how.model_copy(update={"max_cost": None})
     check_prices(how, 1.0, on_cluster=False)

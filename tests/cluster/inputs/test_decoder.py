@@ -248,9 +248,9 @@ def test_from_other_threads() -> None:
 def test_a_child_that_does_not_start_is_not_a_rejection(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for python, said in (("/nowhere/python", "/nowhere/python"), ("/bin/false", "ended")):
+    for python, output in (("/nowhere/python", "/nowhere/python"), ("/bin/false", "ended")):
         monkeypatch.setattr(sys, "executable", python)
-        with pytest.raises(DecoderError, match=said):
+        with pytest.raises(DecoderError, match=output):
             Decoder().decode(SMALL)
     monkeypatch.undo()
     (tmp_path / "PIL.py").write_text("raise ImportError('Pillow is broken here')")

@@ -202,11 +202,11 @@ def test_bytes_behind_the_end_do_not_matter() -> None:
 
 
 def test_pngs_and_gifs_without_an_end() -> None:
-    for form, cut, said in (("PNG", 12, "IEND"), ("GIF", 1, "trailer")):
+    for form, cut, output in (("PNG", 12, "IEND"), ("GIF", 1, "trailer")):
         whole = saved(NOISE, form)
         with Decoder() as decoder:
             found = decoder.decode(whole[:-cut])
-        assert found.tobytes() == decode(whole).tobytes() and said in found.info[NOTE]
+        assert found.tobytes() == decode(whole).tobytes() and output in found.info[NOTE]
         assert rejected(whole[: len(whole) * 9 // 10])[0] == "truncated"
     frames = saved(NOISE, "GIF", save_all=True, append_images=[noise("L").convert("P")])
     assert not decode(frames).info and NOTE in decode(frames[:-200]).info

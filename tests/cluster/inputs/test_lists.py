@@ -222,8 +222,8 @@ def test_other_kinds_of_lists_are_refused_with_a_fix(tmp_path: Path, s3: str, en
     folder = f"{s3}/{uuid.uuid4().hex}"
     open_store(folder).write(f"list{ending}", b"a.png\n")
     for place in (tmp_path / f"list{ending}", f"{folder}/list{ending}"):
-        said = refused(place)
-        assert re.search(r"cannot be read .* \.csv, .* \.parquet file, .*uri: [a-z]", said)
+        output = refused(place)
+        assert re.search(r"cannot be read .* \.csv, .* \.parquet file, .*uri: [a-z]", output)
     (tmp_path / f"folder{ending}").mkdir()
     paint(tmp_path / f"folder{ending}", "a.png", (1, 2, 3))
     assert len(scan(f"{tmp_path}/folder{ending}")) == 1
@@ -234,7 +234,7 @@ def test_a_folder_named_like_a_list(tmp_path: Path) -> None:
     assert len(scan(f"{tmp_path}/x.csv")) == 1
     (tmp_path / "y.csv").mkdir()
     (tmp_path / "y.csv" / "part-0.csv").write_text("uri\na.png\n")
-    assert "no image" in (said := refused(tmp_path / "y.csv")) and "1 .csv" in said
+    assert "no image" in (output := refused(tmp_path / "y.csv")) and "1 .csv" in output
 
 
 def test_a_column_of_uris_comes_before_images(tmp_path: Path) -> None:
@@ -245,12 +245,12 @@ def test_a_column_of_uris_comes_before_images(tmp_path: Path) -> None:
 
 def test_bytes_of_one_length_are_no_images(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": pa.array([b"\x89PNG\r"], pa.binary(5))}), tmp_path / "list.parquet")
-    said = refused(tmp_path / "list.parquet")
-    assert "(column 'image')" in said and "type binary" in said
+    output = refused(tmp_path / "list.parquet")
+    assert "(column 'image')" in output and "type binary" in output
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "output"),
     [
         (b"uri\nb.png\n\xe9t\xe9.png\n", "line 3 "),
         ("uri\na.png\n".encode("utf-16-le"), "save it as CSV (UTF-8)"),
@@ -264,9 +264,9 @@ def test_bytes_of_one_length_are_no_images(tmp_path: Path) -> None:
         (b"\0\0\xfe\xff" + "uri\na.png\n".encode("utf-32-be"), "UTF-32"),
     ],
 )
-def test_csv_files_that_are_refused(tmp_path: Path, data: bytes, said: str) -> None:
+def test_csv_files_that_are_refused(tmp_path: Path, data: bytes, output: str) -> None:
     (tmp_path / "list.csv").write_bytes(data)
-    assert said in refused(tmp_path / "list.csv")
+    assert output in refused(tmp_path / "list.csv")
 
 
 def test_parquet_files_that_are_refused(tmp_path: Path) -> None:
@@ -327,8 +327,8 @@ def test_a_parquet_column_that_is_not_text_is_named_with_its_type(
 ) -> None:
     columns = {"uri": pa.array(["a.png"] * len(values)), name: pa.array(values)}
     pq.write_table(pa.table(columns), tmp_path / "list.parquet")
-    said = refused(tmp_path / "list.parquet")
-    assert f"column '{name}' " in said and str(pa.array(values).type)[:4] in said
+    output = refused(tmp_path / "list.parquet")
+    assert f"column '{name}' " in output and str(pa.array(values).type)[:4] in output
 
 
 def test_a_column_without_values_may_have_any_type(tmp_path: Path) -> None:

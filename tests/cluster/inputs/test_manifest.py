@@ -210,7 +210,7 @@ def test_a_name_comes_before_a_pattern(tmp_path: Path, s3: str) -> None:
         (tmp_path / name).write_bytes(b"x")
         open_store(prefix).write(name, b"x")
     for root in (str(tmp_path), prefix):
-        for asked, wanted in {
+        for requested, wanted in {
             "photos [2024]": names[:2],
             "photos [2024]/": names[:2],
             "photos [2024]/b[1].png": names[1:2],
@@ -222,7 +222,7 @@ def test_a_name_comes_before_a_pattern(tmp_path: Path, s3: str) -> None:
             "p[0-9]/*.png": names[4:],
             "*/?.png": [name for name in names if "b[" not in name],
         }.items():
-            found = scan(f"{root}/{asked}")
+            found = scan(f"{root}/{requested}")
             assert sorted(found.table["uri"].to_pylist()) == sorted(f"{root}/{name}" for name in wanted), (
                 given
             )

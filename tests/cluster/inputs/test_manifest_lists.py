@@ -17,7 +17,7 @@ from tests.support.mean_colour import paint
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "output"),
     [
         ("", "cannot be read"),
         ("uri\n", "lists no images"),
@@ -32,11 +32,11 @@ from tests.support.mean_colour import paint
         ("uri,uri\nx.png,y.png\n", "needs a first line"),
     ],
 )
-def test_invalid_lists(tmp_path: Path, text: str, said: str) -> None:
+def test_invalid_lists(tmp_path: Path, text: str, output: str) -> None:
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(InputError) as caught:
         scan(str(tmp_path / "list.csv"))
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert output in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_lists_of_other_kinds(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def test_the_order_never_changes() -> None:
     assert simple_order(0, 12).tolist() == [5, 6, 4, 9, 8, 2, 1, 0, 7, 3, 10, 11]
 
 
+@pytest.mark.long
 def test_samples_are_nested_at_three_million() -> None:
     order = simple_order(7, 3_000_000)
     assert len(np.unique(order)) == 3_000_000

@@ -80,13 +80,13 @@ def test_a_mount_that_hangs_while_it_is_listed_is_a_one_line_error(
 ) -> None:
     """Whether its type is requested, or its contents."""
     goes_on = threading.Event()
-    asked = getattr(os, call)
+    requested = getattr(os, call)
 
     def hangs(path: Any = ".", *args: Any, **given: Any) -> Any:
         if str(path) == str(pictures):
             clock.hangs.set()
             goes_on.wait(PATIENCE)
-        return asked(path, *args, **given)
+        return requested(path, *args, **given)
 
     monkeypatch.setattr(os, call, hangs)
     try:

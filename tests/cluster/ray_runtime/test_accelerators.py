@@ -55,7 +55,7 @@ def test_a_bound_on_the_cost_needs_the_price_of_all_that_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("price", "bound", "said"),
+    ("price", "bound", "output"),
     [
         (-1.0, None, "price of L4 is -1"),
         (-1.0, 5.0, "price of L4 is -1"),
@@ -63,8 +63,8 @@ def test_a_bound_on_the_cost_needs_the_price_of_all_that_is_named() -> None:
         (float("nan"), 5.0, "prices"),
     ],
 )
-def test_an_invalid_price_is_refused(price: float, bound: float | None, said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_an_invalid_price_is_refused(price: float, bound: float | None, output: str) -> None:
+    with pytest.raises(ValidationError, match=output):
         ClusterSettings(prices={"L4": price, "CPU": 0.1}, max_cost=bound)
 
 

@@ -96,8 +96,8 @@ def test_from_no_machine_to_some_and_back(head: Head, tmp_path: Path) -> None:
         timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr[-3000:] + head.log.read_text()[-3000:]
-    (told,) = re.findall("came to: (.*)", done.stdout)  # the autoscaler has its say there too
-    before, most, hours, cost, after = json.loads(told)
+    (messages,) = re.findall("came to: (.*)", done.stdout)  # the autoscaler has its say there too
+    before, most, hours, cost, after = json.loads(messages)
     assert (before, after) == (0, 0)
     assert most >= 2 and hours > 0
     prices = [PRICES["L4"], PRICES["A10G"]]

@@ -46,8 +46,8 @@ def test_a_folder_in_place_of_the_summary_stops_nothing(run: RunFolder, filled: 
         (folder / "x").write_bytes(b"1")
     run.write_summary({"judged": 3})
     assert run.summary() == ({} if filled else {"judged": 3})
-    said = run.damage.take()
-    assert len(said) == filled and all("summary.json" in line and "remove it" in line for line in said)
+    output = run.damage.take()
+    assert len(output) == filled and all("summary.json" in line and "remove it" in line for line in output)
 
 
 def _manifest(run: RunFolder) -> object:

@@ -205,12 +205,12 @@ class Garbled(Store):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store.url, store.objects)
-        self.asked: Counter[str] = Counter()
+        self.requested: Counter[str] = Counter()
 
     def read(self, path: str, check: Callable[[int], None] | None = None) -> bytes:
-        self.asked[path] += 1
+        self.requested[path] += 1
         data = super().read(path, check)
-        return data[:-1] if self.asked[path] == 1 else data
+        return data[:-1] if self.requested[path] == 1 else data
 
 
 def test_damage_in_transit_is_not_judged_again() -> None:

@@ -209,9 +209,9 @@ def test_nan_is_no_record() -> None:
 
 
 def test_the_engine_signs() -> None:
-    said = {"status": "judged", "attempts": 1, "worker": None}
+    output = {"status": "judged", "attempts": 1, "worker": None}
     before = datetime.now(UTC)
-    signed = sign(said, blank={"model": "m", "status": "failed"}, attempts=2, worker="w")
+    signed = sign(output, blank={"model": "m", "status": "failed"}, attempts=2, worker="w")
     finished = datetime.fromisoformat(signed.pop("finished_at"))
     assert before <= finished <= datetime.now(UTC)
     assert signed == {"status": "judged", "attempts": 2, "worker": "w", "model": "m"}

@@ -66,43 +66,43 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("environment", "config", "said"), WRONG, ids=[said for *_, said in WRONG])
+@pytest.mark.parametrize(("environment", "config", "output"), WRONG, ids=[output for *_, output in WRONG])
 def test_a_wrong_configuration_of_s3_is_a_one_line_error(
-    clean: pytest.MonkeyPatch, tmp_path: Path, environment: dict[str, str], config: str, said: str
+    clean: pytest.MonkeyPatch, tmp_path: Path, environment: dict[str, str], config: str, output: str
 ) -> None:
     for name, value in environment.items():
         clean.setenv(name, value)
     (tmp_path / "config").write_text(config)
-    with pytest.raises(StoreError, match=said) as caught:
+    with pytest.raises(StoreError, match=output) as caught:
         open_store("s3://b/run").read("run.json")
     assert "\n" not in str(caught.value) and "HIDDEN" not in str(caught.value)
     assert not isinstance(caught.value, Outage)
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "said"),
+    ("endpoint", "output"),
     [
         ("http://127.0.0.1:1", ": http://127.0.0.1:1: .*Connection refused"),
         ("http://no-such-host.invalid", "host no-such-host.invalid"),
     ],
 )
-def test_an_unanswered_listing_names_the_host(clean: pytest.MonkeyPatch, endpoint: str, said: str) -> None:
+def test_an_unanswered_listing_names_the_host(clean: pytest.MonkeyPatch, endpoint: str, output: str) -> None:
     for name, value in {**KEYS, "AWS_ENDPOINT_URL": endpoint, "STORE_PATIENCE_SECONDS": "0.1"}.items():
         clean.setenv(name, value)
-    with pytest.raises(StoreError, match=said):
+    with pytest.raises(StoreError, match=output):
         list(open_store("s3://b/x").list())
 
 
 @pytest.mark.parametrize(
-    ("cause", "said"),
+    ("cause", "output"),
     [
         ("Connection refused", "s3://b/x: error sending request: Connection refused"),
         ("Name or service not known", "s3://b/x: its host was not found (error sending request: Name"),
     ],
 )
-def test_no_host_is_invented_if_obstore_names_none(cause: str, said: str) -> None:
+def test_no_host_is_invented_if_obstore_names_none(cause: str, output: str) -> None:
     text = f'HTTP error: error sending request\n\nDebug source:\nmessage: "{cause}"'
-    assert str(error_of_driver(OSError(text), "s3://b/x", "s3://b/x")).startswith(said)
+    assert str(error_of_driver(OSError(text), "s3://b/x", "s3://b/x")).startswith(output)
 
 
 COMMANDS = [
@@ -132,8 +132,8 @@ def test_every_command_with_a_url_reports_errors_in_one_line(
             for name, value in environment.items():
                 patch.setenv(name, value)
             assert main([part.replace("OUT", str(tmp_path / "out")) for part in command]) == 2
-        said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("originality: ")]
-        assert len(said) == 1 and ("minio:9000" in said[0] or "nosuch" in said[0])
+        output = [line for line in capfd.readouterr().err.splitlines() if line.startswith("originality: ")]
+        assert len(output) == 1 and ("minio:9000" in output[0] or "nosuch" in output[0])
 
 
 def test_a_profile_sets_the_endpoint(clean: pytest.MonkeyPatch, tmp_path: Path, server: Server) -> None:

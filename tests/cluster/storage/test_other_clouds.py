@@ -36,7 +36,7 @@ def clouds(s3_answers: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("url", "answer", "said"),
+    ("url", "answer", "output"),
     [
         (
             "az://c/run",
@@ -54,7 +54,7 @@ def clouds(s3_answers: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     ],
 )
 def test_errors_of_other_clouds_are_distinguished_alike(
-    clouds: Server, url: str, answer: Answer, said: str
+    clouds: Server, url: str, answer: Answer, output: str
 ) -> None:
     clouds.answer = lambda request: answer
     for ask in (
@@ -62,7 +62,7 @@ def test_errors_of_other_clouds_are_distinguished_alike(
         lambda store: store.size("k"),
         lambda store: store.create("k", b"x"),
     ):
-        with pytest.raises(Refused, match=said) as caught:
+        with pytest.raises(Refused, match=output) as caught:
             ask(open_store(url))
         assert "\n" not in str(caught.value) and "RequestId" not in str(caught.value)
 
@@ -75,7 +75,7 @@ def test_azure_answers_conflict_for_existing_objects(clouds: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "environment", "said"),
+    ("url", "environment", "output"),
     [
         ("az://c/run", {}, "Account must be specified"),
         ("az://c/run", {**AZURE, "AZURE_STORAGE_ACCOUNT_KEY": "not base64!"}, "Invalid Access Key"),
@@ -90,11 +90,11 @@ def test_azure_answers_conflict_for_existing_objects(clouds: Server) -> None:
     ],
 )
 def test_missing_access_to_other_clouds_is_a_one_line_error(
-    monkeypatch: pytest.MonkeyPatch, url: str, environment: dict[str, str], said: str
+    monkeypatch: pytest.MonkeyPatch, url: str, environment: dict[str, str], output: str
 ) -> None:
     monkeypatch.setenv(PATIENCE, "60")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(StoreError, match=said) as caught:
+    with pytest.raises(StoreError, match=output) as caught:
         open_store(url).read("k")
     assert "\n" not in str(caught.value) and not isinstance(caught.value, Outage)

@@ -22,19 +22,19 @@ def test_a_running_process_has_not_ended() -> None:
 
 def test_a_zombie_has_ended() -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    told = {**this_process(), "pid": child.pid, "started": processes.start_time(child.pid)}
+    messages = {**this_process(), "pid": child.pid, "started": processes.start_time(child.pid)}
     try:
-        assert not ended_here(told)
+        assert not ended_here(messages)
     finally:
         child.kill()
-    until(lambda: ended_here(told))
+    until(lambda: ended_here(messages))
     child.wait()
-    assert ended_here(told)
+    assert ended_here(messages)
 
 
 def test_a_reused_id_is_a_different_process() -> None:
-    told = this_process()
-    assert ended_here({**told, "started": told["started"] - 100})
+    messages = this_process()
+    assert ended_here({**messages, "started": messages["started"] - 100})
 
 
 OF_OTHERS: dict[str, dict[str, Any]] = {
@@ -68,10 +68,10 @@ def test_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "PROC", tmp_path)
     processes._here.cache_clear()
     try:
-        told = this_process()
-        assert told["started"] == psutil.Process(os.getpid()).create_time() and told["boot"]
-        assert not ended_here(told)
-        assert ended_here({**told, "started": 1.0})
-        assert ended_here({**told, "pid": 2**22 + 1})
+        messages = this_process()
+        assert messages["started"] == psutil.Process(os.getpid()).create_time() and messages["boot"]
+        assert not ended_here(messages)
+        assert ended_here({**messages, "started": 1.0})
+        assert ended_here({**messages, "pid": 2**22 + 1})
     finally:
         processes._here.cache_clear()

@@ -68,9 +68,9 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "said"), REFUSALS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("answer", "output"), REFUSALS, ids=lambda value: str(value)[:40])
 def test_a_refusal_is_one_line_with_the_services_code_and_the_fix(
-    s3_answers: Server, answer: Answer, said: str
+    s3_answers: Server, answer: Answer, output: str
 ) -> None:
     s3_answers.answer = lambda request: answer
     for ask in (
@@ -82,7 +82,7 @@ def test_a_refusal_is_one_line_with_the_services_code_and_the_fix(
         lambda store: store.delete("k"),
         lambda store: store.check_create(),
     ):
-        with pytest.raises(Refused, match=said) as caught:
+        with pytest.raises(Refused, match=output) as caught:
             ask(open_store("s3://b/run"))
         assert "\n" not in str(caught.value) and "Signature=" not in str(caught.value)
         assert not isinstance(caught.value, NotFound | Outage)
@@ -95,7 +95,7 @@ def test_a_refusal_is_one_line_with_the_services_code_and_the_fix(
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "output"),
     [
         (refusal(503, "SlowDown", "Please reduce your request rate."), "503 Service Unavailable"),
         (refusal(400, "RequestTimeout"), "RequestTimeout|400 Bad Request"),
@@ -105,11 +105,11 @@ def test_a_refusal_is_one_line_with_the_services_code_and_the_fix(
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_temporary_failures_are_retried(s3_answers: Server, answer: Answer, said: str) -> None:
+def test_temporary_failures_are_retried(s3_answers: Server, answer: Answer, output: str) -> None:
     s3_answers.answer = lambda request: answer
     for ask in (lambda store: store.read("k"), lambda store: store.create("k", b"x")):
         s3_answers.requests.clear()
-        with pytest.raises(Outage, match=said):
+        with pytest.raises(Outage, match=output):
             ask(open_store("s3://b/run"))
         assert len(s3_answers.requests) > 1
 

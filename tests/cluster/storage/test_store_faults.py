@@ -83,6 +83,7 @@ def test_a_large_multipart_upload_is_right(store: Store, proxy: FaultyProxy) -> 
         assert proxy.struck
 
 
+@pytest.mark.long
 def test_one_creator_succeeds_even_if_answers_are_lost(store: Store, proxy: FaultyProxy) -> None:
     for key in range(2):
         proxy.fault("lose_answer", share=0.3, seed=key)

@@ -106,19 +106,21 @@ def test_code_and_message_of_a_body_are_kept(name: str) -> None:
         "plain text": "403 Forbidden, refused: *** *** ***",
     }
     answer = BODIES[name]
-    said = str(Said.of_body(answer.status, "Forbidden", answer.body))
-    assert said == expected.get(name, said)
+    output = str(Said.of_body(answer.status, "Forbidden", answer.body))
+    assert output == expected.get(name, output)
 
 
 def test_no_record_contains_a_secret() -> None:
-    said = {"status": "failed", "error_message": f"ValueError: {SECRET}"}
-    record = sign(said, blank={}, attempts=1, worker="w")
+    output = {"status": "failed", "error_message": f"ValueError: {SECRET}"}
+    record = sign(output, blank={}, attempts=1, worker="w")
     assert record["error_message"] == "ValueError: ***"
 
 
 def test_output_of_a_credential_process_does_not_pass() -> None:
-    said = f"Error when retrieving credentials: {{'SessionToken': '{TOKEN}', 'SecretAccessKey': '{SECRET}'}}"
-    text = str(error_of_credentials("CredentialRetrievalError", said, "s3://b"))
+    output = (
+        f"Error when retrieving credentials: {{'SessionToken': '{TOKEN}', 'SecretAccessKey': '{SECRET}'}}"
+    )
+    text = str(error_of_credentials("CredentialRetrievalError", output, "s3://b"))
     assert "CredentialRetrievalError" in text and not [leak for leak in LEAKS if leak in text]
 
 

@@ -333,5 +333,7 @@ def test_claims_and_heartbeats_are_readable_json() -> None:
     one = Place(store, FOLDER, {"role": "audit"}, stale_seconds=STALE)
     one.join()
     one.renew({"done": 3})
-    told = [json.loads(store.read(found.path)) for found in store.list(FOLDER)]
-    assert {said["role"] for said in told} == {"audit"} and any(said.get("done") == 3 for said in told)
+    messages = [json.loads(store.read(found.path)) for found in store.list(FOLDER)]
+    assert {output["role"] for output in messages} == {"audit"} and any(
+        output.get("done") == 3 for output in messages
+    )

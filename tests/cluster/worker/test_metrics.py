@@ -118,11 +118,14 @@ def test_the_dashboard_queries_only_exported_metrics(scraped: Scraped) -> None:
     board = json.loads(DASHBOARD.read_text())
     queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     queries += [v["query"]["query"] for v in board["templating"]["list"] if v["type"] == "query"]
-    asked = {name for query in queries for name in re.findall(r"\b(?:ray_)?originality_\w+", query)}
+    requested = {name for query in queries for name in re.findall(r"\b(?:ray_)?originality_\w+", query)}
     exported = {name for name, _ in scraped}
-    assert asked <= exported
+    assert requested <= exported
     # a histogram is exported as three series, of which quantiles need one
-    assert exported - asked <= {"ray_originality_stage_seconds_sum", "ray_originality_stage_seconds_count"}
+    assert exported - requested <= {
+        "ray_originality_stage_seconds_sum",
+        "ray_originality_stage_seconds_count",
+    }
 
 
 def test_the_dashboard_selects_by_exported_labels(scraped: Scraped) -> None:

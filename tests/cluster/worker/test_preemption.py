@@ -45,8 +45,8 @@ def started() -> Iterator[Callable[..., PreemptionWatch]]:
 
 def _requested_again(cloud: Cloud, times: int = 3) -> None:
     """Waits until the watch has sent so many more requests."""
-    before = len(cloud.asked)
-    until(lambda: len(cloud.asked) >= before + times)
+    before = len(cloud.requested)
+    until(lambda: len(cloud.requested) >= before + times)
 
 
 def test_ec2_tells_the_time(cloud: Cloud, started: Callable[..., PreemptionWatch]) -> None:
@@ -171,10 +171,10 @@ def test_variables_name_the_addresses(
     until(lambda: watch.notice)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "True")
     monkeypatch.setenv("GCE_METADATA_HOST", f"127.0.0.1:{cloud.server_port}")
-    cloud.asked.clear()
+    cloud.requested.clear()
     started()
-    until(lambda: cloud.asked)
-    assert cloud.asked == ["GET /computeMetadata/v1/instance/preempted"]
+    until(lambda: cloud.requested)
+    assert cloud.requested == ["GET /computeMetadata/v1/instance/preempted"]
 
 
 def test_a_file_is_a_notice_with_a_service_and_without(
@@ -207,6 +207,6 @@ def test_no_proxy_is_used(
 
 def test_stop_ends_the_watch(cloud: Cloud, started: Callable[..., PreemptionWatch]) -> None:
     watch = started(ec2=cloud.url, every=1000)
-    until(lambda: len(cloud.asked) == 2)
+    until(lambda: len(cloud.requested) == 2)
     watch.stop()
     until(lambda: not watch.alive)

@@ -37,6 +37,7 @@ def few_redraws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learning, "DRAWS", 6)
 
 
+@pytest.mark.long
 def test_words_are_learned_once(tmp_path: Path) -> None:
     results = tmp_path / "words.jsonl"
     learning.learn(QUICK, ASKED[:1], results)
@@ -64,8 +65,8 @@ def test_an_untrained_word_has_the_loss_of_its_initial_word() -> None:
         clean, time = (moments.mean + moments.std * posterior[k])[None], torch.tensor([t])
         with torch.no_grad():
             noisy = model.add_noise(clean, noise[k : k + 1], time)
-            said = model.predict(noisy, time, model.encode_prompts([texts[k % len(texts)]]))
-        assert found[k].item() == pytest.approx((said - noise[k]).square().mean().item(), rel=1e-4)
+            output = model.predict(noisy, time, model.encode_prompts([texts[k % len(texts)]]))
+        assert found[k].item() == pytest.approx((output - noise[k]).square().mean().item(), rel=1e-4)
 
 
 def test_variants_are_compared_on_the_words_that_both_learned(tmp_path: Path) -> None:

@@ -53,17 +53,17 @@ def row(variant: variants.Variant, seed: int, image_id: str, tokens: int | None)
 def folder(tmp_path):
     """Two seeds of paper, which differ in one of six images, and one of fast, which differs in another, and
     judged two images more; reduced judged five of them, and one of a motif that settings were chosen on."""
-    said = {
+    output = {
         ("paper", 0): [1, 1, 3, 3, 5, None],
         ("paper", 1): [1, 2, 3, 3, 5, None],
         ("reduced", 2): [1, 1, 3, 3, 5, 1],
         ("fast", 3): [1, 1, 3, 2, 5, None, 4, 1],
     }
     images = [*(f"{group} {n}" for group in variants.GROUPS for n in (10, 11)), "rare 12", "rare 20"]
-    for (name, seed), tokens in said.items():
+    for (name, seed), tokens in output.items():
         variant = variants.VARIANTS[name]
-        asked = [*images[:5], "rare 20"] if name == "reduced" else images
-        rows = [row(variant, seed, *of) for of in zip(asked, tokens, strict=False)]
+        requested = [*images[:5], "rare 20"] if name == "reduced" else images
+        rows = [row(variant, seed, *of) for of in zip(requested, tokens, strict=False)]
         stray = {**rows[0], "settings_digest": "another"}
         text = "".join(json.dumps(r) + "\n" for r in (*rows, stray))
         variants.results_of(tmp_path, variant, seed).write_text(text)
@@ -118,11 +118,11 @@ def test_two_evaluations_of_the_same_words_agree_as_chance_allows(attempts, agre
 
 def test_without_a_part_fast_is_compared_with_itself_under_the_same_seed(folder):
     images = [f"{group} {n}" for group in variants.GROUPS for n in (10, 11)]
-    for variant, seed, said in (
+    for variant, seed, output in (
         (variants.VARIANTS["whole"], 3, [1, 1, 3, 2, 5, 4]),
         (variants.FAST, 4, [2, 2, 4, 3, 5, 4]),
     ):
-        rows = [row(variant, seed, *of) for of in zip(images, said, strict=True)]
+        rows = [row(variant, seed, *of) for of in zip(images, output, strict=True)]
         variants.results_of(folder, variant, seed).write_text("".join(json.dumps(r) + "\n" for r in rows))
     found = summary.summarise(folder)["variants"]["whole"]["on the images of paper"]
     assert found[summary.UNDER_ITS_SEED] == pytest.approx(5 / 6)
@@ -249,7 +249,7 @@ def test_a_run_resumes_with_the_missing_images(tmp_path, quick, monkeypatch):
 @pytest.mark.long
 def test_batch_slots_of_an_interrupted_run_are_counted_once(tmp_path, quick, monkeypatch):
     monkeypatch.setattr(held_out, "SNAPSHOT_SECONDS", 0.0)
-    asked, results = variants.queries(variants.GROUPS, [0])[:1], tmp_path / "cut.jsonl"
+    requested, results = variants.queries(variants.GROUPS, [0])[:1], tmp_path / "cut.jsonl"
     sweep = Sweep(quick)
     step, taken = sweep.step, []
 
@@ -261,10 +261,10 @@ def test_batch_slots_of_an_interrupted_run_are_counted_once(tmp_path, quick, mon
 
     sweep.step = cut  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        held_out.measure(sweep, asked, results)
+        held_out.measure(sweep, requested, results)
     again = Sweep(quick)
-    (row,) = held_out.measure(again, asked, results)
+    (row,) = held_out.measure(again, requested, results)
     assert again.slots.training < sum(a["inversion_steps"] for a in row["sweep"]) * 2
-    (whole,) = held_out.measure(Sweep(quick), asked, tmp_path / "whole.jsonl")
+    (whole,) = held_out.measure(Sweep(quick), requested, tmp_path / "whole.jsonl")
     assert row["places"] == whole["places"]
     assert not list(results.with_suffix(".in-flight").iterdir())

@@ -60,6 +60,7 @@ def test_ratios_of_steps_follow_from_their_times(model: LatentDiffusion) -> None
         assert found[clock]["lanes2_over_single"] == ms["lanes2"] / ms["single"]
 
 
+@pytest.mark.long
 def test_the_paired_run_alternates_on_different_images(tiny: AuditSettings) -> None:
     found = paired.measure(tiny, tiny, "FP", batch=2)
     fast, paper = found["runs"]
@@ -71,6 +72,7 @@ def test_the_paired_run_alternates_on_different_images(tiny: AuditSettings) -> N
         assert times["paper_over_fast"] == pytest.approx(paper[clock] / (fast[clock] / 2))
 
 
+@pytest.mark.long
 def test_a_profile_covers_the_complete_audit_and_changes_no_class(tiny: AuditSettings) -> None:
     methods = {(of, name): getattr(of, name) for of, name in ((Inverter, "advance"), (Judge, "advance"))}
     found = profile.measure(tiny, queries(("familiar",), [0]), every=2)

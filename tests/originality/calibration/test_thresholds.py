@@ -152,14 +152,14 @@ DIGESTS = {"model_digest": "abc", "judge_digest": "def"}
 
 def calibration(common, original, audit=None, **changed):
     audit = audit or load_settings()
-    said = calibrate(common, original)
+    output = calibrate(common, original)
     names = {
         "metric": "elements",
         "check": "positions",
         "labels_digest": "0",
         "created": "2026-01-01T00:00:00Z",
     }
-    return Calibration(**{**said, **names, **DIGESTS, "method_digest": method_digest(audit), **changed})
+    return Calibration(**{**output, **names, **DIGESTS, "method_digest": method_digest(audit), **changed})
 
 
 def apart(shift, seed=0):

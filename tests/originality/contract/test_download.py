@@ -32,13 +32,13 @@ class Host:
     def __init__(self) -> None:
         self.orders: list[object] = []
         """A status, "page", "hang up", "wrong", "huge", a URL to redirect to, or where to break off."""
-        self.asked: list[tuple[str, str]] = []
+        self.requested: list[tuple[str, str]] = []
         """Range and credentials of each request."""
         self.tag = '"1"'
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         wanted = request.headers.get("Range", "")
-        self.asked.append((wanted, request.headers.get("Authorization", "")))
+        self.requested.append((wanted, request.headers.get("Authorization", "")))
         order = self.orders.pop(0) if self.orders else None
         request.close_connection = True
         if order == "hang up":
@@ -102,19 +102,19 @@ def pauses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
 
 def bring(url: str, folder: Path, pauses: list[float], **more: object) -> tuple[bytes, list[str]]:
     """The file, and what was told."""
-    told: list[str] = []
-    with Progress("w", report=told.append) as progress:
+    messages: list[str] = []
+    with Progress("w", report=messages.append) as progress:
         Download(url, folder / "in" / "w", folder, sleep=pauses.append, **more).fetch(progress)  # type: ignore[arg-type]
     assert {file.name for file in folder.iterdir() if file.is_file()} == set(), "no part stays"
-    return (folder / "in" / "w").read_bytes(), told
+    return (folder / "in" / "w").read_bytes(), messages
 
 
 def test_a_file_is_complete_and_its_checksum_is_remembered(
     url: str, host: Host, pauses: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, told = bring(url, tmp_path, pauses, size=len(DATA), sha256=DIGEST)
-    assert data == DATA and host.asked == [("", "")] and not pauses
-    assert told[0] == "fetching w" and told[-1].startswith("w: 3 MB in ")
+    data, messages = bring(url, tmp_path, pauses, size=len(DATA), sha256=DIGEST)
+    assert data == DATA and host.requested == [("", "")] and not pauses
+    assert messages[0] == "fetching w" and messages[-1].startswith("w: 3 MB in ")
     monkeypatch.setattr(node_cache, "known_digests", {})
     monkeypatch.setattr(node_cache, "computed_digest", None)  # it is not read again
     assert node_cache.sha256(tmp_path / "in" / "w") == DIGEST
@@ -124,9 +124,9 @@ def test_a_passing_error_is_retried_after_a_pause(
     url: str, host: Host, pauses: list[float], tmp_path: Path
 ) -> None:
     host.orders = [503, "hang up", 429]
-    data, told = bring(url, tmp_path, pauses)
+    data, messages = bring(url, tmp_path, pauses)
     assert data == DATA and pauses == [1, 2, 4]
-    assert any(url in line and "503" in line for line in told)
+    assert any(url in line and "503" in line for line in messages)
 
 
 @pytest.mark.parametrize("given", ["nan", "inf", "-1", "soon"])
@@ -144,7 +144,7 @@ def test_a_broken_download_resumes_and_progress_renews_the_patience(
     cuts = [1_000_000, 2_000_000, 2_500_000]
     host.orders = list(cuts)
     assert bring(url, tmp_path, pauses)[0] == DATA
-    assert [wanted for wanted, _ in host.asked] == ["", *(f"bytes={cut}-" for cut in cuts)]
+    assert [wanted for wanted, _ in host.requested] == ["", *(f"bytes={cut}-" for cut in cuts)]
     assert pauses == [1, 1, 1]
 
 
@@ -154,15 +154,15 @@ def test_an_incomplete_file_may_be_complete_or_too_long(
 ) -> None:
     """A complete file is taken as it is; what is longer than the host's file is fetched from the start."""
     Download(url, tmp_path / "in" / "w", tmp_path).part.write_bytes(DATA + more)
-    data, told = bring(url, tmp_path, pauses, sha256=DIGEST)
+    data, messages = bring(url, tmp_path, pauses, sha256=DIGEST)
     assert data == DATA
-    assert [wanted for wanted, _ in host.asked] == [f"bytes={len(DATA + more)}-", *([""] if more else [])]
+    assert [wanted for wanted, _ in host.requested] == [f"bytes={len(DATA + more)}-", *([""] if more else [])]
     assert pauses == ([1] if more else [])
-    assert any("too long" in line for line in told) == bool(more)
+    assert any("too long" in line for line in messages) == bool(more)
 
 
 @pytest.mark.parametrize(
-    ("orders", "said", "tries"),
+    ("orders", "output", "tries"),
     [
         ([404], "HTTP Error 404", 1),
         ([403], "HTTP Error 403", 1),
@@ -174,21 +174,21 @@ def test_an_incomplete_file_may_be_complete_or_too_long(
     ids=["404", "403", "503 without end", "a page", "wrong twice", "no room"],
 )
 def test_a_failed_download_is_a_machine_fault_in_one_line(
-    orders: list[object], said: str, tries: int, url: str, host: Host, pauses: list[float], tmp_path: Path
+    orders: list[object], output: str, tries: int, url: str, host: Host, pauses: list[float], tmp_path: Path
 ) -> None:
     host.orders = orders
-    with pytest.raises(FetchError, match=said) as caught:
+    with pytest.raises(FetchError, match=output) as caught:
         bring(url, tmp_path, pauses, sha256=DIGEST)
     assert "\n" not in str(caught.value) and is_machine_fault(caught.value)
-    assert len(host.asked) == tries and not (tmp_path / "in").exists()
+    assert len(host.requested) == tries and not (tmp_path / "in").exists()
 
 
 def test_a_wrong_file_is_fetched_again_once(
     url: str, host: Host, pauses: list[float], tmp_path: Path
 ) -> None:
     host.orders = ["wrong"]
-    data, told = bring(url, tmp_path, pauses, sha256=DIGEST)
-    assert data == DATA and any(line.startswith("w.safetensors: not the published") for line in told)
+    data, messages = bring(url, tmp_path, pauses, sha256=DIGEST)
+    assert data == DATA and any(line.startswith("w.safetensors: not the published") for line in messages)
 
 
 def test_a_host_that_does_not_answer(pauses: list[float], tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_credentials_are_not_sent_to_a_redirect(
         host.orders = [url, elsewhere]
         data, _ = bring(url, tmp_path, pauses, headers={"Authorization": "Bearer secret"})
     assert data == DATA
-    assert [secret for _, secret in host.asked] == ["Bearer secret"] * 2 and other.asked == [("", "")]
+    assert [secret for _, secret in host.requested] == ["Bearer secret"] * 2 and other.requested == [("", "")]
 
 
 def test_a_full_disk_is_reported_in_one_line(url: str, host: Host, tmp_path: Path) -> None:
@@ -241,6 +241,6 @@ def test_processes_never_share_a_folder_of_incomplete_files(tmp_path: Path) -> N
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", code, tmp_path]
     racers = [subprocess.Popen(command, env=environment, stderr=-1, text=True) for _ in range(4)]
-    said = [racer.communicate(timeout=PATIENCE)[1] for racer in racers]
-    assert [racer.returncode for racer in racers] == [0] * 4, said
+    output = [racer.communicate(timeout=PATIENCE)[1] for racer in racers]
+    assert [racer.returncode for racer in racers] == [0] * 4, output
     assert not (tmp_path / ".fetch").exists()

@@ -68,7 +68,7 @@ def test_passes_of_several_samples_take_a_multiple(plain: LatentDiffusion) -> No
     words = plain.encode_prompts([""] * N)
     prompts = plain.text.tokenise(["a {}"] * N, 2)
 
-    def said() -> torch.Tensor:
+    def output() -> torch.Tensor:
         vectors = torch.zeros((N, 2, sum(plain.text.widths)), requires_grad=True)
         return plain.predict(noisy, t, plain.text.encode(prompts, vectors))
 
@@ -79,7 +79,7 @@ def test_passes_of_several_samples_take_a_multiple(plain: LatentDiffusion) -> No
     assert described.latent_shape == plain.latent_shape and described.side == plain.side
     picture = np.zeros((plain.side, plain.side, 3), np.uint8)
     assert counted(lambda: plain.encode(picture)) == found.encoding
-    assert counted(lambda: said().sum().backward()) == N * (found.step + found.text_step)
+    assert counted(lambda: output().sum().backward()) == N * (found.step + found.text_step)
 
 
 def test_known_names_imply_a_family_and_unknown_ones_none() -> None:
@@ -118,5 +118,5 @@ def test_dreamsim_is_counted_without_its_weights() -> None:
 
 
 def test_operations_are_formatted_in_a_suitable_unit() -> None:
-    told = [format_flops(of) for of in (66.8e15, 1.67e12, 803.3e9, 26.2e6, 0, 2.5e18)]
-    assert told == ["66.8 PFLOP", "1.67 TFLOP", "803 GFLOP", "26.2 MFLOP", "0 MFLOP", "2.5 EFLOP"]
+    messages = [format_flops(of) for of in (66.8e15, 1.67e12, 803.3e9, 26.2e6, 0, 2.5e18)]
+    assert messages == ["66.8 PFLOP", "1.67 TFLOP", "803 GFLOP", "26.2 MFLOP", "0 MFLOP", "2.5 EFLOP"]

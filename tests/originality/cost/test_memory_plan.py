@@ -40,9 +40,9 @@ def real(model: LatentDiffusion, samples: int) -> tuple[int, int, int]:
     with LiveTensors() as step:
         vectors = torch.zeros((samples, 1, sum(model.text.widths)), requires_grad=True)
         noisy = torch.zeros((samples, *model.latent_shape))
-        said = model.predict(noisy, t, model.text.encode(prompts, vectors))
-        torch.autograd.grad(said.square().mean(), [vectors])
-    del said
+        output = model.predict(noisy, t, model.text.encode(prompts, vectors))
+        torch.autograd.grad(output.square().mean(), [vectors])
+    del output
     with torch.no_grad():
         with LiveTensors() as denoising:
             model.unet_pass(torch.zeros((samples, *model.latent_shape)), t[0], words)
@@ -75,8 +75,8 @@ def test_gradient_checkpointing_changes_no_gradient(tiny: LatentDiffusion) -> No
     def gradient() -> torch.Tensor:
         vectors = tiny.text.word_vector("shape")[None, None].requires_grad_()
         words = tiny.text.encode(tiny.text.tokenise(["a {}"], 1), vectors)
-        said = tiny.predict(torch.ones((1, *tiny.latent_shape)), torch.tensor([500]), words)
-        (found,) = torch.autograd.grad(said.square().mean(), [vectors])
+        output = tiny.predict(torch.ones((1, *tiny.latent_shape)), torch.tensor([500]), words)
+        (found,) = torch.autograd.grad(output.square().mean(), [vectors])
         return found
 
     plain = gradient()

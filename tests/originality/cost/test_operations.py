@@ -74,9 +74,9 @@ def test_costs_are_counts_times_operations() -> None:
     found = cost(counts, OF_A_SAMPLE, judging=7)
     assert found == Cost(inversion=200_000, drawing=40_000, decoding=2000, encoding=300, text=660, judging=35)
     assert found.unet == 240_000 and found.total == 242_995
-    told = str(found)
-    assert told.startswith("0.243 MFLOP an image: inversion 0.2 MFLOP (82%), drawing 0.04 MFLOP (16%)")
-    assert told.endswith("judging 3.5e-05 MFLOP (under 1%)")
+    messages = str(found)
+    assert messages.startswith("0.243 MFLOP an image: inversion 0.2 MFLOP (82%), drawing 0.04 MFLOP (16%)")
+    assert messages.endswith("judging 3.5e-05 MFLOP (under 1%)")
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -139,9 +139,9 @@ MEASURED = Measured(
 def test_counts_measured_under_the_same_settings_are_used_unchanged() -> None:
     found = known({"laptop": MEASURED}, load_settings("laptop", None, {"seed": 7}))
     assert found is MEASURED and carried_over(MEASURED, MEASURED.settings) == MEASURED.counts
-    told = Assumptions.of(MEASURED.settings, MEASURED).lines
-    assert "(2 in the mean, 1.5 of them checked) as the 60" in told[0]
-    assert not any("in place of" in line or "share" in line for line in told)
+    messages = Assumptions.of(MEASURED.settings, MEASURED).lines
+    assert "(2 in the mean, 1.5 of them checked) as the 60" in messages[0]
+    assert not any("in place of" in line or "share" in line for line in messages)
 
 
 def test_carried_over_counts_do_the_same_share_of_the_work() -> None:
@@ -169,9 +169,9 @@ def test_carried_over_counts_do_the_same_share_of_the_work() -> None:
         "distance.threshold 0.45 in place of 0.3",
         "in_distribution.check editability in place of positions",
     ]
-    told = str(Assumptions.of(settings, MEASURED))
-    assert "model.path CompVis/" in told
-    assert "(inversion 25%, drawing 50%, metric 51%)" in told
+    messages = str(Assumptions.of(settings, MEASURED))
+    assert "model.path CompVis/" in messages
+    assert "(inversion 25%, drawing 50%, metric 51%)" in messages
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_carried_over_counts_do_the_same_share_of_the_work() -> None:
 def test_counts_of_a_different_method_are_not_used(otherwise: dict[str, Any]) -> None:
     settings = load_settings("laptop", None, otherwise)
     assert known({"laptop": MEASURED}, settings) is None
-    told = Assumptions.of(settings, None).lines
-    assert told[0].startswith("nothing was measured")
+    messages = Assumptions.of(settings, None).lines
+    assert messages[0].startswith("nothing was measured")
 
 
 def test_counts_of_paper_shapes_apply_to_paper() -> None:

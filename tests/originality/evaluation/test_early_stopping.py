@@ -26,9 +26,9 @@ def histories(draw):
 def first_answer(values, threshold, confidence, every=1):
     """The answer of an evaluation that stops as early as possible, and the number of values it took."""
     for n in [*range(0, len(values), every), len(values)]:
-        said = certain(values[:n], len(values), threshold, 1.0, confidence)
-        if said is not None:
-            return said, n
+        output = certain(values[:n], len(values), threshold, 1.0, confidence)
+        if output is not None:
+            return output, n
     raise AssertionError("no answer after all values")
 
 
@@ -37,11 +37,11 @@ def first_answer(values, threshold, confidence, every=1):
 def test_an_answer_from_the_bounds_holds_for_all_remaining_values_and_any_confidence(history, confidence):
     values, n, threshold = history
     total, seen = len(values), values[:n]
-    said = certain(seen, total, threshold, 1.0, confidence)
+    output = certain(seen, total, threshold, 1.0, confidence)
     under = [bool(np.mean(seen + [rest] * (total - n)) < threshold) for rest in (0.0, 1.0)]
     if under[0] == under[1]:
-        assert said is under[0]
-        assert bool(np.mean(values) < threshold) is said
+        assert output is under[0]
+        assert bool(np.mean(values) < threshold) is output
 
 
 def test_the_bounds_round_like_the_decision_on_all_values():
@@ -65,9 +65,9 @@ def test_with_all_values_the_answer_is_the_comparison_of_their_mean(values, thre
 @given(st.lists(UNIT, min_size=1, max_size=24), UNIT, CONFIDENCE, st.sampled_from([1, 2, 4, 5]))
 def test_an_answer_holds_until_the_values_contradict_it(values, threshold, confidence, every):
     looks = [*range(0, len(values), every), len(values)]
-    said = [(n, certain(values[:n], len(values), threshold, 1.0, confidence)) for n in looks]
-    first, stood = next((n, answer) for n, answer in said if answer is not None)
-    for n, answer in said:
+    output = [(n, certain(values[:n], len(values), threshold, 1.0, confidence)) for n in looks]
+    first, stood = next((n, answer) for n, answer in output if answer is not None)
+    for n, answer in output:
         if n >= first and answer is None:
             assert bool(np.mean(values[:n]) < threshold) is not stood
         elif n >= first and answer is not stood:
@@ -115,8 +115,8 @@ def test_the_error_rate_of_a_share_over_all_orders_of_its_hits_is_bounded(least)
     wrong, orders = np.zeros(total + 1), np.zeros(total + 1)
     for hits in product((False, True), repeat=total):
         looks = (share_certain(hits[:n], total, least, confidence) for n in range(total + 1))
-        said = next(answer for answer in looks if answer is not None)
-        wrong[sum(hits)] += said is not bool(np.mean(hits) >= least)
+        output = next(answer for answer in looks if answer is not None)
+        wrong[sum(hits)] += output is not bool(np.mean(hits) >= least)
         orders[sum(hits)] += 1
     assert (wrong <= (1 - confidence) * orders).all()
     assert wrong.any()
@@ -154,7 +154,7 @@ def test_a_mean_far_from_the_threshold_takes_fewer_redraws(mean, most):
     runs = [rng.beta(mean * weight, (1 - mean) * weight, 20).tolist() for _ in range(100)]
     found = [first_answer(values, 0.3, 0.95, every=4) for values in runs]
     assert np.mean([seen for _, seen in found]) <= most
-    assert np.mean([said is (mean < 0.3) for said, _ in found]) >= 0.99
+    assert np.mean([output is (mean < 0.3) for output, _ in found]) >= 0.99
 
 
 def test_more_confidence_never_takes_fewer_values():

@@ -38,7 +38,7 @@ class Edited(Sweep):
 
         def noted(evaluations):
             found = chosen(evaluations)
-            self.drawn.append({asked.prompt for _, asked in found})
+            self.drawn.append({requested.prompt for _, requested in found})
             return found
 
         def pinned(evaluation, images):

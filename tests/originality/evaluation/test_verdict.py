@@ -26,14 +26,14 @@ class Published:
     largest = 1.0
 
     def __init__(self, tables):
-        self.tables, self.asked = tables, Counter()
+        self.tables, self.requested = tables, Counter()
 
     def embed(self, images):
         return [int(image[0, 0, 0]) for image in images]
 
     def between(self, query, redraws):
-        self.asked[query] += 1
-        return np.full(len(redraws), self.tables[query][self.asked[query] - 1])
+        self.requested[query] += 1
+        return np.full(len(redraws), self.tables[query][self.requested[query] - 1])
 
 
 @pytest.fixture(scope="module")

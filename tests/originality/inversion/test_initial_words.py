@@ -118,7 +118,7 @@ def test_an_image_without_a_word_does_not_fail_others(sweep):
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "output"),
     [
         ("rhinoceros", "initial word 'rhinoceros' is 9 tokens of this model"),
         ("dog cat", "initial word 'dog cat' is 2 tokens"),
@@ -126,8 +126,8 @@ def test_an_image_without_a_word_does_not_fail_others(sweep):
         ("\x1b[2J\n" + "x" * 10_000, r"initial word '\\x1b\[2J\\nxxx"),
     ],
 )
-def test_an_unusable_initial_word_fails_only_its_image(sweep, word, said):
-    with pytest.raises(WordUnusable, match=said) as caught:
+def test_an_unusable_initial_word_fails_only_its_image(sweep, word, output):
+    with pytest.raises(WordUnusable, match=output) as caught:
         sweep.admit(of(0, word))
     assert not isinstance(caught.value, SettingsError)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
@@ -155,9 +155,9 @@ def test_a_snapshot_of_a_different_initial_word_is_refused(sweep):
     with pytest.raises(ValueError, match="initial word"):
         sweep.restore(of(0, "dog"), encode({**saved.model_dump(mode="json"), "word": "bird"}, tensors))
     with pytest.raises(ValueError, match="cannot be read"):
-        said = saved.model_dump(mode="json")
-        del said["word"]
-        sweep.restore(of(0, "dog"), encode(said, tensors))
+        output = saved.model_dump(mode="json")
+        del output["word"]
+        sweep.restore(of(0, "dog"), encode(output, tensors))
     assert not sweep.images
     sweep.restore(of(0, "dog"), kept)
     assert sweep.snapshot("image-0") == kept
@@ -169,18 +169,18 @@ def test_the_edit_subject_depends_on_the_initial_word(animals, monkeypatch):
     check = animals.in_distribution.model_copy(update={"check": "editability"})
     far = animals.distance.model_copy(update={"threshold": 9.0})
     sweep = Sweep(animals.model_copy(update={"in_distribution": check, "distance": far}))
-    asked = []
+    requested = []
     noise = sweep.judge.noise
 
     def drawn(image_id, tokens, prompt, numbers):
-        asked.append((image_id, prompt))
+        requested.append((image_id, prompt))
         return noise(image_id, tokens, prompt, numbers)
 
     monkeypatch.setattr(sweep.judge, "noise", drawn)
     done = run(sweep, of(0, "dog"), of(1, "cat"))
     assert [done[f"image-{k}"].record["edit_subject"] for k in (0, 1)] == ["cat", "car"]
-    assert {("image-0", "cat in {}"), ("image-1", "car in {}")} <= set(asked)
-    assert not {("image-0", "car in {}"), ("image-1", "cat in {}")} & set(asked)
+    assert {("image-0", "cat in {}"), ("image-1", "car in {}")} <= set(requested)
+    assert not {("image-0", "car in {}"), ("image-1", "cat in {}")} & set(requested)
     assert sweep.check("cat") is sweep.check("cat") is not sweep.check("car")
 
 
@@ -199,11 +199,11 @@ def reference(folder, pictures, texts):
 def test_a_models_own_towers_give_clips_probabilities(clip):
     whole, model = clip
     texts = [PROMPT.format(word) for word in ANIMALS]
-    said = load_model_clip(model).probabilities(PICTURES, texts)
-    assert said.shape == (6, 3) and said.dtype == np.float64
-    assert np.allclose(said.sum(1), 1)
-    assert np.allclose(said, reference(whole, PICTURES, texts), atol=1e-4)
-    assert np.allclose(said, load_clip(whole).probabilities(PICTURES, texts), atol=1e-4)
+    output = load_model_clip(model).probabilities(PICTURES, texts)
+    assert output.shape == (6, 3) and output.dtype == np.float64
+    assert np.allclose(output.sum(1), 1)
+    assert np.allclose(output, reference(whole, PICTURES, texts), atol=1e-4)
+    assert np.allclose(output, load_clip(whole).probabilities(PICTURES, texts), atol=1e-4)
     with pytest.raises(ValueError, match="longer than the 20 tokens"):
         load_model_clip(model).probabilities(PICTURES, ["a photo " * 20])
 
@@ -256,9 +256,9 @@ def test_towers_of_different_embedding_spaces_are_not_used(clip, tmp_path):
 def test_a_collection_without_words_is_warned_of_unless_each_image_finds_one(animals, quick, clip):
     whole, model = clip
     own = open_model(animals.model)
-    said = words_missing(animals, own)
-    assert said is not None and "\n" not in said
-    assert "(dog, cat, bird)" in said
+    output = words_missing(animals, own)
+    assert output is not None and "\n" not in output
+    assert "(dog, cat, bird)" in output
     assert words_missing(quick, own) is None
     assert words_missing(animals, open_model(animals.model, model)) is None
     one = {"domain": "mine", "domains": {"mine": {"initial_word": "dog"}}}
@@ -271,8 +271,8 @@ def test_a_collection_without_words_is_warned_of_unless_each_image_finds_one(ani
 def test_a_different_edit_subject_is_reported(quick):
     asks = {"in_distribution": {"check": "editability"}, "domain": "mine"}
     cats = load_settings("laptop", None, {**asks, "domains": {"mine": {"initial_word": "cat"}}})
-    said = subject_switched(cats)
-    assert said is not None and "'car'" in said
+    output = subject_switched(cats)
+    assert output is not None and "'car'" in output
     dogs = load_settings("laptop", None, {**asks, "domains": {"mine": {"initial_word": "dog"}}})
     assert subject_switched(dogs) is None
     assert subject_switched(quick.model_copy(update={"domain": "animals"})) is None
@@ -280,7 +280,7 @@ def test_a_different_edit_subject_is_reported(quick):
 
 
 @pytest.mark.parametrize(
-    ("domain", "said"),
+    ("domain", "output"),
     [
         ({"initial_words": ["dog", "rhinoceros"]}, "initial word 'rhinoceros' is 9 tokens of this model"),
         ({"initial_word": "dog", "templates": ["a {}", "a " * 40 + "{}"]}, "shorten the template"),
@@ -288,9 +288,9 @@ def test_a_different_edit_subject_is_reported(quick):
         ({"initial_word": "cat", "other_subject": "zebra crossing"}, "zebra crossing"),
     ],
 )
-def test_preflight_refuses_a_domain_that_does_not_suit_the_model(domain, said):
+def test_preflight_refuses_a_domain_that_does_not_suit_the_model(domain, output):
     given = {"domain": "mine", "domains": {"mine": domain}, "in_distribution": {"check": "editability"}}
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=output):
         preflight(load_settings("laptop", None, given))
 
 

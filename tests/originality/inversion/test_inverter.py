@@ -244,12 +244,12 @@ def test_an_initial_word_without_tokens_is_refused(model, word, several):
 def test_each_prompt_is_encoded_once_per_step_however_small_the_passes(model, images, most, monkeypatch):
     inverter = Inverter(model, DOMAINS["shapes"], SETTINGS, seed=5)
     lanes = [inverter.open(name, images[0], m) for name, m in (("a", 1), ("b", 3))]
-    asked = [len(inverter.step_noise(lane).templates) for lane in lanes]
-    asked += [] if most else asked[:1]  # a full pass has a third lane
+    requested = [len(inverter.step_noise(lane).templates) for lane in lanes]
+    requested += [] if most else requested[:1]  # a full pass has a third lane
     read, encode = [], model.text.encode
     monkeypatch.setattr(
         model.text, "encode", lambda prompts, own: read.append(len(prompts.ids)) or encode(prompts, own)
     )
     inverter.passes.max_samples = most
     inverter.advance(lanes)
-    assert sum(read) == sum(asked)
+    assert sum(read) == sum(requested)

@@ -60,15 +60,15 @@ def test_the_learning_rate_is_constant_and_then_cools_down():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "output"),
     [
         ({"steps": 5, "cooldown": 6}, "cooldown 6 is more than inversion.steps 5"),
         ({"stop": "settled"}, "set inversion.cycle"),
         ({"stop": "settled", "cycle": 1}, "set inversion.cycle"),
     ],
 )
-def test_inconsistent_settings_are_refused(wrong, said):
-    with pytest.raises(ValueError, match=said):
+def test_inconsistent_settings_are_refused(wrong, output):
+    with pytest.raises(ValueError, match=output):
         AuditSettings.model_validate({"inversion": wrong})
 
 

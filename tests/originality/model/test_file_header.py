@@ -48,13 +48,13 @@ READ = [
 ]
 
 
-@pytest.mark.parametrize(("family", "header", "marked", "asked", "meant"), READ)
+@pytest.mark.parametrize(("family", "header", "marked", "requested", "meant"), READ)
 def test_a_prediction_is_read_from_the_header(
-    folders, weights, tmp_path: Path, family, header, marked, asked, meant
+    folders, weights, tmp_path: Path, family, header, marked, requested, meant
 ) -> None:
     file, marks = tmp_path / "model.safetensors", {"v_pred": torch.zeros(0)} if marked else {}
     save_file({**weights[family], **marks}, file, header)
-    made = unpack(file, tmp_path / "made", asked, folders[family])
+    made = unpack(file, tmp_path / "made", requested, folders[family])
     scheduler = json.loads((made / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler.get("prediction_type", "epsilon") == meant
 
@@ -95,14 +95,14 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("tensors", "header", "asked", "why"), REFUSED)
+@pytest.mark.parametrize(("tensors", "header", "requested", "why"), REFUSED)
 def test_a_contradicting_or_unsupported_header_is_refused(
-    tmp_path: Path, tensors, header, asked, why
+    tmp_path: Path, tensors, header, requested, why
 ) -> None:
     file = tmp_path / "model.safetensors"
     save_file(tensors, file, header)
     with pytest.raises(SettingsError, match=why) as caught:
-        unpack(file, tmp_path / "made", asked)
+        unpack(file, tmp_path / "made", requested)
     assert "\n" not in str(caught.value) and str(file) in str(caught.value)
     assert not (tmp_path / "made").exists()
 

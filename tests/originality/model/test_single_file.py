@@ -81,13 +81,13 @@ def test_a_running_average_is_preferred(sd1: Path, tmp_path: Path) -> None:
     assert same(unpack(tmp_path / "full.safetensors", tmp_path / "made", None, sd1), sd1)
 
 
-@pytest.mark.parametrize(("mark", "asked"), [("v_pred", None), ("", "v_prediction")])
+@pytest.mark.parametrize(("mark", "requested"), [("v_pred", None), ("", "v_prediction")])
 def test_a_prediction_is_taken_from_a_marker_or_the_setting(
-    sd1: Path, tmp_path: Path, mark: str, asked: str | None
+    sd1: Path, tmp_path: Path, mark: str, requested: str | None
 ) -> None:
     marks = {mark: torch.zeros(0)} if mark else {}
     save_file({**one_file(sd1), **marks}, tmp_path / "v.safetensors")
-    made = unpack(tmp_path / "v.safetensors", tmp_path / "made", asked, sd1)
+    made = unpack(tmp_path / "v.safetensors", tmp_path / "made", requested, sd1)
     scheduler = json.loads((made / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler["prediction_type"] == "v_prediction"
 

@@ -40,7 +40,7 @@ def test_a_card_built_by_the_script_equals_the_one_in_the_page(
     page: Page, files: dict[str, Path], tmp_path: Path
 ) -> None:
     """The same image as the page holds it and as the script builds it, pictures aside."""
-    told = """[...document.querySelectorAll('#images .card, #images tbody tr')].map(element => {
+    messages = """[...document.querySelectorAll('#images .card, #images tbody tr')].map(element => {
       const copy = element.cloneNode(true);
       for (const picture of copy.querySelectorAll('.zoom, .missing.strip, .missing.query-image')) {
         picture.replaceWith('picture');
@@ -52,7 +52,7 @@ def test_a_card_built_by_the_script_equals_the_one_in_the_page(
     data = example_runs.varied()
     (tmp_path / "whole.html").write_text(render(data), encoding="utf-8")
     page.open(tmp_path / "whole.html")
-    written = page.run(told)
+    written = page.run(messages)
     for name, content in data.listing.files():
         (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / name).write_bytes(content)
@@ -62,7 +62,7 @@ def test_a_card_built_by_the_script_equals_the_one_in_the_page(
         (tmp_path / "index.html").write_text(render(example_runs.varied()), encoding="utf-8")
     page.call("Page.navigate", url=(tmp_path / "index.html").as_uri() + "#size=100")
     until(page, "document.querySelectorAll('.card').length", len(data.listing))
-    assert page.run(told) == written
+    assert page.run(messages) == written
     page.leave()
     page.complaints.clear()  # the pictures of this run are nowhere
 

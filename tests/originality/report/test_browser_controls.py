@@ -39,8 +39,8 @@ def test_pages_are_loaded_when_they_are_shown(page: Page, files: dict[str, Path]
     until(page, STATUS, "Images 21 to 40 of 1,200.")
     second = page.run(ROWS)
     assert second == page.run(NAMES) and len(set(first + second)) == 40
-    asked = [url for url in page.requests if "/data/" in url]
-    assert len(asked) == 2  # all rows, and the evidence of these twenty
+    requested = [url for url in page.requests if "/data/" in url]
+    assert len(requested) == 2  # all rows, and the evidence of these twenty
     page.click(".pager [name=last]")
     until(page, STATUS, "Images 1,181 to 1,200 of 1,200.")
     assert set(page.run(REASONS)) == {"missing"}

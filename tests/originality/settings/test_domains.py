@@ -113,7 +113,7 @@ def test_a_user_domain_needs_only_an_initial_word():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "output"),
     [
         (
             "{initial_word: a, template: art}",
@@ -136,10 +136,10 @@ def test_a_user_domain_needs_only_an_initial_word():
         ("word", "'domains.mine'"),
     ],
 )
-def test_an_invalid_domain_is_reported_in_one_line(text, said):
+def test_an_invalid_domain_is_reported_in_one_line(text, output):
     with pytest.raises(SettingsError) as caught:
         of_yaml(text)
-    assert said in str(caught.value)
+    assert output in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -153,13 +153,13 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8
     subjects=st.tuples(WORDS, WORDS),
 )
 def test_any_domain_is_read_as_written_or_refused_in_one_line(words, templates, subjects):
-    said = {
+    output = {
         "initial_words": words,
         "templates": templates,
         "edit_subject": subjects[0],
         "other_subject": subjects[1],
     }
-    text = yaml.safe_dump(said)
+    text = yaml.safe_dump(output)
     try:
         domain = of_yaml(text)
     except SettingsError as error:
@@ -169,9 +169,9 @@ def test_any_domain_is_read_as_written_or_refused_in_one_line(words, templates, 
     assert domain.templates == (ART_TEMPLATES if templates == "art" else tuple(templates))
     assert all(template.count("{}") == 1 for template in domain.templates)
     for word in domain.initial_words:
-        asked = domain.subject_for(word)
-        assert asked.lower() != word.lower()
-        assert edit_prompt(asked).count("{}") == 1
+        requested = domain.subject_for(word)
+        assert requested.lower() != word.lower()
+        assert edit_prompt(requested).count("{}") == 1
     again = AuditSettings.model_validate_json(
         AuditSettings(domain="mine", domains={"mine": domain}).model_dump_json()
     )

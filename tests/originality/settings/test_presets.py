@@ -60,7 +60,7 @@ def test_a_later_file_overrides_an_earlier_one_key_by_key(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "output"),
     [
         ("max_token: 3", "unknown setting 'max_token'; did you mean 'max_tokens'?"),
         ("inversion: {step: 3}", "unknown setting 'inversion.step'; did you mean 'steps'?"),
@@ -80,12 +80,12 @@ def test_a_later_file_overrides_an_earlier_one_key_by_key(tmp_path):
         ("distance: {metric: dreamsim}", "in_distribution.check"),
     ],
 )
-def test_invalid_files_are_reported_in_one_line(tmp_path, text, said):
+def test_invalid_files_are_reported_in_one_line(tmp_path, text, output):
     file = tmp_path / "settings.yaml"
     file.write_text(text)
     with pytest.raises(SettingsError) as caught:
         load_settings(None, file)
-    assert said in str(caught.value)
+    assert output in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

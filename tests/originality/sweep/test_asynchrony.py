@@ -20,6 +20,7 @@ PASSES = (8, 4, 3)
 """Samples per pass: of all lanes, of one lane, and of parts of a lane."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_a_step_does_not_make_the_host_wait_for_the_device(tmp_path, monkeypatch, family):
     folder = FAMILIES[family](tmp_path / "model")
@@ -52,6 +53,7 @@ def test_the_backward_pass_does_not_wait_for_the_device(tmp_path):
             lanes[0].scale.value  # noqa: B018
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheduler", ["pndm", "ddim", "euler", "dpm++"])
 def test_denoising_does_not_wait_for_the_device(tmp_path, monkeypatch, scheduler):
     """With all samplers but UniPC, whose step creates small tensors on the device."""

@@ -46,7 +46,7 @@ def test_loss_scaling_keeps_the_gradient_above_fp16_underflow(model, half, momen
     """With gradients as small as those of Stable Diffusion's mean over 20 x 4 x 64 x 64 numbers."""
     smaller = math.prod(model.latent_shape) / (4 * 64 * 64)
     losses = Inverter.losses
-    monkeypatch.setattr(Inverter, "losses", lambda self, *asked: losses(self, *asked) * smaller)
+    monkeypatch.setattr(Inverter, "losses", lambda self, *requested: losses(self, *requested) * smaller)
 
     def gradient(model, scale):
         own = Inverter(model, DOMAINS["shapes"], InversionSettings(batch_size=20, loss_scale=scale), seed=0)
@@ -86,7 +86,7 @@ def test_a_lane_that_skips_steps_does_not_affect_the_other_lane(half, moments):
 def test_a_gradient_that_overflows_at_any_scale_fails_its_lane(half, moments, monkeypatch):
     gradients = Inverter.gradients
     monkeypatch.setattr(
-        Inverter, "gradients", lambda *asked: [(loss, g * math.inf) for loss, g in gradients(*asked)]
+        Inverter, "gradients", lambda *requested: [(loss, g * math.inf) for loss, g in gradients(*requested)]
     )
     (lane,) = invert(inverter(half, 4.0, steps=9), [("a", moments, 1)])
     assert lane.failure and "gradient of step 2" in lane.failure
@@ -180,6 +180,7 @@ def test_a_redraw_that_overflows_names_the_denoising_step(half):
         half.redraw("a photo of {}", half.text.word_vector("shape")[None], noise, REDRAW)
 
 
+@pytest.mark.long
 def test_an_overflow_in_a_redraw_is_a_failed_attempt(quick: AuditSettings, monkeypatch):
     sweep = Sweep(quick)
 

@@ -51,6 +51,7 @@ def test_a_sweep_resumes_from_any_step_to_the_same_bytes(quick, course, step):
     assert again.counters == finished.counters
 
 
+@pytest.mark.long
 def test_a_sweep_resumes_after_a_failed_attempt(quick, monkeypatch):
     losses = Inverter.losses
 
@@ -67,6 +68,7 @@ def test_a_sweep_resumes_after_a_failed_attempt(quick, monkeypatch):
     assert again.files == finished.files
 
 
+@pytest.mark.long
 def test_a_sweep_resumes_from_a_failure_that_the_host_had_not_read(quick, monkeypatch):
     """Step 1 fails, and the snapshot is taken before step 2, after which the host reads of the failure."""
     losses = Inverter.losses
@@ -167,18 +169,18 @@ def test_a_snapshot_of_different_settings_model_or_image_is_refused(quick, empty
 def test_an_intact_snapshot_with_unexpected_content_is_refused(empty, course):
     """With a valid checksum, but with parts missing, or of a different shape or type."""
     saved, tensors = unpack(course[1][8][1])
-    said = saved.model_dump(mode="json")
-    assert encode(said, tensors) == course[1][8][1]
+    output = saved.model_dump(mode="json")
+    assert encode(output, tensors) == course[1][8][1]
     assert len(tensors) == 1 + 3 + 2  # vectors, optimiser, word and redraws of m = 1
     for name, value in tensors.items():
-        refused(empty, encode(said, {k: v for k, v in tensors.items() if k != name}), "does not hold")
-        refused(empty, encode(said, {**tensors, name: value[None]}), "does not hold")
-        refused(empty, encode(said, {**tensors, name: value.double()}), "does not hold")
-    refused(empty, encode(said, {**tensors, "more": torch.zeros(1)}), "does not hold")
-    for name in said:
-        refused(empty, encode({k: v for k, v in said.items() if k != name}, tensors), "cannot be read")
-        refused(empty, encode({**said, name: {}}, tensors), "cannot be read")
-    (first,) = said["attempts"]
+        refused(empty, encode(output, {k: v for k, v in tensors.items() if k != name}), "does not hold")
+        refused(empty, encode(output, {**tensors, name: value[None]}), "does not hold")
+        refused(empty, encode(output, {**tensors, name: value.double()}), "does not hold")
+    refused(empty, encode(output, {**tensors, "more": torch.zeros(1)}), "does not hold")
+    for name in output:
+        refused(empty, encode({k: v for k, v in output.items() if k != name}, tensors), "cannot be read")
+        refused(empty, encode({**output, name: {}}, tensors), "cannot be read")
+    (first,) = output["attempts"]
     for wrong in (
         {"step": 9, "losses": [0.0] * 9},
         {"step": 0},
@@ -189,11 +191,12 @@ def test_an_intact_snapshot_with_unexpected_content_is_refused(empty, course):
         {"attempts": [first, {**first, "tokens": 2}]},
         {"attempts": [{**first, "redraws": 2}]},
     ):
-        refused(empty, encode({**said, **wrong}, tensors), "does not hold")
+        refused(empty, encode({**output, **wrong}, tensors), "does not hold")
     for nothing in (None, [], {}, "said"):
         refused(empty, encode(nothing, tensors), "cannot be read")
 
 
+@pytest.mark.long
 def test_a_snapshot_written_by_an_older_version_is_restored(quick, empty):
     """Committed as it was written after three steps. Digests of settings and model may have changed since."""
     older = (Path(__file__).parent / "older.snapshot").read_bytes()

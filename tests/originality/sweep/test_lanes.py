@@ -148,15 +148,15 @@ def test_position_and_neighbours_change_no_bit_of_a_lane(model, quick, templates
 def test_progress_can_be_read_at_any_moment(rounds, monkeypatch):
     """As the worker's other thread does, even while the next lane is being opened."""
     sweep = Watched(rounds)
-    opened, told = sweep.inverter.open, []
+    opened, messages = sweep.inverter.open, []
 
-    def asked(*given):
-        told.append(sweep.progress)
+    def requested(*given):
+        messages.append(sweep.progress)
         return opened(*given)
 
-    monkeypatch.setattr(sweep.inverter, "open", asked)
+    monkeypatch.setattr(sweep.inverter, "open", requested)
     run(sweep, item(0))
-    assert len(told) == 3 and "m=2 step 0/2" in told[1]
+    assert len(messages) == 3 and "m=2 step 0/2" in messages[1]
 
 
 def test_a_single_image_fills_a_pass_with_rounds_that_it_may_need(rounds, several):

@@ -39,6 +39,7 @@ def test_verdicts_are_bitwise_independent_of_batch_neighbours(sweep, together):
         assert alone.files == other.files
 
 
+@pytest.mark.long
 def test_a_different_seed_gives_different_results(quick, together):
     other = run(Sweep(quick.model_copy(update={"seed": 1})), item(0))["image-0"]
     assert timeless(other.record) != timeless(together["image-0"].record)
@@ -109,6 +110,7 @@ def test_the_fit_changes_the_digest_only_if_it_is_not_the_default():
     assert len({load_settings("laptop", flags=fit).digest() for fit in fits}) == 3
 
 
+@pytest.mark.long
 def test_a_distance_that_is_not_finite_fails_its_attempt_and_the_sweep_continues(quick, monkeypatch):
     sweep = Sweep(quick)
     real = sweep.distance.between
@@ -149,15 +151,15 @@ def little_memory(sweep: Sweep, most: int):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("most", "said"),
+    ("most", "output"),
     [(5, "inversion 4, denoising 3"), (1, "inversion 1, denoising 1, decoding 1, measuring 1")],
 )
-def test_running_out_of_memory_changes_no_verdict(quick, together, most, said):
+def test_running_out_of_memory_changes_no_verdict(quick, together, most, output):
     runs = []
     for items in ((item(0), item(1)), (item(1),)):
         with little_memory(sweep := Sweep(quick), most):
             runs.append(run(sweep, *items))
-        assert sweep.progress.endswith(f"out of memory, samples a pass: {said}")
+        assert sweep.progress.endswith(f"out of memory, samples a pass: {output}")
     for name, done in runs[0].items():
         ours, theirs = timeless(done.record), timeless(together[name].record)
         rounded = dict.fromkeys(("sweep", "score", "score_low", "score_high", "confidence"))

@@ -158,6 +158,7 @@ def test_the_learning_rate_warms_up_stays_and_falls():
     assert rates[-1] < 0.01
 
 
+@pytest.mark.long
 def test_the_stages_make_a_folder_that_draws(tmp_path):
     images = TaughtSet()
     vae = autoencoder.train(TINY, tmp_path, images)
@@ -172,6 +173,7 @@ def test_the_stages_make_a_folder_that_draws(tmp_path):
     assert sys.float_info.min / 2 > 0  # flushing denormals ends with the training
 
 
+@pytest.mark.long
 def test_a_second_round_starts_from_a_model_folder(tmp_path):
     images = TaughtSet()
     vae = autoencoder.train(TINY, tmp_path, images)

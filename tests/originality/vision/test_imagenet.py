@@ -146,6 +146,7 @@ DISTORTIONS: list[Callable[[Image.Image], Image.Image]] = [
 ]
 
 
+@pytest.mark.long
 def test_ten_distortions_of_a_photograph_are_nearer_than_every_other(metric: ImageNetFeatures) -> None:
     data = (skimage.data.chelsea, skimage.data.coffee, skimage.data.rocket, skimage.data.astronaut)
     more = (skimage.data.retina, skimage.data.hubble_deep_field, skimage.data.immunohistochemistry)

@@ -85,10 +85,10 @@ def test_a_folder_for_us_and_for_the_package(
     assert metric.digest() == DreamSim(tiny_folder).digest()
     theirs = package_distances(to, "ensemble", pictures)
     np.testing.assert_allclose(metric.between(embedded[0], embedded), theirs, atol=2e-6)
-    asked = list(published.asked)
-    assert len(asked) == 3
+    requested = list(published.requested)
+    assert len(requested) == 3
     assert main(["models", "fetch", "dreamsim", "--to", str(to), "--mirror", url]) == exits.ALL_JUDGED
-    assert published.asked == asked
+    assert published.requested == requested
 
 
 def test_progress_is_reported(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,21 +104,21 @@ def test_progress_is_reported(url: str, tmp_path: Path, capsys: pytest.CaptureFi
         url,
     ]
     assert main(command) == exits.ALL_JUDGED
-    said = capsys.readouterr()
-    first, *_, last = said.err.splitlines()
+    output = capsys.readouterr()
+    first, *_, last = output.err.splitlines()
     assert first == f"fetching {ZIP} of DreamSim from {url.removeprefix('http://')}"
     assert f"--set distance.folder={tmp_path}" in last
-    assert said.out == f"{tmp_path}\n"
+    assert output.out == f"{tmp_path}\n"
 
 
 def test_two_branches_share_a_folder(sources: Sources, published: Published, tmp_path: Path) -> None:
     for branch in ("ensemble", "clip_vitb32"):
         fetch(tmp_path, branch, sources, package=True)
-    asked = len(published.asked)
+    requested = len(published.requested)
     for branch in ("ensemble", "clip_vitb32"):
         fetch(tmp_path, branch, sources, package=True)
         files_of(tmp_path, branch)
-    assert len(published.asked) == asked
+    assert len(published.requested) == requested
 
 
 def test_an_interrupted_download_is_resumed(sources: Sources, published: Published, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_an_interrupted_download_is_resumed(sources: Sources, published: Publish
             fetch(tmp_path, "clip_vitb32", sources)
         assert not names(tmp_path) & {DIGESTS, CLIP}
     fetch(tmp_path, "clip_vitb32", sources)
-    assert published.asked == [(ZIP, ""), (ZIP, "bytes=1000-"), (ZIP, f"bytes={size - 10}-")]
+    assert published.requested == [(ZIP, ""), (ZIP, "bytes=1000-"), (ZIP, f"bytes={size - 10}-")]
     assert sha256(tmp_path / CLIP) and not (tmp_path / ".fetch").exists()
     DreamSim(tmp_path, "clip_vitb32")
 
@@ -155,11 +155,11 @@ def test_a_complete_download_is_not_repeated(sources: Sources, published: Publis
     part.write_bytes(published.files[ZIP])
     part.with_name(f"{part.name}.tag").write_text('"1"')
     fetch(tmp_path, "clip_vitb32", sources)
-    assert published.asked == [(ZIP, f"bytes={len(published.files[ZIP])}-")]
+    assert published.requested == [(ZIP, f"bytes={len(published.files[ZIP])}-")]
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "output"),
     [
         (404, "HTTP Error 404"),
         (403, "HTTP Error 403"),
@@ -172,17 +172,17 @@ def test_a_complete_download_is_not_repeated(sources: Sources, published: Publis
     "name", [ZIP.replace("clip_vitb32", "ensemble"), DINO.rpartition("/")[2], "dino.zip"]
 )
 def test_a_refused_download_is_an_error_of_one_line(
-    name: str, fault: str | int, said: str, sources: Sources, published: Published, tmp_path: Path
+    name: str, fault: str | int, output: str, sources: Sources, published: Published, tmp_path: Path
 ) -> None:
     published.faults[name] = fault
     with pytest.raises(
         SettingsError if fault == 404 else FetchError,
-        match=f"http://127.*{name}: .*({said}).*s3://.*distance.folder",
+        match=f"http://127.*{name}: .*({output}).*s3://.*distance.folder",
     ) as caught:
         fetch(tmp_path, "ensemble", sources, package=True)
     assert "\n" not in str(caught.value)
     fetch(tmp_path, "ensemble", sources, package=True)
-    assert len(published.asked) == 4, "what was whole is not fetched again"
+    assert len(published.requested) == 4, "what was whole is not fetched again"
 
 
 def test_a_host_that_does_not_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,10 +202,12 @@ def test_temporary_errors_are_retried(
     sources: Sources, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PATIENCE, "2")
-    told: list[str] = []
+    messages: list[str] = []
     published.faults[ZIP] = 503
-    fetch(tmp_path, "clip_vitb32", sources, tell=told.append)
-    assert len(published.asked) == 2 and any("HTTP Error 503" in line and "retrying" in line for line in told)
+    fetch(tmp_path, "clip_vitb32", sources, tell=messages.append)
+    assert len(published.requested) == 2 and any(
+        "HTTP Error 503" in line and "retrying" in line for line in messages
+    )
 
 
 def test_a_destination_that_cannot_be_written(sources: Sources, tmp_path: Path) -> None:
@@ -226,12 +228,12 @@ def test_a_damaged_archive_is_thrown_away(
         "lacks": published.files["dino.zip"],
     }
     published.files[ZIP] = damaged[harm]
-    said = r"is damaged: |a web page|lack clip_vitb32"
-    with pytest.raises(SettingsError if harm == "lacks" else FetchError, match=said):
+    output = r"is damaged: |a web page|lack clip_vitb32"
+    with pytest.raises(SettingsError if harm == "lacks" else FetchError, match=output):
         fetch(tmp_path, "clip_vitb32", sources)
     published.files[ZIP] = whole
     fetch(tmp_path, "clip_vitb32", sources)
-    assert published.asked == [(ZIP, "")] * 2
+    assert published.requested == [(ZIP, "")] * 2
     DreamSim(tmp_path, "clip_vitb32")
 
 
@@ -248,12 +250,12 @@ def test_a_damaged_file_is_refused_and_fetched_again(
     else:
         file.write_bytes(whole[:-1] + (bytes([whole[-1] ^ 1]) if harm == "flip" else b""))
     settings = DistanceSettings(folder=str(tmp_path), branch="clip_vitb32", threshold=0.4)
-    said = r"originality models fetch dreamsim --branch clip_vitb32"
-    with pytest.raises(SettingsError, match=said) as caught:
+    output = r"originality models fetch dreamsim --branch clip_vitb32"
+    with pytest.raises(SettingsError, match=output) as caught:
         load_distance(settings)
     assert name in str(caught.value) and "\n" not in str(caught.value)
     fetch(tmp_path, "clip_vitb32", sources)
-    assert file.read_bytes() == whole and len(published.asked) == 2
+    assert file.read_bytes() == whole and len(published.requested) == 2
     load_distance(settings)
 
 
@@ -269,7 +271,7 @@ def test_damaged_digests(sources: Sources, tmp_path: Path) -> None:
 def test_only_one_of_many_processes_downloads(sources: Sources, published: Published, tmp_path: Path) -> None:
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda _: fetch(tmp_path, "clip_vitb32", sources), range(6)))
-    assert published.asked == [(ZIP, "")]
+    assert published.requested == [(ZIP, "")]
 
 
 def test_the_default_folder_is_filled_once_and_then_only_read(

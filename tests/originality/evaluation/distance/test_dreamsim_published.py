@@ -49,8 +49,8 @@ def test_other_weights_fail_and_the_published_ones_pass(
     tiny_folder: Path, three: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stand-in's random weights are other ones; held against its own distances they are right."""
-    asked = settings(tiny_folder)
-    found = look(asked, three)
+    requested = settings(tiny_folder)
+    found = look(requested, three)
     assert found.state == "failed" and found.fix and "fetch both again" in found.fix
     assert "0.4453 (img_a_1.png)" in found.found and "0.2756 (img_b_1.png)" in found.found
     measured = found.numbers["measured"]
@@ -68,7 +68,7 @@ def test_other_weights_fail_and_the_published_ones_pass(
         for name in measured:
             expected = {**measured, name: measured[name] + beyond}
             monkeypatch.setattr(published, "PUBLISHED", expected)
-            assert look(asked, three).state == state, (name, beyond)
+            assert look(requested, three).state == state, (name, beyond)
 
 
 def test_a_distance_that_is_no_number_is_far_off() -> None:
@@ -95,11 +95,11 @@ def test_without_the_pictures_it_is_skipped_with_what_to_do(
 
 
 def test_pictures_are_fetched_once_and_completely(three: Path, tmp_path: Path) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     class Host(SimpleHTTPRequestHandler):
         def log_message(self, *about: object) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Host, directory=str(three))) as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -112,5 +112,10 @@ def test_pictures_are_fetched_once_and_completely(three: Path, tmp_path: Path) -
         with pytest.raises(OSError, match="404"):
             published.fetch(folder, address)
         server.shutdown()
-    assert asked == ["/ref_1.png", "/img_a_1.png", "/img_b_1.png", *["/img_a_1.png"] * (len(asked) - 3)]
+    assert requested == [
+        "/ref_1.png",
+        "/img_a_1.png",
+        "/img_b_1.png",
+        *["/img_a_1.png"] * (len(requested) - 3),
+    ]
     assert sorted(f.name for f in folder.iterdir()) == ["img_b_1.png", "ref_1.png"]

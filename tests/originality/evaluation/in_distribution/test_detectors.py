@@ -78,8 +78,8 @@ def test_probabilities_are_those_of_transformers_own_pipeline(
     assert ours.shape == (5, 4) and ours.dtype == np.float64
     np.testing.assert_allclose(ours.sum(axis=1), 1, atol=1e-12)
     for photo, row in zip(photos, ours, strict=True):
-        told = ask(Image.fromarray(photo), candidate_labels=words, hypothesis_template=PROMPT)
-        expected = {said["label"]: said["score"] for said in told}
+        messages = ask(Image.fromarray(photo), candidate_labels=words, hypothesis_template=PROMPT)
+        expected = {output["label"]: output["score"] for output in messages}
         np.testing.assert_allclose(row, [expected[word] for word in words], atol=1e-5)
 
 

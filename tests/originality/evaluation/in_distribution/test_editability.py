@@ -132,9 +132,9 @@ def test_classes_of_subjects_are_those_of_their_names_in_imagenet() -> None:
 def test_a_subject_that_imagenet_does_not_know_names_those_it_does() -> None:
     settings = InDistributionSettings(check="editability")
     says = r"knows no 'house'; known are airplane, bear, .* detr or clip"
-    with pytest.raises(SettingsError, match=says) as told:
+    with pytest.raises(SettingsError, match=says) as messages:
         load_check(settings, "house")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(messages.value)
     with pytest.raises(SettingsError, match="'bicycles'; did you mean 'bicycle'"):
         load_check(settings, "bicycles")
 

@@ -71,8 +71,8 @@ def test_queries_of_a_number_of_elements_contain_no_pair(group, count):
 
 def test_queries_go_through_every_motif_of_a_group():
     for group in GROUPS:
-        asked = [tuple(sorted(query(group, k).elements)) for k in range(20)]
-        assert sorted(asked) == sorted(m.elements for m in TaughtSet().motifs_of(group))
+        requested = [tuple(sorted(query(group, k).elements)) for k in range(20)]
+        assert sorted(requested) == sorted(m.elements for m in TaughtSet().motifs_of(group))
 
 
 def test_groups_in_the_order_of_familiarity_have_rho_one():
@@ -120,9 +120,9 @@ def test_a_pair_of_colours_with_more_images_counts_once():
         first = k % 6 == 0
         row["caption"] = f"big {'blue' if first else 'red'} full circle and big red full square"
         row["min_tokens"] = 5 if first and row["group"] != "common pair" else 1
-    told = by_pair(rows)
-    assert told["pairs"] == dict.fromkeys(PAIR_GROUPS, 2)
-    assert [d["mean"] for d in told["differences"].values()] == [2.0, 0.0, 2.0]
+    messages = by_pair(rows)
+    assert messages["pairs"] == dict.fromkeys(PAIR_GROUPS, 2)
+    assert [d["mean"] for d in messages["differences"].values()] == [2.0, 0.0, 2.0]
     by_image = summarise(rows)["differences"]["unseen pair - common pair"]["mean"]
     assert by_image == round(4 / 6, 3)
 
@@ -168,11 +168,11 @@ def test_each_image_is_measured_once(tmp_path, quick, capsys):
 
 def test_steps_to_pass_are_those_of_the_sweep(tmp_path, quick):
     (swept,) = measure(Sweep(quick), queries(["familiar"], [0]), tmp_path / "results.jsonl")
-    asked, results = queries(["familiar"], [0]), tmp_path / "steps.jsonl"
-    (row,) = measure_steps(quick, asked, 1, results, (1, 4))
+    requested, results = queries(["familiar"], [0]), tmp_path / "steps.jsonl"
+    (row,) = measure_steps(quick, requested, 1, results, (1, 4))
     assert len(row["distances"]) == 2
     assert row["distances"][-1] == pytest.approx(swept["sweep"][0]["distance_mean"], abs=1e-4)
-    assert measure_steps(quick, asked, 1, results, (1, 4)) == [row]
+    assert measure_steps(quick, requested, 1, results, (1, 4)) == [row]
 
 
 def test_tuning_measures_every_checkpoint(tmp_path, monkeypatch, capsys):
@@ -180,16 +180,16 @@ def test_tuning_measures_every_checkpoint(tmp_path, monkeypatch, capsys):
     command = f"tuning --out {tmp_path} --count 1 --groups rare --checkpoints 1 2 --settings".split()
     monkeypatch.setattr("sys.argv", [*command, settings])
     tuning.main()
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     (row,) = map(json.loads, (tmp_path / "distances.jsonl").read_text().splitlines())
     assert row["image_id"] == "rare 200"
     assert len(row["distances"]) == 2 and row["steps"] is None
-    assert f"| 2 | {row['distances'][1]:.2f} (" in said
+    assert f"| 2 | {row['distances'][1]:.2f} (" in output
 
 
 def test_a_diverging_word_has_no_steps_to_pass(tmp_path, quick, monkeypatch):
     losses = Inverter.losses
-    monkeypatch.setattr(Inverter, "losses", lambda self, *asked: losses(self, *asked) * math.nan)
+    monkeypatch.setattr(Inverter, "losses", lambda self, *requested: losses(self, *requested) * math.nan)
     (row,) = measure_steps(quick, queries(["rare"], [0]), 1, tmp_path / "steps.jsonl")
     assert (row["steps"], row["distances"]) == (None, [])
 

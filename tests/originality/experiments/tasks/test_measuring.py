@@ -30,7 +30,7 @@ RED_SQUARE, BLUE_CIRCLE = "big red full square", "big blue full circle"
 
 
 def measurer(kind, plan_kind):
-    return OneAtATime(lambda said: kind(plan_kind.model_validate(said), SHAPES, "cpu"))
+    return OneAtATime(lambda output: kind(plan_kind.model_validate(output), SHAPES, "cpu"))
 
 
 @pytest.mark.long

@@ -152,8 +152,8 @@ def test_only_pairs_in_the_training_set_have_names(number, named):
 def test_terse_captions_leave_out_attributes_and_no_shape():
     own = DenoiserRecipe(attribute_dropout=0.5, caption_dropout=0.0, generic_caption=0.0, template_share=0.0)
     scene = TaughtSet().scene_of_group("unseen", generator("x"))
-    said = [denoiser.training_caption(scene, own, generator(k)) for k in range(300)]
-    words = [part.split() for caption in said for part in caption.split(" and ")]
+    output = [denoiser.training_caption(scene, own, generator(k)) for k in range(300)]
+    words = [part.split() for caption in output for part in caption.split(" and ")]
     assert np.mean([len(w) - 1 for w in words]) == pytest.approx(1.5, abs=0.15)
     assert {w[-1] for w in words} == {e.shape for e in scene.elements}
     full = own.model_copy(update={"attribute_dropout": 0.0})
@@ -270,7 +270,7 @@ def test_the_paper_s_scale_runs_at_a_smaller_width(bert, tmp_path, monkeypatch):
     work = ElementsMeasuring(measure, tmp_path / "model", "cpu")
     while not work.done:
         work.advance()
-    assert [told["images"] for told in work.record()["prompts"]] == [2, 2]
+    assert [messages["images"] for messages in work.record()["prompts"]] == [2, 2]
     sheet = Image.open(io.BytesIO(work.files()["drawn-empty.webp"]))
     assert sheet.height == 256 + 4
 
@@ -278,13 +278,13 @@ def test_the_paper_s_scale_runs_at_a_smaller_width(bert, tmp_path, monkeypatch):
 def test_elements_are_drawn_with_the_given_frequencies():
     rare, often = "big red full square", "small blue empty star"
     usual = ElementsPlan(kind="elements", empty_share=0.0)
-    said = usual.model_copy(update={"frequencies": {rare: 0.1, often: 30.0}})
-    assert ModelPlan.model_validate(ModelPlan(name="x", images=said).document()).images == said
-    counts = Counter(str(e) for n in range(4000) for e in said.images().scene(0, n).elements)
+    output = usual.model_copy(update={"frequencies": {rare: 0.1, often: 30.0}})
+    assert ModelPlan.model_validate(ModelPlan(name="x", images=output).document()).images == output
+    counts = Counter(str(e) for n in range(4000) for e in output.images().scene(0, n).elements)
     drawn, total = sum(counts.values()), 58 + 0.1 + 30
     assert counts[often] / drawn == pytest.approx(30 / total, abs=0.02)
     assert 1 <= counts[rare] < 3 * drawn * 0.1 / total + 5
-    others = [counts[str(e)] / drawn for e in said.shown if str(e) not in (rare, often)]
+    others = [counts[str(e)] / drawn for e in output.shown if str(e) not in (rare, often)]
     assert np.mean(others) == pytest.approx(1 / total, rel=0.05) and min(others) > 0.5 / total
     alike = usual.model_copy(update={"frequencies": {often: 1.0}})
     assert usual.images() == UniformSet(empty_share=0.0) != alike.images()

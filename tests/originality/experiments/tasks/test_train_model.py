@@ -38,7 +38,7 @@ def small_chunks(monkeypatch):
 
 def trainer(cache):
     return OneAtATime(
-        lambda said: Training(ModelPlan.model_validate(said), torch.device("cpu"), cache),
+        lambda output: Training(ModelPlan.model_validate(output), torch.device("cpu"), cache),
     )
 
 
