@@ -31,6 +31,8 @@ class Column:
     origin: Origin = "verdict"
     sorted_by: str = ""
     """Expression that rows are sorted by; empty: the column itself."""
+    whole: bool = False
+    """Whether its numbers are integers."""
 
     @property
     def order(self) -> str:
@@ -44,7 +46,7 @@ NEVER = "never"
 """Value of the column ``tokens`` of images that no number of tokens redrew."""
 
 _OWN: tuple[tuple[Column, str], ...] = (
-    (Column("number", "number", "number"), "i.number"),
+    (Column("number", "number", "number", whole=True), "i.number"),
     (Column("name", "text", "name"), "i.name"),
     (Column("uri", "text", "uri"), "i.uri"),
     (Column("tokens", "text", "tokens", sorted_by="fewest"), _TOKENS.format(v="v")),
@@ -57,16 +59,19 @@ _OWN: tuple[tuple[Column, str], ...] = (
     (Column("error_class", "text", "error_class"), "v.error_class"),
     (Column("error_message", "text", "error_message"), "v.error_message"),
     (Column("note", "text", "note"), "v.note"),
-    (Column("redrawn_at", "number", "redrawn_at"), "v.redrawn_at"),
-    (Column("in_distribution_at", "number", "in_distribution_at"), "v.in_distribution_at"),
+    (Column("redrawn_at", "number", "redrawn_at", whole=True), "v.redrawn_at"),
+    (Column("in_distribution_at", "number", "in_distribution_at", whole=True), "v.in_distribution_at"),
     (Column("initial_word", "text", "initial_word"), "v.initial_word"),
     (Column("edit_subject", "text", "edit_subject"), "v.edit_subject"),
-    (Column("bytes", "number", "bytes"), "i.bytes"),
-    (Column("attempts", "number", "attempts"), "v.attempts"),
+    (Column("bytes", "number", "bytes", whole=True), "i.bytes"),
+    (Column("attempts", "number", "attempts", whole=True), "v.attempts"),
     (Column("finished_at", "time", "finished_at"), "v.finished_at"),
     (Column("image_id", "text", "image_id"), "i.image_id"),
 )
 """Columns of every run, and what they are made of: of an input ``i`` and its verdict ``v``."""
+
+_FIRST = 9
+"""How many of them come before the columns of the other run and of the list."""
 
 _AGAINST: tuple[tuple[Column, str], ...] = (
     (
@@ -77,7 +82,7 @@ _AGAINST: tuple[tuple[Column, str], ...] = (
     (Column("against_confidence", "number", "against_confidence", "against"), "w.confidence"),
     (Column("against_status", "text", "against_status", "against"), "coalesce(w.status, 'absent')"),
     (
-        Column("moved", "number", "moved", "against", "abs(moved)"),
+        Column("moved", "number", "moved", "against", "abs(moved)", whole=True),
         f"{_FEWEST.format(v='w')} - {_FEWEST.format(v='v')}",
     ),
     (
@@ -109,13 +114,13 @@ class Schema:
             listed: what the collection's list adds, under its own names.
             compared: whether the run is compared with another.
         """
-        own = _OWN + (_AGAINST if compared else ())
-        names = distinct_names(listed.names, [column.name for column, _ in own])
+        against = _AGAINST if compared else ()
+        names = distinct_names(listed.names, [column.name for column, _ in (*_OWN, *against)])
         extra = [
-            (Column(name, kind_of(field.type), f"listed_{k}", "list"), f"i.listed_{k}")
+            (_listed(name, field.type, f"listed_{k}"), f"i.listed_{k}")
             for k, (name, field) in enumerate(zip(names, listed, strict=True))
         ]
-        every = [*own[:10], *extra, *own[10:]]
+        every = [*_OWN[:_FIRST], *against, *extra, *_OWN[_FIRST:]]
         hidden = _HIDDEN + (_HIDDEN_AGAINST if compared else ())
         made = [(column.sql, expression) for column, expression in every]
         made += [*hidden, ("search", "i.search")]
@@ -123,6 +128,10 @@ class Schema:
             {column.name: column for column, _ in every},
             ", ".join(f"{expression} AS {name}" for name, expression in made),
         )
+
+
+def _listed(name: str, type_: pa.DataType, sql: str) -> Column:
+    return Column(name, kind_of(type_), sql, "list", whole=pa.types.is_integer(type_))
 
 
 def kind_of(type_: pa.DataType) -> Kind:

@@ -207,7 +207,7 @@ def _plain(value: Any) -> Any:
 
 def _bins(column: Column, low: float, high: float, most: int) -> tuple[float, float, int]:
     """Bars of equal width: the lowest value, their width, their number. A whole number each where few."""
-    if low.is_integer() and high.is_integer() and column.name != "score" and high - low < most:
+    if column.whole and high - low < most:
         return low, 1.0, int(high - low) + 1
     return low, (high - low) / most or 1.0, most if high > low else 1
 

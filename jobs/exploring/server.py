@@ -95,7 +95,10 @@ class Explorer:
 
     def _run(self, questions: Questions, view: View) -> dict[str, Any]:
         columns = [
-            {"name": c.name, "kind": c.kind, "origin": c.origin, "range": self._rows.ranges.get(c.name)}
+            {
+                **{"name": c.name, "kind": c.kind, "origin": c.origin, "whole": c.whole},
+                "range": self._rows.ranges.get(c.name),
+            }
             for c in self._rows.schema.columns.values()
         ]
         against = self._readers.get(True)

@@ -46,8 +46,9 @@ const showHistogram = (bars, name) => {
   histogram.replaceChildren(...bars.map((bar) =>
     element("button", { type: "button", class: `bar ${bar.label === "never" ? "own" : ""}`, "aria-label": spoken(bar), title: spoken(bar),
       "aria-pressed": String(isChosen(bar, name)), onclick: (event) => choose(bars, bar, name, event.shiftKey) },
-    element("span", { class: "amount" }, bar.rows >= 10000 ? `${Math.round(bar.rows / 1000)}k` : count(bar.rows)),
-    element("i", { style: { "--height": `${(100 * bar.rows) / most}%` } }),
+    element("span", { class: "column" },
+      element("span", { class: "amount" }, bar.rows >= 10000 ? `${Math.round(bar.rows / 1000)}k` : count(bar.rows)),
+      element("i", { style: { "--share": bar.rows / most } })),
     element("span", { class: "label" }, labelled(bar)))));
   if (!bars.length) histogram.append(element("p", { class: "missing" }, "No image has a value in this column."));
   histogram.children[focused]?.focus?.();

@@ -43,7 +43,7 @@ export const textOf = (column, value) => {
   if (column.name === "confidence" || column.name === "against_confidence") return `${Math.floor(100 * value + 1e-9)} %`;
   if (column.kind === "number" && typeof value === "number") {
     const sign = column.origin === "against" && value > 0 && column.name.endsWith("moved") ? "+" : "";
-    return sign + (Number.isInteger(value) ? String(value) : value.toFixed(3));
+    return sign + (column.whole ? String(value) : Math.abs(value) >= 1e6 ? value.toPrecision(7) : value.toFixed(3));
   }
   if (column.kind === "time") return String(value).replace("T", " ").slice(0, 19);
   return visible(value);

@@ -1,7 +1,7 @@
 // The explorer's page: asks what the run has, then lets each part show the view and change it.
 import { ask } from "./answers.js";
 import { restore } from "./view.js";
-import { plural, visible } from "./elements.js";
+import { count, plural, visible } from "./elements.js";
 import * as charts from "./charts.js";
 import * as compare from "./compare.js";
 import * as filters from "./filters.js";
@@ -15,15 +15,19 @@ const failed = (error) => {
 };
 
 const title = (about) => {
-  const statuses = about.statuses.filter((bar) => bar.label !== null).map((bar) => `${plural(bar.rows, "")}`.trim() && `${bar.rows.toLocaleString("en-US")} ${visible(bar.label)}`);
+  const statuses = about.statuses.map((bar) => `${count(bar.rows)} ${bar.label}`);
   const { run } = about;
   document.querySelector("#title").textContent = plural(about.rows, "image");
-  document.querySelector("#about").textContent = visible(
-    [`${statuses.join(", ")}.`, `Model ${run.model ?? "unknown"}, metric ${run.metric ?? "unknown"}, redrawn below ${run.threshold ?? "?"}.`, run.url].join(" "));
+  const rule = `Model ${run.model ?? "unknown"}; redrawn if the mean distance (${run.metric ?? "unknown"}) is under ${run.threshold ?? "?"}.`;
+  document.querySelector("#about").textContent = visible(`${statuses.join(", ")}. ${rule}`);
+  document.querySelector("#where").textContent = visible(run.url);
   document.title = `${plural(about.rows, "image")} – Originality explorer`;
 };
 
 const start = async () => {
+  if (matchMedia("(max-width: 600px)").matches) {
+    for (const part of document.querySelectorAll(".roomy")) part.open = false; // so that the images are near
+  }
   const about = await ask("run");
   const has = (name) => about.columns.some((column) => column.name === name && column.range);
   title(about);

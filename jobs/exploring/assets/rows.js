@@ -4,7 +4,8 @@ import { change, current, onChange, question, same } from "./view.js";
 import { count, element, labelOf, options, picture, plural, textOf, verdict, visible } from "./elements.js";
 
 const ALWAYS = ["tokens", "score", "confidence", "reference_distance"];
-const MOST_SHOWN = 12; // columns of the table that are shown before somebody chooses
+const NEXT = ["against_confidence", "against_status"]; // shown if they are chosen
+const MOST_SHOWN = 14; // columns of the table that are shown before somebody chooses
 const FIRST_DOWN = ["score", "confidence", "reference_distance", "tokens", "moved", "score_moved", "against_score", "against_tokens"];
 
 const part = (id) => document.querySelector(`#${id}`);
@@ -21,11 +22,12 @@ export const shownRows = () => rows;
 const defaults = () => {
   const some = columns.filter((c) => c.origin !== "verdict" || ALWAYS.includes(c.name));
   const filled = some.filter((c) => c.kind !== "number" || c.range); // a column that no row has a number in is left out
-  return filled.filter((c) => c.name !== "listed_as").slice(0, MOST_SHOWN).map((c) => c.name);
+  return filled.filter((c) => c.name !== "listed_as" && !NEXT.includes(c.name)).slice(0, MOST_SHOWN).map((c) => c.name);
 };
 const tableColumns = (view) => {
   const chosen = view.columns ?? defaults();
-  return columns.filter((column) => chosen.includes(column.name));
+  const sorted = view.sort === "number" ? null : view.sort; // the order of the list needs no column
+  return columns.filter(({ name }) => name !== "name" && (chosen.includes(name) || name === sorted));
 };
 
 const opener = (row, ...children) =>

@@ -76,7 +76,7 @@ const facts = (row) => {
   const shown = about.columns.filter((column) => row[column.name] !== null && row[column.name] !== "" && !["name", "tokens", "number"].includes(column.name));
   const list = (title, columns) => (columns.length ? [element("h3", {}, title), element("dl", { class: "facts" },
     ...columns.map((column) => element("div", {}, ...pair(labelOf(column), element("bdi", {}, textOf(column, row[column.name]))))))] : []);
-  return [...list("From the list", shown.filter((c) => c.origin === "list")), ...list("Of the row", shown.filter((c) => c.origin !== "list"))];
+  return [...list("From the list", shown.filter((c) => c.origin === "list")), ...list("Verdict and file", shown.filter((c) => c.origin !== "list"))];
 };
 
 const neighbour = (step) => {

@@ -6,7 +6,7 @@ import csv
 import http.client
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -14,32 +14,17 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from cluster.inputs.listing import scan
-from cluster.run.folder import RunFolder
 from tests.support.explored_run import (
     CAPTION,
     COLUMN,
     NAMES,
     TOKEN,
-    explored_run,
     image_id,
-    served,
     tokens_of,
 )
 from tests.support.waiting import PATIENCE
 
 JUDGED = [number for number in range(len(NAMES) - 1) if number % 20 != 19]
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, RunFolder]:
-    folder = tmp_path_factory.mktemp("explored")
-    return explored_run(str(folder / "run")), explored_run(str(folder / "other"), shift=1)
-
-
-@pytest.fixture(scope="module")
-def url(runs: tuple[RunFolder, RunFolder]) -> Iterator[str]:
-    with served(*runs) as address:
-        yield address
 
 
 def request(
