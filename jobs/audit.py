@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refresh",
         action="store_true",
-        help="take into the run in --out what the collection has got since the run was planned",
+        help="add to the run in --out the inputs that are new since it was planned",
     )
     parser.add_argument(
         "--moved-from",

@@ -24,6 +24,7 @@ _MOST_GROUPS = 40
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("output", metavar="RUN", help="run folder of an audit")
     parser.add_argument(
         "--by", metavar="COLUMN", help="also for each value of a column of the collection's list"
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command with parsed arguments; the exit code."""
     folder = open_run(arguments.output, "audit")
     by = known_strata(folder, arguments.by) if arguments.by else None
     sample = sampled(folder)
@@ -73,14 +75,17 @@ def _print_collection(found: Mapping[str, Any], sample: Sampled) -> None:
     counts = ", ".join(f"{found[status]} {status}" for status in ("judged", "rejected", "failed"))
     print(f"{found['sampled']} of its inputs count here: {counts}")
     if sample.unused:
-        print(f"{sample.unused} settled inputs wait for earlier ones of the sample; resume the audit")
+        print(
+            f"{sample.unused} settled inputs are not counted yet, as earlier ones of the sample are pending; "
+            "resume the audit"
+        )
     if missing := found["strata_without_sample"]:
         names = ", ".join(missing)[:200]
-        print(process.one_line(f"of {names} nothing is judged; taken to be like the others"))
+        print(process.one_line(f"no judged inputs in {names}; assumed to be like the other strata"))
     if found["rejected"]:
         print(f"inputs that cannot be judged: {_share_text(found['rejected_share'])}")
     if found["shares"] is None:
-        print("no input of the sample is judged, so nothing can be said of min tokens")
+        print("no input of the sample is judged, so there is no estimate of min tokens")
         return
     for tokens, share in found["shares"].items():
         label = NEVER if tokens == NEVER else f"{tokens} token{'s' if tokens != '1' else ''}"
@@ -119,6 +124,7 @@ def _mean_text(mean: Mapping[str, float]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m jobs.estimate_population``; the exit code."""
     return exits.main("originality estimate-population", __doc__, add_arguments, run, argv)
 
 

@@ -1,4 +1,4 @@
-"""What became of a collection since a run was planned: inputs that came, and inputs that moved.
+"""Changes of a collection since a run was planned: inputs that were added, and inputs that moved.
 
 Pure functions of two manifests. Inputs keep their numbers, by which everything else of a run names them.
 """
@@ -27,7 +27,7 @@ class Change:
     """Inputs of the manifest that the collection does not have now. They stay as they were."""
 
 
-def grown(old: Manifest, now: Manifest) -> Change:
+def with_added_inputs(old: Manifest, now: Manifest) -> Change:
     """The manifest with the inputs that the collection has now and did not have before, at its end."""
     new = pc.invert(pc.is_in(now.table["uri"], old.table["uri"].combine_chunks()))
     gone = pc.invert(pc.is_in(old.table["uri"], now.table["uri"].combine_chunks()))
@@ -37,7 +37,7 @@ def grown(old: Manifest, now: Manifest) -> Change:
     return Change(manifest, added.num_rows, pc.sum(gone).as_py() or 0)
 
 
-def moved(old: Manifest, now: Manifest) -> Change:
+def with_moved_inputs(old: Manifest, now: Manifest) -> Change:
     """The manifest whose inputs are where the collection is now: by their names relative to its folder, where
     the bytes are as many as before. Columns that a list added stay."""
     names = _relative(now)

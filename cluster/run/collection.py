@@ -1,4 +1,4 @@
-"""A run whose collection lives: it takes in inputs that came, and follows one that moved.
+"""Changes of a run's collection after planning: add new inputs, or continue where the collection moved to.
 
 The manifest is written again, while nobody else works on the run. Inputs keep their numbers, so what is
 judged stays judged. Interrupted, the same call is made again.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cluster.inputs.changes import Change, grown, moved
+from cluster.inputs.changes import Change, with_added_inputs, with_moved_inputs
 from cluster.inputs.manifest import Manifest
 from cluster.run.folder import RunFolder
 from cluster.run.layout import MANIFEST_FILE, RUN_FILE
@@ -19,12 +19,12 @@ Listing = Callable[[], Manifest]
 """Lists the collection as it is now."""
 MOVED_FROM = "moved_from"
 """Key of run.json: the places where the collection was before, the oldest first."""
-FEW = 50_000
-"""A collection of at most so many loose files is listed at each start, to see what came since."""
+MAX_FILES_TO_RELIST = 50_000
+"""A collection of at most so many loose files is listed at each start, to report new ones."""
 
 
 def refresh(run: RunFolder, listing: Listing, say: Callable[[str], None]) -> tuple[RunFolder, Change]:
-    """Take the inputs into a run that the collection has got since it was planned.
+    """Add the inputs to a run that are new in the collection since it was planned.
 
     Raises:
         SettingsError: another process works on the run.
@@ -32,14 +32,14 @@ def refresh(run: RunFolder, listing: Listing, say: Callable[[str], None]) -> tup
     """
     with exclusive_turn(run, say) as heartbeat:
         run = RunFolder(run.store)
-        change = grown(run.manifest, listing())
+        change = with_added_inputs(run.manifest, listing())
         if change.changed:
             heartbeat.check()
             run.store.write(MANIFEST_FILE, change.manifest.to_parquet())
     return RunFolder(run.store), change
 
 
-def follow(
+def relocate(
     run: RunFolder, place: str | Sequence[str], listing: Listing, say: Callable[[str], None]
 ) -> tuple[RunFolder, Change]:
     """Let a run continue where its collection is now.
@@ -52,7 +52,7 @@ def follow(
     """
     with exclusive_turn(run, say) as heartbeat:
         run = RunFolder(run.store)
-        change = moved(run.manifest, listing())
+        change = with_moved_inputs(run.manifest, listing())
         if change.changed:
             heartbeat.check()
             # run.json follows the manifest: whoever finds the old place in it moves the inputs again, which
@@ -64,13 +64,13 @@ def follow(
     return RunFolder(run.store), change
 
 
-def newcomers(run: RunFolder, listing: Listing) -> Change | None:
-    """What the collection has got since the run was planned; None if finding out would take long.
+def added_inputs(run: RunFolder, listing: Listing) -> Change | None:
+    """The inputs that are new since the run was planned; None if finding out would take long.
 
     Raises:
         InputError, StoreError: the collection cannot be listed now.
     """
     manifest = run.manifest
-    if not manifest.source or manifest.has_containers or len(manifest) > FEW:
+    if not manifest.source or manifest.has_containers or len(manifest) > MAX_FILES_TO_RELIST:
         return None
-    return grown(manifest, listing())
+    return with_added_inputs(manifest, listing())

@@ -67,7 +67,7 @@ class SamplePlan:
 
     @property
     def text(self) -> str:
-        """For people: "a random sample of 100 of 5000 inputs, proportional to the values of artist"."""
+        """For people: "a random sample of 100 of 5000 inputs, by artist (proportional), seed 0"."""
         how = "" if self.by is None else f", by {self.by} ({self.allocation})"
         return f"a random sample of {self.size} of {self.inputs} inputs{how}, seed {self.seed}"
 

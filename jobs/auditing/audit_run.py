@@ -71,7 +71,7 @@ def audit(
         changes: of the collection, to follow.
     """
     with removing_empty_folders(output):
-        changes.follow(output, source, prepared.table_options)
+        changes.relocate(output, source, prepared.table_options)
         run = plan_audit(prepared, source, output, force_new, selection)
         run = changes.renewed(run, source, prepared.table_options)
         return run_to_end(prepared, run, how, frozen(run, selection))

@@ -1,4 +1,4 @@
-"""A collection that changes while its run exists: what came since is told, taken in, or followed."""
+"""A collection that changes after its run was planned: report new inputs, add them, or follow a move."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import partial
 from cluster.inputs.listing import scan
 from cluster.inputs.manifest import InputError
 from cluster.inputs.table_options import TableOptions
-from cluster.run.collection import follow, newcomers, refresh
+from cluster.run.collection import added_inputs, refresh, relocate
 from cluster.run.folder import RunFolder, open_run
 from cluster.storage.store import NotFound, StoreError, absolute
 from originality.contract.config import SettingsError
@@ -31,14 +31,14 @@ def place_of(source: Collection) -> str | list[str]:
 
 @dataclass(frozen=True)
 class Changes:
-    """Changes of the collection that a start of a run follows."""
+    """Changes of the collection that a start of a run takes into account."""
 
     refresh: bool = False
-    """Take in what came since the run was planned."""
+    """Add the inputs that are new since the run was planned."""
     moved_from: str | None = None
     """The collection was there when the run was planned."""
 
-    def follow(self, output: str, source: Collection, options: TableOptions) -> None:
+    def relocate(self, output: str, source: Collection, options: TableOptions) -> None:
         """Point the run at the place where its collection is now, if it moved.
 
         Raises:
@@ -56,7 +56,7 @@ class Changes:
             return
         if before != absolute(self.moved_from):
             raise SettingsError(f"--moved-from {self.moved_from}: the collection of {output} was in {before}")
-        _, change = follow(run, now, partial(scan, source, options), _log.warning)
+        _, change = relocate(run, now, partial(scan, source, options), _log.warning)
         if not change.changed:
             raise SettingsError(
                 f"--moved-from: no input of the run is in {now} by the same name with as many bytes; nothing "
@@ -70,7 +70,7 @@ class Changes:
             )
 
     def renewed(self, run: RunFolder, source: Collection, options: TableOptions) -> RunFolder:
-        """The run with what came since it was planned, or a remark that something did.
+        """The run with the inputs that are new since it was planned; without ``refresh``, a remark on them.
 
         Raises:
             SettingsError: another process works on the run.
@@ -80,14 +80,14 @@ class Changes:
         listing = partial(scan, source, options)
         if self.refresh:
             run, change = refresh(run, listing, _log.warning)
-            _log.info("%d inputs came since the run was planned, and are part of it now", change.changed)
+            _log.info("added %d inputs that are new since the run was planned", change.changed)
             return run
         # No reason to fail: what is judged needs no listing, and what is pending is read later.
         with suppress(InputError, StoreError):
-            if (found := newcomers(run, listing)) and found.changed:
+            if (found := added_inputs(run, listing)) and found.changed:
                 _log.warning(
-                    "%d inputs are not in this run, as they came since it was planned; take them in with "
-                    "--refresh",
+                    "%d inputs are not in this run, as they are new since it was planned; add --refresh to "
+                    "judge them too",
                     found.changed,
                 )
         return run

@@ -131,9 +131,9 @@ def sampled(run: RunFolder) -> Sampled:
         raise SettingsError(f"{run.store.url} has no verdict yet; run the audit first")
     if not plans:
         raise SettingsError(
-            f"{run.store.url}: {settled.sum()} of {count} inputs are settled, and they are no random sample; "
-            "run the audit's command with --sample N, which keeps verdicts, or without --limit and --shard "
-            "to the end"
+            f"{run.store.url}: the {settled.sum()} of {count} inputs that are settled are not a random "
+            "sample; add --sample N to the audit command (verdicts are kept), or finish it without --limit "
+            "and --shard"
         )
     newest = plans[-1]
     alike = [plan for plan in plans if plan.seed == newest.seed and plan.by in (None, newest.by)]

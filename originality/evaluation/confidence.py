@@ -17,7 +17,7 @@ from scipy import stats
 
 from originality.settings.audit import AuditSettings
 
-FEW = 10
+MIN_DISTANCES_FOR_BOOTSTRAP = 10
 """With fewer distances than this, their mean is taken to follow Student's t. A bootstrap of so few values
 cannot show how far values lie that were not drawn."""
 DRAWS = 2_000
@@ -207,7 +207,7 @@ def _near_probabilities(image_id: str, attempt: Measured, rule: PassRule) -> tup
     values, mean, deviation, n = _moments(attempt, rule.threshold)
     fresh = max(rule.count, n)
     error = deviation / math.sqrt(fresh)
-    if values is None or n < FEW:
+    if values is None or n < MIN_DISTANCES_FOR_BOOTSTRAP:
         means = mean + deviation / math.sqrt(n) * rng.standard_t(n - 1, DRAWS)
         whole = deviation * math.sqrt(1 / n + 1 / fresh)
         point = float(stats.t.cdf((rule.threshold - mean) / whole, n - 1))

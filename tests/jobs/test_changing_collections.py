@@ -11,7 +11,7 @@ import pytest
 
 from cluster.inputs.listing import scan
 from cluster.inputs.table_options import DEFAULTS
-from cluster.run.collection import follow, newcomers, refresh
+from cluster.run.collection import added_inputs, refresh, relocate
 from cluster.run.folder import RunFolder, open_run, plan
 from cluster.run.turn import exclusive_turn
 from cluster.storage.store import open_store
@@ -88,17 +88,17 @@ def listing(folder: Path):
 
 def test_files_that_came_are_found_and_taken_in(run: RunFolder, tmp_path: Path) -> None:
     source = tmp_path / "in"
-    assert newcomers(run, listing(source)).changed == 0
+    assert added_inputs(run, listing(source)).changed == 0
     images(source, "rare-1", "rare-2")
-    assert newcomers(run, listing(source)).changed == 2
+    assert added_inputs(run, listing(source)).changed == 2
     again, change = refresh(run, listing(source), print)
     assert (change.changed, len(again.manifest)) == (2, 3)
     assert again.manifest.uri(0) == run.manifest.uri(0)
 
 
 def test_a_large_collection_is_not_listed_to_see_what_came(run: RunFolder, monkeypatch) -> None:
-    monkeypatch.setattr("cluster.run.collection.FEW", 0)
-    assert newcomers(run, lambda: pytest.fail("it was listed")) is None
+    monkeypatch.setattr("cluster.run.collection.MAX_FILES_TO_RELIST", 0)
+    assert added_inputs(run, lambda: pytest.fail("it was listed")) is None
 
 
 def test_nothing_changes_while_another_process_works_on_the_run(run: RunFolder, tmp_path: Path) -> None:
@@ -121,10 +121,10 @@ def test_an_interrupted_move_is_made_by_the_same_call(run: RunFolder, tmp_path: 
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(store_type, "write", dies)
-        follow(run, str(there), listing(there), print)
+        relocate(run, str(there), listing(there), print)
     found = open_run(run.store.url)
     assert found.description["input"] == str(tmp_path / "in")
-    again, change = follow(found, str(there), listing(there), print)
+    again, change = relocate(found, str(there), listing(there), print)
     assert change.changed == 1 and again.description["input"] == str(there)
     assert again.manifest.uri(0) == f"{there}/familiar-1.png"
 
@@ -133,10 +133,10 @@ def test_a_move_to_where_nothing_is_changes_nothing(run: RunFolder, tmp_path: Pa
     other = images(tmp_path / "other", "rare-1")
     changes = Changes(moved_from=str(tmp_path / "in"))
     with pytest.raises(SettingsError, match="nothing was changed"):
-        changes.follow(run.store.url, str(other), DEFAULTS)
+        changes.relocate(run.store.url, str(other), DEFAULTS)
     assert open_run(run.store.url).description["input"] == str(tmp_path / "in")
     with pytest.raises(SettingsError, match="holds no run"):
-        changes.follow(str(tmp_path / "none"), str(other), DEFAULTS)
+        changes.relocate(str(tmp_path / "none"), str(other), DEFAULTS)
 
 
 def test_a_place_is_named_as_before_if_it_is_one() -> None:

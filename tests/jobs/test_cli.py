@@ -173,8 +173,8 @@ def test_dry_run_of_a_list_with_another_delimiter(tmp_path: Path, capsys: pytest
     assert main([*audit, "--delimiter", "^"]) == exits.ALL_JUDGED
     capsys.readouterr()
     for wrong in ("ab", "", '"'):
-        assert "--delimiter" in said(capsys, *audit, "--delimiter", wrong)
-    assert "--delimiter" in said(capsys, "audit", str(tmp_path), "--dry-run", "--delimiter", "tab")
+        assert "--delimiter" in output(capsys, *audit, "--delimiter", wrong)
+    assert "--delimiter" in output(capsys, "audit", str(tmp_path), "--dry-run", "--delimiter", "tab")
 
 
 def test_flags_beat_file_beats_preset(tmp_path: Path) -> None:

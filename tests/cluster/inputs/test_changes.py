@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.inputs.changes import grown, moved
+from cluster.inputs.changes import with_added_inputs, with_moved_inputs
 from cluster.inputs.combined import combined, common_folder
 from cluster.inputs.listing import scan
 from cluster.inputs.manifest import SCHEMA, Manifest
@@ -26,19 +26,19 @@ def manifest(names: list[str], root: str = "/in", sizes: int = 10) -> Manifest:
 
 @given(NAMES, NAMES)
 def test_a_grown_collection_keeps_its_numbers_and_gets_the_new_ones_once(before, after):
-    change = grown(manifest(before), manifest(after))
+    change = with_added_inputs(manifest(before), manifest(after))
     found = paths(change.manifest)
     assert found[: len(before)] == before
     assert found[len(before) :] == [name for name in after if name not in before]
     assert change.changed == len(found) - len(before)
     assert change.absent == len(set(before) - set(after))
-    again = grown(change.manifest, manifest(after))
+    again = with_added_inputs(change.manifest, manifest(after))
     assert again.changed == 0 and again.manifest.table == change.manifest.table
 
 
 @given(NAMES, NAMES)
 def test_a_moved_collection_is_followed_where_names_agree(before, after):
-    change = moved(manifest(before), manifest(after, "s3://b/there"))
+    change = with_moved_inputs(manifest(before), manifest(after, "s3://b/there"))
     uris = change.manifest.table["uri"].to_pylist()
     assert uris == [f"s3://b/there/{n}" if n in after else f"/in/{n}" for n in before]
     assert (change.changed, change.absent) == (
@@ -48,19 +48,19 @@ def test_a_moved_collection_is_followed_where_names_agree(before, after):
 
 
 def test_a_file_of_another_size_is_not_followed():
-    change = moved(manifest(["a", "b"]), manifest(["a", "b"], "/there", sizes=11))
+    change = with_moved_inputs(manifest(["a", "b"]), manifest(["a", "b"], "/there", sizes=11))
     assert change.changed == 0 and change.manifest.table["uri"].to_pylist() == ["/in/a", "/in/b"]
 
 
 def test_a_move_that_was_made_already_changes_nothing():
     there = manifest(["a", "b"], "/there")
-    once = moved(manifest(["a", "b"]), there).manifest
-    assert moved(once, there).manifest.table == once.table
+    once = with_moved_inputs(manifest(["a", "b"]), there).manifest
+    assert with_moved_inputs(once, there).manifest.table == once.table
 
 
 @pytest.mark.parametrize("odd", ["/in (1)", "/in.+[x]", r"/in\E", "/in $^", "/ïn"])
 def test_folders_with_odd_names_are_followed(odd):
-    change = moved(manifest(["a"], odd), manifest(["a"], "/there"))
+    change = with_moved_inputs(manifest(["a"], odd), manifest(["a"], "/there"))
     assert change.manifest.table["uri"].to_pylist() == ["/there/a"]
 
 
@@ -69,7 +69,7 @@ def test_a_list_keeps_its_columns_when_it_grows():
     old = Manifest("", old.table.append_column("artist", pa.array(["Ann"])))
     now = manifest(["a", "b"])
     now = Manifest("", now.table.append_column("artist", pa.array(["changed", "Bob"])))
-    change = grown(old, now)
+    change = with_added_inputs(old, now)
     assert change.manifest.table["artist"].to_pylist() == ["Ann", "Bob"]
 
 
@@ -78,7 +78,7 @@ def test_shards_that_moved_are_read_where_they_are(tmp_path: Path) -> None:
         (tmp_path / place).mkdir()
         (tmp_path / place / "0.tar").write_bytes(shard({"x.png": b"12345", "y.png": b"67"}))
     old, now = (scan(str(tmp_path / place)) for place in ("before", "after"))
-    change = moved(old, now)
+    change = with_moved_inputs(old, now)
     assert change.changed == 2
     assert change.manifest.location(0) == now.location(0) != old.location(0)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from originality.evaluation.confidence import (
-    FEW,
+    MIN_DISTANCES_FOR_BOOTSTRAP,
     PassRule,
     chances,
     in_distribution_at,
@@ -132,7 +132,7 @@ def test_both_errors_count():
 def test_fewer_redraws_are_less_sure():
     found = [probability(1, (0.1,) * n) for n in (1, 2, 4, 8, 20)]
     assert found == sorted(found) and found[0] < 0.8 and found[-1] > 0.999
-    found = [probability(1, spread(0.2, n)) for n in (2, 4, FEW - 1)]
+    found = [probability(1, spread(0.2, n)) for n in (2, 4, MIN_DISTANCES_FOR_BOOTSTRAP - 1)]
     assert found == sorted(found)
 
 
