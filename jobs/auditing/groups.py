@@ -9,10 +9,22 @@ import numpy as np
 
 from cluster.run.folder import RunFolder
 from jobs.auditing.results_table import PENDING
-from originality.contract.config import SettingsError
+from originality.contract.config import SettingsError, nearest
 
 CENSORED = "+"
 """Key of the images that no number of tokens redrew."""
+
+
+def check_column(run: RunFolder, column: str) -> None:
+    """Check that the collection has a column.
+
+    Raises:
+        SettingsError: it has none of this name; names the nearest, or all.
+    """
+    known = run.manifest.extra
+    if column not in known:
+        rest = nearest(column, known) if known else "; it has no columns beside its images"
+        raise SettingsError(f"--by {column}: the collection has no such column{rest}")
 
 
 def groups_by(run: RunFolder, column: str) -> list[dict[str, Any]]:
@@ -26,11 +38,9 @@ def groups_by(run: RunFolder, column: str) -> list[dict[str, Any]]:
         inputs whose row has a score, None without any.
 
     Raises:
-        SettingsError: the run's list has no such column; names those that it has.
+        SettingsError: as of :func:`check_column`.
     """
-    if column not in run.manifest.extra:
-        have = ", ".join(run.manifest.extra)[:200] or "none"
-        raise SettingsError(f"--by {column}: the collection has no such column; its columns are {have}")
+    check_column(run, column)
     outcomes = {
         row["image_id"]: (row["status"], _tokens(row), row.get("score"))
         for row in run.ledger.rows(["image_id", "status", "min_tokens", "censored", "score"])

@@ -12,7 +12,8 @@ from cluster.inputs.manifest import Manifest, Selection
 from cluster.inputs.sampling import Strata, ranks
 from cluster.run.folder import RunFolder
 from cluster.run.samples import SamplePlan, freeze, sample_plans
-from originality.contract.config import SettingsError, nearest
+from jobs.auditing.groups import check_column
+from originality.contract.config import SettingsError
 from originality.population.allocation import neyman_weights
 
 PENDING, JUDGED, REJECTED, FAILED = 0, 1, 2, 3
@@ -181,12 +182,10 @@ def known_strata(run: RunFolder, column: str) -> Strata:
     """The inputs of a run by their values in a column.
 
     Raises:
-        SettingsError: there is no such column; names the nearest.
+        SettingsError: as of :func:`jobs.auditing.groups.check_column`.
         InputError: its values cannot be shown as text.
     """
-    if column not in run.manifest.extra:
-        known = nearest(column, run.manifest.extra) if run.manifest.extra else "; it has none"
-        raise SettingsError(f"--by {column}: the collection has no such column{known}")
+    check_column(run, column)
     return run.manifest.strata(column)
 
 

@@ -68,36 +68,39 @@ def mean_estimates(sample: Sample, ends: tuple[float, float], proxy: Proxy | Non
     """
     counts = _sums(np.ones_like(sample.values), sample)
     sizes = np.where(counts > 0, sample.sizes, 0)
-    parts = sizes / sizes.sum(axis=-1, keepdims=True)
+    shares = sizes / sizes.sum(axis=-1, keepdims=True)
     counts_or_1 = np.maximum(counts, 1)
-    weights = _spread(parts / counts_or_1, sample.strata) * sample.counted
+    unit_weights = _spread(shares / counts_or_1, sample.strata)
+    weights = unit_weights * sample.counted
     total = weights.sum(axis=-1)
     mean = (weights * sample.values).sum(axis=-1) / total
-    score = sample.counted * (sample.values - mean[..., None]) / total[..., None]
-    value = mean
-    slopes = np.zeros_like(mean)
-    lost = np.ones_like(mean)
+    # Linearised residuals of the ratio of the weighted values to the weights of the units that count.
+    residuals = sample.counted * (sample.values - mean[..., None]) / total[..., None]
+    value, slopes, inflation = mean, np.zeros_like(mean), np.ones_like(mean)
+    baseline = None
     if proxy is not None:
-        beside = proxy.sampled - _spread(np.broadcast_to(proxy.means, sizes.shape), sample.strata)
-        inner = beside - _spread(_sums(beside, sample) / counts_or_1, sample.strata)
-        slopes = slope(score, inner, _spread((parts / counts_or_1) ** 2, sample.strata))
-        alone, _ = _variances(score, sample, counts, parts)
-        score = score - slopes[..., None] * beside
-        value = mean + (_spread(parts / counts_or_1, sample.strata) * score).sum(axis=-1)
-    open_variance, variance = _variances(score, sample, counts, parts)
-    if proxy is not None:  # in so far as it helps: a slope of 0 costs nothing
-        helps = np.clip(1 - _ratio(open_variance, alone), 0, 1)
-        lost = 1 + helps * (lost_to_slope(sample.counted.sum(axis=-1)) - 1)
+        # The proxy is centred on its known means, so that subtracting it changes no expectation.
+        centred = proxy.sampled - _spread(np.broadcast_to(proxy.means, sizes.shape), sample.strata)
+        within = centred - _spread(_sums(centred, sample) / counts_or_1, sample.strata)
+        slopes = slope(residuals, within, _spread((shares / counts_or_1) ** 2, sample.strata))
+        baseline, _ = _variances(residuals, sample, counts, shares)
+        residuals = residuals - slopes[..., None] * centred
+        value = mean + (unit_weights * residuals).sum(axis=-1)
+    with_replacement, variance = _variances(residuals, sample, counts, shares)
+    if baseline is not None:
+        # A slope is estimated from the same units, which the variance does not show. It costs only in so far
+        # as it helps: a slope of 0 changes nothing.
+        helps = np.clip(1 - _ratio(with_replacement, baseline), 0, 1)
+        inflation = 1 + helps * (lost_to_slope(sample.counted.sum(axis=-1)) - 1)
     spread = _variance_of(sample.values, weights, mean)
-    per_stratum = parts**2 / counts_or_1
-    left = 1 - counts / np.maximum(sizes, 1)
-    unknown = np.sqrt(_ratio((per_stratum * left).sum(axis=-1), per_stratum.sum(axis=-1)))
-    flat = (spread <= _NONE * (ends[1] - ends[0]) ** 2) | (open_variance <= 0)
-    effective = np.where(flat, _kish(weights), _ratio(spread, open_variance * lost))
-    shrink = np.where(flat, unknown, np.sqrt(_ratio(variance, open_variance)))
-    low, high = mean_bounds(
-        np.where(weights > 0, sample.values, mean[..., None]), weights, effective, shrink, ends
-    )
+    # Without any variance in the sample the ratio of variances says nothing. The weights alone then give the
+    # effective size (Kish 1965), and the unsampled part of each stratum what is left to chance.
+    flat = (spread <= _NONE * (ends[1] - ends[0]) ** 2) | (with_replacement <= 0)
+    effective = np.where(flat, _kish(weights), _ratio(spread, with_replacement * inflation))
+    unsampled = _unsampled(shares, counts, sizes)
+    shrink = np.where(flat, unsampled, np.sqrt(_ratio(variance, with_replacement)))
+    known = np.where(weights > 0, sample.values, mean[..., None])
+    low, high = mean_bounds(known, weights, effective, shrink, ends)
     return Estimates(
         np.clip(value, *ends),
         np.clip(value + low - mean, *ends),
@@ -105,6 +108,13 @@ def mean_estimates(sample: Sample, ends: tuple[float, float], proxy: Proxy | Non
         effective,
         slopes,
     )
+
+
+def _unsampled(shares: np.ndarray, counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Factor by which intervals shrink as parts of a finite population are known, float64 (...)."""
+    per_stratum = shares**2 / np.maximum(counts, 1)
+    left = 1 - counts / np.maximum(sizes, 1)
+    return np.asarray(np.sqrt(_ratio((per_stratum * left).sum(axis=-1), per_stratum.sum(axis=-1))))
 
 
 _UNITS_PER_STRATUM = 50
