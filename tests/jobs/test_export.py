@@ -90,7 +90,7 @@ def test_status_counts_by_a_column(run: Path, capsys: pytest.CaptureFixture[str]
     assert main(["status", str(run), "--by", "artist"]) == exits.ALL_JUDGED
     assert "artist Klee: 2 inputs" in capsys.readouterr().out
     assert main(["status", str(run), "--by", "painter"]) == exits.BAD_SETTINGS
-    assert "artist, year" in capsys.readouterr().err
+    assert "artist" in capsys.readouterr().err
 
 
 def test_the_columns_are_in_the_runs_inputs(run: Path) -> None:
