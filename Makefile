@@ -64,10 +64,11 @@ bench: $(INSTALLED)
 chaos: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --out docs/chaos/results.json
 
-# The engine with a million images and no science, and the report of thousands: some half an hour.
+# The engine with a million images and no science, the report of thousands, a million rows explored: half an hour.
 IMAGES := 1000000
 scale: $(INSTALLED) browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale.page --images 1000 10000 100000 --out docs/scale/report.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale.explorer --images $(IMAGES) --out docs/scale/explorer.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale.overhead --out docs/scale/overhead.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale --images $(IMAGES) --out docs/scale/million.json
 

@@ -43,19 +43,23 @@ class Questions:
         """
         chosen = where(view, self._columns)
         counted = self._rows.ask(f"SELECT count(*) FROM items{chosen.sql}", chosen.values).fetchone()
+        total = int(counted[0]) if counted else 0
         shown = ", ".join(
             f"left({c.sql}, {_SHOWN})" if c.kind == "text" else c.sql for c in self._columns.values()
         )
+        # Only so many of the first rows are kept while sorting. So pages of the second half are counted from
+        # the end, which makes the last page as fast as the first.
+        limit = max(0, min(view.limit, total - view.offset))
+        backwards = view.offset > total // 2
+        offset = max(0, total - view.offset - limit) if backwards else view.offset
+        by = order(view, self._columns, backwards)
         # The numbers first: only these rows are then read with all their columns.
-        numbers = f"SELECT number FROM items{chosen.sql}{order(view, self._columns)} LIMIT ? OFFSET ?"
+        numbers = f"SELECT number FROM items{chosen.sql}{by} LIMIT ? OFFSET ?"
         found = self._rows.ask(
             f"SELECT {shown} FROM items WHERE number IN ({numbers}){order(view, self._columns)}",
-            [*chosen.values, view.limit, view.offset],
+            [*chosen.values, limit, offset],
         ).fetchall()
-        return {
-            "total": counted[0] if counted else 0,
-            "rows": [_plain_row(self._columns, row) for row in found],
-        }
+        return {"total": total, "rows": [_plain_row(self._columns, row) for row in found]}
 
     def row(self, number: int) -> dict[str, Any] | None:
         """One row with all of its text; None if there is none of this number."""

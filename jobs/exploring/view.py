@@ -102,14 +102,21 @@ def where(view: View, columns: Mapping[str, Column]) -> Where:
     return Where(" WHERE " + " AND ".join(parts) if parts else "", values)
 
 
-def order(view: View, columns: Mapping[str, Column]) -> str:
+def order(view: View, columns: Mapping[str, Column], backwards: bool = False) -> str:
     """The ORDER BY clause of a view; rows that are equal keep the order of the list.
+
+    Args:
+        view: the view.
+        columns: those there are, by name.
+        backwards: the same order from its end.
 
     Raises:
         ViewError: there is no such column.
     """
-    direction = "DESC" if view.down else "ASC"
-    return f" ORDER BY {column_of(view.sort, columns).order} {direction} NULLS LAST, number"
+    column = column_of(view.sort, columns).order
+    if backwards:
+        return f" ORDER BY {column} {'ASC' if view.down else 'DESC'} NULLS FIRST, number DESC"
+    return f" ORDER BY {column} {'DESC' if view.down else 'ASC'} NULLS LAST, number"
 
 
 def column_of(name: str, columns: Mapping[str, Column]) -> Column:

@@ -48,6 +48,7 @@ SHOWN: tuple[tuple[str, str], ...] = (
     (r"originality report", "tests/jobs/test_report.py"),
     (r"originality doctor", "tests/jobs/test_doctor.py"),
     (r"originality calibrate", "tests/jobs/test_calibrate.py"),
+    (r"originality explore", "tests/jobs/test_explore.py"),
     (r"originality settings", "tests/jobs/test_settings.py"),
     (r"originality tokens export", "tests/jobs/test_tokens.py"),
     (r"synthetic (render|train|detect)", "tests/jobs/test_synthetic.py"),

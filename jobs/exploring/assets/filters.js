@@ -114,6 +114,7 @@ export const prepare = (about) => {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (document.activeElement === find) return void change({ find: find.value.trim() });
+    if (!value.reportValidity()) return; // not by the form: Enter in the field of words needs no value here
     const needed = value.required;
     const condition = { column: chosen.value, op: op.value, ...(needed ? { value: typed() } : {}) };
     change({ where: [...current().where, condition] });

@@ -6,6 +6,7 @@ import csv
 import http.client
 import io
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,22 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from cluster.inputs.listing import scan
+from cluster.run.folder import open_run
+from cluster.run.layout import record_path
 from tests.support.explored_run import (
     CAPTION,
     COLUMN,
     NAMES,
     TOKEN,
+    explored_run,
     image_id,
+    served,
     tokens_of,
 )
+from tests.support.places import ROOT
 from tests.support.waiting import PATIENCE
 
+BEFORE = ROOT / "tests" / "data" / "run-581240f"
 JUDGED = [number for number in range(len(NAMES) - 1) if number % 20 != 19]
 
 
@@ -111,9 +118,12 @@ def test_order_puts_rows_without_a_value_last(url: str) -> None:
 
 
 def test_pages_are_parts_of_one_order(url: str) -> None:
-    whole = numbers(url, sort="artist")
-    pages = [numbers(url, sort="artist", offset=start, limit=10) for start in range(0, len(NAMES), 10)]
-    assert [number for page in pages for number in page] == whole
+    for down in (False, True):
+        whole = numbers(url, sort="artist", down=down)
+        starts = range(0, len(NAMES) + 10, 10)
+        pages = [numbers(url, sort="artist", down=down, offset=start, limit=10) for start in starts]
+        assert [number for page in pages for number in page] == whole
+        assert len(whole) == len(NAMES) and pages[-1] == []
 
 
 def test_a_histogram_counts_what_its_bars_select(url: str) -> None:
@@ -128,6 +138,50 @@ def test_a_scatter_plot_counts_every_row_with_both(url: str) -> None:
     found = answer(url, "scatter", x="score", y="reference_distance")
     assert sum(cell[2] for cell in found["cells"]) == len(JUDGED)
     assert all(0 <= i < found["columns"] and 0 <= j < found["rows"] for i, j, _ in found["cells"])
+
+
+def test_a_run_of_an_earlier_version_is_explored(tmp_path: Path) -> None:
+    shutil.copytree(BEFORE, tmp_path / "run")
+    with served(open_run(str(tmp_path / "run"))) as address:
+        rows = answer(address, "rows")["rows"]
+        assert rows and {row["status"] for row in rows} <= {"judged", "rejected", "failed", "pending"}
+        for row in rows:
+            (verdict,) = answer(address, f"image/{row['number']}")["verdicts"]
+            assert verdict is None or verdict["image_id"] == row["image_id"]
+        assert answer(address, "scatter", x="score", y="reference_distance")["cells"] == []
+        assert request(address, f"/{TOKEN}/api/agreement")[0] == 400
+
+
+def test_a_run_in_a_bucket_shows_the_same(url: str, s3: str) -> None:
+    with served(explored_run(f"{s3}/explored")) as address:
+        asked = {"where": [condition("status", "equals", "judged")], "sort": "score", "limit": 200}
+        there, here = (answer(of, "rows", asked)["rows"] for of in (address, url))
+        shown = ("number", "name", "tokens", "score", "caption")
+        assert [[row[name] for name in shown] for row in there] == [
+            [row[name] for name in shown] for row in here
+        ]
+        pictures = [request(of, f"/{TOKEN}/picture/3/run/redraws.webp")[1] for of in (address, url)]
+        assert pictures[0] == pictures[1] and pictures[0][:4] == b"RIFF"
+
+
+def test_damaged_and_foreign_records_cost_only_their_rows(tmp_path: Path) -> None:
+    run = explored_run(str(tmp_path / "run"))
+    last = [number for number in JUDGED if number > len(NAMES) * 3 // 4][:3]
+    paths = [tmp_path / "run" / record_path(image_id(number)) for number in last]
+    paths[0].write_bytes(b"{")
+    for path, field in zip(
+        paths[1:], ({"score": "high"}, {"artefacts": "images/../../../secret"}), strict=True
+    ):
+        record = json.loads(path.read_text()) | field
+        del record["checksum"]  # as in records of older versions
+        path.write_text(json.dumps(record))
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "query.webp").write_bytes(b"RIFF0000WEBP")
+    with served(run) as address:
+        statuses = {row["number"]: row["status"] for row in answer(address, "rows", {"limit": 200})["rows"]}
+        assert [statuses[number] for number in last] == ["pending", "pending", "judged"]
+        assert sum(status == "judged" for status in statuses.values()) == len(JUDGED) - 2
+        assert request(address, f"/{TOKEN}/picture/{last[2]}/run/query.webp")[0] == 404
 
 
 def test_two_runs_are_compared(url: str) -> None:
