@@ -12,7 +12,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from jobs.auditing.results_table import distinct_names
+from jobs.auditing.results_table import PENDING, distinct_names
 
 Kind = Literal["text", "number", "flag", "time"]
 """What values a column has. Lists, structs and bytes are shown as text."""
@@ -42,8 +42,8 @@ class Column:
 
 _TOKENS = "CASE WHEN {v}.status = 'judged' THEN coalesce({v}.min_tokens::VARCHAR, 'never') END"
 _FEWEST = "CASE WHEN {v}.status = 'judged' THEN coalesce({v}.min_tokens, {v}.max_tokens + 1) END"
-NEVER = "never"
-"""Value of the column ``tokens`` of images that no number of tokens redrew."""
+ABSENT = "absent"
+"""Status of an image that the other run has no verdict on."""
 
 _OWN: tuple[tuple[Column, str], ...] = (
     (Column("number", "number", "number", whole=True), "i.number"),
@@ -55,7 +55,7 @@ _OWN: tuple[tuple[Column, str], ...] = (
     (Column("score_high", "number", "score_high"), "v.score_high"),
     (Column("confidence", "number", "confidence"), "v.confidence"),
     (Column("reference_distance", "number", "reference_distance"), "v.reference_distance"),
-    (Column("status", "text", "status"), "coalesce(v.status, 'pending')"),
+    (Column("status", "text", "status"), f"coalesce(v.status, '{PENDING}')"),
     (Column("error_class", "text", "error_class"), "v.error_class"),
     (Column("error_message", "text", "error_message"), "v.error_message"),
     (Column("note", "text", "note"), "v.note"),
@@ -80,7 +80,7 @@ _AGAINST: tuple[tuple[Column, str], ...] = (
     ),
     (Column("against_score", "number", "against_score", "against"), "w.score"),
     (Column("against_confidence", "number", "against_confidence", "against"), "w.confidence"),
-    (Column("against_status", "text", "against_status", "against"), "coalesce(w.status, 'absent')"),
+    (Column("against_status", "text", "against_status", "against"), f"coalesce(w.status, '{ABSENT}')"),
     (
         Column("moved", "number", "moved", "against", "abs(moved)", whole=True),
         f"{_FEWEST.format(v='w')} - {_FEWEST.format(v='v')}",

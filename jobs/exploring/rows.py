@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import pyarrow as pa
 from cluster.inputs.manifest import LISTED_AS
 from cluster.run.folder import RunFolder
 from cluster.run.parts import table_of
-from cluster.storage.store import Damaged, NotFound
+from cluster.storage.store import Damaged, NotFound, StoreError
 from jobs.auditing.report_data import note_invalid_row
 from jobs.auditing.results_table import inputs_table
 from jobs.auditing.verdict_table import SCHEMA
@@ -70,17 +71,22 @@ class Rows:
         )
         self.compared = against is not None
         """Whether the run is compared with another."""
+        with _disk_errors(folder):
+            self._load(run, against)
+        self.total = len(run.manifest)
+        """Number of rows."""
+        self.ranges = self._ranges()
+        """Lowest and highest value of each column of numbers that has one."""
+
+    def _load(self, run: RunFolder, against: RunFolder | None) -> None:
         self._database.execute("BEGIN")  # one transaction: no log, and no wait for the disk after each part
         self._load_verdicts("verdicts", run)
         if against is not None:
             self._load_verdicts("others", against)
         self.schema = self._load_items(run)
+        """The columns."""
         self._database.execute("DROP TABLE verdicts; DROP TABLE IF EXISTS others; COMMIT; CHECKPOINT")
         self._database.execute("SET lock_configuration = true")
-        self.total = len(run.manifest)
-        """Number of rows."""
-        self.ranges = self._ranges()
-        """Lowest and highest value of each column of numbers that has one."""
 
     def ask(self, statement: str, values: list[Any]) -> duckdb.DuckDBPyConnection:
         """Run a statement; may be called from several threads at once."""
@@ -126,6 +132,22 @@ class Rows:
             for column, low, high in pairs
             if low is not None and np.isfinite([float(low), float(high)]).all()
         }
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of the disk into one line with the fix.
+
+    Raises:
+        StoreError: the rows cannot be written.
+    """
+    try:
+        yield
+    except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException) as error:
+        reason = str(error).partition("\n")[0]
+        raise StoreError(
+            f"cannot write the rows to {folder}: {reason}; free space there, or set TMPDIR to a larger disk"
+        ) from error
 
 
 def _joined(schema: Schema, listed: pa.Schema, compared: bool) -> str:

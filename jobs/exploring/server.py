@@ -16,6 +16,8 @@ from starlette.types import ASGIApp
 
 from cluster.run.folder import RunFolder
 from cluster.storage.store import StoreError
+from jobs.auditing.results_table import PENDING
+from jobs.exploring.columns import ABSENT
 from jobs.exploring.guard import Guard
 from jobs.exploring.questions import Questions
 from jobs.exploring.rows import Rows
@@ -51,6 +53,8 @@ class Explorer:
         self._rows = rows
         self._questions = Questions(rows)
         self._readers = {False: SheetReader(run)}
+        containers = run.manifest.table["container"] if run.manifest.has_containers else None
+        self._inside = 0 if containers is None else len(containers) - containers.null_count
         if against is not None:
             self._readers[True] = SheetReader(against)
 
@@ -106,6 +110,7 @@ class Explorer:
             "run": self._readers[False].about(),
             "against": None if against is None else against.about(),
             "rows": self._rows.total,
+            "inside": self._inside,
             "columns": columns,
             "tokens": questions.histogram(View(), "tokens"),
             "statuses": questions.histogram(View(), "status"),
@@ -121,8 +126,11 @@ class Explorer:
         row = self._questions.row(request.path_params["number"])
         if row is None:
             raise HTTPException(404)
+        # Without a verdict there is none to look for, which would read every part of the run.
+        statuses = (row["status"], row.get("against_status"))
         verdicts = [
-            reader.verdict(row["image_id"]) if row["image_id"] else None for reader in self._readers.values()
+            None if status in (PENDING, ABSENT) else reader.verdict(row["image_id"])
+            for reader, status in zip(self._readers.values(), statuses, strict=False)
         ]
         return _json({"row": row, "verdicts": verdicts})
 

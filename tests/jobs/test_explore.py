@@ -64,6 +64,19 @@ def test_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    explored_run(str(tmp_path / "run"))
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "from jobs.cli import main\n"
+        "raise SystemExit(main(['explore', sys.argv[1], '--no-open']))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == exits.BAD_SETTINGS
+    assert len(done.stderr.splitlines()) == 1 and "TMPDIR" in done.stderr
+
+
 @pytest.mark.parametrize("package", ["duckdb", "starlette", "uvicorn"])
 def test_without_the_extra_it_is_named_in_one_line(tmp_path: Path, package: str) -> None:
     explored_run(str(tmp_path / "run"))

@@ -13,6 +13,7 @@ const status = part("status");
 const pagers = [...document.querySelectorAll(".pager")];
 let columns = [];
 let total = 0;
+let inside = 0; // images within tar, Parquet or Arrow files
 let rows = [];
 let openSheet = () => {};
 
@@ -91,6 +92,7 @@ const showControls = (view, all) => {
   part("direction").textContent = view.down ? "↓ descending" : "↑ ascending";
   part("sort").value = view.sort;
   part("export").textContent = `Export ${plural(total, "image")} as a list`;
+  part("inside").hidden = !inside;
   part("export").href = exportAddress(question(view, true));
   for (const box of document.querySelectorAll("#mode input")) box.checked = box.value === view.mode;
   const pages = Math.max(1, Math.ceil(total / view.size));
@@ -165,7 +167,7 @@ const prepareChooser = () => {
 
 /** Make the controls for a run. ``failed`` shows an error, or null for none. */
 export const prepare = (about, open, failed) => {
-  columns = about.columns;
+  ({ columns, inside } = about);
   openSheet = open;
   options(part("sort"), columns.map((column) => [column.name, column.name === "number" ? "order of the list" : labelOf(column)]), current().sort);
   part("sort").addEventListener("change", ({ target }) => change({ sort: target.value, down: FIRST_DOWN.includes(target.value) }));

@@ -147,9 +147,9 @@ def test_a_bar_and_a_rectangle_select(page: Page, url: str) -> None:
     until(page, f"{SHOWN}.length", 60)
     drag(page, "#scatter svg", (0.5, 0.0), (1.0, 0.5))
     until(page, "document.querySelectorAll('#conditions .active').length", 4)
-    scores = page.run("[...document.querySelectorAll('#table tbody tr')].map(row => +row.cells[2].innerText)")
-    assert scores and min(scores) > 2.5
-    assert page.run("document.querySelectorAll('#scatter .chosen').length") == 1
+    scores = "[...document.querySelectorAll('#table tbody tr')].map(row => +row.cells[2].innerText)"
+    until(page, f"{scores}.length > 0 && Math.min(...{scores}) > 2.5", True)
+    until(page, "document.querySelectorAll('#scatter .chosen').length", 1)
 
 
 def test_two_runs_are_compared(page: Page, url: str) -> None:
