@@ -163,6 +163,11 @@ const prepareChooser = () => {
       change({ columns: [...part("chooser").querySelectorAll("input:checked")].map((box) => box.value) }) }),
     element("span", {}, labelOf(column))));
   part("chooser").querySelector("fieldset").append(...boxes);
+  part("chooser").addEventListener("keydown", ({ key }) => {
+    if (key !== "Escape") return;
+    part("chooser").open = false;
+    part("chooser").querySelector("summary").focus();
+  });
 };
 
 /** Make the controls for a run. ``failed`` shows an error, or null for none. */

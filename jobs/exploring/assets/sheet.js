@@ -44,7 +44,7 @@ const scores = (attempt, run) => {
       hits ? `${hits.filter(Boolean).length} of ${hits.length}` : attempt.editability === null ? "not measured" : decimals(attempt.editability, 2),
       attempt.editable === null ? "" : sign(attempt.editable))),
     attempt.pass_probability === null ? null
-      : element("div", {}, ...pair("would pass again", `${(100 * attempt.pass_probability).toFixed(1)} %`)));
+      : element("div", {}, ...pair("pass probability", `${(100 * attempt.pass_probability).toFixed(1)} %`)));
 };
 
 const attempts = (row, found, run, side) =>

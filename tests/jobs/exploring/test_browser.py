@@ -133,6 +133,15 @@ def test_a_sheet_shows_every_number_of_tokens_of_both_runs(page: Page, url: str)
     until(page, "/truncated/.test(document.querySelector('#sheet').innerText)", True)
 
 
+def test_columns_are_chosen(page: Page, url: str) -> None:
+    visit(page, url)
+    page.click("#chooser summary")
+    page.click("#chooser input[value=finished_at]")
+    until(page, "document.querySelector('th[data-sort=finished_at]') !== null", True)
+    page.press("Escape", 27)
+    assert not page.run("document.querySelector('#chooser').open")
+
+
 def test_a_bar_and_a_rectangle_select(page: Page, url: str) -> None:
     visit(page, url)
     until(page, "document.querySelectorAll('.bar').length", 6)
@@ -195,7 +204,7 @@ def test_hostile_names_and_captions_are_text(page: Page, url: str) -> None:
 def test_nothing_overflows(page: Page, url: str, width: int, scheme: str) -> None:
     for mode in ("table", "grid"):
         visit(page, url, {"mode": mode, "sort": "number", "down": True}, width, scheme)
-        page.run("document.querySelectorAll('details').forEach(part => part.open = part.id !== 'chooser')")
+        page.run("document.querySelectorAll('details').forEach(part => part.open = true)")
         until(
             page,
             "document.querySelectorAll('.bar').length > 0 && document.querySelectorAll('.cell').length > 0",
