@@ -64,10 +64,10 @@ class Explorer:
             Route("/", self._page),
             Route("/assets/{name}", self._asset),
             Route("/api/run", self._answer(self._run)),
-            Route("/api/rows", self._answer(lambda q, view: q.page(view))),
-            Route("/api/histogram", self._answer(self._histogram)),
-            Route("/api/scatter", self._answer(self._scatter)),
-            Route("/api/agreement", self._answer(lambda q, view: q.agreement(view))),
+            Route("/api/rows", self._answer(self._questions.page)),
+            Route("/api/histogram", self._answer(self._questions.histogram, "column")),
+            Route("/api/scatter", self._answer(self._questions.scatter, "x", "y")),
+            Route("/api/agreement", self._answer(self._questions.agreement)),
             Route("/api/image/{number:int}", self._image),
             Route("/picture/{number:int}/{side}/{name}", self._picture),
             Route("/export.csv", self._export),
@@ -81,23 +81,20 @@ class Explorer:
     def _asset(self, request: Request) -> Response:
         return _file(request.path_params["name"])
 
-    def _answer(self, ask: Callable[..., Any]) -> Callable[[Request], Response]:
-        """An endpoint that answers with JSON. ``ask`` gets the questions, the view of the request, and its
-        other parameters by name."""
+    def _answer(self, ask: Callable[..., Any], *parameters: str) -> Callable[[Request], Response]:
+        """An endpoint that answers with JSON. ``ask`` gets the view of the request, and the values of its
+        other parameters, all of which must be there."""
 
         def endpoint(request: Request) -> Response:
             given = dict(request.query_params)
             view = View.parse(given.pop("view", ""))
-            try:
-                return _json(ask(self._questions, view, **given))
-            except TypeError as error:
-                if "argument" not in str(error):
-                    raise
-                raise ViewError("the request has other parameters than it should") from error
+            if given.keys() != set(parameters):
+                raise ViewError(f"give the parameters view and {', '.join(parameters) or 'no other'}")
+            return _json(ask(view, *(given[name] for name in parameters)))
 
         return endpoint
 
-    def _run(self, questions: Questions, view: View) -> dict[str, Any]:
+    def _run(self, view: View) -> dict[str, Any]:
         columns = [
             {
                 **{"name": c.name, "kind": c.kind, "origin": c.origin, "whole": c.whole},
@@ -112,15 +109,9 @@ class Explorer:
             "rows": self._rows.total,
             "inside": self._inside,
             "columns": columns,
-            "tokens": questions.histogram(View(), "tokens"),
-            "statuses": questions.histogram(View(), "status"),
+            "tokens": self._questions.histogram(View(), "tokens"),
+            "statuses": self._questions.histogram(View(), "status"),
         }
-
-    def _histogram(self, questions: Questions, view: View, column: str) -> list[dict[str, Any]]:
-        return questions.histogram(view, column)
-
-    def _scatter(self, questions: Questions, view: View, x: str, y: str) -> dict[str, Any]:
-        return questions.scatter(view, x, y)
 
     def _image(self, request: Request) -> Response:
         row = self._questions.row(request.path_params["number"])
