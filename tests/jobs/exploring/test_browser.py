@@ -128,6 +128,12 @@ def test_a_sheet_shows_every_number_of_tokens_of_both_runs(page: Page, url: str)
     assert "15 of 20" in text and "a drawing, number 2" in text and "75.0 %" in text
     loaded = "[...document.querySelectorAll('#sheet img')].every(image => image.naturalWidth > 0)"
     until(page, loaded, True)
+    windows = """[...document.querySelectorAll('#sheet .window')].map(window => {
+      const [outer, inner] = [window, window.firstElementChild].map(part => part.getBoundingClientRect());
+      return [(outer.top - inner.top) / outer.height, inner.height / outer.height]
+        .map(rows => Math.round(50 * rows) / 50);
+    })"""
+    assert page.run(windows) == [[row, rows] for rows in tried for row in range(rows)]
     page.click("#sheet [name=close]")
     page.click(".open[data-number='19']")
     until(page, "/truncated/.test(document.querySelector('#sheet').innerText)", True)
