@@ -170,7 +170,7 @@ def test_a_bar_and_a_rectangle_select(page: Page, url: str) -> None:
 def test_two_runs_are_compared(page: Page, url: str) -> None:
     visit(page, url)
     same = sum(tokens_of(number) == tokens_of(number, 1) for number in JUDGED)
-    until(page, "document.querySelector('#agreement p').textContent.split(' ')[0]", str(same))
+    until(page, "document.querySelector('#agreement p')?.textContent.split(' ')[0]", str(same))
     page.click("#agreement tbody tr:first-child td:nth-of-type(2) button")
     moved = [number for number in JUDGED if (tokens_of(number), tokens_of(number, 1)) == (1, 2)]
     until(page, SHOWN, moved)
