@@ -7,6 +7,7 @@ extra: pip install 'originality[explore]'.
 from __future__ import annotations
 
 import argparse
+import logging
 import secrets
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from pathlib import Path
 from cluster.run.folder import RunFolder, open_run
 from jobs.auditing.damaged import warn_of_damage
 from jobs.commandline import exits
+
+_log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,12 +40,13 @@ def run(arguments: argparse.Namespace) -> int:
     against = open_run(arguments.against, "audit") if arguments.against else None
     sock = serving.listening(arguments.port)  # before the rows are read: a port that is taken costs no time
     with sock, tempfile.TemporaryDirectory(prefix="originality-explore-") as folder:
-        print(f"reading {len(run.manifest)} rows of {run.store.url}", flush=True)
+        _log.info("reading %d rows of %s", len(run.manifest), run.store.url)
         rows = Rows(run, Path(folder), against)
         _warn(run, against)
         token = secrets.token_urlsafe(24)
         url = f"http://{serving.HOST}:{sock.getsockname()[1]}/{token}/"
-        print(f"{url}\nCtrl-C ends it", flush=True)
+        print(url, flush=True)
+        _log.info("press Ctrl-C to end it")
         if not arguments.no_open:
             serving.open_browser(url)
         try:

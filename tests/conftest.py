@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from originality.contract.log_lines import PACKAGES
+from originality.contract.log_lines import LOGGERS
 from originality.settings.audit import AuditSettings
 from originality.settings.parts import ModelSettings
 from originality.settings.presets import load_settings
@@ -82,7 +82,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
     """Takes back what a command sets of the packages' loggers, so that no test depends on an earlier one."""
-    loggers = [logging.getLogger(name) for name in PACKAGES]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield
     for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -157,4 +157,4 @@ def _bad_view(request: Request, error: Exception) -> Response:
 
 
 def _store_failed(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": masked(str(error))}, 502)
+    return _json({"error": masked(str(error))}, 502)

@@ -81,10 +81,10 @@ def _check_size(size: int) -> None:
     """Refuse what is too large for a picture.
 
     Raises:
-        NotFound: it is.
+        Refused: it is.
     """
     if size > _PICTURE_BYTES:
-        raise NotFound("larger than any picture of a run")
+        raise Refused("larger than any picture of a run")
 
 
 def _setting(settings: Mapping[str, Any], part: str, name: str) -> Any:

@@ -14,6 +14,8 @@ from originality.contract.redaction import masked
 
 PACKAGES = ("originality", "cluster", "jobs")
 """One logger a package: ``logging.getLogger("cluster")`` and those below it."""
+LOGGERS = (*PACKAGES, "__main__")
+"""The same, and the name that ``python -m jobs.NAME`` gives to the command's own module."""
 _IMAGE_DIGITS = 12
 """Digits of an image's id that a line shows: enough to find its folder."""
 
@@ -59,7 +61,7 @@ def current_level() -> str:
 
 def log_to(handler: logging.Handler, level: str) -> None:
     """Send the records of the three packages, from ``level`` on, to one handler alone."""
-    for name in PACKAGES:
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         for before in list(logger.handlers):
             logger.removeHandler(before)

@@ -48,7 +48,7 @@ def test_it_serves_until_it_is_interrupted(tmp_path: Path) -> None:
             assert (answer.status, bool(answer.read())) == (status, True)
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == exits.ALL_JUDGED
-        assert process.stderr.read() == ""
+        assert {line.split()[1] for line in process.stderr.read().splitlines()} == {"INFO"}
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +74,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == exits.BAD_SETTINGS
-    assert len(done.stderr.splitlines()) == 1 and "TMPDIR" in done.stderr
+    assert "Traceback" not in done.stderr and "TMPDIR" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("package", ["duckdb", "starlette", "uvicorn"])

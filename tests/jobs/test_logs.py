@@ -3,11 +3,14 @@ from __future__ import annotations
 import argparse
 import io
 import logging
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from jobs.commandline import logs
+from tests.support.mean_colour import paint
 
 
 class Terminal(io.StringIO):
@@ -78,3 +81,11 @@ def test_no_handler_of_the_root_repeats_a_record(monkeypatch: pytest.MonkeyPatch
     logs.set_up("info")
     logging.getLogger("jobs.audit").warning("look")
     assert seen == []
+
+
+def test_a_command_that_python_runs_as_a_module_logs_too(tmp_path: Path) -> None:
+    """Its module is then called __main__, as ``ray job submit`` starts it."""
+    paint(tmp_path / "in", "a.png", (1, 2, 3))
+    command = [sys.executable, "-m", "jobs.detect", str(tmp_path / "in"), "--out", str(tmp_path / "found")]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True)
+    assert " INFO " in done.stderr.splitlines()[-1]

@@ -9,7 +9,7 @@ const select = { histogram: document.querySelector("#histogram-column"), x: docu
 let fail = () => {};
 
 const labelled = (bar) => (bar.label === null ? "none" : bar.label === "never" ? "+" : visible(bar.label));
-const spoken = (bar) => `${bar.to ? `${bar.label} to ${bar.to}` : bar.label === "never" ? "never redrawn" : labelled(bar)}: ${count(bar.rows)} images`;
+const description = (bar) => `${bar.to ? `${bar.label} to ${bar.to}` : bar.label === "never" ? "never redrawn" : labelled(bar)}: ${count(bar.rows)} images`;
 
 const isChosen = (bar, name) => {
   const active = current().where.filter((c) => c.column === name);
@@ -44,7 +44,7 @@ const showHistogram = (bars, name) => {
   const focused = [...histogram.children].indexOf(document.activeElement);
   histogram.classList.toggle("dense", bars.length > 12);
   histogram.replaceChildren(...bars.map((bar) =>
-    element("button", { type: "button", class: `bar ${bar.label === "never" ? "own" : ""}`, "aria-label": spoken(bar), title: spoken(bar),
+    element("button", { type: "button", class: `bar ${bar.label === "never" ? "own" : ""}`, "aria-label": description(bar), title: description(bar),
       "aria-pressed": String(isChosen(bar, name)), onclick: (event) => choose(bars, bar, name, event.shiftKey) },
     element("span", { class: "column" },
       element("span", { class: "amount" }, bar.rows >= 10000 ? `${Math.round(bar.rows / 1000)}k` : count(bar.rows)),
@@ -127,9 +127,9 @@ const attempt = async (load, show) => {
 };
 
 const drawCharts = (view) => {
-  const asked = JSON.stringify(question({ ...view, page: 1 }));
-  attempt(() => ask("histogram", { view: asked, column: view.histogram }), (bars) => showHistogram(bars, view.histogram));
-  attempt(() => ask("scatter", { view: asked, x: view.x, y: view.y }), (answer) => showScatter(answer, view));
+  const request = JSON.stringify(question({ ...view, page: 1 }));
+  attempt(() => ask("histogram", { view: request, column: view.histogram }), (bars) => showHistogram(bars, view.histogram));
+  attempt(() => ask("scatter", { view: request, x: view.x, y: view.y }), (answer) => showScatter(answer, view));
 };
 
 /** Make the charts' controls for a run. */

@@ -29,12 +29,12 @@ const show = (answer, about) => {
   const lines = answer.here.map((here) => element("tr", {}, element("th", { scope: "row" }, label(here)),
     ...answer.there.map((there) => cellOf(here, there, counts.get(JSON.stringify([here, there])) ?? 0, most))));
   const shifted = answer.mean_score_moved;
-  const told = `${count(answer.same)} of ${count(answer.rows)} images (${((100 * answer.same) / answer.rows).toFixed(1)} %) need the same number of tokens in both runs`
+  const summary = `${count(answer.same)} of ${count(answer.rows)} images (${((100 * answer.same) / answer.rows).toFixed(1)} %) need the same number of tokens in both runs`
     + (shifted === null ? "." : `; the score is ${decimals(Math.abs(shifted), 2)} tokens ${shifted < 0 ? "lower" : "higher"} there in the mean.`);
   const moved = about.columns.find((c) => c.name === "score_moved").range ? "score_moved" : "moved";
   const focused = document.activeElement?.closest?.("#agreement button")?.ariaLabel;
   panel.replaceChildren(
-    element("p", {}, told),
+    element("p", {}, summary),
     element("p", { class: "caption" }, "There: ", element("bdi", {}, visible(about.against.url))),
     element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Agreement table" },
       element("table", { class: "agreement" },

@@ -184,8 +184,8 @@ export const prepare = (about, open, failed) => {
   for (const id of ["table", "grid"]) part(id).addEventListener("keydown", walk);
   onChange((view, before) => {
     for (const box of part("chooser").querySelectorAll("input")) box.checked = tableColumns(view).some((c) => c.name === box.value);
-    const asked = [question(view), question(before)];
-    if (!rows.length || !same(...asked)) load(view, about.rows, failed);
+    const questions = [question(view), question(before)];
+    if (!rows.length || !same(...questions)) load(view, about.rows, failed);
     else if (view.mode !== before.mode || !same(view.columns, before.columns)) {
       draw(view);
       showControls(view, about.rows);

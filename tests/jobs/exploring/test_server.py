@@ -17,6 +17,7 @@ import pytest
 from cluster.inputs.listing import scan
 from cluster.run.folder import open_run
 from cluster.run.layout import record_path
+from cluster.storage.store import StoreError
 from tests.support.explored_run import (
     CAPTION,
     COLUMN,
@@ -319,3 +320,12 @@ def test_values_never_become_sql(url: str) -> None:
 def test_a_wrong_parameter_is_a_bad_request(url: str) -> None:
     for path in ("histogram", "histogram?column=none", "scatter?x=uri&y=score", "rows?column=score"):
         assert request(url, f"/{TOKEN}/api/{path}")[0] == 400
+
+
+def test_a_store_that_fails_is_an_answer_whatever_its_names_hold(url: str, monkeypatch) -> None:
+    def fails(*_arguments: Any) -> None:
+        raise StoreError("cannot read not-utf8-\udcff.png")
+
+    monkeypatch.setattr("jobs.exploring.questions.Questions.row", fails)
+    status, body, _ = request(url, f"/{TOKEN}/api/image/0")
+    assert status == 502 and "udcff" in body.decode("ascii")
