@@ -12,6 +12,8 @@ from cluster.inputs.typed_rows import TypedRows
 
 _MOST_COLUMNS = 256
 _ROW = pa.schema([("row", pa.int64())])
+_MARK = "."
+"""Begins the names of fields while they are collected."""
 
 
 def open_json_lines(data: bytes) -> pa.Table:
@@ -28,11 +30,14 @@ def open_json_lines(data: bytes) -> pa.Table:
             fields = None
         if not isinstance(fields, dict):
             raise ValueError(f"row {number} is not a JSON object; write one object a line")
-        found = {clean_text(name): scalar_of(value) for name, value in fields.items() if value is not None}
+        # The mark keeps a field apart from the table's own column, whatever its name is.
+        named = ((f"{_MARK}{clean_text(name)}", value) for name, value in fields.items())
+        found = {name: scalar_of(value) for name, value in named if value is not None}
         if rows.add((number,), found):
             raise ValueError(f"it has more than {_MOST_COLUMNS} columns; write fewer")
     table = rows.table()
-    return table.select(range(1, table.num_columns))
+    table = table.select(range(1, table.num_columns))
+    return table.rename_columns([name.removeprefix(_MARK) for name in table.column_names])
 
 
 def _lines(data: bytes) -> Iterator[str]:

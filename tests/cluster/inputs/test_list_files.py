@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cluster.inputs.json_lists import open_json_lines
@@ -137,6 +137,7 @@ VALUES = st.none() | st.integers() | st.text() | st.floats() | st.lists(st.boole
 OBJECTS = st.lists(st.dictionaries(st.text(max_size=3), VALUES))
 
 
+@example(b'{"row": 0, ".row": 1}')
 @given(st.binary(max_size=100) | OBJECTS.map(lambda rows: "\n".join(map(json.dumps, rows)).encode()))
 def test_any_bytes_are_a_table_or_refused(data: bytes) -> None:
     try:
@@ -144,3 +145,8 @@ def test_any_bytes_are_a_table_or_refused(data: bytes) -> None:
     except ValueError:
         return
     table.validate(full=True)
+
+
+def test_a_field_may_have_any_name(tmp_path: Path) -> None:
+    found = scanned(tmp_path, "list.jsonl", b'{"uri": "a.png", "row": 7, ".row": "x"}\n{"uri": "b.png"}\n')
+    assert [found.columns(k) for k in range(2)] == [{"row": 7, ".row": "x"}, {}]
