@@ -71,6 +71,7 @@ scale: $(INSTALLED) browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale.explorer --images $(IMAGES) --out docs/scale/explorer.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale.overhead --out docs/scale/overhead.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale --images $(IMAGES) --out docs/scale/million.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale.webdataset --images $(IMAGES) --out docs/scale/webdataset.json
 
 # Coverage of every interval of estimates for a collection: some ten minutes of one core. Resumes.
 population: $(INSTALLED)

@@ -17,6 +17,7 @@ from originality.contract.log_lines import LOGGERS
 from originality.settings.audit import AuditSettings
 from originality.settings.parts import ModelSettings
 from originality.settings.presets import load_settings
+from tests.support import chromium
 from tests.support.seaweed import BUCKET, seaweed, wait_for_bucket
 from tests.support.waiting import PATIENCE
 
@@ -131,3 +132,12 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             patch.setenv(name, value)
         wait_for_bucket(f"s3://{BUCKET}")
         yield f"s3://{BUCKET}"
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]:
+    """One headless Chromium for the session."""
+    binary = chromium.find()
+    assert binary is not None
+    with chromium.browse(binary, tmp_path_factory.mktemp("browser") / "profile") as page:
+        yield page

@@ -37,7 +37,7 @@ def arrow_schema(container: Container, fetch: Fetch) -> pa.Schema:
     """The columns of an Arrow file.
 
     Raises:
-        Unreadable: it is none, or damaged.
+        Unreadable: it is no such file, or damaged.
         Outage, Refused, MachineFault: its store or disk fails.
     """
     read = _reader(container, fetch)

@@ -29,7 +29,7 @@ def open_parquet(container: Container, fetch: Fetch) -> tuple[pq.ParquetFile, Co
     """Open a Parquet file by its footer.
 
     Raises:
-        Unreadable: it is none, or damaged, or its footer is encrypted.
+        Unreadable: it is no such file, or damaged, or its footer is encrypted.
         Outage, Refused, MachineFault: its store or disk fails.
     """
     file = ContainerFile(container, fetch)

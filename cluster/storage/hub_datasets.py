@@ -50,7 +50,7 @@ class HubPath:
         """Parse a URL. In a revision, %2F stands for a slash.
 
         Raises:
-            StoreError: it is none of a data set.
+            StoreError: it does not name a data set.
         """
         found = _URL.fullmatch(url)
         if found is None:
@@ -157,7 +157,7 @@ def _ask(place: HubPath, patience: float, call: Callable[[Any], T]) -> T:
     from huggingface_hub import HfApi
 
     def attempt() -> T:
-        with _without_warnings(), _errors(place):
+        with without_hub_warnings(), _errors(place):
             return call(HfApi())
 
     return Requests(str(place), None, patience).send("", attempt)
@@ -206,7 +206,7 @@ def _refused(message: str) -> Refused:
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
+def without_hub_warnings() -> Iterator[None]:
     """Silence the hub library, which logs each of its retries; the outcome is reported here."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
+from cluster.storage.hub_datasets import without_hub_warnings
 from cluster.weights.hub_moves import moved
 from cluster.weights.wanted import SMALL, Wanted
 from originality.contract import outline
@@ -112,7 +112,7 @@ class Commit:
 
         name = self.repository
         try:
-            with _without_warnings():
+            with without_hub_warnings():
                 tree = list(HfApi().list_repo_tree(name, revision=self.revision, recursive=True))
         except errors.GatedRepoError as error:
             raise SettingsError(
@@ -219,18 +219,6 @@ class Commit:
                 if not entry.is_in(folder / path):
                     (folder / path).unlink()
                     raise FetchError(f"{url}: not the published file (checksum mismatch)")
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silence the hub library, which logs each of its retries; the outcome is reported here."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _entries_from_links(folder: Path) -> dict[str, Entry]:

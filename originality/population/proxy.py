@@ -42,7 +42,7 @@ class Proxy:
         if not known.any():
             raise ValueError("the proxy has no number for any unit")
         filled = np.where(known, values, values[known].mean())
-        # In units of its own spread: sums of squares of large numbers would lose digits.
+        # Standardised, as sums of squares of large numbers would lose digits.
         filled = (filled - filled.mean()) / (filled.std() or 1.0)
         means = np.bincount(strata, filled) / np.maximum(np.bincount(strata), 1)
         return cls(filled[sampled], means)

@@ -1,4 +1,4 @@
-"""Runs whose collection changes: files that came are told and taken in, and a collection that moved is
+"""Runs whose collection changes: new files are reported and added, and a collection that moved is
 followed, without judging anything again."""
 
 from __future__ import annotations

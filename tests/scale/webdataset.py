@@ -1,6 +1,6 @@
 """Planning a WebDataset of a million tiny members: python -m tests.scale.webdataset --out FILE.json
 
-The plan runs in a process of its own, is killed with SIGKILL when half of the shards are listed, and is run
+The plan runs in a separate process, is killed with SIGKILL when half of the shards are listed, and is run
 again. Peak memory is that of the second process. Requests are counted where they are made, for listing and
 for reading every hundredth image; local files are read by the same ranges as objects of a bucket.
 """

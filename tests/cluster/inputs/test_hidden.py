@@ -13,6 +13,7 @@ import pytest
 from cluster.inputs.listing import scan
 from cluster.inputs.manifest import InputError, Manifest
 from cluster.storage.store import open_store
+from tests.support.listed_paths import paths
 from tests.support.mean_colour import paint
 
 HIDDEN = [
@@ -41,10 +42,6 @@ def fill(folder: Path) -> None:
     for name in (*HIDDEN, *SHOWN, *OTHERS):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"some bytes")
-
-
-def paths(manifest: Manifest) -> list[str]:
-    return [manifest.path(number) for number in range(len(manifest))]
 
 
 def test_hidden_folders_are_excluded_and_skipped_files_counted(tmp_path: Path, s3: str) -> None:

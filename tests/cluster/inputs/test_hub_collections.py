@@ -8,27 +8,18 @@ import pytest
 
 from cluster.inputs.listing import scan
 from cluster.inputs.locations import Member
-from cluster.inputs.manifest import InputError, Manifest
+from cluster.inputs.manifest import InputError
 from cluster.inputs.source_check import why_gone
 from cluster.inputs.sources import Unreadable, exists, read_image, size_of
 from cluster.run.folder import plan
 from cluster.storage.store import PATIENCE, Outage, StoreError, open_store
 from tests.support.hub_datasets import COMMIT, LATER, HubState
 from tests.support.image_tables import arrow, hugging_face, parquet
+from tests.support.listed_paths import data_of, paths
 from tests.support.tars import shard
 
 ROOT = "hf://datasets/org/pictures"
 AT = f"{ROOT}@{COMMIT}"
-
-
-def data_of(manifest: Manifest) -> list[bytes]:
-    return [
-        read_image(manifest.uri(n), lambda size: None, manifest.location(n)) for n in range(len(manifest))
-    ]
-
-
-def paths(manifest: Manifest) -> list[str]:
-    return [manifest.path(number) for number in range(len(manifest))]
 
 
 @pytest.fixture

@@ -21,16 +21,7 @@ from cluster.run.folder import plan
 from cluster.run.layout import SHARD_LISTINGS
 from cluster.storage.store import Outage, Store, open_store
 from tests.support.image_tables import arrow, hugging_face, parquet, save_to_disk
-
-
-def paths(manifest: Manifest) -> list[str]:
-    return [manifest.path(number) for number in range(len(manifest))]
-
-
-def data_of(manifest: Manifest) -> list[bytes]:
-    return [
-        read_image(manifest.uri(n), lambda size: None, manifest.location(n)) for n in range(len(manifest))
-    ]
+from tests.support.listed_paths import data_of, paths
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -23,19 +23,10 @@ from cluster.run.folder import plan
 from cluster.run.layout import SHARD_LISTINGS
 from cluster.storage.store import Outage, Store, open_store
 from tests.support.image_bytes import noise, saved
+from tests.support.listed_paths import data_of, paths
 from tests.support.tars import header, padded, shard
 
 ONE = shard({"1.png": b"1", "1.txt": b"one"})
-
-
-def paths(manifest: Manifest) -> list[str]:
-    return [manifest.path(number) for number in range(len(manifest))]
-
-
-def data_of(manifest: Manifest) -> list[bytes]:
-    return [
-        read_image(manifest.uri(n), lambda size: None, manifest.location(n)) for n in range(len(manifest))
-    ]
 
 
 @pytest.fixture(params=["local", "s3"])

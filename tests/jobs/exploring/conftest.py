@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.run.folder import RunFolder
-from tests.support import chromium
 from tests.support.chromium import Page
 from tests.support.explored_run import explored_run, served
 
@@ -23,14 +22,6 @@ def url(runs: tuple[RunFolder, RunFolder]) -> Iterator[str]:
     """Address of the explorer of one run against the other."""
     with served(*runs) as address:
         yield address
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    binary = chromium.find()
-    assert binary is not None
-    with chromium.browse(binary, tmp_path_factory.mktemp("browser") / "profile") as page:
-        yield page
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from originality.evaluation.verdict import Attempt, Verdict, judge
 from originality.settings.audit import AuditSettings
 from originality.settings.presets import load_settings
 from originality.sweep.sweep import Sweep
+from tests.support.attempts import attempt_of
 from tests.support.sweeps import Grey, changed, item, run
 
 TOKENS, COUNT, MOST = 3, 12, 40
@@ -54,22 +55,7 @@ def audited(own: AuditSettings, distances: np.ndarray, hits: np.ndarray) -> Verd
         shown, kept = None, None
         if near and edited:
             shown, kept = drawn(hits[m - 1].tolist(), lambda v, w=word: decisions.editable(w, v, True))
-        sweep.append(
-            Attempt(
-                tokens=m,
-                distance_mean=float(np.mean(seen)),
-                distance_sem=float(np.std(seen, ddof=1) / np.sqrt(len(seen))) if len(seen) > 1 else None,
-                redraws=len(seen),
-                editability=None if shown is None else float(np.mean(shown)),
-                editable=kept,
-                passed=near and kept is not False,
-                inversion_steps=1,
-                unet_samples=1,
-                seconds=1.0,
-                distances=seen,
-                edit_hits=shown,
-            )
-        )
+        sweep.append(attempt_of(m, seen, near, shown, kept))
         if sweep[-1].passed:
             break
     rule = PassRule.of(own)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from originality.evaluation.verdict import Attempt, Verdict, judge, passes
 from originality.settings.audit import AuditSettings
 from originality.settings.presets import load_settings
 from originality.sweep.sweep import Sweep
+from tests.support.attempts import attempt_of
 from tests.support.sweeps import Grey, changed, item, run, timeless
 
 TOKENS, COUNT = 4, 12
@@ -61,22 +61,7 @@ def audited(distances, hits, own: AuditSettings) -> Verdict:
                 lambda v: share_certain(v, COUNT, check.threshold, redraw.confidence),
                 redraw.round_size,
             )
-        sweep.append(
-            Attempt(
-                tokens=m,
-                distance_mean=float(np.mean(seen)),
-                distance_sem=float(np.std(seen, ddof=1) / np.sqrt(len(seen))) if len(seen) > 1 else None,
-                redraws=len(seen),
-                editability=None if shown is None else float(np.mean(shown)),
-                editable=editable,
-                passed=near and editable is not False,
-                inversion_steps=1,
-                unet_samples=1,
-                seconds=1.0,
-                distances=tuple(seen),
-                edit_hits=None if shown is None else tuple(shown),
-            )
-        )
+        sweep.append(attempt_of(m, seen, near, shown, editable))
         if sweep[-1].passed:
             break
     digest, rule = own.digest(), PassRule.of(own)

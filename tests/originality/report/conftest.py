@@ -9,18 +9,10 @@ import pytest
 
 from jobs.auditing.report_data import write_report
 from originality.report.page import render
-from tests.support import chromium, example_runs
+from tests.support import example_runs
 from tests.support.chromium import Page
 from tests.support.large_run import run_folder
 from tests.support.report_page import MANY
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    binary = chromium.find()
-    assert binary is not None
-    with chromium.browse(binary, tmp_path_factory.mktemp("browser") / "profile") as page:
-        yield page
 
 
 @pytest.fixture
