@@ -1,4 +1,4 @@
-"""Who may ask: requests of this machine's own browser that know the address, and no others."""
+"""Which requests are answered: those of this machine's own browser that know the address."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEADERS = {
 """Headers of every answer."""
 
 
-class Guard:
+class RequestGuard:
     """Passes on requests below ``/TOKEN/`` that read, and answers all others with 403 or 405."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:

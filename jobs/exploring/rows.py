@@ -88,7 +88,7 @@ class Rows:
         self._database.execute("DROP TABLE verdicts; DROP TABLE IF EXISTS others; COMMIT; CHECKPOINT")
         self._database.execute("SET lock_configuration = true")
 
-    def ask(self, statement: str, values: list[Any]) -> duckdb.DuckDBPyConnection:
+    def execute(self, statement: str, values: list[Any]) -> duckdb.DuckDBPyConnection:
         """Run a statement; may be called from several threads at once."""
         return self._database.cursor().execute(statement, values)
 

@@ -18,8 +18,8 @@ from cluster.run.folder import RunFolder
 from cluster.storage.store import StoreError
 from jobs.auditing.results_table import PENDING
 from jobs.exploring.columns import ABSENT
-from jobs.exploring.guard import Guard
-from jobs.exploring.questions import Questions
+from jobs.exploring.guard import RequestGuard
+from jobs.exploring.queries import Queries
 from jobs.exploring.rows import Rows
 from jobs.exploring.sheet import PICTURES, SheetReader
 from jobs.exploring.view import View, ViewError
@@ -51,7 +51,7 @@ class Explorer:
 
     def __init__(self, rows: Rows, run: RunFolder, against: RunFolder | None = None) -> None:
         self._rows = rows
-        self._questions = Questions(rows)
+        self._queries = Queries(rows)
         self._readers = {False: SheetReader(run)}
         containers = run.manifest.table["container"] if run.manifest.has_containers else None
         self._inside = 0 if containers is None else len(containers) - containers.null_count
@@ -64,16 +64,16 @@ class Explorer:
             Route("/", self._page),
             Route("/assets/{name}", self._asset),
             Route("/api/run", self._answer(self._run)),
-            Route("/api/rows", self._answer(self._questions.page)),
-            Route("/api/histogram", self._answer(self._questions.histogram, "column")),
-            Route("/api/scatter", self._answer(self._questions.scatter, "x", "y")),
-            Route("/api/agreement", self._answer(self._questions.agreement)),
+            Route("/api/rows", self._answer(self._queries.page)),
+            Route("/api/histogram", self._answer(self._queries.histogram, "column")),
+            Route("/api/scatter", self._answer(self._queries.scatter, "x", "y")),
+            Route("/api/agreement", self._answer(self._queries.agreement)),
             Route("/api/image/{number:int}", self._image),
             Route("/picture/{number:int}/{side}/{name}", self._picture),
             Route("/export.csv", self._export),
         ]
         handlers: Any = {ViewError: _bad_view, StoreError: _store_failed}
-        return Guard(Starlette(routes=routes, exception_handlers=handlers), token)
+        return RequestGuard(Starlette(routes=routes, exception_handlers=handlers), token)
 
     def _page(self, request: Request) -> Response:
         return _file("index.html")
@@ -81,8 +81,8 @@ class Explorer:
     def _asset(self, request: Request) -> Response:
         return _file(request.path_params["name"])
 
-    def _answer(self, ask: Callable[..., Any], *parameters: str) -> Callable[[Request], Response]:
-        """An endpoint that answers with JSON. ``ask`` gets the view of the request, and the values of its
+    def _answer(self, query: Callable[..., Any], *parameters: str) -> Callable[[Request], Response]:
+        """An endpoint that answers with JSON. ``query`` gets the view of the request, and the values of its
         other parameters, all of which must be there."""
 
         def endpoint(request: Request) -> Response:
@@ -90,7 +90,7 @@ class Explorer:
             view = View.parse(given.pop("view", ""))
             if given.keys() != set(parameters):
                 raise ViewError(f"give the parameters view and {', '.join(parameters) or 'no other'}")
-            return _json(ask(view, *(given[name] for name in parameters)))
+            return _json(query(view, *(given[name] for name in parameters)))
 
         return endpoint
 
@@ -109,12 +109,12 @@ class Explorer:
             "rows": self._rows.total,
             "inside": self._inside,
             "columns": columns,
-            "tokens": self._questions.histogram(View(), "tokens"),
-            "statuses": self._questions.histogram(View(), "status"),
+            "tokens": self._queries.histogram(View(), "tokens"),
+            "statuses": self._queries.histogram(View(), "status"),
         }
 
     def _image(self, request: Request) -> Response:
-        row = self._questions.row(request.path_params["number"])
+        row = self._queries.row(request.path_params["number"])
         if row is None:
             raise HTTPException(404)
         # Without a verdict there is none to look for, which would read every part of the run.
@@ -129,14 +129,14 @@ class Explorer:
         side, name = request.path_params["side"], request.path_params["name"]
         reader = self._readers.get(side == "against")
         known = side in ("run", "against") and name in PICTURES and reader is not None
-        found = self._questions.artefacts(request.path_params["number"], side == "against") if known else None
+        found = self._queries.artefacts(request.path_params["number"], side == "against") if known else None
         data = reader.picture(*found, name) if found and reader else None
         if data is None:
             raise HTTPException(404)
         return Response(data, media_type="image/webp", headers={"Cache-Control": "private, max-age=3600"})
 
     def _export(self, request: Request) -> Response:
-        parts = self._questions.export(View.parse(request.query_params.get("view", "")))
+        parts = self._queries.export(View.parse(request.query_params.get("view", "")))
         headers = {"Content-Disposition": 'attachment; filename="selection.csv"'}
         return StreamingResponse(parts, media_type="text/csv", headers=headers)
 

@@ -32,5 +32,5 @@ def page(browser: Page, url: str) -> Iterator[Page]:
     browser.complaints.clear()
     yield browser
     browser.leave()
-    assert [asked for asked in browser.requests if not asked.startswith((url, "about:blank"))] == []
+    assert [url_ for url_ in browser.requests if not url_.startswith((url, "about:blank"))] == []
     assert browser.complaints == []

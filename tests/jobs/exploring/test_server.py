@@ -155,8 +155,8 @@ def test_a_run_of_an_earlier_version_is_explored(tmp_path: Path) -> None:
 
 def test_a_run_in_a_bucket_shows_the_same(url: str, s3: str) -> None:
     with served(explored_run(f"{s3}/explored")) as address:
-        asked = {"where": [condition("status", "equals", "judged")], "sort": "score", "limit": 200}
-        there, here = (answer(of, "rows", asked)["rows"] for of in (address, url))
+        view = {"where": [condition("status", "equals", "judged")], "sort": "score", "limit": 200}
+        there, here = (answer(of, "rows", view)["rows"] for of in (address, url))
         shown = ("number", "name", "tokens", "score", "caption")
         assert [[row[name] for name in shown] for row in there] == [
             [row[name] for name in shown] for row in here
@@ -326,6 +326,6 @@ def test_a_store_that_fails_is_an_answer_whatever_its_names_hold(url: str, monke
     def fails(*_arguments: Any) -> None:
         raise StoreError("cannot read not-utf8-\udcff.png")
 
-    monkeypatch.setattr("jobs.exploring.questions.Questions.row", fails)
+    monkeypatch.setattr("jobs.exploring.queries.Queries.row", fails)
     status, body, _ = request(url, f"/{TOKEN}/api/image/0")
     assert status == 502 and "udcff" in body.decode("ascii")

@@ -1,4 +1,4 @@
-"""Answers about the rows: pages, histograms, scatter plots, agreement of two runs, exported lists."""
+"""Queries of the rows: pages, histograms, scatter plots, agreement of two runs, exported lists."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _EXPORTED = ("tokens", "score", "confidence", "reference_distance", "status", "i
 _BATCH = 1000
 
 
-class Questions:
-    """Answers as plain JSON values. May be asked from several threads at once."""
+class Queries:
+    """Results as plain JSON values. Several threads may share it."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -42,7 +42,7 @@ class Questions:
             ViewError: a column does not exist, or its kind does not have the operation.
         """
         chosen = where(view, self._columns)
-        counted = self._rows.ask(f"SELECT count(*) FROM items{chosen.sql}", chosen.values).fetchone()
+        counted = self._rows.execute(f"SELECT count(*) FROM items{chosen.sql}", chosen.values).fetchone()
         total = int(counted[0]) if counted else 0
         shown = ", ".join(
             f"left({c.sql}, {_SHOWN})" if c.kind == "text" else c.sql for c in self._columns.values()
@@ -55,7 +55,7 @@ class Questions:
         by = order(view, self._columns, backwards)
         # The numbers first: only these rows are then read with all their columns.
         numbers = f"SELECT number FROM items{chosen.sql}{by} LIMIT ? OFFSET ?"
-        found = self._rows.ask(
+        found = self._rows.execute(
             f"SELECT {shown} FROM items WHERE number IN ({numbers}){order(view, self._columns)}",
             [*chosen.values, limit, offset],
         ).fetchall()
@@ -64,14 +64,16 @@ class Questions:
     def row(self, number: int) -> dict[str, Any] | None:
         """One row with all of its text; None if there is none of this number."""
         names = ", ".join(column.sql for column in self._columns.values())
-        found = self._rows.ask(f"SELECT {names} FROM items WHERE number = ?", [number]).fetchone()
+        found = self._rows.execute(f"SELECT {names} FROM items WHERE number = ?", [number]).fetchone()
         return None if found is None else _plain_row(self._columns, found)
 
     def artefacts(self, number: int, against: bool = False) -> tuple[str, str | None] | None:
         """The image of a row and the folder that its verdict names, in the run or in the one it is compared
         with; None if the row has no image."""
         hidden = "against_artefacts" if against else "artefacts"
-        found = self._rows.ask(f"SELECT image_id, {hidden} FROM items WHERE number = ?", [number]).fetchone()
+        found = self._rows.execute(
+            f"SELECT image_id, {hidden} FROM items WHERE number = ?", [number]
+        ).fetchone()
         return None if found is None or found[0] is None else (found[0], found[1])
 
     def histogram(self, view: View, name: str) -> list[dict[str, Any]]:
@@ -89,7 +91,7 @@ class Questions:
         low, width, bars = _bins(column, *self._rows.ranges[name], _BARS)
         bar = f"least(greatest(floor(({column.sql} - ?) / ?), 0), ?)"
         both = "AND" if chosen.sql else "WHERE"
-        found = self._rows.ask(
+        found = self._rows.execute(
             f"SELECT {bar} AS bar, count(*) FROM items{chosen.sql} "
             f"{both} {column.sql} IS NOT NULL GROUP BY bar",
             [low, width, bars - 1, *chosen.values],
@@ -99,7 +101,7 @@ class Questions:
 
     def _values(self, column: Column, sql: str, values: list[Any]) -> list[dict[str, Any]]:
         """The most frequent values of a column."""
-        found = self._rows.ask(
+        found = self._rows.execute(
             f"SELECT {column.sql}, any_value({column.order}) AS place, count(*) AS rows FROM items{sql} "
             f"GROUP BY {column.sql} ORDER BY rows DESC, place LIMIT ?",
             [*values, _BARS],
@@ -128,7 +130,7 @@ class Questions:
             f"least(greatest(floor(({column.sql} - ?) / ? * {cells}), 0), {cells - 1})::INT"
             for column, cells in zip((x, y), _CELLS, strict=True)
         ]
-        found = self._rows.ask(
+        found = self._rows.execute(
             f"SELECT {places[0]} AS i, {places[1]} AS j, count(*) FROM items{chosen.sql} "
             f"{both} {x.sql} IS NOT NULL AND {y.sql} IS NOT NULL GROUP BY i, j",
             [*spans[0], *spans[1], *chosen.values],
@@ -149,7 +151,7 @@ class Questions:
             raise ViewError("nothing to compare with; start with --against OTHER")
         chosen = where(view.without(["tokens", "against_tokens"]), self._columns)
         both = "AND" if chosen.sql else "WHERE"
-        found = self._rows.ask(
+        found = self._rows.execute(
             "SELECT tokens, against_tokens, any_value(fewest), any_value(against_fewest), count(*), "
             f"sum(score_moved), count(score_moved) FROM items{chosen.sql} {both} tokens IS NOT NULL "
             "AND against_tokens IS NOT NULL GROUP BY tokens, against_tokens",
@@ -176,7 +178,7 @@ class Questions:
         listed = [column for column in self._columns.values() if column.origin == "list"]
         against = [column for column in self._columns.values() if column.origin == "against"]
         columns = [self._columns["uri"], *listed, *(self._columns[name] for name in _EXPORTED), *against]
-        cursor = self._rows.ask(
+        cursor = self._rows.execute(
             f"SELECT {', '.join(c.sql for c in columns)} FROM items{chosen.sql}{order(view, self._columns)}",
             chosen.values,
         )
